@@ -1,0 +1,50 @@
+# Every target sets itself up from nothing but Python 3.11+, make and PyPI. `make help` lists them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUN_READY := $(VENV)/.run-$(shell cat requirements/run.txt pyproject.toml | cksum | cut -d' ' -f1)
+DEV_READY := $(VENV)/.dev-$(shell cat requirements/dev.txt pyproject.toml | cksum | cut -d' ' -f1)
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test lint bench clean lock
+
+help:  ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(DEV_READY)  ## Create .venv with everything pinned, for running and for developing
+
+run: $(RUN_READY)  ## Run everything on this machine: PostgreSQL, server, warehouse, builder, sample data
+	@exec $(BIN)/usage-service up $(ARGS)
+
+test: $(DEV_READY)  ## Run all tests against an embedded PostgreSQL; ARGS="-k name" selects
+	@$(BIN)/python -m pytest -n auto --cov --cov-report=term:skip-covered --cov-fail-under=90 $(ARGS)
+
+lint: $(DEV_READY)  ## ruff, mypy --strict and the import contract
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-cache | tail -n 4
+
+bench: $(DEV_READY)  ## Measure speed against peers and limits (writes bench/RESULTS.md)
+	@$(BIN)/python -m bench $(ARGS)
+
+clean:  ## Remove .venv, caches and the local data directory
+	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis .coverage* .import_linter_cache data build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+lock:  ## Renew the hash-locked requirements (needs uv)
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+		--upgrade --extra build pyproject.toml -o requirements/run.txt
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+		--extra build --extra dev -c requirements/run.txt pyproject.toml -o requirements/dev.txt
+
+$(BIN)/python:
+	@echo "Creating $(VENV) and installing pinned packages (once)..." >&2
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed; set PYTHON=")'
+	@$(PYTHON) -m venv $(VENV)
+
+$(RUN_READY): requirements/run.txt pyproject.toml | $(BIN)/python
+	@test -e $(DEV_READY) || $(PIP_INSTALL) --require-hashes -r requirements/run.txt
+	@$(PIP_INSTALL) --no-deps --no-build-isolation -e . && touch $@
+
+$(DEV_READY): requirements/dev.txt pyproject.toml | $(BIN)/python
+	@$(PIP_INSTALL) --require-hashes -r requirements/dev.txt
+	@$(PIP_INSTALL) --no-deps --no-build-isolation -e . && touch $@
