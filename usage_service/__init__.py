@@ -1,0 +1,1 @@
+"""Records how GLAM is used and says which probes are worth building."""

@@ -1,0 +1,65 @@
+"""A connection of its own that LISTENs, proves itself alive, and comes back when it is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import structlog
+
+from usage_service.shared.postgres import UNAVAILABLE, connect
+
+if TYPE_CHECKING:
+    import asyncpg
+
+HEARTBEAT_SECONDS = 5.0
+LONGEST_BACKOFF_SECONDS = 10.0
+
+log = structlog.get_logger(__name__)
+
+
+class Listener:
+    """Calls `wake(channel, payload)` for each notification and `wake(None, "")` after each (re)connect.
+
+    A notification is a hint: those sent while the connection was down are lost, so `wake(None, ...)` means "look".
+    """
+
+    def __init__(self, url: str, channels: Sequence[str], wake: Callable[[str | None, str], None]) -> None:
+        self._url = url
+        self._channels = channels
+        self._wake = wake
+        self.connected = False
+
+    async def run(self) -> None:
+        """Listens until cancelled."""
+        failures = 0
+        while True:
+            try:
+                await self._listen()
+            except UNAVAILABLE as error:
+                failures = 0 if self.connected else failures + 1
+                self.connected = False
+                wait = min(LONGEST_BACKOFF_SECONDS, 0.1 * 2**failures) * random.uniform(0.5, 1)
+                log.warning("listener_lost", error=repr(error), again_in_seconds=round(wait, 2))
+                await asyncio.sleep(wait)
+
+    async def _listen(self) -> None:
+        connection = await connect(self._url, application="usage-service listener")
+        try:
+            for channel in self._channels:
+                await connection.add_listener(channel, self._hear)
+            self.connected = True
+            self._wake(None, "")
+            while True:
+                # asyncpg does not notice a dead peer by itself: ask.
+                await asyncio.sleep(HEARTBEAT_SECONDS)
+                await connection.execute("SELECT 1", timeout=HEARTBEAT_SECONDS)
+        finally:
+            connection.terminate()
+
+    def _hear(
+        self, connection: asyncpg.Connection[asyncpg.Record] | object, pid: int, channel: str, payload: object
+    ) -> None:
+        self._wake(channel, str(payload))

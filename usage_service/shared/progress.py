@@ -1,0 +1,52 @@
+"""How far long work is: a bar on a terminal, a log line every few seconds otherwise."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+import structlog
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+LOG_EVERY_SECONDS = 5.0
+
+log = structlog.get_logger(__name__)
+
+
+class Report(Protocol):
+    """Called with how much is done now."""
+
+    def __call__(self, done: int) -> None:
+        """Says that `done` of the total is done."""
+
+
+@contextmanager
+def progress(what: str, total: int) -> Iterator[Report]:
+    """Shows how far `what` is on stderr."""
+    if sys.stderr.isatty():
+        with _bar() as bar:
+            task = bar.add_task(what, total=total)
+            yield lambda done: bar.update(task, completed=done)
+    else:
+        yield _logging(what, total)
+
+
+def _bar() -> Progress:
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    return Progress(*columns, console=Console(stderr=True))
+
+
+def _logging(what: str, total: int) -> Report:
+    last = time.monotonic()
+
+    def report(done: int) -> None:
+        nonlocal last
+        if time.monotonic() - last >= LOG_EVERY_SECONDS:
+            last = time.monotonic()
+            log.info("progress", what=what, done=done, total=total)
+
+    return report

@@ -1,0 +1,16 @@
+"""Named SQL from `.sql` files: `-- name: why` starts a statement, the next name ends it."""
+
+import re
+from functools import cache
+from pathlib import Path
+
+_NAME = re.compile(r"^-- ([a-z_]+): .*$", re.MULTILINE)
+
+
+@cache
+def load_queries(path: Path) -> dict[str, str]:
+    """The statements of a file by name; every statement has one."""
+    before, *parts = _NAME.split(path.read_text("utf-8"))
+    if re.sub(r"--.*", "", before).strip():
+        raise ValueError(f"{path}: a statement stands before the first name")
+    return dict(zip(parts[::2], (text.strip() for text in parts[1::2]), strict=True))
