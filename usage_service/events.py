@@ -1,0 +1,204 @@
+"""The types of events that the app, the ETL and operators may post, as they are on the wire.
+
+Each type is one struct; `EVENT_TYPES` is the registry. Limits are part of the types, so that a refused event is told
+which field is wrong and what would be right.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, ClassVar, get_args
+from uuid import UUID
+
+import msgspec
+from msgspec import Meta
+
+NO_NUL = r"^[^\x00]*$"  # PostgreSQL stores no NUL in text
+
+Instant = Annotated[datetime, Meta(tz=True, description="RFC 3339 with a zone, such as 2026-11-23T10:00:00Z")]
+VisitorId = Annotated[str, Meta(min_length=1, max_length=256)]
+Product = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]{0,31}$", description="such as fog or fenix")]
+Channel = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]{0,31}$", description="such as nightly")]
+ProbeName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.\-]{1,200}$", description="such as gc_ms")]
+Name = Annotated[str, Meta(min_length=1, max_length=100, pattern=NO_NUL)]
+Text = Annotated[str, Meta(max_length=2_000, pattern=NO_NUL)]
+Count = Annotated[int, Meta(ge=0, le=1_000_000_000)]
+Major = Annotated[int, Meta(ge=0, le=100_000)]
+
+
+class Data(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What is particular to a type of event."""
+
+
+class AppData(Data, frozen=True, kw_only=True):
+    """Common to all that the app reports."""
+
+    bot: bool = False
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type"):
+    """What every event has."""
+
+    schema_version: ClassVar[int] = 1
+
+    event_id: UUID
+    occurred_at: Instant
+    visitor: VisitorId | None = None
+    product: Product | None = None
+    channel: Channel | None = None
+    probe: ProbeName | None = None
+
+
+class PageViewedData(AppData, frozen=True, kw_only=True):
+    """A page of the app, and where the visitor came from (a host or a URL)."""
+
+    page: Annotated[str, Meta(min_length=1, max_length=2_000, pattern=NO_NUL)]
+    referrer: Text | None = None
+
+
+class PageViewed(Event, frozen=True, kw_only=True, tag="page_viewed"):
+    """Somebody opened a page of the app."""
+
+    data: PageViewedData
+
+
+class ProbeSearchedData(AppData, frozen=True, kw_only=True):
+    """What was searched for and how many probes were found."""
+
+    query: Text
+    results: Count
+
+
+class ProbeSearched(Event, frozen=True, kw_only=True, tag="probe_searched"):
+    """Somebody searched for a probe."""
+
+    data: ProbeSearchedData
+
+
+class ProbeViewedData(AppData, frozen=True, kw_only=True):
+    """How a probe was looked at; `found` says whether its aggregates existed."""
+
+    found: bool
+    ping_type: Name | None = None
+    os: Name | None = None
+    aggregation_level: Name | None = None
+    versions: Annotated[list[Major], Meta(max_length=100)] | None = None
+
+
+class ProbeViewed(Event, frozen=True, kw_only=True, tag="probe_viewed"):
+    """Somebody looked at a probe's aggregates."""
+
+    product: Product
+    probe: ProbeName
+    data: ProbeViewedData
+
+
+class ControlChangedData(AppData, frozen=True, kw_only=True):
+    """A control of the page and its new value."""
+
+    control: Name
+    value: Text | float | bool | None = None
+
+
+class ControlChanged(Event, frozen=True, kw_only=True, tag="control_changed"):
+    """Somebody changed a control, such as the operating system."""
+
+    data: ControlChangedData
+
+
+class LinkFollowedData(AppData, frozen=True, kw_only=True):
+    """The tool that a link leads to."""
+
+    tool: Name
+    url: Text | None = None
+
+
+class LinkFollowed(Event, frozen=True, kw_only=True, tag="link_followed"):
+    """Somebody left for another tool."""
+
+    data: LinkFollowedData
+
+
+class ProbeRegisteredData(Data, frozen=True, kw_only=True):
+    """A probe's metric type and a ping that it is sent in."""
+
+    type: Name
+    ping: Name = "metrics"
+
+
+class ProbeRegistered(Event, frozen=True, kw_only=True, tag="probe_registered"):
+    """The catalogue has a probe; one event for each ping that it is sent in."""
+
+    product: Product
+    probe: ProbeName
+    data: ProbeRegisteredData
+
+
+class ProbeRetired(Event, frozen=True, kw_only=True, tag="probe_retired"):
+    """The catalogue has a probe no more."""
+
+    product: Product
+    probe: ProbeName
+    data: Data = Data()
+
+
+class ProbeBuilt(Event, frozen=True, kw_only=True, tag="probe_built"):
+    """The ETL built a probe's aggregates."""
+
+    product: Product
+    probe: ProbeName
+    data: Data = Data()
+
+
+class ReleasePublishedData(Data, frozen=True, kw_only=True):
+    """The major version that was released."""
+
+    version: Major
+
+
+class ReleasePublished(Event, frozen=True, kw_only=True, tag="release_published"):
+    """A channel of a product has a new version."""
+
+    product: Product
+    channel: Channel
+    data: ReleasePublishedData
+
+
+class ExtensionEvent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An event of the app's own type: stored and replayable, its data free (16 KiB at most)."""
+
+    schema_version: ClassVar[int] = 1
+
+    event_id: UUID
+    type: Annotated[str, Meta(pattern=r"^x_[a-z0-9_]{1,62}$")]
+    occurred_at: Instant
+    visitor: VisitorId | None = None
+    product: Product | None = None
+    channel: Channel | None = None
+    probe: ProbeName | None = None
+    data: dict[str, Any] = {}
+
+
+AnyEvent = (
+    PageViewed
+    | ProbeSearched
+    | ProbeViewed
+    | ControlChanged
+    | LinkFollowed
+    | ProbeRegistered
+    | ProbeRetired
+    | ProbeBuilt
+    | ReleasePublished
+)
+EVENT_TYPES: dict[str, type[Event]] = {str(kind.__struct_config__.tag): kind for kind in get_args(AnyEvent)}
+OWN_TYPES = frozenset(
+    {
+        "build_requested",
+        "build_started",
+        "build_progressed",
+        "build_succeeded",
+        "build_found_no_data",
+        "build_failed",
+        "build_cancelled",
+    }
+)

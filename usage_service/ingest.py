@@ -1,0 +1,124 @@
+"""Group commit: requests that arrive together share one transaction, and none can fail or delay the others."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+
+import asyncpg
+import structlog
+
+from usage_service.log import Appended, Record, append
+from usage_service.shared.postgres import UNAVAILABLE, Pool
+
+MOST_EVENTS_A_COMMIT = 2_000
+
+log = structlog.get_logger(__name__)
+
+
+class QueueFullError(Exception):
+    """More events wait to be recorded than the service holds; try again later."""
+
+
+class LogUnavailableError(Exception):
+    """The database did not confirm the events; they may or may not be recorded. Sending them again is safe."""
+
+
+class RefusedByDatabaseError(Exception):
+    """The database does not take this event; the message says why."""
+
+
+Answer = Appended | RefusedByDatabaseError
+
+
+class _Request:
+    def __init__(self, records: Sequence[Record]) -> None:
+        self.records = records
+        self.answer: asyncio.Future[list[Answer]] = asyncio.get_running_loop().create_future()
+
+
+class Ingest:
+    """The queue before the log. `run` commits it; `submit` waits for its events to be durable."""
+
+    def __init__(self, pool: Pool, most_events: int, committed: Callable[[], None]) -> None:
+        self._pool = pool
+        self._most_events = most_events
+        self._committed = committed
+        self._waiting: deque[_Request] = deque()
+        self._wake = asyncio.Event()
+        self.queued_events = 0
+
+    async def submit(self, records: Sequence[Record]) -> list[Answer]:
+        """Answers for each record once it is committed; raises QueueFullError or LogUnavailableError."""
+        if self.queued_events + len(records) > self._most_events:
+            raise QueueFullError
+        request = _Request(records)
+        self._waiting.append(request)
+        self.queued_events += len(records)
+        self._wake.set()
+        return await request.answer
+
+    async def run(self) -> None:
+        """Commits what is queued until cancelled; what is still queued then is answered as unavailable."""
+        try:
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                while batch := self._take():
+                    await self._commit(batch)
+        finally:
+            for request in self._waiting:
+                _fail(request, LogUnavailableError())
+
+    def _take(self) -> list[_Request]:
+        batch: list[_Request] = []
+        size = 0
+        while self._waiting and (not batch or size + len(self._waiting[0].records) <= MOST_EVENTS_A_COMMIT):
+            request = self._waiting.popleft()
+            size += len(request.records)
+            if not request.answer.done():  # else its client is gone
+                batch.append(request)
+        self.queued_events -= size
+        return batch
+
+    async def _commit(self, batch: list[_Request]) -> None:
+        records = [record for request in batch for record in request.records]
+        try:
+            answers = await self._append(records)
+        except (*UNAVAILABLE, asyncpg.QueryCanceledError, asyncpg.LockNotAvailableError) as error:
+            log.warning("log_unavailable", error=repr(error), events=len(records))
+            for request in batch:
+                _fail(request, LogUnavailableError())
+            return
+        except BaseException:
+            for request in batch:
+                _fail(request, LogUnavailableError())
+            raise
+        self._committed()
+        answered = iter(answers)
+        for request in batch:
+            of_request = [next(answered) for _ in request.records]
+            if not request.answer.done():
+                request.answer.set_result(of_request)
+
+    async def _append(self, records: Sequence[Record]) -> list[Answer]:
+        """Appends; when the database refuses, halves, so that only the event at fault is refused."""
+        try:
+            async with self._pool.acquire(timeout=5) as connection:
+                return list(await append(connection, records))
+        except (
+            asyncpg.DataError,
+            asyncpg.IntegrityConstraintViolationError,
+            asyncpg.ProgramLimitExceededError,
+        ) as error:
+            if len(records) == 1:
+                log.warning("event_refused_by_database", event_id=str(records[0].event_id), error=repr(error))
+                return [RefusedByDatabaseError(f"the database refuses it: {error.args[0]}")]
+        half = len(records) // 2
+        return await self._append(records[:half]) + await self._append(records[half:])
+
+
+def _fail(request: _Request, error: Exception) -> None:
+    if not request.answer.done():
+        request.answer.set_exception(error)
