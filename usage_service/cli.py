@@ -1,0 +1,38 @@
+"""The `usage-service` command."""
+
+import sys
+
+import typer
+from rich.console import Console
+
+from usage_service.commands.importing import import_command
+from usage_service.commands.serving import serve_command
+from usage_service.importing import UnreadableFileError
+from usage_service.posting import PostError
+from usage_service.shared.schema import SchemaMismatchError
+from usage_service.shared.settings import SettingsError
+from usage_service.web.server import ServerError
+
+EXPECTED_ERRORS = (PostError, SchemaMismatchError, ServerError, SettingsError, UnreadableFileError)
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
+app.command("serve")(serve_command)
+app.command("import")(import_command)
+
+
+def main() -> None:
+    """Runs the command; what the user can mend is one line on stderr and exit code 2."""
+    try:
+        app()
+    except EXPECTED_ERRORS as error:
+        _complain(error)
+    except ExceptionGroup as group:
+        expected = group.subgroup(EXPECTED_ERRORS)
+        if expected is None or group.split(EXPECTED_ERRORS)[1] is not None:
+            raise
+        _complain(expected.exceptions[0])
+
+
+def _complain(error: BaseException) -> None:
+    Console(stderr=True).print(f"usage-service: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+    sys.exit(2)

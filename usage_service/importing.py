@@ -1,0 +1,122 @@
+"""Files as events: a catalogue, a web server's traffic, or events as they are on the wire.
+
+Event ids come from content, so that importing a file again records nothing twice: a line's id is made from the events
+that it stands for, and from how many equal lines came before it (equal requests are separate events).
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import hashlib
+import io
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple, cast
+from uuid import UUID
+
+JsonObject = dict[str, Any]
+CATALOGUE_FIELDS = {"product", "probe", "type"}
+TRAFFIC_FIELDS = {"occurred_at", "path", "status"}
+
+
+class UnreadableFileError(Exception):
+    """A file cannot be imported; the message says why and what can be."""
+
+
+class Line(NamedTuple):
+    """A line of a file: the events that it stands for, or what is wrong with it."""
+
+    number: int
+    events: list[JsonObject]
+    error: str | None = None
+
+
+def open_file(path: Path) -> tuple[BinaryIO, int, Callable[[], int]]:
+    """The file unpacked, its size in bytes as it is, and a function telling how many of those were read so far."""
+    raw = path.open("rb")
+    packed = raw.peek(2)[:2] == b"\x1f\x8b"
+    unpacked = cast(BinaryIO, gzip.GzipFile(fileobj=raw)) if packed else raw
+    return unpacked, path.stat().st_size, raw.tell
+
+
+def read_lines(file: BinaryIO, path: Path, recorded_at: datetime) -> Iterator[Line]:
+    """The lines of an unpacked file; a catalogue's events are given the time `recorded_at`."""
+    name = path.name.removesuffix(".gz")
+    text = io.TextIOWrapper(file, "utf-8", errors="replace", newline="")
+    if name.endswith(".csv"):
+        found = _csv_lines(text, path, recorded_at)
+    elif name.endswith((".ndjson", ".jsonl", ".json")):
+        found = (_json_line(number, line) for number, line in enumerate(text, 1) if line.strip())
+    else:
+        raise UnreadableFileError(f"{path}: the name must end in .csv, .ndjson or .jsonl, and .gz after it when packed")
+    return _with_ids(found)
+
+
+def _csv_lines(text: io.TextIOWrapper, path: Path, recorded_at: datetime) -> Iterator[Line]:
+    rows = csv.DictReader(text)
+    missing = CATALOGUE_FIELDS - set(rows.fieldnames or [])
+    if missing:
+        raise UnreadableFileError(
+            f"{path}: the first line must name {', '.join(sorted(missing))}; a catalogue has "
+            "product, probe, type and ping"
+        )
+    occurred_at = recorded_at.astimezone(UTC).isoformat()
+    return (Line(rows.line_num, [_registration(row, occurred_at)]) for row in rows)
+
+
+def _registration(row: dict[str, str], occurred_at: str) -> JsonObject:
+    return {
+        "type": "probe_registered",
+        "occurred_at": occurred_at,
+        "product": row["product"],
+        "probe": row["probe"],
+        "data": {"type": row["type"], "ping": row.get("ping") or "metrics"},
+    }
+
+
+def _json_line(number: int, line: str) -> Line:
+    try:
+        value = json.loads(line)
+    except ValueError as error:
+        return Line(number, [], f"not JSON: {error}")
+    if not isinstance(value, dict):
+        return Line(number, [], "must be a JSON object")
+    if "type" in value:
+        return Line(number, [value])
+    if value.keys() >= TRAFFIC_FIELDS:
+        return Line(number, _visit(value))
+    return Line(number, [], f"is neither an event (type) nor a page request ({', '.join(sorted(TRAFFIC_FIELDS))})")
+
+
+def _visit(request: JsonObject) -> list[JsonObject]:
+    """A page request is a page viewed and, where it names one, a probe viewed: found unless it was answered 404."""
+    common = {name: request[name] for name in ("occurred_at", "visitor", "product") if request.get(name) is not None}
+    bot = {"bot": True} if request.get("bot") else {}
+    page = {"page": request["path"]} | bot
+    if request.get("referrer_host"):
+        page["referrer"] = request["referrer_host"]
+    events = [common | {"type": "page_viewed", "data": page}]
+    if request.get("probe"):
+        viewed = {"found": request["status"] != 404} | bot
+        events.append(common | {"type": "probe_viewed", "probe": request["probe"], "data": viewed})
+    return events
+
+
+def _with_ids(lines: Iterable[Line]) -> Iterator[Line]:
+    seen: Counter[bytes] = Counter()
+    for line in lines:
+        digest = hashlib.blake2b(json.dumps(line.events, sort_keys=True).encode(), digest_size=16).digest()
+        repeat = seen[digest]
+        seen[digest] += 1
+        for index, event in enumerate(line.events):
+            event.setdefault("event_id", str(_event_id(digest, repeat, index)))
+        yield line
+
+
+def _event_id(digest: bytes, repeat: int, index: int) -> UUID:
+    made = hashlib.blake2b(digest + f"{repeat} {index}".encode(), digest_size=16).digest()
+    return UUID(bytes=made, version=8)

@@ -1,0 +1,79 @@
+"""Posts events to a running service: batches, a few at a time, trying again what may pass."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+import msgspec
+import structlog
+
+MOST_TRIES = 8
+PASSING = frozenset({429, 502, 503, 504})
+
+log = structlog.get_logger(__name__)
+
+
+class PostError(Exception):
+    """The service cannot be reached or does not take the events; the message says what to do."""
+
+
+@dataclass
+class Tally:
+    """How many events became what, and the first refusals with their reasons."""
+
+    statuses: Counter[str] = field(default_factory=Counter)
+    refusals: list[str] = field(default_factory=list)
+
+    def refuse(self, why: str) -> None:
+        """Counts a refusal; only the first twenty are kept in words."""
+        self.statuses["refused"] += 1
+        if len(self.refusals) < 20:
+            self.refusals.append(why)
+
+
+class Poster:
+    """Sends batches of events to POST /v1/events."""
+
+    def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
+        self._session = session
+        self._url = f"{url.rstrip('/')}/v1/events"
+        self.tally = Tally()
+
+    async def post(self, events: list[dict[str, Any]], origins: list[str]) -> None:
+        """Posts one batch; `origins` says where each event is from, for the refusals."""
+        body = msgspec.json.encode(events)
+        for attempt in range(MOST_TRIES):
+            try:
+                async with self._session.post(
+                    self._url, data=body, headers={"Content-Type": "application/json"}
+                ) as response:
+                    if response.status not in PASSING:
+                        return self._count(response.status, await response.read(), origins)
+                    why = f"answered {response.status}"
+            except (aiohttp.ClientConnectionError, TimeoutError) as error:
+                why = repr(error)
+            wait = min(10.0, 0.2 * 2**attempt) * random.uniform(0.5, 1)
+            log.warning("post_again", why=why, in_seconds=round(wait, 2))
+            await asyncio.sleep(wait)
+        raise PostError(f"{self._url} did not take the events after {MOST_TRIES} tries ({why}); run the import again")
+
+    def _count(self, status: int, body: bytes, origins: list[str]) -> None:
+        answer = msgspec.json.decode(body) if body else {}
+        if status not in (201, 207) and "events" not in answer:
+            raise PostError(f"{self._url} answered {status}: {answer.get('detail')}")
+        for item in answer["events"]:
+            if "error" in item:
+                self.tally.refuse(f"{origins[item['index']]}: {item['error']['detail']}")
+            else:
+                self.tally.statuses[item["status"]] += 1
+
+
+def open_session(token: str | None) -> aiohttp.ClientSession:
+    """A client session that sends the token and waits 30 s at most."""
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    return aiohttp.ClientSession(headers=headers, timeout=aiohttp.ClientTimeout(total=30))

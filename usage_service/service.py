@@ -1,0 +1,56 @@
+"""The parts of a running service, put together and taken down."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from usage_service.announcer import CHANNEL, Announcer
+from usage_service.ingest import Ingest
+from usage_service.projections import PROJECTIONS, Runner
+from usage_service.shared.listener import Listener
+from usage_service.shared.postgres import Pool, open_pool
+from usage_service.shared.schema import install_schema
+from usage_service.shared.settings import ServerSettings
+from usage_service.shared.tasks import Tasks
+from usage_service.visitors import Pseudonyms
+from usage_service.wire import Reader
+
+
+@dataclass(frozen=True)
+class Service:
+    """What the routes work with."""
+
+    settings: ServerSettings
+    pool: Pool
+    ingest: Ingest
+    reader: Reader
+    listener: Listener
+
+
+@asynccontextmanager
+async def open_service(settings: ServerSettings, died: Callable[[], None]) -> AsyncIterator[Service]:
+    """A service with its background tasks running; `died` is called when one of them ends."""
+    await install_schema(settings.database_url)
+    options = {"role": "usage_server", "application": "usage-service"}
+    async with (
+        open_pool(settings.database_url, size=settings.pool_size, **options) as pool,
+        open_pool(settings.database_url, size=2 + len(PROJECTIONS), **options) as background,
+        Tasks(died) as tasks,
+    ):
+        announcer = Announcer(background)
+        ingest = Ingest(background, settings.queue_events, announcer.announce)
+        runners = [Runner(background, projection) for projection in PROJECTIONS]
+
+        def wake(_channel: str | None, _payload: str) -> None:
+            for runner in runners:
+                runner.wake()
+
+        listener = Listener(settings.listen_url, [CHANNEL], wake)
+        tasks.start("listener", listener.run())
+        tasks.start("announcer", announcer.run())
+        tasks.start("ingest", ingest.run())
+        for projection, runner in zip(PROJECTIONS, runners, strict=True):
+            tasks.start(f"projection {projection}", runner.run())
+        yield Service(settings, pool, ingest, Reader(Pseudonyms(settings.visitor_secret)), listener)

@@ -1,0 +1,53 @@
+"""Sessions: a visitor's events without a pause of 30 minutes."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import datetime
+from typing import Literal
+from uuid import UUID
+
+import asyncpg
+import msgspec
+
+from usage_service.queries import query
+from usage_service.shared.postgres import Connection
+
+Bots = Literal["exclude", "include", "only"]
+
+
+class Session(msgspec.Struct, frozen=True):
+    """One session; `visitor` is a pseudonym, lists are sorted and without repeats."""
+
+    session_id: str
+    visitor: UUID
+    started_at: datetime
+    ended_at: datetime
+    seconds: float
+    events: int
+    bot: bool
+    products: list[str]
+    probes: list[str]
+    controls: list[str]
+    tools_left: list[str]
+    first_page: str | None
+    last_page: str | None
+    referrer: str | None
+
+
+async def list_sessions(
+    connection: Connection, since: datetime, until: datetime, product: str | None, bots: Bots, limit: int
+) -> tuple[list[Session], int]:
+    """The latest `limit` sessions that began in the span, and how many there are in all."""
+    rows = await connection.fetch(query("sessions", "listed"), since, until, product, bots, limit)
+    total = await connection.fetchval(query("sessions", "counted"), since, until, product, bots)
+    return [_session(row) for row in rows], total
+
+
+def _session(row: asyncpg.Record) -> Session:
+    key = f"{row['visitor']} {row['started_at'].isoformat()}"
+    return Session(
+        session_id=hashlib.blake2b(key.encode(), digest_size=12).hexdigest(),
+        seconds=(row["ended_at"] - row["started_at"]).total_seconds(),
+        **row,
+    )

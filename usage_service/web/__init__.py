@@ -1,0 +1,1 @@
+"""The HTTP side: routes parse, call one function, and answer."""

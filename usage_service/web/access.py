@@ -1,0 +1,46 @@
+"""Who may call a route: each declares its scope, and a token opens it."""
+
+from __future__ import annotations
+
+import hmac
+from typing import Literal
+
+from aiohttp import web
+
+from usage_service.problems import Problem
+from usage_service.shared.settings import ServerSettings, SettingsError
+from usage_service.web.errors import Handler
+from usage_service.web.keys import service_of
+
+Scope = Literal["open", "events", "read", "build", "admin"]
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+def check_exposure(settings: ServerSettings) -> None:
+    """Raises SettingsError where everybody on the network could write."""
+    if settings.token is None and settings.host not in LOOPBACK:
+        raise SettingsError(f"USAGE_SERVICE_TOKEN must be set to listen on {settings.host}, which others can reach")
+
+
+def guarded(handler: Handler, scope: Scope) -> Handler:
+    """The handler behind a check that the caller's token opens the scope."""
+
+    async def guard(request: web.Request) -> web.StreamResponse:
+        _check(request, scope)
+        return await handler(request)
+
+    return guard
+
+
+def _check(request: web.Request, scope: Scope) -> None:
+    settings = service_of(request).settings
+    if settings.token is None or scope == "open" or (scope == "read" and settings.open_reads):
+        return
+    kind, _, given = request.headers.get("Authorization", "").partition(" ")
+    if kind.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), settings.token.encode()):
+        raise Problem(
+            401,
+            "Token needed",
+            f"send Authorization: Bearer with a token of scope {scope}",
+            headers={"WWW-Authenticate": f'Bearer scope="{scope}"'},
+        )

@@ -1,0 +1,71 @@
+"""Whatever goes wrong is answered as a problem; nothing inside shows."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import structlog
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+
+from usage_service.ingest import LogUnavailableError, QueueFullError
+from usage_service.problems import Problem
+from usage_service.shared.postgres import UNAVAILABLE
+from usage_service.web.answers import problem_answer
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+log = structlog.get_logger(__name__)
+
+
+@web.middleware
+async def problems_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Turns exceptions into problem answers."""
+    try:
+        return await handler(request)
+    except Problem as problem:
+        return problem_answer(problem)
+    except web.HTTPException as error:
+        if error.status < 400:
+            raise
+        return problem_answer(_http_problem(request, error))
+    except (web.RequestPayloadError, HttpProcessingError) as error:
+        return problem_answer(Problem(400, "Bad request body", f"the body cannot be read: {error}"))
+    except QueueFullError:
+        return problem_answer(
+            Problem(
+                429,
+                "Too many events wait",
+                "the queue is full; send again later",
+                headers={"Retry-After": "1"},
+            )
+        )
+    except (LogUnavailableError, *UNAVAILABLE) as error:
+        log.warning("database_unavailable", path=request.path, error=repr(error))
+        return problem_answer(
+            Problem(
+                503,
+                "Database unavailable",
+                "the database did not answer; sending the same request again is safe",
+                headers={"Retry-After": "2"},
+            )
+        )
+    except Exception:
+        log.exception("request_failed", method=request.method, path=request.path)
+        return problem_answer(Problem(500, "Internal error", "the service failed; it has been logged"))
+
+
+def _http_problem(request: web.Request, error: web.HTTPException) -> Problem:
+    if isinstance(error, web.HTTPMethodNotAllowed):
+        allowed = ", ".join(sorted(error.allowed_methods))
+        return Problem(
+            405,
+            "Method not allowed",
+            f"{request.path} takes {allowed}, not {error.method}",
+            headers={"Allow": allowed},
+        )
+    if isinstance(error, web.HTTPRequestEntityTooLarge):
+        return Problem(413, "Body too large", "a body is at most 1 MiB (unpacked); split it")
+    if isinstance(error, web.HTTPNotFound):
+        return Problem(404, "Not found", f"there is nothing at {request.path}")
+    return Problem(error.status, error.reason, error.text or error.reason)

@@ -1,0 +1,36 @@
+"""Every route with its scope."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from usage_service.web.access import Scope
+from usage_service.web.builds import get_build, post_build
+from usage_service.web.errors import Handler
+from usage_service.web.events import post_events
+from usage_service.web.health import get_heartbeat, get_lbheartbeat
+from usage_service.web.popularity import get_hotlist, get_popularity
+from usage_service.web.probes import get_probe
+from usage_service.web.sessions import get_sessions
+
+
+class Route(NamedTuple):
+    """A method and path, who may call it, and what answers."""
+
+    method: str
+    path: str
+    scope: Scope
+    handler: Handler
+
+
+ROUTES = (
+    Route("POST", "/v1/events", "events", post_events),
+    Route("GET", "/v1/popularity", "read", get_popularity),
+    Route("GET", "/v1/hotlist", "read", get_hotlist),
+    Route("GET", "/v1/sessions", "read", get_sessions),
+    Route("POST", "/v1/builds", "build", post_build),
+    Route("GET", "/v1/builds/{build_id}", "read", get_build),
+    Route("GET", "/v1/probes/{product}/{probe}", "read", get_probe),
+    Route("GET", "/__heartbeat__", "open", get_heartbeat),
+    Route("GET", "/__lbheartbeat__", "open", get_lbheartbeat),
+)

@@ -1,0 +1,79 @@
+"""The aiohttp application and the process that serves it."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Callable
+
+import structlog
+from aiohttp import web
+
+from usage_service.service import open_service
+from usage_service.shared.settings import ServerSettings
+from usage_service.web.access import check_exposure, guarded
+from usage_service.web.errors import problems_middleware
+from usage_service.web.keys import SERVICE
+from usage_service.web.routes import ROUTES
+
+MOST_BODY_BYTES = 1024 * 1024
+
+log = structlog.get_logger(__name__)
+
+
+class ServerError(Exception):
+    """The server cannot start; the message says what to change."""
+
+
+def create_app(settings: ServerSettings, died: Callable[[], None]) -> web.Application:
+    """The application; `died` is called when one of its background tasks ends."""
+    check_exposure(settings)
+    app = web.Application(middlewares=[problems_middleware], client_max_size=MOST_BODY_BYTES)
+    for route in ROUTES:
+        app.router.add_route(route.method, route.path, guarded(route.handler, route.scope))
+
+    async def service(app: web.Application) -> AsyncIterator[None]:
+        async with open_service(settings, died) as opened:
+            app[SERVICE] = opened
+            yield
+
+    app.cleanup_ctx.append(service)
+    return app
+
+
+async def serve(settings: ServerSettings) -> bool:
+    """Serves until SIGTERM or SIGINT, then finishes what is under way. False when a background task died."""
+    stop = asyncio.Event()
+    healthy = True
+
+    def died() -> None:
+        nonlocal healthy
+        healthy = False
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    runner = web.AppRunner(
+        create_app(settings, died),
+        access_log=None,
+        shutdown_timeout=settings.drain_seconds,
+        handle_signals=False,
+    )
+    await runner.setup()
+    try:
+        await _listen(runner, settings)
+        log.info("serving", host=settings.host, port=settings.port)
+        await stop.wait()
+        log.info("draining")
+    finally:
+        await runner.cleanup()
+    return healthy
+
+
+async def _listen(runner: web.AppRunner, settings: ServerSettings) -> None:
+    try:
+        await web.TCPSite(runner, settings.host, settings.port).start()
+    except OSError as error:
+        raise ServerError(
+            f"cannot listen on {settings.host}:{settings.port} ({error.strerror}); choose another USAGE_SERVICE_PORT"
+        ) from None
