@@ -4,6 +4,7 @@
 -- projections      how far each projection has folded the log; advance_projection() folds the next batch
 --   catalogue        every probe known (fold_catalogue)
 --   popularity_*     views and visitors a probe and day (fold_popularity)
+--   releases         which version a channel had when (fold_releases)
 --   sessions         a visitor's events without a pause of 30 minutes (fold_sessions)
 -- builds           one row a request to compute a probe; changed only by the lettered transitions below, each of
 --                  which appends its event and updates the row in one transaction
@@ -127,7 +128,8 @@ CREATE TABLE projections (
     position    bigint      NOT NULL DEFAULT 0,  -- every event up to here is folded
     updated_at  timestamptz NOT NULL DEFAULT clock_timestamp()
 );
-INSERT INTO projections (name, version) VALUES ('catalogue', 1), ('popularity', 1), ('sessions', 1);
+INSERT INTO projections (name, version) VALUES
+    ('catalogue', 1), ('popularity', 1), ('releases', 1), ('sessions', 1);
 
 -- Folds the next batch of a projection: its position before and after, and the end of the log. At most one caller
 -- at a time folds a projection; the others return at once, unmoved.
@@ -250,6 +252,26 @@ CREATE FUNCTION fold_popularity(after_position bigint, to_position bigint) RETUR
     FROM event_log
     WHERE position > after_position AND position <= to_position AND type = 'probe_viewed' AND visitor IS NOT NULL
     ON CONFLICT DO NOTHING
+$$;
+
+-- Releases --------------------------------------------------------------------------------------------------------
+
+CREATE TABLE releases (
+    product      text        NOT NULL,
+    channel      text        NOT NULL,
+    version      integer     NOT NULL,
+    published_at timestamptz NOT NULL,  -- first published
+    PRIMARY KEY (product, channel, version)
+);
+
+CREATE FUNCTION fold_releases(after_position bigint, to_position bigint) RETURNS void LANGUAGE sql AS $$
+    INSERT INTO releases AS r (product, channel, version, published_at)
+    SELECT product, channel, (data ->> 'version')::integer, min(occurred_at)
+    FROM event_log
+    WHERE position > after_position AND position <= to_position AND type = 'release_published'
+    GROUP BY 1, 2, 3
+    ON CONFLICT (product, channel, version) DO UPDATE SET
+        published_at = least(r.published_at, excluded.published_at)
 $$;
 
 -- Sessions --------------------------------------------------------------------------------------------------------
@@ -416,8 +438,13 @@ CREATE TABLE probe_rows (
 CREATE UNIQUE INDEX one_row_a_combination ON probe_rows
     (product, channel, probe, version, ping_type, os, build_id, metric_key, client_agg_type, built_by);
 
+-- Use counters have an ETL of their own; the two others are too large for any.
+CREATE FUNCTION is_excluded(probe text) RETURNS boolean LANGUAGE sql IMMUTABLE AS $$
+    SELECT probe ~ '^use[._]?counter' OR probe IN ('sqlite_store_open', 'sqlite_store_query')
+$$;
+
 -- a: asks for a probe. outcome: 'created'; 'pending' (one is under way); 'fresh' (built today, UTC, with or without
--- data); 'unknown' (not in the catalogue); 'unbuildable' (of a type that is never aggregated).
+-- data); 'unknown' (not in the catalogue); 'unbuildable' (of a type that is not aggregated); 'excluded' (by name).
 CREATE FUNCTION request_build(
     for_product text, for_channel text, for_probe text, by_source text DEFAULT session_user,
     OUT outcome text, OUT build_id uuid, OUT metric_type text
@@ -433,6 +460,9 @@ BEGIN
         RETURN;
     ELSIF NOT coalesce((SELECT m.buildable FROM metric_types m WHERE m.metric_type = entry.metric_type), false) THEN
         outcome := 'unbuildable';
+        RETURN;
+    ELSIF is_excluded(for_probe) THEN
+        outcome := 'excluded';
         RETURN;
     END IF;
     LOOP

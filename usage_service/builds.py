@@ -50,9 +50,9 @@ class Build(msgspec.Struct, frozen=True):
 
 
 class Requested(msgspec.Struct, frozen=True):
-    """What became of a request for a build; `unknown` and `unbuildable` have no build."""
+    """What became of a request for a build; the last three have no build."""
 
-    outcome: Literal["created", "pending", "fresh", "unknown", "unbuildable"]
+    outcome: Literal["created", "pending", "fresh", "unknown", "unbuildable", "excluded"]
     build_id: UUID | None
     metric_type: str | None
 

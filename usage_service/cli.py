@@ -7,15 +7,29 @@ from rich.console import Console
 
 from usage_service.commands.importing import import_command
 from usage_service.commands.serving import serve_command
+from usage_service.commands.up import up_command
+from usage_service.embedded_postgres import EmbeddedPostgresError
 from usage_service.importing import UnreadableFileError
+from usage_service.local.children import ChildError
+from usage_service.local.parts import HouseError
 from usage_service.posting import PostError
 from usage_service.shared.schema import SchemaMismatchError
 from usage_service.shared.settings import SettingsError
 from usage_service.web.server import ServerError
 
-EXPECTED_ERRORS = (PostError, SchemaMismatchError, ServerError, SettingsError, UnreadableFileError)
+EXPECTED_ERRORS = (
+    ChildError,
+    EmbeddedPostgresError,
+    HouseError,
+    PostError,
+    SchemaMismatchError,
+    ServerError,
+    SettingsError,
+    UnreadableFileError,
+)
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
+app.command("up")(up_command)
 app.command("serve")(serve_command)
 app.command("import")(import_command)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import ctypes
 import os
+import pwd
 import signal
 import sys
 from collections.abc import Sequence
@@ -16,7 +17,6 @@ from pathlib import Path
 from typing import NoReturn
 
 NOBODY = 65534
-NAMESPACE_ID = 1000
 _CLONE_NEWUSER = 0x10000000
 _PR_SET_PDEATHSIG = 1
 
@@ -30,8 +30,9 @@ def owned_command(
 ) -> list[str]:
     """The argv that runs `argv` (its first item an absolute path) until this process, the parent, is gone.
 
-    Keeps the process id: the command replaces the wrapper. `unprivileged` gives up root, if that is what we are, for the
-    owner of `directory` or, when that is root too, for an id that looks like an ordinary user's.
+    Keeps the process id: the command replaces the wrapper. `unprivileged` makes it run as an ordinary user with a name:
+    root gives up its rights for those of the owner of `directory`, whom it becomes; when that is root too it is root
+    no more inside a user namespace or, without one, gives the directory to nobody and becomes that.
     """
     options = ["--parent", str(os.getpid()), "--signal", death_signal.name.removeprefix("SIG")]
     options += ["--unprivileged"] if unprivileged else []
@@ -44,8 +45,8 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Becomes the command; exits with one line on stderr when that is impossible."""
     options = _parse(argv)
     try:
-        if options.unprivileged and os.geteuid() == 0:
-            _give_up_root(options.directory)
+        if options.unprivileged:
+            _become_ordinary(options.directory)
         _reset_signals()
         _die_with(options.parent, signal.Signals[f"SIG{options.signal}"])
         os.execv(options.command[0], options.command)
@@ -66,18 +67,34 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def _give_up_root(directory: Path | None) -> None:
-    owner = directory.stat().st_uid if directory else 0
-    if owner == 0 and _namespaces_are_permitted():
+def _become_ordinary(directory: Path | None) -> None:
+    user = os.geteuid()
+    owner = directory.stat().st_uid if directory else user
+    needs_namespace = owner == 0 if user == 0 else not _has_name(user)
+    if needs_namespace and _namespaces_are_permitted():
         _enter_user_namespace()
-        return
-    if directory and owner == 0:
-        _give(directory, NOBODY)
-    user = owner or NOBODY
-    group = directory.stat().st_gid if directory else NOBODY
+    elif user == 0:
+        _change_user(directory, owner or NOBODY)
+
+
+def _change_user(directory: Path | None, user: int) -> None:
+    if directory and directory.stat().st_uid != user:
+        _give(directory, user)
     os.setgroups([])
-    os.setgid(group)
+    os.setgid(directory.stat().st_gid if directory else user)
     os.setuid(user)
+
+
+def _has_name(user: int) -> bool:
+    try:
+        return bool(pwd.getpwuid(user).pw_name)
+    except KeyError:
+        return False
+
+
+def _named_id() -> int:
+    # PostgreSQL's initdb refuses an id without a name; nobody's is also what a namespace shows for foreign files.
+    return next((entry.pw_uid for entry in pwd.getpwall() if entry.pw_uid not in (0, NOBODY)), NOBODY)
 
 
 def _namespaces_are_permitted() -> bool:
@@ -93,15 +110,16 @@ def _namespaces_are_permitted() -> bool:
 
 
 def _enter_user_namespace() -> None:
-    """Root outside, an ordinary user inside: files that root owns appear as its own, so that nothing needs a chown."""
+    """The same user outside, an ordinary one inside: its files appear as its own, so that nothing needs a chown."""
+    inside, user, group = _named_id(), os.geteuid(), os.getegid()
     libc = ctypes.CDLL(None, use_errno=True)
     if not hasattr(libc, "unshare"):
         raise OSError("this system has no user namespaces")
     if libc.unshare(_CLONE_NEWUSER) != 0:
         raise OSError(ctypes.get_errno(), "unshare(CLONE_NEWUSER)")
     Path("/proc/self/setgroups").write_text("deny")
-    Path("/proc/self/uid_map").write_text(f"{NAMESPACE_ID} 0 1")
-    Path("/proc/self/gid_map").write_text(f"{NAMESPACE_ID} 0 1")
+    Path("/proc/self/uid_map").write_text(f"{inside} {user} 1")
+    Path("/proc/self/gid_map").write_text(f"{inside} {group} 1")
 
 
 def _give(directory: Path, owner: int) -> None:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Literal
+from typing import Literal, get_args
 
 import asyncpg
 import structlog
 
 from usage_service.shared.postgres import UNAVAILABLE, Connection, Pool
 
-Projection = Literal["catalogue", "popularity", "sessions"]
-PROJECTIONS: tuple[Projection, ...] = ("catalogue", "popularity", "sessions")
+Projection = Literal["catalogue", "popularity", "releases", "sessions"]
+PROJECTIONS: tuple[Projection, ...] = get_args(Projection)
 
 BATCH_POSITIONS = 10_000
 POLL_SECONDS = 1.0

@@ -1,15 +1,18 @@
 """`usage-service serve`: the server alone, against DATABASE_URL."""
 
+import os
+
 import typer
 import uvloop
 
 from usage_service.shared.logs import configure_logs
-from usage_service.shared.settings import ServerSettings, load_settings
+from usage_service.shared.settings import ClientSettings, ServerSettings, check_names, load_settings
 from usage_service.web.server import serve
 
 
 def serve_command() -> None:
     """Serve on USAGE_SERVICE_HOST:USAGE_SERVICE_PORT until SIGTERM."""
+    check_names(os.environ, "USAGE_SERVICE_", ServerSettings, ClientSettings)
     settings = load_settings(ServerSettings)
     configure_logs(settings.log_level)
     if not uvloop.run(serve(settings)):

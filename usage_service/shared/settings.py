@@ -15,14 +15,19 @@ class SettingsError(Exception):
     """A setting is missing, unknown or out of range; the message names it and what would be right."""
 
 
-class DatabaseSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What both programs need to reach PostgreSQL and to log."""
+class LogSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What every program needs."""
 
-    database_url: str = msgspec.field(name="DATABASE_URL")
-    listen_database_url: str | None = msgspec.field(name="LISTEN_DATABASE_URL", default=None)
     log_level: Annotated[str, msgspec.Meta(pattern="^(debug|info|warning|error)$")] = msgspec.field(
         name="LOG_LEVEL", default="info"
     )
+
+
+class DatabaseSettings(LogSettings, frozen=True, kw_only=True):
+    """What both programs need to reach PostgreSQL."""
+
+    database_url: str = msgspec.field(name="DATABASE_URL")
+    listen_database_url: str | None = msgspec.field(name="LISTEN_DATABASE_URL", default=None)
 
     @property
     def listen_url(self) -> str:
@@ -45,31 +50,42 @@ class ServerSettings(DatabaseSettings, frozen=True, kw_only=True):
     drain_seconds: Seconds = msgspec.field(name="USAGE_SERVICE_DRAIN_SECONDS", default=10)
 
 
+class ClientSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the command-line clients find a running service."""
+
+    url: str = msgspec.field(name="USAGE_SERVICE_URL", default="http://127.0.0.1:8080")
+    token: str | None = msgspec.field(name="USAGE_SERVICE_TOKEN", default=None)
+
+
+class UpSettings(LogSettings, frozen=True, kw_only=True):
+    """What replaces the embedded parts of `usage-service up`."""
+
+    database_url: str | None = msgspec.field(name="DATABASE_URL", default=None)
+    project: str | None = msgspec.field(name="GOOGLE_CLOUD_PROJECT", default=None)
+
+
 Kind = TypeVar("Kind", bound=msgspec.Struct)
 
 
-def load_settings(kind: type[Kind], environ: Mapping[str, str] = os.environ, prefix: str = "USAGE_SERVICE_") -> Kind:
-    """Reads `kind` from the environment; raises SettingsError for what is missing, misspelt or out of range."""
+def load_settings(kind: type[Kind], environ: Mapping[str, str] = os.environ) -> Kind:
+    """Reads `kind` from the environment; raises SettingsError for what is missing or out of range."""
     known = {field.encode_name for field in msgspec.structs.fields(kind)}
-    for name in environ:
-        if name.startswith(prefix) and name not in known | CLIENT_SETTINGS:
-            raise SettingsError(f"{name} is not a setting{_nearest(name, known)}")
+    given = {name: environ[name] for name in known if environ.get(name)}
     try:
-        return msgspec.convert(
-            {name: environ[name] for name in known if environ.get(name)}, kind, strict=False, str_keys=True
-        )
+        return msgspec.convert(given, kind, strict=False)
     except msgspec.ValidationError as error:
+        what, _, where = str(error).partition(" - at ")
+        name = where.strip("`").removeprefix("$.")
         raise SettingsError(
-            f"setting refused: {error}".replace("$.", "").replace("Object missing", "missing")
+            f"{name}: {what}" if name else what.replace("Object missing required field", "set")
         ) from None
 
 
-CLIENT_SETTINGS = {
-    "USAGE_SERVICE_URL",
-    "USAGE_SERVICE_TOKEN",
-}  # of the command-line clients, beside a server's own
-
-
-def _nearest(name: str, known: set[str]) -> str:
-    near = difflib.get_close_matches(name, sorted(known), n=1)
-    return f"; did you mean {near[0]}?" if near else f"; there are {', '.join(sorted(known))}"
+def check_names(environ: Mapping[str, str], prefix: str, *kinds: type[msgspec.Struct]) -> None:
+    """Raises SettingsError for a variable that begins like a setting but is none: a misspelling."""
+    known = {field.encode_name for kind in kinds for field in msgspec.structs.fields(kind)}
+    for name in environ:
+        if name.startswith(prefix) and name not in known:
+            near = difflib.get_close_matches(name, sorted(known), n=1)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(known))}"
+            raise SettingsError(f"{name} is not a setting; {hint}")

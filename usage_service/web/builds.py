@@ -72,8 +72,9 @@ def _see_result(build: Build) -> web.Response:
 
 
 async def _refusal(connection: Connection, asked: BuildRequest, requested: Requested) -> Problem:
-    if requested.outcome == "unbuildable":
-        detail = f"{asked.probe} is a {requested.metric_type}, which is not aggregated"
+    if requested.outcome != "unknown":
+        kind = f"is a {requested.metric_type}, a type that is not aggregated"
+        detail = f"{asked.probe} {kind if requested.outcome == 'unbuildable' else 'is left out of the aggregates'}"
         return Problem(422, "Not buildable", detail, [FieldError(detail=detail, pointer="/probe")])
     near = await near_names(connection, asked.product, asked.probe)
     detail = f"{asked.product} has no probe {asked.probe}"

@@ -1,0 +1,91 @@
+"""Child processes with an owner: started again when they die, ended with it, gone even when it is killed."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import structlog
+
+from usage_service.owned_process import owned_command
+
+LONGEST_PAUSE_SECONDS = 10.0
+LONG_LIFE_SECONDS = 30.0
+MOST_EARLY_DEATHS = 5
+MOST_LOG_BYTES = 8 * 1024 * 1024
+
+log = structlog.get_logger(__name__)
+
+
+class ChildError(Exception):
+    """A child process does not stay up; the message ends with what it logged last."""
+
+
+class Child:
+    """One command, its output in a log file."""
+
+    def __init__(self, name: str, argv: Sequence[str], environ: Mapping[str, str], log_path: Path) -> None:
+        self.name = name
+        self.log_path = log_path
+        self._argv = argv
+        self._environ = environ
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def run(self) -> None:
+        """Keeps it running until cancelled; raises ChildError when it keeps dying early."""
+        early_deaths = 0
+        while True:
+            started = time.monotonic()
+            status = await self._run_once()
+            early_deaths = early_deaths + 1 if time.monotonic() - started < LONG_LIFE_SECONDS else 0
+            if early_deaths >= MOST_EARLY_DEATHS:
+                raise ChildError(f"{self.name} does not stay up (exit {status}):\n{tail(self.log_path)}")
+            pause = min(LONGEST_PAUSE_SECONDS, 0.25 * 2**early_deaths)
+            log.warning("child_died", child=self.name, status=status, again_in_seconds=pause, log=str(self.log_path))
+            await asyncio.sleep(pause)
+
+    async def _run_once(self) -> int:
+        with self.log_path.open("ab") as output:
+            self._process = await asyncio.create_subprocess_exec(
+                *owned_command(self._argv),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=dict(self._environ),
+                start_new_session=True,  # Ctrl-C reaches the owner alone, which ends its children in order
+            )
+        return await self._process.wait()
+
+    async def stop(self, seconds: float) -> None:
+        """Asks it to end, and kills it when it has not within `seconds`."""
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
+        with suppress(ProcessLookupError):
+            process.send_signal(signal.SIGTERM)
+        try:
+            async with asyncio.timeout(seconds):
+                await process.wait()
+        except TimeoutError:
+            log.warning("child_killed", child=self.name)
+            process.kill()
+            await process.wait()
+
+
+def fresh_log(directory: Path, name: str) -> Path:
+    """The log file of a child, begun anew once it has grown large."""
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / f"{name}.log"
+    if path.exists() and path.stat().st_size > MOST_LOG_BYTES:
+        path.replace(path.with_suffix(".log.1"))
+    path.touch(mode=0o600)
+    return path
+
+
+def tail(path: Path, lines: int = 5) -> str:
+    """The last lines of a log."""
+    return "\n".join(path.read_text("utf-8", "replace").splitlines()[-lines:])
