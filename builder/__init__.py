@@ -1,0 +1,1 @@
+"""Computes one missing probe on BigQuery and stores its rows."""

@@ -1,0 +1,66 @@
+"""A builder process: its connections, its listener and its worker."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+from datetime import timedelta
+
+import structlog
+
+from builder.bigquery import JobOptions, make_client
+from builder.compute import ComputeOptions, compute_probe
+from builder.queue import BuildQueue
+from builder.settings import BuilderSettings
+from builder.source import SourceOptions
+from builder.thresholds import Thresholds
+from builder.worker import Compute, Worker
+from usage_service.shared.listener import Listener
+from usage_service.shared.postgres import open_pool
+from usage_service.shared.schema import install_schema
+from usage_service.shared.tasks import Tasks
+
+CHANNEL = "build_requested"
+
+log = structlog.get_logger(__name__)
+
+
+def warehouse_computation(settings: BuilderSettings) -> Compute:
+    """What computes a probe on the warehouse of the settings; blocks, so it is to be run in a thread."""
+    client = make_client(settings.project, settings.warehouse_url, settings.location)
+    options = ComputeOptions(
+        SourceOptions(project=settings.project, thresholds=Thresholds().scaled(settings.threshold_scale)),
+        JobOptions(maximum_bytes_billed=settings.most_bytes, deadline_seconds=settings.build_seconds),
+    )
+    return lambda request, progress: compute_probe(client, request, options, progress)
+
+
+async def run_builder(settings: BuilderSettings) -> bool:
+    """Builds until SIGTERM or SIGINT, then finishes what is under way. False when a background task died."""
+    stop = asyncio.Event()
+    healthy = True
+
+    def died() -> None:
+        nonlocal healthy
+        healthy = False
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await install_schema(settings.database_url)
+    name = f"builder-{socket.gethostname()}-{os.getpid()}"
+    async with open_pool(
+        settings.database_url, role="usage_builder", application=name, size=settings.concurrency * 2 + 2
+    ) as pool:
+        queue = BuildQueue(pool, name, timedelta(seconds=settings.lease_seconds))
+        worker = Worker(queue, warehouse_computation(settings), settings)
+        listener = Listener(settings.listen_url, [CHANNEL], lambda _channel, _payload: worker.wake())
+        async with Tasks(died) as tasks:
+            tasks.start("listener", listener.run())
+            tasks.start("worker", worker.run())
+            log.info("building", worker=name, concurrency=settings.concurrency)
+            await stop.wait()
+        await worker.stop()
+    return healthy

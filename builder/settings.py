@@ -1,0 +1,28 @@
+"""The builder's settings, beside those that it shares with the service."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from usage_service.shared.settings import DatabaseSettings, Seconds
+
+
+class BuilderSettings(DatabaseSettings, frozen=True, kw_only=True):
+    """Environment variables of `probe-builder run`."""
+
+    project: str = msgspec.field(name="GOOGLE_CLOUD_PROJECT", default="moz-fx-data-shared-prod")
+    location: str = msgspec.field(name="PROBE_BUILDER_LOCATION", default="US")
+    warehouse_url: str | None = msgspec.field(name="PROBE_BUILDER_WAREHOUSE_URL", default=None)
+    concurrency: Annotated[int, Meta(ge=1, le=64)] = msgspec.field(name="PROBE_BUILDER_CONCURRENCY", default=2)
+    lease_seconds: Seconds = msgspec.field(name="PROBE_BUILDER_LEASE_SECONDS", default=15)
+    poll_seconds: Seconds = msgspec.field(name="PROBE_BUILDER_POLL_SECONDS", default=5)
+    retry_seconds: Seconds = msgspec.field(name="PROBE_BUILDER_RETRY_SECONDS", default=2)
+    grace_seconds: Seconds = msgspec.field(name="PROBE_BUILDER_GRACE_SECONDS", default=20)
+    build_seconds: Seconds = msgspec.field(name="PROBE_BUILDER_BUILD_SECONDS", default=1800)
+    most_bytes: Annotated[int, Meta(ge=0)] = msgspec.field(name="PROBE_BUILDER_MOST_BYTES", default=2 * 10**12)
+    threshold_scale: Annotated[float, Meta(gt=0, le=1)] = msgspec.field(
+        name="PROBE_BUILDER_THRESHOLD_SCALE", default=1.0
+    )
