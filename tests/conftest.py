@@ -1,0 +1,142 @@
+"""One embedded PostgreSQL a run, one database a worker, emptied before each test."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+import pytest
+from aiohttp.test_utils import TestClient, TestServer
+from xdist.workermanage import WorkerController
+
+from tests.support import Client, Connection, drained_projections
+from usage_service.embedded_postgres import EmbeddedPostgres
+from usage_service.shared.postgres import connect
+from usage_service.shared.schema import install_schema
+from usage_service.shared.settings import ServerSettings
+from usage_service.web.server import create_app
+
+FAST = {"fsync": "off", "full_page_writes": "off", "shared_buffers": "64MB", "max_connections": "300"}
+TEMPLATE = "usage"
+SECRET = "a secret for tests only"
+
+_server = pytest.StashKey[tuple[EmbeddedPostgres, Path]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Starts the server in the process that hands out the tests."""
+    if hasattr(config, "workerinput") or config.option.collectonly:
+        return
+    directory = Path(tempfile.mkdtemp(prefix="usage-tests-"))
+    postgres = EmbeddedPostgres(directory / "postgres", options=FAST)
+    postgres.start()
+    config.stash[_server] = postgres, directory
+    asyncio.run(install_schema(postgres.url))
+
+
+def pytest_configure_node(node: WorkerController) -> None:
+    """Tells a worker where the server is."""
+    node.workerinput["postgres_url"] = node.config.stash[_server][0].url
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Stops the server."""
+    if _server in config.stash:
+        postgres, directory = config.stash[_server]
+        postgres.stop()
+        shutil.rmtree(directory)
+
+
+@pytest.fixture(scope="session")
+def server_url(request: pytest.FixtureRequest) -> str:
+    """The superuser's URL of the template database."""
+    worker = getattr(request.config, "workerinput", None)
+    return str(worker["postgres_url"] if worker else request.config.stash[_server][0].url)
+
+
+@pytest.fixture(scope="session")
+def worker_database_url(server_url: str, worker_id: str) -> str:
+    """A database of this worker's own, its schema installed."""
+    name = f"usage_{worker_id}"
+
+    async def create() -> None:
+        connection = await asyncpg.connect(_with_database(server_url, "postgres"))
+        try:
+            await connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+            await connection.execute(f'CREATE DATABASE "{name}" TEMPLATE {TEMPLATE}')
+        finally:
+            await connection.close()
+
+    asyncio.run(create())
+    return _with_database(server_url, name)
+
+
+def _with_database(url: str, name: str) -> str:
+    return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
+
+
+@pytest.fixture
+async def database_url(worker_database_url: str) -> str:
+    """The worker's database as a fresh installation leaves it."""
+    connection = await asyncpg.connect(worker_database_url)
+    try:
+        await connection.execute("""
+            TRUNCATE event_log, catalogue, popularity_days, popularity_visitors, releases, sessions, builds, probe_rows;
+            ALTER SEQUENCE event_position RESTART;
+            UPDATE projections SET position = 0;
+        """)
+    finally:
+        await connection.close()
+    return worker_database_url
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Connection]:
+    """A connection as the owner of the database."""
+    connection = await connect(database_url, application="tests")
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+def settings(database_url: str) -> ServerSettings:
+    """A server's settings, without a token."""
+    return ServerSettings(database_url=database_url, visitor_secret=SECRET)
+
+
+Start = Callable[[ServerSettings], Awaitable[Client]]
+
+
+@pytest.fixture
+async def start() -> AsyncIterator[Start]:
+    """Starts a service with settings of the test's own; a background task that dies fails the test."""
+    clients: list[Client] = []
+    deaths: list[str] = []
+
+    async def start_one(settings: ServerSettings) -> Client:
+        client = TestClient(TestServer(create_app(settings, lambda: deaths.append("died"))))
+        await client.start_server()
+        clients.append(client)
+        return client
+
+    yield start_one
+    for client in clients:
+        await client.close()
+    assert not deaths
+
+
+@pytest.fixture
+async def client(start: Start, settings: ServerSettings) -> Client:
+    """A client of a running service."""
+    return await start(settings)
+
+
+@pytest.fixture
+def drained(database: Connection) -> Callable[[], Awaitable[None]]:
+    """Waits until every projection has folded the whole log."""
+    return lambda: drained_projections(database)

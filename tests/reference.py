@@ -1,0 +1,135 @@
+"""What the projections should hold, in plain Python over the events; shares no code with the service."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+JsonObject = dict[str, Any]
+APP_TYPES = {"page_viewed", "probe_searched", "probe_viewed", "control_changed", "link_followed"}
+
+
+def moment(item: JsonObject) -> datetime:
+    return datetime.fromisoformat(item["occurred_at"])
+
+
+@dataclass
+class ProbeDay:
+    found: int = 0
+    missing: int = 0
+    visitors: set[str] = field(default_factory=set)
+
+
+def popularity(events: Iterable[JsonObject]) -> dict[tuple[Any, ...], ProbeDay]:
+    """By product, UTC day, probe, channel, bot."""
+    days: dict[tuple[Any, ...], ProbeDay] = defaultdict(ProbeDay)
+    for item in unique(events):
+        if item["type"] == "probe_viewed":
+            day = moment(item).date()
+            bot = bool(item["data"].get("bot"))
+            entry = days[item["product"], day, item["probe"], item.get("channel") or "", bot]
+            if item["data"]["found"]:
+                entry.found += 1
+            else:
+                entry.missing += 1
+            if item.get("visitor"):
+                entry.visitors.add(item["visitor"])
+    return dict(days)
+
+
+@dataclass(frozen=True)
+class CatalogueEntry:
+    metric_type: str | None
+    pings: tuple[str, ...]
+    registered_at: datetime | None
+    retired_at: datetime | None
+    built_at: datetime | None
+
+
+def catalogue(events: Iterable[JsonObject]) -> dict[tuple[str, str], CatalogueEntry]:
+    """By product and probe."""
+    by_probe: dict[tuple[str, str], list[JsonObject]] = defaultdict(list)
+    for item in unique(events):
+        if item["type"] in ("probe_registered", "probe_retired", "probe_built"):
+            by_probe[item["product"], item["probe"]].append(item)
+    return {key: entry(own) for key, own in by_probe.items()}
+
+
+def entry(own: list[JsonObject]) -> CatalogueEntry:
+    def times(kind: str) -> list[datetime]:
+        return [moment(item) for item in own if item["type"] == kind]
+
+    registered = [item for item in own if item["type"] == "probe_registered"]
+    latest = max(registered, key=lambda item: (moment(item), item["data"]["type"]), default=None)
+    return CatalogueEntry(
+        metric_type=latest["data"]["type"] if latest else None,
+        pings=tuple(sorted({item["data"]["ping"] for item in registered})),
+        registered_at=min(times("probe_registered"), default=None),
+        retired_at=max(times("probe_retired"), default=None),
+        built_at=max(times("probe_built"), default=None),
+    )
+
+
+@dataclass(frozen=True)
+class Session:
+    visitor: str
+    started_at: datetime
+    ended_at: datetime
+    events: int
+    bot: bool
+    products: tuple[str, ...]
+    probes: tuple[str, ...]
+    controls: tuple[str, ...]
+    tools_left: tuple[str, ...]
+    first_page: str | None
+    last_page: str | None
+    referrer: str | None
+
+
+def sessions(events: Iterable[JsonObject], gap: timedelta = timedelta(minutes=30)) -> list[Session]:
+    """A visitor's events, cut where a gap or more passes without one."""
+    by_visitor: dict[str, list[JsonObject]] = defaultdict(list)
+    for item in unique(events):
+        if item.get("visitor") and (item["type"] in APP_TYPES or item["type"].startswith("x_")):
+            by_visitor[item["visitor"]].append(item)
+    found = []
+    for visitor, own in by_visitor.items():
+        own.sort(key=lambda item: (moment(item), item["event_id"]))
+        run: list[JsonObject] = []
+        for item in own:
+            if run and moment(item) - moment(run[-1]) >= gap:
+                found.append(summary(visitor, run))
+                run = []
+            run.append(item)
+        found.append(summary(visitor, run))
+    return sorted(found, key=lambda session: (session.visitor, session.started_at))
+
+
+def summary(visitor: str, run: list[JsonObject]) -> Session:
+    pages = [item for item in run if item["type"] == "page_viewed"]
+
+    def names(kind: str, get: Callable[[JsonObject], str]) -> tuple[str, ...]:
+        return tuple(sorted({get(item) for item in run if item["type"] == kind}))
+
+    return Session(
+        visitor=visitor,
+        started_at=moment(run[0]),
+        ended_at=moment(run[-1]),
+        events=len(run),
+        bot=any(item["data"].get("bot") for item in run),
+        products=tuple(sorted({item["product"] for item in run if item.get("product")})),
+        probes=names("probe_viewed", lambda item: item["probe"]),
+        controls=names("control_changed", lambda item: item["data"]["control"]),
+        tools_left=names("link_followed", lambda item: item["data"]["tool"]),
+        first_page=pages[0]["data"]["page"] if pages else None,
+        last_page=pages[-1]["data"]["page"] if pages else None,
+        referrer=pages[0]["data"].get("referrer") if pages else None,
+    )
+
+
+def unique(events: Iterable[JsonObject]) -> list[JsonObject]:
+    """The first of each event id."""
+    return list({item["event_id"]: item for item in reversed(list(events))}.values())

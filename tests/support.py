@@ -1,0 +1,75 @@
+"""What several tests need: events to post, conditions to wait for."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, TypeAlias
+from uuid import uuid4
+
+import asyncpg
+from aiohttp import web
+from aiohttp.test_utils import TestClient
+
+Client: TypeAlias = "TestClient[web.Request, web.Application]"
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+JsonObject = dict[str, Any]
+
+SHARED = Path(__file__).parents[2] / "shared"
+NOON = "2026-11-20T12:00:00Z"
+
+
+def shared_file(name: str) -> Path:
+    """A file of real data that the makers have and users have not."""
+    return SHARED / "data" / name
+
+
+def event(kind: str = "page_viewed", **fields: object) -> JsonObject:
+    """An event as it is on the wire; fields replace the defaults, None removes one."""
+    data: JsonObject = {"page_viewed": {"page": "/"}, "probe_viewed": {"found": True}}.get(kind, {})
+    made: JsonObject = {
+        "event_id": str(uuid4()),
+        "type": kind,
+        "occurred_at": NOON,
+        "visitor": "somebody",
+        "product": "fog",
+        "data": data,
+    }
+    if kind == "probe_viewed":
+        made["probe"] = "gc_ms"
+    return {name: value for name, value in (made | fields).items() if value is not None}
+
+
+def registered(
+    probe: str, metric_type: str = "timing_distribution", ping: str = "metrics", **fields: object
+) -> JsonObject:
+    """The event that puts a probe into the catalogue."""
+    data = {"type": metric_type, "ping": ping}
+    return event("probe_registered", probe=probe, visitor=None, data=data, **fields)
+
+
+async def post(client: Client, *events: JsonObject) -> list[JsonObject]:
+    """Posts events that all are to be taken; the answer's items."""
+    response = await client.post("/v1/events", json=list(events))
+    body = await response.json()
+    assert response.status == 201, body
+    return list(body["events"])
+
+
+async def eventually(condition: Callable[[], Awaitable[bool]], what: str, seconds: float = 20) -> None:
+    """Waits for the condition, or fails naming it."""
+    deadline = time.monotonic() + seconds
+    while not await condition():
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        await asyncio.sleep(0.02)
+
+
+async def drained_projections(database: Connection) -> None:
+    """Waits until every projection has folded the whole log."""
+
+    async def folded() -> bool:
+        return bool(await database.fetchval("SELECT bool_and(position = last_position()) FROM projections"))
+
+    await eventually(folded, "every projection at the end of the log")
