@@ -9,17 +9,18 @@ from __future__ import annotations
 import csv
 import gzip
 import hashlib
-import io
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
-from uuid import UUID
+from uuid import UUID, uuid5
 
 JsonObject = dict[str, Any]
 CATALOGUE_FIELDS = {"product", "probe", "type"}
+IMPORTED = UUID("6d0a3b0f-5a0c-4b0e-9d7c-3f1e0c8b7a51")  # the namespace of these ids
 TRAFFIC_FIELDS = {"occurred_at", "path", "status"}
 
 
@@ -35,18 +36,30 @@ class Line(NamedTuple):
     error: str | None = None
 
 
-def open_file(path: Path) -> tuple[BinaryIO, int, Callable[[], int]]:
-    """The file unpacked, its size in bytes as it is, and a function telling how many of those were read so far."""
-    raw = path.open("rb")
-    packed = raw.peek(2)[:2] == b"\x1f\x8b"
-    unpacked = cast(BinaryIO, gzip.GzipFile(fileobj=raw)) if packed else raw
-    return unpacked, path.stat().st_size, raw.tell
+class OpenFile(NamedTuple):
+    """A file unpacked, its size in bytes as it lies on disk, and how many of those were read so far."""
+
+    unpacked: BinaryIO
+    size: int
+    bytes_read: Callable[[], int]
+
+
+@contextmanager
+def open_file(path: Path) -> Iterator[OpenFile]:
+    """The file to read, unpacked if it is gzipped."""
+    with path.open("rb") as raw:
+        size, packed = path.stat().st_size, raw.peek(2)[:2] == b"\x1f\x8b"
+        if not packed:
+            yield OpenFile(raw, size, raw.tell)
+            return
+        with gzip.GzipFile(fileobj=raw) as unpacked:
+            yield OpenFile(cast(BinaryIO, unpacked), size, raw.tell)
 
 
 def read_lines(file: BinaryIO, path: Path, recorded_at: datetime) -> Iterator[Line]:
     """The lines of an unpacked file; a catalogue's events are given the time `recorded_at`."""
     name = path.name.removesuffix(".gz")
-    text = io.TextIOWrapper(file, "utf-8", errors="replace", newline="")
+    text = (line.decode("utf-8", "replace") for line in file)
     if name.endswith(".csv"):
         found = _csv_lines(text, path, recorded_at)
     elif name.endswith((".ndjson", ".jsonl", ".json")):
@@ -56,7 +69,7 @@ def read_lines(file: BinaryIO, path: Path, recorded_at: datetime) -> Iterator[Li
     return _with_ids(found)
 
 
-def _csv_lines(text: io.TextIOWrapper, path: Path, recorded_at: datetime) -> Iterator[Line]:
+def _csv_lines(text: Iterator[str], path: Path, recorded_at: datetime) -> Iterator[Line]:
     rows = csv.DictReader(text)
     missing = CATALOGUE_FIELDS - set(rows.fieldnames or [])
     if missing:
@@ -118,5 +131,4 @@ def _with_ids(lines: Iterable[Line]) -> Iterator[Line]:
 
 
 def _event_id(digest: bytes, repeat: int, index: int) -> UUID:
-    made = hashlib.blake2b(digest + f"{repeat} {index}".encode(), digest_size=16).digest()
-    return UUID(bytes=made, version=8)
+    return uuid5(IMPORTED, f"{digest.hex()} {repeat} {index}")

@@ -45,16 +45,15 @@ def import_command(
 
 async def import_file(path: Path, recorded_at: datetime, url: str, token: str | None) -> Tally:
     """Posts one file; a catalogue's events are given the time `recorded_at`. Answers what became of the events."""
-    file, size, bytes_read = open_file(path)
-    with file, progress(path.name, size) as report:
+    with open_file(path) as file, progress(path.name, file.size) as report:
         async with open_session(token) as session:
             poster = Poster(session, url)
-            batches = _batches(read_lines(file, path, recorded_at))
+            batches = _batches(read_lines(file.unpacked, path, recorded_at))
             while under_way := list(islice(batches, BATCHES_UNDER_WAY)):
                 async with asyncio.TaskGroup() as group:
                     for lines in under_way:
                         group.create_task(_post(poster, path, lines))
-                report(bytes_read())
+                report(file.bytes_read())
             return poster.tally
 
 

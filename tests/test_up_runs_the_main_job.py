@@ -1,0 +1,162 @@
+"""`usage-service up`: comes up from nothing, its tour works when pasted, and it leaves nothing behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+SECONDS = 90.0
+SAMPLE_CLIENTS = "3000"
+
+pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("up")]
+
+
+class Up:
+    """A running house, in a process group of its own as under a terminal."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self.data_dir = data_dir
+        self.output = data_dir.with_suffix(".out")
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            self.port = probe.getsockname()[1]
+        settings = {name: value for name, value in os.environ.items() if name != "DATABASE_URL"}
+        with self.output.open("wb") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "usage_service", "up", "--port", str(self.port), "--data-dir", str(data_dir)],
+                stdout=output,
+                stderr=output,
+                env=settings | {"PROBE_BUILDER_SAMPLE_CLIENTS": SAMPLE_CLIENTS},
+                start_new_session=True,
+            )
+
+    def said(self) -> str:
+        return self.output.read_text()
+
+    def wait_until_ready(self) -> str:
+        wait_for(lambda: "Ctrl-C stops everything" in self.said() or self.process.poll() is not None, "the tour")
+        assert self.process.poll() is None, self.said()
+        return self.said()
+
+    def child(self, name: str) -> psutil.Process:
+        """The child process whose command line ends with the name."""
+        own = psutil.Process(self.process.pid).children()
+        return next(child for child in own if name in " ".join(child.cmdline()))
+
+    def everything(self) -> list[psutil.Process]:
+        own = psutil.Process(self.process.pid)
+        return [own, *own.children(recursive=True)]
+
+
+@contextmanager
+def running(data_dir: Path) -> Iterator[Up]:
+    up = Up(data_dir)
+    try:
+        yield up
+    finally:
+        up.process.kill()
+        up.process.wait(SECONDS)
+
+
+def wait_for(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {SECONDS} s: {what}"
+        time.sleep(0.05)
+
+
+def gone(processes: list[psutil.Process]) -> bool:
+    return not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in processes)
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Shared by the tests of this module: each after the first starts on what the one before left."""
+    return tmp_path_factory.mktemp("up") / "data"
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="there is no curl to paste the tour's commands to")
+def test_the_tour_works_when_pasted(data_dir: Path) -> None:
+    with running(data_dir) as up:
+        tour = [line for line in up.wait_until_ready().splitlines() if line.startswith("curl ")]
+        answers = [subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=60, check=False) for line in tour]
+        popular, hot, sessions, posted, asked, rows = (answer.stdout for answer in answers)
+        assert len(json.loads(popular)["probes"]) == 3
+        assert len(json.loads(hot)["probes"]) == 5
+        assert len(json.loads(sessions)["sessions"]) == 2
+        assert json.loads(posted)["events"][0]["status"] == "recorded"
+        assert asked.startswith("HTTP/1.1 202")
+        assert re.search(r"^Location: /v1/builds/", asked, re.MULTILINE)
+        assert re.search(r"^Retry-After: \d", asked, re.MULTILINE)
+        built = json.loads(rows)
+        assert built["state"] == "succeeded"
+        assert built["rows"]
+        assert {row["os"] for row in built["rows"]} == {"*"}
+        assert sum(built["rows"][0]["histogram"].values()) == pytest.approx(1, abs=0.01)
+        everything = up.everything()
+        os.killpg(up.process.pid, signal.SIGINT)  # as Ctrl-C on a terminal
+        assert up.process.wait(SECONDS) == 0
+        assert gone(everything)
+
+
+def test_a_part_that_dies_is_started_again(data_dir: Path) -> None:
+    with running(data_dir) as up:
+        up.wait_until_ready()
+        for name in ("usage_service serve", "builder run", "warehouse serve", "postgres"):
+            victim = up.child(name)
+            victim.kill()
+            wait_for(lambda name=name, pid=victim.pid: alive_again(up, name, pid), f"{name} again")
+        wait_for(lambda: well(up.port), "the heartbeat")
+        everything = up.everything()
+        up.process.terminate()
+        assert up.process.wait(SECONDS) == 0
+        assert gone(everything)
+
+
+def test_killed_it_leaves_no_process(data_dir: Path) -> None:
+    with running(data_dir) as up:
+        up.wait_until_ready()
+        everything = up.everything()
+        assert len(everything) > 5
+        up.process.kill()
+        up.process.wait(SECONDS)
+        wait_for(lambda: gone(everything), "no process left")
+
+
+def test_a_taken_port_is_said_in_a_line(data_dir: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        command = [sys.executable, "-m", "usage_service", "up", "--port", str(port), "--data-dir", str(data_dir)]
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+    assert ended.returncode == 2
+    assert f"port {port}" in ended.stderr
+    assert "--port" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def alive_again(up: Up, name: str, old_pid: int) -> bool:
+    try:
+        return up.child(name).pid != old_pid
+    except (StopIteration, psutil.NoSuchProcess):
+        return False
+
+
+def well(port: int) -> bool:
+    try:
+        with socket.create_connection(("127.0.0.1", port), 2) as connection:
+            connection.sendall(b"GET /__heartbeat__ HTTP/1.0\r\n\r\n")
+            return b" 200 " in connection.recv(100)
+    except OSError:
+        return False
