@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import date, timedelta
+from typing import TypeVar
 from uuid import UUID
 
 import asyncpg
@@ -18,6 +19,7 @@ ROW_COLUMNS = (
     "non_norm_percentiles", "build_date",
 )  # fmt: skip
 STALE_ATTEMPT = "UB001"
+Kind = TypeVar("Kind")
 
 
 class LeaseLostError(Exception):
@@ -84,6 +86,7 @@ class BuildQueue:
         async with self._pool.acquire(timeout=5) as connection:
             await _fenced(
                 connection,
+                str,
                 "SELECT heartbeat_build($1, $2, $3, $4, $5, $6)",
                 *(claim.build_id, claim.attempt, self._lease, stage, percent, read),
             )
@@ -94,25 +97,26 @@ class BuildQueue:
             await connection.copy_records_to_table(
                 "probe_rows", records=(_record(claim, row) for row in rows), columns=ROW_COLUMNS
             )
-            stored: int = await _fenced(
-                connection, "SELECT complete_build($1, $2, $3)", claim.build_id, claim.attempt, bytes_read
+            stored = await _fenced(
+                connection, int, "SELECT complete_build($1, $2, $3)", claim.build_id, claim.attempt, bytes_read
             )
         return stored
 
     async def fail(self, claim: Claim, code: str, message: str, retry_in: timedelta | None) -> str:
         """Ends the attempt; the build's state then: queued again, while attempts are left, or failed."""
         async with self._pool.acquire(timeout=5) as connection:
-            state: str = await _fenced(
+            state = await _fenced(
                 connection,
+                str,
                 "SELECT fail_build($1, $2, $3, $4, $5)",
                 *(claim.build_id, claim.attempt, code, message, retry_in),
             )
         return state
 
 
-async def _fenced(connection: Connection, statement: str, *values: object) -> object:
+async def _fenced(connection: Connection, kind: type[Kind], statement: str, *values: object) -> Kind:
     try:
-        return await connection.fetchval(statement, *values)
+        return msgspec.convert(await connection.fetchval(statement, *values), kind)
     except asyncpg.PostgresError as error:
         if error.sqlstate == STALE_ATTEMPT:
             raise LeaseLostError(str(error)) from None

@@ -7,15 +7,15 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import Protocol
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
-from xdist.workermanage import WorkerController
 
 from tests.support import Client, Connection, drained_projections
-from usage_service.embedded_postgres import EmbeddedPostgres
+from usage_service.local.embedded_postgres import EmbeddedPostgres
 from usage_service.shared.postgres import connect
 from usage_service.shared.schema import install_schema
 from usage_service.shared.settings import ServerSettings
@@ -39,7 +39,14 @@ def pytest_configure(config: pytest.Config) -> None:
     asyncio.run(install_schema(postgres.url))
 
 
-def pytest_configure_node(node: WorkerController) -> None:
+class WorkerNode(Protocol):
+    """What pytest-xdist hands out: a worker to be, seen from the process that starts it."""
+
+    config: pytest.Config
+    workerinput: dict[str, str]
+
+
+def pytest_configure_node(node: WorkerNode) -> None:
     """Tells a worker where the server is."""
     node.workerinput["postgres_url"] = node.config.stash[_server][0].url
 

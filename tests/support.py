@@ -28,14 +28,14 @@ def shared_file(name: str) -> Path:
 
 def event(kind: str = "page_viewed", **fields: object) -> JsonObject:
     """An event as it is on the wire; fields replace the defaults, None removes one."""
-    data: JsonObject = {"page_viewed": {"page": "/"}, "probe_viewed": {"found": True}}.get(kind, {})
+    usual: dict[str, JsonObject] = {"page_viewed": {"page": "/"}, "probe_viewed": {"found": True}}
     made: JsonObject = {
         "event_id": str(uuid4()),
         "type": kind,
         "occurred_at": NOON,
         "visitor": "somebody",
         "product": "fog",
-        "data": data,
+        "data": usual.get(kind, {}),
     }
     if kind == "probe_viewed":
         made["probe"] = "gc_ms"

@@ -132,7 +132,7 @@ async def test_new_rows_replace_the_old_in_the_transaction_that_marks_success(da
         await claim(database)
         await store_a_row(database, build)
         await database.fetchval("SELECT complete_build($1, 1, 0)", build)
-    assert await database.fetch("SELECT DISTINCT built_by FROM probe_rows") == [(build,)]
+    assert await database.fetchval("SELECT array_agg(DISTINCT built_by) FROM probe_rows") == [build]
 
 
 async def test_a_dead_workers_build_goes_to_the_next(database: Connection) -> None:

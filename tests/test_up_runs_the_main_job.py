@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -91,7 +92,10 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_tour_works_when_pasted(data_dir: Path) -> None:
     with running(data_dir) as up:
         tour = [line for line in up.wait_until_ready().splitlines() if line.startswith("curl ")]
-        answers = [subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=60, check=False) for line in tour]
+        answers = [
+            subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=60, check=False)
+            for line in tour
+        ]
         popular, hot, sessions, posted, asked, rows = (answer.stdout for answer in answers)
         assert len(json.loads(popular)["probes"]) == 3
         assert len(json.loads(hot)["probes"]) == 5
@@ -117,7 +121,7 @@ def test_a_part_that_dies_is_started_again(data_dir: Path) -> None:
         for name in ("usage_service serve", "builder run", "warehouse serve", "postgres"):
             victim = up.child(name)
             victim.kill()
-            wait_for(lambda name=name, pid=victim.pid: alive_again(up, name, pid), f"{name} again")
+            wait_for(partial(alive_again, up, name, victim.pid), f"{name} again")
         wait_for(lambda: well(up.port), "the heartbeat")
         everything = up.everything()
         up.process.terminate()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import asyncpg
 import structlog
 
 from usage_service.shared.postgres import UNAVAILABLE, Pool
@@ -33,6 +34,6 @@ class Announcer:
             try:
                 async with self._pool.acquire(timeout=5) as connection:
                     await connection.execute("NOTIFY events_appended")
-            except UNAVAILABLE as error:
+            except (*UNAVAILABLE, asyncpg.PostgresError) as error:  # such as a full queue of notifications
                 log.warning("hint_not_sent", error=repr(error))
             await asyncio.sleep(PAUSE_SECONDS)

@@ -8,9 +8,9 @@ from rich.console import Console
 from usage_service.commands.importing import import_command
 from usage_service.commands.serving import serve_command
 from usage_service.commands.up import up_command
-from usage_service.embedded_postgres import EmbeddedPostgresError
 from usage_service.importing import UnreadableFileError
 from usage_service.local.children import ChildError
+from usage_service.local.embedded_postgres import EmbeddedPostgresError
 from usage_service.local.parts import HouseError
 from usage_service.posting import PostError
 from usage_service.shared.schema import SchemaMismatchError

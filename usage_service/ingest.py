@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import asyncpg
 import structlog
@@ -47,10 +47,13 @@ class Ingest:
         self._committed = committed
         self._waiting: deque[_Request] = deque()
         self._wake = asyncio.Event()
+        self._ended = False
         self.queued_events = 0
 
     async def submit(self, records: Sequence[Record]) -> list[Answer]:
         """Answers for each record once it is committed; raises QueueFullError or LogUnavailableError."""
+        if self._ended:
+            raise LogUnavailableError
         if self.queued_events + len(records) > self._most_events:
             raise QueueFullError
         request = _Request(records)
@@ -68,8 +71,8 @@ class Ingest:
                 while batch := self._take():
                     await self._commit(batch)
         finally:
-            for request in self._waiting:
-                _fail(request, LogUnavailableError())
+            self._ended = True
+            _fail_all(self._waiting)
 
     def _take(self) -> list[_Request]:
         batch: list[_Request] = []
@@ -86,14 +89,12 @@ class Ingest:
         records = [record for request in batch for record in request.records]
         try:
             answers = await self._append(records)
-        except (*UNAVAILABLE, asyncpg.QueryCanceledError, asyncpg.LockNotAvailableError) as error:
-            log.warning("log_unavailable", error=repr(error), events=len(records))
-            for request in batch:
-                _fail(request, LogUnavailableError())
+        except (*UNAVAILABLE, asyncpg.PostgresError) as error:
+            log.error("log_unavailable", error=repr(error), events=len(records))
+            _fail_all(batch)
             return
         except BaseException:
-            for request in batch:
-                _fail(request, LogUnavailableError())
+            _fail_all(batch)
             raise
         self._committed()
         answered = iter(answers)
@@ -119,6 +120,7 @@ class Ingest:
         return await self._append(records[:half]) + await self._append(records[half:])
 
 
-def _fail(request: _Request, error: Exception) -> None:
-    if not request.answer.done():
-        request.answer.set_exception(error)
+def _fail_all(requests: Iterable[_Request]) -> None:
+    for request in requests:
+        if not request.answer.done():
+            request.answer.set_exception(LogUnavailableError())

@@ -6,8 +6,10 @@ import re
 
 import msgspec
 
-_AT = re.compile(r"^(?P<what>.*?)(?: - at `(?P<path>\$.*)`)?$", re.DOTALL)
-_FIELD = re.compile(r"field `([^`]+)`")
+_FIELD = re.compile(r"Object (?P<how>missing required|contains unknown) field `(?P<name>.*)`", re.DOTALL)
+
+# What decoding raises, besides ValidationError, for bytes that are not JSON (or more than can be read).
+NOT_JSON = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
 
 
 class FieldError(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -39,17 +41,28 @@ class Problem(Exception):
 
 
 def field_error(error: msgspec.ValidationError, known: tuple[str, ...] = ()) -> FieldError:
-    """Where msgspec's complaint points, as a JSON Pointer, and what it says."""
-    match = _AT.match(str(error))
-    what, path = (match["what"], match["path"] or "$") if match else (str(error), "$")
-    named = _FIELD.search(what)
-    if named and ("missing" in what or "unknown" in what):
-        path = f"{path}.{named[1]}"
-        what = (
-            "is missing" if "missing" in what else "is not known" + (f"; there are {', '.join(known)}" if known else "")
-        )
-    pointer = re.sub(r"\[(\.\.\.|\d+)\]", r"/\1", path.removeprefix("$")).replace(".", "/").replace("//////", "/...")
-    return FieldError(detail=what, pointer=pointer)
+    """Where msgspec's complaint points, as a JSON Pointer (RFC 6901), and what it says."""
+    what, _, path = str(error).partition(" - at `$")
+    pointer = _pointer(path.removesuffix("`"))
+    named = _FIELD.fullmatch(what)
+    if named is None:
+        return FieldError(detail=what, pointer=pointer)
+    pointer += "/" + named["name"].replace("~", "~0").replace("/", "~1")
+    if named["how"] == "missing required":
+        return FieldError(detail="is missing", pointer=pointer)
+    return FieldError(detail="is not known" + (f"; there are {', '.join(known)}" if known else ""), pointer=pointer)
+
+
+def _pointer(path: str) -> str:
+    # msgspec does not tell which key of a mapping `[...]` is: the pointer ends at the mapping.
+    return re.sub(r"\[(\d+)\]", r".\1", path.partition("[...]")[0]).replace(".", "/")
+
+
+def not_json(error: Exception) -> str:
+    """Why bytes are not JSON, of an error that is one of NOT_JSON."""
+    if isinstance(error, RecursionError):
+        return "not JSON that can be read: it is nested too deeply"
+    return f"not JSON in UTF-8: {error}"
 
 
 def invalid(errors: list[FieldError]) -> Problem:

@@ -10,11 +10,12 @@ import msgspec
 
 from usage_service.events import EVENT_TYPES, OWN_TYPES, AnyEvent, ExtensionEvent, Instant
 from usage_service.log import Record
-from usage_service.problems import FieldError, Problem, field_error
+from usage_service.problems import NOT_JSON, FieldError, Problem, field_error, invalid, not_json
 from usage_service.visitors import Pseudonyms
 
 MOST_EVENTS = 1_000
 MOST_EXTENSION_BYTES = 16 * 1024
+DEEPEST_EXTENSION = 64  # well below what readers of the log can decode
 LARGEST_SKEW = timedelta(hours=24)
 EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 
@@ -106,23 +107,22 @@ def parse_body(body: bytes) -> Envelope:
             "the body is neither an event, an array of events nor an envelope",
             [field_error(error)],
         ) from None
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise Problem(400, "Not JSON", f"the body is not JSON: {error}") from None
-    if not 1 <= len(envelope.events) <= MOST_EVENTS:
-        raise Problem(
-            422,
-            "Invalid input",
-            f"a request holds 1 to {MOST_EVENTS} events, not {len(envelope.events)}: split it",
-        )
+    except NOT_JSON as error:
+        raise Problem(400, "Not JSON", f"the body is {not_json(error)}") from None
+    _check_number(len(envelope.events))
     return envelope
 
 
 def parse_lines(body: bytes) -> Envelope:
     """Newline-delimited JSON, an event a line, empty lines passed over; a line that is not JSON is refused alone."""
     lines = [line for line in body.split(b"\n") if line.strip()]
-    if not 1 <= len(lines) <= MOST_EVENTS:
-        raise Problem(422, "Invalid input", f"a request holds 1 to {MOST_EVENTS} events, not {len(lines)}: split it")
+    _check_number(len(lines))
     return Envelope([msgspec.Raw(line) for line in lines])
+
+
+def _check_number(events: int) -> None:
+    if not 1 <= events <= MOST_EVENTS:
+        raise invalid([FieldError(pointer="", detail=f"holds {events} events; a request takes 1 to {MOST_EVENTS}")])
 
 
 def _parse(body: bytes) -> Envelope:
@@ -136,6 +136,15 @@ def _parse(body: bytes) -> Envelope:
 def decode_event(raw: msgspec.Raw) -> AnyEvent | ExtensionEvent:
     """One event; raises msgspec.ValidationError or UnusableEventError."""
     try:
+        return _decode(raw)
+    except msgspec.ValidationError:
+        raise
+    except NOT_JSON as error:
+        raise UnusableEventError("", f"is {not_json(error)}") from None
+
+
+def _decode(raw: msgspec.Raw) -> AnyEvent | ExtensionEvent:
+    try:
         event: AnyEvent = _typed.decode(raw)
     except msgspec.ValidationError:
         kind = _shape.decode(raw).type
@@ -144,8 +153,6 @@ def decode_event(raw: msgspec.Raw) -> AnyEvent | ExtensionEvent:
         if not isinstance(kind, str) or kind not in EVENT_TYPES:
             raise UnusableEventError("/type", _unknown_type(kind)) from None
         raise
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise UnusableEventError("", f"not JSON: {error}") from None
     return event
 
 
@@ -156,6 +163,8 @@ def type_of(event: AnyEvent | ExtensionEvent) -> str:
 
 def encode_data(event: AnyEvent | ExtensionEvent) -> bytes:
     """The event's own fields as compact JSON, keys in a fixed order, fields at their default left out."""
+    if isinstance(event, ExtensionEvent) and _depth(event.data) > DEEPEST_EXTENSION:
+        raise UnusableEventError("/data", f"is nested too deeply; at most {DEEPEST_EXTENSION} levels")
     encoded = _encode_sorted(event.data)
     if isinstance(event, ExtensionEvent):
         if len(encoded) > MOST_EXTENSION_BYTES:
@@ -163,6 +172,14 @@ def encode_data(event: AnyEvent | ExtensionEvent) -> bytes:
         if b"\\u0000" in encoded and _has_nul(event.data):
             raise UnusableEventError("/data", "holds a NUL character, which the log cannot store")
     return encoded
+
+
+def _depth(data: object) -> int:
+    level, depth = [data], 0
+    while level := [part for part in level if isinstance(part, dict | list)]:
+        depth += 1
+        level = [item for part in level for item in (part.values() if isinstance(part, dict) else part)]
+    return depth
 
 
 def _has_nul(value: object) -> bool:
@@ -175,7 +192,7 @@ def _has_nul(value: object) -> bool:
 
 def _corrected(occurred_at: datetime, skew: timedelta, received: datetime) -> datetime:
     try:
-        corrected = (occurred_at + skew).astimezone(UTC)
+        corrected = occurred_at.astimezone(UTC) + skew
     except OverflowError:
         raise UnusableEventError("/occurred_at", "is outside the calendar") from None
     if corrected > received + LARGEST_SKEW:
@@ -201,7 +218,7 @@ def _digest(event: AnyEvent | ExtensionEvent, kind: str, data: bytes) -> UUID:
 def _event_id(raw: msgspec.Raw) -> str | None:
     try:
         event_id = _shape.decode(raw).event_id
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+    except NOT_JSON:
         return None
     return event_id if isinstance(event_id, str) else None
 

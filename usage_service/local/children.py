@@ -11,7 +11,7 @@ from pathlib import Path
 
 import structlog
 
-from usage_service.owned_process import owned_command
+from usage_service.local.owned_process import owned_command
 
 LONGEST_PAUSE_SECONDS = 10.0
 LONG_LIFE_SECONDS = 30.0

@@ -13,12 +13,12 @@ import aiohttp
 import structlog
 from rich.console import Console
 
-from usage_service.embedded_postgres import EmbeddedPostgres
 from usage_service.local.children import Child, fresh_log
+from usage_service.local.embedded_postgres import EmbeddedPostgres
 from usage_service.local.house import House
+from usage_service.local.owned_process import owned_command
 from usage_service.local.sample import write_sample_traffic
 from usage_service.local.tour import tour
-from usage_service.owned_process import owned_command
 
 READY_SECONDS = 60.0
 STOP_SECONDS = 30.0

@@ -8,7 +8,7 @@ import socket
 
 from rich.console import Console
 
-from usage_service.embedded_postgres import EmbeddedPostgres
+from usage_service.local.embedded_postgres import EmbeddedPostgres
 from usage_service.local.house import House
 from usage_service.local.parts import STOP_SECONDS, HouseError, Parts
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from string import Template
 from uuid import uuid4
 
-from usage_service.embedded_postgres import EmbeddedPostgres
+from usage_service.local.embedded_postgres import EmbeddedPostgres
 from usage_service.local.house import House
 
 SHOWN_TYPE = "timing_distribution"

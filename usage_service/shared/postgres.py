@@ -19,16 +19,18 @@ Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProx
 
 CONNECT_SECONDS = 5.0
 STATEMENT_SECONDS = 30.0
+GRACE_SECONDS = 5.0  # for the server to end a statement by itself, before we stop to listen
 
-# What a client sees when the database is away, restarting or out of connections: worth trying again.
+# What a client sees when the database is away, restarting, overloaded or out of anything: worth trying again.
 UNAVAILABLE = (
     OSError,
     TimeoutError,
     asyncpg.PostgresConnectionError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
-    asyncpg.TooManyConnectionsError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.TransactionRollbackError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.ReadOnlySQLTransactionError,
     asyncpg.InterfaceError,
 )
 
@@ -47,7 +49,7 @@ def connection_options(role: str | None, application: str) -> dict[str, Any]:
     }
     return {
         "timeout": CONNECT_SECONDS,
-        "command_timeout": STATEMENT_SECONDS + 5,
+        "command_timeout": STATEMENT_SECONDS + GRACE_SECONDS,
         "server_settings": bounds | ({"role": role} if role else {}),
     }
 

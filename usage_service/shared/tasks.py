@@ -18,6 +18,7 @@ class Tasks:
     def __init__(self, died: Callable[[], None]) -> None:
         self._died = died
         self._tasks: set[asyncio.Task[None]] = set()
+        self._closing = False
 
     def start(self, name: str, work: Awaitable[None]) -> None:
         """Starts a task under a name for the logs."""
@@ -29,6 +30,7 @@ class Tasks:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._closing = True
         for task in self._tasks:
             task.cancel()
         if self._tasks:
@@ -40,4 +42,6 @@ class Tasks:
             log.error("background_task_ended", task=name)
         except Exception:
             log.exception("background_task_died", task=name)
-        self._died()
+        finally:
+            if not self._closing:  # a cancellation that is not the owner's is a death too
+                self._died()

@@ -37,10 +37,15 @@ def _check(request: web.Request, scope: Scope) -> None:
     if settings.token is None or scope == "open" or (scope == "read" and settings.open_reads):
         return
     kind, _, given = request.headers.get("Authorization", "").partition(" ")
-    if kind.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), settings.token.encode()):
+    if kind.lower() != "bearer" or not hmac.compare_digest(_bytes(given.strip()), _bytes(settings.token)):
         raise Problem(
             401,
             "Token needed",
             f"send Authorization: Bearer with a token of scope {scope}",
             headers={"WWW-Authenticate": f'Bearer scope="{scope}"'},
         )
+
+
+def _bytes(token: str) -> bytes:
+    # Headers and the environment are decoded like this, so that any bytes survive.
+    return token.encode("utf-8", "surrogateescape")

@@ -30,7 +30,8 @@ async def problems_middleware(request: web.Request, handler: Handler) -> web.Str
             raise
         return problem_answer(_http_problem(request, error))
     except (web.RequestPayloadError, HttpProcessingError) as error:
-        return problem_answer(Problem(400, "Bad request body", f"the body cannot be read: {error}"))
+        why = " ".join(str(error).removeprefix("400, message:").split())
+        return problem_answer(Problem(400, "Bad request body", f"the body cannot be read: {why}"))
     except QueueFullError:
         return problem_answer(
             Problem(

@@ -13,7 +13,7 @@ from usage_service.log import Record
 from usage_service.problems import FieldError, Problem
 from usage_service.web.answers import json_answer
 from usage_service.web.keys import service_of
-from usage_service.web.parameters import check_encoding
+from usage_service.web.parameters import read_body
 from usage_service.wire import Envelope, Refusal, parse_body, parse_lines
 
 PARSERS = {"application/json": parse_body, "application/x-ndjson": parse_lines}
@@ -47,8 +47,7 @@ async def _read(request: web.Request) -> Envelope:
     parse = PARSERS.get(request.content_type)
     if parse is None:
         raise Problem(415, "Unsupported media type", f"send Content-Type: {' or '.join(PARSERS)}")
-    check_encoding(request)
-    return parse(await request.read())
+    return parse(await read_body(request))
 
 
 def _recorded(index: int, record: Record, answer: Answer) -> ItemAnswer:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+import asyncio
+from datetime import UTC, datetime
+from typing import Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 from aiohttp import web
 
-from usage_service.problems import FieldError, Problem, field_error, invalid
+from usage_service.problems import NOT_JSON, FieldError, Problem, field_error, invalid, not_json
 
 Kind = TypeVar("Kind", bound=msgspec.Struct)
+
+BODY_SECONDS = 30.0
+# Far enough from the ends of the calendar for any window to be counted from them.
+FIRST_INSTANT, LAST_INSTANT = datetime(1900, 1, 1, tzinfo=UTC), datetime(3000, 1, 1, tzinfo=UTC)
 
 
 def query_parameters(request: web.Request, kind: type[Kind]) -> Kind:
@@ -25,28 +31,53 @@ def query_parameters(request: web.Request, kind: type[Kind]) -> Kind:
 def parameters_from(given: dict[str, str], kind: type[Kind]) -> Kind:
     """The same of path or header values."""
     try:
-        return msgspec.convert(given, kind, strict=False)
+        parameters = msgspec.convert(given, kind, strict=False)
     except msgspec.ValidationError as error:
         found = field_error(error, kind.__struct_encode_fields__)
-        name = (found.pointer or "").strip("/") or None
-        raise invalid([FieldError(parameter=name, detail=found.detail)]) from None
+        name = (found.pointer or "").removeprefix("/").replace("~1", "/").replace("~0", "~")
+        raise invalid([FieldError(parameter=name, detail=_choices(kind, name) or found.detail)]) from None
+    _check_instants(parameters)
+    return parameters
+
+
+def _choices(kind: type[msgspec.Struct], name: str) -> str | None:
+    hint = get_type_hints(kind).get(name)
+    return f"must be one of {', '.join(get_args(hint))}" if get_origin(hint) is Literal else None
+
+
+def _check_instants(parameters: msgspec.Struct) -> None:
+    for name, value in msgspec.structs.asdict(parameters).items():
+        if isinstance(value, datetime) and not FIRST_INSTANT <= value <= LAST_INSTANT:
+            detail = f"must be between {FIRST_INSTANT:%Y-%m-%d} and {LAST_INSTANT:%Y-%m-%d}"
+            raise invalid([FieldError(parameter=name, detail=detail)])
 
 
 async def json_body(request: web.Request, kind: type[Kind]) -> Kind:
     """The body as `kind`; raises 415, 400 or 422."""
     if request.content_type != "application/json":
         raise Problem(415, "Unsupported media type", "send Content-Type: application/json")
-    check_encoding(request)
+    body = await read_body(request)
     try:
-        return msgspec.json.decode(await request.read(), type=kind)
+        return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as error:
         raise invalid([field_error(error, kind.__struct_encode_fields__)]) from None
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise Problem(400, "Not JSON", f"the body is not JSON: {error}") from None
+    except NOT_JSON as error:
+        raise Problem(400, "Not JSON", f"the body is {not_json(error)}") from None
 
 
-def check_encoding(request: web.Request) -> None:
-    """Raises 415 for a Content-Encoding that is not undone here."""
+async def read_body(request: web.Request) -> bytes:
+    """The body, unpacked; raises 415 for an encoding that is not undone here, 400 and 408 for what does not arrive."""
+    _check_encoding(request)
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            return await request.read()
+    except TimeoutError:
+        raise Problem(408, "Body too slow", f"the body did not arrive within {BODY_SECONDS:g} s") from None
+    except OSError:  # the client's connection, not the database's
+        raise Problem(400, "Body broken off", "the connection ended before the body did") from None
+
+
+def _check_encoding(request: web.Request) -> None:
     encoding = request.headers.get("Content-Encoding", "identity").lower()
     if encoding not in ("identity", "gzip", "deflate"):
         raise Problem(415, "Unsupported encoding", f"Content-Encoding {encoding} is not taken; send gzip or none")

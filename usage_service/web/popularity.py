@@ -18,7 +18,7 @@ from usage_service.web.keys import service_of
 from usage_service.web.parameters import query_parameters
 from usage_service.windows import window_days
 
-Window = Annotated[str, Meta(pattern=r"^[1-9][0-9]{0,3}d$", description="a number of days, such as 7d")]
+Window = Annotated[str, Meta(pattern=r"^[1-9][0-9]{0,3}d(?!\n)$", description="a number of days, such as 7d")]
 Limit = Annotated[int, Meta(ge=1, le=10_000)]
 
 

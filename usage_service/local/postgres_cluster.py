@@ -14,12 +14,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from usage_service.postgres_programs import EmbeddedPostgresError, major_version, run
+from usage_service.local.postgres_programs import EmbeddedPostgresError, major_version, run
 
 INITDB_SECONDS = 120.0
 RELEASE_SECONDS = 60.0
 # How long the orphan of an owner killed a moment ago may look like any live server.
 GRACE_SECONDS = 1.0
+_PROC = Path("/proc")
 
 
 class ServerStatus(NamedTuple):
@@ -46,8 +47,9 @@ class PostgresCluster:
         with _writable(self.data_dir / "lock") as lock:
             if not self._await_release(lock):
                 raise EmbeddedPostgresError(self._occupied())
-            # Nobody is left, so whatever process the file names has nothing to do with PostgreSQL.
-            self._pid_file.unlink(missing_ok=True)
+            if _PROC.exists():
+                # Nobody is left, so whatever process the file names has nothing to do with PostgreSQL.
+                self._pid_file.unlink(missing_ok=True)
             yield lock
 
     def ensure(self, *, lock: int, durable: bool) -> None:
@@ -81,7 +83,7 @@ class PostgresCluster:
         """Every PostgreSQL process working in this cluster, servers and backends (none where there is no /proc)."""
         with suppress(OSError):
             here = self.path.stat()
-            return [int(p.name) for p in Path("/proc").glob("[0-9]*") if _works_in(p, here)]
+            return [int(p.name) for p in _PROC.glob("[0-9]*") if _works_in(p, here)]
         return []
 
     def kill(self) -> None:
@@ -187,7 +189,7 @@ def _works_in(process: Path, directory: os.stat_result) -> bool:
 def _is_postmaster(pid: int) -> bool:
     # Backends call themselves `postgres: checkpointer` and so on.
     with suppress(OSError):
-        return not Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"postgres:")
+        return not Path(_PROC, str(pid), "cmdline").read_bytes().startswith(b"postgres:")
     return False
 
 

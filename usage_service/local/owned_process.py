@@ -1,4 +1,4 @@
-"""Runs a command that dies with its parent: `python -m usage_service.owned_process [options] -- COMMAND ARGS`.
+"""Runs a command that dies with its parent: `python -m usage_service.local.owned_process [options] -- COMMAND ARGS`.
 
 The kernel sends the death signal when the *thread* that forked ends, not the process: spawn owned processes from the
 main thread. Where the kernel has no such signal (macOS) the command runs all the same, only unowned.
@@ -81,7 +81,7 @@ def _change_user(directory: Path | None, user: int) -> None:
     if directory and directory.stat().st_uid != user:
         _give(directory, user)
     os.setgroups([])
-    os.setgid(directory.stat().st_gid if directory else user)
+    os.setgid(pwd.getpwuid(user).pw_gid if _has_name(user) else user)
     os.setuid(user)
 
 

