@@ -53,6 +53,22 @@ CREATE TABLE event_log (
     CONSTRAINT data_is_an_object CHECK (jsonb_typeof(data) = 'object')
 );
 
+-- A visitor's pseudonym is random; this row alone links it to the person. Erasing somebody deletes their row, and so
+-- does the end of an epoch: then not even who has the secret and the raw id can tell which events are theirs.
+CREATE TABLE visitor_keys (
+    lookup    uuid    PRIMARY KEY,  -- keyed hash of the raw id, the key differing by epoch
+    epoch     integer NOT NULL,     -- the day (since 1970) that the epoch of the key began
+    pseudonym uuid    NOT NULL DEFAULT gen_random_uuid()
+);
+CREATE INDEX visitor_keys_by_epoch ON visitor_keys (epoch);
+
+-- Destroys what links the visitors of earlier epochs to their events. Answers how many there were.
+CREATE FUNCTION forget_visitors(current_epoch integer) RETURNS bigint
+LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+    WITH forgotten AS (DELETE FROM visitor_keys WHERE epoch < current_epoch RETURNING 1)
+    SELECT count(*) FROM forgotten
+$$;
+
 -- Appends events in the order given and answers for each: 'recorded'; 'duplicate' (the same event was sent before,
 -- with its original position); 'conflict' (another event has this id, with that one's position).
 --
@@ -60,8 +76,8 @@ CREATE TABLE event_log (
 -- committed and never look back. Whoever appends therefore holds one lock from before the first number is drawn
 -- until its commit, and positions become visible in order. Callers keep that short: many events a call, then commit.
 CREATE FUNCTION append_events(
-    event_ids uuid[], types text[], schema_versions smallint[], occurred timestamptz[], visitors uuid[],
-    products text[], channels text[], probes text[], sources text[], payloads jsonb[], digests uuid[]
+    event_ids uuid[], types text[], schema_versions smallint[], occurred timestamptz[], lookups uuid[],
+    epochs integer[], products text[], channels text[], probes text[], sources text[], payloads jsonb[], digests uuid[]
 ) RETURNS TABLE (item integer, log_position bigint, outcome text)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 BEGIN
@@ -69,10 +85,10 @@ BEGIN
     RETURN QUERY
     WITH incoming AS MATERIALIZED (
         SELECT u.*
-        FROM unnest(event_ids, types, schema_versions, occurred, visitors, products, channels, probes, sources,
+        FROM unnest(event_ids, types, schema_versions, occurred, lookups, epochs, products, channels, probes, sources,
                     payloads, digests)
-             WITH ORDINALITY AS u (event_id, type, schema_version, occurred_at, visitor, product, channel, probe,
-                                   source, data, digest, item)
+             WITH ORDINALITY AS u (event_id, type, schema_version, occurred_at, lookup, epoch, product, channel,
+                                   probe, source, data, digest, item)
     ), known AS MATERIALIZED (
         SELECT e.event_id, e.position, e.digest FROM event_log e WHERE e.event_id = ANY (event_ids)
     ), fresh AS (
@@ -80,8 +96,22 @@ BEGIN
         FROM incoming i
         WHERE NOT EXISTS (SELECT FROM known k WHERE k.event_id = i.event_id)
         ORDER BY i.event_id, i.item
+    ), new_visitors AS (
+        INSERT INTO visitor_keys (lookup, epoch)
+        SELECT DISTINCT ON (f.lookup) f.lookup, f.epoch
+        FROM fresh f
+        WHERE f.lookup IS NOT NULL AND f.type <> 'visitor_erased'
+          AND NOT EXISTS (SELECT FROM visitor_keys k WHERE k.lookup = f.lookup)
+        RETURNING visitor_keys.lookup, visitor_keys.pseudonym
     ), numbered AS MATERIALIZED (
-        SELECT nextval('event_position') AS position, f.* FROM (SELECT * FROM fresh ORDER BY fresh.item) f
+        SELECT nextval('event_position') AS position, named.*
+        FROM (
+            SELECT f.*, coalesce(k.pseudonym, v.pseudonym) AS visitor
+            FROM fresh f
+            LEFT JOIN visitor_keys k USING (lookup)
+            LEFT JOIN new_visitors v USING (lookup)
+            ORDER BY f.item
+        ) named
     ), recorded AS (
         INSERT INTO event_log (position, event_id, type, schema_version, occurred_at, recorded_at, visitor, product,
                                channel, probe, source, data, digest)
@@ -98,6 +128,10 @@ BEGIN
            CASE WHEN i.item = o.item THEN 'recorded' WHEN i.digest = o.digest THEN 'duplicate' ELSE 'conflict' END
     FROM incoming i JOIN original o ON o.event_id = i.event_id
     ORDER BY i.item;
+    IF 'visitor_erased' = ANY (types) THEN
+        DELETE FROM visitor_keys k USING unnest(lookups, types) AS e (lookup, type)
+        WHERE k.lookup = e.lookup AND e.type = 'visitor_erased';
+    END IF;
 END $$;
 
 CREATE FUNCTION lock_event_log() RETURNS void LANGUAGE sql AS $$
@@ -114,7 +148,7 @@ CREATE FUNCTION append_own_event(
 ) RETURNS bigint LANGUAGE sql AS $$
     SELECT log_position FROM append_events(
         ARRAY[gen_random_uuid()], ARRAY[event_type], ARRAY[1::smallint], ARRAY[current_instant()], ARRAY[NULL::uuid],
-        ARRAY[event_product], ARRAY[event_channel], ARRAY[event_probe], ARRAY[event_source], ARRAY[payload],
+        ARRAY[NULL::integer], ARRAY[event_product], ARRAY[event_channel], ARRAY[event_probe], ARRAY[event_source], ARRAY[payload],
         ARRAY[md5(payload::text)::uuid])
 $$;
 
@@ -664,6 +698,7 @@ GRANT USAGE ON SCHEMA public TO usage_server, usage_builder, usage_reader;
 GRANT SELECT ON ALL TABLES IN SCHEMA public TO usage_server, usage_builder, usage_reader;
 GRANT EXECUTE ON FUNCTION current_instant, utc_day, last_position, session_gap
     TO usage_server, usage_builder, usage_reader;
-GRANT EXECUTE ON FUNCTION append_events, advance_projection, request_build TO usage_server;
+REVOKE SELECT ON visitor_keys FROM usage_server, usage_builder, usage_reader;
+GRANT EXECUTE ON FUNCTION append_events, forget_visitors, advance_projection, request_build TO usage_server;
 GRANT EXECUTE ON FUNCTION claim_build, heartbeat_build, complete_build, fail_build, expire_leases TO usage_builder;
 GRANT INSERT ON probe_rows TO usage_builder;

@@ -93,7 +93,8 @@ async def database_url(worker_database_url: str) -> str:
     connection = await asyncpg.connect(worker_database_url)
     try:
         await connection.execute("""
-            TRUNCATE event_log, catalogue, popularity_days, popularity_visitors, releases, sessions, builds, probe_rows;
+            TRUNCATE event_log, visitor_keys, catalogue, popularity_days, popularity_visitors, releases, sessions,
+                     builds, probe_rows;
             ALTER SEQUENCE event_position RESTART;
             UPDATE projections SET position = 0;
         """)

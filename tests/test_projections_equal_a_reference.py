@@ -16,13 +16,13 @@ from tests import reference
 from tests.projected import projected_catalogue, projected_popularity, projected_sessions
 from tests.support import Connection, JsonObject
 from usage_service.log import Record, append
-from usage_service.visitors import Pseudonyms
+from usage_service.visitors import VisitorKeys
 from usage_service.wire import Envelope, Reader
 
 START = datetime(2026, 11, 20, 23, 0, tzinfo=UTC)  # so that midnight lies within
 # On and around the pause that ends a session, and far from it.
 MINUTES = [0, 1, 15, 29, 30, 31, 45, 59, 60, 61, 62, 90, 120, 240]
-PSEUDONYMS = Pseudonyms("a secret for tests only")
+VISITORS = VisitorKeys("a secret for tests only", 90)
 
 payloads = st.one_of(
     st.tuples(st.just("page_viewed"), st.fixed_dictionaries({"page": st.sampled_from("abc")}, optional={
@@ -83,8 +83,9 @@ async def test_rows_are_those_of_the_reference(
         if arrival.random() < 0.5:
             await fold(database, fold_size, once=True)
     await fold(database, fold_size)
-    assert await projected_sessions(database) == by_pseudonym(reference.sessions(log))
-    assert await projected_popularity(database) == with_pseudonyms(reference.popularity(log))
+    names = await pseudonyms(database)
+    assert await projected_sessions(database) == renamed_sessions(reference.sessions(log), names)
+    assert await projected_popularity(database) == renamed_days(reference.popularity(log), names)
     assert await projected_catalogue(database) == reference.catalogue(log)
 
 
@@ -97,7 +98,7 @@ async def empty(database: Connection) -> None:
 
 def records(batch: list[JsonObject]) -> list[Record]:
     envelope = Envelope([msgspec.Raw(msgspec.json.encode(item)) for item in batch])
-    judged = Reader(PSEUDONYMS).read(envelope, "test", datetime.now(UTC))
+    judged = Reader(VISITORS).read(envelope, "test", datetime.now(UTC))
     return [item for item in judged if isinstance(item, Record)]
 
 
@@ -110,13 +111,20 @@ async def fold(database: Connection, size: int, once: bool = False) -> None:
                 break
 
 
-def by_pseudonym(sessions: list[reference.Session]) -> list[reference.Session]:
-    renamed = [dataclasses.replace(session, visitor=str(PSEUDONYMS.of(session.visitor))) for session in sessions]
+async def pseudonyms(database: Connection) -> dict[str, str]:
+    """Which pseudonym stands for whom, as long as it is kept."""
+    rows = dict(await database.fetch("SELECT lookup, pseudonym::text FROM visitor_keys"))
+    keys = {name: VISITORS.of(name, datetime.now(UTC)).lookup for name in ("ann", "bob")}
+    return {name: rows[lookup] for name, lookup in keys.items() if lookup in rows}
+
+
+def renamed_sessions(sessions: list[reference.Session], names: dict[str, str]) -> list[reference.Session]:
+    renamed = [dataclasses.replace(session, visitor=names[session.visitor]) for session in sessions]
     return sorted(renamed, key=lambda session: (UUID(session.visitor), session.started_at))
 
 
-def with_pseudonyms(days: dict[tuple[Any, ...], reference.ProbeDay]) -> dict[tuple[Any, ...], reference.ProbeDay]:
+def renamed_days(days: dict[tuple[Any, ...], reference.ProbeDay], names: dict[str, str]) -> object:
     return {
-        key: dataclasses.replace(day, visitors={str(PSEUDONYMS.of(visitor)) for visitor in day.visitors})
+        key: dataclasses.replace(day, visitors={names[visitor] for visitor in day.visitors})
         for key, day in days.items()
     }

@@ -150,6 +150,13 @@ class ProbeBuilt(Event, frozen=True, kw_only=True, tag="probe_built"):
     data: Data = Data()
 
 
+class VisitorErased(Event, frozen=True, kw_only=True, tag="visitor_erased"):
+    """A person asked to be forgotten: nothing links them to their events from here on."""
+
+    visitor: VisitorId
+    data: Data = Data()
+
+
 class ReleasePublishedData(Data, frozen=True, kw_only=True):
     """The major version that was released."""
 
@@ -188,6 +195,7 @@ AnyEvent = (
     | ProbeRegistered
     | ProbeRetired
     | ProbeBuilt
+    | VisitorErased
     | ReleasePublished
 )
 EVENT_TYPES: dict[str, type[Event]] = {str(kind.__struct_config__.tag): kind for kind in get_args(AnyEvent)}

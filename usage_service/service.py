@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from usage_service.announcer import CHANNEL, Announcer
+from usage_service.forgetting import forget_old_visitors
 from usage_service.ingest import Ingest
 from usage_service.projections import PROJECTIONS, Runner
 from usage_service.shared.listener import Listener
@@ -14,7 +15,7 @@ from usage_service.shared.postgres import Pool, open_pool
 from usage_service.shared.schema import install_schema
 from usage_service.shared.settings import ServerSettings
 from usage_service.shared.tasks import Tasks
-from usage_service.visitors import Pseudonyms
+from usage_service.visitors import VisitorKeys
 from usage_service.wire import Reader
 
 
@@ -36,7 +37,7 @@ async def open_service(settings: ServerSettings, died: Callable[[], None]) -> As
     options = {"role": "usage_server", "application": "usage-service"}
     async with (
         open_pool(settings.database_url, size=settings.pool_size, **options) as pool,
-        open_pool(settings.database_url, size=2 + len(PROJECTIONS), **options) as background,
+        open_pool(settings.database_url, size=3 + len(PROJECTIONS), **options) as background,
         Tasks(died) as tasks,
     ):
         announcer = Announcer(background)
@@ -53,4 +54,6 @@ async def open_service(settings: ServerSettings, died: Callable[[], None]) -> As
         tasks.start("ingest", ingest.run())
         for projection, runner in zip(PROJECTIONS, runners, strict=True):
             tasks.start(f"projection {projection}", runner.run())
-        yield Service(settings, pool, ingest, Reader(Pseudonyms(settings.visitor_secret)), listener)
+        visitors = VisitorKeys(settings.visitor_secret, settings.visitor_rotation_days)
+        tasks.start("forgetting", forget_old_visitors(background, visitors))
+        yield Service(settings, pool, ingest, Reader(visitors), listener)

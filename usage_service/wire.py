@@ -11,7 +11,7 @@ import msgspec
 from usage_service.events import EVENT_TYPES, OWN_TYPES, AnyEvent, ExtensionEvent, Instant
 from usage_service.log import Record
 from usage_service.problems import NOT_JSON, FieldError, Problem, field_error, invalid, not_json
-from usage_service.visitors import Pseudonyms
+from usage_service.visitors import VisitorKeys
 
 MOST_EVENTS = 1_000
 MOST_EXTENSION_BYTES = 16 * 1024
@@ -53,8 +53,8 @@ class Refusal(msgspec.Struct, frozen=True):
 class Reader:
     """Turns request bodies into records for one source."""
 
-    def __init__(self, pseudonyms: Pseudonyms) -> None:
-        self._pseudonyms = pseudonyms
+    def __init__(self, visitors: VisitorKeys) -> None:
+        self._visitors = visitors
 
     def read(self, envelope: Envelope, source: str, received: datetime) -> list[Record | Refusal]:
         """Judges each event of the envelope; in order."""
@@ -78,7 +78,7 @@ class Reader:
             kind,
             event.schema_version,
             occurred_at,
-            self._pseudonyms.of(event.visitor) if event.visitor else None,
+            self._visitors.of(event.visitor, received) if event.visitor else None,
             event.product,
             event.channel,
             event.probe,
@@ -224,6 +224,6 @@ def _event_id(raw: msgspec.Raw) -> str | None:
 
 
 def _unknown_type(kind: object) -> str:
-    if kind in OWN_TYPES:
+    if isinstance(kind, str) and kind in OWN_TYPES:
         return f"{kind} is written by the service itself"
     return f"must be one of {', '.join(EVENT_TYPES)}, or x_... for a type of your own"

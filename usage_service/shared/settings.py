@@ -43,6 +43,9 @@ class ServerSettings(DatabaseSettings, frozen=True, kw_only=True):
     token: str | None = msgspec.field(name="USAGE_SERVICE_TOKEN", default=None)
     open_reads: bool = msgspec.field(name="USAGE_SERVICE_OPEN_READS", default=False)
     visitor_secret: Annotated[str, msgspec.Meta(min_length=16)] = msgspec.field(name="USAGE_SERVICE_VISITOR_SECRET")
+    visitor_rotation_days: Annotated[int, msgspec.Meta(ge=1, le=3_660)] = msgspec.field(
+        name="USAGE_SERVICE_VISITOR_ROTATION_DAYS", default=90
+    )
     pool_size: Annotated[int, msgspec.Meta(ge=2, le=200)] = msgspec.field(name="USAGE_SERVICE_POOL_SIZE", default=8)
     queue_events: Annotated[int, msgspec.Meta(ge=1_000, le=1_000_000)] = msgspec.field(
         name="USAGE_SERVICE_QUEUE_EVENTS", default=20_000
