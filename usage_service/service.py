@@ -15,6 +15,7 @@ from usage_service.shared.postgres import Pool, open_pool
 from usage_service.shared.schema import install_schema
 from usage_service.shared.settings import ServerSettings
 from usage_service.shared.tasks import Tasks
+from usage_service.tail import Tail
 from usage_service.visitors import VisitorKeys
 from usage_service.wire import Reader
 
@@ -28,6 +29,7 @@ class Service:
     ingest: Ingest
     reader: Reader
     listener: Listener
+    tail: Tail
 
 
 @asynccontextmanager
@@ -42,9 +44,11 @@ async def open_service(settings: ServerSettings, died: Callable[[], None]) -> As
     ):
         announcer = Announcer(background)
         ingest = Ingest(background, settings.queue_events, announcer.announce)
+        tail = Tail()
         runners = [Runner(background, projection) for projection in PROJECTIONS]
 
         def wake(_channel: str | None, _payload: str) -> None:
+            tail.wake()
             for runner in runners:
                 runner.wake()
 
@@ -56,4 +60,4 @@ async def open_service(settings: ServerSettings, died: Callable[[], None]) -> As
             tasks.start(f"projection {projection}", runner.run())
         visitors = VisitorKeys(settings.visitor_secret, settings.visitor_rotation_days)
         tasks.start("forgetting", forget_old_visitors(background, visitors))
-        yield Service(settings, pool, ingest, Reader(visitors), listener)
+        yield Service(settings, pool, ingest, Reader(visitors), listener, tail)

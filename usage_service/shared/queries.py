@@ -13,4 +13,4 @@ def load_queries(path: Path) -> dict[str, str]:
     before, *parts = _NAME.split(path.read_text("utf-8"))
     if re.sub(r"--.*", "", before).strip():
         raise ValueError(f"{path}: a statement stands before the first name")
-    return dict(zip(parts[::2], (text.strip() for text in parts[1::2]), strict=True))
+    return dict(zip(parts[::2], (text.strip().rstrip(";") for text in parts[1::2]), strict=True))

@@ -9,6 +9,7 @@ from usage_service.web.builds import get_build, post_build
 from usage_service.web.errors import Handler
 from usage_service.web.events import post_events
 from usage_service.web.health import get_heartbeat, get_lbheartbeat
+from usage_service.web.log import get_events
 from usage_service.web.popularity import get_hotlist, get_popularity
 from usage_service.web.probes import get_probe
 from usage_service.web.sessions import get_sessions
@@ -25,6 +26,7 @@ class Route(NamedTuple):
 
 ROUTES = (
     Route("POST", "/v1/events", "events", post_events),
+    Route("GET", "/v1/events", "read", get_events),
     Route("GET", "/v1/popularity", "read", get_popularity),
     Route("GET", "/v1/hotlist", "read", get_hotlist),
     Route("GET", "/v1/sessions", "read", get_sessions),

@@ -1,0 +1,58 @@
+-- Readers say what they want in settings of their session, because COPY takes no parameters: usage.after and usage.upto
+-- (positions), usage.limit ('' for none), and for the filtered ones usage.types (comma-separated), usage.product,
+-- usage.visitor, usage.since, usage.until ('' for any).
+
+-- chosen: sets them, for this session.
+SELECT set_config('usage.after', $1, false), set_config('usage.upto', $2, false), set_config('usage.limit', $3, false),
+       set_config('usage.types', $4, false), set_config('usage.product', $5, false),
+       set_config('usage.visitor', $6, false), set_config('usage.since', $7, false), set_config('usage.until', $8, false);
+
+-- lines: a span of the log, a JSON object an event.
+SELECT row_to_json(e) FROM (
+    SELECT position, event_id, type, schema_version, occurred_at, recorded_at, visitor, product, channel, probe, source,
+           data, digest
+    FROM event_log
+    WHERE position > current_setting('usage.after')::bigint AND position <= current_setting('usage.upto')::bigint
+    ORDER BY position
+    LIMIT nullif(current_setting('usage.limit'), '')::bigint
+) e;
+
+-- filtered_lines: the same, of the events that match.
+SELECT row_to_json(e) FROM (
+    SELECT position, event_id, type, schema_version, occurred_at, recorded_at, visitor, product, channel, probe, source,
+           data, digest
+    FROM event_log
+    WHERE position > current_setting('usage.after')::bigint AND position <= current_setting('usage.upto')::bigint
+      AND (current_setting('usage.types') = '' OR type = ANY (string_to_array(current_setting('usage.types'), ',')))
+      AND (current_setting('usage.product') = '' OR product = current_setting('usage.product'))
+      AND (current_setting('usage.visitor') = '' OR visitor = nullif(current_setting('usage.visitor'), '')::uuid)
+      AND occurred_at >= coalesce(nullif(current_setting('usage.since'), ''), '-infinity')::timestamptz
+      AND occurred_at < coalesce(nullif(current_setting('usage.until'), ''), 'infinity')::timestamptz
+    ORDER BY position
+    LIMIT nullif(current_setting('usage.limit'), '')::bigint
+) e;
+
+-- columns: a span of the log, as columns.
+SELECT position, event_id::text, type, schema_version, occurred_at, recorded_at, visitor::text, product, channel, probe,
+       source, data::text, digest::text
+FROM event_log
+WHERE position > current_setting('usage.after')::bigint AND position <= current_setting('usage.upto')::bigint
+ORDER BY position
+LIMIT nullif(current_setting('usage.limit'), '')::bigint;
+
+-- filtered_columns: the same, of the events that match.
+SELECT position, event_id::text, type, schema_version, occurred_at, recorded_at, visitor::text, product, channel, probe,
+       source, data::text, digest::text
+FROM event_log
+WHERE position > current_setting('usage.after')::bigint AND position <= current_setting('usage.upto')::bigint
+  AND (current_setting('usage.types') = '' OR type = ANY (string_to_array(current_setting('usage.types'), ',')))
+  AND (current_setting('usage.product') = '' OR product = current_setting('usage.product'))
+  AND (current_setting('usage.visitor') = '' OR visitor = nullif(current_setting('usage.visitor'), '')::uuid)
+  AND occurred_at >= coalesce(nullif(current_setting('usage.since'), ''), '-infinity')::timestamptz
+  AND occurred_at < coalesce(nullif(current_setting('usage.until'), ''), 'infinity')::timestamptz
+ORDER BY position
+LIMIT nullif(current_setting('usage.limit'), '')::bigint;
+
+-- end: the last position.
+SELECT last_position();
+

@@ -1,0 +1,95 @@
+"""GET /v1/events: the log from a position on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from typing import Annotated
+from uuid import UUID
+
+import msgspec
+import structlog
+from aiohttp import web
+from msgspec import Meta
+
+from usage_service.columns import read_batches, stream_batches
+from usage_service.events import Instant, Product
+from usage_service.problems import FieldError, invalid
+from usage_service.reading import LogFilter, log_end, read_lines
+from usage_service.service import Service
+from usage_service.web.keys import service_of
+from usage_service.web.parameters import query_parameters
+
+ARROW = "application/vnd.apache.arrow.stream"
+NDJSON = "application/x-ndjson"
+LONGEST_WAIT = 300
+
+log = structlog.get_logger(__name__)
+
+
+class LogParameters(msgspec.Struct, forbid_unknown_fields=True):
+    """Events after a position, up to `limit` of them; `wait` seconds without a new event end the answer."""
+
+    after: Annotated[int, Meta(ge=0, le=2**62)] = 0
+    limit: Annotated[int, Meta(ge=1, le=2**62)] | None = None
+    type: Annotated[str, Meta(pattern=r"^[a-z0-9_]+(,[a-z0-9_]+)*$", max_length=2_000)] | None = None
+    product: Product | None = None
+    visitor: UUID | None = None
+    since: Instant | None = None
+    until: Instant | None = None
+    wait: Annotated[int, Meta(ge=0, le=LONGEST_WAIT)] = 0
+
+    def filter(self) -> LogFilter:
+        """What the log is filtered by."""
+        types = tuple(self.type.split(",")) if self.type else None
+        return LogFilter(types, self.product, self.visitor, self.since, self.until)
+
+
+async def get_events(request: web.Request) -> web.StreamResponse:
+    """Events in the order of their positions: NDJSON, or an Arrow IPC stream when it is accepted."""
+    asked = query_parameters(request, LogParameters)
+    service = service_of(request)
+    end = await log_end(service.pool)
+    if ARROW in request.headers.get("Accept", ""):
+        if asked.wait:
+            raise invalid([FieldError(parameter="wait", detail="is for NDJSON; an Arrow stream ends at the log's end")])
+        batches = read_batches(
+            service.settings.database_url, "usage_server", asked.after, end, asked.filter(), asked.limit
+        )
+        return await _stream(request, ARROW, end, stream_batches(batches))
+    return await _stream(request, NDJSON, end, _lines(service, asked, end))
+
+
+async def _stream(
+    request: web.Request, content_type: str, end: int, pieces: AsyncIterator[bytes]
+) -> web.StreamResponse:
+    response = web.StreamResponse(headers={"Content-Type": content_type, "Log-Position": str(end)})
+    await response.prepare(request)
+    try:
+        async for piece in pieces:
+            await response.write(piece)
+        await response.write_eof()
+    except ConnectionError:
+        log.info("reader_gone", path=request.path)
+    except Exception:
+        # Too late for a status: only a broken connection tells the reader that this is not all.
+        log.exception("stream_broken", path=request.path)
+        if request.transport:
+            request.transport.abort()
+    return response
+
+
+async def _lines(service: Service, asked: LogParameters, end: int) -> AsyncIterator[bytes]:
+    """What the log holds up to its end, and with `wait` what is added until none comes for so long."""
+    after, left, deadline = asked.after, asked.limit, time.monotonic() + asked.wait
+    while left != 0:
+        async for lines, number in read_lines(service.pool, after, end, asked.filter(), left):
+            yield lines
+            left = None if left is None else left - number
+            deadline = time.monotonic() + asked.wait
+        after = max(after, end)
+        remaining = deadline - time.monotonic()
+        if remaining <= 0:
+            return
+        await service.tail.wait(remaining)
+        end = await log_end(service.pool)
