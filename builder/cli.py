@@ -10,22 +10,28 @@ import typer
 from rich.console import Console
 
 from builder.running import run_builder
-from builder.settings import BuilderSettings
+from builder.settings import BuilderSettings, WarehouseSettings
 from builder.warehouse.cli import app as warehouse_app
 from usage_service.shared.logs import configure_logs
 from usage_service.shared.schema import SchemaMismatchError
-from usage_service.shared.settings import SettingsError, check_names, load_settings
+from usage_service.shared.settings import LogSettings, SettingsError, check_names, load_settings
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(warehouse_app, name="warehouse")
+
+
+@app.callback()
+def prepare() -> None:
+    """Computes missing probes on BigQuery and stores their rows."""
+    settings = load_settings(LogSettings)
+    configure_logs(settings.log_level)
 
 
 @app.command("run")
 def run_command() -> None:
     """Build what is asked for until SIGTERM."""
-    check_names(os.environ, "PROBE_BUILDER_", BuilderSettings)
+    check_names(os.environ, "PROBE_BUILDER_", BuilderSettings, WarehouseSettings)
     settings = load_settings(BuilderSettings)
-    configure_logs(settings.log_level)
     if not asyncio.run(run_builder(settings)):
         raise typer.Exit(1)
 

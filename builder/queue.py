@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import date, timedelta
+from types import NoneType
 from typing import TypeVar
 from uuid import UUID
 
@@ -86,7 +87,7 @@ class BuildQueue:
         async with self._pool.acquire(timeout=5) as connection:
             await _fenced(
                 connection,
-                str,
+                NoneType,
                 "SELECT heartbeat_build($1, $2, $3, $4, $5, $6)",
                 *(claim.build_id, claim.attempt, self._lease, stage, percent, read),
             )
@@ -97,21 +98,19 @@ class BuildQueue:
             await connection.copy_records_to_table(
                 "probe_rows", records=(_record(claim, row) for row in rows), columns=ROW_COLUMNS
             )
-            stored = await _fenced(
+            return await _fenced(
                 connection, int, "SELECT complete_build($1, $2, $3)", claim.build_id, claim.attempt, bytes_read
             )
-        return stored
 
     async def fail(self, claim: Claim, code: str, message: str, retry_in: timedelta | None) -> str:
         """Ends the attempt; the build's state then: queued again, while attempts are left, or failed."""
         async with self._pool.acquire(timeout=5) as connection:
-            state = await _fenced(
+            return await _fenced(
                 connection,
                 str,
                 "SELECT fail_build($1, $2, $3, $4, $5)",
                 *(claim.build_id, claim.attempt, code, message, retry_in),
             )
-        return state
 
 
 async def _fenced(connection: Connection, kind: type[Kind], statement: str, *values: object) -> Kind:

@@ -31,7 +31,11 @@ def warehouse_computation(settings: BuilderSettings) -> Compute:
     """What computes a probe on the warehouse of the settings; blocks, so it is to be run in a thread."""
     client = make_client(settings.project, settings.warehouse_url, settings.location)
     options = ComputeOptions(
-        SourceOptions(project=settings.project, thresholds=Thresholds().scaled(settings.threshold_scale)),
+        SourceOptions(
+            project=settings.pings_project,
+            thresholds=Thresholds().scaled(settings.threshold_scale),
+            sampled_by_clients=frozenset(settings.sampled_by_clients.split(",")) - {""},
+        ),
         JobOptions(maximum_bytes_billed=settings.most_bytes, deadline_seconds=settings.build_seconds),
     )
     return lambda request, progress: compute_probe(client, request, options, progress)

@@ -14,6 +14,8 @@ class BuilderSettings(DatabaseSettings, frozen=True, kw_only=True):
     """Environment variables of `probe-builder run`."""
 
     project: str = msgspec.field(name="GOOGLE_CLOUD_PROJECT", default="moz-fx-data-shared-prod")
+    pings_project: str = msgspec.field(name="PROBE_BUILDER_PINGS_PROJECT", default="moz-fx-data-shared-prod")
+    sampled_by_clients: str = msgspec.field(name="PROBE_BUILDER_SAMPLED_BY_CLIENTS", default="")  # names, by commas
     location: str = msgspec.field(name="PROBE_BUILDER_LOCATION", default="US")
     warehouse_url: str | None = msgspec.field(name="PROBE_BUILDER_WAREHOUSE_URL", default=None)
     concurrency: Annotated[int, Meta(ge=1, le=64)] = msgspec.field(name="PROBE_BUILDER_CONCURRENCY", default=2)
@@ -26,3 +28,10 @@ class BuilderSettings(DatabaseSettings, frozen=True, kw_only=True):
     threshold_scale: Annotated[float, Meta(gt=0, le=1)] = msgspec.field(
         name="PROBE_BUILDER_THRESHOLD_SCALE", default=1.0
     )
+
+
+class WarehouseSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What the commands of the embedded warehouse read from the environment."""
+
+    warehouse_dir: str | None = msgspec.field(name="PROBE_BUILDER_WAREHOUSE_DIR", default=None)
+    sample_clients: int = msgspec.field(name="PROBE_BUILDER_SAMPLE_CLIENTS", default=20_000)

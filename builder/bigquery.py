@@ -1,0 +1,179 @@
+"""BigQuery, or the embedded warehouse that speaks its API: a client, and statements run as adoptable jobs."""
+
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import UUID
+
+import structlog
+from google.api_core.exceptions import Conflict, NotFound
+from google.api_core.retry import Retry
+from google.auth.credentials import AnonymousCredentials, Credentials
+from google.cloud import bigquery
+from google.cloud.bigquery.retry import DEFAULT_RETRY
+
+from builder.bigquery_errors import as_build_errors, job_error
+from builder.errors import BuildCancelledError, PermanentBuildError, TransientBuildError
+from builder.statement import Statement
+
+LOG = structlog.get_logger(__name__)
+
+ANONYMOUS: Callable[[], Credentials] = AnonymousCredentials
+MOST_ADOPTIONS = 10
+FIRST_POLL_SECONDS, POLL_GROWTH = 0.02, 1.5
+LABEL_LENGTH = 63
+RESULT_KEPT = timedelta(hours=12)  # of the 24 that BigQuery keeps a result
+
+Tick = Callable[[int], None]
+"""Told the bytes that the statement reads, at every poll; raises BuildCancelledError to stop it."""
+
+Pulse = Callable[[], None]
+
+
+def make_client(project: str, endpoint: str | None, location: str) -> bigquery.Client:
+    """A client of BigQuery, or of the warehouse at an endpoint; over plain HTTP no credentials are sent."""
+    if endpoint is None:
+        return bigquery.Client(project=project, location=location)
+    credentials = ANONYMOUS() if urlsplit(endpoint).scheme == "http" else None
+    return bigquery.Client(
+        project=project, location=location, credentials=credentials, client_options={"api_endpoint": endpoint}
+    )
+
+
+def label(text: str) -> str:
+    """The text as a label's value: lower case letters, digits, `_` and `-`, at most 63."""
+    return re.sub(r"[^a-z0-9_-]", "_", text.lower())[:LABEL_LENGTH]
+
+
+def has_expired(job: bigquery.QueryJob) -> bool:
+    """Whether the job ended so long ago that its result may be gone while it is read."""
+    ended: datetime | None = job.ended
+    return ended is not None and datetime.now(UTC) - ended > RESULT_KEPT
+
+
+@dataclass(frozen=True)
+class JobOptions:
+    """The limits of a statement: bytes it may read, seconds until it is given up, seconds a request may take."""
+
+    maximum_bytes_billed: int = 10 * 2**40
+    deadline_seconds: float = 3600.0
+    request_seconds: float = 30.0
+    retry_seconds: float = 60.0
+    poll_seconds: float = 2.0
+    page_size: int = 20_000
+
+    @property
+    def retry(self) -> Retry:
+        """Retries of one request, within `retry_seconds`."""
+        return DEFAULT_RETRY.with_timeout(self.retry_seconds)
+
+
+@dataclass
+class JobRunner:
+    """Runs the statements of one build; keeps what they read and their job ids."""
+
+    client: bigquery.Client
+    build_id: UUID
+    labels: Mapping[str, str]
+    options: JobOptions
+    bytes_processed: int = 0
+    job_ids: list[str] = field(default_factory=list)
+
+    def run(self, statement: Statement, tick: Tick) -> Iterator[Mapping[str, Any]]:
+        """The rows of a statement, a page at a time. Raises PermanentBuildError or TransientBuildError."""
+        with as_build_errors():
+            needed = self._estimate(statement)
+            tick(needed)
+            job = self._finish(statement, partial(tick, needed))
+            self.bytes_processed += job.total_bytes_processed or 0
+            self.job_ids.append(job.job_id)
+            yield from job.result(
+                page_size=self.options.page_size,
+                retry=self.options.retry,
+                timeout=self.options.request_seconds,
+                job_retry=None,
+            )
+
+    def _estimate(self, statement: Statement) -> int:
+        """The bytes that the statement would read, by a dry run; an error where they are too many."""
+        config = self._config(statement)
+        config.dry_run = True
+        needed = self._query(statement, config, None).total_bytes_processed or 0
+        LOG.info("statement_estimated", build_id=str(self.build_id), statement=statement.name, bytes=needed)
+        if needed > self.options.maximum_bytes_billed:
+            raise PermanentBuildError(
+                "bytesBilledLimitExceeded",
+                f"{statement.name} would read {needed:,} bytes; the limit is {self.options.maximum_bytes_billed:,}",
+            )
+        return needed
+
+    def _finish(self, statement: Statement, pulse: Pulse) -> bigquery.QueryJob:
+        """The finished job of the statement: adopted where an earlier attempt started it, else started."""
+        for number in range(1, MOST_ADOPTIONS + 1):
+            job = self._start_or_adopt(statement, number)
+            if job is not None:
+                self._wait(job, pulse)
+                return job
+        raise TransientBuildError("jobsFailed", f"{MOST_ADOPTIONS} jobs of {statement.name} failed already")
+
+    def _start_or_adopt(self, statement: Statement, number: int) -> bigquery.QueryJob | None:
+        """The job of that number; None where it is over without a result, so that a next one is needed."""
+        job_id = f"build-{self.build_id.hex}-{statement.name}-{statement.digest()}"
+        job_id += f"-{number}" if number > 1 else ""
+        try:
+            return self._query(statement, self._config(statement), job_id)
+        except Conflict:
+            return self._adopt(job_id)
+
+    def _adopt(self, job_id: str) -> bigquery.QueryJob | None:
+        try:
+            job = self.client.get_job(job_id, retry=self.options.retry, timeout=self.options.request_seconds)
+        except NotFound:
+            return None
+        if not isinstance(job, bigquery.QueryJob) or job.error_result or has_expired(job):
+            return None
+        LOG.info("job_adopted", build_id=str(self.build_id), job_id=job_id, state=job.state)
+        return job
+
+    def _query(self, statement: Statement, config: bigquery.QueryJobConfig, job_id: str | None) -> bigquery.QueryJob:
+        return self.client.query(
+            statement.sql,
+            job_config=config,
+            job_id=job_id,
+            retry=self.options.retry,
+            timeout=self.options.request_seconds,
+            job_retry=None,
+        )
+
+    def _config(self, statement: Statement) -> bigquery.QueryJobConfig:
+        return bigquery.QueryJobConfig(
+            query_parameters=list(statement.parameters),
+            maximum_bytes_billed=self.options.maximum_bytes_billed,
+            labels={key: label(value) for key, value in self.labels.items()},
+        )
+
+    def _wait(self, job: bigquery.QueryJob, pulse: Pulse) -> None:
+        """Poll until the job is done. A job past the deadline keeps running, for the next attempt to adopt."""
+        deadline = time.monotonic() + self.options.deadline_seconds
+        pause = FIRST_POLL_SECONDS
+        while not job.done(retry=self.options.retry, timeout=self.options.request_seconds):
+            self._tell(job, pulse)
+            if time.monotonic() > deadline:
+                raise TransientBuildError("timeout", f"job {job.job_id} is still running after the deadline")
+            time.sleep(pause)
+            pause = min(pause * POLL_GROWTH, self.options.poll_seconds)
+        if job.error_result:
+            raise job_error(job.error_result)
+
+    def _tell(self, job: bigquery.QueryJob, pulse: Pulse) -> None:
+        try:
+            pulse()
+        except BuildCancelledError:
+            job.cancel(retry=self.options.retry, timeout=self.options.request_seconds)
+            LOG.info("job_cancelled", build_id=str(self.build_id), job_id=job.job_id)
+            raise

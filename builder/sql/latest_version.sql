@@ -1,0 +1,14 @@
+-- The version window's upper end where no release is known: the largest that more than a handful of clients run.
+SELECT
+  MAX(version) AS version
+FROM (
+  SELECT
+    version
+  FROM (
+{{versions}}
+  )
+  GROUP BY
+    version
+  HAVING
+    COUNT(DISTINCT client_id) > @minimum_version_clients
+)

@@ -1,0 +1,12 @@
+-- Who runs which version, by the pings of one type.
+SELECT
+  client_info.client_id AS client_id,
+  COALESCE(SAFE_CAST(REGEXP_EXTRACT(client_info.app_display_version, '^[^.]*') AS INT64), 0) AS version
+FROM
+  `{{table}}`
+WHERE
+  submission_timestamp >= @since
+  AND submission_timestamp < @until
+  AND client_info.client_id IS NOT NULL
+  AND client_info.app_channel = @channel
+  AND COALESCE(LOWER(metadata.isp.name), '') != 'browserstack'

@@ -1,0 +1,60 @@
+"""Statements: a `.sql` file with its names filled in, and its values as query parameters.
+
+Only names that the code knows or that match a strict pattern are ever put into the text, at `{{name}}`.
+"""
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+from google.cloud.bigquery import ArrayQueryParameter, ScalarQueryParameter
+
+from builder.errors import PermanentBuildError
+
+Parameter = ScalarQueryParameter | ArrayQueryParameter
+
+NAME = re.compile(r"[a-z][a-z0-9_]{0,254}", re.ASCII)
+PROJECT = re.compile(r"[a-z][a-z0-9-]{4,28}[a-z0-9]", re.ASCII)
+PLACE = re.compile(r"\{\{(\w+)\}\}")
+
+
+@dataclass(frozen=True)
+class Statement:
+    """A query to run: its file's name, its text and its parameters."""
+
+    name: str
+    sql: str
+    parameters: tuple[Parameter, ...]
+
+    def digest(self) -> str:
+        """Twelve hexadecimal digits of the text and the parameters."""
+        content = json.dumps([self.sql, [parameter.to_api_repr() for parameter in self.parameters]])
+        return hashlib.sha256(content.encode()).hexdigest()[:12]
+
+
+def render(name: str, **parts: str) -> str:
+    """The text of `sql/<name>.sql` with its places filled; KeyError for a place without a part."""
+    return PLACE.sub(lambda place: parts[place[1]], template(name))
+
+
+@cache
+def template(name: str) -> str:
+    """The text of `sql/<name>.sql`."""
+    return files("builder").joinpath("sql", f"{name}.sql").read_text(encoding="utf-8").rstrip()
+
+
+def identifier(text: str) -> str:
+    """The text, if it can be the name of a dataset, table, column or ping; else PermanentBuildError."""
+    if not NAME.fullmatch(text):
+        raise PermanentBuildError("invalidName", f"{text!r} cannot be the name of a probe, ping or column")
+    return text
+
+
+def table_name(project: str, dataset: str, ping: str) -> str:
+    """The full name of a ping's stable table."""
+    if not PROJECT.fullmatch(project):
+        raise PermanentBuildError("invalidName", f"{project!r} cannot be the name of a project")
+    return f"{project}.{identifier(dataset)}.{identifier(ping)}_v1"

@@ -1,0 +1,164 @@
+"""Google's own SQL analyzer and reference engine (zetasql), on the tables of raw pings."""
+
+import importlib
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from google.cloud.bigquery import ArrayQueryParameter
+
+from builder.statement import Parameter, Statement
+from tests.reference_statistics import Ping
+
+PROJECT, DATASET = "moz-fx-data-shared-prod", "firefox_desktop_stable"
+TABLES = {ping: f"{PROJECT}.{DATASET}.{ping}_v1" for ping in ("metrics", "baseline")}
+COUNTER, TIMING = "tab_count", "gc_ms"
+
+Type = str | list["Type"] | dict[str, "Type"]
+COLUMNS: dict[str, Type] = {
+    "submission_timestamp": "TIMESTAMP",
+    "sample_id": "INT64",
+    "client_info": dict.fromkeys(("client_id", "os", "app_build", "app_channel", "app_display_version"), "STRING"),
+    "metadata": {"isp": {"name": "STRING"}},
+    "metrics": {
+        "counter": {COUNTER: "INT64"},
+        "timing_distribution": {TIMING: {"sum": "INT64", "values": [{"key": "STRING", "value": "INT64"}]}},
+    },
+}
+
+
+def record(ping: Ping) -> dict[str, Any]:
+    """The ping as a row of its table."""
+    return {
+        "submission_timestamp": ping.submitted,
+        "sample_id": ping.sample_id,
+        "client_info": {
+            "client_id": ping.client_id,
+            "os": ping.os,
+            "app_build": ping.app_build,
+            "app_channel": ping.app_channel,
+            "app_display_version": ping.display_version,
+        },
+        "metadata": {"isp": {"name": ping.isp}},
+        "metrics": {
+            "counter": {COUNTER: ping.value},
+            "timing_distribution": {
+                TIMING: {"sum": None, "values": [{"key": key, "value": value} for key, value in ping.values]}
+            },
+        },
+    }
+
+
+def spelled(kind: Type) -> str:
+    """The type in SQL."""
+    if isinstance(kind, str):
+        return kind
+    if isinstance(kind, list):
+        return f"ARRAY<{spelled(kind[0])}>"
+    return f"STRUCT<{', '.join(f'{name} {spelled(inner)}' for name, inner in kind.items())}>"
+
+
+def literal(value: object, kind: Type) -> str:
+    """The value in SQL."""
+    if isinstance(kind, dict):
+        assert isinstance(value, Mapping)
+        return f"STRUCT({', '.join(literal(value[name], inner) for name, inner in kind.items())})"
+    if isinstance(kind, list):
+        assert isinstance(value, Sequence)
+        return f"{spelled(kind)}[{', '.join(literal(item, kind[0]) for item in value)}]"
+    if value is None:
+        return f"CAST(NULL AS {kind})"
+    return str(value) if kind in ("INT64", "FLOAT64") else f"CAST('{value}' AS {kind})"
+
+
+def table(pings: Iterable[Ping]) -> str:
+    """The pings as what a FROM clause takes for a table."""
+    return f"UNNEST({literal([record(ping) for ping in pings], [COLUMNS])})"
+
+
+def evaluable(statement: Statement, pings: Sequence[Ping]) -> str:
+    """The statement with its tables and parameters written out, which any engine of GoogleSQL can evaluate."""
+    sql = statement.sql
+    for ping_type, name in TABLES.items():
+        sql = sql.replace(f"`{name}`", table(ping for ping in pings if ping.ping_type == ping_type))
+    for parameter in statement.parameters:
+        sql = re.sub(rf"@{parameter.name}\b", written(parameter).replace("\\", r"\\"), sql)
+    return sql
+
+
+def written(parameter: Parameter) -> str:
+    """The parameter's value in SQL."""
+    if isinstance(parameter, ArrayQueryParameter):
+        return literal(parameter.values, [str(parameter.array_type)])
+    return literal(parameter.value, str(parameter.type_))
+
+
+class GoogleSql:
+    """The analyzer and the reference engine. Compiling them takes half a minute, once: wasmtime caches it."""
+
+    def __init__(self) -> None:
+        client: Any = importlib.import_module("zetasql.core.wasm_client")
+        client.Config = cached(client.Config)
+        self._api = importlib.import_module("zetasql.api")
+        self._types = importlib.import_module("zetasql.types")
+        self._language = self._types.LanguageOptions.maximum_features()
+        functions = self._types.ZetaSQLBuiltinFunctionOptions(language_options=self._language)
+        catalog = self._api.CatalogBuilder("pings").with_builtin_functions(functions)
+        for name in TABLES.values():
+            catalog = catalog.add_table(self._table(name))
+        self._catalog = catalog.build()
+
+    def columns(self, statement: Statement) -> list[str]:
+        """The names of the result's columns. Raises where the statement is no valid GoogleSQL for the tables."""
+        options = self._types.AnalyzerOptions(language_options=self._language, default_timezone="UTC")
+        options.query_parameters = [self._parameter(parameter) for parameter in statement.parameters]
+        resolved = self._api.Analyzer(options, self._catalog).analyze_statement(statement.sql)
+        return [column.name for column in resolved.output_column_list]
+
+    def evaluate(self, statement: Statement, pings: Sequence[Ping]) -> list[dict[str, Any]]:
+        """The result over these pings."""
+        options = self._types.AnalyzerOptions(language_options=self._language, default_timezone="UTC")
+        builder = self._api.PreparedQueryBuilder().set_sql(evaluable(statement, pings))
+        with builder.set_analyzer_options(options).set_catalog(self._catalog).prepare() as query:
+            names = [column.name for column in query.columns]
+            rows = query.execute().content.table_data.row
+        return [dict(zip(names, map(plain_value, row.cell), strict=True)) for row in rows]
+
+    def _table(self, name: str) -> object:
+        builder = self._api.TableBuilder(name)
+        for column, kind in COLUMNS.items():
+            builder = builder.add_column(column, self._type(kind))
+        return builder.build()
+
+    def _type(self, kind: Type) -> object:
+        factory = self._api.TypeFactory
+        if isinstance(kind, dict):
+            return factory.create_struct_type([(name, self._type(inner)) for name, inner in kind.items()])
+        if isinstance(kind, list):
+            return factory.create_array_type(self._type(kind[0]))
+        named = {"FLOAT64": "DOUBLE"}.get(kind, kind)
+        return factory.create_simple_type(self._types.TypeKind[f"TYPE_{named}"])
+
+    def _parameter(self, parameter: Parameter) -> object:
+        kind: Type = str(getattr(parameter, "type_", None))
+        if isinstance(parameter, ArrayQueryParameter):
+            kind = [str(parameter.array_type)]
+        return self._types.AnalyzerOptions.QueryParameter(name=parameter.name, type=self._type(kind))
+
+
+def cached(configuration: Callable[[], Any]) -> Callable[[], Any]:
+    """Makes configurations with wasmtime's cache of compiled modules switched on."""
+
+    def make() -> object:
+        made = configuration()
+        made.cache = True
+        return made
+
+    return make
+
+
+def plain_value(cell: object) -> int | str | float | bool | None:
+    """A cell as a Python value."""
+    kinds = ("int64_value", "string_value", "double_value", "bool_value")
+    found = (getattr(cell, kind, None) for kind in kinds)
+    return next((value for value in found if isinstance(value, int | str | float)), None)
