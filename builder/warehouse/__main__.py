@@ -1,0 +1,5 @@
+"""`python -m builder.warehouse` is `probe-builder warehouse`."""
+
+from builder.warehouse.cli import app
+
+app()

@@ -1,0 +1,5 @@
+-- The clients, numbered from 0.
+CREATE TABLE clients AS
+SELECT generate_subscripts($1::VARCHAR[], 1) - 1 AS client, unnest($1::VARCHAR[]) AS client_id,
+       unnest($2::BIGINT[]) AS sample_id, unnest($3::VARCHAR[]) AS os, unnest($4::VARCHAR[]) AS app_channel,
+       unnest($5::VARCHAR[]) AS provider;

@@ -1,0 +1,96 @@
+"""`python -m builder.warehouse`: seed, serve and query, as a user runs them."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from builder.bigquery import make_client
+from builder.warehouse.sample import PROJECT
+from tests.warehouse_support import ENDLESS, NEVER, over_pings, rows, seeded, start
+
+SECONDS = 40
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return seeded(tmp_path_factory.mktemp("commands")).parent
+
+
+def run(*arguments: str, directory: Path) -> subprocess.CompletedProcess[str]:
+    """One command with the data directory in the environment."""
+    environment = os.environ | {"PROBE_BUILDER_WAREHOUSE_DIR": str(directory)}
+    command = [sys.executable, "-m", "builder.warehouse", *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False)
+
+
+@contextmanager
+def server(directory: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A served warehouse and its address."""
+    command = [sys.executable, "-m", "builder.warehouse", "serve", "--port", "0", "--data-dir", str(directory)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        try:
+            assert process.stdout
+            line = next(line for line in process.stdout if "warehouse_ready" in line)
+            yield process, line.split("url=")[1].split()[0].strip('",')
+        finally:
+            process.terminate()
+            process.wait(SECONDS)
+
+
+def test_query_prints_csv_when_piped(directory: Path) -> None:
+    done = run("query", "SELECT 1 AS one, 'a,b' AS two, NULL AS three", directory=directory)
+    assert (done.returncode, done.stdout) == (0, 'one,two,three\n1,"a,b",\n')
+
+
+def test_query_tells_what_is_wrong_in_one_line(directory: Path, tmp_path: Path) -> None:
+    wrong = run("query", "SELECT nope", directory=directory)
+    assert (wrong.returncode, wrong.stderr) == (1, "probe-builder warehouse: Unrecognized name: nope at [1:8]\n")
+    missing = run("query", "SELECT 1", directory=tmp_path)
+    assert missing.returncode == 1
+    assert "seed the warehouse first" in missing.stderr
+
+
+def test_seed_is_a_no_op_the_second_time(tmp_path: Path) -> None:
+    arguments = ("seed", "--clients", "20", "--until", "2026-03-31")
+    first, second = run(*arguments, directory=tmp_path), run(*arguments, directory=tmp_path)
+    assert (first.returncode, second.returncode) == (0, 0)
+    assert "written=True" in first.stdout + first.stderr
+    assert "written=False" in second.stdout + second.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_server_stops_soon_even_while_a_query_runs(directory: Path, number: signal.Signals) -> None:
+    with server(directory) as (process, address), closing(make_client(PROJECT, address, "US")) as client:
+        assert rows(client, over_pings("SELECT COUNT(*) > 0 FROM pings WHERE submission_timestamp > '2026-01-01'")) == [
+            (True,)
+        ]
+        job = start(client, ENDLESS)
+        deadline = time.monotonic() + SECONDS
+        while job.state != "RUNNING":
+            assert time.monotonic() < deadline
+            job.reload(retry=NEVER)
+        began = time.monotonic()
+        process.send_signal(number)
+        assert process.wait(SECONDS) == 0
+        assert time.monotonic() - began < 5
+
+
+def test_query_asks_a_running_server(directory: Path, tmp_path: Path) -> None:
+    with server(directory) as (_, address):
+        done = run("query", "SELECT [1, 2] AS a", "--url", address, directory=tmp_path)
+    assert (done.returncode, done.stdout) == (0, 'a\n"[1, 2]"\n')
+
+
+def test_a_taken_port_is_told_in_one_line(directory: Path) -> None:
+    with server(directory) as (_, address):
+        port = address.rsplit(":", 1)[1]
+        done = run("serve", "--port", port, directory=directory)
+    assert done.returncode == 1
+    assert "address already in use" in done.stderr
