@@ -113,7 +113,7 @@ async def fold(database: Connection, size: int, once: bool = False) -> None:
 
 async def pseudonyms(database: Connection) -> dict[str, str]:
     """Which pseudonym stands for whom, as long as it is kept."""
-    rows = dict(await database.fetch("SELECT lookup, pseudonym::text FROM visitor_keys"))
+    rows = {row[0]: row[1] for row in await database.fetch("SELECT lookup, pseudonym::text FROM visitor_keys")}
     keys = {name: VISITORS.of(name, datetime.now(UTC)).lookup for name in ("ann", "bob")}
     return {name: rows[lookup] for name, lookup in keys.items() if lookup in rows}
 

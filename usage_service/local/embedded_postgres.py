@@ -126,8 +126,10 @@ class EmbeddedPostgres:
         process.wait(IMMEDIATE_SECONDS)
 
     def _launch(self, lock: int) -> None:
-        for _ in range(_PORT_ATTEMPTS):
-            self._port = self._wanted_port or _free_port()
+        for attempt in range(_PORT_ATTEMPTS):
+            # Started again after a crash, it keeps its port: others know it by that.
+            kept = self._port if attempt == 0 else None
+            self._port = self._wanted_port or kept or _free_port()
             log_start = _bound(self._log_path)
             self._spawn(lock)
             if self._await_ready():

@@ -13,4 +13,7 @@ def load_queries(path: Path) -> dict[str, str]:
     before, *parts = _NAME.split(path.read_text("utf-8"))
     if re.sub(r"--.*", "", before).strip():
         raise ValueError(f"{path}: a statement stands before the first name")
-    return dict(zip(parts[::2], (text.strip().rstrip(";") for text in parts[1::2]), strict=True))
+    names = parts[::2]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"{path}: {', '.join(twice)} is the name of more than one statement")
+    return dict(zip(names, (text.strip().rstrip(";") for text in parts[1::2]), strict=True))
