@@ -79,38 +79,41 @@ CREATE FUNCTION append_events(
     event_ids uuid[], types text[], schema_versions smallint[], occurred timestamptz[], lookups uuid[],
     epochs integer[], products text[], channels text[], probes text[], sources text[], payloads jsonb[], digests uuid[]
 ) RETURNS TABLE (item integer, log_position bigint, outcome text)
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+-- Hash joins only: the planner does not know how long the arrays are, and takes nested loops for the long ones too.
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp SET enable_nestloop = off AS $$
 BEGIN
     PERFORM lock_event_log();
     RETURN QUERY
-    WITH incoming AS MATERIALIZED (
-        SELECT u.*
+    WITH incoming AS (
+        SELECT u.*, row_number() OVER (PARTITION BY u.event_id ORDER BY u.item) AS occurrence
         FROM unnest(event_ids, types, schema_versions, occurred, lookups, epochs, products, channels, probes, sources,
                     payloads, digests)
              WITH ORDINALITY AS u (event_id, type, schema_version, occurred_at, lookup, epoch, product, channel,
                                    probe, source, data, digest, item)
-    ), known AS MATERIALIZED (
-        SELECT e.event_id, e.position, e.digest FROM event_log e WHERE e.event_id = ANY (event_ids)
-    ), fresh AS (
-        SELECT DISTINCT ON (i.event_id) i.*
+    ), judged AS MATERIALIZED (
+        SELECT i.*, k.position AS known_position, k.digest AS known_digest
         FROM incoming i
-        WHERE NOT EXISTS (SELECT FROM known k WHERE k.event_id = i.event_id)
-        ORDER BY i.event_id, i.item
+        LEFT JOIN (
+            SELECT e.event_id, e.position, e.digest FROM event_log e WHERE e.event_id = ANY (event_ids)
+        ) k USING (event_id)
+    ), known_visitors AS MATERIALIZED (
+        SELECT v.lookup, v.pseudonym FROM visitor_keys v WHERE v.lookup = ANY (lookups)
     ), new_visitors AS (
         INSERT INTO visitor_keys (lookup, epoch)
-        SELECT DISTINCT ON (f.lookup) f.lookup, f.epoch
-        FROM fresh f
-        WHERE f.lookup IS NOT NULL AND f.type <> 'visitor_erased'
-          AND NOT EXISTS (SELECT FROM visitor_keys k WHERE k.lookup = f.lookup)
+        SELECT j.lookup, max(j.epoch)
+        FROM judged j
+        WHERE j.known_position IS NULL AND j.lookup IS NOT NULL AND j.type <> 'visitor_erased'
+          AND j.lookup NOT IN (SELECT v.lookup FROM known_visitors v)
+        GROUP BY j.lookup
         RETURNING visitor_keys.lookup, visitor_keys.pseudonym
     ), numbered AS MATERIALIZED (
         SELECT nextval('event_position') AS position, named.*
         FROM (
-            SELECT f.*, coalesce(k.pseudonym, v.pseudonym) AS visitor
-            FROM fresh f
-            LEFT JOIN visitor_keys k USING (lookup)
-            LEFT JOIN new_visitors v USING (lookup)
-            ORDER BY f.item
+            SELECT j.*, v.pseudonym AS visitor
+            FROM judged j
+            LEFT JOIN (SELECT * FROM known_visitors UNION ALL SELECT * FROM new_visitors) v USING (lookup)
+            WHERE j.known_position IS NULL AND j.occurrence = 1
+            ORDER BY j.item
         ) named
     ), recorded AS (
         INSERT INTO event_log (position, event_id, type, schema_version, occurred_at, recorded_at, visitor, product,
@@ -118,16 +121,14 @@ BEGIN
         SELECT n.position, n.event_id, n.type, n.schema_version, n.occurred_at, current_instant(), n.visitor,
                n.product, n.channel, n.probe, n.source, n.data, n.digest
         FROM numbered n
-        ORDER BY n.position
-    ), original AS (
-        SELECT n.event_id, n.position, n.digest, n.item FROM numbered n
-        UNION ALL
-        SELECT k.event_id, k.position, k.digest, NULL FROM known k
     )
-    SELECT i.item::integer, o.position,
-           CASE WHEN i.item = o.item THEN 'recorded' WHEN i.digest = o.digest THEN 'duplicate' ELSE 'conflict' END
-    FROM incoming i JOIN original o ON o.event_id = i.event_id
-    ORDER BY i.item;
+    SELECT j.item::integer, coalesce(j.known_position, n.position),
+           CASE WHEN j.item = n.item THEN 'recorded'
+                WHEN j.digest = coalesce(j.known_digest, n.digest) THEN 'duplicate'
+                ELSE 'conflict'
+           END
+    FROM judged j LEFT JOIN numbered n ON n.event_id = j.event_id
+    ORDER BY j.item;
     IF 'visitor_erased' = ANY (types) THEN
         DELETE FROM visitor_keys k USING unnest(lookups, types) AS e (lookup, type)
         WHERE k.lookup = e.lookup AND e.type = 'visitor_erased';

@@ -110,6 +110,7 @@ def test_a_query_over_the_limit_fails_in_bigquery_s_words(client: Client, limit:
     words = f"Query exceeded limit for bytes billed: {limit}. {10 * MIB} or higher required."
     with pytest.raises(GoogleAPICallError, match=words):
         job.result(retry=NEVER, job_retry=None)
+    job.reload(retry=NEVER)
     assert job.error_result is not None
     assert job.error_result["reason"] == "bytesBilledLimitExceeded"
 

@@ -9,6 +9,7 @@ import msgspec
 
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
+DatabaseUrl = Annotated[str, msgspec.Meta(pattern="^postgres(ql)?://")]
 
 
 class SettingsError(Exception):
@@ -26,8 +27,8 @@ class LogSettings(msgspec.Struct, frozen=True, kw_only=True):
 class DatabaseSettings(LogSettings, frozen=True, kw_only=True):
     """What both programs need to reach PostgreSQL."""
 
-    database_url: str = msgspec.field(name="DATABASE_URL")
-    listen_database_url: str | None = msgspec.field(name="LISTEN_DATABASE_URL", default=None)
+    database_url: DatabaseUrl = msgspec.field(name="DATABASE_URL")
+    listen_database_url: DatabaseUrl | None = msgspec.field(name="LISTEN_DATABASE_URL", default=None)
 
     @property
     def listen_url(self) -> str:
@@ -63,7 +64,7 @@ class ClientSettings(msgspec.Struct, frozen=True, kw_only=True):
 class UpSettings(LogSettings, frozen=True, kw_only=True):
     """What replaces the embedded parts of `usage-service up`."""
 
-    database_url: str | None = msgspec.field(name="DATABASE_URL", default=None)
+    database_url: DatabaseUrl | None = msgspec.field(name="DATABASE_URL", default=None)
     project: str | None = msgspec.field(name="GOOGLE_CLOUD_PROJECT", default=None)
 
 
