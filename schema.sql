@@ -135,6 +135,38 @@ BEGIN
     END IF;
 END $$;
 
+-- Puts exported events back at their positions, after all that the log holds: into an empty log, or on from where an
+-- earlier call stopped. What is there already is passed over; other events there are an error (UB002). Visitors are
+-- the pseudonyms of the export, which nothing links to anybody any more. Answers how many events are new.
+CREATE FUNCTION restore_events(
+    positions bigint[], event_ids uuid[], types text[], schema_versions smallint[], occurred timestamptz[],
+    recorded timestamptz[], visitors uuid[], products text[], channels text[], probes text[], sources text[],
+    payloads jsonb[], digests uuid[]
+) RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+DECLARE
+    log_end bigint;
+    restored bigint;
+BEGIN
+    PERFORM lock_event_log();
+    log_end := last_position();
+    IF EXISTS (
+        SELECT FROM unnest(positions, event_ids, digests) AS g (position, event_id, digest)
+        LEFT JOIN event_log e ON e.position = g.position
+        WHERE g.position <= log_end AND (e.event_id, e.digest) IS DISTINCT FROM (g.event_id, g.digest)
+    ) THEN
+        RAISE EXCEPTION 'the log holds other events up to position %', log_end USING ERRCODE = 'UB002';
+    END IF;
+    INSERT INTO event_log (position, event_id, type, schema_version, occurred_at, recorded_at, visitor, product,
+                           channel, probe, source, data, digest)
+    SELECT g.* FROM unnest(positions, event_ids, types, schema_versions, occurred, recorded, visitors, products, channels,
+                           probes, sources, payloads, digests) AS g (position)
+    WHERE g.position > log_end;
+    GET DIAGNOSTICS restored = ROW_COUNT;
+    PERFORM setval('event_position', greatest(log_end, (SELECT max(p) FROM unnest(positions) AS p)));
+    RETURN restored;
+END $$;
+
 CREATE FUNCTION lock_event_log() RETURNS void LANGUAGE sql AS $$
     SELECT pg_advisory_xact_lock(x'676c616d'::bigint)  -- 'glam'
 $$;
@@ -700,6 +732,6 @@ GRANT SELECT ON ALL TABLES IN SCHEMA public TO usage_server, usage_builder, usag
 GRANT EXECUTE ON FUNCTION current_instant, utc_day, last_position, session_gap
     TO usage_server, usage_builder, usage_reader;
 REVOKE SELECT ON visitor_keys FROM usage_server, usage_builder, usage_reader;
-GRANT EXECUTE ON FUNCTION append_events, forget_visitors, advance_projection, request_build TO usage_server;
+GRANT EXECUTE ON FUNCTION append_events, restore_events, forget_visitors, advance_projection, request_build TO usage_server;
 GRANT EXECUTE ON FUNCTION claim_build, heartbeat_build, complete_build, fail_build, expire_leases TO usage_builder;
 GRANT INSERT ON probe_rows TO usage_builder;

@@ -5,7 +5,9 @@ import sys
 import typer
 from rich.console import Console
 
+from usage_service.commands.exporting import export_command
 from usage_service.commands.importing import import_command
+from usage_service.commands.reference import reference_command
 from usage_service.commands.serving import serve_command
 from usage_service.commands.up import up_command
 from usage_service.importing import UnreadableFileError
@@ -32,6 +34,8 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pret
 app.command("up")(up_command)
 app.command("serve")(serve_command)
 app.command("import")(import_command)
+app.command("reference")(reference_command)
+app.command("export")(export_command)
 
 
 def main() -> None:

@@ -34,6 +34,7 @@ FIELDS: list[tuple[str, pa.DataType]] = [
     ("source", pa.string()),
     ("data", pa.string()),
     ("digest", pa.string()),
+    ("late", pa.bool_()),
 ]
 SCHEMA = pa.schema(FIELDS)
 

@@ -7,19 +7,20 @@ which field is wrong and what would be right.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, ClassVar, get_args
+from typing import Annotated, Any, ClassVar, cast, get_args
 from uuid import UUID
 
 import msgspec
 from msgspec import Meta
 
+# Python's $ also matches before a last line feed, hence (?!\n).
 NO_NUL = r"^[^\x00]*$"  # PostgreSQL stores no NUL in text
 
 Instant = Annotated[datetime, Meta(tz=True, description="RFC 3339 with a zone, such as 2026-11-23T10:00:00Z")]
 VisitorId = Annotated[str, Meta(min_length=1, max_length=256)]
-Product = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]{0,31}$", description="such as fog or fenix")]
-Channel = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]{0,31}$", description="such as nightly")]
-ProbeName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.\-]{1,200}$", description="such as gc_ms")]
+Product = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]{0,31}(?!\n)$", description="such as fog or fenix")]
+Channel = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]{0,31}(?!\n)$", description="such as nightly")]
+ProbeName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.\-]{1,200}(?!\n)$", description="such as gc_ms")]
 Name = Annotated[str, Meta(min_length=1, max_length=100, pattern=NO_NUL)]
 Text = Annotated[str, Meta(max_length=2_000, pattern=NO_NUL)]
 Count = Annotated[int, Meta(ge=0, le=1_000_000_000)]
@@ -40,6 +41,12 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """What every event has."""
 
     schema_version: ClassVar[int] = 1
+
+    @classmethod
+    def data_type(cls) -> type[Data]:
+        """The struct of the type's own fields."""
+        [found] = [field.type for field in msgspec.structs.fields(cls) if field.name == "data"]
+        return cast(type[Data], found)
 
     event_id: UUID
     occurred_at: Instant
@@ -177,7 +184,7 @@ class ExtensionEvent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     schema_version: ClassVar[int] = 1
 
     event_id: UUID
-    type: Annotated[str, Meta(pattern=r"^x_[a-z0-9_]{1,62}$")]
+    type: Annotated[str, Meta(pattern=r"^x_[a-z0-9_]{1,62}(?!\n)$")]
     occurred_at: Instant
     visitor: VisitorId | None = None
     product: Product | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime
 
+import asyncpg
 import structlog
 
 from usage_service.shared.postgres import UNAVAILABLE, Pool
@@ -24,6 +25,6 @@ async def forget_old_visitors(pool: Pool, visitors: VisitorKeys) -> None:
                 forgotten = await connection.fetchval("SELECT forget_visitors($1)", epoch)
             if forgotten:
                 log.info("visitors_forgotten", visitors=forgotten, epoch=epoch)
-        except UNAVAILABLE as error:
+        except (*UNAVAILABLE, asyncpg.PostgresError) as error:
             log.warning("visitors_not_forgotten", error=repr(error))
         await asyncio.sleep(EVERY_SECONDS)

@@ -12,7 +12,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
@@ -20,6 +20,7 @@ from uuid import UUID, uuid5
 
 JsonObject = dict[str, Any]
 CATALOGUE_FIELDS = {"product", "probe", "type"}
+MOST_LINE_BYTES = 1 << 20
 IMPORTED = UUID("6d0a3b0f-5a0c-4b0e-9d7c-3f1e0c8b7a51")  # the namespace of these ids
 TRAFFIC_FIELDS = {"occurred_at", "path", "status"}
 
@@ -37,9 +38,10 @@ class Line(NamedTuple):
 
 
 class OpenFile(NamedTuple):
-    """A file unpacked, its size in bytes as it lies on disk, and how many of those were read so far."""
+    """A file unpacked, its first line, its size in bytes as it lies on disk, and how many of those were read so far."""
 
     unpacked: BinaryIO
+    first_line: bytes
     size: int
     bytes_read: Callable[[], int]
 
@@ -49,11 +51,10 @@ def open_file(path: Path) -> Iterator[OpenFile]:
     """The file to read, unpacked if it is gzipped."""
     with path.open("rb") as raw:
         size, packed = path.stat().st_size, raw.peek(2)[:2] == b"\x1f\x8b"
-        if not packed:
-            yield OpenFile(raw, size, raw.tell)
-            return
-        with gzip.GzipFile(fileobj=raw) as unpacked:
-            yield OpenFile(cast(BinaryIO, unpacked), size, raw.tell)
+        with gzip.GzipFile(fileobj=raw) if packed else nullcontext(raw) as unpacked:
+            first_line = unpacked.readline(MOST_LINE_BYTES)
+            unpacked.seek(0)
+            yield OpenFile(cast(BinaryIO, unpacked), first_line, size, raw.tell)
 
 
 def read_lines(file: BinaryIO, path: Path, recorded_at: datetime) -> Iterator[Line]:

@@ -37,23 +37,35 @@ class Tally:
 
 
 class Poster:
-    """Sends batches of events to POST /v1/events."""
+    """Sends batches of events to a running service."""
 
     def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
         self._session = session
-        self._url = f"{url.rstrip('/')}/v1/events"
+        self._url = url.rstrip("/")
         self.tally = Tally()
 
     async def post(self, events: list[dict[str, Any]], origins: list[str]) -> None:
         """Posts one batch; `origins` says where each event is from, for the refusals."""
-        body = msgspec.json.encode(events)
+        status, answer = await self._send("/v1/events", msgspec.json.encode(events), "application/json")
+        self._count(status, answer, origins)
+
+    async def restore(self, lines: list[bytes]) -> None:
+        """Puts the lines of an export back at their positions."""
+        status, body = await self._send("/v1/events/restore", b"\n".join(lines), "application/x-ndjson")
+        answer = msgspec.json.decode(body) if body else {}
+        if status != 200:
+            raise PostError(f"{self._url} answered {status}: {answer.get('detail')}")
+        self.tally.statuses["restored"] += answer["restored"]
+        self.tally.statuses["duplicate"] += len(lines) - answer["restored"]
+
+    async def _send(self, path: str, body: bytes, content_type: str) -> tuple[int, bytes]:
         for attempt in range(MOST_TRIES):
             try:
                 async with self._session.post(
-                    self._url, data=body, headers={"Content-Type": "application/json"}
+                    self._url + path, data=body, headers={"Content-Type": content_type}
                 ) as response:
                     if response.status not in PASSING:
-                        return self._count(response.status, await response.read(), origins)
+                        return response.status, await response.read()
                     why = f"answered {response.status}"
             except (aiohttp.ClientConnectionError, TimeoutError) as error:
                 why = repr(error)

@@ -1,4 +1,4 @@
-"""`usage-service import`: files of events, traffic or a catalogue, posted to a running service."""
+"""`usage-service import`: events, traffic, a catalogue, or an exported log, sent to a running service."""
 
 from __future__ import annotations
 
@@ -13,30 +13,32 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from usage_service.importing import Line, open_file, read_lines
+from usage_service.commands.remote import DEFAULT_URL, Token, Url, token_or_kept
+from usage_service.exports import is_export, parquet_lines
+from usage_service.importing import Line, OpenFile, open_file, read_lines
 from usage_service.posting import Poster, Tally, open_session
 from usage_service.shared.logs import configure_logs
-from usage_service.shared.progress import progress
+from usage_service.shared.progress import Report, progress
 
 LINES_A_BATCH = 450  # at most two events a line, at most 1,000 a request
 BATCHES_UNDER_WAY = 4
-DEFAULT_URL = "http://127.0.0.1:8080"
-DEFAULT_TOKEN_FILE = Path("data/token")
+RESTORED_BYTES = 900_000  # a request, of 1 MiB at most
 
 
 def import_command(
-    files: Annotated[list[Path], typer.Argument(exists=True, dir_okay=False, help="NDJSON or CSV, may be gzipped")],
-    url: Annotated[str, typer.Option(envvar="USAGE_SERVICE_URL", help="where the service is")] = DEFAULT_URL,
-    token: Annotated[str | None, typer.Option(envvar="USAGE_SERVICE_TOKEN", show_default="data/token")] = None,
+    files: Annotated[
+        list[Path],
+        typer.Argument(exists=True, dir_okay=False, help="NDJSON or CSV, may be gzipped; Parquet of an export"),
+    ],
+    url: Url = DEFAULT_URL,
+    token: Token = None,
 ) -> None:
-    """Post events, page requests or a catalogue. Running it again adds nothing twice and goes on where it stopped."""
+    """Send events, page requests, a catalogue or an exported log. Running it again adds nothing twice."""
     configure_logs(os.environ.get("LOG_LEVEL", "info"))
-    if token is None and DEFAULT_TOKEN_FILE.exists():
-        token = DEFAULT_TOKEN_FILE.read_text().strip()
     refused = False
     for path in files:
         recorded_at = datetime.fromtimestamp(path.stat().st_mtime, UTC)
-        tally = asyncio.run(import_file(path, recorded_at, url, token))
+        tally = asyncio.run(import_file(path, recorded_at, url, token_or_kept(token)))
         _tell(path, tally)
         refused = refused or bool(tally.refusals)
     if refused:
@@ -44,17 +46,40 @@ def import_command(
 
 
 async def import_file(path: Path, recorded_at: datetime, url: str, token: str | None) -> Tally:
-    """Posts one file; a catalogue's events are given the time `recorded_at`. Answers what became of the events."""
+    """Sends one file; a catalogue's events are given the time `recorded_at`. Answers what became of the events."""
     with open_file(path) as file, progress(path.name, file.size) as report:
         async with open_session(token) as session:
             poster = Poster(session, url)
-            batches = _batches(read_lines(file.unpacked, path, recorded_at))
-            while under_way := list(islice(batches, BATCHES_UNDER_WAY)):
-                async with asyncio.TaskGroup() as group:
-                    for lines in under_way:
-                        group.create_task(_post(poster, path, lines))
-                report(file.bytes_read())
+            if is_export(path, file.first_line):
+                await _restore(poster, path, file, report)
+            else:
+                await _post_all(poster, path, file, recorded_at, report)
             return poster.tally
+
+
+async def _post_all(poster: Poster, path: Path, file: OpenFile, recorded_at: datetime, report: Report) -> None:
+    batches = _batches(read_lines(file.unpacked, path, recorded_at))
+    while under_way := list(islice(batches, BATCHES_UNDER_WAY)):
+        async with asyncio.TaskGroup() as group:
+            for lines in under_way:
+                group.create_task(_post(poster, path, lines))
+        report(file.bytes_read())
+
+
+async def _restore(poster: Poster, path: Path, file: OpenFile, report: Report) -> None:
+    """One batch after the other: positions must rise."""
+    lines = parquet_lines(path) if path.suffix == ".parquet" else (line.rstrip(b"\n") for line in file.unpacked)
+    batch: list[bytes] = []
+    size = 0
+    for line in lines:
+        if batch and size + len(line) > RESTORED_BYTES:
+            await poster.restore(batch)
+            report(file.bytes_read())
+            batch, size = [], 0
+        batch.append(line)
+        size += len(line) + 1
+    if batch:
+        await poster.restore(batch)
 
 
 def _batches(lines: Iterator[Line]) -> Iterator[list[Line]]:

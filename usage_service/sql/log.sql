@@ -10,7 +10,7 @@ SELECT set_config('usage.after', $1, false), set_config('usage.upto', $2, false)
 -- lines: a span of the log, a JSON object an event.
 SELECT row_to_json(e) FROM (
     SELECT position, event_id, type, schema_version, occurred_at, recorded_at, visitor, product, channel, probe, source,
-           data, digest
+           data, digest, recorded_at - occurred_at > interval '24 hours' AS late
     FROM event_log
     WHERE position > current_setting('usage.after')::bigint AND position <= current_setting('usage.upto')::bigint
     ORDER BY position
@@ -20,7 +20,7 @@ SELECT row_to_json(e) FROM (
 -- filtered_lines: the same, of the events that match.
 SELECT row_to_json(e) FROM (
     SELECT position, event_id, type, schema_version, occurred_at, recorded_at, visitor, product, channel, probe, source,
-           data, digest
+           data, digest, recorded_at - occurred_at > interval '24 hours' AS late
     FROM event_log
     WHERE position > current_setting('usage.after')::bigint AND position <= current_setting('usage.upto')::bigint
       AND (current_setting('usage.types') = '' OR type = ANY (string_to_array(current_setting('usage.types'), ',')))
@@ -34,7 +34,7 @@ SELECT row_to_json(e) FROM (
 
 -- columns: a span of the log, as columns.
 SELECT position, event_id::text, type, schema_version, occurred_at, recorded_at, visitor::text, product, channel, probe,
-       source, data::text, digest::text
+       source, data::text, digest::text, recorded_at - occurred_at > interval '24 hours' AS late
 FROM event_log
 WHERE position > current_setting('usage.after')::bigint AND position <= current_setting('usage.upto')::bigint
 ORDER BY position
@@ -42,7 +42,7 @@ LIMIT nullif(current_setting('usage.limit'), '')::bigint;
 
 -- filtered_columns: the same, of the events that match.
 SELECT position, event_id::text, type, schema_version, occurred_at, recorded_at, visitor::text, product, channel, probe,
-       source, data::text, digest::text
+       source, data::text, digest::text, recorded_at - occurred_at > interval '24 hours' AS late
 FROM event_log
 WHERE position > current_setting('usage.after')::bigint AND position <= current_setting('usage.upto')::bigint
   AND (current_setting('usage.types') = '' OR type = ANY (string_to_array(current_setting('usage.types'), ',')))

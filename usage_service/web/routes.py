@@ -12,6 +12,7 @@ from usage_service.web.health import get_heartbeat, get_lbheartbeat
 from usage_service.web.log import get_events
 from usage_service.web.popularity import get_hotlist, get_popularity
 from usage_service.web.probes import get_probe
+from usage_service.web.restoring import post_restore
 from usage_service.web.sessions import get_sessions
 
 
@@ -27,6 +28,7 @@ class Route(NamedTuple):
 ROUTES = (
     Route("POST", "/v1/events", "events", post_events),
     Route("GET", "/v1/events", "read", get_events),
+    Route("POST", "/v1/events/restore", "admin", post_restore),
     Route("GET", "/v1/popularity", "read", get_popularity),
     Route("GET", "/v1/hotlist", "read", get_hotlist),
     Route("GET", "/v1/sessions", "read", get_sessions),

@@ -1,0 +1,94 @@
+"""Brings a batch to its end: tries again what may pass, splits what is too much, counts what became of each event."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable
+
+from usage_service.client.notes import Notes
+from usage_service.client.sender import Item, ItemError, MisconfiguredError, NotTakenError, Sender, TryAgainError
+from usage_service.client.tally import Tally
+
+FIRST_WAIT = 0.1
+
+
+class StoppedError(Exception):
+    """The process ends before the batch was answered; what is on disk is sent by the next."""
+
+
+class Delivery:
+    """Sends batches through one sender.
+
+    `pause(seconds, patient)` waits between two tries, or raises StoppedError; a flush cuts a wait short that is not
+    patient.
+    """
+
+    def __init__(
+        self, sender: Sender, longest_wait: float, tally: Tally, notes: Notes, pause: Callable[[float, bool], None]
+    ) -> None:
+        self._sender = sender
+        self._longest_wait = longest_wait
+        self._tally = tally
+        self._notes = notes
+        self._pause = pause
+
+    def deliver(self, lines: list[bytes]) -> None:
+        """Returns when each event was recorded or refused; raises StoppedError."""
+        parts = [lines] if lines else []
+        while parts:
+            part = parts.pop()
+            try:
+                self._count(self._until_answered(part))
+            except NotTakenError as error:
+                half = len(part) // 2
+                if half:
+                    parts += [part[half:], part[:half]]
+                else:
+                    self._refuse(str(error), "request", None)
+
+    def _until_answered(self, lines: list[bytes]) -> list[Item]:
+        tries = 0
+        while True:
+            try:
+                return self._sender.post(lines)
+            except TryAgainError as error:
+                self._note(error, len(lines))
+                self._tally.retries += 1
+                self._pause(self._wait(error, tries), error.after is not None)
+                tries += 1
+
+    def _wait(self, error: TryAgainError, tries: int) -> float:
+        if error.after is not None:
+            return error.after + random.uniform(0, min(1.0, error.after))
+        if isinstance(error, MisconfiguredError):
+            return random.uniform(self._longest_wait / 2, self._longest_wait)
+        # Exponential backoff with full jitter, so that clients which failed together do not come back together.
+        return random.uniform(0, min(self._longest_wait, FIRST_WAIT * 2 ** min(tries, 20)))
+
+    def _note(self, error: TryAgainError, events: int) -> None:
+        if isinstance(error, MisconfiguredError):
+            self._notes.warn(
+                "usage_service_refuses_us", every=3600, level=logging.ERROR, why=error, check="URL and TOKEN"
+            )
+        else:
+            self._notes.warn("events_wait", why=error, events=events)
+
+    def _count(self, items: list[Item]) -> None:
+        for item in items:
+            if item.status == "recorded":
+                self._tally.sent += 1
+            elif item.status == "duplicate":
+                self._tally.duplicates += 1
+            else:
+                error = item.error or ItemError(item.status)
+                self._refuse(error.detail, _field(error.pointer), item.event_id)
+
+    def _refuse(self, why: str, field: str, event_id: str | None) -> None:
+        self._tally.refused += 1
+        self._notes.warn("event_refused", key=field, field=field, why=why, event_id=event_id)
+
+
+def _field(pointer: str | None) -> str:
+    """The pointer within the event: without the event's place in the request."""
+    return "/" + (pointer or "").lstrip("/").partition("/")[2]

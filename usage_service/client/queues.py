@@ -1,0 +1,75 @@
+"""Where events wait to be sent."""
+
+from __future__ import annotations
+
+from collections import deque
+from itertools import islice
+from typing import NamedTuple, Protocol
+
+MOST_BATCH_BYTES = 768 * 1024  # the service takes a body of 1 MiB
+
+
+class Batch(NamedTuple):
+    """The oldest events of a queue, each without its line feed; `end` tells the queue where they end."""
+
+    lines: list[bytes]
+    end: int
+    unreadable: int = 0
+
+
+class Queue(Protocol):
+    """First in, first out; what was taken stays until it is settled."""
+
+    def take(self, most_events: int) -> Batch | None:
+        """The oldest events, MOST_BATCH_BYTES at most; None when there are none. Called by one thread only."""
+        ...
+
+    def settle(self, batch: Batch) -> None:
+        """Forgets what was taken last."""
+        ...
+
+
+class OwnQueue(Queue, Protocol):
+    """A queue of this process's own events; `entered` and `left` count them."""
+
+    entered: int
+    left: int
+
+    def put(self, line: bytes) -> bool:
+        """Adds an event at the end; False when it cannot be kept."""
+        ...
+
+
+class MemoryQueue:
+    """Events in memory: gone with the process. When it is full, newer ones are refused."""
+
+    def __init__(self, most_events: int) -> None:
+        self.entered = self.left = 0
+        self._most_events = most_events
+        self._lines: deque[bytes] = deque()
+
+    def put(self, line: bytes) -> bool:
+        """Adds an event at the end; False when the queue is full."""
+        if len(self._lines) >= self._most_events:
+            return False
+        self._lines.append(line[:-1])
+        self.entered += 1
+        return True
+
+    def take(self, most_events: int) -> Batch | None:
+        """The oldest events."""
+        lines: list[bytes] = []
+        size = 0
+        # Others may append meanwhile, which ends an iteration over a deque: the copy is one step.
+        for line in list(islice(self._lines.copy(), most_events)):
+            size += len(line) + 1
+            if size > MOST_BATCH_BYTES:
+                break
+            lines.append(line)
+        return Batch(lines, len(lines)) if lines else None
+
+    def settle(self, batch: Batch) -> None:
+        """Forgets the oldest events."""
+        for _ in range(batch.end):
+            self._lines.popleft()
+        self.left += batch.end

@@ -1,0 +1,183 @@
+"""The queues of one process and the thread that empties them."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import traceback
+
+from usage_service.client.delivery import Delivery, StoppedError
+from usage_service.client.notes import Notes
+from usage_service.client.orphans import Orphans
+from usage_service.client.queues import MemoryQueue, OwnQueue, Queue
+from usage_service.client.sender import Sender
+from usage_service.client.settings import Settings
+from usage_service.client.spool import Spool
+from usage_service.client.tally import Stats, Tally
+
+LOOK_SECONDS = 5.0  # how often orphans are looked for, and how long an idle thread sleeps at most
+SYNC_SECONDS = 1.0
+
+
+class Worker:
+    """Takes events from any thread; its own daemon thread, begun with the first event, sends them."""
+
+    def __init__(self, settings: Settings, notes: Notes) -> None:
+        self._settings = settings
+        self._notes = notes
+        self._changed = threading.Condition()  # re-entrant: a signal handler may record an event, too
+        self._tally = Tally()
+        directory = settings.spool_dir
+        self._spool = Spool(directory, settings.max_spool_bytes, notes) if directory else None
+        self._memory = MemoryQueue(settings.max_queue_events)
+        self._orphans = Orphans(directory) if directory else None
+        self._sender = Sender(settings.url, settings.token, settings.timeout, settings.source)
+        self._delivery = Delivery(self._sender, settings.retry_seconds, self._tally, notes, self._pause)
+        self._thread: threading.Thread | None = None
+        self._stopping = self._urgent = False
+
+    def put(self, line: bytes) -> bool:
+        """Adds an event; False when it was dropped, because everything is full or the worker has stopped."""
+        with self._changed:
+            if self._stopping or not any(queue.put(line) for queue in self._own):
+                self._tally.dropped += 1
+                return False
+            self._tally.recorded += 1
+            self._start()
+            if self._pending in (1, self._settings.batch_events):  # else the thread is awake or waits for more
+                self._changed.notify_all()
+            return True
+
+    def drop(self) -> None:
+        """Counts an event that could not even be written."""
+        with self._changed:
+            self._tally.dropped += 1
+
+    def flush(self, timeout: float) -> bool:
+        """Waits until what was put before is settled; False when it is not within the time."""
+        with self._changed:
+            marks = [(queue, queue.entered) for queue in self._own]
+            self._urgent = True
+            self._changed.notify_all()
+            return self._changed.wait_for(lambda: all(queue.left >= mark for queue, mark in marks), timeout)
+
+    def stop(self, timeout: float) -> bool:
+        """Flushes and ends the thread; True when nothing is left. What is on disk is left to the next process."""
+        deadline = time.monotonic() + timeout
+        flushed = self.flush(timeout)
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+        if self._thread:
+            self._thread.join(max(0.1, deadline - time.monotonic()))
+        if lost := self._memory.entered - self._memory.left:
+            self._notes.warn("events_lost_at_exit", level=logging.ERROR, events=lost)
+        return flushed
+
+    def abandon(self) -> None:
+        """In a forked child: everything here is the parent's."""
+        for queue in (self._spool, self._orphans):
+            if queue:
+                queue.abandon()
+
+    def stats(self) -> Stats:
+        """What became of the events."""
+        with self._changed:
+            on_disk = self._spool.entered - self._spool.left if self._spool else 0
+            adopted = self._orphans.pending if self._orphans else 0
+            return self._tally.stats(self._memory.entered - self._memory.left, on_disk + adopted)
+
+    @property
+    def _own(self) -> list[OwnQueue]:
+        return [self._spool, self._memory] if self._spool else [self._memory]
+
+    @property
+    def _pending(self) -> int:
+        return sum(queue.entered - queue.left for queue in self._own)
+
+    def _start(self) -> None:
+        if self._thread and self._thread.is_alive():
+            return
+        self._thread = threading.Thread(target=self._run, name="usage-client", daemon=True)
+        try:
+            self._thread.start()
+        except RuntimeError as error:  # no more threads: tried again with the next event
+            self._notes.warn("sender_not_started", error=error)
+
+    def _run(self) -> None:
+        try:
+            while not self._stopping:
+                self._turn()
+        except StoppedError:
+            pass
+        finally:
+            self._close()
+
+    def _turn(self) -> None:
+        try:
+            self._sync()
+            if not self._send_one_each():
+                self._await_events()
+        except StoppedError:
+            raise
+        except Exception as error:
+            # A disk that cannot be read, or a fault of ours. The traceback without its message, which may quote events.
+            where = traceback.format_tb(error.__traceback__)[-1].strip()
+            self._notes.warn("sending_failed", level=logging.ERROR, error=type(error).__name__, where=where)
+            self._pause(self._settings.retry_seconds, False)
+
+    def _send_one_each(self) -> bool:
+        """A batch of each queue in turn, so that none starves; whether there was any."""
+        queues: list[Queue] = [*self._own, *([self._orphans] if self._orphans else [])]
+        sent = [self._send(queue) for queue in queues]
+        return True in sent
+
+    def _send(self, queue: Queue) -> bool:
+        batch = queue.take(self._settings.batch_events)
+        if batch is None:
+            return False
+        self._delivery.deliver(batch.lines)
+        with self._changed:
+            queue.settle(batch)
+            self._tally.unreadable += batch.unreadable
+            self._changed.notify_all()
+        return True
+
+    def _await_events(self) -> None:
+        """Waits for an event, then a moment for more of them."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._hurried or self._pending > 0, LOOK_SECONDS)
+            if self._pending:
+                full = self._settings.batch_events
+                self._changed.wait_for(lambda: self._hurried or self._pending >= full, self._settings.linger_seconds)
+            self._urgent = False
+
+    @property
+    def _hurried(self) -> bool:
+        return self._stopping or self._urgent
+
+    def _pause(self, seconds: float, patient: bool) -> None:
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            with self._changed:
+                self._changed.wait_for(
+                    lambda: self._stopping or (self._urgent and not patient), min(left, SYNC_SECONDS)
+                )
+                if self._stopping:
+                    raise StoppedError
+                if self._urgent and not patient:
+                    self._urgent = False
+                    return
+            self._sync()
+
+    def _sync(self) -> None:
+        if self._settings.durable and self._spool:
+            self._spool.sync()
+
+    def _close(self) -> None:
+        self._sender.close()
+        with self._changed:
+            for queue in (self._spool, self._orphans):
+                if queue:
+                    queue.close()

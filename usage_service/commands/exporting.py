@@ -1,0 +1,67 @@
+"""`usage-service export`: the log as a file, which `usage-service import` puts into an empty service as it was."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import IOBase
+from pathlib import Path
+from typing import Annotated, cast
+
+import typer
+import urllib3
+from rich.console import Console
+
+from usage_service.commands.remote import DEFAULT_URL, Token, Url, token_or_kept
+from usage_service.exports import Format, Moved, write_lines, write_parquet
+from usage_service.posting import PostError
+from usage_service.shared.logs import configure_logs
+from usage_service.shared.progress import progress
+
+ACCEPT = {"ndjson": "application/x-ndjson", "parquet": "application/vnd.apache.arrow.stream"}
+PIECE_BYTES = 1 << 20
+TIMEOUT = urllib3.Timeout(connect=5, read=60)
+
+
+def export_command(
+    file: Annotated[Path, typer.Argument(dir_okay=False, help="is written whole or not at all; NDJSON may end in .gz")],
+    form: Annotated[Format, typer.Option("--format", help="what to write")] = "ndjson",
+    after: Annotated[int, typer.Option(min=0, help="only events after this position")] = 0,
+    url: Url = DEFAULT_URL,
+    token: Token = None,
+) -> None:
+    """Write the log to a file."""
+    configure_logs(os.environ.get("LOG_LEVEL", "info"))
+    end = export_log(file, form, after, url, token_or_kept(token))
+    Console().print(f"{file}: the log from position {after + 1} to {end}", highlight=False, markup=False)
+
+
+def export_log(path: Path, form: Format, after: int, url: str, token: str | None) -> int:
+    """Writes the log after a position; the position that the export ends at. Raises PostError."""
+    headers = {"Accept": ACCEPT[form]} | ({"Authorization": f"Bearer {token}"} if token else {})
+    with _reading(f"{url.rstrip('/')}/v1/events?after={after}", headers) as response:
+        end = int(response.headers["Log-Position"])
+        with progress(path.name, end - after) as report:
+            _write(path, form, response, lambda position: report(position - after))
+    return end
+
+
+def _write(path: Path, form: Format, response: urllib3.BaseHTTPResponse, moved: Moved) -> None:
+    if form == "parquet":
+        write_parquet(path, cast(IOBase, response), moved)
+    else:
+        write_lines(path, response.stream(PIECE_BYTES), moved)
+
+
+@contextmanager
+def _reading(address: str, headers: dict[str, str]) -> Iterator[urllib3.BaseHTTPResponse]:
+    with urllib3.PoolManager(timeout=TIMEOUT, retries=urllib3.Retry(3, backoff_factor=0.2)) as pool:
+        try:
+            response = pool.request("GET", address, headers=headers, preload_content=False)
+            if response.status != 200:
+                raise PostError(f"{address} answered {response.status}: {response.data.decode(errors='replace')[:500]}")
+            yield response
+            response.release_conn()
+        except urllib3.exceptions.HTTPError as error:
+            raise PostError(f"{address} cannot be read ({error}); run the export again") from None

@@ -1,0 +1,64 @@
+"""The reference of event types, made from the types: as JSON Schema, and as the page `docs/events.md`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from usage_service.events import EVENT_TYPES, OWN_TYPES, ExtensionEvent
+
+JsonObject = dict[str, Any]
+PAGE_HEAD = """# Event types
+
+Made from `usage_service/events.py` by `usage-service reference`; a test keeps it true.
+
+Every event has `event_id` (a UUID of the sender's), `type`, and `occurred_at` (RFC 3339 with a zone). `visitor`,
+`product`, `channel` and `probe` are optional but where a type asks for them. The raw `visitor` is never stored.
+"""
+
+
+def event_schemas() -> tuple[JsonObject, JsonObject]:
+    """JSON Schema 2020-12 of every type by its name on the wire, and of the components that they refer to."""
+    kinds = [*EVENT_TYPES.values(), ExtensionEvent]
+    schemas, components = msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")
+    return dict(zip([*EVENT_TYPES, "x_..."], schemas, strict=True)), dict(components)
+
+
+def events_page() -> str:
+    """The reference page in Markdown."""
+    _, components = event_schemas()
+    sections = [_section(name, kind.__name__, kind.schema_version, components) for name, kind in EVENT_TYPES.items()]
+    sections.append(_section("x_...", "ExtensionEvent", ExtensionEvent.schema_version, components))
+    own = ", ".join(f"`{name}`" for name in sorted(OWN_TYPES))
+    return "\n".join([PAGE_HEAD, *sections, "## Written by the service itself", "", own + ".", ""])
+
+
+def _section(name: str, component: str, version: int, components: JsonObject) -> str:
+    schema = components[component]
+    required = [field for field in schema["required"] if field in ("visitor", "product", "channel", "probe")]
+    lines = [f"## {name}", "", schema["description"], "", f"Schema version {version}."]
+    if required:
+        lines[-1] += f" Needs {', '.join(f'`{field}`' for field in required)}."
+    data = components.get(schema["properties"]["data"].get("$ref", "").rpartition("/")[2], {})
+    if data.get("properties"):
+        lines += ["", "| field of `data` | | |", "|---|---|---|"]
+        lines += [_row(field, spec, field in data["required"]) for field, spec in data["properties"].items()]
+    return "\n".join([*lines, ""])
+
+
+def _row(field: str, spec: JsonObject, required: bool) -> str:
+    return f"| `{field}` | {'required' if required else 'optional'} | {_words(spec)} |"
+
+
+def _words(spec: JsonObject) -> str:
+    """A type and its limits, in words."""
+    if "anyOf" in spec:
+        return " or ".join(_words(option) for option in spec["anyOf"])
+    words = [str(spec.get("type", "any"))]
+    limits = {"minLength": "at least {} characters", "maxLength": "at most {} characters", "maxItems": "at most {}"}
+    limits |= {"minimum": "from {}", "maximum": "to {}"}
+    words += [phrase.format(f"{spec[limit]:,}") for limit, phrase in limits.items() if limit in spec]
+    if "items" in spec:
+        words.append(f"each {_words(spec['items'])}")
+    return ", ".join(words)
