@@ -7,10 +7,10 @@ DEV_READY := $(VENV)/.dev-$(shell cat requirements/dev.txt pyproject.toml | cksu
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint bench clean lock
+.PHONY: help setup run test lint bench bench-large soak clean lock
 
 help:  ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(DEV_READY)  ## Create .venv with everything pinned, for running and for developing
 
@@ -25,6 +25,12 @@ lint: $(DEV_READY)  ## ruff, mypy --strict and the import contract
 
 bench: $(DEV_READY)  ## Measure speed against peers and limits (writes bench/RESULTS.md)
 	@$(BIN)/python -m bench $(ARGS)
+
+bench-large: $(DEV_READY)  ## The same with 50 million events in the log
+	@$(BIN)/python -m bench large $(ARGS)
+
+soak: $(DEV_READY)  ## Kill the server and PostgreSQL 500 times under load; nothing acknowledged may be lost
+	@SOAK_ROUNDS=500 $(BIN)/python -m pytest -n 0 -o timeout=0 tests/test_nothing_acknowledged_is_lost.py $(ARGS)
 
 clean:  ## Remove .venv, caches and the local data directory
 	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis .coverage* .import_linter_cache data build dist
