@@ -61,7 +61,8 @@ async def test_another_content_type_is_415(client: Client, route: Route, kind: s
     skip = ["Content-Type"] if kind is None else []
     headers = {"Content-Type": kind} if kind else {}
     response = await client.post(filled(route.path), data=b"{}", headers=headers, skip_auto_headers=skip)
-    assert "application/json" in (await refused(response, 415))["detail"]
+    taken = "application/x-ndjson" if route.path.endswith("/restore") else "application/json"
+    assert taken in (await refused(response, 415))["detail"]
 
 
 @pytest.mark.parametrize("route", [route for route in ROUTES if route.method == "POST"], ids=named)
