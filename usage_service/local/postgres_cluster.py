@@ -54,6 +54,8 @@ class PostgresCluster:
 
     def ensure(self, *, lock: int, durable: bool) -> None:
         """Checks the cluster, or makes it: to be called while it is claimed."""
+        for leftover in self.data_dir.glob("initdb-*"):  # of a first start that was killed
+            shutil.rmtree(leftover, ignore_errors=True)
         if self.path.exists() and any(self.path.iterdir()):
             self._check()
         else:
@@ -130,8 +132,6 @@ class PostgresCluster:
             )
 
     def _create(self, lock: int, *, durable: bool) -> None:
-        for leftover in self.data_dir.glob("initdb-*"):
-            shutil.rmtree(leftover, ignore_errors=True)
         _write_secret(self.data_dir / "password")
         workshop = Path(tempfile.mkdtemp(prefix="initdb-", dir=self.data_dir))
         try:
