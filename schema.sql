@@ -132,6 +132,8 @@ BEGIN
     IF 'visitor_erased' = ANY (types) THEN
         DELETE FROM visitor_keys k USING unnest(lookups, types) AS e (lookup, type)
         WHERE k.lookup = e.lookup AND e.type = 'visitor_erased';
+        -- Theirs of an earlier epoch is under another lookup, and due to be forgotten anyhow.
+        DELETE FROM visitor_keys k WHERE k.epoch < (SELECT max(e) FROM unnest(epochs) AS e);
     END IF;
 END $$;
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import asyncpg
 import structlog
@@ -13,6 +13,7 @@ from usage_service.log import Appended, Record, append
 from usage_service.shared.postgres import UNAVAILABLE, Pool
 
 MOST_EVENTS_A_COMMIT = 2_000
+ERASURE = "visitor_erased"
 
 log = structlog.get_logger(__name__)
 
@@ -88,7 +89,7 @@ class Ingest:
     async def _commit(self, batch: list[_Request]) -> None:
         records = [record for request in batch for record in request.records]
         try:
-            answers = await self._append(records)
+            answers = [answer for part in _parts(records) for answer in await self._append(part)]
         except (*UNAVAILABLE, asyncpg.PostgresError) as error:
             log.error("log_unavailable", error=repr(error), events=len(records))
             _fail_all(batch)
@@ -118,6 +119,16 @@ class Ingest:
                 return [RefusedByDatabaseError(f"the database refuses it: {error.args[0]}")]
         half = len(records) // 2
         return await self._append(records[:half]) + await self._append(records[half:])
+
+
+def _parts(records: Sequence[Record]) -> Iterator[Sequence[Record]]:
+    """Cuts after erasures: one call gives a person one pseudonym, and after being erased theirs is to be a new one."""
+    start = 0
+    for index in range(1, len(records)):
+        if records[index - 1].type == ERASURE != records[index].type:
+            yield records[start:index]
+            start = index
+    yield records[start:]
 
 
 def _fail_all(requests: Iterable[_Request]) -> None:

@@ -60,4 +60,4 @@ async def append(connection: Connection, records: Sequence[Record]) -> list[Appe
         *columns_of(records),
         timeout=APPEND_SECONDS,
     )
-    return [Appended(row["log_position"], row["outcome"]) for row in rows]
+    return [Appended(*row) for row in rows]

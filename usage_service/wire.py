@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import msgspec
+from asyncpg.pgproto import pgproto
 
 from usage_service.events import EVENT_TYPES, OWN_TYPES, AnyEvent, ExtensionEvent, Instant
 from usage_service.log import Record
@@ -212,7 +213,8 @@ def _digest(event: AnyEvent | ExtensionEvent, kind: str, data: bytes) -> UUID:
         event.probe,
         data.decode(),
     ]
-    return UUID(bytes=hashlib.blake2b(msgspec.json.encode(parts), digest_size=16).digest())
+    # asyncpg's own kind of UUID is made, and sent, several times as fast as Python's.
+    return pgproto.UUID(hashlib.blake2b(msgspec.json.encode(parts), digest_size=16).digest())
 
 
 def _event_id(raw: msgspec.Raw) -> str | None:

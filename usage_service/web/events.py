@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import Literal
+from uuid import UUID
 
 import msgspec
 from aiohttp import web
@@ -23,7 +24,7 @@ class ItemAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     """What became of one event of a request."""
 
     index: int
-    event_id: str | None
+    event_id: UUID | str | None  # as it was given, where it is none
     status: Literal["recorded", "duplicate", "conflict", "refused"]
     position: int | None = None
     error: FieldError | None = None
@@ -51,7 +52,7 @@ async def _read(request: web.Request) -> Envelope:
 
 
 def _recorded(index: int, record: Record, answer: Answer) -> ItemAnswer:
-    event_id = str(record.event_id)
+    event_id = record.event_id
     if isinstance(answer, RefusedByDatabaseError):
         return ItemAnswer(index, event_id, "refused", error=FieldError(detail=str(answer), pointer=f"/{index}"))
     if answer.outcome == "conflict":
