@@ -102,7 +102,7 @@ BEGIN
         INSERT INTO visitor_keys (lookup, epoch)
         SELECT j.lookup, max(j.epoch)
         FROM judged j
-        WHERE j.known_position IS NULL AND j.lookup IS NOT NULL AND j.type <> 'visitor_erased'
+        WHERE j.known_position IS NULL AND j.occurrence = 1 AND j.lookup IS NOT NULL AND j.type <> 'visitor_erased'
           AND j.lookup NOT IN (SELECT v.lookup FROM known_visitors v)
         GROUP BY j.lookup
         RETURNING visitor_keys.lookup, visitor_keys.pseudonym

@@ -13,7 +13,7 @@ from builder.running import run_builder
 from builder.settings import BuilderSettings, WarehouseSettings
 from builder.warehouse.cli import app as warehouse_app
 from usage_service.shared.logs import configure_logs
-from usage_service.shared.schema import SchemaMismatchError
+from usage_service.shared.schema import DatabaseAwayError, SchemaMismatchError
 from usage_service.shared.settings import LogSettings, SettingsError, check_names, load_settings
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -40,6 +40,6 @@ def main() -> None:
     """Runs the command; what the user can mend is one line on stderr and exit code 2."""
     try:
         app()
-    except (SettingsError, SchemaMismatchError) as error:
+    except (DatabaseAwayError, SchemaMismatchError, SettingsError) as error:
         Console(stderr=True).print(f"probe-builder: {error}", style="red", markup=False, highlight=False)
         sys.exit(2)

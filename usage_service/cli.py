@@ -15,12 +15,13 @@ from usage_service.local.children import ChildError
 from usage_service.local.embedded_postgres import EmbeddedPostgresError
 from usage_service.local.parts import HouseError
 from usage_service.posting import PostError
-from usage_service.shared.schema import SchemaMismatchError
+from usage_service.shared.schema import DatabaseAwayError, SchemaMismatchError
 from usage_service.shared.settings import SettingsError
 from usage_service.web.server import ServerError
 
 EXPECTED_ERRORS = (
     ChildError,
+    DatabaseAwayError,
     EmbeddedPostgresError,
     HouseError,
     PostError,

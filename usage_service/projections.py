@@ -17,7 +17,7 @@ PROJECTIONS: tuple[Projection, ...] = get_args(Projection)
 
 BATCH_POSITIONS = 10_000
 POLL_SECONDS = 1.0
-PAUSE_SECONDS = 0.02  # between folds: many small batches cost more than one
+PAUSE_SECONDS = 0.05  # between folds: many small batches cost more than one
 AFTER_FAILURE_SECONDS = 5.0
 
 log = structlog.get_logger(__name__)

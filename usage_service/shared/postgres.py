@@ -32,6 +32,7 @@ UNAVAILABLE = (
     asyncpg.LockNotAvailableError,
     asyncpg.ReadOnlySQLTransactionError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # what asyncpg raises on a connection that the server ended
 )
 
 
@@ -57,7 +58,7 @@ def connection_options(role: str | None, application: str) -> dict[str, Any]:
 async def connect(url: str, *, role: str | None = None, application: str) -> asyncpg.Connection[asyncpg.Record]:
     """One connection; `role` is what it may do from then on."""
     connection: asyncpg.Connection[asyncpg.Record] = await asyncpg.connect(url, **connection_options(role, application))
-    await _set_codecs(connection)
+    await _set_up(connection)
     return connection
 
 
@@ -65,7 +66,7 @@ async def connect(url: str, *, role: str | None = None, application: str) -> asy
 async def open_pool(url: str, *, role: str, application: str, size: int) -> AsyncIterator[Pool]:
     """A pool of `size` connections at most, closed at the end within 10 s."""
     options = connection_options(role, application)
-    pool = asyncpg.create_pool(url, min_size=1, max_size=size, init=_set_codecs, reset=_keep_session, **options)
+    pool = asyncpg.create_pool(url, min_size=1, max_size=size, init=_set_up, reset=_keep_session, **options)
     await pool
     try:
         yield pool
@@ -79,6 +80,15 @@ async def open_pool(url: str, *, role: str, application: str, size: int) -> Asyn
 
 async def _keep_session(connection: Connection) -> None:
     """Nothing: sessions hold no state that the next user does not set itself, and a reset is a round trip."""
+
+
+async def _set_up(connection: Connection) -> None:
+    await _set_codecs(connection)
+    # What is acknowledged is durable, whatever the default of the database or the role; stronger ones stay.
+    await connection.execute(
+        "SELECT set_config('synchronous_commit', 'on', false) "
+        "WHERE current_setting('synchronous_commit') IN ('off', 'local')"
+    )
 
 
 async def _set_codecs(connection: Connection) -> None:

@@ -1,0 +1,57 @@
+"""`python -m bench [section ...]`: measures, prints the tables and writes them to bench/RESULTS.md."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Callable
+from functools import partial
+
+import structlog
+from rich.console import Console
+
+from bench.house import BenchError, House, open_house
+from bench.large import measure_large
+from bench.memory import measure_memory
+from bench.numbers import Row
+from bench.reading import measure_reading
+from bench.report import table, write_sections
+from bench.writing import measure_batches, measure_requests
+
+Measure = Callable[[House, int, float], list[Row]]
+SECTIONS: dict[str, Measure] = {
+    "requests": measure_requests,
+    "batches": measure_batches,
+    "reading": measure_reading,
+    "memory": measure_memory,
+}
+
+
+def main() -> None:
+    options = _parse()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.INFO))
+    known = SECTIONS | {"large": partial(measure_large, events=options.events)}
+    console = Console(soft_wrap=True, highlight=False, markup=False)
+    for name in options.sections or SECTIONS:
+        try:
+            with open_house() as house:  # a new one for each: no section finds what another left behind
+                settings = house.settings()
+                rows = known[name](house, options.runs, options.seconds)
+        except BenchError as error:
+            raise SystemExit(f"bench: {name}: {error}") from None
+        write_sections({name: rows}, settings)
+        console.print(f"\n{settings}\n{table(rows)}")
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("sections", nargs="*", choices=[*SECTIONS, "large", []], metavar="section",
+                        help=f"{', '.join(SECTIONS)} (all by default), large")  # fmt: skip
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=3.0, help="of each run")
+    parser.add_argument("--events", type=int, default=50_000_000, help="in the large log")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,159 @@
+"""What is measured: a PostgreSQL that keeps what it acknowledges, servers before it, and load on them."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+from urllib.error import URLError
+from urllib.parse import urlsplit, urlunsplit
+from urllib.request import urlopen
+
+import msgspec
+
+from bench.numbers import Load
+from usage_service.local.embedded_postgres import EmbeddedPostgres
+from usage_service.local.owned_process import owned_command
+from usage_service.local.postgres_cluster import wait_until
+from usage_service.local.postgres_programs import binary, environment
+
+ROOT = Path(__file__).parents[1]
+DURABLE = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on", "max_wal_size": "4GB"}
+SHOWN = ("fsync", "synchronous_commit", "full_page_writes", "shared_buffers", "max_wal_size", "wal_sync_method")
+START_SECONDS = 60
+DRAIN_SECONDS = 120
+
+
+class BenchError(Exception):
+    """A measurement cannot be made; the message says why."""
+
+
+class Server(NamedTuple):
+    """A running server and its database."""
+
+    port: int
+    pid: int
+    url: str
+
+
+class House:
+    """One PostgreSQL for a run of the bench."""
+
+    def __init__(self, postgres: EmbeddedPostgres, directory: Path) -> None:
+        self._postgres = postgres
+        self.directory = directory
+
+    def database(self, name: str) -> str:
+        """The URL of a new, empty database."""
+        psql(self._postgres.url, f"CREATE DATABASE {name}")
+        return urlunsplit(urlsplit(self._postgres.url)._replace(path=f"/{name}"))
+
+    def settings(self) -> str:
+        """PostgreSQL's version and the settings that matter here."""
+        version = psql(self._postgres.url, "SHOW server_version").strip()
+        shown = [f"{name}={psql(self._postgres.url, f'SHOW {name}').strip()}" for name in SHOWN]
+        return f"PostgreSQL {version}, {', '.join(shown)}"
+
+    @contextmanager
+    def serving(self, url: str, mode: str | None = None) -> Iterator[Server]:
+        """The real server, or one of bench.server's, ready to answer."""
+        port, log_path = _free_port(), self.directory / f"server-{mode}.log"
+        command = ["bench.server", mode] if mode else ["usage_service", "serve"]
+        with log_path.open("ab") as log:
+            process = subprocess.Popen(
+                owned_command([sys.executable, "-m", *command]),
+                env=_environment(url, port), cwd=ROOT, stdout=log, stderr=log,
+            )  # fmt: skip
+        try:
+            if not wait_until(lambda: process.poll() is not None or _answers(port), START_SECONDS) or process.poll():
+                raise BenchError(f"the server did not start:\n{log_path.read_text()[-2000:]}")
+            yield Server(port, process.pid, url)
+        finally:
+            process.terminate()
+            process.wait(30)
+
+    def settle(self, server: Server) -> None:
+        """Waits until the projections have folded the log, and writes out what is dirty: each run begins the same."""
+        caught_up = "SELECT min(position) >= last_position() FROM projections"
+        if not wait_until(lambda: psql(server.url, caught_up).strip() == "t", DRAIN_SECONDS):
+            raise BenchError("the projections did not catch up")
+        psql(server.url, "CHECKPOINT")
+
+    def load(self, server: Server, *, connections: int, events: int, seconds: float, seed: str) -> Load:
+        """Puts load on a server whose projections have caught up, from a process of its own."""
+        self.settle(server)
+        watched = [f"server={server.pid}", f"PostgreSQL={self._postgres.pid}"]
+        arguments = {"port": server.port, "connections": connections, "events": events, "seconds": seconds}
+        named = [word for name, value in arguments.items() for word in (f"--{name}", str(value))]
+        command = [sys.executable, "-m", "bench.load", *named, "--seed", seed, "--watch", *watched]
+        done = subprocess.run(owned_command(command), cwd=ROOT, capture_output=True, timeout=seconds + 120, check=False)
+        if done.returncode:
+            raise BenchError(f"the load generator failed:\n{done.stderr.decode()[-2000:]}")
+        return msgspec.json.decode(done.stdout, type=Load)
+
+
+@contextmanager
+def open_house() -> Iterator[House]:
+    """A house in a temporary directory, gone at the end."""
+    with tempfile.TemporaryDirectory(prefix="usage-bench-") as directory:
+        path = Path(directory)
+        with EmbeddedPostgres(path / "postgres", options=DURABLE) as postgres:
+            yield House(postgres, path)
+
+
+def psql(url: str, *commands: str, timeout: float = 600) -> str:
+    """What psql prints for the commands, run in order in one session."""
+    given = [word for command in commands for word in ("-c", command)]
+    arguments = [str(binary("psql")), "-XqAt", "-v", "ON_ERROR_STOP=1", "-d", url, *given]
+    done = subprocess.run(
+        arguments, env=environment(), cwd=ROOT, capture_output=True, text=True, timeout=timeout, check=False
+    )
+    if done.returncode:
+        raise BenchError(f"psql failed: {done.stderr}")
+    return done.stdout
+
+
+def psql_seconds(url: str, command: str) -> float:
+    """How long a command takes, by psql's own clock."""
+    timing = re.search(r"Time: ([0-9.]+) ms", psql(url, r"\timing on", command))
+    if timing is None:
+        raise BenchError("psql printed no time")
+    return float(timing[1]) / 1000
+
+
+def fill(url: str, first: int, last: int) -> None:
+    """Adds made events at these positions to an event_log that ends before them."""
+    variables = [f"\\set first {first}", f"\\set last {last}"]
+    psql(url, "SET synchronous_commit = off", *variables, f"\\i {Path(__file__).with_name('fill.sql')}")
+
+
+def _environment(url: str, port: int) -> dict[str, str]:
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("USAGE_SERVICE_")}
+    return inherited | {
+        "DATABASE_URL": url,
+        "LOG_LEVEL": "warning",
+        "USAGE_SERVICE_PORT": str(port),
+        "USAGE_SERVICE_POOL_SIZE": "32",
+        "USAGE_SERVICE_VISITOR_SECRET": "a secret for measurements only",
+    }
+
+
+def _answers(port: int) -> bool:
+    try:
+        with urlopen(f"http://127.0.0.1:{port}/__lbheartbeat__", timeout=1):
+            return True
+    except (URLError, OSError):
+        return False
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        return port

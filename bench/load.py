@@ -1,0 +1,179 @@
+"""The load generator, a process of its own: `python -m bench.load --port P --connections C --events E ...`.
+
+Requests are made before the timed part. Every connection sends its next one as soon as the last is answered; an
+answer other than 201 ends the run with an error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import re
+import sys
+import time
+from collections.abc import Iterator
+from itertools import islice
+from typing import cast
+
+import msgspec
+import psutil
+import uvloop
+
+from bench.events import make_bodies
+from bench.numbers import Load, percentile
+
+WARM_UP_SECONDS = 0.5
+END_SECONDS = 30
+MOST_REQUESTS_A_SECOND = 15_000
+MOST_EVENTS_A_SECOND = 120_000
+CREATED = b"HTTP/1.1 201 "
+LENGTH = re.compile(rb"\r\n[Cc]ontent-[Ll]ength: (\d+)\r\n")
+
+
+class Run:
+    """What the connections of a run share."""
+
+    def __init__(self, requests: Iterator[bytes]) -> None:
+        self.requests = requests
+        self.answers: list[tuple[float, float]] = []  # when, after how long
+        self.running = True
+        self.under_way = 0
+        self.over = asyncio.Event()  # stopped, and every request answered
+        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def fail(self, why: str) -> None:
+        self.running = False
+        if not self.failed.done():
+            self.failed.set_exception(RuntimeError(why))
+
+
+class Connection(asyncio.Protocol):
+    """One keep-alive connection, one request under way."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._received = b""
+        self._sent_at = 0.0
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._send()
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        if not is_complete(self._received):
+            return
+        now = time.perf_counter()
+        if not self._received.startswith(CREATED):
+            self._run.fail(self._received[:500].decode(errors="replace"))
+        self._run.answers.append((now, now - self._sent_at))
+        self._received = b""
+        self._run.under_way -= 1
+        if self._run.running:
+            self._send()
+        elif self._run.under_way == 0:
+            self._run.over.set()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._run.running:
+            self._run.fail(f"the server closed a connection: {exc!r}")
+
+    def _send(self) -> None:
+        request = next(self._run.requests, None)
+        if request is None or self._transport is None:
+            self._run.fail("there are no more requests: the server is faster than was prepared for")
+            return
+        self._run.under_way += 1
+        self._sent_at = time.perf_counter()
+        self._transport.write(request)
+
+
+def is_complete(answer: bytes) -> bool:
+    """Whether all of an answer is there."""
+    head = answer.find(b"\r\n\r\n")
+    length = LENGTH.search(answer, 0, head + 2) if head >= 0 else None
+    return length is not None and len(answer) >= head + 4 + int(length[1])
+
+
+def make_request(body: bytes) -> bytes:
+    """The bytes of a POST /v1/events."""
+    head = f"POST /v1/events HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
+    return head.encode() + b"\r\n\r\n" + body
+
+
+class Clock:
+    """Processor time of some programs and their children, from one moment on."""
+
+    def __init__(self, programs: dict[str, int]) -> None:
+        self._programs = programs
+        self._began = self._times()
+        self._at = time.perf_counter()
+
+    def cores(self) -> dict[str, float]:
+        """How many cores each has kept busy since."""
+        passed, now = time.perf_counter() - self._at, self._times()
+        return {name: (now[name] - self._began[name]) / passed for name in self._programs}
+
+    def _times(self) -> dict[str, float]:
+        return {name: _processor_seconds(psutil.Process(pid)) for name, pid in self._programs.items()}
+
+
+def _processor_seconds(process: psutil.Process) -> float:
+    family = [process, *process.children(recursive=True)]
+    return sum(times.user + times.system for times in (member.cpu_times() for member in family))
+
+
+async def put_load(options: argparse.Namespace) -> Load:
+    """The timed part, after a short one to warm up."""
+    run = Run(_prepare(options))
+    loop = asyncio.get_running_loop()
+    for _ in range(options.connections):
+        await loop.create_connection(lambda: Connection(run), "127.0.0.1", options.port)
+    await _wait(run, WARM_UP_SECONDS)
+    clock, since = Clock(dict(options.watch) | {"generator": os.getpid()}), time.perf_counter()
+    await _wait(run, options.seconds)
+    cores, until = clock.cores(), time.perf_counter()
+    run.running = False
+    async with asyncio.timeout(END_SECONDS):
+        await run.over.wait()
+    return _summary([took for at, took in run.answers if since <= at <= until], until - since, options.events, cores)
+
+
+async def _wait(run: Run, seconds: float) -> None:
+    await asyncio.wait([run.failed], timeout=seconds)
+    if run.failed.done():
+        run.failed.result()
+
+
+def _prepare(options: argparse.Namespace) -> Iterator[bytes]:
+    rate = min(MOST_REQUESTS_A_SECOND, MOST_EVENTS_A_SECOND // options.events)
+    number = int(rate * (options.seconds + 2 * WARM_UP_SECONDS)) + options.connections
+    return iter([make_request(body) for body in islice(make_bodies(options.seed, options.events), number)])
+
+
+def _summary(took: list[float], seconds: float, events: int, cores: dict[str, float]) -> Load:
+    p50, p95, p99 = (percentile(took, share) for share in (0.5, 0.95, 0.99))
+    return Load(len(took) / seconds, len(took) * events / seconds, p50, p95, p99, cores)
+
+
+def _program(text: str) -> tuple[str, int]:
+    name, _, pid = text.partition("=")
+    return name, int(pid)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--connections", type=int, required=True)
+    parser.add_argument("--events", type=int, required=True, help="in each request")
+    parser.add_argument("--seconds", type=float, required=True)
+    parser.add_argument("--seed", required=True)
+    parser.add_argument("--watch", type=_program, nargs="*", default=[], help="NAME=PID, to measure processor time of")
+    load = uvloop.run(put_load(parser.parse_args()))
+    sys.stdout.buffer.write(msgspec.json.encode(load))
+
+
+if __name__ == "__main__":
+    main()

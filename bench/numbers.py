@@ -1,0 +1,69 @@
+"""Repeated measurements and what is made of them."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+
+class Load(msgspec.Struct, frozen=True):
+    """What the load generator saw in its timed part; latencies in seconds, cores in use by program."""
+
+    requests_a_second: float
+    events_a_second: float
+    p50: float
+    p95: float
+    p99: float
+    cores: dict[str, float]
+
+
+class Row(NamedTuple):
+    """One line of the table: runs of ours and of what it is held against, pairwise made one after the other."""
+
+    what: str
+    unit: str
+    ours: Sequence[float]
+    against: str
+    theirs: Sequence[float]
+    reach: float
+    note: str = ""
+    most: bool = False  # whether `reach` is the most the ratio may be
+
+    @property
+    def ratios(self) -> list[float]:
+        return [mine / other for mine, other in zip(self.ours, self.theirs, strict=True)]
+
+    @property
+    def ratio(self) -> float:
+        return statistics.median(self.ratios)
+
+    @property
+    def reached(self) -> bool:
+        return self.ratio <= self.reach if self.most else self.ratio >= self.reach
+
+
+def percentile(values: Iterable[float], share: float) -> float:
+    """The value that `share` of the values do not exceed (nearest rank)."""
+    ordered = sorted(values)
+    return ordered[max(0, -int(-share * len(ordered) // 1) - 1)]
+
+
+def latencies(loads: Sequence[Load]) -> str:
+    """Medians over the runs of each run's percentiles."""
+    p50, p95, p99 = (statistics.median(getattr(load, name) for load in loads) for name in ("p50", "p95", "p99"))
+    return f"p50 {p50 * 1e3:.1f} ms, p95 {p95 * 1e3:.1f} ms, p99 {p99 * 1e3:.1f} ms"
+
+
+def cores(loads: Sequence[Load]) -> str:
+    """Processor cores in use, medians over the runs."""
+    return "cores in use: " + ", ".join(
+        f"{name} {statistics.median(load.cores[name] for load in loads):.2f}" for name in loads[0].cores
+    )
+
+
+def rates(loads: Sequence[Load]) -> list[float]:
+    """Events a second of each run."""
+    return [load.events_a_second for load in loads]

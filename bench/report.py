@@ -1,0 +1,74 @@
+"""The measurements as a page: bench/RESULTS.md, a section for each part of the bench."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import statistics
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psutil
+
+from bench.numbers import Row
+
+PATH = Path(__file__).with_name("RESULTS.md")
+TITLE = """# Measured
+
+Written by `make bench` (`python -m bench`). Medians of the runs, least and most in brackets. What is compared was
+measured in turns, and a ratio is the median of the ratios of neighbours. Requests come over HTTP from a process of
+its own.
+"""
+TABLE = """| what | measured | held against | measured | ratio | to reach | reached |
+|---|---|---|---|---|---|---|
+"""
+SECTION = re.compile(r"^## (\w+)\n(.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
+
+
+def write_sections(sections: Mapping[str, Sequence[Row]], settings: str) -> None:
+    """Replaces these sections of the page, and leaves the others."""
+    kept = dict(SECTION.findall(PATH.read_text("utf-8"))) if PATH.exists() else {}
+    written = {name: f"\n{_conditions(settings)}\n\n{table(rows)}\n" for name, rows in sections.items()}
+    page = TITLE + "".join(f"\n## {name}\n{text.rstrip()}\n" for name, text in (kept | written).items())
+    PATH.write_text(page, "utf-8")
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The rows, and below them what else there is to say of each."""
+    lines = "\n".join(_line(row) for row in rows)
+    notes = "".join(f"\n- {row.what}: {row.note}" for row in rows if row.note)
+    return TABLE + lines + ("\n" + notes if notes else "")
+
+
+def _line(row: Row) -> str:
+    ours = f"{_spread(row.ours, '{:,.0f}')} {row.unit}"
+    if not row.theirs:
+        return f"| {row.what} | {ours} | {row.against} | not installed | | {row.reach:g} | |"
+    bound = "at most" if row.most else "at least"
+    return (
+        f"| {row.what} | {ours} | {row.against} | {_spread(row.theirs, '{:,.0f}')} {row.unit} "
+        f"| {_spread(row.ratios, '{:.2f}')} | {bound} {row.reach:g} | {'yes' if row.reached else '**no**'} |"
+    )
+
+
+def _spread(values: Sequence[float], form: str) -> str:
+    least, most = form.format(min(values)), form.format(max(values))
+    return form.format(statistics.median(values)) + ("" if least == most else f" ({least}-{most})")
+
+
+def _conditions(settings: str) -> str:
+    memory = psutil.virtual_memory().total / 2**30
+    return (
+        f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC; {_processor()}, {os.cpu_count()} cores, {memory:.0f} GiB; "
+        f"Python {platform.python_version()}; {settings}."
+    )
+
+
+def _processor() -> str:
+    try:
+        found = re.search(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text("utf-8"))
+    except OSError:
+        found = None
+    return found[1] if found else platform.processor() or platform.machine()
