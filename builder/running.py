@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-import signal
 import socket
 from datetime import timedelta
 
@@ -17,6 +15,7 @@ from builder.settings import BuilderSettings
 from builder.source import SourceOptions
 from builder.thresholds import Thresholds
 from builder.worker import Compute, Worker
+from usage_service.shared.lifetime import Lifetime
 from usage_service.shared.listener import Listener
 from usage_service.shared.postgres import open_pool
 from usage_service.shared.schema import install_schema
@@ -43,16 +42,7 @@ def warehouse_computation(settings: BuilderSettings) -> Compute:
 
 async def run_builder(settings: BuilderSettings) -> bool:
     """Builds until SIGTERM or SIGINT, then finishes what is under way. False when a background task died."""
-    stop = asyncio.Event()
-    healthy = True
-
-    def died() -> None:
-        nonlocal healthy
-        healthy = False
-        stop.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    lifetime = Lifetime()
     await install_schema(settings.database_url)
     name = f"builder-{socket.gethostname()}-{os.getpid()}"
     async with open_pool(
@@ -61,10 +51,10 @@ async def run_builder(settings: BuilderSettings) -> bool:
         queue = BuildQueue(pool, name, timedelta(seconds=settings.lease_seconds))
         worker = Worker(queue, warehouse_computation(settings), settings)
         listener = Listener(settings.listen_url, [CHANNEL], lambda _channel, _payload: worker.wake())
-        async with Tasks(died) as tasks:
+        async with Tasks(lifetime.died) as tasks:
             tasks.start("listener", listener.run())
             tasks.start("worker", worker.run())
             log.info("building", worker=name, concurrency=settings.concurrency)
-            await stop.wait()
+            await lifetime.wait()
         await worker.stop()
-    return healthy
+    return lifetime.healthy

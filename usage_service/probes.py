@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID
 
 import msgspec
@@ -72,8 +72,8 @@ async def is_known(connection: Connection, product: str, probe: str) -> bool:
     return known
 
 
-def _row(row: dict[str, object]) -> ProbeRow:
+def _row(row: dict[str, Any]) -> ProbeRow:
     # The four are json texts in the database and are answered to the letter.
     for name in ("histogram", "percentiles", "non_norm_histogram", "non_norm_percentiles"):
         row[name] = msgspec.Raw(str(row[name]).encode())
-    return ProbeRow(**row)  # type: ignore[arg-type]
+    return ProbeRow(**row)

@@ -58,7 +58,11 @@ def connection_options(role: str | None, application: str) -> dict[str, Any]:
 async def connect(url: str, *, role: str | None = None, application: str) -> asyncpg.Connection[asyncpg.Record]:
     """One connection; `role` is what it may do from then on."""
     connection: asyncpg.Connection[asyncpg.Record] = await asyncpg.connect(url, **connection_options(role, application))
-    await _set_up(connection)
+    try:
+        await _set_up(connection)
+    except BaseException:  # cancelled, too: nobody else knows of the connection yet
+        connection.terminate()
+        raise
     return connection
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-import signal
 from collections.abc import AsyncIterator, Callable
 
 import structlog
 from aiohttp import web
 
 from usage_service.service import open_service
+from usage_service.shared.lifetime import Lifetime
 from usage_service.shared.settings import ServerSettings
 from usage_service.web.access import check_exposure, guarded
 from usage_service.web.errors import problems_middleware
@@ -43,18 +42,9 @@ def create_app(settings: ServerSettings, died: Callable[[], None]) -> web.Applic
 
 async def serve(settings: ServerSettings) -> bool:
     """Serves until SIGTERM or SIGINT, then finishes what is under way. False when a background task died."""
-    stop = asyncio.Event()
-    healthy = True
-
-    def died() -> None:
-        nonlocal healthy
-        healthy = False
-        stop.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    lifetime = Lifetime()
     runner = web.AppRunner(
-        create_app(settings, died),
+        create_app(settings, lifetime.died),
         access_log=None,
         shutdown_timeout=settings.drain_seconds,
         handle_signals=False,
@@ -63,11 +53,11 @@ async def serve(settings: ServerSettings) -> bool:
     try:
         await _listen(runner, settings)
         log.info("serving", host=settings.host, port=settings.port)
-        await stop.wait()
+        await lifetime.wait()
         log.info("draining")
     finally:
         await runner.cleanup()
-    return healthy
+    return lifetime.healthy
 
 
 async def _listen(runner: web.AppRunner, settings: ServerSettings) -> None:
