@@ -14,6 +14,7 @@ import asyncpg
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
+from tests import postgres_owner
 from tests.support import Client, Connection, drained_projections
 from usage_service.local.embedded_postgres import EmbeddedPostgres
 from usage_service.shared.postgres import connect
@@ -57,6 +58,20 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         postgres, directory = config.stash[_server]
         postgres.stop()
         shutil.rmtree(directory)
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A PostgreSQL of a test file's own, made once and not running."""
+    return postgres_owner.make(tmp_path_factory.mktemp("made"))
+
+
+@pytest.fixture
+def made(cluster: Path) -> Path:
+    """That cluster at rest, and nothing in its log."""
+    assert postgres_owner.all_gone(cluster)
+    (cluster / "postgres.log").write_text("")
+    return cluster
 
 
 @pytest.fixture(scope="session")

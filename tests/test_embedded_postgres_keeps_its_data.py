@@ -9,25 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.postgres_owner import FAST, SECONDS, all_gone, announced_url, execute, make, owner, processes_of
+from tests.postgres_owner import FAST, SECONDS, all_gone, announced_url, execute, owner, processes_of
 from usage_service.local.embedded_postgres import EmbeddedPostgres
 from usage_service.local.postgres_cluster import wait_until
 
 KEEP = ("DROP TABLE IF EXISTS kept", "CREATE TABLE kept AS SELECT 42 AS answer")
 KEPT = "SELECT answer FROM kept"
-
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make(tmp_path_factory.mktemp("made"))
-
-
-@pytest.fixture
-def made(cluster: Path) -> Path:
-    """A cluster at rest, the same for all tests of this file, and nothing in its log."""
-    assert all_gone(cluster)
-    (cluster / "postgres.log").write_text("")
-    return cluster
 
 
 def test_after_an_orderly_stop(made: Path) -> None:

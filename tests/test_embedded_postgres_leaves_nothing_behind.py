@@ -9,23 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.postgres_owner import FAST, SECONDS, all_gone, announced_url, busy_client, execute, make, owner, processes_of
+from tests.postgres_owner import FAST, SECONDS, all_gone, announced_url, busy_client, execute, owner, processes_of
 from usage_service.local import embedded_postgres
 from usage_service.local.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
 from usage_service.local.postgres_cluster import wait_until
-
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make(tmp_path_factory.mktemp("made"))
-
-
-@pytest.fixture
-def made(cluster: Path) -> Path:
-    """A cluster at rest, the same for all tests of this file, and nothing in its log."""
-    assert all_gone(cluster)
-    (cluster / "postgres.log").write_text("")
-    return cluster
 
 
 def test_ctrl_c_reaches_the_owner_alone(made: Path) -> None:

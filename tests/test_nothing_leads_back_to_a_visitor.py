@@ -280,3 +280,10 @@ async def test_neither_tables_nor_logs_nor_answers_lead_back(
 
 async def folded(database: Connection) -> bool:
     return bool(await database.fetchval("SELECT bool_and(position = last_position()) FROM projections"))
+
+
+async def test_a_repeat_in_the_same_request_links_nobody(client: Client, database: Connection) -> None:
+    """Only whoever has an event in the log has a row that leads to a pseudonym."""
+    once = event(visitor="the first")
+    await post(client, once, once | {"visitor": "somebody else"})
+    assert await database.fetchval("SELECT count(*) FROM visitor_keys") == 1

@@ -1,11 +1,13 @@
-"""Whatever the default of the database, a commit is on disk before it is acknowledged; and a start waits for it."""
+"""A connection is made as it is needed or not at all: durable, in time, and closed when nobody waits for it."""
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
-from tests.support import Connection
-from usage_service.shared import schema
+from tests.support import Connection, eventually
+from usage_service.shared import postgres, schema
 from usage_service.shared.postgres import connect, open_pool
 from usage_service.shared.schema import DatabaseAwayError, install_schema
 
@@ -33,3 +35,27 @@ async def test_a_database_that_is_not_there_is_said_after_a_while(monkeypatch: p
     monkeypatch.setattr(schema, "RETRY_SECONDS", 0.05)
     with pytest.raises(DatabaseAwayError, match="DATABASE_URL was not reached"):
         await install_schema("postgresql://nobody@127.0.0.1:9/nothing")
+
+
+async def test_a_connection_that_nobody_waits_for_any_more_is_closed(
+    database: Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reached = asyncio.Event()
+
+    async def stuck(connection: object) -> None:
+        reached.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(postgres, "_set_up", stuck)
+    connecting = asyncio.create_task(connect(database_url, application="abandoned"))
+    await reached.wait()
+    connecting.cancel()
+    await asyncio.wait({connecting}, timeout=10)
+
+    async def closed() -> bool:
+        return not await database.fetchval(
+            "SELECT count(*) FROM pg_stat_activity "
+            "WHERE application_name = 'abandoned' AND datname = current_database()"
+        )
+
+    await eventually(closed, "the connection is closed")
