@@ -22,7 +22,7 @@ import msgspec
 
 from tests.chaos import Sender, ServerProcess, acknowledged, client_session, running_servers
 from tests.support import Connection, eventually
-from usage_service.log import Record, append
+from usage_service.appending import Record, append
 from usage_service.shared.postgres import UNAVAILABLE, connect
 
 STRIKES = 12

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests import reference
 from tests.projected import projected_catalogue, projected_popularity, projected_sessions
 from tests.support import Connection, JsonObject
-from usage_service.log import Record, append
+from usage_service.appending import Record, append
 from usage_service.visitors import VisitorKeys
 from usage_service.wire import Envelope, Reader
 

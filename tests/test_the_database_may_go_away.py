@@ -46,7 +46,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(postgres, "CONNECT_SECONDS", 1.0)
     monkeypatch.setattr(postgres, "STATEMENT_SECONDS", 1.0)
     monkeypatch.setattr(postgres, "GRACE_SECONDS", 0.2)
-    monkeypatch.setattr("usage_service.log.APPEND_SECONDS", 1.0)
+    monkeypatch.setattr("usage_service.appending.APPEND_SECONDS", 1.0)
     monkeypatch.setattr("usage_service.projections.AFTER_FAILURE_SECONDS", 0.2)
     monkeypatch.setattr(listening, "HEARTBEAT_SECONDS", 0.3)
     monkeypatch.setattr(listening, "LONGEST_BACKOFF_SECONDS", 0.5)

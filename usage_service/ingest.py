@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import asyncpg
 import structlog
 
-from usage_service.log import Appended, Record, append
+from usage_service.appending import Appended, Record, append
 from usage_service.shared.postgres import UNAVAILABLE, Pool
 
 MOST_EVENTS_A_COMMIT = 2_000
