@@ -1,7 +1,8 @@
 -- The usage service and the probe builder: data model and every state change.
 --
 -- event_log        what happened: immutable, in the order of `position`, written only by append_events()
--- projections      how far each projection has folded the log; advance_projection() folds the next batch
+-- projections      how far each projection has folded the log; advance_projection() folds the next batch,
+--                  swap_projection() puts a rebuilt one in the place of the live one
 --   catalogue        every probe known (fold_catalogue)
 --   popularity_*     views and visitors a probe and day (fold_popularity)
 --   releases         which version a channel had when (fold_releases)
@@ -11,7 +12,8 @@
 -- probe_rows       the aggregates of the probes that were built
 --
 -- Whatever the programs do, psql can do: SELECT * FROM request_build('fog', 'nightly', 'gc_ms');
--- Roles: usage_server (aiohttp server), usage_builder (builder), usage_reader (analysts). None may change the log.
+-- Roles: usage_server (aiohttp server), usage_builder (builder), usage_reader (analysts), usage_projections (folds that
+-- were added). None may change the log.
 -- Runs on PostgreSQL 15 and later. Installed once, under a lock, by whichever program starts first; never edited in place.
 
 CREATE TABLE schema_version (
@@ -190,38 +192,243 @@ $$;
 ---------------------------------------------------------------------------------------------------------------------
 -- Projections: pure functions of the log, folded a batch of positions at a time, checkpoint and rows in one
 -- transaction. Each fold gives the same rows for the same events in whatever order or batches they arrive.
+--
+-- A projection is a row here, the tables it fills, and a function fold_<name>(after_position, to_position) that finds
+-- the tables by the search path. Beside the live one a `rebuild` (which takes its place) and a `verify` (which it is
+-- compared with) may be filled: tables like the live ones, in a schema of their own.
 
 CREATE TABLE projections (
-    name        text        PRIMARY KEY,
-    version     integer     NOT NULL,
-    position    bigint      NOT NULL DEFAULT 0,  -- every event up to here is folded
-    updated_at  timestamptz NOT NULL DEFAULT clock_timestamp()
+    name         text        NOT NULL,
+    stage        text        NOT NULL DEFAULT 'live',
+    version      integer     NOT NULL,
+    home         text        NOT NULL DEFAULT 'public',  -- the schema that its tables are in
+    tables       text[]      NOT NULL,
+    settings     jsonb       NOT NULL DEFAULT '{}',      -- part of the version: others need a rebuild
+    definition   text,                                   -- of a projection that was added: its file
+    position     bigint      NOT NULL DEFAULT 0,         -- every event up to here is folded
+    changed_at   bigint      NOT NULL DEFAULT 0,         -- the position at which its rows last changed
+    generation   uuid        NOT NULL DEFAULT gen_random_uuid(),  -- of these tables: a rebuild brings another
+    updated_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
+    failed_at    timestamptz,
+    failed_after bigint,                                 -- the event after this position could not be folded
+    error        text,
+    PRIMARY KEY (name, stage),
+    CONSTRAINT stage_is_known CHECK (stage IN ('live', 'rebuild', 'verify')),
+    CONSTRAINT failure_is_whole CHECK ((failed_at IS NULL) = (failed_after IS NULL) AND (failed_at IS NULL) = (error IS NULL))
 );
-INSERT INTO projections (name, version) VALUES
-    ('catalogue', 1), ('popularity', 1), ('releases', 1), ('sessions', 1);
+INSERT INTO projections (name, version, tables, settings) VALUES
+    ('catalogue', 1, '{catalogue}', '{}'),
+    ('popularity', 1, '{popularity_days,popularity_visitors}', '{}'),
+    ('releases', 1, '{releases}', '{}'),
+    ('sessions', 1, '{sessions}', '{"gap_minutes": 30, "own_hosts": ["glam.telemetry.mozilla.org"]}');
+
+-- How far each is, how many events and for how long it is behind, and what it cannot fold.
+CREATE VIEW projection_status AS
+    SELECT p.name, p.stage, p.version, p.settings, p.position, p.changed_at, p.generation, p.updated_at,
+           last_position() - p.position AS behind,
+           coalesce(extract(epoch FROM current_instant() - (
+               SELECT e.recorded_at FROM event_log e WHERE e.position > p.position ORDER BY e.position LIMIT 1
+           ))::float8, 0) AS behind_seconds,
+           p.failed_at, p.failed_after, p.error
+    FROM projections p;
+
+CREATE FUNCTION lock_projection(projection text, at_stage text, OUT locked boolean) LANGUAGE sql AS $$
+    SELECT pg_try_advisory_xact_lock(hashtextextended('projection ' || at_stage || ' ' || projection, 0))
+$$;
 
 -- Folds the next batch of a projection: its position before and after, and the end of the log. At most one caller
 -- at a time folds a projection; the others return at once, unmoved.
 CREATE FUNCTION advance_projection(
-    projection text, batch_size integer, OUT was_at bigint, OUT now_at bigint, OUT log_end bigint
+    projection text, batch_size integer, at_stage text DEFAULT 'live', OUT was_at bigint, OUT now_at bigint,
+    OUT log_end bigint
 ) LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+DECLARE
+    found_projection projections := find_projection(projection, at_stage);
 BEGIN
-    SELECT p.position INTO was_at FROM projections p WHERE p.name = projection;
-    IF NOT FOUND THEN
-        RAISE EXCEPTION 'there is no projection %', projection USING ERRCODE = 'undefined_object';
-    END IF;
-    log_end := last_position();
+    was_at := found_projection.position;
     now_at := was_at;
-    IF NOT pg_try_advisory_xact_lock(hashtextextended('projection ' || projection, 0)) THEN
-        RETURN;
-    END IF;
-    SELECT p.position INTO was_at FROM projections p WHERE p.name = projection;  -- again, now that nobody moves it
-    now_at := greatest(was_at, least(was_at + batch_size, log_end));
-    IF now_at > was_at THEN
-        EXECUTE format('SELECT %I($1, $2)', 'fold_' || projection) USING was_at, now_at;
-        UPDATE projections p SET position = now_at, updated_at = clock_timestamp() WHERE p.name = projection;
+    log_end := last_position();
+    IF lock_projection(projection, at_stage) THEN
+        found_projection := find_projection(projection, at_stage);  -- again, now that nobody moves it
+        was_at := found_projection.position;
+        now_at := fold_projection(found_projection, least(was_at + batch_size, log_end));
     END IF;
 END $$;
+
+CREATE FUNCTION find_projection(projection text, at_stage text) RETURNS projections LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    found_projection projections;
+BEGIN
+    SELECT * INTO found_projection FROM projections p WHERE p.name = projection AND p.stage = at_stage;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'there is no % projection %', at_stage, projection USING ERRCODE = 'undefined_object';
+    END IF;
+    RETURN found_projection;
+END $$;
+
+-- Folds up to a position, for who holds the projection's lock. Answers where it is then.
+CREATE FUNCTION fold_projection(of_projection projections, to_position bigint) RETURNS bigint
+-- The search path is put back on return. Batches are large: their sorts are to fit into memory.
+LANGUAGE plpgsql SET search_path = public, pg_temp SET work_mem = '64MB' AS $$
+DECLARE
+    after_position bigint := of_projection.position;
+    written text;
+BEGIN
+    IF to_position <= after_position THEN
+        RETURN after_position;
+    END IF;
+    -- Rows and checkpoint are lost together or not at all, and what is lost is folded again: no need to wait for a disk.
+    PERFORM set_config('synchronous_commit', 'off', true);
+    PERFORM set_config('usage.projection', of_projection.settings::text, true);
+    PERFORM set_config('search_path', concat_ws(', ', quote_ident(of_projection.home), (
+        SELECT quote_ident(p.home) FROM public.projections p WHERE p.name = of_projection.name AND p.stage = 'live'
+    ), 'public', 'pg_temp'), true);
+    EXECUTE format('SELECT %I($1, $2)', 'fold_' || of_projection.name) INTO written
+        USING after_position, to_position;
+    UPDATE public.projections p SET
+        position = to_position, updated_at = clock_timestamp(), failed_at = NULL, failed_after = NULL, error = NULL,
+        changed_at = CASE written WHEN '0' THEN p.changed_at ELSE to_position END
+    WHERE p.name = of_projection.name AND p.stage = of_projection.stage;
+    RETURN to_position;
+END $$;
+
+-- Remembers which event a projection cannot fold, and why; folding on clears it.
+CREATE FUNCTION fail_projection(projection text, at_stage text, after_position bigint, why text) RETURNS void
+LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+    UPDATE projections SET
+        failed_after = after_position, error = why,
+        failed_at = CASE WHEN failed_after = after_position THEN failed_at ELSE current_instant() END
+    WHERE name = projection AND stage = at_stage AND position = after_position
+$$;
+
+-- Begins to fill a projection beside the live one, or finds it begun: answers its position. Tables and fold are those
+-- of the live one, unless the schema `<stage>_<name>` was made before with others.
+CREATE FUNCTION begin_filling(projection text, to_stage text, new_settings jsonb DEFAULT NULL) RETURNS bigint
+LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
+DECLARE
+    live projections := find_projection(projection, 'live');
+    new_home text := to_stage || '_' || projection;
+    filled_table text;
+    begun bigint;
+BEGIN
+    SELECT p.position INTO begun FROM projections p WHERE p.name = projection AND p.stage = to_stage;
+    IF FOUND THEN
+        RETURN begun;
+    END IF;
+    EXECUTE format('CREATE SCHEMA %I', new_home);
+    EXECUTE format('GRANT USAGE ON SCHEMA %I TO usage_projections', new_home);
+    FOREACH filled_table IN ARRAY live.tables LOOP
+        EXECUTE format('CREATE TABLE %I.%I (LIKE %I.%I INCLUDING ALL)', new_home, filled_table, live.home, filled_table);
+        EXECUTE format('GRANT SELECT ON %I.%I TO usage_server, usage_builder, usage_reader', new_home, filled_table);
+        EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON %I.%I TO usage_projections', new_home, filled_table);
+    END LOOP;
+    INSERT INTO projections (name, stage, version, home, tables, settings, definition)
+    VALUES (projection, to_stage, live.version, new_home, live.tables, coalesce(new_settings, live.settings), live.definition);
+    RETURN 0;
+END $$;
+
+-- Gives up what is filled beside the live projection. Answers whether there was any.
+CREATE FUNCTION drop_filling(projection text, at_stage text) RETURNS boolean
+LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
+DECLARE
+    filled projections;
+BEGIN
+    IF at_stage = 'live' THEN
+        RAISE EXCEPTION 'the live projection is not dropped' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    DELETE FROM projections p WHERE p.name = projection AND p.stage = at_stage RETURNING * INTO filled;
+    IF FOUND THEN
+        EXECUTE format('DROP SCHEMA %I CASCADE', filled.home);
+    END IF;
+    RETURN filled.name IS NOT NULL;
+END $$;
+
+-- Puts a rebuilt projection in the place of the live one, once it is no more than `most_left` positions behind it:
+-- they are folded here, so that readers go from one to the other at one position, and never back. Answers whether.
+CREATE FUNCTION swap_projection(projection text, most_left bigint) RETURNS boolean
+LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
+DECLARE
+    live projections;
+    rebuilt projections;
+BEGIN
+    IF NOT lock_projection(projection, 'rebuild') OR NOT lock_projection(projection, 'live') THEN
+        RETURN false;  -- somebody folds it just now
+    END IF;
+    rebuilt := find_projection(projection, 'rebuild');
+    live := find_projection(projection, 'live');
+    IF live.position - rebuilt.position > most_left THEN
+        RETURN false;
+    END IF;
+    PERFORM fold_projection(rebuilt, live.position);
+    PERFORM set_config('synchronous_commit', 'on', true);
+    PERFORM set_config('lock_timeout', '2000', true);  -- readers queue behind who waits for this lock: not for long
+    IF live.home = 'public' THEN
+        PERFORM move_objects(rebuilt, live);
+    ELSE
+        EXECUTE format('DROP SCHEMA %I CASCADE', live.home);
+        EXECUTE format('ALTER SCHEMA %I RENAME TO %I', rebuilt.home, live.home);
+    END IF;
+    DELETE FROM projections p WHERE p.name = projection AND p.stage = 'live';
+    UPDATE projections p SET stage = 'live', home = live.home, changed_at = p.position, updated_at = clock_timestamp()
+    WHERE p.name = projection AND p.stage = 'rebuild';
+    RETURN true;
+END $$;
+
+-- Tables, and a fold where the rebuilt projection brings its own, replace those of the live one.
+CREATE FUNCTION move_objects(rebuilt projections, live projections) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    moved_table text;
+    moved_function regprocedure;
+BEGIN
+    FOREACH moved_table IN ARRAY live.tables LOOP
+        EXECUTE format('DROP TABLE %I.%I', live.home, moved_table);
+    END LOOP;
+    FOREACH moved_table IN ARRAY rebuilt.tables LOOP
+        EXECUTE format('ALTER TABLE %I.%I SET SCHEMA %I', rebuilt.home, moved_table, live.home);
+    END LOOP;
+    FOR moved_function IN SELECT p.oid FROM pg_proc p WHERE p.pronamespace = rebuilt.home::regnamespace LOOP
+        EXECUTE format('DROP FUNCTION %I.%I(bigint, bigint)', live.home, 'fold_' || live.name);
+        EXECUTE format('ALTER FUNCTION %s SET SCHEMA %I', moved_function, live.home);
+    END LOOP;
+    EXECUTE format('DROP SCHEMA %I', rebuilt.home);
+END $$;
+
+-- Folds what is filled for verification to the very position of the live projection, which stands still until the end
+-- of the transaction. Answers that position, or null while either is being folded.
+CREATE FUNCTION align_projection(projection text) RETURNS bigint LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
+BEGIN
+    IF NOT lock_projection(projection, 'verify') OR NOT lock_projection(projection, 'live') THEN
+        RETURN NULL;
+    END IF;
+    RETURN fold_projection(find_projection(projection, 'verify'), (find_projection(projection, 'live')).position);
+END $$;
+
+-- How many rows a table has and a hash of them, whatever their order.
+CREATE FUNCTION hash_table(in_schema text, of_table text, OUT number bigint, OUT hash text) LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    EXECUTE format(
+        'SELECT count(*), md5(concat(count(*), sum(hashtextextended(t::text, 1)::numeric), sum(hashtextextended(t::text, 2)::numeric))) FROM %I.%I t',
+        in_schema, of_table) INTO number, hash;
+END $$;
+
+-- Rows of a table of the live projection that the verification does not have, and the other way round.
+CREATE FUNCTION differing_rows(projection text, of_table text, at_most integer)
+RETURNS TABLE (only_in text, row_text text) LANGUAGE plpgsql STABLE SET search_path = public, pg_temp AS $$
+DECLARE
+    live_home text := (find_projection(projection, 'live')).home;
+    verify_home text := (find_projection(projection, 'verify')).home;
+BEGIN
+    RETURN QUERY EXECUTE format(
+        'SELECT ''live'', t FROM (SELECT l::text FROM %1$I.%3$I l EXCEPT ALL SELECT v::text FROM %2$I.%3$I v LIMIT $1) x (t) '
+        'UNION ALL '
+        'SELECT ''rebuilt'', t FROM (SELECT v::text FROM %2$I.%3$I v EXCEPT ALL SELECT l::text FROM %1$I.%3$I l LIMIT $1) x (t)',
+        live_home, verify_home, of_table) USING at_most;
+END $$;
+
+-- A setting of the projection that is being folded, or null.
+CREATE FUNCTION projection_setting(setting text) RETURNS jsonb LANGUAGE sql STABLE AS $$
+    SELECT nullif(current_setting('usage.projection', true), '')::jsonb -> setting
+$$;
 
 -- Catalogue -------------------------------------------------------------------------------------------------------
 
@@ -255,8 +462,8 @@ CREATE INDEX catalogue_names ON catalogue USING gin (probe gin_trgm_ops);
 
 -- The latest registration says the type (at the same instant the larger one, so that the order of arrival does not
 -- matter); a probe is sent in every ping that it was ever registered for.
-CREATE FUNCTION fold_catalogue(after_position bigint, to_position bigint) RETURNS void LANGUAGE sql AS $$
-    INSERT INTO catalogue AS c (product, probe, metric_type, pings, registered_at, described_at, retired_at, built_at)
+CREATE FUNCTION fold_catalogue(after_position bigint, to_position bigint) RETURNS bigint LANGUAGE sql AS $$
+    WITH written AS (INSERT INTO catalogue AS c (product, probe, metric_type, pings, registered_at, described_at, retired_at, built_at)
     SELECT product, probe,
            (array_agg(data ->> 'type' ORDER BY occurred_at DESC, data ->> 'type' DESC)
                 FILTER (WHERE type = 'probe_registered'))[1],
@@ -279,6 +486,8 @@ CREATE FUNCTION fold_catalogue(after_position bigint, to_position bigint) RETURN
         described_at = greatest(c.described_at, excluded.described_at),
         retired_at = greatest(c.retired_at, excluded.retired_at),
         built_at = greatest(c.built_at, excluded.built_at)
+    RETURNING 1)
+    SELECT count(*) FROM written
 $$;
 
 -- Popularity ------------------------------------------------------------------------------------------------------
@@ -301,26 +510,29 @@ CREATE TABLE popularity_visitors (
     channel text    NOT NULL,
     bot     boolean NOT NULL,
     visitor uuid    NOT NULL,
-    PRIMARY KEY (product, day, probe, channel, bot, visitor)
+    PRIMARY KEY (product, probe, day, channel, bot, visitor)
 );
 
-CREATE FUNCTION fold_popularity(after_position bigint, to_position bigint) RETURNS void LANGUAGE sql AS $$
-    INSERT INTO popularity_days AS d (product, day, probe, channel, bot, found, missing)
-    SELECT product, utc_day(occurred_at), probe, coalesce(channel, ''), coalesce((data ->> 'bot')::boolean, false),
-           count(*) FILTER (WHERE (data ->> 'found')::boolean),
-           count(*) FILTER (WHERE NOT (data ->> 'found')::boolean)
-    FROM event_log
-    WHERE position > after_position AND position <= to_position AND type = 'probe_viewed'
-    GROUP BY 1, 2, 3, 4, 5
-    ON CONFLICT (product, day, probe, channel, bot) DO UPDATE SET
-        found = d.found + excluded.found, missing = d.missing + excluded.missing;
-
-    INSERT INTO popularity_visitors (product, day, probe, channel, bot, visitor)
-    SELECT DISTINCT product, utc_day(occurred_at), probe, coalesce(channel, ''),
-           coalesce((data ->> 'bot')::boolean, false), visitor
-    FROM event_log
-    WHERE position > after_position AND position <= to_position AND type = 'probe_viewed' AND visitor IS NOT NULL
-    ON CONFLICT DO NOTHING
+CREATE FUNCTION fold_popularity(after_position bigint, to_position bigint) RETURNS bigint LANGUAGE sql AS $$
+    WITH views AS MATERIALIZED (
+        SELECT product, utc_day(occurred_at) AS day, probe, coalesce(channel, '') AS channel,
+               coalesce((data ->> 'bot')::boolean, false) AS bot, visitor, (data ->> 'found')::boolean AS found
+        FROM event_log
+        WHERE position > after_position AND position <= to_position AND type = 'probe_viewed'
+    ), new_visitors AS (
+        INSERT INTO popularity_visitors (product, day, probe, channel, bot, visitor)
+        SELECT DISTINCT product, day, probe, channel, bot, visitor FROM views WHERE visitor IS NOT NULL
+        ON CONFLICT DO NOTHING
+    ), written AS (
+        INSERT INTO popularity_days AS d (product, day, probe, channel, bot, found, missing)
+        SELECT product, day, probe, channel, bot, count(*) FILTER (WHERE found), count(*) FILTER (WHERE NOT found)
+        FROM views
+        GROUP BY product, day, probe, channel, bot
+        ON CONFLICT (product, day, probe, channel, bot) DO UPDATE SET
+            found = d.found + excluded.found, missing = d.missing + excluded.missing
+        RETURNING 1
+    )
+    SELECT count(*) FROM written
 $$;
 
 -- Releases --------------------------------------------------------------------------------------------------------
@@ -333,17 +545,48 @@ CREATE TABLE releases (
     PRIMARY KEY (product, channel, version)
 );
 
-CREATE FUNCTION fold_releases(after_position bigint, to_position bigint) RETURNS void LANGUAGE sql AS $$
-    INSERT INTO releases AS r (product, channel, version, published_at)
+CREATE FUNCTION fold_releases(after_position bigint, to_position bigint) RETURNS bigint LANGUAGE sql AS $$
+    WITH written AS (INSERT INTO releases AS r (product, channel, version, published_at)
     SELECT product, channel, (data ->> 'version')::integer, min(occurred_at)
     FROM event_log
     WHERE position > after_position AND position <= to_position AND type = 'release_published'
     GROUP BY 1, 2, 3
     ON CONFLICT (product, channel, version) DO UPDATE SET
         published_at = least(r.published_at, excluded.published_at)
+    RETURNING 1)
+    SELECT count(*) FROM written
 $$;
 
 -- Sessions --------------------------------------------------------------------------------------------------------
+
+-- The tools that people come from, by the host of the referrer or a domain above it.
+CREATE TABLE tools (
+    host text PRIMARY KEY,
+    tool text NOT NULL
+);
+INSERT INTO tools VALUES
+    ('mozilla.cloud.looker.com', 'Looker'), ('looker.com', 'Looker'), ('lookerstudio.google.com', 'Looker Studio'),
+    ('datastudio.google.com', 'Looker Studio'), ('sql.telemetry.mozilla.org', 'STMO'),
+    ('dictionary.telemetry.mozilla.org', 'Glean Dictionary'), ('glean-dictionary.io', 'Glean Dictionary'),
+    ('probes.telemetry.mozilla.org', 'Probe Dictionary'), ('telemetry.mozilla.org', 'Telemetry portal'),
+    ('debug-ping-preview.firebaseapp.com', 'Glean debug viewer'), ('bugzilla.mozilla.org', 'Bugzilla'),
+    ('searchfox.org', 'Searchfox'), ('phabricator.services.mozilla.com', 'Phabricator'),
+    ('treeherder.mozilla.org', 'Treeherder'), ('experimenter.services.mozilla.com', 'Experimenter'),
+    ('crash-stats.mozilla.org', 'Crash Stats'), ('profiler.firefox.com', 'Firefox Profiler'),
+    ('docs.telemetry.mozilla.org', 'Telemetry documentation'), ('mozilla.github.io', 'Mozilla documentation'),
+    ('firefox-source-docs.mozilla.org', 'Firefox source documentation'), ('wiki.mozilla.org', 'Mozilla wiki'),
+    ('mozilla-hub.atlassian.net', 'Jira'), ('jira.mozilla.com', 'Jira'), ('github.com', 'GitHub'),
+    ('console.cloud.google.com', 'BigQuery'), ('redash.io', 'Redash'), ('grafana.com', 'Grafana'),
+    ('app.slack.com', 'Slack'), ('mail.google.com', 'Gmail'), ('docs.google.com', 'Google Docs'),
+    ('google.com', 'Google'), ('bing.com', 'Bing'), ('duckduckgo.com', 'DuckDuckGo'), ('ecosia.org', 'Ecosia'),
+    ('search.yahoo.com', 'Yahoo'), ('yandex.com', 'Yandex'), ('yandex.ru', 'Yandex'), ('baidu.com', 'Baidu'),
+    ('search.brave.com', 'Brave Search'), ('startpage.com', 'Startpage'), ('kagi.com', 'Kagi');
+
+-- The host of a referrer that is a URL or a host, without www.
+CREATE FUNCTION referrer_host(referrer text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT nullif(regexp_replace(lower(substring(
+        referrer FROM '^(?:[A-Za-z][A-Za-z0-9+.-]*:)?(?://)?(?:[^/?#@]*@)?([^/?#:@[:space:]]+)')), '^www\.|\.$', '', 'g'), '')
+$$;
 
 -- A page view's place in its session; event_id decides between page views at the same instant.
 CREATE TYPE page_mark AS (occurred_at timestamptz, event_id uuid, page text, referrer text);
@@ -360,77 +603,109 @@ CREATE TABLE sessions (
     probes     text[]      NOT NULL,
     controls   text[]      NOT NULL,
     tools_left text[]      NOT NULL,  -- tools that a link was followed to
+    came_from  text,                  -- the tool that the first page's referrer stands for, else its host
+    role       text        NOT NULL GENERATED ALWAYS AS (
+        CASE WHEN came_from IS NULL THEN CASE WHEN tools_left = '{}' THEN 'whole' ELSE 'starting_point' END
+             WHEN tools_left = '{}' THEN 'endpoint' ELSE 'in_between' END) STORED,  -- in the workflow
     PRIMARY KEY (visitor, started_at)
 );
-CREATE INDEX sessions_by_start ON sessions (started_at);
+CREATE INDEX sessions_by_start ON sessions (started_at, visitor);
 
-CREATE FUNCTION session_gap() RETURNS interval LANGUAGE sql IMMUTABLE AS $$ SELECT interval '30 minutes' $$;
+CREATE FUNCTION session_gap() RETURNS interval LANGUAGE sql STABLE AS $$
+    SELECT make_interval(mins => coalesce(projection_setting('gap_minutes')::integer, 30))
+$$;
 
 -- The events of the batch and the sessions they could touch are pieces; pieces less than a gap apart are one session.
 -- Adding an event can extend or merge sessions, never split one, so nothing but the sessions themselves is read again.
-CREATE FUNCTION fold_sessions(after_position bigint, to_position bigint) RETURNS void LANGUAGE sql AS $$
+CREATE FUNCTION fold_sessions(after_position bigint, to_position bigint) RETURNS bigint
+-- Whatever the planner believes of the sessions: those touched are found by their key, not by reading all.
+LANGUAGE sql SET enable_seqscan = off AS $$
     WITH batch AS MATERIALIZED (
-        SELECT * FROM event_log
+        SELECT visitor, occurred_at, coalesce((data ->> 'bot')::boolean, false) AS bot, product,
+               CASE type WHEN 'probe_viewed' THEN probe END AS probe,
+               CASE type WHEN 'control_changed' THEN data ->> 'control' END AS control,
+               CASE type WHEN 'link_followed' THEN data ->> 'tool' END AS tool,
+               CASE type WHEN 'page_viewed' THEN
+                   ROW(occurred_at, event_id, data ->> 'page', data ->> 'referrer')::page_mark END AS page
+        FROM event_log
         WHERE position > after_position AND position <= to_position AND visitor IS NOT NULL
           AND (type IN ('page_viewed', 'probe_searched', 'probe_viewed', 'control_changed', 'link_followed')
                OR type LIKE 'x\_%')
     ), reach AS (
-        SELECT visitor, min(occurred_at) - session_gap() AS since, max(occurred_at) + session_gap() AS until
+        SELECT visitor, min(occurred_at) - (SELECT session_gap()) AS since,
+               max(occurred_at) + (SELECT session_gap()) AS until
         FROM batch GROUP BY visitor
     ), touched AS (
         DELETE FROM sessions s USING reach r
         WHERE s.visitor = r.visitor AND s.ended_at > r.since AND s.started_at < r.until
         RETURNING s.*
     ), pieces AS (
-        SELECT * FROM touched
-        UNION ALL
-        SELECT visitor, occurred_at, occurred_at, 1, coalesce((data ->> 'bot')::boolean, false),
-               p.mark, p.mark,
-               CASE WHEN product IS NULL THEN '{}' ELSE ARRAY[product] END,
-               CASE type WHEN 'probe_viewed' THEN ARRAY[probe] ELSE '{}' END,
-               CASE type WHEN 'control_changed' THEN ARRAY[data ->> 'control'] ELSE '{}' END,
-               CASE type WHEN 'link_followed' THEN ARRAY[data ->> 'tool'] ELSE '{}' END
+        SELECT visitor, occurred_at AS started_at, occurred_at AS ended_at, 1::bigint AS events, bot,
+               page AS entry, page AS exit, product, probe, control, tool,
+               NULL::text[] AS products, NULL::text[] AS probes, NULL::text[] AS controls, NULL::text[] AS tools_left
         FROM batch
-        CROSS JOIN LATERAL (
-            SELECT CASE type WHEN 'page_viewed' THEN
-                ROW(occurred_at, event_id, data ->> 'page', data ->> 'referrer')::page_mark END AS mark
-        ) p
+        UNION ALL
+        SELECT visitor, started_at, ended_at, events, bot, entry, exit, NULL, NULL, NULL, NULL,
+               products, probes, controls, tools_left
+        FROM touched
     ), starts AS (
-        SELECT *, started_at >= session_gap() + max(ended_at) OVER (
+        SELECT *, started_at >= (SELECT session_gap()) + max(ended_at) OVER (
             PARTITION BY visitor ORDER BY started_at, ended_at ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
         ) AS after_pause
         FROM pieces
     ), numbered AS MATERIALIZED (
         SELECT *, count(*) FILTER (WHERE after_pause) OVER (
-            PARTITION BY visitor ORDER BY started_at, ended_at
+            PARTITION BY visitor ORDER BY started_at, ended_at ROWS UNBOUNDED PRECEDING
         ) AS session
         FROM starts
+    ), spans AS (
+        SELECT visitor, session, min(started_at) AS started_at, max(ended_at) AS ended_at, sum(events) AS events,
+               bool_or(bot) AS bot
+        FROM numbered GROUP BY visitor, session
+    ), names AS (
+        SELECT visitor, session, 'product' AS kind, product AS name FROM numbered WHERE product IS NOT NULL
+        UNION SELECT visitor, session, 'probe', probe FROM numbered WHERE probe IS NOT NULL
+        UNION SELECT visitor, session, 'control', control FROM numbered WHERE control IS NOT NULL
+        UNION SELECT visitor, session, 'tool', tool FROM numbered WHERE tool IS NOT NULL
+        UNION SELECT visitor, session, 'product', unnest(products) FROM numbered WHERE products IS NOT NULL
+        UNION SELECT visitor, session, 'probe', unnest(probes) FROM numbered WHERE probes IS NOT NULL
+        UNION SELECT visitor, session, 'control', unnest(controls) FROM numbered WHERE controls IS NOT NULL
+        UNION SELECT visitor, session, 'tool', unnest(tools_left) FROM numbered WHERE tools_left IS NOT NULL
     ), used AS (
         SELECT visitor, session,
-               array_agg(DISTINCT name ORDER BY name) FILTER (WHERE kind = 'product') AS products,
-               array_agg(DISTINCT name ORDER BY name) FILTER (WHERE kind = 'probe') AS probes,
-               array_agg(DISTINCT name ORDER BY name) FILTER (WHERE kind = 'control') AS controls,
-               array_agg(DISTINCT name ORDER BY name) FILTER (WHERE kind = 'tool') AS tools_left
-        FROM numbered
-        CROSS JOIN LATERAL (
-            SELECT 'product' AS kind, unnest(products) AS name
-            UNION ALL SELECT 'probe', unnest(probes)
-            UNION ALL SELECT 'control', unnest(controls)
-            UNION ALL SELECT 'tool', unnest(tools_left)
-        ) n
-        GROUP BY visitor, session
+               array_agg(name ORDER BY name) FILTER (WHERE kind = 'product') AS products,
+               array_agg(name ORDER BY name) FILTER (WHERE kind = 'probe') AS probes,
+               array_agg(name ORDER BY name) FILTER (WHERE kind = 'control') AS controls,
+               array_agg(name ORDER BY name) FILTER (WHERE kind = 'tool') AS tools_left
+        FROM names GROUP BY visitor, session
+    ), entries AS (
+        SELECT DISTINCT ON (visitor, session) visitor, session, entry FROM numbered WHERE entry IS DISTINCT FROM NULL
+        ORDER BY visitor, session, (entry).occurred_at, (entry).event_id
+    ), exits AS (
+        SELECT DISTINCT ON (visitor, session) visitor, session, exit FROM numbered WHERE exit IS DISTINCT FROM NULL
+        ORDER BY visitor, session, (exit).occurred_at DESC, (exit).event_id DESC
+    ), origins AS MATERIALIZED (
+        SELECT referrer, referrer_host(referrer) AS host FROM (SELECT DISTINCT (entry).referrer FROM entries) e
+        WHERE NOT coalesce((SELECT projection_setting('own_hosts')) ? referrer_host(referrer), false)
+    ), named_origins AS MATERIALIZED (
+        SELECT o.referrer, coalesce((
+            SELECT t.tool FROM tools t WHERE o.host = t.host OR right(o.host, length(t.host) + 1) = '.' || t.host
+            ORDER BY length(t.host) DESC LIMIT 1
+        ), o.host) AS came_from
+        FROM origins o
+    ), written AS (
+        INSERT INTO sessions (visitor, started_at, ended_at, events, bot, entry, exit, products, probes, controls,
+                              tools_left, came_from)
+        SELECT s.visitor, s.started_at, s.ended_at, s.events, s.bot, e.entry, x.exit, coalesce(u.products, '{}'),
+               coalesce(u.probes, '{}'), coalesce(u.controls, '{}'), coalesce(u.tools_left, '{}'), o.came_from
+        FROM spans s
+        LEFT JOIN used u USING (visitor, session)
+        LEFT JOIN entries e USING (visitor, session)
+        LEFT JOIN exits x USING (visitor, session)
+        LEFT JOIN named_origins o ON o.referrer = (e.entry).referrer
+        RETURNING 1
     )
-    INSERT INTO sessions
-    SELECT n.visitor, min(n.started_at), max(n.ended_at), sum(n.events), bool_or(n.bot),
-           (array_agg(n.entry ORDER BY (n.entry).occurred_at, (n.entry).event_id)
-                FILTER (WHERE n.entry IS DISTINCT FROM NULL))[1],
-           (array_agg(n.exit ORDER BY (n.exit).occurred_at DESC, (n.exit).event_id DESC)
-                FILTER (WHERE n.exit IS DISTINCT FROM NULL))[1],
-           coalesce(u.products, '{}'), coalesce(u.probes, '{}'), coalesce(u.controls, '{}'),
-           coalesce(u.tools_left, '{}')
-    FROM numbered n
-    LEFT JOIN used u USING (visitor, session)
-    GROUP BY n.visitor, n.session, u.products, u.probes, u.controls, u.tools_left
+    SELECT count(*) FROM written
 $$;
 
 ---------------------------------------------------------------------------------------------------------------------
@@ -703,7 +978,7 @@ DECLARE
 BEGIN
     -- Roles belong to the whole cluster: another database may have made them, at this very moment too.
     PERFORM pg_advisory_xact_lock(hashtextextended('usage roles', 0));
-    FOREACH role_name IN ARRAY ARRAY['usage_server', 'usage_builder', 'usage_reader'] LOOP
+    FOREACH role_name IN ARRAY ARRAY['usage_server', 'usage_builder', 'usage_reader', 'usage_projections'] LOOP
         BEGIN
             EXECUTE format('CREATE ROLE %I NOLOGIN', role_name);
         EXCEPTION WHEN duplicate_object OR unique_violation THEN
@@ -729,11 +1004,13 @@ BEGIN
     END LOOP;
 END $$;
 
-GRANT USAGE ON SCHEMA public TO usage_server, usage_builder, usage_reader;
-GRANT SELECT ON ALL TABLES IN SCHEMA public TO usage_server, usage_builder, usage_reader;
-GRANT EXECUTE ON FUNCTION current_instant, utc_day, last_position, session_gap
-    TO usage_server, usage_builder, usage_reader;
-REVOKE SELECT ON visitor_keys FROM usage_server, usage_builder, usage_reader;
-GRANT EXECUTE ON FUNCTION append_events, restore_events, forget_visitors, advance_projection, request_build TO usage_server;
+GRANT USAGE ON SCHEMA public TO usage_server, usage_builder, usage_reader, usage_projections;
+GRANT SELECT ON ALL TABLES IN SCHEMA public TO usage_server, usage_builder, usage_reader, usage_projections;
+GRANT EXECUTE ON FUNCTION current_instant, utc_day, last_position, referrer_host
+    TO usage_server, usage_builder, usage_reader, usage_projections;
+GRANT EXECUTE ON FUNCTION projection_setting TO usage_projections;
+REVOKE SELECT ON visitor_keys FROM usage_server, usage_builder, usage_reader, usage_projections;
+GRANT EXECUTE ON FUNCTION append_events, restore_events, forget_visitors, advance_projection, fail_projection, request_build
+    TO usage_server;
 GRANT EXECUTE ON FUNCTION claim_build, heartbeat_build, complete_build, fail_build, expire_leases TO usage_builder;
 GRANT INSERT ON probe_rows TO usage_builder;

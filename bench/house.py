@@ -81,7 +81,7 @@ class House:
 
     def settle(self, server: Server) -> None:
         """Waits until the projections have folded the log, and writes out what is dirty: each run begins the same."""
-        caught_up = "SELECT min(position) >= last_position() FROM projections"
+        caught_up = "SELECT min(position) >= last_position() FROM projections WHERE stage = 'live'"
         if not wait_until(lambda: psql(server.url, caught_up).strip() == "t", DRAIN_SECONDS):
             raise BenchError("the projections did not catch up")
         psql(server.url, "CHECKPOINT")

@@ -111,7 +111,7 @@ async def database_url(worker_database_url: str) -> str:
             TRUNCATE event_log, visitor_keys, catalogue, popularity_days, popularity_visitors, releases, sessions,
                      builds, probe_rows;
             ALTER SEQUENCE event_position RESTART;
-            UPDATE projections SET position = 0;
+            UPDATE projections SET position = 0, changed_at = 0, failed_at = NULL, failed_after = NULL, error = NULL;
         """)
     finally:
         await connection.close()

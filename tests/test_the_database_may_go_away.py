@@ -47,7 +47,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(postgres, "STATEMENT_SECONDS", 1.0)
     monkeypatch.setattr(postgres, "GRACE_SECONDS", 0.2)
     monkeypatch.setattr("usage_service.appending.APPEND_SECONDS", 1.0)
-    monkeypatch.setattr("usage_service.projections.AFTER_FAILURE_SECONDS", 0.2)
+    monkeypatch.setattr("usage_service.folding.AFTER_FAILURE_SECONDS", 0.2)
     monkeypatch.setattr(listening, "HEARTBEAT_SECONDS", 0.3)
     monkeypatch.setattr(listening, "LONGEST_BACKOFF_SECONDS", 0.5)
 

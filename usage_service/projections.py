@@ -1,83 +1,75 @@
-"""Keeps the projections up with the log: woken by a notification, polling behind it."""
+"""Reading the projections: one consistent view of their rows, and how fresh it is."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Literal, get_args
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+from uuid import UUID
 
-import asyncpg
-import structlog
+import msgspec
 
-from usage_service.shared.postgres import UNAVAILABLE, Connection, Pool
+from usage_service.queries import query
+from usage_service.shared.postgres import Connection, Pool
 
 Projection = Literal["catalogue", "popularity", "releases", "sessions"]
-PROJECTIONS: tuple[Projection, ...] = get_args(Projection)
-
-BATCH_POSITIONS = 10_000
-POLL_SECONDS = 1.0
-PAUSE_SECONDS = 0.05  # between folds: many small batches cost more than one
-AFTER_FAILURE_SECONDS = 5.0
-
-log = structlog.get_logger(__name__)
 
 
-class Runner:
-    """Folds one projection; a failure stops this one only, and is tried again."""
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a projection is: positions and seconds behind the end of the log, and what it cannot fold.
 
-    def __init__(self, pool: Pool, projection: Projection) -> None:
-        self._pool = pool
-        self._projection = projection
-        self._wake = asyncio.Event()
+    `stage` is `live`, or `rebuild` or `verify` for what is filled beside it; after `failed_after` comes the event that
+    `error` is about.
+    """
 
-    def wake(self) -> None:
-        """Says that there may be new events."""
-        self._wake.set()
-
-    async def run(self) -> None:
-        """Folds until cancelled."""
-        while True:
-            wait = POLL_SECONDS
-            await asyncio.sleep(PAUSE_SECONDS)
-            try:
-                await self._catch_up()
-            except (*UNAVAILABLE, asyncpg.PostgresError) as error:
-                log.error("projection_failed", projection=self._projection, error=repr(error))
-                wait = AFTER_FAILURE_SECONDS
-            try:
-                async with asyncio.timeout(wait):
-                    await self._wake.wait()
-            except TimeoutError:
-                continue
-            finally:
-                self._wake.clear()
-
-    async def _catch_up(self) -> None:
-        while True:
-            async with self._pool.acquire(timeout=5) as connection:
-                row = await connection.fetchrow(
-                    "SELECT * FROM advance_projection($1, $2)", self._projection, BATCH_POSITIONS
-                )
-            # Unmoved behind the end: another process folds it just now.
-            if row is None or row["now_at"] in (row["log_end"], row["was_at"]):
-                return
+    name: str
+    stage: str
+    version: int
+    settings: dict[str, object]
+    position: int
+    behind: int
+    behind_seconds: float
+    updated_at: datetime
+    failed_at: datetime | None
+    failed_after: int | None
+    error: str | None
 
 
+async def projection_statuses(connection: Connection) -> list[Status]:
+    """Every projection, with what is filled beside it."""
+    return [Status(**row) for row in await connection.fetch(query("projections", "statuses"))]
+
+
+@dataclass(frozen=True)
 class Snapshot:
-    """One consistent view of the projections, and how far the one asked is."""
+    """One consistent view of projections: every event up to `position` is in it.
 
-    def __init__(self, connection: Connection, position: int) -> None:
-        self.connection = connection
-        self.position = position
+    `marks` change whenever rows that are seen here do: the generation of each projection, and where it last changed.
+    """
+
+    connection: Connection
+    position: int
+    marks: tuple[tuple[UUID, int], ...]
 
 
 @asynccontextmanager
-async def snapshot(pool: Pool, projection: Projection) -> AsyncIterator[Snapshot]:
-    """Rows and checkpoint as of the same instant."""
+async def snapshot(pool: Pool, *projections: Projection) -> AsyncIterator[Snapshot]:
+    """Rows and checkpoints as of the same instant, whatever is folded or swapped meanwhile."""
     async with (
         pool.acquire(timeout=5) as connection,
         connection.transaction(isolation="repeatable_read", readonly=True),
     ):
-        position = await connection.fetchval("SELECT position FROM projections WHERE name = $1", projection)
-        yield Snapshot(connection, position)
+        # Before the snapshot is taken, so that the tables are those that its checkpoints speak of.
+        await connection.execute(query("projections", "hold"))
+        rows = await connection.fetch(query("projections", "marks"), projections)
+        position = min(row["position"] for row in rows)
+        yield Snapshot(connection, position, tuple((row["generation"], row["changed_at"]) for row in rows))
+
+
+async def projection_position(connection: Connection, *projections: Projection) -> int:
+    """The position up to which all of these are."""
+    rows = await connection.fetch(query("projections", "marks"), projections)
+    positions: list[int] = [row["position"] for row in rows]
+    return min(positions)

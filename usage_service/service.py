@@ -7,9 +7,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from usage_service.announcer import CHANNEL, Announcer
+from usage_service.folding import AT_ONCE, Runners
 from usage_service.forgetting import forget_old_visitors
 from usage_service.ingest import Ingest
-from usage_service.projections import PROJECTIONS, Runner
 from usage_service.shared.listener import Listener
 from usage_service.shared.postgres import Pool, open_pool
 from usage_service.shared.schema import install_schema
@@ -30,6 +30,7 @@ class Service:
     reader: Reader
     listener: Listener
     tail: Tail
+    folded: Tail
 
 
 @asynccontextmanager
@@ -39,25 +40,23 @@ async def open_service(settings: ServerSettings, died: Callable[[], None]) -> As
     options = {"role": "usage_server", "application": "usage-service"}
     async with (
         open_pool(settings.database_url, size=settings.pool_size, **options) as pool,
-        open_pool(settings.database_url, size=3 + len(PROJECTIONS), **options) as background,
+        open_pool(settings.database_url, size=3 + AT_ONCE, **options) as background,
         Tasks(died) as tasks,
     ):
         announcer = Announcer(background)
         ingest = Ingest(background, settings.queue_events, announcer.announce)
-        tail = Tail()
-        runners = [Runner(background, projection) for projection in PROJECTIONS]
+        tail, folded = Tail(), Tail()
+        runners = Runners(background, folded.wake)
 
         def wake(_channel: str | None, _payload: str) -> None:
             tail.wake()
-            for runner in runners:
-                runner.wake()
+            runners.wake()
 
         listener = Listener(settings.listen_url, [CHANNEL], wake)
         tasks.start("listener", listener.run())
         tasks.start("announcer", announcer.run())
         tasks.start("ingest", ingest.run())
-        for projection, runner in zip(PROJECTIONS, runners, strict=True):
-            tasks.start(f"projection {projection}", runner.run())
+        tasks.start("projections", runners.run())
         visitors = VisitorKeys(settings.visitor_secret, settings.visitor_rotation_days)
         tasks.start("forgetting", forget_old_visitors(background, visitors))
-        yield Service(settings, pool, ingest, Reader(visitors), listener, tail)
+        yield Service(settings, pool, ingest, Reader(visitors), listener, tail, folded)

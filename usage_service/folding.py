@@ -1,0 +1,153 @@
+"""Keeps the projections up with the log: woken by a notification, polling behind it; each fails for itself alone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import NamedTuple
+
+import asyncpg
+import structlog
+
+from usage_service.queries import query
+from usage_service.shared.postgres import UNAVAILABLE, Connection, Pool
+
+BATCH_POSITIONS = 20_000
+POLL_SECONDS = 1.0
+PAUSE_SECONDS = 0.03  # between folds: many small batches cost more than one
+AFTER_FAILURE_SECONDS = 5.0
+AT_ONCE = 4
+
+log = structlog.get_logger(__name__)
+
+
+class Fold(NamedTuple):
+    """What one call did: the position before and after, and the end of the log."""
+
+    was_at: int
+    now_at: int
+    log_end: int
+
+
+class UnfoldableError(Exception):
+    """The event after `position` cannot be folded; the message is the database's."""
+
+    def __init__(self, position: int, why: str) -> None:
+        super().__init__(f"the event after position {position}: {why}")
+        self.position = position
+        self.why = why
+
+
+class Folder:
+    """Folds one projection batch by batch; finds the event at fault when a batch fails."""
+
+    def __init__(self, projection: str, stage: str = "live", batch: int = BATCH_POSITIONS) -> None:
+        self._projection = projection
+        self._stage = stage
+        self._most = batch
+        self._batch = batch
+
+    async def fold(self, connection: Connection) -> Fold:
+        """The next batch; raises UnfoldableError, remembered in the database, once it is down to one event."""
+        while True:
+            try:
+                row = await connection.fetchrow(query("projections", "advance"), self._projection, self._batch, self._stage)
+            except asyncpg.UndefinedObjectError:  # there is no such projection any more
+                raise
+            except asyncpg.PostgresError as error:
+                if isinstance(error, UNAVAILABLE) and not isinstance(error, asyncpg.QueryCanceledError):
+                    raise
+                if self._batch == 1:
+                    raise await self._unfoldable(connection, str(error)) from error
+                self._batch = max(1, self._batch // 10)
+            else:
+                self._batch = min(self._most, self._batch * 2)
+                return Fold(*row) if row else Fold(0, 0, 0)
+
+    async def _unfoldable(self, connection: Connection, why: str) -> UnfoldableError:
+        position = await connection.fetchval(query("projections", "position"), self._projection, self._stage)
+        await connection.execute(query("projections", "fail"), self._projection, self._stage, position, why)
+        return UnfoldableError(position, why)
+
+
+class Runner:
+    """Keeps one live projection up with the log."""
+
+    def __init__(self, pool: Pool, projection: str, turns: asyncio.Semaphore, moved: Callable[[], None]) -> None:
+        self._pool = pool
+        self._projection = projection
+        self._turns = turns
+        self._moved = moved
+        self._folder = Folder(projection)
+        self._wake = asyncio.Event()
+
+    def wake(self) -> None:
+        """Says that there may be new events."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Folds until cancelled, or until the projection is dropped."""
+        while True:
+            wait = POLL_SECONDS
+            await asyncio.sleep(PAUSE_SECONDS)
+            try:
+                await self._catch_up()
+            except asyncpg.UndefinedObjectError:
+                return
+            except (*UNAVAILABLE, asyncpg.PostgresError, UnfoldableError) as error:
+                log.error("projection_failed", projection=self._projection, error=str(error) or repr(error))
+                wait = AFTER_FAILURE_SECONDS
+            try:
+                async with asyncio.timeout(wait):
+                    await self._wake.wait()
+            except TimeoutError:
+                continue
+            finally:
+                self._wake.clear()
+
+    async def _catch_up(self) -> None:
+        while True:
+            async with self._turns, self._pool.acquire(timeout=5) as connection:
+                fold = await self._folder.fold(connection)
+            self._moved()
+            # Unmoved behind the end: another process folds it just now.
+            if fold.now_at in (fold.log_end, fold.was_at):
+                return
+
+
+class Runners:
+    """A runner for each live projection, those added and dropped meanwhile included."""
+
+    def __init__(self, pool: Pool, moved: Callable[[], None]) -> None:
+        self._pool = pool
+        self._moved = moved
+        self._turns = asyncio.Semaphore(AT_ONCE)
+        self._runners: dict[str, Runner] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    def wake(self) -> None:
+        """Says that there may be new events."""
+        for runner in self._runners.values():
+            runner.wake()
+
+    async def run(self) -> None:
+        """Runs them until cancelled; raises when one of them dies."""
+        async with asyncio.TaskGroup() as group:
+            while True:
+                for projection in await self._wanted():
+                    if projection not in self._tasks or self._tasks[projection].done():
+                        self._start(group, projection)
+                await asyncio.sleep(POLL_SECONDS)
+
+    async def _wanted(self) -> list[str]:
+        try:
+            async with self._pool.acquire(timeout=5) as connection:
+                return [row["name"] for row in await connection.fetch(query("projections", "live"))]
+        except (*UNAVAILABLE, asyncpg.PostgresError) as error:
+            log.error("projections_not_listed", error=repr(error))
+            return []
+
+    def _start(self, group: asyncio.TaskGroup, projection: str) -> None:
+        runner = Runner(self._pool, projection, self._turns, self._moved)
+        self._runners[projection] = runner
+        self._tasks[projection] = group.create_task(runner.run(), name=f"projection {projection}")
