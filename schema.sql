@@ -301,8 +301,8 @@ LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
     WHERE name = projection AND stage = at_stage AND position = after_position
 $$;
 
--- Begins to fill a projection beside the live one, or finds it begun: answers its position. Tables and fold are those
--- of the live one, unless the schema `<stage>_<name>` was made before with others.
+-- Begins to fill a projection beside the live one, or finds it begun: answers its position. It is defined as the live
+-- one is, by its tables and fold or by the file that it was added with.
 CREATE FUNCTION begin_filling(projection text, to_stage text, new_settings jsonb DEFAULT NULL) RETURNS bigint
 LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
 DECLARE
@@ -314,33 +314,73 @@ BEGIN
     SELECT p.position INTO begun FROM projections p WHERE p.name = projection AND p.stage = to_stage;
     IF FOUND THEN
         RETURN begun;
+    ELSIF live.definition IS NOT NULL THEN
+        RETURN define_projection(projection, to_stage, live.definition);
     END IF;
     EXECUTE format('CREATE SCHEMA %I', new_home);
-    EXECUTE format('GRANT USAGE ON SCHEMA %I TO usage_projections', new_home);
+    EXECUTE format('GRANT USAGE ON SCHEMA %I TO usage_server, usage_builder, usage_reader, usage_projections', new_home);
     FOREACH filled_table IN ARRAY live.tables LOOP
         EXECUTE format('CREATE TABLE %I.%I (LIKE %I.%I INCLUDING ALL)', new_home, filled_table, live.home, filled_table);
-        EXECUTE format('GRANT SELECT ON %I.%I TO usage_server, usage_builder, usage_reader', new_home, filled_table);
-        EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON %I.%I TO usage_projections', new_home, filled_table);
     END LOOP;
-    INSERT INTO projections (name, stage, version, home, tables, settings, definition)
-    VALUES (projection, to_stage, live.version, new_home, live.tables, coalesce(new_settings, live.settings), live.definition);
+    EXECUTE format('GRANT SELECT ON ALL TABLES IN SCHEMA %I TO usage_server, usage_builder, usage_reader, usage_projections',
+                   new_home);
+    INSERT INTO projections (name, stage, version, home, tables, settings)
+    VALUES (projection, to_stage, live.version, new_home, live.tables, coalesce(new_settings, live.settings));
     RETURN 0;
 END $$;
 
--- Gives up what is filled beside the live projection. Answers whether there was any.
-CREATE FUNCTION drop_filling(projection text, at_stage text) RETURNS boolean
+-- Defines a projection by statements that create its tables and fold_<name>(bigint, bigint), to be filled from the
+-- beginning. They run, and the fold will, as usage_projections: it may read the log and write its own tables.
+CREATE FUNCTION define_projection(projection text, to_stage text, statements text) RETURNS bigint
 LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
 DECLARE
-    filled projections;
+    new_home text := to_stage || '_' || projection;
+    fold regprocedure;
+    filled_tables text[];
 BEGIN
-    IF at_stage = 'live' THEN
-        RAISE EXCEPTION 'the live projection is not dropped' USING ERRCODE = 'invalid_parameter_value';
+    IF projection !~ '^[a-z][a-z0-9_]{0,40}$' OR EXISTS (
+        SELECT FROM pg_namespace n WHERE n.nspname = projection
+          AND NOT EXISTS (SELECT FROM projections p WHERE p.home = projection)
+    ) OR EXISTS (SELECT FROM projections p WHERE p.name = projection AND p.home = 'public') THEN
+        RAISE EXCEPTION 'a projection cannot be named %', projection USING ERRCODE = 'invalid_name',
+            HINT = 'take another name: small letters, digits and _, and neither of a schema nor of a projection that is built in';
     END IF;
-    DELETE FROM projections p WHERE p.name = projection AND p.stage = at_stage RETURNING * INTO filled;
-    IF FOUND THEN
-        EXECUTE format('DROP SCHEMA %I CASCADE', filled.home);
+    EXECUTE format('CREATE SCHEMA %I AUTHORIZATION usage_projections', new_home);
+    PERFORM set_config('search_path', quote_ident(new_home) || ', public, pg_temp', true);
+    SET LOCAL ROLE usage_projections;
+    EXECUTE statements;
+    RESET ROLE;
+    PERFORM set_config('search_path', 'public, pg_temp', true);
+    fold := to_regprocedure(format('%I.%I(bigint, bigint)', new_home, 'fold_' || projection));
+    filled_tables := ARRAY(SELECT t.tablename::text FROM pg_tables t WHERE t.schemaname = new_home ORDER BY 1);
+    IF fold IS NULL OR filled_tables = '{}' THEN
+        RAISE EXCEPTION 'the statements create no %',
+            CASE WHEN fold IS NULL THEN format('function fold_%s(after_position bigint, to_position bigint)', projection) ELSE 'table' END
+            USING ERRCODE = 'invalid_function_definition';
     END IF;
-    RETURN filled.name IS NOT NULL;
+    EXECUTE format('ALTER FUNCTION %s SECURITY DEFINER', fold);
+    EXECUTE format('GRANT USAGE ON SCHEMA %I TO usage_server, usage_reader', new_home);
+    EXECUTE format('GRANT SELECT ON ALL TABLES IN SCHEMA %I TO usage_server, usage_reader', new_home);
+    INSERT INTO projections (name, stage, version, home, tables, definition)
+    VALUES (projection, to_stage, coalesce((
+        SELECT p.version + (p.definition <> statements)::integer FROM projections p WHERE p.name = projection AND p.stage = 'live'
+    ), 1), new_home, filled_tables, statements);
+    RETURN 0;
+END $$;
+
+-- Drops what is filled beside a live projection, or a live one that was added. Answers whether there was any.
+CREATE FUNCTION drop_projection(projection text, at_stage text) RETURNS boolean
+LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
+DECLARE
+    dropped projections;
+BEGIN
+    DELETE FROM projections p WHERE p.name = projection AND p.stage = at_stage AND p.home <> 'public'
+    RETURNING * INTO dropped;
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    EXECUTE format('DROP SCHEMA %I CASCADE', dropped.home);
+    RETURN true;
 END $$;
 
 -- Puts a rebuilt projection in the place of the live one, once it is no more than `most_left` positions behind it:
@@ -350,26 +390,29 @@ LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
 DECLARE
     live projections;
     rebuilt projections;
+    target bigint;
 BEGIN
     IF NOT lock_projection(projection, 'rebuild') OR NOT lock_projection(projection, 'live') THEN
         RETURN false;  -- somebody folds it just now
     END IF;
     rebuilt := find_projection(projection, 'rebuild');
-    live := find_projection(projection, 'live');
-    IF live.position - rebuilt.position > most_left THEN
+    SELECT * INTO live FROM projections p WHERE p.name = projection AND p.stage = 'live';
+    target := coalesce(live.position, last_position());
+    IF target - rebuilt.position > most_left THEN
         RETURN false;
     END IF;
-    PERFORM fold_projection(rebuilt, live.position);
+    PERFORM fold_projection(rebuilt, target);
     PERFORM set_config('synchronous_commit', 'on', true);
     PERFORM set_config('lock_timeout', '2000', true);  -- readers queue behind who waits for this lock: not for long
     IF live.home = 'public' THEN
         PERFORM move_objects(rebuilt, live);
     ELSE
-        EXECUTE format('DROP SCHEMA %I CASCADE', live.home);
-        EXECUTE format('ALTER SCHEMA %I RENAME TO %I', rebuilt.home, live.home);
+        PERFORM drop_projection(projection, 'live');
+        EXECUTE format('ALTER SCHEMA %I RENAME TO %I', rebuilt.home, projection);
     END IF;
     DELETE FROM projections p WHERE p.name = projection AND p.stage = 'live';
-    UPDATE projections p SET stage = 'live', home = live.home, changed_at = p.position, updated_at = clock_timestamp()
+    UPDATE projections p SET
+        stage = 'live', home = coalesce(live.home, projection), changed_at = p.position, updated_at = clock_timestamp()
     WHERE p.name = projection AND p.stage = 'rebuild';
     RETURN true;
 END $$;

@@ -119,6 +119,20 @@ async def database_url(worker_database_url: str) -> str:
 
 
 @pytest.fixture
+async def own_database_url(server_url: str, worker_id: str) -> AsyncIterator[str]:
+    """A freshly installed database of one test's own, whose tables it may change."""
+    name = f"usage_{worker_id}_own"
+    connection = await asyncpg.connect(_with_database(server_url, "postgres"))
+    try:
+        await connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+        await connection.execute(f'CREATE DATABASE "{name}" TEMPLATE {TEMPLATE}')
+        yield _with_database(server_url, name)
+        await connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+    finally:
+        await connection.close()
+
+
+@pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Connection]:
     """A connection as the owner of the database."""
     connection = await connect(database_url, application="tests")

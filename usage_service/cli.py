@@ -7,6 +7,7 @@ from rich.console import Console
 
 from usage_service.commands.exporting import export_command
 from usage_service.commands.importing import import_command
+from usage_service.commands.projections import projections_app, verify_command
 from usage_service.commands.reference import reference_command
 from usage_service.commands.serving import serve_command
 from usage_service.commands.up import up_command
@@ -14,6 +15,7 @@ from usage_service.importing import UnreadableFileError
 from usage_service.local.children import ChildError
 from usage_service.local.embedded_postgres import EmbeddedPostgresError
 from usage_service.local.parts import HouseError
+from usage_service.maintenance import MaintenanceError
 from usage_service.posting import PostError
 from usage_service.shared.schema import DatabaseAwayError, SchemaMismatchError
 from usage_service.shared.settings import SettingsError
@@ -24,6 +26,7 @@ EXPECTED_ERRORS = (
     DatabaseAwayError,
     EmbeddedPostgresError,
     HouseError,
+    MaintenanceError,
     PostError,
     SchemaMismatchError,
     ServerError,
@@ -37,6 +40,8 @@ app.command("serve")(serve_command)
 app.command("import")(import_command)
 app.command("reference")(reference_command)
 app.command("export")(export_command)
+app.add_typer(projections_app, name="projections")
+app.command("verify")(verify_command)
 
 
 def main() -> None:

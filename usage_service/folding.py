@@ -51,7 +51,9 @@ class Folder:
         """The next batch; raises UnfoldableError, remembered in the database, once it is down to one event."""
         while True:
             try:
-                row = await connection.fetchrow(query("projections", "advance"), self._projection, self._batch, self._stage)
+                row = await connection.fetchrow(
+                    query("projections", "advance"), self._projection, self._batch, self._stage
+                )
             except asyncpg.UndefinedObjectError:  # there is no such projection any more
                 raise
             except asyncpg.PostgresError as error:

@@ -9,8 +9,8 @@ from uuid import UUID
 import msgspec
 from asyncpg.pgproto import pgproto
 
-from usage_service.events import EVENT_TYPES, OWN_TYPES, AnyEvent, ExtensionEvent, Instant
 from usage_service.appending import Record
+from usage_service.events import EVENT_TYPES, OWN_TYPES, AnyEvent, ExtensionEvent, Instant
 from usage_service.problems import NOT_JSON, FieldError, Problem, field_error, invalid, not_json
 from usage_service.visitors import VisitorKeys
 

@@ -20,7 +20,7 @@ from usage_service.local.owned_process import owned_command
 from usage_service.local.postgres_cluster import PostgresCluster, wait_until
 from usage_service.local.postgres_programs import EmbeddedPostgresError, binary, environment, last_lines, run
 
-__all__ = ["EmbeddedPostgres", "EmbeddedPostgresError"]
+__all__ = ["EmbeddedPostgres", "EmbeddedPostgresError", "running_url"]
 
 DATABASE = "usage"
 # Long, because recovery after a crash replays the write-ahead log before anybody is let in.
@@ -76,7 +76,7 @@ class EmbeddedPostgres:
         """Where to connect, as the superuser; EmbeddedPostgresError before the first start."""
         if self._port is None:
             raise EmbeddedPostgresError("The database has no port yet; start it first.")
-        return f"postgresql://postgres:{self._cluster.password}@127.0.0.1:{self._port}/{DATABASE}"
+        return _url(self._cluster, self._port)
 
     @property
     def pid(self) -> int | None:
@@ -193,6 +193,18 @@ class EmbeddedPostgres:
             timeout=60,
             extra={"PGPASSWORD": self._cluster.password, "PGCONNECT_TIMEOUT": "10"},
         )
+
+
+def running_url(data_dir: Path) -> str:
+    """The URL of a server that another process runs in `data_dir`; EmbeddedPostgresError when none does."""
+    cluster = PostgresCluster(data_dir)
+    if cluster.port is None:
+        raise EmbeddedPostgresError(f"no PostgreSQL runs in {data_dir}")
+    return _url(cluster, cluster.port)
+
+
+def _url(cluster: PostgresCluster, port: int) -> str:
+    return f"postgresql://postgres:{cluster.password}@127.0.0.1:{port}/{DATABASE}"
 
 
 def _shared_memory() -> dict[str, str]:

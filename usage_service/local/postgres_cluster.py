@@ -81,6 +81,15 @@ class PostgresCluster:
         except (OSError, ValueError, IndexError):
             return None
 
+    @property
+    def port(self) -> int | None:
+        """Where the server that runs there listens; None when none is ready."""
+        try:
+            lines = self._pid_file.read_text().splitlines()
+            return int(lines[3]) if lines[7].strip() == "ready" else None
+        except (OSError, ValueError, IndexError):
+            return None
+
     def processes(self) -> list[int]:
         """Every PostgreSQL process working in this cluster, servers and backends (none where there is no /proc)."""
         with suppress(OSError):

@@ -36,12 +36,14 @@ UNAVAILABLE = (
 )
 
 
-def connection_options(role: str | None, application: str) -> dict[str, Any]:
+def connection_options(
+    role: str | None, application: str, statement_seconds: float = STATEMENT_SECONDS
+) -> dict[str, Any]:
     """What connect() and create_pool() are given: who we are, and how long anything may take at most."""
     bounds = {
         "application_name": application,
         "timezone": "UTC",
-        "statement_timeout": str(int(STATEMENT_SECONDS * 1000)),
+        "statement_timeout": str(int(statement_seconds * 1000)),
         "lock_timeout": "10000",
         "idle_in_transaction_session_timeout": "15000",
         "tcp_keepalives_idle": "10",
@@ -50,14 +52,17 @@ def connection_options(role: str | None, application: str) -> dict[str, Any]:
     }
     return {
         "timeout": CONNECT_SECONDS,
-        "command_timeout": STATEMENT_SECONDS + GRACE_SECONDS,
+        "command_timeout": statement_seconds + GRACE_SECONDS,
         "server_settings": bounds | ({"role": role} if role else {}),
     }
 
 
-async def connect(url: str, *, role: str | None = None, application: str) -> asyncpg.Connection[asyncpg.Record]:
+async def connect(
+    url: str, *, role: str | None = None, application: str, statement_seconds: float = STATEMENT_SECONDS
+) -> asyncpg.Connection[asyncpg.Record]:
     """One connection; `role` is what it may do from then on."""
-    connection: asyncpg.Connection[asyncpg.Record] = await asyncpg.connect(url, **connection_options(role, application))
+    options = connection_options(role, application, statement_seconds)
+    connection: asyncpg.Connection[asyncpg.Record] = await asyncpg.connect(url, **options)
     try:
         await _set_up(connection)
     except BaseException:  # cancelled, too: nobody else knows of the connection yet

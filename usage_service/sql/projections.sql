@@ -20,5 +20,36 @@ SELECT fail_projection($1, $2, $3, $4);
 -- position: of one projection. $1 name, $2 stage.
 SELECT position FROM projections WHERE name = $1 AND stage = $2;
 
+-- begin: begins to fill beside the live one. $1 name, $2 stage, $3 settings or null for those of the live one.
+SELECT begin_filling($1, $2, $3);
+
+-- define: begins to fill one that is defined by statements. $1 name, $2 stage, $3 the statements.
+SELECT define_projection($1, $2, $3);
+
+-- definition: the statements that a projection was added with. $1 name, $2 stage.
+SELECT definition FROM projections WHERE name = $1 AND stage = $2;
+
+-- drop: a filling, or a projection that was added. $1 name, $2 stage.
+SELECT drop_projection($1, $2);
+
+-- swap: puts the rebuilt in the place of the live one. $1 name, $2 the most positions to fold in the same transaction.
+SELECT swap_projection($1, $2);
+
+-- align: brings what is filled for verification to the position of the live one; null when it has to be tried again.
+SELECT align_projection($1);
+
+-- hashes: of each table, live and filled for verification. $1 name.
+SELECT t.name, l.number AS live_rows, l.hash AS live_hash, v.number AS rebuilt_rows, v.hash AS rebuilt_hash
+FROM projections live
+JOIN projections filled ON filled.name = live.name AND filled.stage = 'verify'
+CROSS JOIN LATERAL unnest(live.tables) AS t (name)
+CROSS JOIN LATERAL hash_table(live.home, t.name) l
+CROSS JOIN LATERAL hash_table(filled.home, t.name) v
+WHERE live.name = $1 AND live.stage = 'live'
+ORDER BY t.name;
+
+-- differences: rows that one table has and the other not. $1 name, $2 table, $3 how many of each at most.
+SELECT only_in, row_text FROM differing_rows($1, $2, $3);
+
 -- settings: of one projection. $1 name, $2 stage.
 SELECT settings FROM projections WHERE name = $1 AND stage = $2;
