@@ -13,8 +13,8 @@ from structlog.testing import capture_logs
 
 from tests.support import Client, Connection, event, eventually
 from usage_service.announcer import Announcer
-from usage_service.ingest import Ingest, LogUnavailableError
 from usage_service.appending import Record
+from usage_service.ingest import Ingest, LogUnavailableError
 from usage_service.shared.postgres import open_pool
 from usage_service.shared.settings import ServerSettings
 from usage_service.shared.tasks import Tasks

@@ -1,4 +1,4 @@
-"""Appending to the event log: immutable, in the order of positions, written only by the SQL function append_events()."""
+"""Appending to the log: immutable, in the order of positions, written only by the SQL function append_events()."""
 
 from __future__ import annotations
 

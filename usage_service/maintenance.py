@@ -89,12 +89,12 @@ async def rebuild(connection: Connection, projection: str, changes: Mapping[str,
     return await _fill_and_swap(connection, projection, report)
 
 
-async def add(connection: Connection, path: Path, report: Report) -> int:
-    """Defines a projection by a file, fills it from history and makes it live; a changed file replaces it.
+async def add(connection: Connection, path: Path, statements: str, report: Report) -> int:
+    """Defines a projection by the statements of a file, fills it from history and makes it live; a changed file replaces it.
 
     Its name is the file's. Raises MaintenanceError when the statements or the fold fail; nothing is left of it then.
     """
-    projection, statements = path.stem, path.read_text("utf-8")
+    projection = path.stem
     begun = await connection.fetchval(query("projections", "definition"), projection, "rebuild")
     if begun is not None and begun != statements:
         await abandon(connection, projection, "rebuild")
@@ -156,9 +156,8 @@ async def _compared(connection: Connection, projection: str, row: asyncpg.Record
 
 
 async def _settings(connection: Connection, projection: str, changes: Mapping[str, object]) -> dict[str, object]:
-    settings: Mapping[str, object] | None = await connection.fetchval(
-        query("projections", "settings"), projection, "live"
-    )
+    settings: Mapping[str, object] | None
+    settings = await connection.fetchval(query("projections", "settings"), projection, "live")
     if settings is None:
         names = ", ".join(row["name"] for row in await connection.fetch(query("projections", "live")))
         raise MaintenanceError(f"there is no projection {projection}; there are {names}")

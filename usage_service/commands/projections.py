@@ -1,4 +1,4 @@
-"""`usage-service projections` and `verify`: how far they are, rebuilt beside the live ones, added, dropped, compared."""
+"""`usage-service projections` and `verify`: how far they are; rebuilt, added, dropped, compared with a rebuild."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def add_command(
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="NAME.sql with tables and fold_NAME()")],
 ) -> None:
     """Add a projection of your own: filled from history, kept live. Added again after a change, it is replaced."""
-    position = _run(_add(context.obj, file))
+    position = _run(_add(context.obj, file, file.read_text("utf-8")))
     Console().print(f"{file.stem}: live, at position {position}; its tables are in schema {file.stem}", highlight=False)
 
 
@@ -120,10 +120,10 @@ async def _rebuild(url: str, name: str, changes: dict[str, object], restart: boo
             return await rebuild(connection, name, changes, report)
 
 
-async def _add(url: str, file: Path) -> int:
+async def _add(url: str, file: Path, statements: str) -> int:
     async with owner_connection(url) as connection:
         with progress(f"filling {file.stem}", await connection.fetchval(query("log", "end"))) as report:
-            return await add(connection, file, report)
+            return await add(connection, file, statements, report)
 
 
 async def _drop(url: str, name: str) -> None:

@@ -9,8 +9,8 @@ from uuid import UUID
 import msgspec
 from aiohttp import web
 
-from usage_service.ingest import Answer, RefusedByDatabaseError
 from usage_service.appending import Record
+from usage_service.ingest import Answer, RefusedByDatabaseError
 from usage_service.problems import FieldError, Problem
 from usage_service.web.answers import json_answer
 from usage_service.web.keys import service_of
