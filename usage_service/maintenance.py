@@ -90,7 +90,7 @@ async def rebuild(connection: Connection, projection: str, changes: Mapping[str,
 
 
 async def add(connection: Connection, path: Path, statements: str, report: Report) -> int:
-    """Defines a projection by the statements of a file, fills it from history and makes it live; a changed file replaces it.
+    """Defines a projection by the statements of a file, fills it from history, makes it live; a changed file replaces it.
 
     Its name is the file's. Raises MaintenanceError when the statements or the fold fail; nothing is left of it then.
     """
