@@ -541,8 +541,8 @@ CREATE TABLE popularity_days (
     probe   text    NOT NULL,
     channel text    NOT NULL,  -- '' where the event named none
     bot     boolean NOT NULL,
-    found   bigint  NOT NULL,  -- views of data that was there
-    missing bigint  NOT NULL,  -- views of a probe that was not built
+    found   integer NOT NULL,  -- views of data that was there
+    missing integer NOT NULL,  -- views of a probe that was not built
     PRIMARY KEY (product, day, probe, channel, bot)
 );
 

@@ -4,9 +4,9 @@
 -- growth in views over its standard error, both windows taken as Poisson counts, so that 40 against 20 outranks 2 against 1.
 WITH windows AS (
     SELECT d.product, d.probe,
-           coalesce(sum(d.found) FILTER (WHERE d.day >= $1), 0)::bigint            AS found,
-           coalesce(sum(d.missing) FILTER (WHERE d.day >= $1), 0)::bigint          AS missing,
-           coalesce(sum(d.found + d.missing) FILTER (WHERE d.day < $1), 0)::bigint AS views_before
+           coalesce(sum(d.found) FILTER (WHERE d.day >= $1), 0)            AS found,
+           coalesce(sum(d.missing) FILTER (WHERE d.day >= $1), 0)          AS missing,
+           coalesce(sum(d.found + d.missing) FILTER (WHERE d.day < $1), 0) AS views_before
     FROM popularity_days d
     WHERE d.day BETWEEN $1::date - ($2::date - $1::date + 1) AND $2
       AND ($3::text IS NULL OR d.product = $3) AND ($4::text IS NULL OR d.channel = $4) AND ($5 OR NOT d.bot)
@@ -22,7 +22,7 @@ WITH windows AS (
     SELECT *, found + missing AS views,
            (found + missing - views_before) / sqrt(greatest(found + missing + views_before, 1)) AS trend
     FROM candidates
-), ranked AS (
+), ranked AS MATERIALIZED (
     SELECT *, row_number() OVER (
         ORDER BY CASE $6 WHEN 'most' THEN -views WHEN 'least' THEN views ELSE -trend END, product, probe
     ) AS rank
@@ -31,8 +31,10 @@ WITH windows AS (
 SELECT r.product, r.probe, r.views, v.visitors, r.found, r.missing, r.views_before, round(r.trend::numeric, 3)::float8 AS trend
 FROM ranked r
 CROSS JOIN LATERAL (
-    SELECT count(DISTINCT v.visitor) AS visitors FROM popularity_visitors v
-    WHERE v.product = r.product AND v.probe = r.probe AND v.day BETWEEN $1 AND $2
-      AND ($4::text IS NULL OR v.channel = $4) AND ($5 OR NOT v.bot)
+    SELECT count(*) AS visitors FROM (
+        SELECT DISTINCT v.visitor FROM popularity_visitors v
+        WHERE v.product = r.product AND v.probe = r.probe AND v.day BETWEEN $1 AND $2
+          AND ($4::text IS NULL OR v.channel = $4) AND ($5 OR NOT v.bot)
+    ) once
 ) v
 ORDER BY r.rank;
