@@ -6,33 +6,55 @@ import argparse
 import logging
 from collections.abc import Callable
 from functools import partial
+from typing import Protocol
 
 import structlog
 from rich.console import Console
 
+from bench.folding import measure_folding
 from bench.house import BenchError, House, open_house
 from bench.large import measure_large
 from bench.memory import measure_memory
 from bench.numbers import Row
+from bench.pages import measure_pages
 from bench.reading import measure_reading
+from bench.rebuilding import measure_rebuilding
 from bench.report import table, write_sections
 from bench.writing import measure_batches, measure_requests
 
 Measure = Callable[[House, int, float], list[Row]]
+
+
+class MeasureLog(Protocol):
+    """A measurement with a log of so many events."""
+
+    def __call__(self, house: House, runs: int, seconds: float, events: int) -> list[Row]: ...
+
+
 SECTIONS: dict[str, Measure] = {
     "requests": measure_requests,
     "batches": measure_batches,
     "reading": measure_reading,
     "memory": measure_memory,
+    "folding": measure_folding,
 }
+# With a log made of so many events, unless --events says otherwise.
+LOGS: dict[str, tuple[MeasureLog, int]] = {
+    "rebuilding": (measure_rebuilding, 1_000_000),
+    "pages": (measure_pages, 1_000_000),
+    "large": (measure_large, 50_000_000),
+}
+BY_DEFAULT = [*SECTIONS, "rebuilding", "pages"]
 
 
 def main() -> None:
     options = _parse()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.INFO))
-    known = SECTIONS | {"large": partial(measure_large, events=options.events)}
+    known = dict(SECTIONS)
+    for name, (measure, events) in LOGS.items():
+        known[name] = partial(measure, events=options.events or events)
     console = Console(soft_wrap=True, highlight=False, markup=False)
-    for name in options.sections or SECTIONS:
+    for name in options.sections or BY_DEFAULT:
         try:
             with open_house() as house:  # a new one for each: no section finds what another left behind
                 settings = house.settings()
@@ -45,11 +67,11 @@ def main() -> None:
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("sections", nargs="*", choices=[*SECTIONS, "large", []], metavar="section",
-                        help=f"{', '.join(SECTIONS)} (all by default), large")  # fmt: skip
+    parser.add_argument("sections", nargs="*", choices=[*SECTIONS, *LOGS, []], metavar="section",
+                        help=f"{', '.join(BY_DEFAULT)} (all by default), large")  # fmt: skip
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3.0, help="of each run")
-    parser.add_argument("--events", type=int, default=50_000_000, help="in the large log")
+    parser.add_argument("--events", type=int, default=0, help="in the logs of rebuilding, pages and large")
     return parser.parse_args()
 
 

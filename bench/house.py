@@ -23,11 +23,16 @@ from usage_service.local.embedded_postgres import EmbeddedPostgres
 from usage_service.local.owned_process import owned_command
 from usage_service.local.postgres_cluster import wait_until
 from usage_service.local.postgres_programs import binary, environment
+from usage_service.shared.progress import progress
 
 ROOT = Path(__file__).parents[1]
 DURABLE = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on", "max_wal_size": "4GB"}
 SHOWN = ("fsync", "synchronous_commit", "full_page_writes", "shared_buffers", "max_wal_size", "wal_sync_method")
 START_SECONDS = 60
+FILL_STEP = 250_000
+BENCH_ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("USAGE_SERVICE_")} | {
+    "LOG_LEVEL": "warning"
+}
 DRAIN_SECONDS = 120
 
 
@@ -88,15 +93,32 @@ class House:
 
     def load(self, server: Server, *, connections: int, events: int, seconds: float, seed: str) -> Load:
         """Puts load on a server whose projections have caught up, from a process of its own."""
+        with self.loading(server, connections=connections, events=events, seconds=seconds, seed=seed) as process:
+            output, errors = process.communicate(timeout=seconds + 120)
+        if process.returncode:
+            raise BenchError(f"the load generator failed:\n{errors.decode()[-2000:]}")
+        return msgspec.json.decode(output, type=Load)
+
+    @contextmanager
+    def loading(
+        self, server: Server, *, connections: int, events: int, seconds: float, seed: str, rate: float = 0
+    ) -> Iterator[subprocess.Popen[bytes]]:
+        """The process that puts load on a server, at most `rate` requests a second unless that is 0."""
         self.settle(server)
         watched = [f"server={server.pid}", f"PostgreSQL={self._postgres.pid}"]
-        arguments = {"port": server.port, "connections": connections, "events": events, "seconds": seconds}
+        arguments = {
+            "port": server.port,
+            "connections": connections,
+            "events": events,
+            "seconds": seconds,
+            "rate": rate,
+        }
         named = [word for name, value in arguments.items() for word in (f"--{name}", str(value))]
         command = [sys.executable, "-m", "bench.load", *named, "--seed", seed, "--watch", *watched]
-        done = subprocess.run(owned_command(command), cwd=ROOT, capture_output=True, timeout=seconds + 120, check=False)
-        if done.returncode:
-            raise BenchError(f"the load generator failed:\n{done.stderr.decode()[-2000:]}")
-        return msgspec.json.decode(done.stdout, type=Load)
+        process = subprocess.Popen(owned_command(command), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        with process:
+            yield process
+            process.terminate()
 
 
 @contextmanager
@@ -134,11 +156,20 @@ def fill(url: str, first: int, last: int) -> None:
     psql(url, "SET synchronous_commit = off", *variables, f"\\i {Path(__file__).with_name('fill.sql')}")
 
 
+def fill_traffic(url: str, events: int, days: int) -> None:
+    """Makes traffic that ends now, in a log that has none, and lets the planner know."""
+    with progress("filling the log", events) as report:
+        for first in range(1, events + 1, FILL_STEP):
+            last = min(first + FILL_STEP - 1, events)
+            variables = [f"\\set first {first}", f"\\set last {last}", f"\\set total {events}", f"\\set days {days}"]
+            psql(url, "SET synchronous_commit = off", *variables, f"\\i {Path(__file__).with_name('traffic.sql')}")
+            report(last)
+    psql(url, "VACUUM ANALYZE event_log", timeout=1_800)
+
+
 def _environment(url: str, port: int) -> dict[str, str]:
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("USAGE_SERVICE_")}
-    return inherited | {
+    return BENCH_ENVIRONMENT | {
         "DATABASE_URL": url,
-        "LOG_LEVEL": "warning",
         "USAGE_SERVICE_PORT": str(port),
         "USAGE_SERVICE_POOL_SIZE": "32",
         "USAGE_SERVICE_VISITOR_SECRET": "a secret for measurements only",

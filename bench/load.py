@@ -1,7 +1,7 @@
 """The load generator, a process of its own: `python -m bench.load --port P --connections C --events E ...`.
 
-Requests are made before the timed part. Every connection sends its next one as soon as the last is answered; an
-answer other than 201 ends the run with an error.
+Requests are made before the timed part. Every connection sends its next one as soon as the last is answered, or with
+--rate at its time, if that is later; an answer other than 201 ends the run with an error.
 """
 
 from __future__ import annotations
@@ -34,13 +34,21 @@ LENGTH = re.compile(rb"\r\n[Cc]ontent-[Ll]ength: (\d+)\r\n")
 class Run:
     """What the connections of a run share."""
 
-    def __init__(self, requests: Iterator[bytes]) -> None:
+    def __init__(self, requests: Iterator[bytes], rate: float) -> None:
         self.requests = requests
+        self._interval = 1 / rate if rate else 0
+        self._next = time.perf_counter()
         self.answers: list[tuple[float, float]] = []  # when, after how long
         self.running = True
         self.under_way = 0
         self.over = asyncio.Event()  # stopped, and every request answered
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def due_in(self) -> float:
+        """Seconds until the next request may be sent."""
+        now = time.perf_counter()
+        self._next = max(self._next, now - 10 * self._interval) + self._interval
+        return max(0.0, self._next - now) if self._interval else 0.0
 
     def fail(self, why: str) -> None:
         self.running = False
@@ -71,16 +79,24 @@ class Connection(asyncio.Protocol):
         self._run.answers.append((now, now - self._sent_at))
         self._received = b""
         self._run.under_way -= 1
-        if self._run.running:
+        self._go_on()
+
+    def _go_on(self) -> None:
+        if not self._run.running:
+            if self._run.under_way == 0:
+                self._run.over.set()
+        elif (wait := self._run.due_in()) > 0:
+            asyncio.get_running_loop().call_later(wait, self._send)
+        else:
             self._send()
-        elif self._run.under_way == 0:
-            self._run.over.set()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._run.running:
             self._run.fail(f"the server closed a connection: {exc!r}")
 
     def _send(self) -> None:
+        if not self._run.running:
+            return
         request = next(self._run.requests, None)
         if request is None or self._transport is None:
             self._run.fail("there are no more requests: the server is faster than was prepared for")
@@ -127,7 +143,7 @@ def _processor_seconds(process: psutil.Process) -> float:
 
 async def put_load(options: argparse.Namespace) -> Load:
     """The timed part, after a short one to warm up."""
-    run = Run(_prepare(options))
+    run = Run(_prepare(options), options.rate)
     loop = asyncio.get_running_loop()
     for _ in range(options.connections):
         await loop.create_connection(lambda: Connection(run), "127.0.0.1", options.port)
@@ -136,8 +152,9 @@ async def put_load(options: argparse.Namespace) -> Load:
     await _wait(run, options.seconds)
     cores, until = clock.cores(), time.perf_counter()
     run.running = False
-    async with asyncio.timeout(END_SECONDS):
-        await run.over.wait()
+    if run.under_way:
+        async with asyncio.timeout(END_SECONDS):
+            await run.over.wait()
     return _summary([took for at, took in run.answers if since <= at <= until], until - since, options.events, cores)
 
 
@@ -170,6 +187,7 @@ def main() -> None:
     parser.add_argument("--events", type=int, required=True, help="in each request")
     parser.add_argument("--seconds", type=float, required=True)
     parser.add_argument("--seed", required=True)
+    parser.add_argument("--rate", type=float, default=0, help="requests a second at most; 0 for no such bound")
     parser.add_argument("--watch", type=_program, nargs="*", default=[], help="NAME=PID, to measure processor time of")
     load = uvloop.run(put_load(parser.parse_args()))
     sys.stdout.buffer.write(msgspec.json.encode(load))

@@ -1,0 +1,97 @@
+"""How fast the projections follow the log, and how soon what was acknowledged is seen in them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import ExitStack
+
+import aiohttp
+import asyncpg
+import msgspec
+
+from bench.events import make_events
+from bench.house import BenchError, House, Server, psql
+from bench.numbers import Load, Row, cores, percentile, rates
+
+CONNECTIONS, BATCH = 16, 100
+CATCH_UP_SECONDS = 300
+LEAST_SAMPLES = 100
+POSITION = "SELECT min(position) FROM projections WHERE stage = 'live' AND name IN ('popularity', 'sessions')"
+FORGET = """
+    TRUNCATE popularity_days, popularity_visitors, sessions;
+    UPDATE projections SET position = 0 WHERE name IN ('popularity', 'sessions');
+"""
+
+
+def measure_folding(house: House, runs: int, seconds: float) -> list[Row]:
+    """The log of each load folded once more by the running server; then the lag at half of the rate."""
+    loads: list[Load] = []
+    folded: list[float] = []
+    lags: list[list[float]] = []
+    with ExitStack() as stack:
+        for run in range(runs):
+            server = stack.enter_context(house.serving(house.database(f"folding_{run}")))
+            seed = f"folding {run}"
+            loads.append(house.load(server, connections=CONNECTIONS, events=BATCH, seconds=seconds, seed=seed))
+            folded.append(_fold_rate(house, server))
+            half = loads[-1].requests_a_second / 2
+            with house.loading(
+                server, connections=CONNECTIONS, events=BATCH, seconds=3 * seconds, seed=f"{seed} lag", rate=half
+            ):
+                lags.append(asyncio.run(_lags(server, 2.5 * seconds)))
+    p99 = [percentile(lag, 0.99) * 1e3 for lag in lags]
+    p50, p95 = (percentile([value for lag in lags for value in lag], share) * 1e3 for share in (0.5, 0.95))
+    note = f"p50 {p50:.1f} ms, p95 {p95:.1f} ms of {sum(map(len, lags)):,} events posted one by one beside the load"
+    append = f"append, {BATCH} events a request"
+    visible = "from acknowledged to visible at half of full load, p99"
+    return [
+        Row("live fold, sessions and popularity", "events/s", folded, append, rates(loads), 2, cores(loads)),
+        Row(visible, "ms", p99, "allowed", [100.0] * runs, 1, note, most=True),
+    ]
+
+
+def _fold_rate(house: House, server: Server) -> float:
+    """Events a second from forgotten projections to the end of the log, nothing else being done."""
+    house.settle(server)
+    events = int(psql(server.url, "SELECT last_position()"))
+    started = time.perf_counter()
+    psql(server.url, FORGET)
+    asyncio.run(_until_folded(server, events))
+    return events / (time.perf_counter() - started)
+
+
+async def _folded_to(connection: asyncpg.Connection[asyncpg.Record], position: int) -> None:
+    while True:
+        if await connection.fetchval(POSITION) >= position:
+            return
+        await asyncio.sleep(0.001)
+
+
+async def _until_folded(server: Server, position: int) -> None:
+    connection = await asyncpg.connect(server.url)
+    try:
+        async with asyncio.timeout(CATCH_UP_SECONDS):
+            await _folded_to(connection, position)
+    finally:
+        await connection.close()
+
+
+async def _lags(server: Server, seconds: float) -> list[float]:
+    """Seconds from the answer to a posted event until both projections have it; one event after the other."""
+    events, lags, ends = make_events(f"lag {server.port}"), list[float](), time.perf_counter() + seconds
+    url, headers = f"http://127.0.0.1:{server.port}/v1/events", {"Content-Type": "application/json"}
+    connection = await asyncpg.connect(server.url)
+    try:
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as session:
+            while time.perf_counter() < ends or len(lags) < LEAST_SAMPLES:
+                async with session.post(url, data=next(events), headers=headers) as response:
+                    body = msgspec.json.decode(await response.read())
+                acknowledged = time.perf_counter()
+                if response.status != 201:
+                    raise BenchError(f"an event was answered with {response.status}")
+                await _folded_to(connection, body["events"][0]["position"])
+                lags.append(time.perf_counter() - acknowledged)
+    finally:
+        await connection.close()
+    return lags

@@ -1,0 +1,66 @@
+"""How fast projections are rebuilt and the log replayed, against appending it and copying it out."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+from bench.house import BENCH_ENVIRONMENT, ROOT, BenchError, House, fill_traffic, psql, psql_seconds
+from bench.numbers import Row, rates
+
+CONNECTIONS, BATCH, DAYS = 16, 100, 90
+NOTHING = """
+class Nothing:
+    def apply(self, batch):
+        pass
+
+    def result(self):
+        return {}
+"""
+
+
+def measure_rebuilding(house: House, runs: int, seconds: float, events: int) -> list[Row]:
+    """`usage-service projections rebuild` and `replay` of `events` events, as an operator runs them."""
+    url = house.database("rebuilding")
+    with house.serving(house.database("appending")) as server:
+        loads = [
+            house.load(server, connections=CONNECTIONS, events=BATCH, seconds=seconds, seed=f"rebuilding {run}")
+            for run in range(runs)
+        ]
+    with house.serving(url):  # installs the schema
+        pass
+    fill_traffic(url, events, DAYS)
+    rebuilt = [events / _seconds(url, "projections", "rebuild", "popularity", "sessions") for _ in range(min(runs, 3))]
+    analysis = house.directory / "nothing.py"
+    analysis.write_text(NOTHING)
+    start = min(_seconds(url, "replay", str(analysis), "--source", url, "--after", str(events)) for _ in range(2))
+    replayed, copied = list[float](), list[float]()
+    for _ in range(runs):
+        replayed.append(events / (_seconds(url, "replay", str(analysis), "--source", url) - start))
+        copied.append(events / psql_seconds(url, r"\copy event_log TO '/dev/null' (FORMAT binary)"))
+    append, appended = f"append, {BATCH} events a request", rates(loads)[: len(rebuilt)]
+    note = f"start-up of the command ({start:.2f} s) not counted"
+    copy = "COPY event_log TO STDOUT (FORMAT binary)"
+    return [
+        Row(f"rebuild of popularity and sessions, {events:,} events", "events/s", rebuilt, append, appended, 5),
+        Row(f"replay of {events:,} events, an empty apply()", "events/s", replayed, copy, copied, 0.5, note),
+    ]
+
+
+def _seconds(url: str, *arguments: str) -> float:
+    """How long a command takes, start to end."""
+    started = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-m", "usage_service", *arguments],
+        env=BENCH_ENVIRONMENT | {"DATABASE_URL": url}, cwd=ROOT, capture_output=True, timeout=3_600, check=False,
+    )  # fmt: skip
+    if done.returncode:
+        raise BenchError(f"usage-service {arguments[0]} failed:\n{done.stderr.decode()[-2000:]}")
+    return time.perf_counter() - started
+
+
+def fold_all(url: str) -> None:
+    """Brings the projections to the end of the log, as an operator would: much faster than live."""
+    _seconds(url, "projections", "rebuild", "popularity", "sessions")
+    psql(url, "VACUUM ANALYZE")
