@@ -8,9 +8,10 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Self
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from usage_service.client import lifecycle
+from usage_service.client.ids import new_event_id
 from usage_service.client.notes import Notes
 from usage_service.client.outgoing import Outgoing, UnfitEventError, encode_line, with_zone
 from usage_service.client.settings import Settings
@@ -81,7 +82,7 @@ class UsageClient:
 
         A time without a zone is local time. Events recorded again under their id are recorded once.
         """
-        chosen = str(event_id or uuid4())
+        chosen = str(event_id or new_event_id())
         try:
             event = Outgoing(
                 event_id=chosen,
