@@ -1,4 +1,7 @@
-"""Spans of time that answers are about: whole UTC days, or instants."""
+"""Spans of time that answers are about: whole UTC days, or instants.
+
+What ends "now" ends with the day or the hour, so that the same question asked again is the same question.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,8 @@ from typing import NamedTuple
 from usage_service.problems import FieldError, invalid
 
 LONGEST_WINDOW_DAYS = 3_660
+DEFAULT_SPAN = timedelta(days=7)
+AHEAD = timedelta(days=1)  # clocks ahead of ours are taken up to a day
 
 
 class Days(NamedTuple):
@@ -15,6 +20,13 @@ class Days(NamedTuple):
 
     first: date
     last: date
+
+
+class Span(NamedTuple):
+    """From one instant to another, which is excluded; both in UTC."""
+
+    since: datetime
+    until: datetime
 
 
 def window_days(window: str | None, since: datetime | None, until: datetime | None, now: datetime) -> Days:
@@ -35,3 +47,16 @@ def _checked(days: Days) -> Days:
     if length > LONGEST_WINDOW_DAYS:
         raise invalid([FieldError(parameter="since", detail=f"a window is at most {LONGEST_WINDOW_DAYS} days")])
     return days
+
+
+def span_between(since: datetime | None, until: datetime | None, now: datetime) -> Span:
+    """From `since` (7 days before the end) to `until` (the full hour that is next a day from now)."""
+    end = until.astimezone(UTC) if until else _next_hour(now.astimezone(UTC) + AHEAD)
+    begin = since.astimezone(UTC) if since else end - DEFAULT_SPAN
+    if begin >= end:
+        raise invalid([FieldError(parameter="since", detail="must be before until")])
+    return Span(begin, end)
+
+
+def _next_hour(moment: datetime) -> datetime:
+    return moment.replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)

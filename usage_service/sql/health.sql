@@ -1,2 +1,2 @@
--- lag: how many positions each projection is behind the end of the log.
-SELECT name, last_position() - position AS behind FROM projections ORDER BY name;
+-- lag: how many positions each live projection is behind the end of the log, and after which it cannot go on.
+SELECT name, last_position() - position AS behind, failed_after FROM projections WHERE stage = 'live' ORDER BY name;

@@ -32,12 +32,18 @@ def guarded(handler: Handler, scope: Scope) -> Handler:
     return guard
 
 
-def _check(request: web.Request, scope: Scope) -> None:
+def needs_token(request: web.Request, scope: Scope) -> bool:
+    """Whether the answer depends on who asks."""
     settings = service_of(request).settings
-    if settings.token is None or scope == "open" or (scope == "read" and settings.open_reads):
+    return settings.token is not None and scope != "open" and not (scope == "read" and settings.open_reads)
+
+
+def _check(request: web.Request, scope: Scope) -> None:
+    if not needs_token(request, scope):
         return
+    token = service_of(request).settings.token or ""
     kind, _, given = request.headers.get("Authorization", "").partition(" ")
-    if kind.lower() != "bearer" or not hmac.compare_digest(_bytes(given.strip()), _bytes(settings.token)):
+    if kind.lower() != "bearer" or not hmac.compare_digest(_bytes(given.strip()), _bytes(token)):
         raise Problem(
             401,
             "Token needed",

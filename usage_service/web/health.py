@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import asyncpg
 from aiohttp import web
 
 from usage_service.queries import query
@@ -15,22 +18,30 @@ MOST_BEHIND = 100_000
 async def get_heartbeat(request: web.Request) -> web.Response:
     """200 when the database answers, the listener is connected and the projections keep up; else 503 and why."""
     service = service_of(request)
-    behind: dict[str, int] = {}
+    rows: list[asyncpg.Record] = []
     try:
         async with service.pool.acquire(timeout=2) as connection:
             rows = await connection.fetch(query("health", "lag"), timeout=2)
-            behind = {row["name"]: row["behind"] for row in rows}
         database = "ok"
     except UNAVAILABLE as error:
         database = f"unavailable: {type(error).__name__}"
     checks = {
         "database": database,
         "listener": "ok" if service.listener.connected else "not connected",
-        "projections": "ok" if max(behind.values(), default=0) <= MOST_BEHIND else "far behind",
+        "projections": "; ".join(_complaints(rows)) or "ok",
     }
     well = all(state == "ok" for state in checks.values())
+    behind = {row["name"]: row["behind"] for row in rows}
     body = {"status": "ok" if well else "error", "checks": checks, "positions_behind": behind}
     return json_answer(body, status=200 if well else 503)
+
+
+def _complaints(rows: list[asyncpg.Record]) -> Iterator[str]:
+    for row in rows:
+        if row["failed_after"] is not None:
+            yield f"{row['name']} fails at the event after position {row['failed_after']}"
+        elif row["behind"] > MOST_BEHIND:
+            yield f"{row['name']} is {row['behind']} positions behind"
 
 
 async def get_lbheartbeat(_request: web.Request) -> web.Response:

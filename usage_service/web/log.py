@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from typing import Annotated
@@ -17,6 +18,7 @@ from usage_service.events import Instant, Product
 from usage_service.problems import FieldError, invalid
 from usage_service.reading import LogFilter, log_end, read_lines
 from usage_service.service import Service
+from usage_service.tail import wait_for_growth
 from usage_service.web.keys import service_of
 from usage_service.web.parameters import query_parameters
 
@@ -49,7 +51,7 @@ async def get_events(request: web.Request) -> web.StreamResponse:
     """Events in the order of their positions: NDJSON, or an Arrow IPC stream when it is accepted."""
     asked = query_parameters(request, LogParameters)
     service = service_of(request)
-    end = await log_end(service.pool)
+    signal, end = service.tail.signal, await log_end(service.pool)
     if ARROW in request.headers.get("Accept", ""):
         if asked.wait:
             raise invalid([FieldError(parameter="wait", detail="is for NDJSON; an Arrow stream ends at the log's end")])
@@ -57,7 +59,7 @@ async def get_events(request: web.Request) -> web.StreamResponse:
             service.settings.database_url, "usage_server", asked.after, end, asked.filter(), asked.limit
         )
         return await _stream(request, ARROW, end, stream_batches(batches))
-    return await _stream(request, NDJSON, end, _lines(service, asked, end))
+    return await _stream(request, NDJSON, end, _lines(service, asked, signal, end))
 
 
 async def _stream(
@@ -79,7 +81,7 @@ async def _stream(
     return response
 
 
-async def _lines(service: Service, asked: LogParameters, end: int) -> AsyncIterator[bytes]:
+async def _lines(service: Service, asked: LogParameters, signal: asyncio.Event, end: int) -> AsyncIterator[bytes]:
     """What the log holds up to its end, and with `wait` what is added until none comes for so long."""
     after, left, deadline = asked.after, asked.limit, time.monotonic() + asked.wait
     while left != 0:
@@ -91,5 +93,5 @@ async def _lines(service: Service, asked: LogParameters, end: int) -> AsyncItera
         remaining = deadline - time.monotonic()
         if remaining <= 0:
             return
-        await service.tail.wait(remaining)
-        end = await log_end(service.pool)
+        await wait_for_growth(signal, remaining)
+        signal, end = service.tail.signal, await log_end(service.pool)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated
 
 import msgspec
@@ -10,11 +11,13 @@ from msgspec import Meta
 
 from usage_service.builds import near_names
 from usage_service.events import Channel, ProbeName, Product
-from usage_service.probes import RowFilter, find_result, is_known, probe_rows
+from usage_service.probes import Result, RowFilter, find_result, is_known, probe_rows
 from usage_service.problems import Problem
-from usage_service.projections import snapshot
-from usage_service.web.answers import json_answer
-from usage_service.web.keys import service_of
+from usage_service.projections import Projection
+from usage_service.shared.postgres import Connection
+from usage_service.web.answering import Question, answer
+from usage_service.web.answers import Body, as_json
+from usage_service.web.freshness import FreshnessParameters
 from usage_service.web.parameters import parameters_from, query_parameters
 
 Filter = Annotated[str, Meta(max_length=200, pattern=r"^[^\x00]*$")]
@@ -27,7 +30,7 @@ class ProbePath(msgspec.Struct):
     probe: ProbeName
 
 
-class ProbeParameters(msgspec.Struct, forbid_unknown_fields=True):
+class ProbeParameters(FreshnessParameters, forbid_unknown_fields=True):
     """The channel, and which of the rows; `*` stands for all pings, systems or builds together."""
 
     channel: Channel
@@ -39,40 +42,62 @@ class ProbeParameters(msgspec.Struct, forbid_unknown_fields=True):
     client_agg_type: Filter | None = None
 
 
+@dataclass(frozen=True)
+class ProbeQuestion(Question):
+    """The rows of a probe that was built."""
+
+    product: str
+    probe: str
+    channel: str
+    only: RowFilter
+
+    @property
+    def reads(self) -> tuple[Projection, ...]:
+        """Builds and rows change together with the log; the catalogue tells the probes that were not built apart."""
+        return ("catalogue",)
+
+    async def other_marks(self, connection: Connection) -> Result:
+        """The build that the rows are from."""
+        result = await find_result(connection, self.product, self.probe, self.channel)
+        if result is None:
+            known = await is_known(connection, self.product, self.probe)
+            near = [] if known else await near_names(connection, self.product, self.probe)
+            raise _not_built(self, known, near)
+        return result
+
+    async def answer(self, connection: Connection) -> Body:
+        """The rows, newest version first, and where they are from."""
+        result = await self.other_marks(connection)
+        return as_json({
+            "product": self.product,
+            "channel": self.channel,
+            "probe": self.probe,
+            "state": result.state,
+            "built_by": result.build_id,
+            "built_at": result.finished_at,
+            "rows": await probe_rows(connection, self.product, self.probe, self.channel, self.only),
+        })  # fmt: skip
+
+
 async def get_probe(request: web.Request) -> web.Response:
     """The rows of a probe; 404 with a link to ask for them where it was never built."""
     path = parameters_from(dict(request.match_info), ProbePath)
     asked = query_parameters(request, ProbeParameters)
-    only = msgspec.convert(msgspec.structs.asdict(asked), RowFilter)
-    async with snapshot(service_of(request).pool, "catalogue") as seen:
-        result = await find_result(seen.connection, path.product, path.probe, asked.channel)
-        if result is None:
-            known = await is_known(seen.connection, path.product, path.probe)
-            near = [] if known else await near_names(seen.connection, path.product, path.probe)
-            raise _not_built(path, asked.channel, known, near)
-        rows = await probe_rows(seen.connection, path.product, path.probe, asked.channel, only)
-    body = {
-        "product": path.product,
-        "channel": asked.channel,
-        "probe": path.probe,
-        "state": result.state,
-        "built_by": result.build_id,
-        "built_at": result.finished_at,
-        "rows": rows,
-    }
-    return json_answer(body, position=result.log_position)
+    only = msgspec.convert(asked, RowFilter, from_attributes=True)
+    return await answer(request, asked, ProbeQuestion(path.product, path.probe, asked.channel, only))
 
 
-def _not_built(path: ProbePath, channel: str, known: bool, near: list[str]) -> Problem:
+def _not_built(asked: ProbeQuestion, known: bool, near: list[str]) -> Problem:
     if not known:
-        detail = f"{path.product} has no probe {path.probe}"
+        detail = f"{asked.product} has no probe {asked.probe}"
         hint = f"; did you mean {near[0]}?" if near else ""
         return Problem(404, "Unknown probe", detail + hint, near_names=near)
-    wanted = {"product": path.product, "channel": channel, "probe": path.probe}
+    wanted = {"product": asked.product, "channel": asked.channel, "probe": asked.probe}
+    where = f"{asked.product} {asked.channel}"
     return Problem(
         404,
         "Not built yet",
-        f"{path.probe} was never built for {path.product} {channel}; POST this `request` to /v1/builds to ask for it",
+        f"{asked.probe} was never built for {where}; POST this `request` to /v1/builds to ask for it",
         headers={"Link": '</v1/builds>; rel="create-form"'},
         request=wanted,
     )

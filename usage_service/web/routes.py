@@ -10,8 +10,10 @@ from usage_service.web.errors import Handler
 from usage_service.web.events import post_events
 from usage_service.web.health import get_heartbeat, get_lbheartbeat
 from usage_service.web.log import get_events
+from usage_service.web.metrics import get_metrics
 from usage_service.web.popularity import get_hotlist, get_popularity
 from usage_service.web.probes import get_probe
+from usage_service.web.projections import get_projections
 from usage_service.web.restoring import post_restore
 from usage_service.web.sessions import get_sessions
 
@@ -32,9 +34,11 @@ ROUTES = (
     Route("GET", "/v1/popularity", "read", get_popularity),
     Route("GET", "/v1/hotlist", "read", get_hotlist),
     Route("GET", "/v1/sessions", "read", get_sessions),
+    Route("GET", "/v1/projections", "read", get_projections),
     Route("POST", "/v1/builds", "build", post_build),
     Route("GET", "/v1/builds/{build_id}", "read", get_build),
     Route("GET", "/v1/probes/{product}/{probe}", "read", get_probe),
+    Route("GET", "/metrics", "read", get_metrics),
     Route("GET", "/__heartbeat__", "open", get_heartbeat),
     Route("GET", "/__lbheartbeat__", "open", get_lbheartbeat),
 )

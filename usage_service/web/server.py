@@ -7,12 +7,16 @@ from collections.abc import AsyncIterator, Callable
 import structlog
 from aiohttp import web
 
+from usage_service.freshness import Positions
 from usage_service.service import open_service
 from usage_service.shared.lifetime import Lifetime
 from usage_service.shared.settings import ServerSettings
+from usage_service.shared.tasks import Tasks
 from usage_service.web.access import check_exposure, guarded
+from usage_service.web.answering import ANSWERING, Answering
 from usage_service.web.errors import problems_middleware
 from usage_service.web.keys import SERVICE
+from usage_service.web.metrics import METRICS, Metrics
 from usage_service.web.routes import ROUTES
 
 MOST_BODY_BYTES = 1024 * 1024
@@ -32,8 +36,12 @@ def create_app(settings: ServerSettings, died: Callable[[], None]) -> web.Applic
         app.router.add_route(route.method, route.path, guarded(route.handler, route.scope))
 
     async def service(app: web.Application) -> AsyncIterator[None]:
-        async with open_service(settings, died) as opened:
+        async with open_service(settings, died) as opened, Tasks(died) as tasks:
+            positions = Positions(opened.pool, opened.folded)
+            tasks.start("positions", positions.run())
             app[SERVICE] = opened
+            app[ANSWERING] = Answering(opened.pool, positions)
+            app[METRICS] = Metrics(opened)
             yield
 
     app.cleanup_ctx.append(service)

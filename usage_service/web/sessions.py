@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Annotated
 
-import msgspec
 from aiohttp import web
 from msgspec import Meta
 
 from usage_service.events import Instant, Product
-from usage_service.problems import FieldError, invalid
-from usage_service.projections import snapshot
+from usage_service.projections import Projection
 from usage_service.sessions import Bots, list_sessions
-from usage_service.web.answers import json_answer
-from usage_service.web.keys import service_of
+from usage_service.shared.postgres import Connection
+from usage_service.web.answering import Question, answer
+from usage_service.web.answers import Body, as_json
+from usage_service.web.freshness import FreshnessParameters
 from usage_service.web.parameters import query_parameters
+from usage_service.windows import Span, span_between
 
-DEFAULT_SPAN = timedelta(days=7)
 
+class SessionParameters(FreshnessParameters, forbid_unknown_fields=True):
+    """Sessions that began in a span; bots are left out unless asked for.
 
-class SessionParameters(msgspec.Struct, forbid_unknown_fields=True):
-    """Sessions that began in a span (the last 7 days, unless said otherwise); bots are left out unless asked for."""
+    The span is the last 7 days, unless said otherwise. It ends a day from now, because clocks ahead of ours are taken
+    up to a day, and with the hour, so that who asks again within the hour asks the same.
+    """
 
     product: Product | None = None
     since: Instant | None = None
@@ -30,13 +34,29 @@ class SessionParameters(msgspec.Struct, forbid_unknown_fields=True):
     limit: Annotated[int, Meta(ge=1, le=10_000)] = 100
 
 
+@dataclass(frozen=True)
+class SessionsQuestion(Question):
+    """The latest sessions of a span."""
+
+    span: Span
+    product: str | None
+    bots: Bots
+    limit: int
+
+    @property
+    def reads(self) -> tuple[Projection, ...]:
+        """Nothing but sessions."""
+        return ("sessions",)
+
+    async def answer(self, connection: Connection) -> Body:
+        """The sessions, and how many there are in all."""
+        since, until = self.span
+        sessions, total = await list_sessions(connection, since, until, self.product, self.bots, self.limit)
+        return as_json({"since": since, "until": until, "total": total, "sessions": sessions})
+
+
 async def get_sessions(request: web.Request) -> web.Response:
     """Sessions, latest first, and how many there are in all."""
     asked = query_parameters(request, SessionParameters)
-    until = asked.until or datetime.now(UTC) + timedelta(days=1)  # clocks ahead of ours are taken up to a day
-    since = asked.since or until - DEFAULT_SPAN
-    if since >= until:
-        raise invalid([FieldError(parameter="since", detail="must be before until")])
-    async with snapshot(service_of(request).pool, "sessions") as seen:
-        sessions, total = await list_sessions(seen.connection, since, until, asked.product, asked.bots, asked.limit)
-    return json_answer({"since": since, "until": until, "total": total, "sessions": sessions}, position=seen.position)
+    span = span_between(asked.since, asked.until, datetime.now(UTC))
+    return await answer(request, asked, SessionsQuestion(span, asked.product, asked.bots, asked.limit))
