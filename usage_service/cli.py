@@ -5,16 +5,19 @@ import sys
 import typer
 from rich.console import Console
 
+from usage_service.analyses import ReplayError
 from usage_service.commands.exporting import export_command
 from usage_service.commands.importing import import_command
 from usage_service.commands.projections import projections_app, verify_command
 from usage_service.commands.reference import reference_command
+from usage_service.commands.replaying import replay_command
 from usage_service.commands.serving import serve_command
 from usage_service.commands.up import up_command
 from usage_service.importing import UnreadableFileError
 from usage_service.local.children import ChildError
 from usage_service.local.embedded_postgres import EmbeddedPostgresError
 from usage_service.local.parts import HouseError
+from usage_service.log import LogReadError
 from usage_service.maintenance import MaintenanceError
 from usage_service.posting import PostError
 from usage_service.shared.schema import DatabaseAwayError, SchemaMismatchError
@@ -26,8 +29,10 @@ EXPECTED_ERRORS = (
     DatabaseAwayError,
     EmbeddedPostgresError,
     HouseError,
+    LogReadError,
     MaintenanceError,
     PostError,
+    ReplayError,
     SchemaMismatchError,
     ServerError,
     SettingsError,
@@ -40,6 +45,7 @@ app.command("serve")(serve_command)
 app.command("import")(import_command)
 app.command("reference")(reference_command)
 app.command("export")(export_command)
+app.command("replay")(replay_command)
 app.add_typer(projections_app, name="projections")
 app.command("verify")(verify_command)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from io import IOBase
 from pathlib import Path
@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from usage_service.columns import SCHEMA
 
 Format = Literal["ndjson", "parquet"]
+ROWS_A_GROUP = 100_000  # of a Parquet file; smaller groups are slower to query
 MARKS = (b'"position":', b'"recorded_at":', b'"digest":')
 
 Moved = Callable[[int], None]
@@ -55,16 +56,26 @@ def _writer(path: Path, *, packed: bool) -> Iterator[BinaryIO]:
 
 
 def write_parquet(path: Path, stream: IOBase, moved: Moved) -> None:
-    """Writes an Arrow IPC stream as Parquet (zstd), a batch at a time."""
+    """Writes an Arrow IPC stream as Parquet (zstd), a row group at a time."""
     with (
         _replaced(path) as partial,
         pa.ipc.open_stream(stream) as batches,
         pq.ParquetWriter(partial, SCHEMA, compression="zstd") as writer,
     ):
-        for batch in batches:
-            writer.write_batch(batch)
-            if batch.num_rows:
-                moved(batch.column(0)[-1].as_py())
+        for group in _groups(batches):
+            writer.write_table(group)
+            moved(group.column("position")[-1].as_py())
+
+
+def _groups(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
+    group: list[pa.RecordBatch] = []
+    for batch in batches:
+        group.append(batch)
+        if sum(batch.num_rows for batch in group) >= ROWS_A_GROUP:
+            yield pa.Table.from_batches(group)
+            group = []
+    if any(batch.num_rows for batch in group):
+        yield pa.Table.from_batches(group)
 
 
 def is_export(path: Path, first_line: bytes) -> bool:
@@ -78,5 +89,6 @@ def parquet_lines(path: Path) -> Iterator[bytes]:
         for batch in file.iter_batches(batch_size=1_000):
             for row in batch.to_pylist():
                 data = row.pop("data")
-                head = json.dumps(row | {name: row[name].isoformat() for name in ("occurred_at", "recorded_at")})
+                times = {name: row[name].isoformat() for name in ("occurred_at", "recorded_at")}
+                head = json.dumps(row | times, default=str)  # str: ids
                 yield f'{head[:-1]}, "data": {data}}}'.encode()

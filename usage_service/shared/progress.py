@@ -10,7 +10,8 @@ from typing import Protocol
 
 import structlog
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 LOG_EVERY_SECONDS = 5.0
 
@@ -36,17 +37,26 @@ def progress(what: str, total: int) -> Iterator[Report]:
 
 
 def _bar() -> Progress:
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _RateColumn(), TimeRemainingColumn()
     return Progress(*columns, console=Console(stderr=True))
 
 
+class _RateColumn(ProgressColumn):
+    """How much is done a second."""
+
+    def render(self, task: Task) -> Text:
+        """The rate, once there is one."""
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:,.0f}/s")
+
+
 def _logging(what: str, total: int) -> Report:
-    last = time.monotonic()
+    began = last = time.monotonic()
 
     def report(done: int) -> None:
         nonlocal last
         if time.monotonic() - last >= LOG_EVERY_SECONDS:
             last = time.monotonic()
-            log.info("progress", what=what, done=done, total=total)
+            log.info("progress", what=what, done=done, total=total, a_second=round(done / (last - began)))
 
     return report

@@ -33,16 +33,16 @@ SELECT row_to_json(e) FROM (
 ) e;
 
 -- columns: a span of the log, as columns.
-SELECT position, event_id::text, type, schema_version, occurred_at, recorded_at, visitor::text, product, channel, probe,
-       source, data::text, digest::text, recorded_at - occurred_at > interval '24 hours' AS late
+SELECT position, event_id, type, schema_version, occurred_at, recorded_at, visitor, product, channel, probe, source,
+       data, digest, recorded_at - occurred_at > interval '24 hours' AS late
 FROM event_log
 WHERE position > current_setting('usage.after')::bigint AND position <= current_setting('usage.upto')::bigint
 ORDER BY position
 LIMIT nullif(current_setting('usage.limit'), '')::bigint;
 
 -- filtered_columns: the same, of the events that match.
-SELECT position, event_id::text, type, schema_version, occurred_at, recorded_at, visitor::text, product, channel, probe,
-       source, data::text, digest::text, recorded_at - occurred_at > interval '24 hours' AS late
+SELECT position, event_id, type, schema_version, occurred_at, recorded_at, visitor, product, channel, probe, source,
+       data, digest, recorded_at - occurred_at > interval '24 hours' AS late
 FROM event_log
 WHERE position > current_setting('usage.after')::bigint AND position <= current_setting('usage.upto')::bigint
   AND (current_setting('usage.types') = '' OR type = ANY (string_to_array(current_setting('usage.types'), ',')))
