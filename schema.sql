@@ -232,12 +232,17 @@ CREATE VIEW projection_status AS
            p.failed_at, p.failed_after, p.error
     FROM projections p;
 
-CREATE FUNCTION lock_projection(projection text, at_stage text, OUT locked boolean) LANGUAGE sql AS $$
-    SELECT pg_try_advisory_xact_lock(hashtextextended('projection ' || at_stage || ' ' || projection, 0))
+CREATE FUNCTION projection_lock(projection text, at_stage text) RETURNS bigint LANGUAGE sql IMMUTABLE AS $$
+    SELECT hashtextextended('projection ' || at_stage || ' ' || projection, 0)
 $$;
 
--- Folds the next batch of a projection: its position before and after, and the end of the log. At most one caller
--- at a time folds a projection; the others return at once, unmoved.
+CREATE FUNCTION lock_projection(projection text, at_stage text, OUT locked boolean) LANGUAGE sql AS $$
+    SELECT pg_try_advisory_xact_lock(projection_lock(projection, at_stage))
+$$;
+
+-- Folds the next batch of a projection: its position before and after, and the end of the log (for what is filled for
+-- verification: of what the live one has folded). At most one caller at a time folds a projection; the others return
+-- at once, unmoved. Raises UB004 when there is no such projection.
 CREATE FUNCTION advance_projection(
     projection text, batch_size integer, at_stage text DEFAULT 'live', OUT was_at bigint, OUT now_at bigint,
     OUT log_end bigint
@@ -247,7 +252,7 @@ DECLARE
 BEGIN
     was_at := found_projection.position;
     now_at := was_at;
-    log_end := last_position();
+    log_end := CASE at_stage WHEN 'verify' THEN (find_projection(projection, 'live')).position ELSE last_position() END;
     IF lock_projection(projection, at_stage) THEN
         found_projection := find_projection(projection, at_stage);  -- again, now that nobody moves it
         was_at := found_projection.position;
@@ -261,7 +266,7 @@ DECLARE
 BEGIN
     SELECT * INTO found_projection FROM projections p WHERE p.name = projection AND p.stage = at_stage;
     IF NOT FOUND THEN
-        RAISE EXCEPTION 'there is no % projection %', at_stage, projection USING ERRCODE = 'undefined_object';
+        RAISE EXCEPTION 'there is no % projection %', at_stage, projection USING ERRCODE = 'UB004';
     END IF;
     RETURN found_projection;
 END $$;
@@ -301,20 +306,32 @@ LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
     WHERE name = projection AND stage = at_stage AND position = after_position
 $$;
 
--- Begins to fill a projection beside the live one, or finds it begun: answers its position. It is defined as the live
--- one is, by its tables and fold or by the file that it was added with.
-CREATE FUNCTION begin_filling(projection text, to_stage text, new_settings jsonb DEFAULT NULL) RETURNS bigint
+-- Of two who begin the same at once, the second waits and finds it begun.
+CREATE FUNCTION lock_filling(projection text, to_stage text) RETURNS void LANGUAGE sql AS $$
+    SELECT pg_advisory_xact_lock(hashtextextended('filling ' || to_stage || ' ' || projection, 0))
+$$;
+
+-- Begins to fill a projection beside the live one, or finds it begun: answers its generation. It is defined as the live
+-- one is, by its tables and fold or by the file that it was added with. A verification of what was live before begins
+-- anew.
+CREATE FUNCTION begin_filling(projection text, to_stage text, new_settings jsonb DEFAULT NULL) RETURNS uuid
 LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
 DECLARE
-    live projections := find_projection(projection, 'live');
+    live projections;
+    begun projections;
     new_home text := to_stage || '_' || projection;
     filled_table text;
-    begun bigint;
 BEGIN
-    SELECT p.position INTO begun FROM projections p WHERE p.name = projection AND p.stage = to_stage;
-    IF FOUND THEN
-        RETURN begun;
-    ELSIF live.definition IS NOT NULL THEN
+    PERFORM lock_filling(projection, to_stage);
+    live := find_projection(projection, 'live');
+    SELECT * INTO begun FROM projections p WHERE p.name = projection AND p.stage = to_stage;
+    IF FOUND AND to_stage = 'verify' AND (begun.version, begun.settings, begun.definition)
+                                         IS DISTINCT FROM (live.version, live.settings, live.definition) THEN
+        PERFORM drop_projection(projection, to_stage);
+    ELSIF FOUND THEN
+        RETURN begun.generation;
+    END IF;
+    IF live.definition IS NOT NULL THEN
         RETURN define_projection(projection, to_stage, live.definition);
     END IF;
     EXECUTE format('CREATE SCHEMA %I', new_home);
@@ -325,25 +342,36 @@ BEGIN
     EXECUTE format('GRANT SELECT ON ALL TABLES IN SCHEMA %I TO usage_server, usage_builder, usage_reader, usage_projections',
                    new_home);
     INSERT INTO projections (name, stage, version, home, tables, settings)
-    VALUES (projection, to_stage, live.version, new_home, live.tables, coalesce(new_settings, live.settings));
-    RETURN 0;
+    VALUES (projection, to_stage, live.version, new_home, live.tables, coalesce(new_settings, live.settings))
+    RETURNING * INTO begun;
+    RETURN begun.generation;
 END $$;
 
 -- Defines a projection by statements that create its tables and fold_<name>(bigint, bigint), to be filled from the
--- beginning. They run, and the fold will, as usage_projections: it may read the log and write its own tables.
-CREATE FUNCTION define_projection(projection text, to_stage text, statements text) RETURNS bigint
+-- beginning, or finds it begun with the same: answers its generation. They run, and the fold will, as usage_projections:
+-- it may read the log and write its own tables.
+CREATE FUNCTION define_projection(projection text, to_stage text, statements text) RETURNS uuid
 LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
 DECLARE
     new_home text := to_stage || '_' || projection;
+    begun projections;
     fold regprocedure;
     filled_tables text[];
 BEGIN
-    IF projection !~ '^[a-z][a-z0-9_]{0,40}$' OR EXISTS (
+    PERFORM lock_filling(projection, to_stage);
+    IF projection !~ '^[a-z][a-z0-9_]{0,40}$' OR projection ~ '^(pg|rebuild|verify)_' OR EXISTS (
         SELECT FROM pg_namespace n WHERE n.nspname = projection
-          AND NOT EXISTS (SELECT FROM projections p WHERE p.home = projection)
+          AND NOT EXISTS (SELECT FROM projections p WHERE p.name = projection AND p.home = projection)
     ) OR EXISTS (SELECT FROM projections p WHERE p.name = projection AND p.home = 'public') THEN
         RAISE EXCEPTION 'a projection cannot be named %', projection USING ERRCODE = 'invalid_name',
-            HINT = 'take another name: small letters, digits and _, and neither of a schema nor of a projection that is built in';
+            HINT = 'take another name: at most 41 small letters, digits and _, that is neither of a schema nor of a projection '
+                   'that is built in, and does not begin with pg_, rebuild_ or verify_';
+    END IF;
+    SELECT * INTO begun FROM projections p WHERE p.name = projection AND p.stage = to_stage;
+    IF begun.definition = statements THEN
+        RETURN begun.generation;
+    ELSIF FOUND THEN
+        RAISE EXCEPTION 'another file of % is being filled at this moment', projection USING ERRCODE = 'object_in_use';
     END IF;
     EXECUTE format('CREATE SCHEMA %I AUTHORIZATION usage_projections', new_home);
     PERFORM set_config('search_path', quote_ident(new_home) || ', public, pg_temp', true);
@@ -359,13 +387,18 @@ BEGIN
             USING ERRCODE = 'invalid_function_definition';
     END IF;
     EXECUTE format('ALTER FUNCTION %s SECURITY DEFINER', fold);
+    EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', fold);  -- else whoever calls it counts twice
+    EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %s', fold, (
+        SELECT p.proowner::regrole FROM pg_proc p WHERE p.oid = 'advance_projection(text, integer, text)'::regprocedure
+    ));
     EXECUTE format('GRANT USAGE ON SCHEMA %I TO usage_server, usage_reader', new_home);
     EXECUTE format('GRANT SELECT ON ALL TABLES IN SCHEMA %I TO usage_server, usage_reader', new_home);
     INSERT INTO projections (name, stage, version, home, tables, definition)
     VALUES (projection, to_stage, coalesce((
         SELECT p.version + (p.definition <> statements)::integer FROM projections p WHERE p.name = projection AND p.stage = 'live'
-    ), 1), new_home, filled_tables, statements);
-    RETURN 0;
+    ), 1), new_home, filled_tables, statements)
+    RETURNING * INTO begun;
+    RETURN begun.generation;
 END $$;
 
 -- Drops what is filled beside a live projection, or a live one that was added. Answers whether there was any.
@@ -374,6 +407,7 @@ LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
 DECLARE
     dropped projections;
 BEGIN
+    PERFORM pg_advisory_xact_lock(projection_lock(projection, at_stage));  -- before what a fold of it locks after its tables
     DELETE FROM projections p WHERE p.name = projection AND p.stage = at_stage AND p.home <> 'public'
     RETURNING * INTO dropped;
     IF NOT FOUND THEN
@@ -384,8 +418,9 @@ BEGIN
 END $$;
 
 -- Puts a rebuilt projection in the place of the live one, once it is no more than `most_left` positions behind it:
--- they are folded here, so that readers go from one to the other at one position, and never back. Answers whether.
-CREATE FUNCTION swap_projection(projection text, most_left bigint) RETURNS boolean
+-- they are folded here, so that readers go from one to the other at one position, and never back. Answers the position,
+-- or null when it has to be tried again.
+CREATE FUNCTION swap_projection(projection text, most_left bigint) RETURNS bigint
 LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
 DECLARE
     live projections;
@@ -393,17 +428,19 @@ DECLARE
     target bigint;
 BEGIN
     IF NOT lock_projection(projection, 'rebuild') OR NOT lock_projection(projection, 'live') THEN
-        RETURN false;  -- somebody folds it just now
+        RETURN NULL;  -- somebody folds it just now
     END IF;
     rebuilt := find_projection(projection, 'rebuild');
     SELECT * INTO live FROM projections p WHERE p.name = projection AND p.stage = 'live';
     target := coalesce(live.position, last_position());
     IF target - rebuilt.position > most_left THEN
-        RETURN false;
+        RETURN NULL;
     END IF;
-    PERFORM fold_projection(rebuilt, target);
+    target := fold_projection(rebuilt, target);
     PERFORM set_config('synchronous_commit', 'on', true);
-    PERFORM set_config('lock_timeout', '2000', true);  -- readers queue behind who waits for this lock: not for long
+    -- Readers queue behind who waits for this lock: not for long. And for less than deadlock_timeout, so that it is never
+    -- a reader that is ended, should one hold a later table and want an earlier one.
+    PERFORM set_config('lock_timeout', '800', true);
     IF live.home = 'public' THEN
         PERFORM move_objects(rebuilt, live);
     ELSE
@@ -414,7 +451,7 @@ BEGIN
     UPDATE projections p SET
         stage = 'live', home = coalesce(live.home, projection), changed_at = p.position, updated_at = clock_timestamp()
     WHERE p.name = projection AND p.stage = 'rebuild';
-    RETURN true;
+    RETURN target;
 END $$;
 
 -- Tables, and a fold where the rebuilt projection brings its own, replace those of the live one.
@@ -450,7 +487,7 @@ END $$;
 CREATE FUNCTION hash_table(in_schema text, of_table text, OUT number bigint, OUT hash text) LANGUAGE plpgsql STABLE AS $$
 BEGIN
     EXECUTE format(
-        'SELECT count(*), md5(concat(count(*), sum(hashtextextended(t::text, 1)::numeric), sum(hashtextextended(t::text, 2)::numeric))) FROM %I.%I t',
+        'SELECT count(*), md5(concat(count(*), sum(hashtextextended(ROW(t.*)::text, 1)::numeric), sum(hashtextextended(ROW(t.*)::text, 2)::numeric))) FROM %I.%I t',
         in_schema, of_table) INTO number, hash;
 END $$;
 
@@ -462,9 +499,9 @@ DECLARE
     verify_home text := (find_projection(projection, 'verify')).home;
 BEGIN
     RETURN QUERY EXECUTE format(
-        'SELECT ''live'', t FROM (SELECT l::text FROM %1$I.%3$I l EXCEPT ALL SELECT v::text FROM %2$I.%3$I v LIMIT $1) x (t) '
+        'SELECT ''live'', t FROM (SELECT ROW(l.*)::text FROM %1$I.%3$I l EXCEPT ALL SELECT ROW(v.*)::text FROM %2$I.%3$I v LIMIT $1) x (t) '
         'UNION ALL '
-        'SELECT ''rebuilt'', t FROM (SELECT v::text FROM %2$I.%3$I v EXCEPT ALL SELECT l::text FROM %1$I.%3$I l LIMIT $1) x (t)',
+        'SELECT ''rebuilt'', t FROM (SELECT ROW(v.*)::text FROM %2$I.%3$I v EXCEPT ALL SELECT ROW(l.*)::text FROM %1$I.%3$I l LIMIT $1) x (t)',
         live_home, verify_home, of_table) USING at_most;
 END $$;
 
@@ -559,7 +596,7 @@ CREATE TABLE popularity_visitors (
 CREATE FUNCTION fold_popularity(after_position bigint, to_position bigint) RETURNS bigint LANGUAGE sql AS $$
     WITH views AS MATERIALIZED (
         SELECT product, utc_day(occurred_at) AS day, probe, coalesce(channel, '') AS channel,
-               coalesce((data ->> 'bot')::boolean, false) AS bot, visitor, (data ->> 'found')::boolean AS found
+               data @> '{"bot": true}' AS bot, visitor, (data ->> 'found')::boolean AS found
         FROM event_log
         WHERE position > after_position AND position <= to_position AND type = 'probe_viewed'
     ), new_visitors AS (
@@ -625,10 +662,12 @@ INSERT INTO tools VALUES
     ('search.yahoo.com', 'Yahoo'), ('yandex.com', 'Yandex'), ('yandex.ru', 'Yandex'), ('baidu.com', 'Baidu'),
     ('search.brave.com', 'Brave Search'), ('startpage.com', 'Startpage'), ('kagi.com', 'Kagi');
 
--- The host of a referrer that is a URL or a host, without www.
+-- The host of a referrer that is a URL or a host, with or without a port; without www. Null when it is neither.
 CREATE FUNCTION referrer_host(referrer text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT nullif(regexp_replace(lower(substring(
-        referrer FROM '^(?:[A-Za-z][A-Za-z0-9+.-]*:)?(?://)?(?:[^/?#@]*@)?([^/?#:@[:space:]]+)')), '^www\.|\.$', '', 'g'), '')
+        referrer FROM '^(?:(?:[A-Za-z][A-Za-z0-9+.-]*:)?//)?(?:[^/?#@[:space:]]*@)?'
+                      '([^][/?#:@()<>"''%,;_.[:space:]-][^][/?#:@()<>"''%,;[:space:]]*)(?::[0-9]+)?(?:[/?#]|$)')),
+        '^www\.|\.$', '', 'g'), '')
 $$;
 
 -- A page view's place in its session; event_id decides between page views at the same instant.
@@ -664,7 +703,7 @@ CREATE FUNCTION fold_sessions(after_position bigint, to_position bigint) RETURNS
 -- Whatever the planner believes of the sessions: those touched are found by their key, not by reading all.
 LANGUAGE sql SET enable_seqscan = off AS $$
     WITH batch AS MATERIALIZED (
-        SELECT visitor, occurred_at, coalesce((data ->> 'bot')::boolean, false) AS bot, product,
+        SELECT visitor, occurred_at, data @> '{"bot": true}' AS bot, product,  -- an x_ event may have anything there
                CASE type WHEN 'probe_viewed' THEN probe END AS probe,
                CASE type WHEN 'control_changed' THEN data ->> 'control' END AS control,
                CASE type WHEN 'link_followed' THEN data ->> 'tool' END AS tool,
@@ -754,17 +793,23 @@ $$;
 ---------------------------------------------------------------------------------------------------------------------
 -- Builds: asynchronous request-reply
 --
---                    +------- f retry, g lease lost -------+
---                    v                                     |
---   a request --> queued -------- b claim ----------> running --- c progress, heartbeat --+
---                                                      | | | |  ^                         |
---                                                      | | | |  +-------------------------+
---                          succeeded <--- d succeed ---+ | +--- h fail --> failed
---                                                        |                   ^
---                            no_data <--- e no data -----+       g, f with no attempt left
+--          +--------- f retry, g lease lost, i handed back ---------+
+--          v                                                        |
+--   a --> queued ---------------- b claim ----------------------> running --- c progress, heartbeat --+
+--          | ^                                                    | | | | ^                           |
+--          | +------ k retry ------ failed <--- f, g, h fail -----+ | | | +---------------------------+
+--          |                                                        | | |
+--          +-- j cancel ---------> cancelled <--------- j cancel ---+ | +--- e no data ---> no_data
+--                                                                     +----- d succeed ---> succeeded
 --
--- A claim raises `attempt`; every later call of that worker names it and raises lease_lost (UB001) when the build has
--- moved on, so a stale worker changes nothing.
+-- A claim raises `attempt`; every later call of that worker names it and raises lease_lost (UB001), or build_cancelled
+-- (UB003), when the build has moved on, so a stale worker changes nothing. Each transition notifies `build_changed`.
+
+-- When, in UTC, the ETL of a product is through every day: what was built since then is fresh. Midnight, unless said here.
+CREATE TABLE etl_times (
+    product    text PRIMARY KEY,
+    through_at time NOT NULL
+);
 
 CREATE TABLE builds (
     build_id     uuid        PRIMARY KEY DEFAULT gen_random_uuid(),
@@ -776,6 +821,7 @@ CREATE TABLE builds (
     state        text        NOT NULL DEFAULT 'queued',
     attempt      integer     NOT NULL DEFAULT 0,
     max_attempts integer     NOT NULL DEFAULT 5,
+    prefetched   boolean     NOT NULL DEFAULT false,  -- nobody waits for it: it comes after those that somebody waits for
     worker       text,                 -- who runs it
     lease_until  timestamptz,          -- when it may be taken from the worker
     not_before   timestamptz NOT NULL, -- when it may be claimed (backoff of a retry)
@@ -798,9 +844,28 @@ CREATE TABLE builds (
 );
 -- Coalescing: at most one build of a probe is under way.
 CREATE UNIQUE INDEX one_build_under_way ON builds (product, channel, probe) WHERE state IN ('queued', 'running');
-CREATE INDEX builds_to_claim ON builds (not_before) WHERE state = 'queued';
+CREATE INDEX builds_to_claim ON builds (prefetched, not_before) WHERE state = 'queued';
+CREATE INDEX builds_by_request ON builds (requested_at DESC, build_id);
+CREATE INDEX builds_by_end ON builds (finished_at DESC) WHERE finished_at IS NOT NULL;
 CREATE INDEX builds_leased ON builds (lease_until) WHERE state = 'running';
 CREATE INDEX builds_of_a_probe ON builds (product, channel, probe, requested_at DESC);
+
+-- Requests that named themselves (Idempotency-Key), kept for a day.
+CREATE TABLE build_keys (
+    source   text        NOT NULL,
+    key      text        NOT NULL,
+    asked    jsonb       NOT NULL,
+    build_id uuid        NOT NULL REFERENCES builds,
+    asked_at timestamptz NOT NULL,
+    PRIMARY KEY (source, key)
+);
+CREATE INDEX build_keys_by_age ON build_keys (asked_at);
+
+-- What the attempts of each UTC day read, or were about to read when they failed.
+CREATE TABLE warehouse_days (
+    day   date   PRIMARY KEY,
+    bytes bigint NOT NULL
+);
 
 CREATE TABLE probe_rows (
     product              text        NOT NULL,
@@ -830,10 +895,20 @@ CREATE FUNCTION is_excluded(probe text) RETURNS boolean LANGUAGE sql IMMUTABLE A
     SELECT probe ~ '^use[._]?counter' OR probe IN ('sqlite_store_open', 'sqlite_store_query')
 $$;
 
--- a: asks for a probe. outcome: 'created'; 'pending' (one is under way); 'fresh' (built today, UTC, with or without
--- data); 'unknown' (not in the catalogue); 'unbuildable' (of a type that is not aggregated); 'excluded' (by name).
+-- Since when what was built of a product is fresh: the last time that its ETL was through.
+CREATE FUNCTION fresh_since(of_product text) RETURNS timestamptz LANGUAGE sql STABLE AS $$
+    SELECT CASE WHEN today.through <= current_instant() THEN today.through ELSE today.through - interval '1 day' END
+    FROM (
+        SELECT (utc_day(current_instant()) + coalesce((SELECT t.through_at FROM etl_times t WHERE t.product = of_product), '00:00'))
+            AT TIME ZONE 'UTC' AS through
+    ) today
+$$;
+
+-- a: asks for a probe. outcome: 'created'; 'pending' (one is under way); 'fresh' (built since the last ETL, with or
+-- without data); 'unknown' (not in the catalogue); 'unbuildable' (of a type that is not aggregated); 'excluded' (by name).
+-- With `prefetch` nobody waits for it yet; who asks without for one that is queued so moves it forward.
 CREATE FUNCTION request_build(
-    for_product text, for_channel text, for_probe text, by_source text DEFAULT session_user,
+    for_product text, for_channel text, for_probe text, by_source text DEFAULT session_user, prefetch boolean DEFAULT false,
     OUT outcome text, OUT build_id uuid, OUT metric_type text
 ) LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
@@ -856,15 +931,19 @@ BEGIN
         SELECT * INTO found_build FROM builds b
         WHERE b.product = for_product AND b.channel = for_channel AND b.probe = for_probe
           AND (b.state IN ('queued', 'running')
-               OR b.state IN ('succeeded', 'no_data') AND utc_day(b.finished_at) = utc_day(current_instant()))
+               OR b.state IN ('succeeded', 'no_data') AND b.finished_at >= fresh_since(for_product))
         ORDER BY b.finished_at DESC NULLS FIRST LIMIT 1;
         IF FOUND THEN
             outcome := CASE WHEN found_build.finished_at IS NULL THEN 'pending' ELSE 'fresh' END;
             build_id := found_build.build_id;
+            IF found_build.prefetched AND NOT prefetch AND found_build.state = 'queued' THEN
+                UPDATE builds b SET prefetched = false WHERE b.build_id = found_build.build_id AND b.state = 'queued';
+                PERFORM pg_notify('build_requested', found_build.build_id::text);
+            END IF;
             RETURN;
         END IF;
-        INSERT INTO builds AS b (product, channel, probe, metric_type, pings, not_before, requested_at, log_position)
-        VALUES (for_product, for_channel, for_probe, entry.metric_type, entry.pings, current_instant(),
+        INSERT INTO builds AS b (product, channel, probe, metric_type, pings, prefetched, not_before, requested_at, log_position)
+        VALUES (for_product, for_channel, for_probe, entry.metric_type, entry.pings, prefetch, current_instant(),
                 current_instant(), 0)
         ON CONFLICT (product, channel, probe) WHERE state IN ('queued', 'running') DO NOTHING
         RETURNING * INTO found_build;
@@ -878,7 +957,32 @@ BEGIN
     END LOOP;
 END $$;
 
--- b: hands the longest waiting build to a worker, or no row.
+-- a, for a request with a key of its own: asked again it is answered with the build of the first time ('repeated'),
+-- whatever became of it; under another request's key it is a 'mismatch'. Keys are kept for a day.
+CREATE FUNCTION request_build_once(
+    with_key text, for_product text, for_channel text, for_probe text, by_source text DEFAULT session_user,
+    OUT outcome text, OUT build_id uuid, OUT metric_type text
+) LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+DECLARE
+    asking jsonb := jsonb_build_object('product', for_product, 'channel', for_channel, 'probe', for_probe);
+    known build_keys;
+BEGIN
+    PERFORM pg_advisory_xact_lock(hashtextextended(by_source || ' ' || with_key, 1));
+    DELETE FROM build_keys k WHERE k.asked_at < current_instant() - interval '1 day';
+    SELECT * INTO known FROM build_keys k WHERE k.source = by_source AND k.key = with_key;
+    IF FOUND THEN
+        outcome := CASE WHEN known.asked = asking THEN 'repeated' ELSE 'mismatch' END;
+        build_id := CASE WHEN known.asked = asking THEN known.build_id END;
+        RETURN;
+    END IF;
+    SELECT r.* INTO outcome, build_id, metric_type FROM request_build(for_product, for_channel, for_probe, by_source) r;
+    IF build_id IS NOT NULL THEN
+        INSERT INTO build_keys (source, key, asked, build_id, asked_at)
+        VALUES (by_source, with_key, asking, request_build_once.build_id, current_instant());
+    END IF;
+END $$;
+
+-- b: hands a build to a worker, or no row: the one waited for longest, before those that nobody waits for.
 CREATE FUNCTION claim_build(by_worker text, lease interval) RETURNS SETOF builds
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
@@ -891,7 +995,7 @@ BEGIN
     WHERE b.build_id = (
         SELECT q.build_id FROM builds q
         WHERE q.state = 'queued' AND q.not_before <= current_instant()
-        ORDER BY q.not_before LIMIT 1 FOR UPDATE SKIP LOCKED)
+        ORDER BY q.prefetched, q.not_before LIMIT 1 FOR UPDATE SKIP LOCKED)
     RETURNING * INTO claimed;
     IF FOUND THEN
         claimed.log_position := record_transition(
@@ -899,6 +1003,18 @@ BEGIN
         RETURN NEXT claimed;
     END IF;
 END $$;
+
+-- What attempts may still read today, of `most_bytes` a day; those under way are counted with what they have said.
+CREATE FUNCTION bytes_left_today(most_bytes bigint) RETURNS bigint
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp AS $$
+    SELECT greatest(0, most_bytes - coalesce((SELECT d.bytes FROM warehouse_days d WHERE d.day = utc_day(current_instant())), 0)
+                       - coalesce((SELECT sum(b.bytes) FROM builds b WHERE b.state = 'running'), 0))::bigint
+$$;
+
+CREATE FUNCTION count_bytes(read bigint) RETURNS void LANGUAGE sql AS $$
+    INSERT INTO warehouse_days AS d (day, bytes) SELECT utc_day(current_instant()), read WHERE read > 0
+    ON CONFLICT (day) DO UPDATE SET bytes = d.bytes + excluded.bytes
+$$;
 
 -- c: keeps the lease and, when given, records how far the build is.
 CREATE FUNCTION heartbeat_build(
@@ -930,6 +1046,7 @@ BEGIN
     WHERE r.product = held.product AND r.channel = held.channel AND r.probe = held.probe AND r.built_by <> of_build;
     SELECT count(*) INTO stored FROM probe_rows r
     WHERE r.product = held.product AND r.channel = held.channel AND r.probe = held.probe;
+    PERFORM count_bytes(bytes_read);
     PERFORM end_build(held, CASE WHEN stored > 0 THEN 'succeeded' ELSE 'no_data' END, NULL, bytes_read, stored);
     PERFORM record_transition(
         held, CASE WHEN stored > 0 THEN 'build_succeeded' ELSE 'build_found_no_data' END, held.worker,
@@ -960,9 +1077,65 @@ BEGIN
         PERFORM give_up_attempt(
             lost, jsonb_build_object('code', 'lease_lost', 'message', 'its builder was not heard of any more'),
             interval '0');
+        PERFORM pg_notify('build_requested', lost.build_id::text);
         number := number + 1;
     END LOOP;
     RETURN number;
+END $$;
+
+-- i: puts a build back that its worker will not finish, for another one to claim at once: costs no attempt.
+CREATE FUNCTION hand_back_build(of_build uuid, of_attempt integer) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+DECLARE
+    held builds := hold_build(of_build, of_attempt);
+BEGIN
+    PERFORM count_bytes(held.bytes);
+    UPDATE builds b SET
+        state = 'queued', max_attempts = b.max_attempts + 1, worker = NULL, lease_until = NULL, stage = NULL,
+        percent = NULL, bytes = NULL, not_before = current_instant()
+    WHERE b.build_id = of_build;
+    PERFORM record_transition(held, 'build_progressed', held.worker, jsonb_build_object(
+        'attempt', of_attempt, 'stage', 'handed_back'));
+    PERFORM pg_notify('build_requested', of_build::text);
+END $$;
+
+-- j: cancels a build that is not over; its worker is told, and stops the warehouse's job. Answers the state that the
+-- build was in before, or null when there is none.
+CREATE FUNCTION cancel_build(of_build uuid, by_source text DEFAULT session_user) RETURNS text
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+DECLARE
+    found_build builds;
+BEGIN
+    SELECT * INTO found_build FROM builds b WHERE b.build_id = of_build FOR UPDATE;
+    IF found_build.state IN ('queued', 'running') THEN
+        PERFORM count_bytes(found_build.bytes);
+        PERFORM end_build(found_build, 'cancelled', found_build.error, found_build.bytes, NULL);
+        PERFORM record_transition(found_build, 'build_cancelled', by_source, jsonb_build_object(
+            'attempt', found_build.attempt));
+        PERFORM pg_notify('build_cancelled', of_build::text);
+    END IF;
+    RETURN found_build.state;
+END $$;
+
+-- k: tries a failed build again, with as many attempts as before. outcome: 'queued'; 'under_way' (another build of the
+-- probe is); 'not_failed'; 'unknown'.
+CREATE FUNCTION retry_build(of_build uuid, by_source text DEFAULT session_user) RETURNS text
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+DECLARE
+    found_build builds;
+BEGIN
+    SELECT * INTO found_build FROM builds b WHERE b.build_id = of_build FOR UPDATE;
+    IF NOT FOUND OR found_build.state <> 'failed' THEN
+        RETURN CASE WHEN found_build.build_id IS NULL THEN 'unknown' ELSE 'not_failed' END;
+    END IF;
+    UPDATE builds b SET
+        state = 'queued', max_attempts = b.attempt + 5, not_before = current_instant(), finished_at = NULL, bytes = NULL
+    WHERE b.build_id = of_build;
+    PERFORM record_transition(found_build, 'build_requested', by_source, jsonb_build_object('attempt', found_build.attempt));
+    PERFORM pg_notify('build_requested', of_build::text);
+    RETURN 'queued';
+EXCEPTION WHEN unique_violation THEN
+    RETURN 'under_way';
 END $$;
 
 -- Locks a running build for the worker that holds this attempt.
@@ -973,7 +1146,10 @@ BEGIN
     SELECT * INTO held FROM builds b
     WHERE b.build_id = of_build AND b.attempt = of_attempt AND b.state = 'running' FOR UPDATE;
     IF NOT FOUND THEN
-        RAISE EXCEPTION 'attempt % of build % is no longer running', of_attempt, of_build USING ERRCODE = 'UB001';
+        RAISE EXCEPTION 'attempt % of build % is no longer running', of_attempt, of_build USING ERRCODE = (
+            SELECT CASE WHEN b.state = 'cancelled' AND b.attempt = of_attempt THEN 'UB003' ELSE 'UB001' END
+            FROM builds b WHERE b.build_id = of_build
+            UNION ALL SELECT 'UB001' LIMIT 1);
     END IF;
     RETURN held;
 END $$;
@@ -982,6 +1158,7 @@ CREATE FUNCTION give_up_attempt(held builds, why jsonb, retry_in interval) RETUR
 DECLARE
     again boolean := retry_in IS NOT NULL AND held.attempt < held.max_attempts;
 BEGIN
+    PERFORM count_bytes(held.bytes);
     IF again THEN
         UPDATE builds b SET
             state = 'queued', worker = NULL, lease_until = NULL, stage = NULL, percent = NULL, error = why,
@@ -1005,12 +1182,23 @@ $$;
 
 CREATE FUNCTION record_transition(of_build builds, event_type text, by_source text, details jsonb) RETURNS bigint
 LANGUAGE sql AS $$
+    SELECT pg_notify('build_changed', of_build.build_id::text), pg_notify('events_appended', '');
     UPDATE builds SET log_position = append_own_event(
         event_type, of_build.product, of_build.channel, of_build.probe, by_source,
         details || jsonb_build_object('build_id', of_build.build_id))
     WHERE build_id = of_build.build_id
     RETURNING log_position
 $$;
+
+-- What there is of a build to follow, found without reading the log.
+CREATE INDEX build_events ON event_log ((data ->> 'build_id'), position) WHERE type LIKE 'build\_%';
+
+-- The queue in numbers: how many builds are in each state, how long the longest waiting one waits, attempts so far.
+CREATE VIEW build_queue AS
+    SELECT b.state, b.prefetched, count(*) AS builds, sum(b.attempt) AS attempts, sum(b.bytes) AS bytes,
+           coalesce(extract(epoch FROM current_instant() - min(b.not_before) FILTER (WHERE b.state = 'queued'
+               AND b.not_before <= current_instant()))::float8, 0) AS oldest_seconds
+    FROM builds b GROUP BY b.state, b.prefetched;
 
 ---------------------------------------------------------------------------------------------------------------------
 -- Privileges: the log grows only through append_events() and the transitions, which run as their owner.
@@ -1027,7 +1215,8 @@ BEGIN
         EXCEPTION WHEN duplicate_object OR unique_violation THEN
             NULL;
         END;
-        IF NOT pg_has_role(current_user, role_name, 'MEMBER') THEN
+        -- From PostgreSQL 16 on, who created a role may not yet become it.
+        IF NOT (SELECT r.rolsuper FROM pg_roles r WHERE r.rolname = current_user) THEN
             EXECUTE format('GRANT %I TO CURRENT_USER', role_name);
         END IF;
     END LOOP;
@@ -1053,7 +1242,10 @@ GRANT EXECUTE ON FUNCTION current_instant, utc_day, last_position, referrer_host
     TO usage_server, usage_builder, usage_reader, usage_projections;
 GRANT EXECUTE ON FUNCTION projection_setting TO usage_projections;
 REVOKE SELECT ON visitor_keys FROM usage_server, usage_builder, usage_reader, usage_projections;
-GRANT EXECUTE ON FUNCTION append_events, restore_events, forget_visitors, advance_projection, fail_projection, request_build
+GRANT EXECUTE ON FUNCTION append_events, restore_events, forget_visitors, advance_projection, fail_projection, request_build,
+    request_build_once, cancel_build, retry_build, fresh_since
     TO usage_server;
-GRANT EXECUTE ON FUNCTION claim_build, heartbeat_build, complete_build, fail_build, expire_leases TO usage_builder;
+GRANT EXECUTE ON FUNCTION claim_build, heartbeat_build, complete_build, fail_build, expire_leases, hand_back_build, retry_build,
+    bytes_left_today
+    TO usage_builder;
 GRANT INSERT ON probe_rows TO usage_builder;

@@ -109,7 +109,7 @@ async def database_url(worker_database_url: str) -> str:
     try:
         await connection.execute("""
             TRUNCATE event_log, visitor_keys, catalogue, popularity_days, popularity_visitors, releases, sessions,
-                     builds, probe_rows;
+                     builds, build_keys, warehouse_days, etl_times, probe_rows;
             ALTER SEQUENCE event_position RESTART;
             UPDATE projections SET position = 0, changed_at = 0, failed_at = NULL, failed_after = NULL, error = NULL;
         """)
@@ -130,6 +130,14 @@ async def own_database_url(server_url: str, worker_id: str) -> AsyncIterator[str
         await connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
     finally:
         await connection.close()
+
+
+@pytest.fixture
+async def own_database(own_database_url: str) -> AsyncIterator[Connection]:
+    """A connection as the owner of that one."""
+    connection = await connect(own_database_url, application="tests")
+    yield connection
+    await connection.close()
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from tests.reference import CatalogueEntry, ProbeDay, Session
@@ -12,7 +13,7 @@ async def projected_sessions(database: Connection) -> list[Session]:
     """All sessions, by visitor and start."""
     rows = await database.fetch("""
         SELECT visitor::text, started_at, ended_at, events, bot, products, probes, controls, tools_left,
-               (entry).page AS first_page, (exit).page AS last_page, (entry).referrer AS referrer
+               (entry).page AS first_page, (exit).page AS last_page, (entry).referrer AS referrer, came_from, role
         FROM sessions s ORDER BY s.visitor, started_at
     """)
     lists = ("products", "probes", "controls", "tools_left")
@@ -28,6 +29,12 @@ async def projected_popularity(database: Connection) -> dict[tuple[Any, ...], Pr
     for row in await database.fetch("SELECT product, day, probe, channel, bot, visitor::text FROM popularity_visitors"):
         days[tuple(row)[:5]].visitors.add(row["visitor"])
     return days
+
+
+async def projected_releases(database: Connection) -> dict[tuple[str, str, int], datetime]:
+    """By product, channel and version."""
+    rows = await database.fetch("SELECT product, channel, version, published_at FROM releases")
+    return {(row[0], row[1], row[2]): row[3] for row in rows}
 
 
 async def projected_catalogue(database: Connection) -> dict[tuple[str, str], CatalogueEntry]:

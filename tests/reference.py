@@ -10,6 +10,47 @@ from typing import Any
 
 JsonObject = dict[str, Any]
 APP_TYPES = {"page_viewed", "probe_searched", "probe_viewed", "control_changed", "link_followed"}
+# What referrers of all shapes stand for: a tool, else the host; nothing for the app itself and for what is neither.
+ORIGINS: dict[str | None, str | None] = {
+    None: None,
+    "": None,
+    "https://mozilla.cloud.looker.com/dashboards/1?x=a@b#c": "Looker",
+    "looker.com": "Looker",
+    "looker.com:443": "Looker",
+    "LOOKER.COM/looks/1": "Looker",
+    "https://WWW.Looker.com./": "Looker",
+    "https://not-looker.com/": "not-looker.com",
+    "https://looker.com.evil.example/": "looker.com.evil.example",
+    "http://someone:secret@sql.telemetry.mozilla.org:8080": "STMO",
+    "//sql.telemetry.mozilla.org/queries/1": "STMO",
+    "https://www.google.com/search?q=glam": "Google",
+    "https://mail.google.com/": "Gmail",
+    "https://dictionary.telemetry.mozilla.org": "Glean Dictionary",
+    "https://gist.github.com?a": "GitHub",
+    "android-app://com.slack/": "com.slack",
+    "www.example.org": "example.org",
+    "localhost:8000/x": "localhost",
+    "10.0.0.1": "10.0.0.1",
+    "http://münchen.example/": "münchen.example",
+    "https://glam.telemetry.mozilla.org/fog": None,
+    "GLAM.telemetry.mozilla.org:443": None,
+    "www.glam.telemetry.mozilla.org": None,
+    "https://other.glam.telemetry.mozilla.org/": "Telemetry portal",
+    "/fog/probe/gc_ms": None,
+    "about:blank": None,
+    "looker.com:": None,
+    "javascript:alert(1)": None,
+    "hello world": None,
+    "(direct)": None,
+    "https://": None,
+    "https://:443/": None,
+    "?": None,
+    "@": None,
+    " ": None,
+    "www.": None,
+    "...": None,
+    "[::1]:80": None,
+}
 
 
 def moment(item: JsonObject) -> datetime:
@@ -38,6 +79,16 @@ def popularity(events: Iterable[JsonObject]) -> dict[tuple[Any, ...], ProbeDay]:
             if item.get("visitor"):
                 entry.visitors.add(item["visitor"])
     return dict(days)
+
+
+def releases(events: Iterable[JsonObject]) -> dict[tuple[str, str, int], datetime]:
+    """When each version was first published, by product, channel and version."""
+    first: dict[tuple[str, str, int], datetime] = {}
+    for item in events:
+        if item["type"] == "release_published":
+            key = item["product"], item["channel"], item["data"]["version"]
+            first[key] = min(first.get(key, moment(item)), moment(item))
+    return first
 
 
 @dataclass(frozen=True)
@@ -87,6 +138,8 @@ class Session:
     first_page: str | None
     last_page: str | None
     referrer: str | None
+    came_from: str | None
+    role: str
 
 
 def sessions(events: Iterable[JsonObject], gap: timedelta = timedelta(minutes=30)) -> list[Session]:
@@ -114,20 +167,33 @@ def summary(visitor: str, run: list[JsonObject]) -> Session:
     def names(kind: str, get: Callable[[JsonObject], str]) -> tuple[str, ...]:
         return tuple(sorted({get(item) for item in run if item["type"] == kind}))
 
+    referrer = pages[0]["data"].get("referrer") if pages else None
+    tools_left = names("link_followed", lambda item: item["data"]["tool"])
     return Session(
         visitor=visitor,
         started_at=moment(run[0]),
         ended_at=moment(run[-1]),
         events=len(run),
-        bot=any(item["data"].get("bot") for item in run),
+        bot=any(item["data"].get("bot") is True for item in run),
         products=tuple(sorted({item["product"] for item in run if item.get("product")})),
         probes=names("probe_viewed", lambda item: item["probe"]),
         controls=names("control_changed", lambda item: item["data"]["control"]),
-        tools_left=names("link_followed", lambda item: item["data"]["tool"]),
+        tools_left=tools_left,
         first_page=pages[0]["data"]["page"] if pages else None,
         last_page=pages[-1]["data"]["page"] if pages else None,
-        referrer=pages[0]["data"].get("referrer") if pages else None,
+        referrer=referrer,
+        came_from=ORIGINS[referrer],
+        role=ROLES[ORIGINS[referrer] is not None, bool(tools_left)],
     )
+
+
+# By whether it came from somewhere, and whether it left for another tool.
+ROLES = {
+    (False, False): "whole",
+    (False, True): "starting_point",
+    (True, False): "endpoint",
+    (True, True): "in_between",
+}
 
 
 def unique(events: Iterable[JsonObject]) -> list[JsonObject]:

@@ -70,6 +70,6 @@ async def drained_projections(database: Connection) -> None:
     """Waits until every projection has folded the whole log."""
 
     async def folded() -> bool:
-        return bool(await database.fetchval("SELECT bool_and(position = last_position()) FROM projections WHERE stage = 'live'"))
+        return bool(await database.fetchval("SELECT bool_and(behind = 0) FROM projection_status WHERE stage = 'live'"))
 
     await eventually(folded, "every projection at the end of the log")

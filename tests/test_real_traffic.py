@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 
 from tests.support import Client, Connection, shared_file
+from tests.traffic import PROJECTIONS, ignore
 from usage_service.commands.importing import import_file
+from usage_service.maintenance import verify
 
 CATALOGUE = shared_file("probes.csv")
 TRAFFIC = shared_file("web_traffic.ndjson.gz")
@@ -48,6 +50,8 @@ async def test_everything_is_loaded_once(client: Client, imported: list[Counter[
     for row in rows:
         pings[row["product"], row["probe"], row["type"]].add(row["ping"])
     assert {(row[0], row[1], row[2]): set(row[3]) for row in known} == pings
+    for projection in PROJECTIONS:
+        assert (await verify(database, projection, ignore)).equal
 
 
 @pytest.mark.usefixtures("imported")

@@ -17,6 +17,7 @@ POLL_SECONDS = 1.0
 PAUSE_SECONDS = 0.03  # between folds: many small batches cost more than one
 AFTER_FAILURE_SECONDS = 5.0
 AT_ONCE = 4
+NO_PROJECTION = "UB004"
 
 log = structlog.get_logger(__name__)
 
@@ -38,6 +39,10 @@ class UnfoldableError(Exception):
         self.why = why
 
 
+class NoProjectionError(Exception):
+    """There is no such projection, or not any more."""
+
+
 class Folder:
     """Folds one projection batch by batch; finds the event at fault when a batch fails."""
 
@@ -48,26 +53,37 @@ class Folder:
         self._batch = batch
 
     async def fold(self, connection: Connection) -> Fold:
-        """The next batch; raises UnfoldableError, remembered in the database, once it is down to one event."""
+        """The next batch.
+
+        Raises UnfoldableError, remembered in the database, once it is down to one event, and NoProjectionError.
+        """
         while True:
+            # Known before the attempt: should another process move on meanwhile, the failure is not of the next event.
+            position = await self._position(connection) if self._batch == 1 else 0
             try:
                 row = await connection.fetchrow(
                     query("projections", "advance"), self._projection, self._batch, self._stage
                 )
-            except asyncpg.UndefinedObjectError:  # there is no such projection any more
-                raise
             except asyncpg.PostgresError as error:
+                if error.sqlstate == NO_PROJECTION:
+                    raise NoProjectionError(str(error)) from None
                 if isinstance(error, UNAVAILABLE) and not isinstance(error, asyncpg.QueryCanceledError):
                     raise
                 if self._batch == 1:
-                    raise await self._unfoldable(connection, str(error)) from error
+                    raise await self._unfoldable(connection, position, str(error)) from error
                 self._batch = max(1, self._batch // 10)
             else:
                 self._batch = min(self._most, self._batch * 2)
                 return Fold(*row) if row else Fold(0, 0, 0)
 
-    async def _unfoldable(self, connection: Connection, why: str) -> UnfoldableError:
+    async def _position(self, connection: Connection) -> int:
+        position: int | None
         position = await connection.fetchval(query("projections", "position"), self._projection, self._stage)
+        if position is None:
+            raise NoProjectionError(f"there is no {self._stage} projection {self._projection}")
+        return position
+
+    async def _unfoldable(self, connection: Connection, position: int, why: str) -> UnfoldableError:
         await connection.execute(query("projections", "fail"), self._projection, self._stage, position, why)
         return UnfoldableError(position, why)
 
@@ -90,17 +106,17 @@ class Runner:
     async def run(self) -> None:
         """Folds until cancelled, or until the projection is dropped."""
         while True:
-            wait = POLL_SECONDS
             await asyncio.sleep(PAUSE_SECONDS)
             try:
                 await self._catch_up()
-            except asyncpg.UndefinedObjectError:
+            except NoProjectionError:
                 return
             except (*UNAVAILABLE, asyncpg.PostgresError, UnfoldableError) as error:
                 log.error("projection_failed", projection=self._projection, error=str(error) or repr(error))
-                wait = AFTER_FAILURE_SECONDS
+                await asyncio.sleep(AFTER_FAILURE_SECONDS)  # new events do not help: not woken by them
+                continue
             try:
-                async with asyncio.timeout(wait):
+                async with asyncio.timeout(POLL_SECONDS):
                     await self._wake.wait()
             except TimeoutError:
                 continue

@@ -11,10 +11,11 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
+from uuid import UUID
 
 import asyncpg
 
-from usage_service.folding import Folder, UnfoldableError
+from usage_service.folding import NO_PROJECTION, Folder, NoProjectionError, UnfoldableError
 from usage_service.queries import query
 from usage_service.shared.postgres import UNAVAILABLE, Connection, connect
 from usage_service.shared.progress import Report
@@ -80,17 +81,15 @@ async def rebuild(connection: Connection, projection: str, changes: Mapping[str,
     with other settings was begun.
     """
     settings = await _settings(connection, projection, changes)
-    async with connection.transaction():
-        await connection.fetchval(query("projections", "begin"), projection, "rebuild", settings)
-    if await connection.fetchval(query("projections", "settings"), projection, "rebuild") != settings:
-        raise MaintenanceError(
-            f"a rebuild of {projection} with other settings was begun: go on with those, or --restart"
-        )
-    return await _fill_and_swap(connection, projection, report)
+    generation = await connection.fetchval(query("projections", "begin"), projection, "rebuild", settings)
+    other = await connection.fetchval(query("projections", "begun"), projection, generation, settings)
+    if other is not None:
+        raise MaintenanceError(f"a rebuild of {projection} with {other} was begun: go on with that, or --restart")
+    return await _fill_and_swap(connection, projection, generation, report)
 
 
 async def add(connection: Connection, path: Path, statements: str, report: Report) -> int:
-    """Defines a projection by the statements of a file, fills it from history, makes it live; a changed file replaces it.
+    """Defines a projection by a file's statements, fills it from history, makes it live; a changed file replaces it.
 
     Its name is the file's. Raises MaintenanceError when the statements or the fold fail; nothing is left of it then.
     """
@@ -98,14 +97,12 @@ async def add(connection: Connection, path: Path, statements: str, report: Repor
     begun = await connection.fetchval(query("projections", "definition"), projection, "rebuild")
     if begun is not None and begun != statements:
         await abandon(connection, projection, "rebuild")
-    if begun != statements:
-        try:
-            async with connection.transaction():
-                await connection.fetchval(query("projections", "define"), projection, "rebuild", statements)
-        except asyncpg.PostgresError as error:
-            raise MaintenanceError(f"{path}{_line(error, statements)}: {error}{_hint(error)}") from None
     try:
-        return await _fill_and_swap(connection, projection, report)
+        generation = await connection.fetchval(query("projections", "define"), projection, "rebuild", statements)
+    except asyncpg.PostgresError as error:
+        raise MaintenanceError(f"{path}{_line(error, statements)}: {_told(error)}") from None
+    try:
+        return await _fill_and_swap(connection, projection, generation, report)
     except UnfoldableError as error:
         await abandon(connection, projection, "rebuild")
         raise MaintenanceError(f"{path}: cannot fold {error}") from None
@@ -113,8 +110,7 @@ async def add(connection: Connection, path: Path, statements: str, report: Repor
 
 async def abandon(connection: Connection, projection: str, stage: str) -> bool:
     """Drops what is filled beside the live projection; whether there was any."""
-    async with connection.transaction():
-        return bool(await connection.fetchval(query("projections", "drop"), projection, stage))
+    return bool(await connection.fetchval(query("projections", "drop"), projection, stage))
 
 
 async def drop(connection: Connection, projection: str) -> None:
@@ -127,14 +123,23 @@ async def drop(connection: Connection, projection: str) -> None:
 
 
 async def verify(connection: Connection, projection: str, report: Report) -> Verdict:
-    """Fills the projection anew beside the live one and compares both at the live one's position."""
+    """Fills the projection anew beside the live one and compares both at the live one's position.
+
+    Goes on where it was interrupted. Raises MaintenanceError for an unknown projection.
+    """
     await _settings(connection, projection, {})
-    async with connection.transaction():
-        await connection.fetchval(query("projections", "begin"), projection, "verify", None)
-    await _fill(connection, projection, "verify", report)
+    await connection.fetchval(query("projections", "begin"), projection, "verify", None)
+    try:
+        await _fill(connection, projection, "verify", report, LEFT_TO_THE_SWAP)
+        return await _compare(connection, projection)
+    except NoProjectionError:
+        raise MaintenanceError(f"another verification of {projection} ended meanwhile; run it again") from None
+
+
+async def _compare(connection: Connection, projection: str) -> Verdict:
     deadline = time.monotonic() + SWAP_SECONDS
     while True:
-        async with connection.transaction():
+        async with connection.transaction(), _gone_is_told():
             position = await connection.fetchval(query("projections", "align"), projection)
             if position is not None:
                 tables = [await _compared(connection, projection, row) for row in await _hashes(connection, projection)]
@@ -155,6 +160,16 @@ async def _compared(connection: Connection, projection: str, row: asyncpg.Record
     return verdict
 
 
+@asynccontextmanager
+async def _gone_is_told() -> AsyncIterator[None]:
+    try:
+        yield
+    except asyncpg.PostgresError as error:
+        if error.sqlstate == NO_PROJECTION:
+            raise NoProjectionError(str(error)) from None
+        raise
+
+
 async def _settings(connection: Connection, projection: str, changes: Mapping[str, object]) -> dict[str, object]:
     settings: Mapping[str, object] | None
     settings = await connection.fetchval(query("projections", "settings"), projection, "live")
@@ -163,39 +178,70 @@ async def _settings(connection: Connection, projection: str, changes: Mapping[st
         raise MaintenanceError(f"there is no projection {projection}; there are {names}")
     for name, value in changes.items():
         if name not in settings:
-            known = f"it has {', '.join(settings)}" if settings else "it has none"
+            known = f"it has {', '.join(sorted(settings))}" if settings else "it has none"
             raise MaintenanceError(f"{projection} has no setting {name}; {known}")
         if type(value) is not type(settings[name]):
             raise MaintenanceError(f"{name} must be like {settings[name]!r}, which it is now")
+        if isinstance(value, int) and value < 1:
+            raise MaintenanceError(f"{name} must be 1 or more")
     return {**settings, **changes}
 
 
-async def _fill(connection: Connection, projection: str, stage: str, report: Report) -> None:
+async def _fill(connection: Connection, projection: str, stage: str, report: Report, left: int) -> None:
     folder = Folder(projection, stage, BATCH_POSITIONS)
+    seen, deadline = -1, 0.0
     while True:
         fold = await folder.fold(connection)
         report(fold.now_at)
-        if fold.log_end - fold.now_at <= LEFT_TO_THE_SWAP:
+        if fold.log_end - fold.now_at <= left:
             return
-        if fold.now_at == fold.was_at:
-            await asyncio.sleep(RETRY_SECONDS)  # another process fills it just now
+        if fold.now_at > seen:
+            seen, deadline = fold.now_at, time.monotonic() + SWAP_SECONDS
+        if fold.now_at == fold.was_at:  # another process fills it just now
+            await _pause(deadline, f"another process holds {projection} and has not moved it for {SWAP_SECONDS:g} s")
 
 
-async def _fill_and_swap(connection: Connection, projection: str, report: Report) -> int:
+async def _fill_and_swap(connection: Connection, projection: str, generation: UUID, report: Report) -> int:
+    try:
+        return await _swapped(connection, projection, report)
+    except NoProjectionError:
+        # Whoever filled it at the same time has swapped it.
+        position: int | None
+        position = await connection.fetchval(query("projections", "swapped"), projection, generation)
+        if position is None:
+            raise MaintenanceError(f"what was filled of {projection} was dropped meanwhile; run it again") from None
+        return position
+
+
+async def _swapped(connection: Connection, projection: str, report: Report) -> int:
     deadline: float | None = None
+    refusal: asyncpg.PostgresError | None = None
     while True:
-        await _fill(connection, projection, "rebuild", report)
+        # After a refusal to the very end: was it of an event among the last ones, then filling them tells which.
+        await _fill(connection, projection, "rebuild", report, 0 if refusal else LEFT_TO_THE_SWAP)
+        if refusal is not None:
+            raise MaintenanceError(f"{projection} is filled but cannot be swapped: {_told(refusal)}") from None
         deadline = deadline or time.monotonic() + SWAP_SECONDS
         try:
-            async with connection.transaction():
-                if await connection.fetchval(query("projections", "swap"), projection, LEFT_TO_THE_SWAP):
-                    position: int = await connection.fetchval(query("projections", "position"), projection, "live")
-                    return position
-        except asyncpg.LockNotAvailableError:
-            pass  # a reader holds the table for long
+            position: int | None = await _swap(connection, projection)
+        except asyncpg.PostgresError as error:
+            position, refusal = None, error
+        if position is not None:
+            return position
         await _pause(
             deadline, f"{projection} is filled but could not be swapped for {SWAP_SECONDS:g} s; run it again to go on"
         )
+
+
+async def _swap(connection: Connection, projection: str) -> int | None:
+    # One statement, so that nobody waits for this process while the tables are locked.
+    try:
+        async with _gone_is_told():
+            position: int | None
+            position = await connection.fetchval(query("projections", "swap"), projection, LEFT_TO_THE_SWAP)
+            return position
+    except (asyncpg.LockNotAvailableError, asyncpg.TransactionRollbackError):
+        return None  # a reader holds a table for long
 
 
 async def _pause(deadline: float, why: str) -> None:
@@ -205,12 +251,14 @@ async def _pause(deadline: float, why: str) -> None:
 
 
 def _line(error: asyncpg.PostgresError, statements: str) -> str:
-    """Where in the file it is, when the database says so."""
-    position = error.internal_position or error.position
-    if not position or (error.internal_query or statements) != statements:
+    """Where in the file it is, when the database says so: in the file itself or in the body of a function there."""
+    position, within = error.internal_position or error.position, error.internal_query or statements
+    if not position or statements.count(within) != 1:
         return ""
-    return f", line {statements.count(chr(10), 0, int(position)) + 1}"
+    return f", line {statements.count(chr(10), 0, statements.index(within) + int(position) - 1) + 1}"
 
 
-def _hint(error: asyncpg.PostgresError) -> str:
-    return f" ({error.hint})" if error.hint else ""
+def _told(error: asyncpg.PostgresError) -> str:
+    """What the database says, in one line."""
+    more = "; ".join(text for text in (error.detail, error.hint) if text)
+    return f"{error.message} ({more})" if more else str(error.message)

@@ -10,6 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, TypeVar
 
+import asyncpg
 import msgspec
 import typer
 from rich.console import Console
@@ -31,7 +32,8 @@ from usage_service.maintenance import (
 from usage_service.projections import Status, projection_statuses
 from usage_service.queries import query
 from usage_service.shared.logs import configure_logs
-from usage_service.shared.progress import progress
+from usage_service.shared.postgres import UNAVAILABLE
+from usage_service.shared.progress import Report, progress
 from usage_service.shared.settings import SettingsError
 
 Result = TypeVar("Result")
@@ -52,7 +54,7 @@ def list_command(context: typer.Context, url: Url = None, data_dir: DataDir = DE
     configure_logs(os.environ.get("LOG_LEVEL", "info"))
     context.obj = database_url(url, data_dir)
     if context.invoked_subcommand is None:
-        _show(asyncio.run(_statuses(context.obj)), Console())
+        _show(_run(_statuses(context.obj)), Console())
 
 
 @projections_app.command("rebuild")
@@ -64,11 +66,15 @@ def rebuild_command(
     ] = None,
     restart: Annotated[bool, typer.Option(help="begin anew rather than go on with one that was begun")] = False,
 ) -> None:
-    """Fill projections anew beside the live ones and swap them in; interrupted, run it again to go on."""
+    """Fill projections anew, at the same time, and swap them in one by one; interrupted, run it again to go on."""
     changes = _changes(settings or [])
-    for name in names:
-        position = _run(_rebuild(context.obj, name, changes, restart))
-        Console().print(f"{name}: rebuilt and live, at position {position}", highlight=False)
+    ended = _run(_rebuild_all(context.obj, names, changes, restart))
+    for name, end in zip(names, ended, strict=True):
+        if isinstance(end, int):
+            Console().print(f"{name}: rebuilt and live, at position {end}", highlight=False)
+    for end in ended:
+        if isinstance(end, BaseException):
+            _run(_raise(end))
 
 
 @projections_app.command("add")
@@ -92,7 +98,7 @@ def verify_command(names: Names = None, url: Url = None, data_dir: DataDir = DEF
     """Prove that the live projections are what a rebuild makes of the log; exit code 1 and what differs otherwise."""
     configure_logs(os.environ.get("LOG_LEVEL", "info"))
     found = database_url(url, data_dir)
-    chosen = names or [status.name for status in asyncio.run(_statuses(found)) if status.stage == "live"]
+    chosen = names or [status.name for status in _run(_statuses(found)) if status.stage == "live"]
     verdicts = [_run(_verify(found, name)) for name in chosen]
     for verdict in verdicts:
         _tell(verdict, Console())
@@ -105,6 +111,8 @@ def _run(work: Coroutine[object, object, Result]) -> Result:
         return asyncio.run(work)
     except UnfoldableError as error:
         raise MaintenanceError(f"cannot fold {error}") from error
+    except (*UNAVAILABLE, asyncpg.PostgresError) as error:
+        raise MaintenanceError(f"the database ended it: {str(error) or repr(error)}; run it again to go on") from error
 
 
 async def _statuses(url: str) -> list[Status]:
@@ -112,12 +120,34 @@ async def _statuses(url: str) -> list[Status]:
         return await projection_statuses(connection)
 
 
-async def _rebuild(url: str, name: str, changes: dict[str, object], restart: bool) -> int:
+async def _rebuild_all(
+    url: str, names: list[str], changes: dict[str, object], restart: bool
+) -> list[int | BaseException]:
+    """Where each was swapped in, or why it was not."""
+    async with owner_connection(url) as connection:
+        end = await connection.fetchval(query("log", "end"))
+    positions = dict.fromkeys(names, 0)
+    with progress(f"rebuilding {', '.join(names)}", end * len(names)) as report:
+
+        async def one(name: str) -> int:
+            def report_all(done: int) -> None:
+                positions[name] = done
+                report(sum(positions.values()))
+
+            return await _rebuild(url, name, changes, restart, report_all)
+
+        return await asyncio.gather(*(one(name) for name in names), return_exceptions=True)
+
+
+async def _rebuild(url: str, name: str, changes: dict[str, object], restart: bool, report: Report) -> int:
     async with owner_connection(url) as connection:
         if restart:
             await abandon(connection, name, "rebuild")
-        with progress(f"rebuilding {name}", await connection.fetchval(query("log", "end"))) as report:
-            return await rebuild(connection, name, changes, report)
+        return await rebuild(connection, name, changes, report)
+
+
+async def _raise(error: BaseException) -> None:
+    raise error
 
 
 async def _add(url: str, file: Path, statements: str) -> int:

@@ -124,7 +124,7 @@ async def _keep_up(postgres: EmbeddedPostgres) -> None:
 
 
 async def _until_well(url: str) -> None:
-    """Waits for the server's heartbeat."""
+    """Waits for a server that records and answers, were it with a projection that is stuck."""
     deadline = time.monotonic() + READY_SECONDS
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=2)) as session:
         while time.monotonic() < deadline:
@@ -137,6 +137,7 @@ async def _until_well(url: str) -> None:
 async def _is_well(session: aiohttp.ClientSession, url: str) -> bool:
     try:
         async with session.get(f"{url}/__heartbeat__") as response:
-            return response.status == 200
+            checks = (await response.json())["checks"]
+            return bool(checks["database"] == checks["listener"] == "ok")
     except (aiohttp.ClientError, TimeoutError):
         return False

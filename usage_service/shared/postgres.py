@@ -37,13 +37,14 @@ UNAVAILABLE = (
 
 
 def connection_options(
-    role: str | None, application: str, statement_seconds: float = STATEMENT_SECONDS
+    role: str | None, application: str, statement_seconds: float | None = None
 ) -> dict[str, Any]:
     """What connect() and create_pool() are given: who we are, and how long anything may take at most."""
+    seconds = STATEMENT_SECONDS if statement_seconds is None else statement_seconds
     bounds = {
         "application_name": application,
         "timezone": "UTC",
-        "statement_timeout": str(int(statement_seconds * 1000)),
+        "statement_timeout": str(int(seconds * 1000)),
         "lock_timeout": "10000",
         "idle_in_transaction_session_timeout": "15000",
         "tcp_keepalives_idle": "10",
@@ -52,13 +53,13 @@ def connection_options(
     }
     return {
         "timeout": CONNECT_SECONDS,
-        "command_timeout": statement_seconds + GRACE_SECONDS,
+        "command_timeout": seconds + GRACE_SECONDS,
         "server_settings": bounds | ({"role": role} if role else {}),
     }
 
 
 async def connect(
-    url: str, *, role: str | None = None, application: str, statement_seconds: float = STATEMENT_SECONDS
+    url: str, *, role: str | None = None, application: str, statement_seconds: float | None = None
 ) -> asyncpg.Connection[asyncpg.Record]:
     """One connection; `role` is what it may do from then on."""
     options = connection_options(role, application, statement_seconds)

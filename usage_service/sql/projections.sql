@@ -20,19 +20,31 @@ SELECT fail_projection($1, $2, $3, $4);
 -- position: of one projection. $1 name, $2 stage.
 SELECT position FROM projections WHERE name = $1 AND stage = $2;
 
--- begin: begins to fill beside the live one. $1 name, $2 stage, $3 settings or null for those of the live one.
+-- begin: begins to fill beside the live one; its generation. $1 name, $2 stage, $3 settings or null for the live one's.
 SELECT begin_filling($1, $2, $3);
 
--- define: begins to fill one that is defined by statements. $1 name, $2 stage, $3 the statements.
+-- define: begins to fill one that is defined by statements; its generation. $1 name, $2 stage, $3 the statements.
 SELECT define_projection($1, $2, $3);
 
 -- definition: the statements that a projection was added with. $1 name, $2 stage.
 SELECT definition FROM projections WHERE name = $1 AND stage = $2;
 
+-- begun: what a projection is filled with, if it is not what was asked for. $1 name, $2 its generation, $3 settings.
+SELECT format('settings %s', b.settings) FROM projections b
+WHERE b.name = $1 AND b.generation = $2 AND b.settings <> $3
+UNION ALL
+SELECT 'another file' FROM projections b JOIN projections live ON live.name = b.name AND live.stage = 'live'
+WHERE b.name = $1 AND b.generation = $2 AND b.definition <> live.definition
+LIMIT 1;
+
+-- swapped: where the live projection was when it took over, if it is of this generation. $1 name, $2 generation.
+SELECT position FROM projections WHERE name = $1 AND stage = 'live' AND generation = $2;
+
 -- drop: a filling, or a projection that was added. $1 name, $2 stage.
 SELECT drop_projection($1, $2);
 
--- swap: puts the rebuilt in the place of the live one. $1 name, $2 the most positions to fold in the same transaction.
+-- swap: puts the rebuilt in the place of the live one; its position, or null when it has to be tried again. $1 name,
+-- $2 the most positions to fold in the same transaction.
 SELECT swap_projection($1, $2);
 
 -- align: brings what is filled for verification to the position of the live one; null when it has to be tried again.

@@ -1,0 +1,99 @@
+"""Events of all types at random, many at a time, and what the log says the projections should hold."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from tests import reference
+from tests.projected import projected_catalogue, projected_popularity, projected_releases, projected_sessions
+from tests.reference import ORIGINS
+from tests.support import Connection, JsonObject
+from usage_service.folding import Folder
+
+PROJECTIONS = ["catalogue", "popularity", "releases", "sessions"]
+REFERRERS = [referrer for referrer in ORIGINS if referrer]
+# Of 20 visitors within three days, so that sessions are joined, extended and merged by what comes later.
+APPEND = """
+WITH drawn AS MATERIALIZED (
+    SELECT gen_random_uuid() AS id, floor(random() * 10)::integer AS kind, floor(random() * 24)::integer AS who,
+           date_trunc('minute', '2026-11-20T12:00:00Z'::timestamptz + random() * interval '3 days') AS at,
+           (ARRAY['gc_ms', 'slow_ms', 'other_ms'])[1 + floor(random() * 3)::integer] AS name,
+           ($2::text[])[1 + floor(random() * cardinality($2::text[]))::integer] AS referrer,
+           random() < 0.1 AS bot, random() < 0.5 AS yes
+    FROM generate_series(1, $1)
+), made AS (
+    SELECT id, at, CASE WHEN who < 20 THEN md5('visitor ' || who)::uuid END AS lookup, name, bot, yes,
+           (ARRAY['page_viewed', 'probe_viewed', 'probe_viewed', 'probe_viewed', 'control_changed', 'link_followed',
+                  'x_mine', 'probe_registered', 'probe_built', 'release_published'])[kind + 1] AS type, referrer
+    FROM drawn
+), whole AS (
+    SELECT *, CASE type
+        WHEN 'page_viewed' THEN jsonb_build_object('page', '/' || name, 'referrer', referrer)
+        WHEN 'probe_viewed' THEN jsonb_build_object('found', yes)
+        WHEN 'control_changed' THEN jsonb_build_object('control', name)
+        WHEN 'link_followed' THEN jsonb_build_object('tool', name)
+        WHEN 'probe_registered' THEN jsonb_build_object(
+            'type', CASE WHEN yes THEN 'counter' ELSE 'event' END, 'ping', name)
+        WHEN 'release_published' THEN jsonb_build_object('version', length(referrer))
+        ELSE '{}' END || CASE WHEN bot THEN '{"bot": true}'::jsonb ELSE '{}' END AS data
+    FROM made
+), columns AS (
+    SELECT array_agg(id) AS ids, array_agg(type) AS types, array_agg(1::smallint) AS versions, array_agg(at) AS ats,
+           array_agg(lookup) AS lookups, array_agg(CASE WHEN lookup IS NOT NULL THEN 20000 END) AS epochs,
+           array_agg(CASE WHEN yes THEN 'fog' ELSE 'fenix' END) AS products,
+           array_agg(CASE WHEN yes OR type = 'release_published' THEN 'nightly' END) AS channels,
+           array_agg(CASE WHEN starts_with(type, 'probe') THEN name END) AS probes, array_agg('test'::text) AS sources,
+           array_agg(data) AS payloads, array_agg(id) AS digests
+    FROM whole
+)
+SELECT max(a.log_position) FROM columns c,
+    append_events(c.ids, c.types, c.versions, c.ats, c.lookups, c.epochs, c.products, c.channels, c.probes, c.sources,
+                  c.payloads, c.digests) a
+"""
+
+
+async def append_traffic(connection: Connection, number: int) -> int:
+    """Appends so many events in one transaction; the position of the last."""
+    position: int = await connection.fetchval(APPEND, number, REFERRERS)
+    return position
+
+
+async def logged(connection: Connection) -> list[JsonObject]:
+    """The log as on the wire, visitors being their pseudonyms."""
+    rows = await connection.fetch("""
+        SELECT event_id::text, type, occurred_at, visitor::text, product, channel, probe, data
+        FROM event_log ORDER BY position
+    """)
+    return [dict(row) | {"occurred_at": row["occurred_at"].isoformat()} for row in rows]
+
+
+async def assert_as_the_reference(connection: Connection) -> None:
+    """All projections are at the end of the log and hold what plain Python makes of it."""
+    assert await connection.fetchval("SELECT bool_and(behind = 0) FROM projection_status WHERE stage = 'live'")
+    log = await logged(connection)
+    assert await projected_sessions(connection) == reference.sessions(log, timedelta(minutes=30))
+    assert await projected_popularity(connection) == reference.popularity(log)
+    assert await projected_catalogue(connection) == reference.catalogue(log)
+    assert await projected_releases(connection) == reference.releases(log)
+
+
+async def fold_all(connection: Connection) -> None:
+    """Folds every live projection to the end of the log, whoever else is at it."""
+    for projection in PROJECTIONS:
+        folder = Folder(projection)
+        while (fold := await folder.fold(connection)).now_at < fold.log_end:
+            pass
+
+
+async def leftovers(connection: Connection) -> list[Any]:
+    """What is filled beside the live projections, and schemas that were made for it."""
+    rows = await connection.fetch("""
+        SELECT name || ' ' || stage FROM projections WHERE stage <> 'live'
+        UNION ALL SELECT nspname FROM pg_namespace WHERE nspname ~ '^(rebuild|verify)_'
+    """)
+    return [row[0] for row in rows]
+
+
+def ignore(done: int) -> None:
+    """Takes reports of progress."""
