@@ -4,7 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN_READY := $(VENV)/.run-$(shell cat requirements/run.txt pyproject.toml | cksum | cut -d' ' -f1)
 DEV_READY := $(VENV)/.dev-$(shell cat requirements/dev.txt pyproject.toml | cksum | cut -d' ' -f1)
-PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# Without looking at dependencies: the locked files name them all, and pip would look past a lock for those with extras.
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run test lint bench bench-large soak clean lock
@@ -50,8 +51,8 @@ $(BIN)/python:
 
 $(RUN_READY): requirements/run.txt pyproject.toml | $(BIN)/python
 	@test -e $(DEV_READY) || $(PIP_INSTALL) --require-hashes -r requirements/run.txt
-	@$(PIP_INSTALL) --no-deps --no-build-isolation -e . && touch $@
+	@$(PIP_INSTALL) --no-build-isolation -e . && touch $@
 
 $(DEV_READY): requirements/dev.txt pyproject.toml | $(BIN)/python
 	@$(PIP_INSTALL) --require-hashes -r requirements/dev.txt
-	@$(PIP_INSTALL) --no-deps --no-build-isolation -e . && touch $@
+	@$(PIP_INSTALL) --no-build-isolation -e . && touch $@
