@@ -36,9 +36,7 @@ UNAVAILABLE = (
 )
 
 
-def connection_options(
-    role: str | None, application: str, statement_seconds: float | None = None
-) -> dict[str, Any]:
+def connection_options(role: str | None, application: str, statement_seconds: float | None = None) -> dict[str, Any]:
     """What connect() and create_pool() are given: who we are, and how long anything may take at most."""
     seconds = STATEMENT_SECONDS if statement_seconds is None else statement_seconds
     bounds = {
