@@ -56,3 +56,16 @@ async def test_a_long_referrer_takes_no_time(database: Connection) -> None:
 async def sessions(database: Connection) -> list[tuple[str | None, str]]:
     rows = await database.fetch("SELECT came_from, role FROM sessions ORDER BY visitor, started_at")
     return [(row["came_from"], row["role"]) for row in rows]
+
+
+async def test_the_answer_says_it(client: Client, database: Connection) -> None:
+    await post(
+        client,
+        event(data={"page": "/", "referrer": CAME}),
+        event("link_followed", data={"tool": "Looker", "url": "https://looker.com"}),
+    )
+    await fold_all(database)
+    answer = await client.get("/v1/sessions", params={"since": "2026-11-20T00:00:00Z", "until": "2026-11-21T00:00:00Z"})
+    [session] = (await answer.json())["sessions"]
+    assert (session["referrer"], session["came_from"], session["role"]) == (CAME, "STMO", "in_between")
+    assert session["tools_left"] == ["Looker"]

@@ -14,10 +14,16 @@ from usage_service.queries import query
 from usage_service.shared.postgres import Connection
 
 Bots = Literal["exclude", "include", "only"]
+Role = Literal["starting_point", "endpoint", "in_between", "whole"]
 
 
 class Session(msgspec.Struct, frozen=True):
-    """One session; `visitor` is a pseudonym, lists are sorted and without repeats."""
+    """One session; `visitor` is a pseudonym, lists are sorted and without repeats.
+
+    `came_from` is the tool that the referrer stands for, else its host; `role` is the session's in the workflow:
+    `starting_point` (came from nowhere, left for another tool), `endpoint` (came from a tool, left for none),
+    `in_between` (both) or `whole` (neither).
+    """
 
     session_id: str
     visitor: UUID
@@ -33,6 +39,8 @@ class Session(msgspec.Struct, frozen=True):
     first_page: str | None
     last_page: str | None
     referrer: str | None
+    came_from: str | None
+    role: Role
 
 
 async def list_sessions(

@@ -181,7 +181,10 @@ def _changes(settings: list[str]) -> dict[str, object]:
 
 
 def _show(statuses: list[Status], console: Console) -> None:
-    table = Table("projection", "stage", "version", "settings", "position", "behind", "for", "state", box=None)
+    table = Table("projection", "stage", "version", box=None)
+    table.add_column("settings", overflow="fold")
+    for column in ("position", "behind", "for", "state"):
+        table.add_column(column, no_wrap=True)
     for status in statuses:
         settings = " ".join(f"{name}={_short(value)}" for name, value in status.settings.items())
         behind = str(timedelta(seconds=round(status.behind_seconds)))
