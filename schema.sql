@@ -937,7 +937,8 @@ BEGIN
             outcome := CASE WHEN found_build.finished_at IS NULL THEN 'pending' ELSE 'fresh' END;
             build_id := found_build.build_id;
             IF found_build.prefetched AND NOT prefetch AND found_build.state = 'queued' THEN
-                UPDATE builds b SET prefetched = false WHERE b.build_id = found_build.build_id AND b.state = 'queued';
+                UPDATE builds b SET prefetched = false, not_before = greatest(b.not_before, current_instant())
+                WHERE b.build_id = found_build.build_id AND b.state = 'queued';
                 PERFORM pg_notify('build_requested', found_build.build_id::text);
             END IF;
             RETURN;
@@ -995,7 +996,7 @@ BEGIN
     WHERE b.build_id = (
         SELECT q.build_id FROM builds q
         WHERE q.state = 'queued' AND q.not_before <= current_instant()
-        ORDER BY q.prefetched, q.not_before LIMIT 1 FOR UPDATE SKIP LOCKED)
+        ORDER BY q.prefetched, q.not_before LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED)
     RETURNING * INTO claimed;
     IF FOUND THEN
         claimed.log_position := record_transition(
@@ -1011,6 +1012,7 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp AS $$
                        - coalesce((SELECT sum(b.bytes) FROM builds b WHERE b.state = 'running'), 0))::bigint
 $$;
 
+-- After record_transition: who counts holds the log's lock already, so that nobody waits for one with the other.
 CREATE FUNCTION count_bytes(read bigint) RETURNS void LANGUAGE sql AS $$
     INSERT INTO warehouse_days AS d (day, bytes) SELECT utc_day(current_instant()), read WHERE read > 0
     ON CONFLICT (day) DO UPDATE SET bytes = d.bytes + excluded.bytes
@@ -1046,11 +1048,11 @@ BEGIN
     WHERE r.product = held.product AND r.channel = held.channel AND r.probe = held.probe AND r.built_by <> of_build;
     SELECT count(*) INTO stored FROM probe_rows r
     WHERE r.product = held.product AND r.channel = held.channel AND r.probe = held.probe;
-    PERFORM count_bytes(bytes_read);
     PERFORM end_build(held, CASE WHEN stored > 0 THEN 'succeeded' ELSE 'no_data' END, NULL, bytes_read, stored);
     PERFORM record_transition(
         held, CASE WHEN stored > 0 THEN 'build_succeeded' ELSE 'build_found_no_data' END, held.worker,
         jsonb_build_object('attempt', of_attempt, 'bytes', bytes_read, 'rows', stored));
+    PERFORM count_bytes(bytes_read);
     RETURN stored;
 END $$;
 
@@ -1072,7 +1074,7 @@ DECLARE
     number integer := 0;
 BEGIN
     FOR lost IN SELECT * FROM builds b WHERE b.state = 'running' AND b.lease_until < current_instant()
-                ORDER BY b.build_id FOR UPDATE SKIP LOCKED
+                ORDER BY b.build_id FOR NO KEY UPDATE SKIP LOCKED
     LOOP
         PERFORM give_up_attempt(
             lost, jsonb_build_object('code', 'lease_lost', 'message', 'its builder was not heard of any more'),
@@ -1089,13 +1091,13 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
     held builds := hold_build(of_build, of_attempt);
 BEGIN
-    PERFORM count_bytes(held.bytes);
     UPDATE builds b SET
         state = 'queued', max_attempts = b.max_attempts + 1, worker = NULL, lease_until = NULL, stage = NULL,
         percent = NULL, bytes = NULL, not_before = current_instant()
     WHERE b.build_id = of_build;
     PERFORM record_transition(held, 'build_progressed', held.worker, jsonb_build_object(
         'attempt', of_attempt, 'stage', 'handed_back'));
+    PERFORM count_bytes(held.bytes);
     PERFORM pg_notify('build_requested', of_build::text);
 END $$;
 
@@ -1106,12 +1108,12 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
     found_build builds;
 BEGIN
-    SELECT * INTO found_build FROM builds b WHERE b.build_id = of_build FOR UPDATE;
+    SELECT * INTO found_build FROM builds b WHERE b.build_id = of_build FOR NO KEY UPDATE;
     IF found_build.state IN ('queued', 'running') THEN
-        PERFORM count_bytes(found_build.bytes);
         PERFORM end_build(found_build, 'cancelled', found_build.error, found_build.bytes, NULL);
         PERFORM record_transition(found_build, 'build_cancelled', by_source, jsonb_build_object(
             'attempt', found_build.attempt));
+        PERFORM count_bytes(found_build.bytes);
         PERFORM pg_notify('build_cancelled', of_build::text);
     END IF;
     RETURN found_build.state;
@@ -1124,7 +1126,7 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
     found_build builds;
 BEGIN
-    SELECT * INTO found_build FROM builds b WHERE b.build_id = of_build FOR UPDATE;
+    SELECT * INTO found_build FROM builds b WHERE b.build_id = of_build FOR NO KEY UPDATE;
     IF NOT FOUND OR found_build.state <> 'failed' THEN
         RETURN CASE WHEN found_build.build_id IS NULL THEN 'unknown' ELSE 'not_failed' END;
     END IF;
@@ -1143,8 +1145,9 @@ CREATE FUNCTION hold_build(of_build uuid, of_attempt integer) RETURNS builds LAN
 DECLARE
     held builds;
 BEGIN
+    -- Not FOR UPDATE: two attempts that have both inserted rows would wait for each other's key.
     SELECT * INTO held FROM builds b
-    WHERE b.build_id = of_build AND b.attempt = of_attempt AND b.state = 'running' FOR UPDATE;
+    WHERE b.build_id = of_build AND b.attempt = of_attempt AND b.state = 'running' FOR NO KEY UPDATE;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'attempt % of build % is no longer running', of_attempt, of_build USING ERRCODE = (
             SELECT CASE WHEN b.state = 'cancelled' AND b.attempt = of_attempt THEN 'UB003' ELSE 'UB001' END
@@ -1158,10 +1161,9 @@ CREATE FUNCTION give_up_attempt(held builds, why jsonb, retry_in interval) RETUR
 DECLARE
     again boolean := retry_in IS NOT NULL AND held.attempt < held.max_attempts;
 BEGIN
-    PERFORM count_bytes(held.bytes);
     IF again THEN
         UPDATE builds b SET
-            state = 'queued', worker = NULL, lease_until = NULL, stage = NULL, percent = NULL, error = why,
+            state = 'queued', worker = NULL, lease_until = NULL, stage = NULL, percent = NULL, bytes = NULL, error = why,
             not_before = current_instant() + retry_in
         WHERE b.build_id = held.build_id;
     ELSE
@@ -1169,6 +1171,7 @@ BEGIN
     END IF;
     PERFORM record_transition(held, 'build_failed', held.worker, why || jsonb_build_object(
         'attempt', held.attempt, 'final', NOT again));
+    PERFORM count_bytes(held.bytes);
     RETURN CASE WHEN again THEN 'queued' ELSE 'failed' END;
 END $$;
 

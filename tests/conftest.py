@@ -12,9 +12,11 @@ from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import pytest
+import pytest_asyncio
 from aiohttp.test_utils import TestClient, TestServer
 
 from tests import postgres_owner
+from tests.building import House, one_house, without_builds
 from tests.support import Client, Connection, drained_projections
 from usage_service.local.embedded_postgres import EmbeddedPostgres
 from usage_service.shared.postgres import connect
@@ -185,3 +187,16 @@ async def client(start: Start, settings: ServerSettings) -> Client:
 def drained(database: Connection) -> Callable[[], Awaitable[None]]:
     """Waits until every projection has folded the whole log."""
     return lambda: drained_projections(database)
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def standing_house(worker_database_url: str) -> AsyncIterator[House]:
+    """Two servers for a module's tests of builds."""
+    async with one_house(worker_database_url) as made:
+        yield made
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def house(standing_house: House) -> House:
+    """Those, and no build."""
+    return await without_builds(standing_house)

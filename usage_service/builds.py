@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 from uuid import UUID
 
 import msgspec
@@ -11,7 +12,9 @@ import msgspec
 from usage_service.queries import query
 from usage_service.shared.postgres import Connection
 
+State = Literal["queued", "running", "succeeded", "no_data", "failed", "cancelled"]
 PENDING = frozenset({"queued", "running"})
+WITH_RESULT = frozenset({"succeeded", "no_data"})
 FIRST_GUESS_SECONDS = 2.0
 
 
@@ -30,7 +33,7 @@ class Build(msgspec.Struct, frozen=True):
     channel: str
     probe: str
     metric_type: str
-    state: Literal["queued", "running", "succeeded", "no_data", "failed", "cancelled"]
+    state: State
     attempt: int
     max_attempts: int
     stage: str | None
@@ -48,25 +51,64 @@ class Build(msgspec.Struct, frozen=True):
         """Whether its result is still to come."""
         return self.state in PENDING
 
+    @property
+    def has_result(self) -> bool:
+        """Whether it was computed, be it that too few clients sent the probe."""
+        return self.state in WITH_RESULT
+
 
 class Requested(msgspec.Struct, frozen=True):
-    """What became of a request for a build; the last three have no build."""
+    """What became of a request for a build; only the first four have one."""
 
-    outcome: Literal["created", "pending", "fresh", "unknown", "unbuildable", "excluded"]
+    outcome: Literal["created", "pending", "fresh", "repeated", "unknown", "unbuildable", "excluded", "mismatch"]
     build_id: UUID | None
     metric_type: str | None
 
 
-async def request_build(connection: Connection, product: str, channel: str, probe: str, source: str) -> Requested:
-    """Asks for a probe's aggregates; the same build is answered while one is under way or fresh."""
-    row = await connection.fetchrow(query("builds", "requested"), product, channel, probe, source)
+async def request_build(
+    connection: Connection, product: str, channel: str, probe: str, source: str, *, prefetch: bool = False
+) -> Requested:
+    """Asks for a probe's aggregates; the same build is answered while one is under way or fresh.
+
+    With `prefetch` nobody waits for it: it is built after those that somebody waits for.
+    """
+    row = await connection.fetchrow(query("builds", "requested"), product, channel, probe, source, prefetch)
     return msgspec.convert(dict(row or {}), Requested)
+
+
+async def request_build_once(
+    connection: Connection, key: str, product: str, channel: str, probe: str, source: str
+) -> Requested:
+    """The same under a key: 'repeated' is the build of the first time; 'mismatch' when that asked for another."""
+    row = await connection.fetchrow(query("builds", "requested_once"), key, product, channel, probe, source)
+    return msgspec.convert(dict(row or {}), Requested)
+
+
+async def cancel_build(connection: Connection, build_id: UUID, source: str) -> State | None:
+    """Cancels a build that is not over; the state that it was in before, or None where there is none."""
+    state: State | None = await connection.fetchval(query("builds", "cancelled"), build_id, source)
+    return state
+
+
+async def retry_build(
+    connection: Connection, build_id: UUID, source: str
+) -> Literal["queued", "under_way", "not_failed", "unknown"]:
+    """Queues a failed build again, with as many attempts as before; 'under_way' when another of its probe is."""
+    outcome: Literal["queued", "under_way", "not_failed", "unknown"]
+    outcome = await connection.fetchval(query("builds", "retried"), build_id, source)
+    return outcome
 
 
 async def find_build(connection: Connection, build_id: UUID) -> Build | None:
     """The build of this id, if there is one."""
-    row = await connection.fetchrow(query("builds", "one"), build_id)
-    return msgspec.convert(dict(row), Build) if row else None
+    found = await find_builds(connection, [build_id])
+    return found[0] if found else None
+
+
+async def find_builds(connection: Connection, build_ids: Collection[UUID]) -> list[Build]:
+    """Those builds of these ids that there are."""
+    rows = await connection.fetch(query("builds", "some"), list(build_ids))
+    return [msgspec.convert(dict(row), Build) for row in rows]
 
 
 async def near_names(connection: Connection, product: str, probe: str) -> list[str]:
@@ -75,8 +117,9 @@ async def near_names(connection: Connection, product: str, probe: str) -> list[s
     return [row["probe"] for row in rows]
 
 
-async def seconds_left(connection: Connection, build: Build, now: datetime) -> int:
-    """When to look again: what such builds took lately less what this one has already waited, 1 to 60 s."""
-    typical: Any = await connection.fetchval(query("builds", "typical_seconds"), build.metric_type)
-    waited = (now - build.requested_at).total_seconds()
-    return round(min(60.0, max(1.0, float(typical if typical is not None else FIRST_GUESS_SECONDS) - waited)))
+async def seconds_left(connection: Connection, build: Build) -> int:
+    """When to look again at a pending build, 1 to 60 s: what such builds took lately less what it has waited."""
+    seconds: int | None = await connection.fetchval(
+        query("builds", "seconds_left"), build.build_id, FIRST_GUESS_SECONDS
+    )
+    return seconds or 1

@@ -6,7 +6,9 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from usage_service.announcer import CHANNEL, Announcer
+from usage_service import announcer, build_watch
+from usage_service.announcer import Announcer
+from usage_service.build_watch import BuildWatch
 from usage_service.folding import AT_ONCE, Runners
 from usage_service.forgetting import forget_old_visitors
 from usage_service.ingest import Ingest
@@ -15,9 +17,13 @@ from usage_service.shared.postgres import Pool, open_pool
 from usage_service.shared.schema import install_schema
 from usage_service.shared.settings import ServerSettings
 from usage_service.shared.tasks import Tasks
+from usage_service.slots import Slots
 from usage_service.tail import Tail
 from usage_service.visitors import VisitorKeys
 from usage_service.wire import Reader
+
+MOST_STREAMS = 500
+CHANNELS = (announcer.CHANNEL, build_watch.CHANNEL)
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,8 @@ class Service:
     listener: Listener
     tail: Tail
     folded: Tail
+    watch: BuildWatch
+    streams: Slots
 
 
 @asynccontextmanager
@@ -40,23 +48,34 @@ async def open_service(settings: ServerSettings, died: Callable[[], None]) -> As
     options = {"role": "usage_server", "application": "usage-service"}
     async with (
         open_pool(settings.database_url, size=settings.pool_size, **options) as pool,
-        open_pool(settings.database_url, size=3 + AT_ONCE, **options) as background,
+        open_pool(settings.database_url, size=4 + AT_ONCE, **options) as background,
         Tasks(died) as tasks,
     ):
-        announcer = Announcer(background)
-        ingest = Ingest(background, settings.queue_events, announcer.announce)
-        tail, folded = Tail(), Tail()
+        announcing = Announcer(background)
+        ingest = Ingest(background, settings.queue_events, announcing.announce)
+        tail, folded, watch = Tail(), Tail(), BuildWatch(background)
         runners = Runners(background, folded.wake)
-
-        def wake(_channel: str | None, _payload: str) -> None:
-            tail.wake()
-            runners.wake()
-
-        listener = Listener(settings.listen_url, [CHANNEL], wake)
+        listener = Listener(settings.listen_url, CHANNELS, _waker(tail, runners, watch))
         tasks.start("listener", listener.run())
-        tasks.start("announcer", announcer.run())
+        tasks.start("announcer", announcing.run())
         tasks.start("ingest", ingest.run())
         tasks.start("projections", runners.run())
+        tasks.start("build watch", watch.run())
         visitors = VisitorKeys(settings.visitor_secret, settings.visitor_rotation_days)
         tasks.start("forgetting", forget_old_visitors(background, visitors))
-        yield Service(settings, pool, ingest, Reader(visitors), listener, tail, folded)
+        yield Service(settings, pool, ingest, Reader(visitors), listener, tail, folded, watch, Slots(MOST_STREAMS))
+
+
+def _waker(tail: Tail, runners: Runners, watch: BuildWatch) -> Callable[[str | None, str], None]:
+    """What the listener calls: a notification wakes those whom it concerns, a reconnect all."""
+
+    def wake(channel: str | None, payload: str) -> None:
+        if channel == build_watch.CHANNEL:
+            watch.hear(payload)
+            return
+        if channel is None:
+            watch.hear_any()
+        tail.wake()
+        runners.wake()
+
+    return wake

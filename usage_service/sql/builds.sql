@@ -1,19 +1,61 @@
 -- requested: asks for a probe; what became of it and which build to look at.
-SELECT outcome, build_id, metric_type FROM request_build($1, $2, $3, $4);
+SELECT outcome, build_id, metric_type FROM request_build($1, $2, $3, $4, $5);
 
--- one: a build by its id.
+-- requested_once: the same under the key $1.
+SELECT outcome, build_id, metric_type FROM request_build_once($1, $2, $3, $4, $5);
+
+-- cancelled: cancels a build; the state before.
+SELECT cancel_build($1, $2);
+
+-- retried: queues a failed build again; what became of that.
+SELECT retry_build($1, $2);
+
+-- some: builds by their ids.
 SELECT build_id, product, channel, probe, metric_type, state, attempt, max_attempts, stage, percent, bytes, rows, error,
        requested_at, started_at, finished_at, log_position
-FROM builds WHERE build_id = $1;
+FROM builds WHERE build_id = ANY ($1::uuid[]);
 
--- typical_seconds: how long recent builds of this metric type took from request to end, or null.
-SELECT extract(epoch FROM percentile_cont(0.5) WITHIN GROUP (ORDER BY finished_at - requested_at))
-FROM (
-    SELECT finished_at, requested_at FROM builds
-    WHERE metric_type = $1 AND state = 'succeeded' ORDER BY finished_at DESC LIMIT 20
-) recent;
+-- page: builds after the one that was requested at $5 with the id $6 (null: from the newest), by state, product, channel,
+-- probe (null: any).
+SELECT build_id, product, channel, probe, metric_type, state, attempt, max_attempts, stage, percent, bytes, rows, error,
+       requested_at, started_at, finished_at, log_position
+FROM builds
+WHERE ($1::text IS NULL OR state = $1) AND ($2::text IS NULL OR product = $2) AND ($3::text IS NULL OR channel = $3)
+  AND ($4::text IS NULL OR probe = $4)
+  AND requested_at <= coalesce($5::timestamptz, 'infinity')
+  AND ($5::timestamptz IS NULL OR requested_at < $5 OR build_id > $6::uuid)
+ORDER BY requested_at DESC, build_id LIMIT $7;
+
+-- events: those of the build $1 after the position $2.
+SELECT position, type, occurred_at, data FROM event_log
+WHERE type LIKE 'build\_%' AND data ->> 'build_id' = $1::text AND position > $2
+ORDER BY position LIMIT $3;
+
+-- seconds_left: in how many seconds, 1 to 60, to look at the build $1 again: what such builds took lately (the median of
+-- its metric type, else of all, else $2) less what it has waited; when that is over, a tenth of how long nothing has
+-- happened. What waits to be claimed has waited since it might be.
+WITH recent AS (
+    SELECT b.metric_type, extract(epoch FROM b.finished_at - b.requested_at) AS seconds
+    FROM (SELECT * FROM builds WHERE finished_at IS NOT NULL ORDER BY finished_at DESC LIMIT 200) b
+    WHERE b.state IN ('succeeded', 'no_data') AND NOT b.prefetched
+), waiting AS (
+    SELECT b.metric_type,
+           extract(epoch FROM current_instant() - CASE b.state WHEN 'queued' THEN b.not_before ELSE b.requested_at END) AS waited,
+           extract(epoch FROM current_instant() - CASE b.state WHEN 'queued' THEN b.not_before ELSE e.recorded_at END) AS idle
+    FROM builds b LEFT JOIN event_log e ON e.position = b.log_position
+    WHERE b.build_id = $1
+)
+SELECT ceil(least(60, greatest(1, w.idle / 10, coalesce(
+           percentile_cont(0.5) WITHIN GROUP (ORDER BY r.seconds) FILTER (WHERE r.metric_type = w.metric_type),
+           percentile_cont(0.5) WITHIN GROUP (ORDER BY r.seconds),
+           $2::float8) - w.waited)))::integer
+FROM waiting w LEFT JOIN recent r ON true
+GROUP BY w.waited, w.idle, w.metric_type;
 
 -- near_names: probes of the catalogue with a similar name, nearest first.
 SELECT probe FROM catalogue
 WHERE product = $1 AND metric_type IS NOT NULL
 ORDER BY probe <-> $2, probe LIMIT 5;
+
+-- queue: how many builds are in each state, and what they cost.
+SELECT state, prefetched, builds, attempts, coalesce(bytes, 0)::float8 AS bytes, oldest_seconds FROM build_queue;

@@ -1,87 +1,90 @@
-"""POST /v1/builds and GET /v1/builds/{id}: asynchronous request-reply."""
+"""GET and DELETE /v1/builds/{id}: following a build and cancelling it. GET /v1/builds: all of them."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from urllib.parse import quote
-from uuid import UUID
+from typing import Annotated
+from urllib.parse import urlencode
 
 import msgspec
 from aiohttp import web
+from msgspec import Meta
 
-from usage_service.builds import Build, Requested, find_build, near_names, request_build, seconds_left
+from usage_service.build_pages import BuildFilter, Cursor, read_page
+from usage_service.builds import State, cancel_build
 from usage_service.events import Channel, ProbeName, Product
-from usage_service.problems import FieldError, Problem
-from usage_service.shared.postgres import Connection
+from usage_service.problems import FieldError, Problem, invalid
 from usage_service.web.answers import json_answer
+from usage_service.web.build_answers import (
+    build_answer,
+    build_answer_if_changed,
+    build_id_of,
+    existing,
+    has_it,
+    no_such_build,
+    waited,
+)
 from usage_service.web.keys import service_of
-from usage_service.web.parameters import json_body
+from usage_service.web.parameters import query_parameters
+from usage_service.web.projections import NoParameters
 
 
-class BuildRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """The probe whose aggregates are wanted."""
+class ListParameters(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """Which builds, and where the page begins: `cursor` is of the link to the next one."""
 
-    product: Product
-    channel: Channel
-    probe: ProbeName
-
-
-async def post_build(request: web.Request) -> web.Response:
-    """202 with a place to look, 303 to the result when it was built today, 404 or 422 when it cannot be built."""
-    asked = await json_body(request, BuildRequest)
-    async with service_of(request).pool.acquire(timeout=5) as connection:
-        requested = await request_build(connection, asked.product, asked.channel, asked.probe, "app")
-        if requested.build_id is None:
-            raise await _refusal(connection, asked, requested)
-        build = await _existing(connection, requested.build_id)
-        if not build.pending:
-            return _see_result(build)
-        return await _pending(connection, build, 202, {"Location": f"/v1/builds/{build.build_id}"})
+    state: State | None = None
+    product: Product | None = None
+    channel: Channel | None = None
+    probe: ProbeName | None = None
+    limit: Annotated[int, Meta(ge=1, le=1_000)] = 50
+    cursor: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,100}(?!\n)$")] | None = None
 
 
 async def get_build(request: web.Request) -> web.Response:
-    """200 with its state while it is pending or when it failed; 303 to the result once there is one."""
-    try:
-        build_id = UUID(request.match_info["build_id"])
-    except ValueError:
-        raise Problem(404, "No such build", "a build's id is a UUID, as POST /v1/builds answers it") from None
+    """200 with its state while it is pending or when it failed; 304 to who has that; 303 to the result.
+
+    With `Prefer: wait=N` only once it is over or, where If-None-Match is given, has changed.
+    """
+    build_id = build_id_of(request)
+    query_parameters(request, NoParameters)
     async with service_of(request).pool.acquire(timeout=5) as connection:
-        build = await _existing(connection, build_id)
-        if build.pending:
-            return await _pending(connection, build, 200, {})
-    if build.state in ("succeeded", "no_data"):
-        return _see_result(build)
-    return json_answer(build, position=build.log_position)
-
-
-async def _existing(connection: Connection, build_id: UUID) -> Build:
-    build = await find_build(connection, build_id)
-    if build is None:
-        raise Problem(404, "No such build", f"there is no build {build_id}; POST /v1/builds asks for one")
-    return build
-
-
-async def _pending(connection: Connection, build: Build, status: int, headers: dict[str, str]) -> web.Response:
-    wait = await seconds_left(connection, build, datetime.now(UTC))
-    return json_answer(build, status=status, position=build.log_position, headers=headers | {"Retry-After": str(wait)})
-
-
-def _see_result(build: Build) -> web.Response:
-    location = f"/v1/probes/{quote(build.product)}/{quote(build.probe)}?channel={quote(build.channel)}"
-    return json_answer(build, status=303, position=build.log_position, headers={"Location": location})
-
-
-async def _refusal(connection: Connection, asked: BuildRequest, requested: Requested) -> Problem:
-    if requested.outcome != "unknown":
-        kind = f"is a {requested.metric_type}, a type that is not aggregated"
-        detail = f"{asked.probe} {kind if requested.outcome == 'unbuildable' else 'is left out of the aggregates'}"
-        return Problem(422, "Not buildable", detail, [FieldError(detail=detail, pointer="/probe")])
-    near = await near_names(connection, asked.product, asked.probe)
-    detail = f"{asked.product} has no probe {asked.probe}"
-    return Problem(
-        404,
-        "Unknown probe",
-        f"{detail}; did you mean {near[0]}?" if near else detail,
-        [FieldError(detail=detail, pointer="/probe")],
-        near_names=near,
+        build = await existing(connection, build_id)
+    conditional = "If-None-Match" in request.headers
+    build, headers = await waited(
+        request, build, lambda later: not later.pending or (conditional and not has_it(request, later))
     )
+    return await build_answer_if_changed(request, build, headers)
+
+
+async def delete_build(request: web.Request) -> web.Response:
+    """202 with the build, cancelled; 409 when it was over."""
+    build_id = build_id_of(request)
+    async with service_of(request).pool.acquire(timeout=5) as connection:
+        before = await cancel_build(connection, build_id, "app")
+        if before is None:
+            raise no_such_build(build_id)
+        if before not in ("queued", "running"):
+            raise Problem(409, "Build is over", f"the build is {before}; only a pending one is cancelled", state=before)
+        build = await existing(connection, build_id)
+    answer = await build_answer(request, build, {})
+    answer.set_status(202)
+    return answer
+
+
+async def get_builds(request: web.Request) -> web.Response:
+    """Builds, newest first; `next` leads to those that follow, whatever is asked for meanwhile."""
+    asked = query_parameters(request, ListParameters)
+    only = msgspec.convert(asked, BuildFilter, from_attributes=True)
+    page = await read_page(service_of(request).pool, only, asked.limit, _cursor(asked.cursor))
+    following, headers = None, {"Cache-Control": "no-cache"}
+    if page.following:
+        asked.cursor = str(page.following)
+        following = f"/v1/builds?{urlencode(msgspec.to_builtins(asked))}"
+        headers["Link"] = f'<{following}>; rel="next"'
+    return json_answer({"builds": page.builds, "next": following}, position=page.log_end, headers=headers)
+
+
+def _cursor(text: str | None) -> Cursor | None:
+    try:
+        return Cursor.parse(text) if text else None
+    except ValueError:
+        raise invalid([FieldError(parameter="cursor", detail="is not one of a link to the next page")]) from None

@@ -11,6 +11,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from usage_service.ingest import LogUnavailableError, QueueFullError
 from usage_service.problems import Problem
 from usage_service.shared.postgres import UNAVAILABLE
+from usage_service.slots import NoSlotError
 from usage_service.web.answers import problem_answer
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -33,27 +34,20 @@ async def problems_middleware(request: web.Request, handler: Handler) -> web.Str
         why = " ".join(str(error).removeprefix("400, message:").split())
         return problem_answer(Problem(400, "Bad request body", f"the body cannot be read: {why}"))
     except QueueFullError:
-        return problem_answer(
-            Problem(
-                429,
-                "Too many events wait",
-                "the queue is full; send again later",
-                headers={"Retry-After": "1"},
-            )
-        )
+        return _later(429, "Too many events wait", "the queue is full; send again later", seconds=1)
+    except NoSlotError as error:
+        return _later(429, "Too many streams", f"{error}; come back later, or to another server", seconds=5)
     except (LogUnavailableError, *UNAVAILABLE) as error:
         log.warning("database_unavailable", path=request.path, error=repr(error))
-        return problem_answer(
-            Problem(
-                503,
-                "Database unavailable",
-                "the database did not answer; sending the same request again is safe",
-                headers={"Retry-After": "2"},
-            )
-        )
+        detail = "the database did not answer; sending the same request again is safe"
+        return _later(503, "Database unavailable", detail, seconds=2)
     except Exception:
         log.exception("request_failed", method=request.method, path=request.path)
         return problem_answer(Problem(500, "Internal error", "the service failed; it has been logged"))
+
+
+def _later(status: int, title: str, detail: str, *, seconds: int) -> web.Response:
+    return problem_answer(Problem(status, title, detail, headers={"Retry-After": str(seconds)}))
 
 
 def _http_problem(request: web.Request, error: web.HTTPException) -> Problem:

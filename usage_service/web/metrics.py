@@ -12,10 +12,12 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
+from usage_service.build_queue import QueueState, queue_states
 from usage_service.projections import Status, projection_statuses
 from usage_service.queries import query
 from usage_service.service import Service
 from usage_service.shared.postgres import UNAVAILABLE
+from usage_service.web.build_metrics import queue_metrics, watch_gauges
 
 SCRAPE_SECONDS = 2.0
 
@@ -26,6 +28,7 @@ class DatabaseState:
 
     log_end: int | None = None
     projections: list[Status] = field(default_factory=list)
+    queue: list[QueueState] = field(default_factory=list)
 
 
 class DatabaseCollector(Collector):
@@ -41,6 +44,7 @@ class DatabaseCollector(Collector):
         if log_end is not None:
             yield GaugeMetricFamily("glam_log_end_position", "The last position of the log.", log_end)
             yield from self._projections()
+            yield from queue_metrics(self.state.queue)
 
     def _projections(self) -> Iterator[Metric]:
         position = _by_projection("position", "Every event up to here is folded.")
@@ -73,6 +77,7 @@ class Metrics:
         self.registry.register(self._database)
         queue = Gauge("glam_ingest_queued_events", "Events that wait to be committed.", registry=self.registry)
         queue.set_function(lambda: service.ingest.queued_events)
+        watch_gauges(service, self.registry)
 
     async def exposition(self, accept: str) -> tuple[bytes, str]:
         """All of them and the media type, which is OpenMetrics' for those that accept it."""
@@ -90,7 +95,7 @@ async def read_database(service: Service) -> DatabaseState:
             connection.transaction(isolation="repeatable_read", readonly=True),
         ):
             log_end = await connection.fetchval(query("log", "end"))
-            return DatabaseState(log_end, await projection_statuses(connection))
+            return DatabaseState(log_end, await projection_statuses(connection), await queue_states(connection))
     except UNAVAILABLE:
         return DatabaseState()
 

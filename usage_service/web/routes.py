@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from usage_service.web.access import Scope
-from usage_service.web.builds import get_build, post_build
+from usage_service.web.build_events import get_build_events
+from usage_service.web.build_requests import post_build, post_prefetch, post_retry
+from usage_service.web.builds import delete_build, get_build, get_builds
 from usage_service.web.errors import Handler
 from usage_service.web.events import post_events
 from usage_service.web.health import get_heartbeat, get_lbheartbeat
@@ -36,7 +38,12 @@ ROUTES = (
     Route("GET", "/v1/sessions", "read", get_sessions),
     Route("GET", "/v1/projections", "read", get_projections),
     Route("POST", "/v1/builds", "build", post_build),
+    Route("GET", "/v1/builds", "read", get_builds),
+    Route("POST", "/v1/builds/prefetch", "build", post_prefetch),
     Route("GET", "/v1/builds/{build_id}", "read", get_build),
+    Route("DELETE", "/v1/builds/{build_id}", "build", delete_build),
+    Route("GET", "/v1/builds/{build_id}/events", "read", get_build_events),
+    Route("POST", "/v1/builds/{build_id}/retry", "admin", post_retry),
     Route("GET", "/v1/probes/{product}/{probe}", "read", get_probe),
     Route("GET", "/metrics", "read", get_metrics),
     Route("GET", "/__heartbeat__", "open", get_heartbeat),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import AsyncIterator, Callable
 
 import structlog
@@ -45,7 +46,13 @@ def create_app(settings: ServerSettings, died: Callable[[], None]) -> web.Applic
             yield
 
     app.cleanup_ctx.append(service)
+    app.on_shutdown.append(_end_waits)
     return app
+
+
+async def _end_waits(app: web.Application) -> None:
+    """Who waits for a build or follows one is answered, and asks the next server."""
+    app[SERVICE].watch.close()
 
 
 async def serve(settings: ServerSettings) -> bool:
@@ -60,12 +67,20 @@ async def serve(settings: ServerSettings) -> bool:
     await runner.setup()
     try:
         await _listen(runner, settings)
+        _look_for_cycles_less()
         log.info("serving", host=settings.host, port=settings.port)
         await lifetime.wait()
         log.info("draining")
     finally:
         await runner.cleanup()
     return lifetime.healthy
+
+
+def _look_for_cycles_less() -> None:
+    # Requests make many objects that die young and hardly any cycles; looking for them took a tenth of the time.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
 
 
 async def _listen(runner: web.AppRunner, settings: ServerSettings) -> None:
