@@ -11,6 +11,7 @@ from typing import Protocol
 import structlog
 from rich.console import Console
 
+from bench.building import measure_building
 from bench.folding import measure_folding
 from bench.house import BenchError, House, open_house
 from bench.large import measure_large
@@ -37,6 +38,7 @@ SECTIONS: dict[str, Measure] = {
     "reading": measure_reading,
     "memory": measure_memory,
     "folding": measure_folding,
+    "building": measure_building,
 }
 # With a log made of so many events, unless --events says otherwise.
 LOGS: dict[str, tuple[MeasureLog, int]] = {

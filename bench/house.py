@@ -91,9 +91,13 @@ class House:
             raise BenchError("the projections did not catch up")
         psql(server.url, "CHECKPOINT")
 
-    def load(self, server: Server, *, connections: int, events: int, seconds: float, seed: str) -> Load:
+    def load(
+        self, server: Server, *, connections: int, seconds: float, events: int = 1, seed: str = "", kind: str = "events"
+    ) -> Load:
         """Puts load on a server whose projections have caught up, from a process of its own."""
-        with self.loading(server, connections=connections, events=events, seconds=seconds, seed=seed) as process:
+        with self.loading(
+            server, connections=connections, events=events, seconds=seconds, seed=seed, kind=kind
+        ) as process:
             output, errors = process.communicate(timeout=seconds + 120)
         if process.returncode:
             raise BenchError(f"the load generator failed:\n{errors.decode()[-2000:]}")
@@ -101,20 +105,23 @@ class House:
 
     @contextmanager
     def loading(
-        self, server: Server, *, connections: int, events: int, seconds: float, seed: str, rate: float = 0
-    ) -> Iterator[subprocess.Popen[bytes]]:
+        self,
+        server: Server,
+        *,
+        connections: int,
+        events: int,
+        seconds: float,
+        seed: str,
+        rate: float = 0,
+        kind: str = "events",
+    ) -> Iterator[subprocess.Popen[bytes]]:  # fmt: skip
         """The process that puts load on a server, at most `rate` requests a second unless that is 0."""
         self.settle(server)
         watched = [f"server={server.pid}", f"PostgreSQL={self._postgres.pid}"]
-        arguments = {
-            "port": server.port,
-            "connections": connections,
-            "events": events,
-            "seconds": seconds,
-            "rate": rate,
-        }
+        arguments: dict[str, object] = {"port": server.port, "connections": connections, "events": events}
+        arguments |= {"seconds": seconds, "rate": rate, "kind": kind, "seed": seed}
         named = [word for name, value in arguments.items() for word in (f"--{name}", str(value))]
-        command = [sys.executable, "-m", "bench.load", *named, "--seed", seed, "--watch", *watched]
+        command = [sys.executable, "-m", "bench.load", *named, "--watch", *watched]
         process = subprocess.Popen(owned_command(command), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         with process:
             yield process

@@ -1,7 +1,7 @@
 """The load generator, a process of its own: `python -m bench.load --port P --connections C --events E ...`.
 
 Requests are made before the timed part. Every connection sends its next one as soon as the last is answered, or with
---rate at its time, if that is later; an answer other than 201 ends the run with an error.
+--rate at its time, if that is later; an answer with another status than is due ends the run with an error.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import re
 import sys
 import time
 from collections.abc import Iterator
-from itertools import islice
+from itertools import islice, repeat
 from typing import cast
 
 import msgspec
@@ -27,15 +27,19 @@ WARM_UP_SECONDS = 0.5
 END_SECONDS = 30
 MOST_REQUESTS_A_SECOND = 15_000
 MOST_EVENTS_A_SECOND = 120_000
-CREATED = b"HTTP/1.1 201 "
+# What is asked, and how it is to be answered: events, a build that is fresh, whether the server is there.
+KINDS = {"events": b"HTTP/1.1 201 ", "fresh": b"HTTP/1.1 303 ", "alive": b"HTTP/1.1 200 "}
+FRESH = b'{"product": "fog", "channel": "nightly", "probe": "probe_1"}'
+ALIVE = b"GET /__lbheartbeat__ HTTP/1.1\r\nHost: bench\r\n\r\n"
 LENGTH = re.compile(rb"\r\n[Cc]ontent-[Ll]ength: (\d+)\r\n")
 
 
 class Run:
     """What the connections of a run share."""
 
-    def __init__(self, requests: Iterator[bytes], rate: float) -> None:
+    def __init__(self, requests: Iterator[bytes], status: bytes, rate: float) -> None:
         self.requests = requests
+        self.status = status
         self._interval = 1 / rate if rate else 0
         self._next = time.perf_counter()
         self.answers: list[tuple[float, float]] = []  # when, after how long
@@ -74,7 +78,7 @@ class Connection(asyncio.Protocol):
         if not is_complete(self._received):
             return
         now = time.perf_counter()
-        if not self._received.startswith(CREATED):
+        if not self._received.startswith(self._run.status):
             self._run.fail(self._received[:500].decode(errors="replace"))
         self._run.answers.append((now, now - self._sent_at))
         self._received = b""
@@ -113,9 +117,9 @@ def is_complete(answer: bytes) -> bool:
     return length is not None and len(answer) >= head + 4 + int(length[1])
 
 
-def make_request(body: bytes) -> bytes:
-    """The bytes of a POST /v1/events."""
-    head = f"POST /v1/events HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
+def make_request(body: bytes, path: str = "/v1/events") -> bytes:
+    """The bytes of a POST."""
+    head = f"POST {path} HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
     return head.encode() + b"\r\n\r\n" + body
 
 
@@ -143,7 +147,7 @@ def _processor_seconds(process: psutil.Process) -> float:
 
 async def put_load(options: argparse.Namespace) -> Load:
     """The timed part, after a short one to warm up."""
-    run = Run(_prepare(options), options.rate)
+    run = Run(_prepare(options), KINDS[options.kind], options.rate)
     loop = asyncio.get_running_loop()
     for _ in range(options.connections):
         await loop.create_connection(lambda: Connection(run), "127.0.0.1", options.port)
@@ -165,6 +169,8 @@ async def _wait(run: Run, seconds: float) -> None:
 
 
 def _prepare(options: argparse.Namespace) -> Iterator[bytes]:
+    if options.kind != "events":
+        return repeat(ALIVE if options.kind == "alive" else make_request(FRESH, "/v1/builds"))
     rate = min(MOST_REQUESTS_A_SECOND, MOST_EVENTS_A_SECOND // options.events)
     number = int(rate * (options.seconds + 2 * WARM_UP_SECONDS)) + options.connections
     return iter([make_request(body) for body in islice(make_bodies(options.seed, options.events), number)])
@@ -182,11 +188,12 @@ def _program(text: str) -> tuple[str, int]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kind", choices=KINDS, default="events")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--connections", type=int, required=True)
-    parser.add_argument("--events", type=int, required=True, help="in each request")
+    parser.add_argument("--events", type=int, default=1, help="in each request")
     parser.add_argument("--seconds", type=float, required=True)
-    parser.add_argument("--seed", required=True)
+    parser.add_argument("--seed", default="")
     parser.add_argument("--rate", type=float, default=0, help="requests a second at most; 0 for no such bound")
     parser.add_argument("--watch", type=_program, nargs="*", default=[], help="NAME=PID, to measure processor time of")
     load = uvloop.run(put_load(parser.parse_args()))

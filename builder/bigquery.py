@@ -18,7 +18,8 @@ from google.cloud import bigquery
 from google.cloud.bigquery.retry import DEFAULT_RETRY
 
 from builder.bigquery_errors import as_build_errors, job_error
-from builder.errors import BuildCancelledError, PermanentBuildError, TransientBuildError
+from builder.control import Control
+from builder.errors import BuildError, PermanentBuildError, TransientBuildError
 from builder.statement import Statement
 
 LOG = structlog.get_logger(__name__)
@@ -30,7 +31,7 @@ LABEL_LENGTH = 63
 RESULT_KEPT = timedelta(hours=12)  # of the 24 that BigQuery keeps a result
 
 Tick = Callable[[int], None]
-"""Told the bytes that the statement reads, at every poll; raises BuildCancelledError to stop it."""
+"""Told the bytes that the statement reads, at every poll; raises what stops the build."""
 
 Pulse = Callable[[], None]
 
@@ -81,23 +82,30 @@ class JobRunner:
     build_id: UUID
     labels: Mapping[str, str]
     options: JobOptions
+    control: Control = field(default_factory=Control)
     bytes_processed: int = 0
     job_ids: list[str] = field(default_factory=list)
 
     def run(self, statement: Statement, tick: Tick) -> Iterator[Mapping[str, Any]]:
-        """The rows of a statement, a page at a time. Raises PermanentBuildError or TransientBuildError."""
+        """The rows of a statement, a page at a time. Raises PermanentBuildError or TransientBuildError.
+
+        Stopped by BuildCancelledError, from `tick` or `control`, it cancels the job; by BuildAbandonedError not.
+        """
         with as_build_errors():
             needed = self._estimate(statement)
+            self.control.admit(self.bytes_processed, needed)
             tick(needed)
             job = self._finish(statement, partial(tick, needed))
             self.bytes_processed += job.total_bytes_processed or 0
             self.job_ids.append(job.job_id)
-            yield from job.result(
+            for row in job.result(
                 page_size=self.options.page_size,
                 retry=self.options.retry,
                 timeout=self.options.request_seconds,
                 job_retry=None,
-            )
+            ):
+                self.control.check()
+                yield row
 
     def _estimate(self, statement: Statement) -> int:
         """The bytes that the statement would read, by a dry run; an error where they are too many."""
@@ -115,16 +123,18 @@ class JobRunner:
     def _finish(self, statement: Statement, pulse: Pulse) -> bigquery.QueryJob:
         """The finished job of the statement: adopted where an earlier attempt started it, else started."""
         for number in range(1, MOST_ADOPTIONS + 1):
-            job = self._start_or_adopt(statement, number)
-            if job is not None:
-                self._wait(job, pulse)
-                return job
+            job_id = f"build-{self.build_id.hex}-{statement.name}-{statement.digest()}"
+            job_id += f"-{number}" if number > 1 else ""
+            with self.control.cancelling(partial(self._cancel, job_id)):
+                job = self._start_or_adopt(statement, job_id)
+                if job is not None:
+                    self._wait(job, pulse)
+                    return job
         raise TransientBuildError("jobsFailed", f"{MOST_ADOPTIONS} jobs of {statement.name} failed already")
 
-    def _start_or_adopt(self, statement: Statement, number: int) -> bigquery.QueryJob | None:
-        """The job of that number; None where it is over without a result, so that a next one is needed."""
-        job_id = f"build-{self.build_id.hex}-{statement.name}-{statement.digest()}"
-        job_id += f"-{number}" if number > 1 else ""
+    def _start_or_adopt(self, statement: Statement, job_id: str) -> bigquery.QueryJob | None:
+        """The job of that id; None where it is over without a result, so that a next one is needed."""
+        self.control.check()
         try:
             return self._query(statement, self._config(statement), job_id)
         except Conflict:
@@ -162,18 +172,20 @@ class JobRunner:
         deadline = time.monotonic() + self.options.deadline_seconds
         pause = FIRST_POLL_SECONDS
         while not job.done(retry=self.options.retry, timeout=self.options.request_seconds):
-            self._tell(job, pulse)
+            pulse()
             if time.monotonic() > deadline:
                 raise TransientBuildError("timeout", f"job {job.job_id} is still running after the deadline")
-            time.sleep(pause)
+            self.control.wait(pause)
             pause = min(pause * POLL_GROWTH, self.options.poll_seconds)
         if job.error_result:
             raise job_error(job.error_result)
 
-    def _tell(self, job: bigquery.QueryJob, pulse: Pulse) -> None:
+    def _cancel(self, job_id: str) -> None:
+        """Ask for the end of a job, if there is one; what it reads until then is paid for."""
         try:
-            pulse()
-        except BuildCancelledError:
-            job.cancel(retry=self.options.retry, timeout=self.options.request_seconds)
-            LOG.info("job_cancelled", build_id=str(self.build_id), job_id=job.job_id)
-            raise
+            with as_build_errors():
+                self.client.cancel_job(job_id, retry=self.options.retry, timeout=self.options.request_seconds)
+            LOG.info("job_cancelled", build_id=str(self.build_id), job_id=job_id)
+        except BuildError as error:
+            log = LOG.debug if error.code == "notFound" else LOG.warning
+            log("job_not_cancelled", build_id=str(self.build_id), job_id=job_id, code=error.code, message=str(error))

@@ -7,6 +7,7 @@ import structlog
 from google.cloud import bigquery
 
 from builder.bigquery import JobOptions, JobRunner, Tick
+from builder.control import Control
 from builder.distribution import DistributionTable
 from builder.metric_shapes import Aggregation, shape_of
 from builder.probe import BuildRequest, BuiltProbe, ProbeRow, Progress
@@ -30,14 +31,18 @@ class ComputeOptions:
 
 
 def compute_probe(
-    client: bigquery.Client, request: BuildRequest, options: ComputeOptions, progress: Progress
+    client: bigquery.Client,
+    request: BuildRequest,
+    options: ComputeOptions,
+    progress: Progress,
+    control: Control | None = None,
 ) -> BuiltProbe:
     """All rows of a probe, none where too few clients sent it.
 
     Raises PermanentBuildError (UnsupportedMetricError among them), TransientBuildError, and whatever `progress`
-    raises; BuildCancelledError cancels the warehouse's job too. Blocks: run it in a thread.
+    and `control` raise; BuildCancelledError cancels the warehouse's job too. Blocks: run it in a thread.
     """
-    computation = _Computation(client, request, options, progress)
+    computation = _Computation(client, request, options, progress, control or Control())
     rows = sorted(computation.rows(), key=_identity)
     runner = computation.runner
     LOG.info("probe_computed", build_id=str(request.build_id), rows=len(rows), bytes=runner.bytes_processed)
@@ -48,10 +53,15 @@ class _Computation:
     """The steps of one build."""
 
     def __init__(
-        self, client: bigquery.Client, request: BuildRequest, options: ComputeOptions, progress: Progress
+        self,
+        client: bigquery.Client,
+        request: BuildRequest,
+        options: ComputeOptions,
+        progress: Progress,
+        control: Control,
     ) -> None:
         labels = {"product": request.product, "channel": request.channel, "probe": request.probe}
-        self.runner = JobRunner(client, request.build_id, labels, options.jobs)
+        self.runner = JobRunner(client, request.build_id, labels, options.jobs, control)
         self._request = request
         self._source = options.source
         self._progress = progress

@@ -1,4 +1,4 @@
-"""Why a build ends without a result: for good, or for now."""
+"""Why a build ends without a result: for good, for now, or because it is stopped."""
 
 
 class BuildError(Exception):
@@ -28,4 +28,8 @@ class UnsupportedMetricError(PermanentBuildError):
 
 
 class BuildCancelledError(Exception):
-    """Raised by a progress callback to stop the build; its warehouse job is cancelled."""
+    """Raised in a computation's thread to stop it: nobody wants the build any more. Its warehouse job is cancelled."""
+
+
+class BuildAbandonedError(Exception):
+    """Raised in a computation's thread to stop it: another attempt goes on. Its warehouse job is left to that one."""

@@ -12,7 +12,7 @@ from builder.build_hour import build_hour_to_datetime
 ANY = "*"
 
 Progress = Callable[[str, int, int], None]
-"""Told (stage, percent, bytes read); raises BuildCancelledError to stop the build."""
+"""Told (stage, percent, bytes read); raises BuildCancelledError or BuildAbandonedError to stop the build."""
 
 
 @dataclass(frozen=True)

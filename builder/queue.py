@@ -1,11 +1,14 @@
-"""The queue of builds, as the functions of `schema.sql` keep it. Every call names the attempt that it is made for."""
+"""The queue of builds, as the functions of `schema.sql` keep it. Every call names the attempt that it is made for.
+
+Every call but `complete` is one statement that commits by itself, and `complete` commits in the message that takes the
+log's lock: a builder that freezes or is cut off between two messages keeps nobody from anything.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import date, timedelta
-from types import NoneType
-from typing import TypeVar
 from uuid import UUID
 
 import asyncpg
@@ -19,16 +22,39 @@ ROW_COLUMNS = (
     "client_agg_type", "total_users", "total_sample", "histogram", "percentiles", "non_norm_histogram",
     "non_norm_percentiles", "build_date",
 )  # fmt: skip
-STALE_ATTEMPT = "UB001"
-Kind = TypeVar("Kind")
+STALE_ATTEMPT, CANCELLED = "UB001", "UB003"
+LONGEST_WAIT_SECONDS = 5.0  # for a connection, and for the answer to what is quick
+
+CLAIM = """
+SELECT b.*, extract(epoch FROM current_instant() - b.not_before)::float8 AS waited_seconds
+FROM claim_build($1, $2) b
+"""
+# Who freezes in between keeps the next attempt, which stores the same rows, no longer than that.
+BEGIN = "BEGIN; SET LOCAL idle_in_transaction_session_timeout = '5s'"
+NAME_COMPLETION = """
+SELECT set_config('builder.build', $1, true), set_config('builder.attempt', $2, true),
+       set_config('builder.bytes', $3, true)
+"""
+COMPLETE = """
+SELECT complete_build(current_setting('builder.build')::uuid, current_setting('builder.attempt')::integer,
+                      current_setting('builder.bytes')::bigint);
+COMMIT
+"""
+STORED = """
+SELECT coalesce(rows, 0) FROM builds WHERE build_id = $1 AND attempt = $2 AND state IN ('succeeded', 'no_data')
+"""
 
 
 class LeaseLostError(Exception):
-    """The build has moved on without this worker; nothing was changed."""
+    """The build has moved on without this worker; nothing was changed. Its warehouse job is the next attempt's."""
+
+
+class BuildCancelledElsewhereError(Exception):
+    """The build of this attempt was cancelled; nothing was changed, and nobody wants its warehouse job."""
 
 
 class Claim(msgspec.Struct, frozen=True):
-    """A build that this worker holds, at this attempt."""
+    """A build that this worker holds, at this attempt. `waited_seconds` is for how long it could have been claimed."""
 
     build_id: UUID
     attempt: int
@@ -37,6 +63,13 @@ class Claim(msgspec.Struct, frozen=True):
     probe: str
     metric_type: str
     pings: list[str]
+    prefetched: bool
+    waited_seconds: float
+
+    @property
+    def held(self) -> tuple[UUID, int]:
+        """The build and the attempt, as every function asks for them."""
+        return self.build_id, self.attempt
 
     def request(self, run_date: date, latest_version: int | None) -> BuildRequest:
         """What is to be computed."""
@@ -53,72 +86,123 @@ class Claim(msgspec.Struct, frozen=True):
 
 
 class BuildQueue:
-    """Claims builds and reports on them; raises LeaseLostError where the claim no longer holds."""
+    """Claims builds and reports on them; raises LeaseLostError or BuildCancelledElsewhereError where a claim is over.
+
+    Raises UNAVAILABLE within a few seconds when the database is: a call whose answer is lost may be made again.
+    """
 
     def __init__(self, pool: Pool, worker: str, lease: timedelta) -> None:
         self._pool = pool
         self._worker = worker
         self._lease = lease
+        self._wait = min(LONGEST_WAIT_SECONDS, lease.total_seconds() / 3)
 
     async def claim(self) -> Claim | None:
-        """The longest waiting build, now held by this worker; None when none waits."""
-        async with self._pool.acquire(timeout=5) as connection:
-            row = await connection.fetchrow("SELECT * FROM claim_build($1, $2)", self._worker, self._lease)
+        """The build to do next, now held by this worker; None when none waits. One whose answer is lost lapses."""
+        async with self._connection() as connection:
+            row = await connection.fetchrow(CLAIM, self._worker, self._lease, timeout=LONGEST_WAIT_SECONDS)
         return msgspec.convert({name: row[name] for name in Claim.__struct_fields__}, Claim) if row else None
 
     async def expire_leases(self) -> int:
         """Puts builds whose worker is gone back in the queue; how many."""
-        async with self._pool.acquire(timeout=5) as connection:
-            number: int = await connection.fetchval("SELECT expire_leases()")
+        async with self._connection() as connection:
+            number: int = await connection.fetchval("SELECT expire_leases()", timeout=LONGEST_WAIT_SECONDS)
         return number
 
     async def latest_version(self, product: str, channel: str) -> int | None:
         """The newest version that was released on the channel, if a release was ever reported."""
-        async with self._pool.acquire(timeout=5) as connection:
+        async with self._connection() as connection:
             version: int | None = await connection.fetchval(
                 "SELECT max(version) FROM releases WHERE product = $1 AND channel = $2", product, channel
             )
         return version
 
+    async def bytes_left_today(self, most: int) -> int:
+        """What may still be read today of so many bytes a day."""
+        async with self._connection() as connection:
+            left: int = await connection.fetchval("SELECT bytes_left_today($1)", most)
+        return left
+
     async def heartbeat(
         self, claim: Claim, stage: str | None = None, percent: int | None = None, read: int | None = None
     ) -> None:
-        """Keeps the lease; with a stage, records how far the build is and the bytes read so far."""
-        async with self._pool.acquire(timeout=5) as connection:
-            await _fenced(
-                connection,
-                NoneType,
-                "SELECT heartbeat_build($1, $2, $3, $4, $5, $6)",
-                *(claim.build_id, claim.attempt, self._lease, stage, percent, read),
-            )
+        """Keeps the lease; with a stage, records how far the build is, with bytes those read so far."""
+        values = (*claim.held, self._lease, stage, percent, read)
+        async with self._connection() as connection:
+            with _fence():
+                await connection.execute("SELECT heartbeat_build($1, $2, $3, $4, $5, $6)", *values, timeout=self._wait)
 
     async def complete(self, claim: Claim, rows: Iterable[ProbeRow], bytes_read: int) -> int:
-        """Stores the rows in place of earlier ones and ends the build, in one transaction; how many rows."""
-        async with self._pool.acquire(timeout=5) as connection, connection.transaction():
-            await connection.copy_records_to_table(
-                "probe_rows", records=(_record(claim, row) for row in rows), columns=ROW_COLUMNS
-            )
-            return await _fenced(
-                connection, int, "SELECT complete_build($1, $2, $3)", claim.build_id, claim.attempt, bytes_read
-            )
+        """Stores the rows in place of earlier ones and ends the build, in one transaction; how many rows.
+
+        Called again because the answer was lost, it answers the same.
+        """
+        async with self._connection() as connection:
+            try:
+                with _fence():
+                    return await _store(connection, claim, [_record(claim, row) for row in rows], bytes_read)
+            except (LeaseLostError, asyncpg.UniqueViolationError):  # by this attempt, by another one, or rows twice
+                stored: int | None = await connection.fetchval(STORED, *claim.held)
+                if stored is not None:
+                    return stored
+                with _fence():
+                    await connection.execute("SELECT heartbeat_build($1, $2, $3)", *claim.held, self._lease)
+                raise
 
     async def fail(self, claim: Claim, code: str, message: str, retry_in: timedelta | None) -> str:
         """Ends the attempt; the build's state then: queued again, while attempts are left, or failed."""
-        async with self._pool.acquire(timeout=5) as connection:
-            return await _fenced(
-                connection,
-                str,
-                "SELECT fail_build($1, $2, $3, $4, $5)",
-                *(claim.build_id, claim.attempt, code, message, retry_in),
-            )
+        values = (*claim.held, code, message, retry_in)
+        async with self._connection() as connection:
+            with _fence():
+                state: str = await connection.fetchval("SELECT fail_build($1, $2, $3, $4, $5)", *values)
+        return state
+
+    async def hand_back(self, claim: Claim) -> None:
+        """Puts the build back for another worker to claim at once; the attempt does not count."""
+        async with self._connection() as connection:
+            with _fence():
+                await connection.execute("SELECT hand_back_build($1, $2)", *claim.held)
+
+    async def notify(self, channel: str, payload: str) -> None:
+        """Sends a notification."""
+        async with self._connection() as connection:
+            await connection.execute("SELECT pg_notify($1, $2)", channel, payload, timeout=LONGEST_WAIT_SECONDS)
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[Connection]:
+        async with self._pool.acquire(timeout=self._wait) as connection:
+            try:
+                yield connection
+            except TimeoutError:
+                # Nothing came back: whatever else is open may lead through the same hole.
+                await self._pool.expire_connections()
+                raise
 
 
-async def _fenced(connection: Connection, kind: type[Kind], statement: str, *values: object) -> Kind:
+async def _store(connection: Connection, claim: Claim, records: list[tuple[object, ...]], bytes_read: int) -> int:
+    await connection.execute(BEGIN)
     try:
-        return msgspec.convert(await connection.fetchval(statement, *values), kind)
+        await connection.copy_records_to_table("probe_rows", records=records, columns=ROW_COLUMNS)
+        await connection.execute(NAME_COMPLETION, str(claim.build_id), str(claim.attempt), str(bytes_read))
+        await connection.execute(COMPLETE)
+    except asyncpg.PostgresError:
+        await connection.execute("ROLLBACK")
+        raise
+    except BaseException:  # no answer, or cancelled
+        connection.terminate()
+        raise
+    return len(records)
+
+
+@contextmanager
+def _fence() -> Iterator[None]:
+    try:
+        yield
     except asyncpg.PostgresError as error:
         if error.sqlstate == STALE_ATTEMPT:
             raise LeaseLostError(str(error)) from None
+        if error.sqlstate == CANCELLED:
+            raise BuildCancelledElsewhereError(str(error)) from None
         raise
 
 

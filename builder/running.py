@@ -8,20 +8,25 @@ from datetime import timedelta
 
 import structlog
 
+from builder import hearing
 from builder.bigquery import JobOptions, make_client
+from builder.computation import Compute
 from builder.compute import ComputeOptions, compute_probe
+from builder.hearing import Hearing
+from builder.metrics import BuilderMetrics, served
 from builder.queue import BuildQueue
 from builder.settings import BuilderSettings
 from builder.source import SourceOptions
 from builder.thresholds import Thresholds
-from builder.worker import Compute, Worker
+from builder.worker import Worker
 from usage_service.shared.lifetime import Lifetime
 from usage_service.shared.listener import Listener
-from usage_service.shared.postgres import open_pool
+from usage_service.shared.postgres import Pool, open_pool
 from usage_service.shared.schema import install_schema
 from usage_service.shared.tasks import Tasks
 
-CHANNEL = "build_requested"
+REQUESTED, CANCELLED = "build_requested", "build_cancelled"
+CONNECTIONS_A_BUILD, OTHER_CONNECTIONS = 2, 3  # a build reports and stores; besides, claims, hearing and one to spare
 
 log = structlog.get_logger(__name__)
 
@@ -37,24 +42,49 @@ def warehouse_computation(settings: BuilderSettings) -> Compute:
         ),
         JobOptions(maximum_bytes_billed=settings.most_bytes, deadline_seconds=settings.build_seconds),
     )
-    return lambda request, progress: compute_probe(client, request, options, progress)
+    return lambda request, progress, control: compute_probe(client, request, options, progress, control)
 
 
-async def run_builder(settings: BuilderSettings) -> bool:
+class Builder:
+    """A worker, and what tells it of requests and cancellations."""
+
+    def __init__(self, pool: Pool, name: str, settings: BuilderSettings, compute: Compute) -> None:
+        self.metrics = BuilderMetrics()
+        queue = BuildQueue(pool, name, timedelta(seconds=settings.lease_seconds))
+        self.worker = Worker(queue, compute, settings, self.metrics)
+        self._hearing = Hearing(queue.notify, self.metrics.hears.set)
+        self.listener = Listener(settings.listen_url, [REQUESTED, CANCELLED, hearing.CHANNEL], self._hear)
+
+    def start(self, tasks: Tasks) -> None:
+        """Starts what should never end."""
+        tasks.start("hearing", self._hearing.run())
+        tasks.start("listener", self.listener.run())
+        tasks.start("worker", self.worker.run())
+
+    def _hear(self, channel: str | None, payload: str) -> None:
+        if channel == REQUESTED:
+            self.worker.wake()
+        elif channel == CANCELLED:
+            self.worker.cancel(payload)
+        elif channel == hearing.CHANNEL:
+            self._hearing.heard(payload)
+        else:
+            self._hearing.connected()
+            self.worker.look()
+
+
+async def run_builder(settings: BuilderSettings, compute: Compute) -> bool:
     """Builds until SIGTERM or SIGINT, then finishes what is under way. False when a background task died."""
     lifetime = Lifetime()
     await install_schema(settings.database_url)
     name = f"builder-{socket.gethostname()}-{os.getpid()}"
-    async with open_pool(
-        settings.database_url, role="usage_builder", application=name, size=settings.concurrency * 2 + 2
-    ) as pool:
-        queue = BuildQueue(pool, name, timedelta(seconds=settings.lease_seconds))
-        worker = Worker(queue, warehouse_computation(settings), settings)
-        listener = Listener(settings.listen_url, [CHANNEL], lambda _channel, _payload: worker.wake())
-        async with Tasks(lifetime.died) as tasks:
-            tasks.start("listener", listener.run())
-            tasks.start("worker", worker.run())
-            log.info("building", worker=name, concurrency=settings.concurrency)
-            await lifetime.wait()
-        await worker.stop()
+    size = settings.concurrency * CONNECTIONS_A_BUILD + OTHER_CONNECTIONS
+    async with open_pool(settings.database_url, role="usage_builder", application=name, size=size) as pool:
+        builder = Builder(pool, name, settings, compute)
+        with served(builder.metrics, settings.metrics_host, settings.metrics_port):
+            async with Tasks(lifetime.died) as tasks:
+                builder.start(tasks)
+                log.info("building", worker=name, concurrency=settings.concurrency)
+                await lifetime.wait()
+                await builder.worker.stop()
     return lifetime.healthy

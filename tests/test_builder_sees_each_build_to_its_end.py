@@ -5,75 +5,34 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Protocol
 from uuid import UUID
 
 import pytest
 
-from builder.errors import BuildCancelledError, PermanentBuildError, TransientBuildError
-from builder.probe import BuildRequest, BuiltProbe, ProbeRow, Progress
-from builder.queue import BuildQueue
-from builder.settings import BuilderSettings
-from builder.worker import Compute, Worker
-from tests.support import Client, Connection, drained_projections, event, eventually, post, registered
-from usage_service.shared.listener import Listener
-from usage_service.shared.postgres import open_pool
-from usage_service.shared.tasks import Tasks
-
-ROW = ProbeRow(
-    version=140, ping_type="*", os="*", app_build_id="*", metric_type="timing_distribution", metric_key="",
-    client_agg_type="summed_histogram", total_users=900, total_sample=1800, histogram='{"0": 0.5, "10": 0.5}',
-    percentiles='{"50": 0}', non_norm_histogram="{}", non_norm_percentiles="{}", build_date=None,
-)  # fmt: skip
+from builder.computation import Compute
+from builder.control import Control
+from builder.errors import BuildAbandonedError, PermanentBuildError, TransientBuildError
+from builder.probe import BuildRequest, BuiltProbe, Progress
+from builder.running import Builder
+from tests.builders import builds_a_row, put_in_catalogue, request, running_builder, until_state
+from tests.support import Client, Connection, eventually
 
 
-class Builder(Protocol):
+class Start(Protocol):
     """Runs a builder that computes with the function given."""
 
-    def __call__(
-        self, compute: Compute, *, name: str = ..., lease: float = ..., poll: float = ...
-    ) -> AbstractAsyncContextManager[Worker]: ...
-
-
-def builds_rows(request: BuildRequest, progress: Progress) -> BuiltProbe:
-    progress("aggregating", 50, 1_000)
-    return BuiltProbe([ROW], 2_000, ["a job"])
+    def __call__(self, compute: Compute, **values: object) -> AbstractAsyncContextManager[Builder]: ...
 
 
 @pytest.fixture
-async def catalogue(client: Client, database: Connection) -> None:
-    await post(client, registered("gc_ms"), registered("slow_ms"))
-    await drained_projections(database)
-
-
-@pytest.fixture
-def builder(database_url: str, catalogue: None) -> Builder:
-    """Runs a builder that computes with the function given."""
-
-    @asynccontextmanager
-    async def run(compute: Compute, *, name: str = "b1", lease: float = 15, poll: float = 60) -> AsyncIterator[Worker]:
-        settings = BuilderSettings(
-            database_url=database_url, lease_seconds=lease, poll_seconds=poll, retry_seconds=0.01, grace_seconds=5
-        )
-        async with open_pool(database_url, role="usage_builder", application=name, size=4) as pool:
-            queue = BuildQueue(pool, name, timedelta(seconds=settings.lease_seconds))
-            worker = Worker(queue, compute, settings)
-            listener = Listener(database_url, ["build_requested"], lambda _channel, _payload: worker.wake())
-            async with Tasks(lambda: None) as tasks:
-                tasks.start("listener", listener.run())
-                tasks.start("worker", worker.run())
-                await eventually(lambda: connected(listener), "the listener is connected")
-                yield worker
-            await worker.stop()
-
-    return run
-
-
-async def connected(listener: Listener) -> bool:
-    return listener.connected
+async def builder(database: Connection, database_url: str) -> Start:
+    """Beside a catalogue of two probes."""
+    await put_in_catalogue(database, "gc_ms", "slow_ms")
+    return partial(running_builder, database_url)
 
 
 async def ask(client: Client, probe: str = "gc_ms") -> str:
@@ -83,15 +42,8 @@ async def ask(client: Client, probe: str = "gc_ms") -> str:
     return response.headers["Location"]
 
 
-async def until_state(database: Connection, *states: str) -> None:
-    async def reached() -> bool:
-        return await database.fetchval("SELECT state FROM builds") in states
-
-    await eventually(reached, f"the build is {' or '.join(states)}")
-
-
-async def test_from_request_to_rows(client: Client, builder: Builder, database: Connection) -> None:
-    async with builder(builds_rows):
+async def test_from_request_to_rows(client: Client, builder: Start, database: Connection) -> None:
+    async with builder(builds_a_row):
         location = await ask(client)
         await until_state(database, "succeeded")
     response = await client.get(location)  # follows the redirect
@@ -106,77 +58,72 @@ async def test_from_request_to_rows(client: Client, builder: Builder, database: 
         "/v1/builds", json={"product": "fog", "channel": "nightly", "probe": "gc_ms"}, allow_redirects=False
     )
     assert again.status == 303
-    types = [row["type"] for row in await database.fetch("SELECT type FROM event_log ORDER BY position")][2:]
+    types = [row["type"] for row in await database.fetch("SELECT type FROM event_log ORDER BY position")]
     # A build may be over before its last step was reported.
     assert [kind for kind in types if kind != "build_progressed"] == [
         "build_requested", "build_started", "build_succeeded",
     ]  # fmt: skip
 
 
-async def test_a_waiting_build_is_claimed_at_once(client: Client, builder: Builder, database: Connection) -> None:
-    async with builder(builds_rows):  # which polls once a minute only
-        await ask(client)
+async def test_a_waiting_build_is_claimed_at_once(builder: Start, database: Connection) -> None:
+    async with builder(builds_a_row):  # which polls once a minute only
+        await request(database)
         await until_state(database, "succeeded")
     waited = await database.fetchval("SELECT started_at - requested_at FROM builds")
     assert waited < timedelta(seconds=10)
 
 
-async def test_a_build_asked_for_while_no_builder_ran_is_found(
-    client: Client, builder: Builder, database: Connection
-) -> None:
-    await ask(client)
-    async with builder(builds_rows):
+async def test_a_build_asked_for_while_no_builder_ran_is_found(builder: Start, database: Connection) -> None:
+    await request(database)
+    async with builder(builds_a_row):
         await until_state(database, "succeeded")
 
 
-async def test_no_rows_is_a_result_of_its_own(client: Client, builder: Builder, database: Connection) -> None:
-    async with builder(lambda request, progress: BuiltProbe([], 10, [])):
-        location = await ask(client)
+async def test_no_rows_is_a_result_of_its_own(builder: Start, database: Connection) -> None:
+    async with builder(lambda *_: BuiltProbe([], 10, [])):
+        await request(database)
         await until_state(database, "no_data")
-    answer = await (await client.get(location)).json()
-    assert (answer["state"], answer["rows"]) == ("no_data", [])
+    assert await database.fetchval("SELECT rows FROM builds") is None
 
 
-async def test_what_will_not_pass_fails_with_its_reason(client: Client, builder: Builder, database: Connection) -> None:
-    def refused(request: BuildRequest, progress: Progress) -> BuiltProbe:
+async def test_what_will_not_pass_fails_with_its_reason(builder: Start, database: Connection) -> None:
+    def refused(request: BuildRequest, progress: Progress, control: Control) -> BuiltProbe:
         raise PermanentBuildError("invalidQuery", "no such column")
 
     async with builder(refused):
-        location = await ask(client)
+        await request(database)
         await until_state(database, "failed")
-    answer = await (await client.get(location)).json()
-    assert answer["error"] == {"code": "invalidQuery", "message": "no such column"}
-    assert answer["attempt"] == 1
+    row = await database.fetchrow("SELECT error, attempt FROM builds")
+    assert row is not None
+    assert (row["error"], row["attempt"]) == ({"code": "invalidQuery", "message": "no such column"}, 1)
 
 
 @pytest.mark.parametrize("error", [TransientBuildError("backendError", "busy"), RuntimeError("a bug")])
-async def test_what_may_pass_is_tried_again(
-    client: Client, builder: Builder, database: Connection, error: Exception
-) -> None:
+async def test_what_may_pass_is_tried_again(builder: Start, database: Connection, error: Exception) -> None:
     attempts: list[UUID] = []
 
-    def flaky(request: BuildRequest, progress: Progress) -> BuiltProbe:
+    def flaky(request: BuildRequest, progress: Progress, control: Control) -> BuiltProbe:
         attempts.append(request.build_id)
         if len(attempts) < 3:
             raise error
-        return builds_rows(request, progress)
+        return builds_a_row(request, progress, control)
 
-    async with builder(flaky, poll=0.05):
-        await ask(client)
+    async with builder(flaky, poll_seconds=0.05):
+        await request(database)
         await until_state(database, "succeeded")
     assert len(set(attempts)) == 1
     assert await database.fetchval("SELECT attempt FROM builds") == 3
 
 
-async def test_a_slow_build_keeps_its_lease(client: Client, builder: Builder, database: Connection) -> None:
+async def test_a_slow_build_keeps_its_lease(builder: Start, database: Connection) -> None:
     finish = threading.Event()
 
-    def slow(request: BuildRequest, progress: Progress) -> BuiltProbe:
+    def slow(request: BuildRequest, progress: Progress, control: Control) -> BuiltProbe:
         assert finish.wait(20)
-        return builds_rows(request, progress)
+        return builds_a_row(request, progress, control)
 
-    async with builder(slow, lease=0.6, poll=0.05):
-        await ask(client)
+    async with builder(slow, lease_seconds=0.6, poll_seconds=0.05):
+        await request(database)
         await until_state(database, "running")
         claimed_until = await database.fetchval("SELECT lease_until FROM builds")
 
@@ -190,22 +137,22 @@ async def test_a_slow_build_keeps_its_lease(client: Client, builder: Builder, da
     assert await database.fetchval("SELECT attempt FROM builds") == 1
 
 
-async def test_a_lost_lease_stops_the_computation(client: Client, builder: Builder, database: Connection) -> None:
+async def test_a_lost_lease_stops_the_computation(builder: Start, database: Connection) -> None:
     stopped = threading.Event()
 
-    def endless(request: BuildRequest, progress: Progress) -> BuiltProbe:
+    def endless(request: BuildRequest, progress: Progress, control: Control) -> BuiltProbe:
         deadline = time.monotonic() + 20
         try:
             while time.monotonic() < deadline:
                 progress("aggregating", 10, 0)
                 stopped.wait(0.01)
-        except BuildCancelledError:
+        except BuildAbandonedError:
             stopped.set()
             raise
-        return builds_rows(request, progress)
+        return builds_a_row(request, progress, control)
 
-    async with builder(endless, lease=1.0):
-        await ask(client)
+    async with builder(endless, lease_seconds=1.0):
+        await request(database)
         await until_state(database, "running")
         # Another worker took it over, and has finished meanwhile.
         await database.execute("UPDATE builds SET attempt = attempt + 1, worker = 'other'")
@@ -215,49 +162,102 @@ async def test_a_lost_lease_stops_the_computation(client: Client, builder: Build
     assert await database.fetchval("SELECT count(*) FROM probe_rows") == 0
 
 
-async def test_stopping_finishes_what_is_under_way(client: Client, builder: Builder, database: Connection) -> None:
+async def test_stopping_finishes_what_is_under_way(builder: Start, database: Connection) -> None:
     started, finish = threading.Event(), threading.Event()
 
-    def slow(request: BuildRequest, progress: Progress) -> BuiltProbe:
+    def slow(request: BuildRequest, progress: Progress, control: Control) -> BuiltProbe:
         started.set()
         assert finish.wait(20)
-        return builds_rows(request, progress)
+        return builds_a_row(request, progress, control)
 
-    async with builder(slow) as worker:
-        await ask(client)
+    async with builder(slow) as running:
+        await request(database)
         assert await asyncio.to_thread(started.wait, 20)
-        stopping = asyncio.create_task(worker.stop())
+        stopping = asyncio.create_task(running.worker.stop())
         finish.set()
         await stopping
     assert await database.fetchval("SELECT state FROM builds") == "succeeded"
 
 
-async def test_the_released_version_reaches_the_computation(
-    client: Client, builder: Builder, database: Connection
-) -> None:
+async def test_the_released_version_reaches_the_computation(builder: Start, database: Connection) -> None:
     seen: list[BuildRequest] = []
 
-    def remember(request: BuildRequest, progress: Progress) -> BuiltProbe:
+    def remember(request: BuildRequest, progress: Progress, control: Control) -> BuiltProbe:
         seen.append(request)
-        return builds_rows(request, progress)
+        return builds_a_row(request, progress, control)
 
-    for version in (141, 143, 142):
-        await post(client, event("release_published", channel="nightly", visitor=None, data={"version": version}))
-    await drained_projections(database)
+    await database.execute(
+        "INSERT INTO releases SELECT 'fog', 'nightly', v, now() FROM unnest('{141,143,142}'::int[]) v"
+    )
     async with builder(remember):
-        await ask(client)
+        await request(database)
         await until_state(database, "succeeded")
-    [request] = seen
-    assert (request.latest_version, request.pings, request.run_date) == (143, ("metrics",), datetime.now(UTC).date())
+    [asked] = seen
+    assert (asked.latest_version, asked.pings, asked.run_date) == (143, ("metrics",), datetime.now(UTC).date())
 
 
-async def test_two_builders_share_the_work(client: Client, builder: Builder, database: Connection) -> None:
-    async with builder(builds_rows, name="b1"), builder(builds_rows, name="b2"):
-        await ask(client, "gc_ms")
-        await ask(client, "slow_ms")
+async def test_two_builders_share_the_work(builder: Start, database: Connection) -> None:
+    async with builder(builds_a_row, name="b1"), builder(builds_a_row, name="b2"):
+        await request(database, "gc_ms")
+        await request(database, "slow_ms")
 
         async def both() -> bool:
             return bool(await database.fetchval("SELECT count(*) = 2 FROM builds WHERE state = 'succeeded'"))
 
         await eventually(both, "both builds are done")
     assert await database.fetchval("SELECT max(attempt) FROM builds") == 1
+
+
+async def test_as_many_run_at_a_time_as_it_is_told(builder: Start, database: Connection) -> None:
+    """However few processors there are, and with connections for all to report at the same time."""
+    number = 16
+    together = threading.Barrier(number)
+
+    def meet(build: BuildRequest, progress: Progress, control: Control) -> BuiltProbe:
+        together.wait(20)
+        return builds_a_row(build, progress, control)
+
+    probes = [f"p{index}" for index in range(number)]
+    await put_in_catalogue(database, *probes)
+    async with builder(meet, concurrency=number):
+        for probe in probes:
+            await request(database, probe)
+        await until_state(database, "succeeded")
+    assert await database.fetchval("SELECT max(attempt) FROM builds") == 1
+
+
+@pytest.mark.parametrize("how", ["deaf", "stop_iteration"])
+async def test_a_computation_that_never_returns_hangs_nothing(builder: Start, database: Connection, how: str) -> None:
+    release, calls = threading.Event(), list[UUID]()
+
+    def hangs_once(build: BuildRequest, progress: Progress, control: Control) -> BuiltProbe:
+        calls.append(build.build_id)
+        if len(calls) > 1:
+            return builds_a_row(build, progress, control)
+        if how == "stop_iteration":
+            raise StopIteration
+        assert release.wait(20)  # hears nothing of the control
+        return BuiltProbe([], 0, [])
+
+    async with builder(hangs_once, build_seconds=0.5):
+        await request(database)
+        await until_state(database, "succeeded")
+        release.set()
+    told = await database.fetchval("SELECT data ->> 'code' FROM event_log WHERE type = 'build_failed'")
+    assert told == ("timeout" if how == "deaf" else "internal")
+
+
+async def test_what_is_tried_again_is_claimed_when_its_time_has_come(builder: Start, database: Connection) -> None:
+    """Not at the next poll, which is in a minute."""
+    attempts: list[float] = []
+
+    def fails_once(build: BuildRequest, progress: Progress, control: Control) -> BuiltProbe:
+        attempts.append(time.monotonic())
+        if len(attempts) == 1:
+            raise TransientBuildError("backendError", "busy")
+        return builds_a_row(build, progress, control)
+
+    async with builder(fails_once, retry_seconds=0.4):
+        await request(database)
+        await until_state(database, "succeeded")
+    assert 0.2 <= attempts[1] - attempts[0] < 10

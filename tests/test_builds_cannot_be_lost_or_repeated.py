@@ -210,3 +210,24 @@ async def test_what_the_builder_is_told_to_aggregate_is_what_it_can(database: Co
 async def test_an_unknown_build_is_refused(database: Connection) -> None:
     with pytest.raises(asyncpg.PostgresError, match="no longer running"):
         await database.fetchval("SELECT complete_build($1, 1, 0)", uuid4())
+
+
+async def test_what_an_attempt_read_is_counted_once_whatever_comes_after(database: Connection) -> None:
+    build = (await ask(database))["build_id"]
+    await claim(database)
+    await database.execute("SELECT heartbeat_build($1, 1, interval '60 s', NULL, NULL, 100)", build)
+    await database.fetchval("SELECT fail_build($1, 1, 'busy', 'later', interval '1 hour')", build)
+    assert await database.fetchval("SELECT cancel_build($1)", build) == "queued"
+    assert await database.fetchval("SELECT sum(bytes)::int FROM warehouse_days") == 100
+
+
+async def test_cancelled_is_told_apart_from_lost(database: Connection) -> None:
+    build = (await ask(database))["build_id"]
+    await claim(database, lease=timedelta(seconds=-1))
+    await database.fetchval("SELECT expire_leases()")
+    await claim(database, "w2")
+    await database.fetchval("SELECT cancel_build($1)", build)
+    for attempt, code in ((1, "UB001"), (2, "UB003")):
+        with pytest.raises(asyncpg.PostgresError) as refused:
+            await database.fetchval("SELECT heartbeat_build($1, $2, interval '15 s')", build, attempt)
+        assert refused.value.sqlstate == code

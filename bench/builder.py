@@ -1,0 +1,31 @@
+"""A builder whose computation is empty: `python -m bench.builder`; prints `BUILD_ID SECONDS` when a build begins.
+
+Seconds are those of the machine's monotonic clock, which is the same in every process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+
+from builder.control import Control
+from builder.probe import BuildRequest, BuiltProbe, Progress
+from builder.running import run_builder
+from builder.settings import BuilderSettings
+from usage_service.shared.logs import configure_logs
+from usage_service.shared.settings import load_settings
+
+
+def compute_nothing(request: BuildRequest, _progress: Progress, _control: Control) -> BuiltProbe:
+    """As a warehouse that answers at once that too few clients sent it."""
+    sys.stdout.write(f"{request.build_id} {time.monotonic()}\n")
+    sys.stdout.flush()
+    return BuiltProbe([], 0, [])
+
+
+if __name__ == "__main__":
+    settings = load_settings(BuilderSettings, os.environ)
+    configure_logs(settings.log_level)
+    asyncio.run(run_builder(settings, compute_nothing))

@@ -1,0 +1,157 @@
+"""How soon a build that is asked for begins, how many there can be a second, and how fast a fresh one is answered."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
+
+from bench.house import BENCH_ENVIRONMENT, ROOT, BenchError, House, Server, psql
+from bench.numbers import Load, Row, percentile
+from bench.queue_peers import jobs_a_second, pickup_seconds
+from usage_service.local.owned_process import owned_command
+
+SAMPLES_A_RUN, LOST_SAMPLES, LOADED_SAMPLES = 100, 20, 100
+PROBES = 4_000
+JOBS, BUILDERS, CONCURRENCY = 1_000, 2, 4
+BEGIN_SECONDS = 30
+POLL_SECONDS = 1.0
+REGISTERED = """
+    INSERT INTO catalogue (product, probe, metric_type, pings, registered_at, described_at)
+    SELECT 'fog', 'probe_' || n, 'counter', '{metrics}', now(), now() FROM generate_series(1, %d) n
+"""
+
+
+class Begun:
+    """When builds began, as the builders' processes tell."""
+
+    def __init__(self) -> None:
+        self._at: dict[str, float] = {}
+        self._changed = threading.Condition()
+
+    def listen(self, process: subprocess.Popen[bytes]) -> None:
+        """Takes what the process prints, in a thread that ends with it."""
+        threading.Thread(target=self._read, args=(process,), daemon=True).start()
+
+    def wait(self, build_id: str) -> float:
+        """The time that the build began, once it has."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: build_id in self._at, BEGIN_SECONDS):
+                raise BenchError(f"build {build_id} did not begin within {BEGIN_SECONDS} s")
+            return self._at[build_id]
+
+    def _read(self, process: subprocess.Popen[bytes]) -> None:
+        for line in process.stdout or ():
+            build_id, at = line.split()
+            with self._changed:
+                self._at[build_id.decode()] = float(at)
+                self._changed.notify_all()
+
+
+def measure_building(house: House, runs: int, seconds: float) -> list[Row]:
+    """Pickup idle, under load and with no notification; builds a second; requests of what is fresh."""
+    other_url = house.database("elsewhere")
+    with house.serving(house.database("building")) as server:
+        psql(server.url, REGISTERED % PROBES)
+        probes = (f"probe_{number}" for number in count(1))
+        idle, theirs = list[list[float]](), list[list[float]]()
+        with _building(server.url) as begun:
+            for _ in range(runs):
+                idle.append(_pickups(server, begun, probes, SAMPLES_A_RUN))
+                theirs.append(asyncio.run(pickup_seconds(house.database(f"peer_{len(idle)}"), SAMPLES_A_RUN)))
+            with house.loading(server, connections=16, events=100, seconds=60, seed="building") as load:
+                loaded = _pickups(server, begun, probes, LOADED_SAMPLES)
+                load.kill()
+            fresh = [house.load(server, connections=16, kind="fresh", seconds=seconds) for _ in range(runs)]
+            alive = [house.load(server, connections=16, kind="alive", seconds=seconds) for _ in range(runs)]
+        with _building(
+            server.url, LISTEN_DATABASE_URL=other_url, PROBE_BUILDER_POLL_SECONDS=str(POLL_SECONDS)
+        ) as begun:
+            lost = _pickups(server, begun, probes, LOST_SAMPLES)
+    built = [_builds_a_second(house, run) for run in range(min(runs, 3))]
+    done = [jobs_a_second(house.database(f"jobs_{run}"), JOBS, BUILDERS, CONCURRENCY) for run in range(min(runs, 3))]
+    return _rows(idle, theirs, loaded, lost, built, done, fresh, alive)
+
+
+def _rows(
+    idle: list[list[float]], theirs: list[list[float]], loaded: list[float], lost: list[float],
+    built: list[float], done: list[float], fresh: list[Load], alive: list[Load],
+) -> list[Row]:  # fmt: skip
+    everything = [value for run in idle for value in run]
+    p50, p95, p99 = (percentile(everything, share) * 1e3 for share in (0.5, 0.95, 0.99))
+    note = f"p50 {p50:.2f} ms, p95 {p95:.2f} ms, p99 {p99:.2f} ms of {len(everything)} samples"
+    pickup = "from the HTTP request to the builder's first line, idle"
+    halves, peers = ([percentile(run, 0.5) * 1e6 for run in side] for side in (idle, theirs))
+    peer, procrastinate = "pgqueuer, from enqueue() to the job's first line", "procrastinate, jobs that do nothing"
+    polls, longest = [POLL_SECONDS * 1e3], [max(lost) * 1e3]
+    under_load = [percentile(loaded, 0.99) * 1e6]
+    nothing = f"builds that compute nothing, {BUILDERS} builders of {CONCURRENCY}"
+    known, there = ([load.requests_a_second for load in loads] for loads in (fresh, alive))
+    return [
+        Row(f"{pickup}: p50", "us", halves, peer, peers, 1, note, most=True),
+        Row(f"{pickup}: p99", "us", [p99 * 1e3], "allowed", [15_000.0], 1, most=True),
+        Row("the same, notifications lost, the longest", "ms", longest, "between polls", polls, 1, most=True),
+        Row("the same under full load on the log: p99", "us", under_load, "idle", [p99 * 1e3], 5, most=True),
+        Row(nothing, "builds/s", built, procrastinate, done, 2),
+        Row("requests of a probe that is built already", "requests/s", known, "GET /__lbheartbeat__", there, 0.5),
+    ]
+
+
+@contextmanager
+def _building(url: str, *, builders: int = 1, **settings: str) -> Iterator[Begun]:
+    begun, command = Begun(), owned_command([sys.executable, "-m", "bench.builder"])
+    environment = BENCH_ENVIRONMENT | {"DATABASE_URL": url, "PROBE_BUILDER_CONCURRENCY": str(CONCURRENCY)} | settings
+    running = [subprocess.Popen(command, env=environment, cwd=ROOT, stdout=subprocess.PIPE) for _ in range(builders)]
+    try:
+        for process in running:
+            begun.listen(process)
+        yield begun
+    finally:
+        for process in running:
+            process.terminate()
+            process.wait(60)
+
+
+def _pickups(server: Server, begun: Begun, probes: Iterator[str], samples: int) -> list[float]:
+    """Seconds until each build began, asked for one after the other."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+    begun.wait(_ask(connection, next(probes)))  # the builder is up
+    took = []
+    for _ in range(samples):
+        asked = time.monotonic()
+        took.append(begun.wait(_ask(connection, next(probes))) - asked)
+    connection.close()
+    return took
+
+
+def _ask(connection: http.client.HTTPConnection, probe: str) -> str:
+    body = json.dumps({"product": "fog", "channel": "nightly", "probe": probe})
+    connection.request("POST", "/v1/builds", body, {"Content-Type": "application/json"})
+    response = connection.getresponse()
+    answer = json.loads(response.read())
+    if response.status != 202:
+        raise BenchError(f"a request for {probe} was answered with {response.status}: {answer}")
+    return str(answer["build_id"])
+
+
+def _builds_a_second(house: House, run: int) -> float:
+    """Builds a second of builders that find so many waiting, from the first claimed to the last done."""
+    url = house.database(f"builds_{run}")
+    with house.serving(url):  # installs the schema
+        pass
+    psql(url, REGISTERED % JOBS, "SELECT count(request_build(product, 'nightly', probe)) FROM catalogue")
+    with _building(url, builders=BUILDERS):
+        deadline = time.monotonic() + 300
+        while psql(url, "SELECT count(*) FROM builds WHERE finished_at IS NULL").strip() != "0":
+            if time.monotonic() > deadline:
+                raise BenchError("the builds did not end")
+            time.sleep(0.2)
+    took = psql(url, "SELECT extract(epoch FROM max(finished_at) - min(started_at)) FROM builds")
+    return JOBS / float(took)

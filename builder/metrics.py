@@ -1,0 +1,93 @@
+"""What Prometheus scrapes of a builder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+
+from builder.attempt import Attempt, Outcome
+from builder.queue import Claim
+from usage_service.shared.settings import SettingsError
+
+SLOWEST_NOTIFICATION_SECONDS = 1.0
+PICKUP_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
+BUILD_BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800)
+
+log = structlog.get_logger(__name__)
+
+
+class BuilderMetrics:
+    """The metrics of one builder, in a registry of its own."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        self.running = Gauge("glam_builder_running", "Builds that run here.", registry=registry)
+        self.hears = Gauge(
+            "glam_builder_hears", "Whether a notification came through, when last tried.", registry=registry
+        )
+        self.leases_expired = Counter(
+            "glam_builder_leases_expired", "Builds taken from builders not heard of any more.", registry=registry
+        )
+        self._pickup = Histogram(
+            "glam_builder_pickup_seconds",
+            "From when a build could be claimed until it was.",
+            ["prefetched"],
+            buckets=PICKUP_BUCKETS,
+            registry=registry,
+        )
+        self._attempts = Counter(
+            "glam_builder_attempts", "Attempts that ended, by what came of them.", ["outcome"], registry=registry
+        )
+        self._seconds = Histogram(
+            "glam_builder_attempt_seconds",
+            "How long attempts took.",
+            ["outcome"],
+            buckets=BUILD_BUCKETS,
+            registry=registry,
+        )
+        self._bytes = Counter("glam_builder_read_bytes", "Bytes that the warehouse read.", registry=registry)
+        self._leases_lost = Counter(
+            "glam_builder_leases_lost", "Attempts that another builder has taken over.", registry=registry
+        )
+        self._notifications_lost = Counter(
+            "glam_builder_notifications_lost", "Builds found by a poll that a notification told of.", registry=registry
+        )
+        for outcome in Outcome:
+            self._attempts.labels(outcome.value)
+
+    def claimed(self, claim: Claim, by_poll: bool) -> None:
+        """Counts a claim. What is tried again, or waits for others to end, is not notified of."""
+        self._pickup.labels(str(claim.prefetched).lower()).observe(claim.waited_seconds)
+        if by_poll and claim.attempt == 1 and claim.waited_seconds > SLOWEST_NOTIFICATION_SECONDS:
+            self._notifications_lost.inc()
+            log.warning("notification_lost", build_id=str(claim.build_id), waited_seconds=claim.waited_seconds)
+
+    def ended(self, attempt: Attempt, seconds: float) -> None:
+        """Counts an attempt that ended; one that was stopped from outside is lost."""
+        outcome = attempt.outcome or Outcome.LOST
+        self._attempts.labels(outcome.value).inc()
+        self._seconds.labels(outcome.value).observe(seconds)
+        self._bytes.inc(attempt.bytes)
+        if outcome is Outcome.LOST:
+            self._leases_lost.inc()
+
+
+@contextmanager
+def served(metrics: BuilderMetrics, host: str, port: int) -> Iterator[None]:
+    """Serves the metrics while inside; on port 0 it does not. Raises SettingsError for a port that is taken."""
+    if port == 0:
+        yield
+        return
+    try:
+        server, thread = start_http_server(port, host, metrics.registry)
+    except OSError as error:
+        raise SettingsError(f"PROBE_BUILDER_METRICS_PORT: {host}:{port} cannot be listened on: {error}") from None
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join(5)
