@@ -100,10 +100,9 @@ class Attempt:
     async def _build(self) -> int:
         """Computes and stores; how many rows."""
         claim = self.claim
-        latest = await _patiently(lambda: self._queue.latest_version(claim.product, claim.channel))
         if self._told.done():
             raise self._told.result()
-        request = claim.request(datetime.now(UTC).date(), latest)
+        request = claim.request(datetime.now(UTC).date())
         computation = Computation(self._compute, request, self._admit, f"build {claim.build_id}")
         self._computation = computation
         pulse = asyncio.create_task(self._keep_lease(computation))

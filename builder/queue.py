@@ -26,7 +26,8 @@ STALE_ATTEMPT, CANCELLED = "UB001", "UB003"
 LONGEST_WAIT_SECONDS = 5.0  # for a connection, and for the answer to what is quick
 
 CLAIM = """
-SELECT b.*, extract(epoch FROM current_instant() - b.not_before)::float8 AS waited_seconds
+SELECT b.*, extract(epoch FROM current_instant() - b.not_before)::float8 AS waited_seconds,
+       (SELECT max(r.version) FROM releases r WHERE r.product = b.product AND r.channel = b.channel) AS latest_version
 FROM claim_build($1, $2) b
 """
 # Who freezes in between keeps the next attempt, which stores the same rows, no longer than that.
@@ -54,7 +55,11 @@ class BuildCancelledElsewhereError(Exception):
 
 
 class Claim(msgspec.Struct, frozen=True):
-    """A build that this worker holds, at this attempt. `waited_seconds` is for how long it could have been claimed."""
+    """A build that this worker holds, at this attempt.
+
+    `waited_seconds` is for how long it could have been claimed, `latest_version` the newest version that was released
+    on the channel, if a release was ever reported.
+    """
 
     build_id: UUID
     attempt: int
@@ -65,13 +70,14 @@ class Claim(msgspec.Struct, frozen=True):
     pings: list[str]
     prefetched: bool
     waited_seconds: float
+    latest_version: int | None
 
     @property
     def held(self) -> tuple[UUID, int]:
         """The build and the attempt, as every function asks for them."""
         return self.build_id, self.attempt
 
-    def request(self, run_date: date, latest_version: int | None) -> BuildRequest:
+    def request(self, run_date: date) -> BuildRequest:
         """What is to be computed."""
         return BuildRequest(
             build_id=self.build_id,
@@ -81,7 +87,7 @@ class Claim(msgspec.Struct, frozen=True):
             metric_type=self.metric_type,
             pings=tuple(self.pings),
             run_date=run_date,
-            latest_version=latest_version,
+            latest_version=self.latest_version,
         )
 
 
@@ -108,14 +114,6 @@ class BuildQueue:
         async with self._connection() as connection:
             number: int = await connection.fetchval("SELECT expire_leases()", timeout=LONGEST_WAIT_SECONDS)
         return number
-
-    async def latest_version(self, product: str, channel: str) -> int | None:
-        """The newest version that was released on the channel, if a release was ever reported."""
-        async with self._connection() as connection:
-            version: int | None = await connection.fetchval(
-                "SELECT max(version) FROM releases WHERE product = $1 AND channel = $2", product, channel
-            )
-        return version
 
     async def bytes_left_today(self, most: int) -> int:
         """What may still be read today of so many bytes a day."""

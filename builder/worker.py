@@ -56,8 +56,10 @@ class Worker:
         by_poll = False
         while True:
             try:
-                self._metrics.leases_expired.inc(await self._queue.expire_leases())
                 await self._claim_while_free(by_poll)
+                self._metrics.leases_expired.inc(
+                    await self._queue.expire_leases()
+                )  # its notification wakes whoever is free
             except UNAVAILABLE as error:
                 log.warning("queue_unavailable", error=repr(error))
             by_poll = not await self._woken()
