@@ -61,7 +61,7 @@ def test_the_latest_version_is_found_in_the_pings(tmp_path: Path, metric_type: s
 
 @pytest.mark.parametrize("metric_type", PROBES)
 def test_a_probe_that_clients_sample_keeps_all_of_them(tmp_path: Path, metric_type: str) -> None:
-    pings = random_pings(6, count=400, channel="release")
+    pings = random_pings(6, count=120, channel="release")
     question = Question(metric_type, RUN_DATE, "release", sampled_by_clients=True)
     expected = reference_rows(pings, question)
     assert built_rows(tmp_path, pings, question) == expected
