@@ -50,9 +50,11 @@ def test_after_the_owner_was_ended(made: Path, end: signal.Signals) -> None:
 def test_after_everything_was_killed(made: Path) -> None:
     with owner(made) as child:
         execute(announced_url(child), *KEEP)
-        for pid in processes_of(made):
-            with suppress(ProcessLookupError):  # a backend may end by itself meanwhile
-                os.kill(pid, signal.SIGKILL)
+        everything = processes_of(made)
+        for number in (signal.SIGSTOP, signal.SIGKILL):  # stopped first: none is to shut down because another is gone
+            for pid in everything:
+                with suppress(ProcessLookupError):  # a backend may end by itself meanwhile
+                    os.kill(pid, number)
         child.kill()
         child.wait(SECONDS)
     assert all_gone(made)
