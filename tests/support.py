@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
 from uuid import uuid4
@@ -12,6 +14,8 @@ from uuid import uuid4
 import asyncpg
 from aiohttp import web
 from aiohttp.test_utils import TestClient
+
+from usage_service.shared.postgres import connect
 
 Client: TypeAlias = "TestClient[web.Request, web.Application]"
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
@@ -56,6 +60,28 @@ async def post(client: Client, *events: JsonObject) -> list[JsonObject]:
     body = await response.json()
     assert response.status == 201, body
     return list(body["events"])
+
+
+@asynccontextmanager
+async def connected(url: str) -> AsyncIterator[Connection]:
+    """A connection as the owner of the database, closed at the end."""
+    connection = await connect(url, application="tests")
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+async def at_random_within(seconds: float, strike: Callable[[], None]) -> None:
+    """Strikes at a moment that has nothing to do with what goes on."""
+    struck = asyncio.Event()
+
+    def strike_now() -> None:
+        strike()
+        struck.set()
+
+    asyncio.get_running_loop().call_later(random.uniform(0, seconds), strike_now)
+    await asyncio.wait_for(struck.wait(), seconds + 20)
 
 
 async def eventually(condition: Callable[[], Awaitable[bool]], what: str, seconds: float = 20) -> None:

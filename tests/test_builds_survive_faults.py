@@ -22,10 +22,10 @@ from builder.settings import BuilderSettings
 from tests.builder_process import ROWS, BuilderProcess
 from tests.builders import put_in_catalogue, request
 from tests.proxy import Proxy, proxied
-from tests.support import Connection, eventually
+from tests.support import Connection, connected, eventually
 from usage_service.local.embedded_postgres import EmbeddedPostgres
 from usage_service.local.postgres_cluster import PostgresCluster, wait_until
-from usage_service.shared.postgres import UNAVAILABLE, connect
+from usage_service.shared.postgres import UNAVAILABLE
 from usage_service.shared.schema import install_schema
 
 ROUNDS = int(os.environ.get("SOAK_ROUNDS") or 20)
@@ -106,15 +106,6 @@ class House:
                     await stack.enter_async_context(connected(self.postgres.url))
             with suppress(AssertionError):
                 await eventually(partial(holds, connection, OVER), "all builds are over", 1)
-
-
-@asynccontextmanager
-async def connected(url: str) -> AsyncIterator[Connection]:
-    connection = await connect(url, application="tests")
-    try:
-        yield connection
-    finally:
-        await connection.close()
 
 
 async def holds(connection: Connection, condition: str) -> bool:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.chaos import Sender, ServerProcess, acknowledged, client_session, running_servers
-from tests.support import Connection, event, eventually
+from tests.support import Connection, at_random_within, event, eventually
 from usage_service.local.embedded_postgres import EmbeddedPostgres
 from usage_service.local.postgres_cluster import PostgresCluster, wait_until
 from usage_service.shared.postgres import connect
@@ -84,14 +84,7 @@ async def strike_at_random(house: House) -> None:
         return len(acknowledged(house.senders)) >= enough
 
     await eventually(more, "events are acknowledged", 60)
-    struck = asyncio.Event()
-
-    def strike() -> None:
-        house.strike(random.choice(VICTIMS))
-        struck.set()
-
-    asyncio.get_running_loop().call_later(random.uniform(0, LATEST_STRIKE_SECONDS), strike)
-    await asyncio.wait_for(struck.wait(), 20)
+    await at_random_within(LATEST_STRIKE_SECONDS, lambda: house.strike(random.choice(VICTIMS)))
 
 
 def differing(said: dict[str, int], logged: dict[str, int]) -> dict[str, tuple[int, int | None]]:

@@ -19,13 +19,13 @@ from uuid import UUID
 import pytest
 
 from tests.projection_process import ProjectionProcess
-from tests.support import Connection, eventually
+from tests.support import Connection, at_random_within, connected, eventually
 from tests.traffic import PROJECTIONS, append_traffic, assert_as_the_reference, ignore, leftovers
 from usage_service.folding import Runners
 from usage_service.local.embedded_postgres import EmbeddedPostgres
 from usage_service.local.postgres_cluster import PostgresCluster, wait_until
 from usage_service.maintenance import rebuild, verify
-from usage_service.shared.postgres import UNAVAILABLE, Pool, connect, open_pool
+from usage_service.shared.postgres import UNAVAILABLE, Pool, open_pool
 from usage_service.shared.schema import install_schema
 
 ROUNDS = int(os.environ.get("SOAK_ROUNDS") or 6)
@@ -77,15 +77,6 @@ class House:
         return None
 
 
-@asynccontextmanager
-async def connected(url: str) -> AsyncIterator[Connection]:
-    connection = await connect(url, application="tests")
-    try:
-        yield connection
-    finally:
-        await connection.close()
-
-
 @contextmanager
 def running_house(directory: Path) -> Iterator[House]:
     with EmbeddedPostgres(directory, options=DURABLE) as postgres:
@@ -130,14 +121,7 @@ async def test_kills_at_random_change_nothing(house: House) -> None:
 
 async def strike_at_random(house: House) -> None:
     """Kills one at a moment that has nothing to do with what it does."""
-    struck = asyncio.Event()
-
-    def strike() -> None:
-        house.strike(random.choice(VICTIMS))
-        struck.set()
-
-    asyncio.get_running_loop().call_later(random.uniform(0, LATEST_STRIKE_SECONDS), strike)
-    await asyncio.wait_for(struck.wait(), 20)
+    await at_random_within(LATEST_STRIKE_SECONDS, lambda: house.strike(random.choice(VICTIMS)))
 
 
 async def says(house: House, question: str) -> bool:

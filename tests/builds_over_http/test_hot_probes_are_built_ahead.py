@@ -6,20 +6,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tests.building import House, ask, asked, bring_to, problem
+from tests.building import ask, asked, bring_to, problem
 from tests.support import Client, Connection, JsonObject, drained_projections, event, post
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest.fixture
-def client(house: House) -> Client:
-    return house.client
-
-
-@pytest.fixture
-def database(house: House) -> Connection:
-    return house.database
 
 
 async def test_prefetching_queues_what_is_hot_and_not_fresh(client: Client, database: Connection) -> None:

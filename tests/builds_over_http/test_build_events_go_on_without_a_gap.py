@@ -33,16 +33,6 @@ from usage_service.web import build_events
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-@pytest.fixture
-def client(house: House) -> Client:
-    return house.client
-
-
-@pytest.fixture
-def database(house: House) -> Connection:
-    return house.database
-
-
 async def test_events_come_as_they_happen_and_end_when_it_is_over(client: Client, database: Connection) -> None:
     build = await asked(client)
     async with following(client, build) as stream:

@@ -10,21 +10,11 @@ from aiohttp import ClientResponse
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.building import House, bring_to, claim
+from tests.building import bring_to, claim
 from tests.support import Client, Connection, JsonObject
 from usage_service.build_pages import YEAR_3000, Cursor
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest.fixture
-def client(house: House) -> Client:
-    return house.client
-
-
-@pytest.fixture
-def database(house: House) -> Connection:
-    return house.database
 
 
 @pytest_asyncio.fixture(loop_scope="module")

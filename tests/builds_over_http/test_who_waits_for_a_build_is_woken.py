@@ -28,16 +28,6 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 STATUS = {"succeeded": 303, "no_data": 303, "failed": 200, "cancelled": 200}
 
 
-@pytest.fixture
-def client(house: House) -> Client:
-    return house.client
-
-
-@pytest.fixture
-def database(house: House) -> Connection:
-    return house.database
-
-
 async def waiting(client: Client, number: int = 1) -> None:
     """Returns once so many wait."""
 

@@ -7,22 +7,12 @@ from uuid import uuid4
 
 import pytest
 
-from tests.building import OVER, PENDING, House, asked, bring_to, claim, history, problem
+from tests.building import OVER, PENDING, asked, bring_to, claim, history, problem
 from tests.support import Client, Connection
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 HAS_RUN = ("running", "progressed", "waiting_again")
-
-
-@pytest.fixture
-def client(house: House) -> Client:
-    return house.client
-
-
-@pytest.fixture
-def database(house: House) -> Connection:
-    return house.database
 
 
 @pytest.mark.parametrize("stage", PENDING)

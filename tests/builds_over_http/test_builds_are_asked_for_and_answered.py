@@ -28,16 +28,6 @@ STATES = {"progressed": "running", "waiting_again": "queued"}
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-@pytest.fixture
-def client(house: House) -> Client:
-    return house.client
-
-
-@pytest.fixture
-def database(house: House) -> Connection:
-    return house.database
-
-
 async def took(database: Connection, seconds: float, metric_type: str = "timing_distribution", builds: int = 3) -> None:
     """Builds that are over, as if they had taken so long."""
     await database.execute(

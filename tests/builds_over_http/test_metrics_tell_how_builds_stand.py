@@ -8,22 +8,12 @@ from datetime import timedelta
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.building import House, asked, bring_to, cancel, claim, fail, look, service
+from tests.building import asked, bring_to, cancel, claim, fail, look, service
 from tests.support import Client, Connection, eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 STATES = ["queued", "running", "succeeded", "no_data", "failed", "cancelled"]
-
-
-@pytest.fixture
-def client(house: House) -> Client:
-    return house.client
-
-
-@pytest.fixture
-def database(house: House) -> Connection:
-    return house.database
 
 
 async def scraped(client: Client) -> dict[tuple[str, ...], float]:

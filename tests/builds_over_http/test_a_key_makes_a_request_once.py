@@ -13,16 +13,6 @@ from tests.support import Client, Connection, eventually
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-@pytest.fixture
-def client(house: House) -> Client:
-    return house.client
-
-
-@pytest.fixture
-def database(house: House) -> Connection:
-    return house.database
-
-
 async def test_a_key_repeats_the_answer_of_the_first_time(client: Client, database: Connection) -> None:
     first = await ask(client, Idempotency_Key="mine ~")
     build = UUID((await first.json())["build_id"])
