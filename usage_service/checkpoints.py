@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 from usage_service.analyses import Analysis, AnalysisFile, ReplayError
+from usage_service.shared.files import sync_directory
 
 FORMAT = 1
 
@@ -74,14 +75,6 @@ class CheckpointFile:
                 file.flush()
                 os.fsync(file.fileno())
             partial.replace(self.path)
-            _sync_folder(self.path.parent)
+            sync_directory(self.path.parent)
         except OSError as error:
             raise ReplayError(f"{self.path} cannot be written: {error.strerror}") from None
-
-
-def _sync_folder(path: Path) -> None:
-    folder = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -25,7 +25,7 @@ from usage_service.columns import SCHEMA, close
 from usage_service.events import EVENT_TYPES, OWN_TYPES
 from usage_service.exported import LinesSource, ParquetSource
 from usage_service.reading import LogFilter
-from usage_service.shared.settings import ClientSettings, SettingsError, load_settings
+from usage_service.shared.settings import ClientSettings, SettingsError, kept_token, load_settings
 from usage_service.sources import DatabaseSource, LogReadError, ServiceSource, Source
 from usage_service.stored import StoredEvent
 from usage_service.typed import events_of
@@ -33,7 +33,6 @@ from usage_service.upcasting import upcast
 
 __all__ = ["Log", "LogReadError", "StoredEvent", "events_of", "read"]
 
-TOKEN_FILE = Path("data/token")  # where `usage-service up` keeps it
 LINES = (".ndjson", ".ndjson.gz", ".jsonl", ".jsonl.gz")
 
 
@@ -138,7 +137,7 @@ def _find(source: str | Path | None, token: str | None) -> Source:
         if name.startswith(("postgresql://", "postgres://")):
             return DatabaseSource(name)
         if name.startswith(("http://", "https://")):
-            return ServiceSource(name, token or load_settings(ClientSettings).token or _kept_token())
+            return ServiceSource(name, token or load_settings(ClientSettings).token or kept_token())
     except SettingsError as error:
         raise LogReadError(str(error)) from None
     path = Path(name)
@@ -148,10 +147,6 @@ def _find(source: str | Path | None, token: str | None) -> Source:
     if not path.is_file():
         raise LogReadError(f"{path}: there is no such file")
     return ParquetSource(path) if path.suffix == ".parquet" else LinesSource(path)
-
-
-def _kept_token() -> str | None:
-    return TOKEN_FILE.read_text("utf-8").strip() if TOKEN_FILE.exists() else None
 
 
 def _types(types: Sequence[str] | str | None) -> tuple[str, ...] | None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from usage_service.local.postgres_programs import EmbeddedPostgresError, major_version, run
+from usage_service.shared.files import sync_directory
 
 INITDB_SECONDS = 120.0
 RELEASE_SECONDS = 60.0
@@ -148,7 +149,7 @@ class PostgresCluster:
             _initdb(workshop, lock, durable=durable)
             # The rename is what makes it a cluster: initdb has synchronised the files by now.
             (workshop / "cluster").rename(self.path)
-            _synchronise(self.data_dir)
+            sync_directory(self.data_dir)
         finally:
             shutil.rmtree(workshop, ignore_errors=True)
 
@@ -217,11 +218,3 @@ def _initdb(workshop: Path, lock: int, *, durable: bool) -> None:
     arguments += ["--auth=scram-sha-256", f"--pwfile={workshop / 'password'}", "--no-instructions"]
     arguments += [] if durable else ["--no-sync"]
     run("initdb", arguments, directory=workshop, unprivileged=True, pass_fds=(lock,), timeout=INITDB_SECONDS)
-
-
-def _synchronise(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -3,6 +3,7 @@
 import difflib
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, TypeVar
 
 import msgspec
@@ -68,7 +69,13 @@ class UpSettings(LogSettings, frozen=True, kw_only=True):
     project: str | None = msgspec.field(name="GOOGLE_CLOUD_PROJECT", default=None)
 
 
+TOKEN_FILE = Path("data/token")  # where `usage-service up` keeps it, unless told otherwise
 Kind = TypeVar("Kind", bound=msgspec.Struct)
+
+
+def kept_token() -> str | None:
+    """The token that `usage-service up` keeps in this folder, if any."""
+    return TOKEN_FILE.read_text("utf-8").strip() if TOKEN_FILE.exists() else None
 
 
 def load_settings(kind: type[Kind], environ: Mapping[str, str] = os.environ) -> Kind:
