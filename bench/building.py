@@ -17,11 +17,12 @@ from bench.house import BENCH_ENVIRONMENT, ROOT, BenchError, House, Server, psql
 from bench.numbers import Load, Row, percentile
 from bench.queue_peers import jobs_a_second, pickup_seconds
 from usage_service.local.owned_process import owned_command
+from usage_service.local.postgres_cluster import wait_until
 
 SAMPLES_A_RUN, LOST_SAMPLES, LOADED_SAMPLES = 100, 20, 100
 PROBES = 4_000
 JOBS, BUILDERS, CONCURRENCY = 1_000, 2, 4
-BEGIN_SECONDS = 30
+BEGIN_SECONDS, END_SECONDS = 30, 300
 POLL_SECONDS = 1.0
 REGISTERED = """
     INSERT INTO catalogue (product, probe, metric_type, pings, registered_at, described_at)
@@ -158,10 +159,8 @@ def _builds_a_second(house: House, run: int) -> float:
         pass
     psql(url, REGISTERED % JOBS, "SELECT count(request_build(product, 'nightly', probe)) FROM catalogue")
     with _building(url, builders=BUILDERS):
-        deadline = time.monotonic() + 300
-        while psql(url, "SELECT count(*) FROM builds WHERE finished_at IS NULL").strip() != "0":
-            if time.monotonic() > deadline:
-                raise BenchError("the builds did not end")
-            time.sleep(0.2)
+        over = "SELECT count(*) = 0 FROM builds WHERE finished_at IS NULL"
+        if not wait_until(lambda: psql(url, over).strip() == "t", END_SECONDS):
+            raise BenchError("the builds did not end")
     took = psql(url, "SELECT extract(epoch FROM max(finished_at) - min(started_at)) FROM builds")
     return JOBS / float(took)

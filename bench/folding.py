@@ -62,17 +62,17 @@ def _fold_rate(house: House, server: Server) -> float:
 
 
 async def _folded_to(connection: asyncpg.Connection[asyncpg.Record], position: int) -> None:
-    while True:
-        if await connection.fetchval(POSITION) >= position:
-            return
-        await asyncio.sleep(0.001)
+    async with asyncio.timeout(CATCH_UP_SECONDS):
+        while True:
+            if await connection.fetchval(POSITION) >= position:
+                return
+            await asyncio.sleep(0.001)
 
 
 async def _until_folded(server: Server, position: int) -> None:
     connection = await asyncpg.connect(server.url)
     try:
-        async with asyncio.timeout(CATCH_UP_SECONDS):
-            await _folded_to(connection, position)
+        await _folded_to(connection, position)
     finally:
         await connection.close()
 

@@ -57,9 +57,8 @@ class Worker:
         while True:
             try:
                 await self._claim_while_free(by_poll)
-                self._metrics.leases_expired.inc(
-                    await self._queue.expire_leases()
-                )  # its notification wakes whoever is free
+                # After the claim, which somebody waits for; what expires wakes whoever is free.
+                self._metrics.leases_expired.inc(await self._queue.expire_leases())
             except UNAVAILABLE as error:
                 log.warning("queue_unavailable", error=repr(error))
             by_poll = not await self._woken()

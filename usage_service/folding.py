@@ -61,7 +61,7 @@ class Folder:
             # Known before the attempt: should another process move on meanwhile, the failure is not of the next event.
             position = await self._position(connection) if self._batch == 1 else 0
             try:
-                row = await connection.fetchrow(
+                [row] = await connection.fetch(
                     query("projections", "advance"), self._projection, self._batch, self._stage
                 )
             except asyncpg.PostgresError as error:
@@ -74,7 +74,7 @@ class Folder:
                 self._batch = max(1, self._batch // 10)
             else:
                 self._batch = min(self._most, self._batch * 2)
-                return Fold(*row) if row else Fold(0, 0, 0)
+                return Fold(*row)
 
     async def _position(self, connection: Connection) -> int:
         position: int | None

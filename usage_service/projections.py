@@ -66,10 +66,3 @@ async def snapshot(pool: Pool, *projections: Projection) -> AsyncIterator[Snapsh
         rows = await connection.fetch(query("projections", "marks"), projections)
         position = min(row["position"] for row in rows)
         yield Snapshot(connection, position, tuple((row["generation"], row["changed_at"]) for row in rows))
-
-
-async def projection_position(connection: Connection, *projections: Projection) -> int:
-    """The position up to which all of these are."""
-    rows = await connection.fetch(query("projections", "marks"), projections)
-    positions: list[int] = [row["position"] for row in rows]
-    return min(positions)
