@@ -19,6 +19,7 @@ from usage_service.projections import Snapshot, snapshot
 from usage_service.shared.postgres import Pool, connect, open_pool
 
 SWAPS = 8
+READ_SECONDS = 80
 VIEWS = """
 SELECT (SELECT coalesce(sum(found + missing), 0) FROM popularity_days) AS projected,
        (SELECT count(*) FROM event_log WHERE type = 'probe_viewed' AND position <= $1) AS logged
@@ -46,9 +47,11 @@ async def owners(url: str, number: int) -> AsyncIterator[list[Connection]]:
         yield list(connections)
 
 
-async def read_until(end: asyncio.Event, pool: Pool, check: Callable[[Snapshot], Awaitable[None]]) -> int:
-    """Reads again and again; how often. Fails when the position goes back."""
-    position = reads = 0
+async def read_until(
+    end: asyncio.Event, pool: Pool, check: Callable[[Snapshot], Awaitable[None]], reads: list[int], reader: int
+) -> None:
+    """Reads again and again, and counts how often. Fails when the position goes back."""
+    position = 0
     while not end.is_set():
         async with snapshot(pool, "popularity", "sessions") as view:
             assert view.position >= position
@@ -59,8 +62,7 @@ async def read_until(end: asyncio.Event, pool: Pool, check: Callable[[Snapshot],
             await equal(view, VISITORS)
         async with snapshot(pool, "sessions") as view:
             await equal(view, SESSION_EVENTS)
-        reads += 1
-    return reads
+        reads[reader] += 1
 
 
 async def equal(view: Snapshot, question: str) -> None:
@@ -84,9 +86,14 @@ def never_back() -> Callable[[Snapshot], Awaitable[None]]:
     return check
 
 
-async def rebuild_often(connection: Connection, projection: str) -> None:
-    for _ in range(SWAPS):
+async def rebuild_often(connection: Connection, projection: str, reads: list[int]) -> None:
+    """Swaps so often, and on until every reader has read as often meanwhile, however busy the machine is."""
+    deadline = time.monotonic() + READ_SECONDS
+    swaps = 0
+    while swaps < SWAPS or min(reads) < SWAPS:
         await rebuild(connection, projection, {}, ignore)
+        swaps += 1
+        assert time.monotonic() < deadline, f"{reads} reads during {swaps} swaps"
 
 
 async def write_until(end: asyncio.Event, connection: Connection, runners: Runners) -> None:
@@ -105,13 +112,17 @@ async def test_readers_never_see_half(own_database_url: str) -> None:
         runners = Runners(server, lambda: None)
         running = asyncio.create_task(runners.run())
         end = asyncio.Event()
-        reading = [asyncio.create_task(read_until(end, pool, never_back())) for pool in (server, analysts, analysts)]
+        reads = [0, 0, 0]
+        reading = [
+            asyncio.create_task(read_until(end, pool, never_back(), reads, reader))
+            for reader, pool in enumerate((server, analysts, analysts))
+        ]
         writing = asyncio.create_task(write_until(end, writer, runners))
         try:
-            await asyncio.gather(rebuild_often(first, "popularity"), rebuild_often(second, "sessions"))
+            await asyncio.gather(rebuild_often(first, "popularity", reads), rebuild_often(second, "sessions", reads))
         finally:
             end.set()
-            reads = await asyncio.gather(*reading)
+            await asyncio.gather(*reading)
             await writing
             running.cancel()
             await asyncio.wait([running])
