@@ -20,7 +20,7 @@ TAMPERED = [
     ("UPDATE sessions SET events = events + 1 WHERE visitor = (SELECT min(visitor::text)::uuid FROM sessions)"
      " AND started_at = (SELECT min(started_at) FROM sessions s WHERE s.visitor = sessions.visitor)",
      "sessions", "sessions", 1, 1),
-    ("DELETE FROM sessions WHERE started_at = (SELECT min(started_at) FROM sessions)", "sessions", "sessions", 0, 1),
+    ("DELETE FROM sessions WHERE ctid = (SELECT min(ctid) FROM sessions)", "sessions", "sessions", 0, 1),
     ("INSERT INTO sessions VALUES (gen_random_uuid(), now(), now(), 1, false, NULL, NULL, '{}', '{}', '{}', '{}')",
      "sessions", "sessions", 1, 0),
     ("UPDATE popularity_days SET found = found + 1, missing = missing - 1"
