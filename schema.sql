@@ -4,7 +4,7 @@
 -- projections      how far each projection has folded the log; advance_projection() folds the next batch,
 --                  swap_projection() puts a rebuilt one in the place of the live one
 --   catalogue        every probe known (fold_catalogue)
---   popularity_*     views and visitors a probe and day (fold_popularity)
+--   popularity_*     views a probe, day and week, and visitors by the day they came before (fold_popularity)
 --   releases         which version a channel had when (fold_releases)
 --   sessions         a visitor's events without a pause of 30 minutes (fold_sessions)
 -- builds           one row a request to compute a probe; changed only by the lettered transitions below, each of
@@ -218,7 +218,7 @@ CREATE TABLE projections (
 );
 INSERT INTO projections (name, version, tables, settings) VALUES
     ('catalogue', 1, '{catalogue}', '{}'),
-    ('popularity', 1, '{popularity_days,popularity_visitors}', '{}'),
+    ('popularity', 1, '{popularity_returns,popularity_series,popularity_views,popularity_visitors}', '{}'),
     ('releases', 1, '{releases}', '{}'),
     ('sessions', 1, '{sessions}', '{"gap_minutes": 30, "own_hosts": ["glam.telemetry.mozilla.org"]}');
 
@@ -572,47 +572,176 @@ $$;
 
 -- Popularity ------------------------------------------------------------------------------------------------------
 
-CREATE TABLE popularity_days (
+-- A probe, as people or as bots look at it. Its number is made from its names, so that every rebuild gives it the same.
+CREATE TABLE popularity_series (
+    series  bigint  PRIMARY KEY,
     product text    NOT NULL,
-    day     date    NOT NULL,
     probe   text    NOT NULL,
-    channel text    NOT NULL,  -- '' where the event named none
-    bot     boolean NOT NULL,
-    found   integer NOT NULL,  -- views of data that was there
-    missing integer NOT NULL,  -- views of a probe that was not built
-    PRIMARY KEY (product, day, probe, channel, bot)
+    bot     boolean NOT NULL
+);
+
+-- Views of each day, and of each week before that of the latest day: any window is the sum of some weeks and few days.
+CREATE TABLE popularity_views (
+    days      smallint NOT NULL CONSTRAINT span_is_a_day_or_a_week CHECK (days IN (1, 7)),
+    first_day date     NOT NULL,
+    series    bigint   NOT NULL,
+    channel   text     NOT NULL,  -- '' where the event named none
+    found     bigint   NOT NULL,  -- views of data that was there
+    missing   bigint   NOT NULL,  -- views of a probe that was not built
+    PRIMARY KEY (days, first_day, series, channel)
 );
 
 CREATE TABLE popularity_visitors (
-    product text    NOT NULL,
-    day     date    NOT NULL,
-    probe   text    NOT NULL,
-    channel text    NOT NULL,
-    bot     boolean NOT NULL,
-    visitor uuid    NOT NULL,
-    PRIMARY KEY (product, probe, day, channel, bot, visitor)
+    series  bigint NOT NULL,
+    visitor uuid   NOT NULL,
+    day     date   NOT NULL,
+    channel text   NOT NULL,
+    PRIMARY KEY (series, visitor, day, channel)
 );
 
-CREATE FUNCTION fold_popularity(after_position bigint, to_position bigint) RETURNS bigint LANGUAGE sql AS $$
-    WITH views AS MATERIALIZED (
-        SELECT product, utc_day(occurred_at) AS day, probe, coalesce(channel, '') AS channel,
-               data @> '{"bot": true}' AS bot, visitor, (data ->> 'found')::boolean AS found
+-- How many visitors of a day, whatever the channel, were there last on which day before. The distinct visitors of a window
+-- are those of each of its days who were not there before within the window: counted without looking at visitors.
+CREATE TABLE popularity_returns (
+    series       bigint  NOT NULL,
+    day          date    NOT NULL,
+    previous_day date    NOT NULL,  -- -infinity: never before
+    visitors     integer NOT NULL CONSTRAINT somebody_returned CHECK (visitors > 0),
+    PRIMARY KEY (series, day, previous_day)
+);
+
+CREATE FUNCTION series_number(product text, probe text, bot boolean) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT ('x' || left(md5(product || ' ' || probe || CASE WHEN bot THEN ' bot' ELSE '' END), 16))::bit(64)::bigint
+$$;
+
+-- The Monday of a day's week.
+CREATE FUNCTION week_of(day date) RETURNS date LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT day - ((day - '2000-01-03'::date) % 7 + 7) % 7
+$$;
+
+-- Whoever folds is alone (advance_projection), so rows are looked for and then updated or inserted: half the cost of
+-- ON CONFLICT. NOT IN, not NOT EXISTS: its set is hashed however few rows are expected.
+CREATE FUNCTION fold_popularity(after_position bigint, to_position bigint) RETURNS bigint
+-- Whatever the planner believes of the tables: what is touched is found by its key, not by reading all.
+LANGUAGE sql SET enable_seqscan = off SET enable_bitmapscan = off SET enable_mergejoin = off SET enable_memoize = off AS $$
+    WITH batch AS MATERIALIZED (
+        SELECT product, probe, data @> '{"bot": true}' AS bot, utc_day(occurred_at) AS day, coalesce(channel, '') AS channel,
+               visitor, (data ->> 'found')::boolean AS found
         FROM event_log
         WHERE position > after_position AND position <= to_position AND type = 'probe_viewed'
+    ), named AS MATERIALIZED (
+        SELECT product, probe, bot, series_number(product, probe, bot) AS series
+        FROM (SELECT DISTINCT product, probe, bot FROM batch) d
+    ), new_series AS (
+        INSERT INTO popularity_series (series, product, probe, bot)
+        SELECT series, product, probe, bot FROM named n
+        WHERE NOT EXISTS (SELECT FROM popularity_series s WHERE s.series = n.series)
+    ), viewed AS MATERIALIZED (
+        SELECT n.series, b.day, b.channel, b.visitor, b.found FROM batch b JOIN named n USING (product, probe, bot)
+    ), latest AS MATERIALIZED (
+        SELECT max(first_day) AS day FROM popularity_views WHERE days = 1
+    ),
+    -- Visitors, with the day that they were there last, this day included, and the next day that they were there.
+    there AS MATERIALIZED (
+        SELECT t.series, t.visitor, t.day, t.channel, before.day AS before, after.day AS after
+        FROM (SELECT DISTINCT series, visitor, day, channel FROM viewed WHERE visitor IS NOT NULL) t
+        LEFT JOIN LATERAL (
+            SELECT v.day FROM popularity_visitors v
+            WHERE v.series = t.series AND v.visitor = t.visitor AND v.day <= t.day ORDER BY v.day DESC LIMIT 1
+        ) before ON true
+        LEFT JOIN LATERAL (
+            SELECT v.day FROM popularity_visitors v
+            WHERE v.series = t.series AND v.visitor = t.visitor AND v.day > t.day AND t.day < (SELECT day FROM latest)
+            ORDER BY v.day LIMIT 1
+        ) after ON true
     ), new_visitors AS (
-        INSERT INTO popularity_visitors (product, day, probe, channel, bot, visitor)
-        SELECT DISTINCT product, day, probe, channel, bot, visitor FROM views WHERE visitor IS NOT NULL
-        ON CONFLICT DO NOTHING
-    ), written AS (
-        INSERT INTO popularity_days AS d (product, day, probe, channel, bot, found, missing)
-        SELECT product, day, probe, channel, bot, count(*) FILTER (WHERE found), count(*) FILTER (WHERE NOT found)
-        FROM views
-        GROUP BY product, day, probe, channel, bot
-        ON CONFLICT (product, day, probe, channel, bot) DO UPDATE SET
-            found = d.found + excluded.found, missing = d.missing + excluded.missing
-        RETURNING 1
+        INSERT INTO popularity_visitors (series, visitor, day, channel)
+        SELECT series, visitor, day, channel FROM there t
+        WHERE before IS DISTINCT FROM day OR NOT EXISTS (
+            SELECT FROM popularity_visitors v
+            WHERE (v.series, v.visitor, v.day, v.channel) = (t.series, t.visitor, t.day, t.channel))
+    ), placed AS MATERIALIZED (  -- those new on a day, among each other
+        SELECT series, day, after, coalesce(before, '-infinity') AS before,
+               greatest(before, lag(day) OVER w, '-infinity') AS previous_day,
+               coalesce(lead(day) OVER w > after, after IS NOT NULL) AS last_before_after
+        FROM (SELECT DISTINCT series, visitor, day, before, after FROM there WHERE before IS DISTINCT FROM day) t
+        WINDOW w AS (PARTITION BY series, visitor ORDER BY day)
+    ), changes AS MATERIALIZED (
+        SELECT series, day, previous_day, sum(number)::integer AS number
+        FROM (
+            SELECT series, day, previous_day, 1 AS number FROM placed
+            UNION ALL SELECT series, after, day, 1 FROM placed WHERE last_before_after
+            UNION ALL SELECT series, after, before, -1 FROM placed WHERE last_before_after
+        ) c
+        GROUP BY series, day, previous_day HAVING sum(number) <> 0
+    ), none_returned AS (
+        DELETE FROM popularity_returns r USING changes c
+        WHERE (r.series, r.day, r.previous_day) = (c.series, c.day, c.previous_day) AND visitors + number = 0
+    ), others_returned AS (
+        UPDATE popularity_returns r SET visitors = visitors + number FROM changes c
+        WHERE (r.series, r.day, r.previous_day) = (c.series, c.day, c.previous_day) AND visitors + number > 0
+        RETURNING r.series, r.day, r.previous_day
+    ), first_returned AS (
+        INSERT INTO popularity_returns (series, day, previous_day, visitors)
+        SELECT series, day, previous_day, number FROM changes
+        WHERE number > 0 AND (series, day, previous_day) NOT IN (SELECT series, day, previous_day FROM others_returned)
+    ),
+    -- Views of days, and of weeks that ended before, or just now by the beginning of another.
+    daily AS MATERIALIZED (
+        SELECT day, series, channel, count(*) FILTER (WHERE found) AS found, count(*) FILTER (WHERE NOT found) AS missing
+        FROM viewed GROUP BY day, series, channel
+    ), weeks AS MATERIALIZED (
+        SELECT week_of(l.day) AS open_before, week_of(greatest(l.day, (SELECT max(day) FROM daily))) AS open_now FROM latest l
+    ), spans AS MATERIALIZED (
+        SELECT 1 AS days, day AS first_day, series, channel, found, missing FROM daily
+        UNION ALL
+        SELECT 7, week_of(day), series, channel, sum(found), sum(missing)
+        FROM (
+            SELECT * FROM daily WHERE day < (SELECT open_now FROM weeks)
+            UNION ALL
+            SELECT first_day, series, channel, found, missing FROM popularity_views
+            WHERE days = 1 AND first_day >= (SELECT open_before FROM weeks) AND first_day < (SELECT open_now FROM weeks)
+        ) d
+        GROUP BY 2, 3, 4
+    ), viewed_again AS (
+        UPDATE popularity_views v SET found = v.found + s.found, missing = v.missing + s.missing FROM spans s
+        WHERE (v.days, v.first_day, v.series, v.channel) = (s.days, s.first_day, s.series, s.channel)
+        RETURNING v.days, v.first_day, v.series, v.channel
+    ), viewed_first AS (
+        INSERT INTO popularity_views (days, first_day, series, channel, found, missing)
+        SELECT days, first_day, series, channel, found, missing FROM spans
+        WHERE (days, first_day, series, channel) NOT IN (SELECT days, first_day, series, channel FROM viewed_again)
     )
-    SELECT count(*) FROM written
+    SELECT count(*) FROM daily
+$$;
+
+-- The weeks, and before and after them the days, that a window is made of: `days` in each span, and the first day of the
+-- first and of the last. Weeks are summed up to that of the latest day that anything was viewed on.
+CREATE FUNCTION window_spans(first_day date, last_day date, OUT days integer, OUT since date, OUT until date) RETURNS SETOF record
+LANGUAGE sql STABLE AS $$
+    SELECT s.*
+    FROM (
+        SELECT week_of(first_day + 6) AS weeks_since, greatest(week_of(first_day + 6), least(week_of(last_day + 1), (
+            SELECT week_of(max(v.first_day)) FROM popularity_views v WHERE v.days = 1
+        ))) AS weeks_until
+    ) w
+    CROSS JOIN LATERAL (VALUES
+        (1, first_day, least(weeks_since - 1, last_day)), (7, weeks_since, weeks_until - 7), (1, weeks_until, last_day)
+    ) s (days, since, until)
+    WHERE s.since <= s.until
+$$;
+
+-- Views a series and channel in a window: several rows for each, to be summed.
+CREATE FUNCTION window_views(first_day date, last_day date, OUT series bigint, OUT channel text, OUT found bigint, OUT missing bigint)
+RETURNS SETOF record LANGUAGE sql STABLE AS $$
+    SELECT v.series, v.channel, v.found, v.missing
+    FROM window_spans(first_day, last_day) s
+    JOIN popularity_views v ON v.days = s.days AND v.first_day BETWEEN s.since AND s.until
+$$;
+
+-- Distinct people who looked at a series in a window.
+CREATE FUNCTION window_visitors(of_series bigint, first_day date, last_day date) RETURNS bigint LANGUAGE sql STABLE AS $$
+    SELECT coalesce(sum(r.visitors), 0) FROM popularity_returns r
+    WHERE r.series = of_series AND r.day BETWEEN first_day AND last_day AND r.previous_day < first_day
 $$;
 
 -- Releases --------------------------------------------------------------------------------------------------------
@@ -1241,7 +1370,8 @@ END $$;
 
 GRANT USAGE ON SCHEMA public TO usage_server, usage_builder, usage_reader, usage_projections;
 GRANT SELECT ON ALL TABLES IN SCHEMA public TO usage_server, usage_builder, usage_reader, usage_projections;
-GRANT EXECUTE ON FUNCTION current_instant, utc_day, last_position, referrer_host
+GRANT EXECUTE ON FUNCTION current_instant, utc_day, last_position, referrer_host, series_number, week_of, window_spans,
+    window_views, window_visitors
     TO usage_server, usage_builder, usage_reader, usage_projections;
 GRANT EXECUTE ON FUNCTION projection_setting TO usage_projections;
 REVOKE SELECT ON visitor_keys FROM usage_server, usage_builder, usage_reader, usage_projections;

@@ -22,13 +22,34 @@ async def projected_sessions(database: Connection) -> list[Session]:
 
 async def projected_popularity(database: Connection) -> dict[tuple[Any, ...], ProbeDay]:
     """By product, day, probe, channel, bot; visitors are pseudonyms."""
-    days = {
-        tuple(row)[:5]: ProbeDay(row["found"], row["missing"])
-        for row in await database.fetch("SELECT product, day, probe, channel, bot, found, missing FROM popularity_days")
-    }
-    for row in await database.fetch("SELECT product, day, probe, channel, bot, visitor::text FROM popularity_visitors"):
-        days[tuple(row)[:5]].visitors.add(row["visitor"])
-    return days
+    spans = await projected_spans(database, 1)
+    for row in await database.fetch("""
+        SELECT product, day, probe, channel, bot, visitor::text
+        FROM popularity_visitors JOIN popularity_series USING (series)
+    """):
+        spans[tuple(row)[:5]].visitors.add(row["visitor"])
+    return spans
+
+
+async def projected_spans(database: Connection, days: int) -> dict[tuple[Any, ...], ProbeDay]:
+    """Views a day or a week, by product, first day, probe, channel, bot; without visitors."""
+    rows = await database.fetch(
+        """
+        SELECT product, first_day, probe, channel, bot, found, missing
+        FROM popularity_views JOIN popularity_series USING (series) WHERE days = $1
+        """,
+        days,
+    )
+    return {tuple(row)[:5]: ProbeDay(row["found"], row["missing"]) for row in rows}
+
+
+async def projected_returns(database: Connection) -> dict[tuple[Any, ...], int]:
+    """How many came again, by product, probe, bot, day and the day before, None for who never came before."""
+    rows = await database.fetch("""
+        SELECT product, probe, bot, day, nullif(previous_day, '-infinity'), visitors
+        FROM popularity_returns JOIN popularity_series USING (series)
+    """)
+    return {tuple(row)[:5]: row["visitors"] for row in rows}
 
 
 async def projected_releases(database: Connection) -> dict[tuple[str, str, int], datetime]:

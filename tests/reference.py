@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 JsonObject = dict[str, Any]
@@ -79,6 +79,36 @@ def popularity(events: Iterable[JsonObject]) -> dict[tuple[Any, ...], ProbeDay]:
             if item.get("visitor"):
                 entry.visitors.add(item["visitor"])
     return dict(days)
+
+
+def popularity_weeks(events: Iterable[JsonObject]) -> dict[tuple[Any, ...], ProbeDay]:
+    """By product, Monday, probe, channel, bot: the weeks before that of the latest day; without visitors."""
+    days = popularity(events)
+    weeks: dict[tuple[Any, ...], ProbeDay] = defaultdict(ProbeDay)
+    latest = max((_monday(day) for _product, day, *_others in days), default=date.max)
+    for (product, day, *others), views in days.items():
+        if (monday := _monday(day)) < latest:
+            entry = weeks[product, monday, *others]
+            entry.found += views.found
+            entry.missing += views.missing
+    return dict(weeks)
+
+
+def _monday(day: date) -> date:
+    return day - timedelta(days=day.weekday())
+
+
+def popularity_returns(events: Iterable[JsonObject]) -> dict[tuple[Any, ...], int]:
+    """How many came again, by product, probe, bot, day and the day that they were there before, None for none."""
+    there: dict[tuple[Any, ...], set[date]] = defaultdict(set)
+    for (product, day, probe, _channel, bot), views in popularity(events).items():
+        for visitor in views.visitors:
+            there[product, probe, bot, visitor].add(day)
+    returns: Counter[tuple[Any, ...]] = Counter()
+    for (product, probe, bot, _visitor), days in there.items():
+        for before, day in zip([None, *sorted(days)], sorted(days), strict=False):
+            returns[product, probe, bot, day, before] += 1
+    return dict(returns)
 
 
 def releases(events: Iterable[JsonObject]) -> dict[tuple[str, str, int], datetime]:

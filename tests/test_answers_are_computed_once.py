@@ -15,7 +15,7 @@ from tests.support import Client, event, eventually, post
 from tests.support import Connection as Owner
 from usage_service import freshness
 from usage_service.freshness import PAUSE_SECONDS, Positions
-from usage_service.popularity import Order, PopularProbe, popular_probes
+from usage_service.popularity import PopularityCursor, PopularPage, Ranking, popular_probes
 from usage_service.queries import query
 from usage_service.shared.postgres import Connection, Pool, open_pool
 from usage_service.shared.tasks import Tasks
@@ -23,7 +23,6 @@ from usage_service.tail import Tail, wait_for_growth
 from usage_service.web import popularity
 from usage_service.web.answers import Body
 from usage_service.web.kept import OVERHEAD_BYTES, Flights, Kept
-from usage_service.windows import Days
 
 PATH = "/v1/popularity?since=2026-11-01T00:00:00Z&until=2026-12-01T00:00:00Z"
 
@@ -37,21 +36,14 @@ class Gate:
         self.calls = 0
 
     async def popular_probes(
-        self,
-        connection: Connection,
-        days: Days,
-        product: str | None,
-        channel: str | None,
-        with_bots: bool,
-        order: Order,
-        limit: int,
-    ) -> list[PopularProbe]:
+        self, connection: Connection, ranking: Ranking, limit: int, after: PopularityCursor | None = None
+    ) -> PopularPage:
         self.calls += 1
         number = self.calls
         await self.opened.wait()
         if number <= self.failures:
             raise RuntimeError("forced")
-        return await popular_probes(connection, days, product, channel, with_bots, order, limit)
+        return await popular_probes(connection, ranking, limit, after)
 
 
 async def asked_together(client: Client, gate: Gate, number: int) -> Counter[int]:

@@ -43,7 +43,7 @@ async def stuck(own_database_url: str, start: Start, settings: ServerSettings) -
     """A service whose popularity cannot fold the second event."""
     client = await start(msgspec.structs.replace(settings, database_url=own_database_url))
     database = await connect(own_database_url, application="tests")
-    await database.execute("ALTER TABLE popularity_days ADD CONSTRAINT forced CHECK (probe <> 'forced')")
+    await database.execute("ALTER TABLE popularity_series ADD CONSTRAINT forced CHECK (probe <> 'forced')")
     await post(client, event("probe_viewed"))
     await post(client, event("probe_viewed", probe="forced"))
 

@@ -12,31 +12,37 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-import msgspec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests import reference
-from tests.projected import projected_catalogue, projected_popularity, projected_releases, projected_sessions
+from tests.projected import (
+    projected_catalogue,
+    projected_popularity,
+    projected_releases,
+    projected_returns,
+    projected_sessions,
+    projected_spans,
+)
 from tests.support import Connection, JsonObject, event
-from tests.traffic import PROJECTIONS, ignore
-from usage_service.appending import Record, append
+from tests.traffic import PROJECTIONS, VISITORS, ignore, records
+from usage_service.appending import append
 from usage_service.maintenance import verify
-from usage_service.visitors import VisitorKeys
-from usage_service.wire import Envelope, Reader
 
-START = datetime(2026, 11, 20, 23, 0, tzinfo=UTC)  # so that midnight lies within
+START = datetime(2026, 11, 6, 23, 0, tzinfo=UTC)  # so that midnight lies within
 # So that pauses are exactly what ends a session, and a second less or more.
 GAPS = [30, 45, 15]
 MINUTES = [0, 15, 30, 45, 60, 75, 90, 240]
 SECONDS = [0, 0, 0, -1, 1]
-VISITORS = VisitorKeys("a secret for tests only", 90)
+DAYS = [0, 0, 0, 1, 2, 9]  # so that people come again, and weeks end
 GAP = """
 UPDATE projections SET settings = settings || jsonb_build_object('gap_minutes', $1::integer) WHERE name = 'sessions'
 """
 EXAMPLES = int(os.environ.get("SOAK_ROUNDS") or 10)
 
-minutes, seconds = st.sampled_from(MINUTES), st.sampled_from(SECONDS)
+moments = st.builds(
+    timedelta, days=st.sampled_from(DAYS), minutes=st.sampled_from(MINUTES), seconds=st.sampled_from(SECONDS)
+)
 bots: dict[str, st.SearchStrategy[Any]] = {"bot": st.booleans()}
 payloads = st.one_of(
     st.tuples(st.just("page_viewed"), st.fixed_dictionaries({"page": st.sampled_from("abc")}, optional=bots | {
@@ -62,7 +68,7 @@ def events(draw: st.DrawFn) -> JsonObject:
     made: dict[str, Any] = {
         "event_id": str(draw(st.uuids())),
         "type": kind,
-        "occurred_at": (START + draw(st.builds(timedelta, minutes=minutes, seconds=seconds))).isoformat(),
+        "occurred_at": (START + draw(moments)).isoformat(),
         "product": draw(st.sampled_from(["fog", "fenix"])),
         "data": data,
     }
@@ -140,6 +146,8 @@ async def check(database: Connection, log: list[JsonObject], gap: int) -> None:
     expected = reference.sessions(log, timedelta(minutes=gap))
     assert await projected_sessions(database) == renamed_sessions(expected, names)
     assert await projected_popularity(database) == renamed_days(reference.popularity(log), names)
+    assert await projected_spans(database, 7) == reference.popularity_weeks(log)
+    assert await projected_returns(database) == reference.popularity_returns(log)
     assert await projected_catalogue(database) == reference.catalogue(log)
     assert await projected_releases(database) == reference.releases(log)
     for projection in PROJECTIONS:
@@ -149,18 +157,12 @@ async def check(database: Connection, log: list[JsonObject], gap: int) -> None:
 
 async def empty(database: Connection, gap: int) -> None:
     await database.execute(
-        "TRUNCATE event_log, catalogue, popularity_days, popularity_visitors, releases, sessions;"
+        "TRUNCATE event_log, catalogue, popularity_returns, popularity_series, popularity_views, popularity_visitors,"
+        " releases, sessions;"
         "SELECT drop_projection(name, stage) FROM projections WHERE stage <> 'live';"
         "UPDATE projections SET position = 0;"
     )
     await database.execute(GAP, gap)
-
-
-def records(batch: list[JsonObject]) -> list[Record]:
-    envelope = Envelope([msgspec.Raw(msgspec.json.encode(item)) for item in batch])
-    judged = Reader(VISITORS).read(envelope, "test", datetime.now(UTC))
-    assert all(isinstance(item, Record) for item in judged), judged
-    return [item for item in judged if isinstance(item, Record)]
 
 
 async def advance(database: Connection, projection: str, stage: str, size: int) -> bool:

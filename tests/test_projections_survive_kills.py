@@ -41,7 +41,7 @@ END $$;
 CREATE TRIGGER hold_swap BEFORE UPDATE OF stage ON projections FOR EACH ROW EXECUTE FUNCTION hold_swap();
 """
 IN_THE_SWAP = "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objid = 4711 AND NOT granted)"
-IN_A_FOLD = "SELECT EXISTS (SELECT FROM pg_locks WHERE relation = 'popularity_days'::regclass AND NOT granted)"
+IN_A_FOLD = "SELECT EXISTS (SELECT FROM pg_locks WHERE relation = 'popularity_views'::regclass AND NOT granted)"
 FOLDED = "SELECT bool_and(behind = 0) FROM projection_status WHERE stage = 'live'"
 GENERATIONS = "SELECT array_agg(generation ORDER BY name) FROM projections WHERE stage = 'live'"
 
@@ -187,7 +187,7 @@ async def test_another_server_goes_on(
     process = ProjectionProcess("fold", own_database_url, tmp_path)
     try:
         async with connected(own_database_url) as holder, holder.transaction():
-            await holder.execute("LOCK TABLE popularity_days IN EXCLUSIVE MODE")
+            await holder.execute("LOCK TABLE popularity_views IN EXCLUSIVE MODE")
             process.spawn()
             await eventually(partial(holds, own_database, IN_A_FOLD), "it folds", 30)
             process.signal(blow)
@@ -215,7 +215,7 @@ async def test_readers_do_not_wait_for_a_frozen_rebuild(
             await eventually(partial(holds, own_database, IN_THE_SWAP), "it is being swapped", 30)
             process.signal(signal.SIGSTOP)
         async with asyncio.timeout(5):
-            for table in ("sessions", "popularity_days", "catalogue", "releases"):
+            for table in ("sessions", "popularity_views", "catalogue", "releases"):
                 await own_database.fetchval("SELECT number FROM hash_table('public', $1)", table)
         assert await own_database.fetchval(GENERATIONS) != before
     finally:

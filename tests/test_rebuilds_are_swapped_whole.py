@@ -21,7 +21,7 @@ from usage_service.shared.postgres import Pool, connect, open_pool
 SWAPS = 8
 READ_SECONDS = 80
 VIEWS = """
-SELECT (SELECT coalesce(sum(found + missing), 0) FROM popularity_days) AS projected,
+SELECT (SELECT coalesce(sum(found + missing), 0) FROM popularity_views WHERE days = 1) AS projected,
        (SELECT count(*) FROM event_log WHERE type = 'probe_viewed' AND position <= $1) AS logged
 """
 VISITORS = """
@@ -80,7 +80,7 @@ def never_back() -> Callable[[Snapshot], Awaitable[None]]:
         nonlocal last
         assert view.position >= last
         last = view.position
-        views = await view.connection.fetchval("SELECT sum(found + missing) FROM popularity_days")
+        views = await view.connection.fetchval("SELECT sum(found + missing) FROM popularity_views WHERE days = 1")
         assert seen.setdefault(view.marks, views) == views
 
     return check
@@ -296,7 +296,7 @@ async def rights(database: Connection) -> list[tuple[str, ...]]:
           AND c.relnamespace = 'public'::regnamespace AND a.grantee <> c.relowner
         GROUP BY 1 ORDER BY 1
     """)
-    assert len(rows) == 7
+    assert len(rows) == 9
     assert all(len(row[1]) == 4 for row in rows)
     return [(row[0], *row[1]) for row in rows]
 

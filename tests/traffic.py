@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
+
 from tests import reference
-from tests.projected import projected_catalogue, projected_popularity, projected_releases, projected_sessions
+from tests.projected import (
+    projected_catalogue,
+    projected_popularity,
+    projected_releases,
+    projected_returns,
+    projected_sessions,
+    projected_spans,
+)
 from tests.reference import ORIGINS
 from tests.support import Connection, JsonObject
+from usage_service.appending import Record
 from usage_service.folding import Folder
+from usage_service.visitors import VisitorKeys
+from usage_service.wire import Envelope, Reader
 
+VISITORS = VisitorKeys("a secret for tests only", 90)
 PROJECTIONS = ["catalogue", "popularity", "releases", "sessions"]
 REFERRERS = [referrer for referrer in ORIGINS if referrer]
-# Of 20 visitors within three days, so that sessions are joined, extended and merged by what comes later.
+# Of 20 visitors within three days of two weeks, so that sessions are joined, extended and merged by what comes later.
 APPEND = """
 WITH drawn AS MATERIALIZED (
     SELECT gen_random_uuid() AS id, floor(random() * 10)::integer AS kind, floor(random() * 24)::integer AS who,
@@ -59,6 +72,14 @@ async def append_traffic(connection: Connection, number: int) -> int:
     return position
 
 
+def records(batch: list[JsonObject]) -> list[Record]:
+    """What is appended of these events, each of which is to be taken."""
+    envelope = Envelope([msgspec.Raw(msgspec.json.encode(item)) for item in batch])
+    judged = Reader(VISITORS).read(envelope, "test", datetime.now(UTC))
+    assert all(isinstance(item, Record) for item in judged), judged
+    return [item for item in judged if isinstance(item, Record)]
+
+
 async def logged(connection: Connection) -> list[JsonObject]:
     """The log as on the wire, visitors being their pseudonyms."""
     rows = await connection.fetch("""
@@ -74,6 +95,8 @@ async def assert_as_the_reference(connection: Connection) -> None:
     log = await logged(connection)
     assert await projected_sessions(connection) == reference.sessions(log, timedelta(minutes=30))
     assert await projected_popularity(connection) == reference.popularity(log)
+    assert await projected_spans(connection, 7) == reference.popularity_weeks(log)
+    assert await projected_returns(connection) == reference.popularity_returns(log)
     assert await projected_catalogue(connection) == reference.catalogue(log)
     assert await projected_releases(connection) == reference.releases(log)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, NamedTuple
 from uuid import UUID
@@ -11,6 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from usage_service.builds import Build, State
+from usage_service.cursors import Cursor
 from usage_service.queries import query
 from usage_service.shared.postgres import Pool
 
@@ -27,19 +27,11 @@ class BuildFilter(msgspec.Struct, frozen=True):
     probe: str | None = None
 
 
-class Cursor(msgspec.Struct, frozen=True, array_like=True):
+class BuildCursor(Cursor, frozen=True):
     """The last build of a page. Builds keep the instant of their request, so what follows it stays the same."""
 
     microseconds: Annotated[int, Meta(ge=0, le=YEAR_3000)]
     build_id: UUID
-
-    @classmethod
-    def parse(cls, text: str) -> Cursor:
-        """The cursor of its text; raises ValueError for what is none."""
-        return msgspec.json.decode(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)), type=cls)
-
-    def __str__(self) -> str:
-        return base64.urlsafe_b64encode(msgspec.json.encode(self)).decode().rstrip("=")
 
     @property
     def requested_at(self) -> datetime:
@@ -51,11 +43,11 @@ class BuildPage(NamedTuple):
     """Builds, where the next page begins, if there is one, and the end of the log that they are as fresh as."""
 
     builds: list[Build]
-    following: Cursor | None
+    following: BuildCursor | None
     log_end: int
 
 
-async def read_page(pool: Pool, only: BuildFilter, limit: int, after: Cursor | None) -> BuildPage:
+async def read_page(pool: Pool, only: BuildFilter, limit: int, after: BuildCursor | None) -> BuildPage:
     """Up to `limit` builds that come after a cursor, newest first."""
     position = (after.requested_at, after.build_id) if after else (None, None)
     async with (
@@ -68,5 +60,5 @@ async def read_page(pool: Pool, only: BuildFilter, limit: int, after: Cursor | N
     return BuildPage(builds[:limit], _cursor(builds[limit - 1]) if len(builds) > limit else None, log_end)
 
 
-def _cursor(build: Build) -> Cursor:
-    return Cursor((build.requested_at - EPOCH) // timedelta(microseconds=1), build.build_id)
+def _cursor(build: Build) -> BuildCursor:
+    return BuildCursor((build.requested_at - EPOCH) // timedelta(microseconds=1), build.build_id)

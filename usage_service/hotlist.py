@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from usage_service.popularity import PopularProbe, popular_probes
+from usage_service.popularity import PopularProbe, Ranking, popular_probes
 from usage_service.shared.postgres import Connection
 from usage_service.windows import Days
 
@@ -20,8 +20,8 @@ class HotProbe(msgspec.Struct, frozen=True):
 
 async def hot_probes(connection: Connection, days: Days, product: str | None, budget: int) -> list[HotProbe]:
     """The `budget` most viewed probes of the window; people only, bots look at anything."""
-    popular = await popular_probes(connection, days, product, None, False, "most", budget)
-    return [_hot(probe) for probe in popular]
+    popular = await popular_probes(connection, Ranking(days, product), budget)
+    return [_hot(probe) for probe in popular.probes]
 
 
 def _hot(probe: PopularProbe) -> HotProbe:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.building import bring_to, claim
 from tests.support import Client, Connection, JsonObject
-from usage_service.build_pages import YEAR_3000, Cursor
+from usage_service.build_pages import YEAR_3000, BuildCursor
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -129,6 +129,6 @@ async def test_a_wrong_parameter_is_422_and_named(client: Client, query: str, pa
 
 @given(st.integers(0, YEAR_3000), st.uuids())
 async def test_a_cursor_is_read_as_it_was_written(microseconds: int, build_id: UUID) -> None:
-    cursor = Cursor(microseconds, build_id)
-    assert Cursor.parse(str(cursor)) == cursor
+    cursor = BuildCursor(microseconds, build_id)
+    assert BuildCursor.parse(str(cursor)) == cursor
     assert cursor.requested_at.tzinfo is not None

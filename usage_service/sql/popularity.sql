@@ -1,16 +1,22 @@
 -- ranked: views and visitors by product and probe in a window of days, with the views of the window before it.
--- $1 first day, $2 last day, $3 product or null, $4 channel or null, $5 count bots, $6 order, $7 limit.
+-- $1 first day, $2 last day, $3 product or null, $4 channel or null, $5 count bots, $6 order, $7 limit, and where a page begins: $8 the
+-- order_key, $9 product and $10 probe of the last one of the page before, or null.
 -- `most` and `trending` rank what was viewed; `least` also what the catalogue has and nobody looked at. A trend is the
 -- growth in views over its standard error, both windows taken as Poisson counts, so that 40 against 20 outranks 2 against 1.
-WITH windows AS (
-    SELECT d.product, d.probe,
-           coalesce(sum(d.found) FILTER (WHERE d.day >= $1), 0)            AS found,
-           coalesce(sum(d.missing) FILTER (WHERE d.day >= $1), 0)          AS missing,
-           coalesce(sum(d.found + d.missing) FILTER (WHERE d.day < $1), 0) AS views_before
-    FROM popularity_days d
-    WHERE d.day BETWEEN $1::date - ($2::date - $1::date + 1) AND $2
-      AND ($3::text IS NULL OR d.product = $3) AND ($4::text IS NULL OR d.channel = $4) AND ($5 OR NOT d.bot)
-    GROUP BY d.product, d.probe
+WITH wanted AS MATERIALIZED (
+    SELECT series, product, probe FROM popularity_series WHERE ($3::text IS NULL OR product = $3) AND ($5 OR NOT bot)
+), windows AS (
+    SELECT product, probe, sum(found)::bigint AS found, sum(missing)::bigint AS missing, sum(before)::bigint AS before
+    FROM (
+        SELECT series, found, missing, 0 AS before
+        FROM window_views($1, $2) WHERE $4::text IS NULL OR channel = $4
+        UNION ALL
+        SELECT series, 0, 0, found + missing
+        FROM window_views($1::date - ($2::date - $1::date + 1), $1::date - 1)
+        WHERE $6 IN ('trending', 'least') AND ($4::text IS NULL OR channel = $4)
+    ) v
+    JOIN wanted USING (series)
+    GROUP BY product, probe
 ), candidates AS (
     SELECT * FROM windows WHERE $6 = 'least' OR found + missing > 0
     UNION ALL
@@ -18,23 +24,34 @@ WITH windows AS (
     WHERE $6 = 'least' AND ($3::text IS NULL OR c.product = $3)
       AND (c.retired_at IS NULL OR c.retired_at < c.described_at)
       AND NOT EXISTS (SELECT FROM windows w WHERE w.product = c.product AND w.probe = c.probe)
-), scored AS (
-    SELECT *, found + missing AS views,
-           (found + missing - views_before) / sqrt(greatest(found + missing + views_before, 1)) AS trend
+), ordered AS (
+    SELECT product, probe, found, missing, found + missing AS views, CASE $6
+        WHEN 'most' THEN -(found + missing)::float8 WHEN 'least' THEN (found + missing)::float8
+        ELSE (before - found - missing)::float8 / sqrt(greatest(found + missing + before, 1)::float8) END AS order_key
     FROM candidates
-), ranked AS MATERIALIZED (
-    SELECT *, row_number() OVER (
-        ORDER BY CASE $6 WHEN 'most' THEN -views WHEN 'least' THEN views ELSE -trend END, product, probe
-    ) AS rank
-    FROM scored ORDER BY rank LIMIT $7
+), page AS MATERIALIZED (
+    SELECT * FROM ordered WHERE $8::float8 IS NULL OR (order_key, product, probe) > ($8, $9::text, $10::text)
+    ORDER BY order_key, product, probe LIMIT $7
 )
-SELECT r.product, r.probe, r.views, v.visitors, r.found, r.missing, r.views_before, round(r.trend::numeric, 3)::float8 AS trend
-FROM ranked r
+SELECT r.order_key, r.product, r.probe, r.views, v.visitors, r.found, r.missing, b.views_before,
+       round(((r.views - b.views_before) / sqrt(greatest(r.views + b.views_before, 1)))::numeric, 3)::float8 AS trend
+FROM page r
 CROSS JOIN LATERAL (
-    SELECT count(*) AS visitors FROM (
-        SELECT DISTINCT v.visitor FROM popularity_visitors v
-        WHERE v.product = r.product AND v.probe = r.probe AND v.day BETWEEN $1 AND $2
-          AND ($4::text IS NULL OR v.channel = $4) AND ($5 OR NOT v.bot)
-    ) once
+    SELECT CASE WHEN $4::text IS NULL AND NOT $5 THEN
+        window_visitors(series_number(r.product, r.probe, false), $1, $2)
+    ELSE (
+        SELECT count(DISTINCT p.visitor) FROM wanted w JOIN popularity_visitors p USING (series)
+        WHERE w.product = r.product AND w.probe = r.probe AND p.day BETWEEN $1 AND $2
+          AND ($4::text IS NULL OR p.channel = $4)
+    ) END AS visitors
 ) v
-ORDER BY r.rank;
+CROSS JOIN LATERAL (
+    SELECT coalesce(sum(p.found + p.missing), 0)::bigint AS views_before
+    FROM window_spans($1::date - ($2::date - $1::date + 1), $1::date - 1) s
+    CROSS JOIN LATERAL generate_series(0, s.until - s.since, s.days) AS day
+    CROSS JOIN (VALUES (false), (true)) bots (bot)
+    JOIN popularity_views p ON p.days = s.days AND p.first_day = s.since + day
+      AND p.series = series_number(r.product, r.probe, bots.bot)
+    WHERE ($5 OR NOT bots.bot) AND ($4::text IS NULL OR p.channel = $4)
+) b
+ORDER BY r.order_key, r.product, r.probe;

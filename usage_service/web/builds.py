@@ -9,10 +9,11 @@ import msgspec
 from aiohttp import web
 from msgspec import Meta
 
-from usage_service.build_pages import BuildFilter, Cursor, read_page
+from usage_service.build_pages import BuildCursor, BuildFilter, read_page
 from usage_service.builds import State, cancel_build
+from usage_service.cursors import CursorText
 from usage_service.events import Channel, ProbeName, Product
-from usage_service.problems import FieldError, Problem, invalid
+from usage_service.problems import Problem
 from usage_service.web.answers import json_answer
 from usage_service.web.build_answers import (
     build_answer,
@@ -24,7 +25,7 @@ from usage_service.web.build_answers import (
     waited,
 )
 from usage_service.web.keys import service_of
-from usage_service.web.parameters import query_parameters
+from usage_service.web.parameters import cursor_of, query_parameters
 from usage_service.web.projections import NoParameters
 
 
@@ -36,7 +37,7 @@ class ListParameters(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=T
     channel: Channel | None = None
     probe: ProbeName | None = None
     limit: Annotated[int, Meta(ge=1, le=1_000)] = 50
-    cursor: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,100}(?!\n)$")] | None = None
+    cursor: CursorText | None = None
 
 
 async def get_build(request: web.Request) -> web.Response:
@@ -74,17 +75,10 @@ async def get_builds(request: web.Request) -> web.Response:
     """Builds, newest first; `next` leads to those that follow, whatever is asked for meanwhile."""
     asked = query_parameters(request, ListParameters)
     only = msgspec.convert(asked, BuildFilter, from_attributes=True)
-    page = await read_page(service_of(request).pool, only, asked.limit, _cursor(asked.cursor))
+    page = await read_page(service_of(request).pool, only, asked.limit, cursor_of(asked.cursor, BuildCursor))
     following, headers = None, {"Cache-Control": "no-cache"}
     if page.following:
         asked.cursor = str(page.following)
         following = f"/v1/builds?{urlencode(msgspec.to_builtins(asked))}"
         headers["Link"] = f'<{following}>; rel="next"'
     return json_answer({"builds": page.builds, "next": following}, position=page.log_end, headers=headers)
-
-
-def _cursor(text: str | None) -> Cursor | None:
-    try:
-        return Cursor.parse(text) if text else None
-    except ValueError:
-        raise invalid([FieldError(parameter="cursor", detail="is not one of a link to the next page")]) from None

@@ -9,9 +9,11 @@ from typing import Literal, TypeVar, get_args, get_origin, get_type_hints
 import msgspec
 from aiohttp import web
 
+from usage_service.cursors import Cursor
 from usage_service.problems import NOT_JSON, FieldError, Problem, field_error, invalid, not_json
 
 Kind = TypeVar("Kind", bound=msgspec.Struct)
+Place = TypeVar("Place", bound=Cursor)
 
 BODY_SECONDS = 30.0
 # Far enough from the ends of the calendar for any window to be counted from them.
@@ -38,6 +40,14 @@ def parameters_from(given: dict[str, str], kind: type[Kind]) -> Kind:
         raise invalid([FieldError(parameter=name, detail=_choices(kind, name) or found.detail)]) from None
     _check_instants(parameters)
     return parameters
+
+
+def cursor_of(text: str | None, kind: type[Place]) -> Place | None:
+    """Where the page begins; raises 422 for what no link to a next page had."""
+    try:
+        return kind.parse(text) if text else None
+    except ValueError:
+        raise invalid([FieldError(parameter="cursor", detail="is not one of a link to the next page")]) from None
 
 
 def _choices(kind: type[msgspec.Struct], name: str) -> str | None:

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated
+from urllib.parse import urlencode
 
 from aiohttp import web
 from msgspec import Meta
 
+from usage_service.cursors import CursorText
 from usage_service.events import Channel, Instant, Product
 from usage_service.hotlist import hot_probes
-from usage_service.popularity import Order, popular_probes
+from usage_service.popularity import Order, PopularityCursor, Ranking, popular_probes
 from usage_service.projections import Projection
 from usage_service.shared.postgres import Connection
 from usage_service.web.answering import Question, answer
 from usage_service.web.answers import Body, as_json
 from usage_service.web.freshness import FreshnessParameters
-from usage_service.web.parameters import query_parameters
+from usage_service.web.parameters import cursor_of, query_parameters
 from usage_service.windows import Days, window_days
 
 Window = Annotated[str, Meta(pattern=r"^[1-9][0-9]{0,3}d(?!\n)$", description="a number of days, such as 7d")]
@@ -35,6 +37,7 @@ class PopularityParameters(FreshnessParameters, forbid_unknown_fields=True):
     order: Order = "most"
     bots: bool = False
     limit: Limit = 50
+    cursor: CursorText | None = None
 
 
 class HotlistParameters(FreshnessParameters, forbid_unknown_fields=True):
@@ -51,24 +54,29 @@ class HotlistParameters(FreshnessParameters, forbid_unknown_fields=True):
 class PopularityQuestion(Question):
     """Which probes were looked at on these days."""
 
-    days: Days
-    product: str | None
-    channel: str | None
-    bots: bool
-    order: Order
+    ranking: Ranking
     limit: int
+    after: PopularityCursor | None
 
     @property
     def reads(self) -> tuple[Projection, ...]:
         """Only `least` has those that nobody looked at."""
-        return ("catalogue", "popularity") if self.order == "least" else ("popularity",)
+        return ("catalogue", "popularity") if self.ranking.order == "least" else ("popularity",)
 
     async def answer(self, connection: Connection) -> Body:
-        """The probes in their order."""
-        probes = await popular_probes(
-            connection, self.days, self.product, self.channel, self.bots, self.order, self.limit
-        )
-        return _with_days(self.days, probes)
+        """The probes in their order, and a link to the next page if there is one."""
+        page = await popular_probes(connection, self.ranking, self.limit, self.after)
+        following = self._link(page.following) if page.following else None
+        return _with_days(self.ranking.days, probes=page.probes, next=following)
+
+    def _link(self, following: PopularityCursor) -> str:
+        """The same window, whatever day it is then."""
+        days, *_ = self.ranking
+        since, until = days.first, days.last + timedelta(days=1)
+        asked: dict[str, object] = {"since": f"{since}T00:00:00Z", "until": f"{until}T00:00:00Z"}
+        asked |= {name: value for name, value in self.ranking._asdict().items() if name != "days" and value is not None}
+        asked |= {"bots": str(self.ranking.bots).lower(), "limit": self.limit, "cursor": str(following)}
+        return f"/v1/popularity?{urlencode(asked)}"
 
 
 @dataclass(frozen=True)
@@ -86,18 +94,19 @@ class HotlistQuestion(Question):
 
     async def answer(self, connection: Connection) -> Body:
         """The probes, the best first."""
-        return _with_days(self.days, await hot_probes(connection, self.days, self.product, self.budget))
+        return _with_days(self.days, probes=await hot_probes(connection, self.days, self.product, self.budget))
 
 
-def _with_days(days: Days, probes: object) -> Body:
-    return as_json({"first_day": days.first, "last_day": days.last, "probes": probes})
+def _with_days(days: Days, **more: object) -> Body:
+    return as_json({"first_day": days.first, "last_day": days.last, **more})
 
 
 async def get_popularity(request: web.Request) -> web.Response:
     """Probes with views and visitors, most or least viewed or fastest growing first."""
     asked = query_parameters(request, PopularityParameters)
     days = window_days(asked.window, asked.since, asked.until, datetime.now(UTC))
-    question = PopularityQuestion(days, asked.product, asked.channel, asked.bots, asked.order, asked.limit)
+    ranking = Ranking(days, asked.product, asked.channel, asked.bots, asked.order)
+    question = PopularityQuestion(ranking, asked.limit, cursor_of(asked.cursor, PopularityCursor))
     return await answer(request, asked, question)
 
 
