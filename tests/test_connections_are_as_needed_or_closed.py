@@ -46,7 +46,7 @@ async def test_a_connection_that_nobody_waits_for_any_more_is_closed(
         reached.set()
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(postgres, "_set_up", stuck)
+    monkeypatch.setattr(postgres, "_set_up_session", stuck)
     connecting = asyncio.create_task(connect(database_url, application="abandoned"))
     await reached.wait()
     connecting.cancel()

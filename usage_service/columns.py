@@ -15,7 +15,7 @@ from usage_service.queries import query
 from usage_service.reading import LogFilter
 
 SPAN_POSITIONS = 10_000  # about 2 MB: PostgreSQL is done with a span before the reader has it
-STATEMENT_MILLISECONDS = 30_000
+STATEMENT_MILLISECONDS = "30000"
 BOUNDS = {"connect_timeout": "5", "keepalives_idle": "10", "keepalives_interval": "5", "tcp_user_timeout": "30000"}
 END_OF_STREAM = b"\xff\xff\xff\xff\x00\x00\x00\x00"  # Arrow columnar format, IPC streaming format
 
@@ -43,22 +43,22 @@ def read_batches(
     url: str, role: str | None, after: int, upto: int, only: LogFilter, limit: int | None = None
 ) -> Iterator[pa.RecordBatch]:
     """Record batches of SCHEMA from `after` (excluded) to `upto`, or of `limit` events. Blocks."""
-    with _cursor(url, role) as cursor:
+    with _connected(url) as connection:
         while after < upto and limit != 0:
             span_end = min(after + SPAN_POSITIONS, upto)
-            settings = only.settings(after, span_end, limit)
-            cursor.execute(query("log", "chosen"), settings)
-            cursor.fetchall()
-            cursor.execute(query("log", f"{only.name}columns"))
-            for batch in cursor.fetch_record_batch():
-                limit = None if limit is None else limit - batch.num_rows
-                yield pa.RecordBatch.from_arrays([_plain(column) for column in batch.columns], schema=SCHEMA)
+            with _transaction(connection, role) as cursor:
+                cursor.execute(query("log", "chosen"), only.settings(after, span_end, limit))
+                cursor.fetchall()
+                cursor.execute(query("log", f"{only.name}columns"))
+                for batch in cursor.fetch_record_batch():
+                    limit = None if limit is None else limit - batch.num_rows
+                    yield pa.RecordBatch.from_arrays([_plain(column) for column in batch.columns], schema=SCHEMA)
             after = span_end
 
 
 def read_end(url: str, role: str | None) -> int:
     """The last position of the log. Blocks."""
-    with _cursor(url, role) as cursor:
+    with _connected(url) as connection, _transaction(connection, role) as cursor:
         cursor.execute(query("log", "end"))
         [(end,)] = cursor.fetchall()
     return cast(int, end)
@@ -69,22 +69,23 @@ def _plain(column: pa.Array[Any]) -> pa.Array[Any]:
     return column.storage if isinstance(column, pa.ExtensionArray) and isinstance(column.type, pa.JsonType) else column
 
 
-@contextmanager
-def _cursor(url: str, role: str | None) -> Iterator[adbc_driver_postgresql.dbapi.Cursor]:
-    with (
-        adbc_driver_postgresql.dbapi.connect(_with_options(url, role), autocommit=True) as connection,
-        connection.cursor() as cursor,
-    ):
-        yield cursor
-
-
-def _with_options(url: str, role: str | None) -> str:
-    """The URL with the role and bounds of a session, as libpq takes them, after what it says itself."""
+def _connected(url: str) -> adbc_driver_postgresql.dbapi.Connection:
     parts = urlsplit(url)
-    options = f"-c statement_timeout={STATEMENT_MILLISECONDS} -c timezone=UTC" + (f" -c role={role}" if role else "")
-    given = dict(parse_qsl(parts.query))
-    parameters = given | BOUNDS | {"options": f"{given.get('options', '')} {options}".strip()}
-    return urlunsplit(parts._replace(query=urlencode(parameters, quote_via=quote)))
+    parameters = urlencode(dict(parse_qsl(parts.query)) | BOUNDS, quote_via=quote)
+    return adbc_driver_postgresql.dbapi.connect(urlunsplit(parts._replace(query=parameters)), autocommit=True)
+
+
+@contextmanager
+def _transaction(
+    connection: adbc_driver_postgresql.dbapi.Connection, role: str | None
+) -> Iterator[adbc_driver_postgresql.dbapi.Cursor]:
+    """A transaction with the role and the bounds of a reader; nothing is open before and after it."""
+    connection.adbc_connection.set_autocommit(False)
+    with connection.cursor() as cursor:
+        cursor.execute(query("log", "bounded"), [role or "", STATEMENT_MILLISECONDS])
+        cursor.fetchall()
+        yield cursor
+    connection.adbc_connection.set_autocommit(True)
 
 
 async def stream_batches(batches: Iterator[pa.RecordBatch]) -> AsyncIterator[bytes]:

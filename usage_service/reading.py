@@ -34,7 +34,7 @@ class LogFilter(msgspec.Struct, frozen=True):
         return "" if self == LogFilter() else "filtered_"
 
     def settings(self, after: int, upto: int, limit: int | None) -> list[str]:
-        """The settings of a session that reads a span, as the statements of `log.sql` have them."""
+        """The settings of a transaction that reads a span, as the statements of `log.sql` have them."""
         return [
             str(after),
             str(upto),
@@ -74,8 +74,9 @@ async def _read_span(connection: Connection, only: LogFilter, settings: list[str
     async def collect(piece: bytes) -> None:
         pieces.append(piece)
 
-    await connection.execute(query("log", "chosen"), *settings)
-    status = await connection.copy_from_query(
-        query("log", f"{only.name}lines"), output=collect, format="csv", delimiter=DELIMITER, quote=QUOTE
-    )
+    async with connection.transaction():
+        await connection.execute(query("log", "chosen"), *settings)
+        status = await connection.copy_from_query(
+            query("log", f"{only.name}lines"), output=collect, format="csv", delimiter=DELIMITER, quote=QUOTE
+        )
     return b"".join(pieces), int(status.removeprefix("COPY "))

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from usage_service.shared.postgres import UNAVAILABLE, connect
+from usage_service.shared.postgres import UNAVAILABLE, PooledError, connect
 
 if TYPE_CHECKING:
     import asyncpg
 
 HEARTBEAT_SECONDS = 5.0
 LONGEST_BACKOFF_SECONDS = 10.0
+POOLED_SECONDS = 60.0
 
 log = structlog.get_logger(__name__)
 
@@ -38,6 +39,10 @@ class Listener:
         while True:
             try:
                 await self._listen()
+            except PooledError as error:
+                hint = f"{error}. Until then what is new is found by polling."
+                log.error("listener_needs_a_direct_address", hint=hint)
+                await asyncio.sleep(POOLED_SECONDS)
             except UNAVAILABLE as error:
                 failures = 0 if self.connected else failures + 1
                 self.connected = False
@@ -46,7 +51,7 @@ class Listener:
                 await asyncio.sleep(wait)
 
     async def _listen(self) -> None:
-        connection = await connect(self._url, application="usage-service listener")
+        connection = await connect(self._url, application="usage-service listener", direct=True)
         try:
             for channel in self._channels:
                 await connection.add_listener(channel, self._hear)

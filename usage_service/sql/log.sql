@@ -1,11 +1,15 @@
--- Readers say what they want in settings of their session, because COPY takes no parameters: usage.after and usage.upto
+-- Readers say what they want in settings of their transaction, because COPY takes no parameters: usage.after and usage.upto
 -- (positions), usage.limit ('' for none), and for the filtered ones usage.types (comma-separated), usage.product,
 -- usage.visitor, usage.since, usage.until ('' for any).
 
--- chosen: sets them, for this session.
-SELECT set_config('usage.after', $1, false), set_config('usage.upto', $2, false), set_config('usage.limit', $3, false),
-       set_config('usage.types', $4, false), set_config('usage.product', $5, false),
-       set_config('usage.visitor', $6, false), set_config('usage.since', $7, false), set_config('usage.until', $8, false);
+-- chosen: sets them.
+SELECT set_config('usage.after', $1, true), set_config('usage.upto', $2, true), set_config('usage.limit', $3, true),
+       set_config('usage.types', $4, true), set_config('usage.product', $5, true),
+       set_config('usage.visitor', $6, true), set_config('usage.since', $7, true), set_config('usage.until', $8, true);
+
+-- bounded: the role $1 ('' for the login role itself) and the bound $2 in milliseconds of this transaction.
+SELECT set_config('role', coalesce(nullif($1, ''), current_setting('role')), true),
+       set_config('statement_timeout', $2, true), set_config('timezone', 'UTC', true);
 
 -- lines: a span of the log, a JSON object an event.
 SELECT row_to_json(e) FROM (
