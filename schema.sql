@@ -7,6 +7,8 @@
 --   popularity_*     views and visitors a probe and day (fold_popularity)
 --   releases         which version a channel had when (fold_releases)
 --   sessions         a visitor's events without a pause of 30 minutes (fold_sessions)
+--   journey_events   what a visitor did, in its order (fold_journeys)
+--   probe_hours*     views and visitors a probe and hour (fold_timeseries)
 -- builds           one row a request to compute a probe; changed only by the lettered transitions below, each of
 --                  which appends its event and updates the row in one transaction
 -- probe_rows       the aggregates of the probes that were built
@@ -218,9 +220,11 @@ CREATE TABLE projections (
 );
 INSERT INTO projections (name, version, tables, settings) VALUES
     ('catalogue', 1, '{catalogue}', '{}'),
+    ('journeys', 1, '{journey_events}', '{}'),
     ('popularity', 1, '{popularity_days,popularity_visitors}', '{}'),
     ('releases', 1, '{releases}', '{}'),
-    ('sessions', 1, '{sessions}', '{"gap_minutes": 30, "own_hosts": ["glam.telemetry.mozilla.org"]}');
+    ('sessions', 1, '{sessions}', '{"gap_minutes": 30, "own_hosts": ["glam.telemetry.mozilla.org"]}'),
+    ('timeseries', 1, '{probe_hours,probe_hour_visitors}', '{}');
 
 -- How far each is, how many events and for how long it is behind, and what it cannot fold.
 CREATE VIEW projection_status AS
@@ -785,6 +789,95 @@ LANGUAGE sql SET enable_seqscan = off AS $$
         LEFT JOIN entries e USING (visitor, session)
         LEFT JOIN exits x USING (visitor, session)
         LEFT JOIN named_origins o ON o.referrer = (e.entry).referrer
+        RETURNING 1
+    )
+    SELECT count(*) FROM written
+$$;
+
+-- Journeys --------------------------------------------------------------------------------------------------------
+
+-- What a session is made of, in the order in which a visitor did it; event_id decides at the same instant. Which of them
+-- are one session, the sessions say.
+CREATE TABLE journey_events (
+    visitor     uuid        NOT NULL,
+    occurred_at timestamptz NOT NULL,
+    event_id    uuid        NOT NULL,
+    kind        text,  -- of a step: page, probe or tool (left for)
+    name        text,  -- of that page, probe or tool
+    product     text,
+    PRIMARY KEY (visitor, occurred_at, event_id),
+    CONSTRAINT step_is_whole CHECK ((kind IS NULL) = (name IS NULL))
+);
+
+CREATE FUNCTION fold_journeys(after_position bigint, to_position bigint) RETURNS bigint LANGUAGE sql AS $$
+    WITH written AS (
+        INSERT INTO journey_events (visitor, occurred_at, event_id, kind, name, product)
+        SELECT visitor, occurred_at, event_id,
+               CASE type WHEN 'page_viewed' THEN 'page' WHEN 'probe_viewed' THEN 'probe' WHEN 'link_followed' THEN 'tool' END,
+               CASE type WHEN 'page_viewed' THEN data ->> 'page' WHEN 'probe_viewed' THEN probe
+                         WHEN 'link_followed' THEN data ->> 'tool' END,
+               product
+        FROM event_log
+        WHERE position > after_position AND position <= to_position AND visitor IS NOT NULL
+          AND (type IN ('page_viewed', 'probe_searched', 'probe_viewed', 'control_changed', 'link_followed')
+               OR type LIKE 'x\_%')
+        RETURNING 1
+    )
+    SELECT count(*) FROM written
+$$;
+
+-- Time series -----------------------------------------------------------------------------------------------------
+
+-- Views by the hour of a probe, and of all probes of the product together (probe '').
+CREATE TABLE probe_hours (
+    product  text        NOT NULL,
+    probe    text        NOT NULL,
+    hour     timestamptz NOT NULL,
+    channel  text        NOT NULL,  -- '' where the event named none
+    bot      boolean     NOT NULL,
+    found    integer     NOT NULL,
+    missing  integer     NOT NULL,
+    visitors integer     NOT NULL,  -- how many there are in probe_hour_visitors
+    PRIMARY KEY (product, probe, hour, channel, bot)
+);
+
+-- Visitors come before channels, so that a sample of visitors is found without reading the others.
+CREATE TABLE probe_hour_visitors (
+    product text        NOT NULL,
+    probe   text        NOT NULL,
+    hour    timestamptz NOT NULL,
+    visitor uuid        NOT NULL,
+    channel text        NOT NULL,
+    bot     boolean     NOT NULL,
+    PRIMARY KEY (product, probe, hour, visitor, channel, bot)
+);
+
+CREATE FUNCTION fold_timeseries(after_position bigint, to_position bigint) RETURNS bigint LANGUAGE sql AS $$
+    WITH views AS MATERIALIZED (
+        SELECT product, probe, date_trunc('hour', occurred_at, 'UTC') AS hour, coalesce(channel, '') AS channel,
+               data @> '{"bot": true}' AS bot, visitor,
+               count(*) FILTER (WHERE (data ->> 'found')::boolean) AS found,
+               count(*) FILTER (WHERE NOT (data ->> 'found')::boolean) AS missing
+        FROM event_log
+        WHERE position > after_position AND position <= to_position AND type = 'probe_viewed'
+        GROUP BY GROUPING SETS ((1, 2, 3, 4, 5, 6), (1, 3, 4, 5, 6))
+    ), new_visitors AS (
+        INSERT INTO probe_hour_visitors (product, probe, hour, visitor, channel, bot)
+        SELECT product, coalesce(probe, ''), hour, visitor, channel, bot FROM views WHERE visitor IS NOT NULL
+        ON CONFLICT DO NOTHING
+        RETURNING product, probe, hour, channel, bot
+    ), cells AS (
+        SELECT product, coalesce(probe, '') AS probe, hour, channel, bot, found, missing, 0 AS visitors FROM views
+        UNION ALL
+        SELECT product, probe, hour, channel, bot, 0, 0, 1 FROM new_visitors
+    ), written AS (
+        INSERT INTO probe_hours AS h (product, probe, hour, channel, bot, found, missing, visitors)
+        SELECT product, probe, hour, channel, bot, sum(found), sum(missing), sum(visitors)
+        FROM cells
+        GROUP BY product, probe, hour, channel, bot
+        ON CONFLICT (product, probe, hour, channel, bot) DO UPDATE SET
+            found = h.found + excluded.found, missing = h.missing + excluded.missing,
+            visitors = h.visitors + excluded.visitors
         RETURNING 1
     )
     SELECT count(*) FROM written

@@ -31,6 +31,30 @@ async def projected_popularity(database: Connection) -> dict[tuple[Any, ...], Pr
     return days
 
 
+async def projected_timeseries(database: Connection) -> dict[tuple[Any, ...], ProbeDay]:
+    """By product, probe ('' for all together), hour, channel, bot; visitors are pseudonyms."""
+    hours, counted = dict[tuple[Any, ...], ProbeDay](), dict[tuple[Any, ...], int]()
+    for row in await database.fetch(
+        "SELECT product, probe, hour, channel, bot, found, missing, visitors FROM probe_hours"
+    ):
+        hours[tuple(row)[:5]] = ProbeDay(row["found"], row["missing"])
+        counted[tuple(row)[:5]] = row["visitors"]
+    for row in await database.fetch(
+        "SELECT product, probe, hour, channel, bot, visitor::text FROM probe_hour_visitors"
+    ):
+        hours[tuple(row)[:5]].visitors.add(row["visitor"])
+    assert counted == {key: len(hour.visitors) for key, hour in hours.items()}
+    return hours
+
+
+async def projected_journeys(database: Connection) -> dict[tuple[str, datetime, str], tuple[str | None, ...]]:
+    """By visitor, time and event id: kind and name of the step, product."""
+    rows = await database.fetch(
+        "SELECT visitor::text, occurred_at, event_id::text, kind, name, product FROM journey_events"
+    )
+    return {(row[0], row[1], row[2]): (row[3], row[4], row[5]) for row in rows}
+
+
 async def projected_releases(database: Connection) -> dict[tuple[str, str, int], datetime]:
     """By product, channel and version."""
     rows = await database.fetch("SELECT product, channel, version, published_at FROM releases")

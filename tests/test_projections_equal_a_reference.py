@@ -17,7 +17,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests import reference
-from tests.projected import projected_catalogue, projected_popularity, projected_releases, projected_sessions
+from tests.projected import (
+    projected_catalogue,
+    projected_journeys,
+    projected_popularity,
+    projected_releases,
+    projected_sessions,
+    projected_timeseries,
+)
 from tests.support import Connection, JsonObject, event
 from tests.traffic import PROJECTIONS, ignore
 from usage_service.appending import Record, append
@@ -142,6 +149,10 @@ async def check(database: Connection, log: list[JsonObject], gap: int) -> None:
     assert await projected_popularity(database) == renamed_days(reference.popularity(log), names)
     assert await projected_catalogue(database) == reference.catalogue(log)
     assert await projected_releases(database) == reference.releases(log)
+    assert await projected_journeys(database) == {
+        (names[visitor], *key): step for (visitor, *key), step in reference.journey_events(log).items()
+    }
+    assert await projected_timeseries(database) == renamed_days(reference.timeseries(log), names)
     for projection in PROJECTIONS:
         verdict = await verify(database, projection, ignore)
         assert verdict.equal, verdict
@@ -149,7 +160,8 @@ async def check(database: Connection, log: list[JsonObject], gap: int) -> None:
 
 async def empty(database: Connection, gap: int) -> None:
     await database.execute(
-        "TRUNCATE event_log, catalogue, popularity_days, popularity_visitors, releases, sessions;"
+        "TRUNCATE event_log, catalogue, popularity_days, popularity_visitors, releases, sessions, "
+        "journey_events, probe_hours, probe_hour_visitors;"
         "SELECT drop_projection(name, stage) FROM projections WHERE stage <> 'live';"
         "UPDATE projections SET position = 0;"
     )

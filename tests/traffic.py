@@ -6,12 +6,19 @@ from datetime import timedelta
 from typing import Any
 
 from tests import reference
-from tests.projected import projected_catalogue, projected_popularity, projected_releases, projected_sessions
+from tests.projected import (
+    projected_catalogue,
+    projected_journeys,
+    projected_popularity,
+    projected_releases,
+    projected_sessions,
+    projected_timeseries,
+)
 from tests.reference import ORIGINS
 from tests.support import Connection, JsonObject
 from usage_service.folding import Folder
 
-PROJECTIONS = ["catalogue", "popularity", "releases", "sessions"]
+PROJECTIONS = ["catalogue", "journeys", "popularity", "releases", "sessions", "timeseries"]
 REFERRERS = [referrer for referrer in ORIGINS if referrer]
 # Of 20 visitors within three days, so that sessions are joined, extended and merged by what comes later.
 APPEND = """
@@ -76,6 +83,8 @@ async def assert_as_the_reference(connection: Connection) -> None:
     assert await projected_popularity(connection) == reference.popularity(log)
     assert await projected_catalogue(connection) == reference.catalogue(log)
     assert await projected_releases(connection) == reference.releases(log)
+    assert await projected_journeys(connection) == reference.journey_events(log)
+    assert await projected_timeseries(connection) == reference.timeseries(log)
 
 
 async def fold_all(connection: Connection) -> None:
