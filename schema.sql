@@ -8,7 +8,7 @@
 --   releases         which version a channel had when (fold_releases)
 --   sessions         a visitor's events without a pause of 30 minutes (fold_sessions)
 --   journey_events   what a visitor did, in its order (fold_journeys)
---   probe_hours*     views and visitors a probe and hour (fold_timeseries)
+--   probe_hours      views and visitors a probe and hour (fold_timeseries)
 -- builds           one row a request to compute a probe; changed only by the lettered transitions below, each of
 --                  which appends its event and updates the row in one transaction
 -- probe_rows       the aggregates of the probes that were built
@@ -224,7 +224,7 @@ INSERT INTO projections (name, version, tables, settings) VALUES
     ('popularity', 1, '{popularity_days,popularity_visitors}', '{}'),
     ('releases', 1, '{releases}', '{}'),
     ('sessions', 1, '{sessions}', '{"gap_minutes": 30, "own_hosts": ["glam.telemetry.mozilla.org"]}'),
-    ('timeseries', 1, '{probe_hours,probe_hour_visitors}', '{}');
+    ('timeseries', 1, '{probe_hours}', '{}');
 
 -- How far each is, how many events and for how long it is behind, and what it cannot fold.
 CREATE VIEW projection_status AS
@@ -837,50 +837,50 @@ CREATE TABLE probe_hours (
     bot      boolean     NOT NULL,
     found    integer     NOT NULL,
     missing  integer     NOT NULL,
-    visitors integer     NOT NULL,  -- how many there are in probe_hour_visitors
+    visitors uuid[]      NOT NULL,  -- distinct, sorted: the first 1,000, which tell how many there are besides (see sample_mark)
     PRIMARY KEY (product, probe, hour, channel, bot)
-);
-
--- Visitors come before channels, so that a sample of visitors is found without reading the others.
-CREATE TABLE probe_hour_visitors (
-    product text        NOT NULL,
-    probe   text        NOT NULL,
-    hour    timestamptz NOT NULL,
-    visitor uuid        NOT NULL,
-    channel text        NOT NULL,
-    bot     boolean     NOT NULL,
-    PRIMARY KEY (product, probe, hour, visitor, channel, bot)
 );
 
 CREATE FUNCTION fold_timeseries(after_position bigint, to_position bigint) RETURNS bigint LANGUAGE sql AS $$
     WITH views AS MATERIALIZED (
-        SELECT product, probe, date_trunc('hour', occurred_at, 'UTC') AS hour, coalesce(channel, '') AS channel,
-               data @> '{"bot": true}' AS bot, visitor,
-               count(*) FILTER (WHERE (data ->> 'found')::boolean) AS found,
-               count(*) FILTER (WHERE NOT (data ->> 'found')::boolean) AS missing
+        SELECT product, probe, date_bin('1 hour', occurred_at, '2000-01-01T00:00:00Z') AS hour,
+               coalesce(channel, '') AS channel, data @> '{"bot": true}' AS bot, visitor,
+               count(*) FILTER (WHERE data @> '{"found": true}') AS found, count(*) AS views
         FROM event_log
         WHERE position > after_position AND position <= to_position AND type = 'probe_viewed'
-        GROUP BY GROUPING SETS ((1, 2, 3, 4, 5, 6), (1, 3, 4, 5, 6))
-    ), new_visitors AS (
-        INSERT INTO probe_hour_visitors (product, probe, hour, visitor, channel, bot)
-        SELECT product, coalesce(probe, ''), hour, visitor, channel, bot FROM views WHERE visitor IS NOT NULL
-        ON CONFLICT DO NOTHING
-        RETURNING product, probe, hour, channel, bot
-    ), cells AS (
-        SELECT product, coalesce(probe, '') AS probe, hour, channel, bot, found, missing, 0 AS visitors FROM views
-        UNION ALL
-        SELECT product, probe, hour, channel, bot, 0, 0, 1 FROM new_visitors
+        GROUP BY 1, 2, 3, 4, 5, 6
+    ), totals AS (
+        SELECT product, '' AS probe, hour, channel, bot, visitor, sum(found) AS found, sum(views) AS views
+        FROM views GROUP BY product, hour, channel, bot, visitor
     ), written AS (
         INSERT INTO probe_hours AS h (product, probe, hour, channel, bot, found, missing, visitors)
-        SELECT product, probe, hour, channel, bot, sum(found), sum(missing), sum(visitors)
-        FROM cells
+        SELECT product, probe, hour, channel, bot, sum(found), sum(views - found),
+               coalesce((array_agg(visitor ORDER BY visitor) FILTER (WHERE visitor IS NOT NULL))[:1000], '{}')
+        FROM (SELECT * FROM views UNION ALL SELECT * FROM totals) v
         GROUP BY product, probe, hour, channel, bot
         ON CONFLICT (product, probe, hour, channel, bot) DO UPDATE SET
             found = h.found + excluded.found, missing = h.missing + excluded.missing,
-            visitors = h.visitors + excluded.visitors
+            visitors = CASE WHEN h.visitors @> excluded.visitors THEN h.visitors ELSE ARRAY(
+                SELECT DISTINCT v FROM unnest(h.visitors || excluded.visitors) v ORDER BY v LIMIT 1000) END
         RETURNING 1
     )
     SELECT count(*) FROM written
+$$;
+
+-- Where there are too many visitors to look at each, those are looked at whose mark is low: pseudonyms are random, so they
+-- are a fair sample, the same whenever asked. A mark is the first 32 bits of the pseudonym.
+CREATE FUNCTION sample_mark(visitor uuid) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT ('x' || left(visitor::text, 8))::bit(32)::bigint
+$$;
+
+-- What is greater than every pseudonym with a mark below this one (at most 2^32).
+CREATE FUNCTION sample_bound(mark bigint) RETURNS uuid LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT (lpad(to_hex(greatest(least(mark, 1::bigint << 32), 1) - 1), 8, '0') || '-ffff-ffff-ffff-ffffffffffff')::uuid
+$$;
+
+-- The mark below which about so many of a total are.
+CREATE FUNCTION mark_for(wanted bigint, total bigint) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT ((1::bigint << 32) * least(1.0, wanted / greatest(total, 1)::numeric))::bigint
 $$;
 
 ---------------------------------------------------------------------------------------------------------------------
@@ -1334,7 +1334,7 @@ END $$;
 
 GRANT USAGE ON SCHEMA public TO usage_server, usage_builder, usage_reader, usage_projections;
 GRANT SELECT ON ALL TABLES IN SCHEMA public TO usage_server, usage_builder, usage_reader, usage_projections;
-GRANT EXECUTE ON FUNCTION current_instant, utc_day, last_position, referrer_host
+GRANT EXECUTE ON FUNCTION current_instant, utc_day, last_position, referrer_host, sample_mark, sample_bound, mark_for
     TO usage_server, usage_builder, usage_reader, usage_projections;
 GRANT EXECUTE ON FUNCTION projection_setting TO usage_projections;
 REVOKE SELECT ON visitor_keys FROM usage_server, usage_builder, usage_reader, usage_projections;

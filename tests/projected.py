@@ -33,18 +33,9 @@ async def projected_popularity(database: Connection) -> dict[tuple[Any, ...], Pr
 
 async def projected_timeseries(database: Connection) -> dict[tuple[Any, ...], ProbeDay]:
     """By product, probe ('' for all together), hour, channel, bot; visitors are pseudonyms."""
-    hours, counted = dict[tuple[Any, ...], ProbeDay](), dict[tuple[Any, ...], int]()
-    for row in await database.fetch(
-        "SELECT product, probe, hour, channel, bot, found, missing, visitors FROM probe_hours"
-    ):
-        hours[tuple(row)[:5]] = ProbeDay(row["found"], row["missing"])
-        counted[tuple(row)[:5]] = row["visitors"]
-    for row in await database.fetch(
-        "SELECT product, probe, hour, channel, bot, visitor::text FROM probe_hour_visitors"
-    ):
-        hours[tuple(row)[:5]].visitors.add(row["visitor"])
-    assert counted == {key: len(hour.visitors) for key, hour in hours.items()}
-    return hours
+    rows = await database.fetch("SELECT product, probe, hour, channel, bot, found, missing, visitors FROM probe_hours")
+    assert all(row["visitors"] == sorted(set(row["visitors"])) for row in rows)
+    return {tuple(row)[:5]: ProbeDay(row["found"], row["missing"], set(map(str, row["visitors"]))) for row in rows}
 
 
 async def projected_journeys(database: Connection) -> dict[tuple[str, datetime, str], tuple[str | None, ...]]:

@@ -161,7 +161,7 @@ async def check(database: Connection, log: list[JsonObject], gap: int) -> None:
 async def empty(database: Connection, gap: int) -> None:
     await database.execute(
         "TRUNCATE event_log, catalogue, popularity_days, popularity_visitors, releases, sessions, "
-        "journey_events, probe_hours, probe_hour_visitors;"
+        "journey_events, probe_hours;"
         "SELECT drop_projection(name, stage) FROM projections WHERE stage <> 'live';"
         "UPDATE projections SET position = 0;"
     )
