@@ -18,6 +18,7 @@ from usage_service.web.probes import get_probe
 from usage_service.web.projections import get_projections
 from usage_service.web.restoring import post_restore
 from usage_service.web.sessions import get_sessions
+from usage_service.web.timeseries import get_timeseries
 
 
 class Route(NamedTuple):
@@ -35,6 +36,7 @@ ROUTES = (
     Route("POST", "/v1/events/restore", "admin", post_restore),
     Route("GET", "/v1/popularity", "read", get_popularity),
     Route("GET", "/v1/hotlist", "read", get_hotlist),
+    Route("GET", "/v1/timeseries", "read", get_timeseries),
     Route("GET", "/v1/sessions", "read", get_sessions),
     Route("GET", "/v1/projections", "read", get_projections),
     Route("POST", "/v1/builds", "build", post_build),
