@@ -826,6 +826,24 @@ CREATE FUNCTION fold_journeys(after_position bigint, to_position bigint) RETURNS
     SELECT count(*) FROM written
 $$;
 
+-- Sampling --------------------------------------------------------------------------------------------------------
+
+-- Where there are too many visitors to look at each, those are looked at whose mark is low: pseudonyms are random, so they
+-- are a fair sample, the same whenever asked. A mark is the first 32 bits of the pseudonym.
+CREATE FUNCTION sample_mark(visitor uuid) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT ('x' || left(visitor::text, 8))::bit(32)::bigint
+$$;
+
+-- What is greater than every pseudonym with a mark below this one (at most 2^32).
+CREATE FUNCTION sample_bound(mark bigint) RETURNS uuid LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT (lpad(to_hex(greatest(least(mark, 1::bigint << 32), 1) - 1), 8, '0') || '-ffff-ffff-ffff-ffffffffffff')::uuid
+$$;
+
+-- The mark below which about so many of a total are.
+CREATE FUNCTION mark_for(wanted bigint, total bigint) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT ((1::bigint << 32) * least(1.0, wanted / greatest(total, 1)::numeric))::bigint
+$$;
+
 -- Time series -----------------------------------------------------------------------------------------------------
 
 -- Views by the hour of a probe, and of all probes of the product together (probe '').
@@ -837,7 +855,9 @@ CREATE TABLE probe_hours (
     bot      boolean     NOT NULL,
     found    integer     NOT NULL,
     missing  integer     NOT NULL,
-    visitors uuid[]      NOT NULL,  -- distinct, sorted: the first 1,000, which tell how many there are besides (see sample_mark)
+    visitors uuid[]      NOT NULL,  -- distinct, sorted: the first 1,000, which stand for those beyond (see sample_mark)
+    held     integer     NOT NULL GENERATED ALWAYS AS (cardinality(visitors)) STORED,  -- told without reading them
+    complete_below bigint GENERATED ALWAYS AS (sample_mark(visitors[1000])) STORED,    -- null: no mark is missing
     PRIMARY KEY (product, probe, hour, channel, bot)
 );
 
@@ -865,22 +885,6 @@ CREATE FUNCTION fold_timeseries(after_position bigint, to_position bigint) RETUR
         RETURNING 1
     )
     SELECT count(*) FROM written
-$$;
-
--- Where there are too many visitors to look at each, those are looked at whose mark is low: pseudonyms are random, so they
--- are a fair sample, the same whenever asked. A mark is the first 32 bits of the pseudonym.
-CREATE FUNCTION sample_mark(visitor uuid) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-    SELECT ('x' || left(visitor::text, 8))::bit(32)::bigint
-$$;
-
--- What is greater than every pseudonym with a mark below this one (at most 2^32).
-CREATE FUNCTION sample_bound(mark bigint) RETURNS uuid LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-    SELECT (lpad(to_hex(greatest(least(mark, 1::bigint << 32), 1) - 1), 8, '0') || '-ffff-ffff-ffff-ffffffffffff')::uuid
-$$;
-
--- The mark below which about so many of a total are.
-CREATE FUNCTION mark_for(wanted bigint, total bigint) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-    SELECT ((1::bigint << 32) * least(1.0, wanted / greatest(total, 1)::numeric))::bigint
 $$;
 
 ---------------------------------------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ STEPS: dict[Interval, timedelta] = {
 DEFAULT_BUCKETS: dict[Interval, int] = {"hour": 48, "day": 30, "week": 12}
 A_MONDAY = datetime(2001, 1, 1, tzinfo=UTC)
 MOST_BUCKETS = 2_400  # 100 days by the hour
-VISITORS_LOOKED_AT = 20_000
+VISITORS_LOOKED_AT = 10_000
 ALL_PROBES = ""
 
 
