@@ -17,8 +17,8 @@ from tests.support import Client, Connection, JsonObject, event, post
 from tests.traffic import append_traffic, fold_all, logged
 from usage_service import timeseries
 from usage_service.problems import Problem
-from usage_service.timeseries import Interval, bucket_span, time_series
-from usage_service.windows import Span
+from usage_service.timeseries import bucket_span, time_series
+from usage_service.windows import Interval, Span
 
 SINCE, UNTIL = datetime(2026, 11, 19, 7, 30, tzinfo=UTC), datetime(2026, 11, 24, tzinfo=UTC)
 STEPS = {"hour": timedelta(hours=1), "day": timedelta(days=1), "week": timedelta(days=7)}

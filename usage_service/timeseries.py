@@ -4,22 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Literal
 
 import msgspec
 
 from usage_service.problems import FieldError, invalid
 from usage_service.queries import query
 from usage_service.shared.postgres import Connection
-from usage_service.windows import Span
+from usage_service.windows import STEPS, Interval, Span
 
-Interval = Literal["hour", "day", "week"]
-
-STEPS: dict[Interval, timedelta] = {
-    "hour": timedelta(hours=1),
-    "day": timedelta(days=1),
-    "week": timedelta(weeks=1),
-}
 DEFAULT_BUCKETS: dict[Interval, int] = {"hour": 48, "day": 30, "week": 12}
 A_MONDAY = datetime(2001, 1, 1, tzinfo=UTC)
 MOST_BUCKETS = 2_400  # 100 days by the hour

@@ -17,7 +17,8 @@ from usage_service.web.popularity import get_hotlist, get_popularity
 from usage_service.web.probes import get_probe
 from usage_service.web.projections import get_projections
 from usage_service.web.restoring import post_restore
-from usage_service.web.sessions import get_sessions
+from usage_service.web.session_summaries import get_session_summary
+from usage_service.web.sessions import get_session, get_sessions
 from usage_service.web.timeseries import get_timeseries
 
 
@@ -38,6 +39,8 @@ ROUTES = (
     Route("GET", "/v1/hotlist", "read", get_hotlist),
     Route("GET", "/v1/timeseries", "read", get_timeseries),
     Route("GET", "/v1/sessions", "read", get_sessions),
+    Route("GET", "/v1/sessions/summary", "read", get_session_summary),
+    Route("GET", "/v1/sessions/{visitor}/{started_at}", "read", get_session),
     Route("GET", "/v1/projections", "read", get_projections),
     Route("POST", "/v1/builds", "build", post_build),
     Route("GET", "/v1/builds", "read", get_builds),

@@ -12,12 +12,12 @@ from msgspec import Meta
 from usage_service.events import Channel, Instant, ProbeName, Product
 from usage_service.projections import Projection
 from usage_service.shared.postgres import Connection
-from usage_service.timeseries import Interval, bucket_span, time_series
+from usage_service.timeseries import bucket_span, time_series
 from usage_service.web.answering import Question, answer
 from usage_service.web.answers import Body, as_json
 from usage_service.web.freshness import FreshnessParameters
 from usage_service.web.parameters import query_parameters
-from usage_service.windows import Span
+from usage_service.windows import Interval, Span
 
 
 class TimeSeriesParameters(FreshnessParameters, forbid_unknown_fields=True):
