@@ -94,7 +94,7 @@ async def test_a_summary_is_that_of_the_reference(client: Client, database: Conn
     await append_traffic(database, 1_500)
     await fold_all(database)
     log = await logged(database)
-    asked: list[dict[str, Any]] = [
+    asked: list[JsonObject] = [
         {},
         {"product": "fog"},
         {"bots": "include", "limit": 3},
