@@ -11,6 +11,7 @@ from usage_service.web.builds import delete_build, get_build, get_builds
 from usage_service.web.errors import Handler
 from usage_service.web.events import post_events
 from usage_service.web.health import get_heartbeat, get_lbheartbeat
+from usage_service.web.journeys import get_journeys
 from usage_service.web.log import get_events
 from usage_service.web.metrics import get_metrics
 from usage_service.web.popularity import get_hotlist, get_popularity
@@ -41,6 +42,7 @@ ROUTES = (
     Route("GET", "/v1/sessions", "read", get_sessions),
     Route("GET", "/v1/sessions/summary", "read", get_session_summary),
     Route("GET", "/v1/sessions/{visitor}/{started_at}", "read", get_session),
+    Route("GET", "/v1/journeys", "read", get_journeys),
     Route("GET", "/v1/projections", "read", get_projections),
     Route("POST", "/v1/builds", "build", post_build),
     Route("GET", "/v1/builds", "read", get_builds),
