@@ -15,6 +15,7 @@ WITH looked_at AS MATERIALIZED (
         SELECT * FROM journey_events j
         WHERE j.visitor = s.visitor AND j.occurred_at BETWEEN s.started_at AND s.ended_at AND j.kind = ANY ($6::text[])
           AND (j.product = $3 OR $3 IS NULL OR j.product IS NULL)
+        OFFSET 0  -- found session by session: the planner would read all there are
     ) j
 ), after AS (
     SELECT *, lag(step) OVER (PARTITION BY visitor, started_at ORDER BY occurred_at, kind, event_id) AS step_before
@@ -24,21 +25,20 @@ WITH looked_at AS MATERIALIZED (
            lead(step, 3) OVER session AS fourth, lead(step, 4) OVER session AS fifth
     FROM after WHERE step IS DISTINCT FROM step_before
     WINDOW session AS (PARTITION BY visitor, started_at ORDER BY occurred_at, kind, event_id)
-), counted AS (
-    SELECT 'entries' AS section, ARRAY[step] AS steps, count(*) AS number FROM steps WHERE step_before IS NULL GROUP BY step
+), followed AS (
+    (SELECT 'entries' AS section, ARRAY[step] AS steps, count(*) AS number, sum(count(*)) OVER () AS total
+     FROM steps WHERE step_before IS NULL GROUP BY 2 ORDER BY number DESC, steps LIMIT $7)
     UNION ALL
-    SELECT 'exits', ARRAY[step], count(*) FROM steps WHERE second IS NULL GROUP BY step
+    (SELECT 'exits', ARRAY[step], count(*) AS number, sum(count(*)) OVER ()
+     FROM steps WHERE second IS NULL GROUP BY 2 ORDER BY number DESC, 2 LIMIT $7)
     UNION ALL
-    SELECT 'transitions', ARRAY[step, second], count(*) FROM steps WHERE second IS NOT NULL GROUP BY step, second
+    (SELECT 'transitions', ARRAY[step, second], count(*) AS number, sum(count(*)) OVER ()
+     FROM steps WHERE second IS NOT NULL GROUP BY 2 ORDER BY number DESC, 2 LIMIT $7)
     UNION ALL
-    SELECT 'paths', (ARRAY[step, second, third, fourth, fifth])[:$8], count(*) FROM steps
-    WHERE (ARRAY[step, second, third, fourth, fifth])[$8] IS NOT NULL GROUP BY 2
-), ranked AS (
-    SELECT *, sum(number) OVER (PARTITION BY section) AS total,
-           row_number() OVER (PARTITION BY section ORDER BY number DESC, steps) AS rank
-    FROM counted
+    (SELECT 'paths', (ARRAY[step, second, third, fourth, fifth])[:$8], count(*) AS number, sum(count(*)) OVER ()
+     FROM steps WHERE (ARRAY[step, second, third, fourth, fifth])[$8] IS NOT NULL GROUP BY 2 ORDER BY number DESC, 2 LIMIT $7)
 )
-SELECT section, steps, number, (number / total)::float8 AS share FROM ranked WHERE rank <= $7 ORDER BY section, rank;
+SELECT section, steps, number, (number / total)::float8 AS share FROM followed ORDER BY section, number DESC, steps;
 
 -- looked_at: how many sessions began in a span; the mark below which there are about $5, and how many those are.
 WITH counted AS MATERIALIZED (
