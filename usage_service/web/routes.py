@@ -17,6 +17,7 @@ from usage_service.web.metrics import get_metrics
 from usage_service.web.popularity import get_hotlist, get_popularity
 from usage_service.web.probes import get_probe
 from usage_service.web.projections import get_projections
+from usage_service.web.releases import get_release_impact
 from usage_service.web.restoring import post_restore
 from usage_service.web.session_summaries import get_session_summary
 from usage_service.web.sessions import get_session, get_sessions
@@ -43,6 +44,7 @@ ROUTES = (
     Route("GET", "/v1/sessions/summary", "read", get_session_summary),
     Route("GET", "/v1/sessions/{visitor}/{started_at}", "read", get_session),
     Route("GET", "/v1/journeys", "read", get_journeys),
+    Route("GET", "/v1/releases/impact", "read", get_release_impact),
     Route("GET", "/v1/projections", "read", get_projections),
     Route("POST", "/v1/builds", "build", post_build),
     Route("GET", "/v1/builds", "read", get_builds),
