@@ -26,8 +26,11 @@ DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 class ReleasesOf(NamedTuple):
     """Of which product and channel the releases are; without a channel, `release`, or all channels that are told."""
 
-    product: str = "fog"
-    channel: str | None = None
+    product: str
+    channel: str | None
+
+
+FIREFOX = ReleasesOf("fog", None)
 
 
 def is_product_details(head: bytes) -> bool:
