@@ -7,6 +7,8 @@
 --   popularity_*     views a probe, day and week, and visitors by the day they came before (fold_popularity)
 --   releases         which version a channel had when (fold_releases)
 --   sessions         a visitor's events without a pause of 30 minutes (fold_sessions)
+--   journey_events   what a visitor did, in its order (fold_journeys)
+--   probe_hours      views and visitors a probe and hour (fold_timeseries)
 -- builds           one row a request to compute a probe; changed only by the lettered transitions below, each of
 --                  which appends its event and updates the row in one transaction
 -- probe_rows       the aggregates of the probes that were built
@@ -218,9 +220,11 @@ CREATE TABLE projections (
 );
 INSERT INTO projections (name, version, tables, settings) VALUES
     ('catalogue', 1, '{catalogue}', '{}'),
+    ('journeys', 1, '{journey_events}', '{}'),
     ('popularity', 1, '{popularity_returns,popularity_series,popularity_views,popularity_visitors}', '{}'),
     ('releases', 1, '{releases}', '{}'),
-    ('sessions', 1, '{sessions}', '{"gap_minutes": 30, "own_hosts": ["glam.telemetry.mozilla.org"]}');
+    ('sessions', 1, '{sessions}', '{"gap_minutes": 30, "own_hosts": ["glam.telemetry.mozilla.org"]}'),
+    ('timeseries', 1, '{probe_hours}', '{}');
 
 -- How far each is, how many events and for how long it is behind, and what it cannot fold.
 CREATE VIEW projection_status AS
@@ -820,7 +824,7 @@ CREATE TABLE sessions (
              WHEN tools_left = '{}' THEN 'endpoint' ELSE 'in_between' END) STORED,  -- in the workflow
     PRIMARY KEY (visitor, started_at)
 );
-CREATE INDEX sessions_by_start ON sessions (started_at, visitor);
+CREATE INDEX sessions_by_start ON sessions (started_at, visitor) INCLUDE (bot, role, products);  -- counts without the rows
 
 CREATE FUNCTION session_gap() RETURNS interval LANGUAGE sql STABLE AS $$
     SELECT make_interval(mins => coalesce(projection_setting('gap_minutes')::integer, 30))
@@ -914,6 +918,99 @@ LANGUAGE sql SET enable_seqscan = off AS $$
         LEFT JOIN entries e USING (visitor, session)
         LEFT JOIN exits x USING (visitor, session)
         LEFT JOIN named_origins o ON o.referrer = (e.entry).referrer
+        RETURNING 1
+    )
+    SELECT count(*) FROM written
+$$;
+
+-- Journeys --------------------------------------------------------------------------------------------------------
+
+-- What a session is made of, in the order in which a visitor did it; event_id decides at the same instant. Which of them
+-- are one session, the sessions say.
+CREATE TABLE journey_events (
+    visitor     uuid        NOT NULL,
+    occurred_at timestamptz NOT NULL,
+    event_id    uuid        NOT NULL,
+    kind        text,  -- of a step: page, probe or tool (left for)
+    name        text,  -- of that page, probe or tool
+    product     text,
+    PRIMARY KEY (visitor, occurred_at, event_id),
+    CONSTRAINT step_is_whole CHECK ((kind IS NULL) = (name IS NULL))
+);
+
+CREATE FUNCTION fold_journeys(after_position bigint, to_position bigint) RETURNS bigint LANGUAGE sql AS $$
+    WITH written AS (
+        INSERT INTO journey_events (visitor, occurred_at, event_id, kind, name, product)
+        SELECT visitor, occurred_at, event_id,
+               CASE type WHEN 'page_viewed' THEN 'page' WHEN 'probe_viewed' THEN 'probe' WHEN 'link_followed' THEN 'tool' END,
+               CASE type WHEN 'page_viewed' THEN data ->> 'page' WHEN 'probe_viewed' THEN probe
+                         WHEN 'link_followed' THEN data ->> 'tool' END,
+               product
+        FROM event_log
+        WHERE position > after_position AND position <= to_position AND visitor IS NOT NULL
+          AND (type IN ('page_viewed', 'probe_searched', 'probe_viewed', 'control_changed', 'link_followed')
+               OR type LIKE 'x\_%')
+        RETURNING 1
+    )
+    SELECT count(*) FROM written
+$$;
+
+-- Sampling --------------------------------------------------------------------------------------------------------
+
+-- Where there are too many visitors to look at each, those are looked at whose mark is low: pseudonyms are random, so they
+-- are a fair sample, the same whenever asked. A mark is the first 32 bits of the pseudonym.
+CREATE FUNCTION sample_mark(visitor uuid) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT ('x' || left(visitor::text, 8))::bit(32)::bigint
+$$;
+
+-- What is greater than every pseudonym with a mark below this one (at most 2^32).
+CREATE FUNCTION sample_bound(mark bigint) RETURNS uuid LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT (lpad(to_hex(greatest(least(mark, 1::bigint << 32), 1) - 1), 8, '0') || '-ffff-ffff-ffff-ffffffffffff')::uuid
+$$;
+
+-- The mark below which about so many of a total are.
+CREATE FUNCTION mark_for(wanted bigint, total bigint) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT ((1::bigint << 32) * least(1.0, wanted / greatest(total, 1)::numeric))::bigint
+$$;
+
+-- Time series -----------------------------------------------------------------------------------------------------
+
+-- Views by the hour of a probe, and of all probes of the product together (probe '').
+CREATE TABLE probe_hours (
+    product  text        NOT NULL,
+    probe    text        NOT NULL,
+    hour     timestamptz NOT NULL,
+    channel  text        NOT NULL,  -- '' where the event named none
+    bot      boolean     NOT NULL,
+    found    integer     NOT NULL,
+    missing  integer     NOT NULL,
+    visitors uuid[]      NOT NULL,  -- distinct, sorted: the first 1,000, which stand for those beyond (see sample_mark)
+    held     integer     NOT NULL GENERATED ALWAYS AS (cardinality(visitors)) STORED,  -- told without reading them
+    complete_below bigint GENERATED ALWAYS AS (sample_mark(visitors[1000])) STORED,    -- null: no mark is missing
+    PRIMARY KEY (product, probe, hour, channel, bot)
+);
+
+CREATE FUNCTION fold_timeseries(after_position bigint, to_position bigint) RETURNS bigint LANGUAGE sql AS $$
+    WITH views AS MATERIALIZED (
+        SELECT product, probe, date_bin('1 hour', occurred_at, '2000-01-01T00:00:00Z') AS hour,
+               coalesce(channel, '') AS channel, data @> '{"bot": true}' AS bot, visitor,
+               count(*) FILTER (WHERE data @> '{"found": true}') AS found, count(*) AS views
+        FROM event_log
+        WHERE position > after_position AND position <= to_position AND type = 'probe_viewed'
+        GROUP BY 1, 2, 3, 4, 5, 6
+    ), totals AS (
+        SELECT product, '' AS probe, hour, channel, bot, visitor, sum(found) AS found, sum(views) AS views
+        FROM views GROUP BY product, hour, channel, bot, visitor
+    ), written AS (
+        INSERT INTO probe_hours AS h (product, probe, hour, channel, bot, found, missing, visitors)
+        SELECT product, probe, hour, channel, bot, sum(found), sum(views - found),
+               coalesce((array_agg(visitor ORDER BY visitor) FILTER (WHERE visitor IS NOT NULL))[:1000], '{}')
+        FROM (SELECT * FROM views UNION ALL SELECT * FROM totals) v
+        GROUP BY product, probe, hour, channel, bot
+        ON CONFLICT (product, probe, hour, channel, bot) DO UPDATE SET
+            found = h.found + excluded.found, missing = h.missing + excluded.missing,
+            visitors = CASE WHEN h.visitors @> excluded.visitors THEN h.visitors ELSE ARRAY(
+                SELECT DISTINCT v FROM unnest(h.visitors || excluded.visitors) v ORDER BY v LIMIT 1000) END
         RETURNING 1
     )
     SELECT count(*) FROM written
@@ -1371,7 +1468,7 @@ END $$;
 GRANT USAGE ON SCHEMA public TO usage_server, usage_builder, usage_reader, usage_projections;
 GRANT SELECT ON ALL TABLES IN SCHEMA public TO usage_server, usage_builder, usage_reader, usage_projections;
 GRANT EXECUTE ON FUNCTION current_instant, utc_day, last_position, referrer_host, series_number, week_of, window_spans,
-    window_views, window_visitors
+    window_views, window_visitors, sample_mark, sample_bound, mark_for
     TO usage_server, usage_builder, usage_reader, usage_projections;
 GRANT EXECUTE ON FUNCTION projection_setting TO usage_projections;
 REVOKE SELECT ON visitor_keys FROM usage_server, usage_builder, usage_reader, usage_projections;

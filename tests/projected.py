@@ -52,6 +52,21 @@ async def projected_returns(database: Connection) -> dict[tuple[Any, ...], int]:
     return {tuple(row)[:5]: row["visitors"] for row in rows}
 
 
+async def projected_timeseries(database: Connection) -> dict[tuple[Any, ...], ProbeDay]:
+    """By product, probe ('' for all together), hour, channel, bot; visitors are pseudonyms."""
+    rows = await database.fetch("SELECT product, probe, hour, channel, bot, found, missing, visitors FROM probe_hours")
+    assert all(row["visitors"] == sorted(set(row["visitors"])) for row in rows)
+    return {tuple(row)[:5]: ProbeDay(row["found"], row["missing"], set(map(str, row["visitors"]))) for row in rows}
+
+
+async def projected_journeys(database: Connection) -> dict[tuple[str, datetime, str], tuple[str | None, ...]]:
+    """By visitor, time and event id: kind and name of the step, product."""
+    rows = await database.fetch(
+        "SELECT visitor::text, occurred_at, event_id::text, kind, name, product FROM journey_events"
+    )
+    return {(row[0], row[1], row[2]): (row[3], row[4], row[5]) for row in rows}
+
+
 async def projected_releases(database: Connection) -> dict[tuple[str, str, int], datetime]:
     """By product, channel and version."""
     rows = await database.fetch("SELECT product, channel, version, published_at FROM releases")

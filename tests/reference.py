@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 JsonObject = dict[str, Any]
@@ -71,13 +71,7 @@ def popularity(events: Iterable[JsonObject]) -> dict[tuple[Any, ...], ProbeDay]:
         if item["type"] == "probe_viewed":
             day = moment(item).date()
             bot = bool(item["data"].get("bot"))
-            entry = days[item["product"], day, item["probe"], item.get("channel") or "", bot]
-            if item["data"]["found"]:
-                entry.found += 1
-            else:
-                entry.missing += 1
-            if item.get("visitor"):
-                entry.visitors.add(item["visitor"])
+            count(days[item["product"], day, item["probe"], item.get("channel") or "", bot], item)
     return dict(days)
 
 
@@ -109,6 +103,28 @@ def popularity_returns(events: Iterable[JsonObject]) -> dict[tuple[Any, ...], in
         for before, day in zip([None, *sorted(days)], sorted(days), strict=False):
             returns[product, probe, bot, day, before] += 1
     return dict(returns)
+
+
+def timeseries(events: Iterable[JsonObject]) -> dict[tuple[Any, ...], ProbeDay]:
+    """By product, probe ('' for all together), UTC hour, channel, bot."""
+    hours: dict[tuple[Any, ...], ProbeDay] = defaultdict(ProbeDay)
+    for item in unique(events):
+        if item["type"] == "probe_viewed":
+            hour = moment(item).astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+            for probe in (item["probe"], ""):
+                key = item["product"], probe, hour, item.get("channel") or "", bool(item["data"].get("bot"))
+                count(hours[key], item)
+    return dict(hours)
+
+
+def count(entry: ProbeDay, item: JsonObject) -> None:
+    """Adds a view."""
+    if item["data"]["found"]:
+        entry.found += 1
+    else:
+        entry.missing += 1
+    if item.get("visitor"):
+        entry.visitors.add(item["visitor"])
 
 
 def releases(events: Iterable[JsonObject]) -> dict[tuple[str, str, int], datetime]:
@@ -172,11 +188,34 @@ class Session:
     role: str
 
 
+def journey_events(events: Iterable[JsonObject]) -> dict[tuple[str, datetime, str], tuple[str | None, ...]]:
+    """What sessions are made of, by visitor, time and event id: kind and name of the step, product."""
+    return {
+        (item["visitor"], moment(item), item["event_id"]): (*step(item), item.get("product"))
+        for item in unique(events)
+        if is_of_a_session(item)
+    }
+
+
+def step(item: JsonObject) -> tuple[str | None, str | None]:
+    """The kind and name of an event that is a step of a journey."""
+    steps = {
+        "page_viewed": ("page", item["data"].get("page")),
+        "probe_viewed": ("probe", item.get("probe")),
+        "link_followed": ("tool", item["data"].get("tool")),
+    }
+    return steps.get(item["type"], (None, None))
+
+
+def is_of_a_session(item: JsonObject) -> bool:
+    return bool(item.get("visitor")) and (item["type"] in APP_TYPES or item["type"].startswith("x_"))
+
+
 def sessions(events: Iterable[JsonObject], gap: timedelta = timedelta(minutes=30)) -> list[Session]:
     """A visitor's events, cut where a gap or more passes without one."""
     by_visitor: dict[str, list[JsonObject]] = defaultdict(list)
     for item in unique(events):
-        if item.get("visitor") and (item["type"] in APP_TYPES or item["type"].startswith("x_")):
+        if is_of_a_session(item):
             by_visitor[item["visitor"]].append(item)
     found = []
     for visitor, own in by_visitor.items():

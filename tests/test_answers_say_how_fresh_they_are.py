@@ -27,12 +27,17 @@ from usage_service.windows import span_between
 
 SPAN = "since=2026-11-01T00:00:00Z&until=2026-12-01T00:00:00Z"
 POPULARITY = f"/v1/popularity?{SPAN}"
+RELEASE = event("release_published", channel="nightly", visitor=None, data={"version": 121})
 # A question, an event that changes its answer, and one that cannot.
 CASES: list[tuple[str, JsonObject, JsonObject]] = [
     (POPULARITY, event("probe_viewed"), registered("other")),
     (f"{POPULARITY}&order=least", registered("other"), event("page_viewed")),
     (f"/v1/hotlist?{SPAN}", event("probe_viewed"), registered("other")),
     (f"/v1/sessions?{SPAN}", event("page_viewed"), registered("other")),
+    (f"/v1/sessions/summary?{SPAN}", event("page_viewed"), registered("other")),
+    (f"/v1/journeys?{SPAN}", event("page_viewed"), registered("other")),
+    (f"/v1/timeseries?product=fog&{SPAN}", event("probe_viewed"), event("page_viewed")),
+    ("/v1/releases/impact", RELEASE, event("page_viewed")),
 ]
 Drained = Callable[[], Awaitable[None]]
 
@@ -62,7 +67,9 @@ async def frozen(database_url: str, projection: str) -> AsyncIterator[None]:
         await connection.close()
 
 
-@pytest.mark.parametrize(("path", "relevant", "irrelevant"), CASES, ids=["popularity", "least", "hotlist", "sessions"])
+@pytest.mark.parametrize(
+    ("path", "relevant", "irrelevant"), CASES, ids=lambda value: value if isinstance(value, str) else ""
+)
 async def test_304_as_long_as_nothing_changes_that_is_seen(
     client: Client, drained: Drained, path: str, relevant: JsonObject, irrelevant: JsonObject
 ) -> None:

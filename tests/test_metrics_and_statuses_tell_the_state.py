@@ -11,10 +11,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.conftest import Start
 from tests.proxy import Proxy, proxied
 from tests.support import Client, Connection, JsonObject, event, eventually, post, registered
+from tests.traffic import PROJECTIONS
 from usage_service.shared.postgres import connect
 from usage_service.shared.settings import ServerSettings
 
-BUILT_IN = ["catalogue", "popularity", "releases", "sessions"]
 Drained = Callable[[], Awaitable[None]]
 Samples = dict[tuple[str, ...], float]
 
@@ -69,7 +69,7 @@ async def test_metrics_of_a_service_that_is_well(client: Client, drained: Draine
     assert samples["glam_database_up",] == 1
     assert samples["glam_log_end_position",] == 2
     assert samples["glam_ingest_queued_events",] == 0
-    for name in BUILT_IN:
+    for name in PROJECTIONS:
         assert samples["glam_projection_position", name, "live"] == 2
         for measure in ("behind_positions", "behind_seconds", "failed"):
             assert samples[f"glam_projection_{measure}", name, "live"] == 0
@@ -107,7 +107,7 @@ async def test_the_heartbeat_leaves_out_what_is_filled_beside(client: Client, da
 
         await eventually(well, "the heartbeat is well")
         body = await (await client.get("/__heartbeat__")).json()
-        assert sorted(body["positions_behind"]) == BUILT_IN
+        assert sorted(body["positions_behind"]) == PROJECTIONS
         assert ("glam_projection_position", "popularity", "rebuild") in await scraped(client)
     finally:
         await database.execute("SELECT drop_projection('popularity', 'rebuild')")
@@ -118,7 +118,7 @@ async def test_statuses_name_what_is_stuck(stuck: Client) -> None:
     response = await stuck.get("/v1/projections")
     statuses = {status["name"]: status for status in (await response.json())["projections"]}
     assert response.headers["Log-Position"] == "2"
-    assert sorted(statuses) == BUILT_IN
+    assert sorted(statuses) == PROJECTIONS
     popularity: JsonObject = statuses["popularity"]
     assert (popularity["position"], popularity["behind"], popularity["failed_after"]) == (1, 1, 1)
     assert "forced" in popularity["error"]

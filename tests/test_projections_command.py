@@ -15,7 +15,7 @@ import pytest
 
 from tests.support import Connection, eventually
 from tests.test_projections_of_ones_own import TYPES
-from tests.traffic import append_traffic, assert_as_the_reference, fold_all, leftovers
+from tests.traffic import PROJECTIONS, append_traffic, assert_as_the_reference, fold_all, leftovers
 from usage_service.cli import main
 from usage_service.commands import projections as commands
 from usage_service.folding import Folder, UnfoldableError
@@ -105,7 +105,7 @@ async def test_a_rebuild_that_was_begun_otherwise(usage_service: Run, own_databa
     assert not await leftovers(own_database)
 
 
-UNKNOWN = "there is no projection nothing; there are catalogue, popularity, releases, sessions"
+UNKNOWN = "there is no projection nothing; there are catalogue, journeys, popularity, releases, sessions, timeseries"
 WRONG = {
     ("projections", "rebuild", "nothing"): UNKNOWN,
     ("projections", "rebuild", "sessions", "--set", "g=1"): "sessions has no setting g; it has gap_minutes, own_hosts",
@@ -164,8 +164,7 @@ async def test_verify_tells_which_rows_differ(usage_service: Run, own_database: 
     code, out, err = await usage_service("verify")
     assert (code, err) == (0, "")
     heads = [line for line in out.splitlines() if not line.startswith(" ")]
-    names = ["catalogue", "popularity", "releases", "sessions"]
-    assert heads == [f"{name}: as rebuilt at position 300" for name in names]
+    assert heads == [f"{name}: as rebuilt at position 300" for name in PROJECTIONS]
     await own_database.execute("INSERT INTO releases VALUES ('fog', 'nightly', 9001, '2026-11-20T12:00:00Z')")
     code, out, err = await usage_service("verify", "releases", "sessions")
     assert (code, err) == (1, "")

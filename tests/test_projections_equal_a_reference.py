@@ -18,11 +18,13 @@ from hypothesis import strategies as st
 from tests import reference
 from tests.projected import (
     projected_catalogue,
+    projected_journeys,
     projected_popularity,
     projected_releases,
     projected_returns,
     projected_sessions,
     projected_spans,
+    projected_timeseries,
 )
 from tests.support import Connection, JsonObject, event
 from tests.traffic import PROJECTIONS, VISITORS, ignore, records
@@ -150,6 +152,10 @@ async def check(database: Connection, log: list[JsonObject], gap: int) -> None:
     assert await projected_returns(database) == reference.popularity_returns(log)
     assert await projected_catalogue(database) == reference.catalogue(log)
     assert await projected_releases(database) == reference.releases(log)
+    assert await projected_journeys(database) == {
+        (names[visitor], *key): step for (visitor, *key), step in reference.journey_events(log).items()
+    }
+    assert await projected_timeseries(database) == renamed_days(reference.timeseries(log), names)
     for projection in PROJECTIONS:
         verdict = await verify(database, projection, ignore)
         assert verdict.equal, verdict
@@ -158,7 +164,7 @@ async def check(database: Connection, log: list[JsonObject], gap: int) -> None:
 async def empty(database: Connection, gap: int) -> None:
     await database.execute(
         "TRUNCATE event_log, catalogue, popularity_returns, popularity_series, popularity_views, popularity_visitors,"
-        " releases, sessions;"
+        " releases, sessions, journey_events, probe_hours;"
         "SELECT drop_projection(name, stage) FROM projections WHERE stage <> 'live';"
         "UPDATE projections SET position = 0;"
     )

@@ -12,7 +12,7 @@ import pytest
 
 from tests.conftest import SECRET, Start
 from tests.support import Connection, event, eventually, post
-from tests.traffic import append_traffic, assert_as_the_reference, fold_all, ignore, leftovers
+from tests.traffic import PROJECTIONS, append_traffic, assert_as_the_reference, fold_all, ignore, leftovers
 from usage_service.maintenance import MaintenanceError, add, drop, rebuild, verify
 from usage_service.shared.postgres import connect
 from usage_service.shared.settings import ServerSettings
@@ -190,7 +190,7 @@ async def test_a_fold_may_write_its_own_tables_only(own_database: Connection, pa
         ):
             await add(own_database, path, statements, ignore)
         assert not await leftovers(own_database), statement
-        assert await own_database.fetchval("SELECT count(*) FROM projections") == 4
+        assert await own_database.fetchval("SELECT count(*) FROM projections") == len(PROJECTIONS)
     await assert_as_the_reference(own_database)
 
 

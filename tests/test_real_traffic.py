@@ -8,12 +8,14 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
 
 from tests.support import Client, Connection, shared_file
 from tests.traffic import PROJECTIONS, ignore
+from usage_service import journeys
 from usage_service.commands.importing import import_file
 from usage_service.maintenance import verify
 
@@ -116,3 +118,64 @@ def expected_session(run: list[dict[str, Any]]) -> tuple[Any, ...]:
         any(request["bot"] for request in run),
         tuple(sorted({request["probe"] for request in run})),
     )
+
+
+@pytest.mark.usefixtures("imported")
+async def test_series_summary_and_journeys_are_those_of_the_file(
+    client: Client, database: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journeys, "SESSIONS_LOOKED_AT", 100_000)
+    for interval in ("hour", "day", "week"):
+        await check_time_series(client, interval)
+    await check_summary(client)
+    await check_journeys(client, database)
+
+
+async def check_time_series(client: Client, interval: str) -> None:
+    views: Counter[str] = Counter()
+    visitors: dict[str, set[str]] = defaultdict(set)
+    for request in people():
+        at = datetime.fromisoformat(request["occurred_at"]).replace(minute=0, second=0)
+        day = at.replace(hour=0)
+        start = {"hour": at, "day": day, "week": day - timedelta(days=day.weekday())}[interval]
+        views[f"{start:%Y-%m-%dT%H:%M:%SZ}"] += 1
+        visitors[f"{start:%Y-%m-%dT%H:%M:%SZ}"].add(request["visitor"])
+    [series] = (await (await client.get(f"/v1/timeseries?product=fog&interval={interval}&{SPAN}")).json())["series"]
+    viewed = [bucket for bucket in series["buckets"] if bucket["views"]]
+    answered = {bucket["start"]: (bucket["views"], bucket["visitors"]) for bucket in viewed}
+    assert answered == {start: (views[start], len(visitors[start])) for start in views}
+
+
+async def check_summary(client: Client) -> None:
+    sessions = [session for session in expected_sessions() if not session[3]]
+    summary = (await (await client.get(f"/v1/sessions/summary?{SPAN}&limit=1000")).json())["summary"]
+    assert summary["sessions"] == summary["sessions_looked_at"] == len(sessions)
+    used = Counter(probe for session in sessions for probe in session[4])
+    ranked = sorted(used.items(), key=lambda item: (-item[1], item[0]))[:1000]
+    assert [(use["name"], use["sessions"]) for use in summary["probes"]] == ranked
+    events = sorted(session[2] for session in sessions)
+    assert summary["quantiles"]["events"]["median"] == events[(len(events) - 1) // 2]
+
+
+async def check_journeys(client: Client, database: Connection) -> None:
+    """Requests of the same second have no order in the file: theirs is that of their ids."""
+    rows = await database.fetch("""
+        SELECT visitor, probe, occurred_at, data @> '{"bot": true}' AS bot FROM event_log WHERE type = 'probe_viewed'
+        ORDER BY visitor, occurred_at, event_id
+    """)
+    runs: list[list[tuple[Any, ...]]] = []
+    for visitor, probe, at, bot in rows:
+        if not runs or runs[-1][-1][0] != visitor or at - runs[-1][-1][2] >= timedelta(minutes=30):
+            runs.append([])
+        runs[-1].append((visitor, probe, at, bot))
+    walks = [[step[1] for step in run] for run in runs if not any(step[3] for step in run)]
+    pairs = Counter(pair for walk in walks for pair in pairwise(walk) if pair[0] != pair[1])
+    expected = sorted(pairs.items(), key=lambda item: (-item[1], item[0]))[:1000]
+    answer = await (await client.get(f"/v1/journeys?kind=probe&{SPAN}&limit=1000")).json()
+    transitions = [(tuple(step["name"] for step in path["steps"]), path["count"]) for path in answer["transitions"]]
+    assert transitions == expected
+    assert sum(path["count"] for path in answer["entries"]) <= len(walks)
+
+
+def people() -> list[dict[str, Any]]:
+    return [request for request in requests() if not request["bot"]]

@@ -10,11 +10,13 @@ import msgspec
 from tests import reference
 from tests.projected import (
     projected_catalogue,
+    projected_journeys,
     projected_popularity,
     projected_releases,
     projected_returns,
     projected_sessions,
     projected_spans,
+    projected_timeseries,
 )
 from tests.reference import ORIGINS
 from tests.support import Connection, JsonObject
@@ -24,7 +26,7 @@ from usage_service.visitors import VisitorKeys
 from usage_service.wire import Envelope, Reader
 
 VISITORS = VisitorKeys("a secret for tests only", 90)
-PROJECTIONS = ["catalogue", "popularity", "releases", "sessions"]
+PROJECTIONS = ["catalogue", "journeys", "popularity", "releases", "sessions", "timeseries"]
 REFERRERS = [referrer for referrer in ORIGINS if referrer]
 # Of 20 visitors within three days of two weeks, so that sessions are joined, extended and merged by what comes later.
 APPEND = """
@@ -99,6 +101,8 @@ async def assert_as_the_reference(connection: Connection) -> None:
     assert await projected_returns(connection) == reference.popularity_returns(log)
     assert await projected_catalogue(connection) == reference.catalogue(log)
     assert await projected_releases(connection) == reference.releases(log)
+    assert await projected_journeys(connection) == reference.journey_events(log)
+    assert await projected_timeseries(connection) == reference.timeseries(log)
 
 
 async def fold_all(connection: Connection) -> None:

@@ -1,4 +1,4 @@
-"""Files as events: a catalogue, a web server's traffic, or events as they are on the wire.
+"""Files as events: a catalogue, a web server's traffic, releases, or events as they are on the wire.
 
 Event ids come from content, so that importing a file again records nothing twice: a line's id is made from the events
 that it stands for, and from how many equal lines came before it (equal requests are separate events).
@@ -17,6 +17,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
 from uuid import UUID, uuid5
+
+from usage_service.product_details import MOST_BYTES, ReleasesOf, is_product_details, release_events
 
 JsonObject = dict[str, Any]
 CATALOGUE_FIELDS = {"product", "probe", "type"}
@@ -57,12 +59,14 @@ def open_file(path: Path) -> Iterator[OpenFile]:
             yield OpenFile(cast(BinaryIO, unpacked), first_line, size, raw.tell)
 
 
-def read_lines(file: BinaryIO, path: Path, recorded_at: datetime) -> Iterator[Line]:
-    """The lines of an unpacked file; a catalogue's events are given the time `recorded_at`."""
+def read_lines(file: BinaryIO, path: Path, recorded_at: datetime, of: ReleasesOf) -> Iterator[Line]:
+    """The lines of an unpacked file; a catalogue's events are given the time `recorded_at`, releases are `of`."""
     name = path.name.removesuffix(".gz")
     text = (line.decode("utf-8", "replace") for line in file)
     if name.endswith(".csv"):
         found = _csv_lines(text, path, recorded_at)
+    elif name.endswith(".json") and is_product_details(_head(file)):
+        found = iter(_releases(file.read(MOST_BYTES), path, of))
     elif name.endswith((".ndjson", ".jsonl", ".json")):
         found = (_json_line(number, line) for number, line in enumerate(text, 1) if line.strip())
     else:
@@ -90,6 +94,20 @@ def _registration(row: dict[str, str], occurred_at: str) -> JsonObject:
         "probe": row["probe"],
         "data": {"type": row["type"], "ping": row.get("ping") or "metrics"},
     }
+
+
+def _head(file: BinaryIO) -> bytes:
+    head = file.read(4_096)
+    file.seek(0)
+    return head
+
+
+def _releases(text: bytes, path: Path, of: ReleasesOf) -> list[Line]:
+    try:
+        events = release_events(text.decode("utf-8", "replace"), of)
+    except ValueError as error:
+        raise UnreadableFileError(f"{path}: as releases of product-details: {error}") from None
+    return [Line(number, [event]) for number, event in enumerate(events, 1)]
 
 
 def _json_line(number: int, line: str) -> Line:

@@ -14,7 +14,7 @@ import msgspec
 from usage_service.queries import query
 from usage_service.shared.postgres import Connection, Pool
 
-Projection = Literal["catalogue", "popularity", "releases", "sessions"]
+Projection = Literal["catalogue", "journeys", "popularity", "releases", "sessions", "timeseries"]
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):

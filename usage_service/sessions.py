@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID
 
 import asyncpg
@@ -50,6 +50,33 @@ async def list_sessions(
     rows = await connection.fetch(query("sessions", "listed"), since, until, product, bots, limit)
     total = await connection.fetchval(query("sessions", "counted"), since, until, product, bots)
     return [_session(row) for row in rows], total
+
+
+class TimelineEvent(msgspec.Struct, frozen=True):
+    """An event of a session, as it is in the log."""
+
+    position: int
+    event_id: UUID
+    type: str
+    occurred_at: datetime
+    product: str | None
+    channel: str | None
+    probe: str | None
+    data: dict[str, Any]
+
+
+async def find_session(connection: Connection, visitor: UUID, started_at: datetime) -> Session | None:
+    """The session of a visitor that began at this instant."""
+    row = await connection.fetchrow(query("sessions", "one"), visitor, started_at)
+    return _session(row) if row else None
+
+
+async def timeline(connection: Connection, session: Session, limit: int) -> list[TimelineEvent]:
+    """The first `limit` events of a session, in the order in which they occurred."""
+    rows = await connection.fetch(
+        query("sessions", "timeline"), session.visitor, session.started_at, session.ended_at, limit
+    )
+    return [TimelineEvent(**row) for row in rows]
 
 
 def _session(row: asyncpg.Record) -> Session:

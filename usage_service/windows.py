@@ -6,13 +6,17 @@ What ends "now" ends with the day or the hour, so that the same question asked a
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from usage_service.problems import FieldError, invalid
 
 LONGEST_WINDOW_DAYS = 3_660
 DEFAULT_SPAN = timedelta(days=7)
+STEPS = {"hour": timedelta(hours=1), "day": timedelta(days=1), "week": timedelta(weeks=1)}
 AHEAD = timedelta(days=1)  # clocks ahead of ours are taken up to a day
+
+
+Interval = Literal["hour", "day", "week"]
 
 
 class Days(NamedTuple):

@@ -1,4 +1,4 @@
-"""`usage-service import`: events, traffic, a catalogue, or an exported log, sent to a running service."""
+"""`usage-service import`: events, traffic, a catalogue, releases, or an exported log, sent to a running service."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from usage_service.commands.remote import DEFAULT_URL, Token, Url, token_or_kept
 from usage_service.exports import is_export, parquet_lines
 from usage_service.importing import Line, OpenFile, open_file, read_lines
 from usage_service.posting import Poster, Tally, open_session
+from usage_service.product_details import FIREFOX, ReleasesOf
 from usage_service.shared.logs import configure_logs
 from usage_service.shared.progress import Report, progress
 
@@ -32,33 +33,42 @@ def import_command(
     ],
     url: Url = DEFAULT_URL,
     token: Token = None,
+    product: Annotated[str, typer.Option(help="of the releases of a product-details file")] = FIREFOX.product,
+    channel: Annotated[
+        str | None, typer.Option(help="of those releases; else `release`, or each channel that the file tells of")
+    ] = None,
 ) -> None:
-    """Send events, page requests, a catalogue or an exported log. Running it again adds nothing twice."""
+    """Send events, page requests, a catalogue, releases or an exported log. Running it again adds nothing twice."""
     configure_logs(os.environ.get("LOG_LEVEL", "info"))
     refused = False
     for path in files:
         recorded_at = datetime.fromtimestamp(path.stat().st_mtime, UTC)
-        tally = asyncio.run(import_file(path, recorded_at, url, token_or_kept(token)))
+        tally = asyncio.run(import_file(path, recorded_at, url, token_or_kept(token), ReleasesOf(product, channel)))
         _tell(path, tally)
         refused = refused or bool(tally.refusals)
     if refused:
         raise typer.Exit(1)
 
 
-async def import_file(path: Path, recorded_at: datetime, url: str, token: str | None) -> Tally:
-    """Sends one file; a catalogue's events are given the time `recorded_at`. Answers what became of the events."""
+async def import_file(
+    path: Path, recorded_at: datetime, url: str, token: str | None, of: ReleasesOf = FIREFOX
+) -> Tally:
+    """Sends one file; a catalogue's events are given the time `recorded_at`, releases are `of`.
+
+    Answers what became of the events.
+    """
     with open_file(path) as file, progress(path.name, file.size) as report:
         async with open_session(token) as session:
             poster = Poster(session, url)
             if is_export(path, file.first_line):
                 await _restore(poster, path, file, report)
             else:
-                await _post_all(poster, path, file, recorded_at, report)
+                await _post_all(poster, path, file, read_lines(file.unpacked, path, recorded_at, of), report)
             return poster.tally
 
 
-async def _post_all(poster: Poster, path: Path, file: OpenFile, recorded_at: datetime, report: Report) -> None:
-    batches = _batches(read_lines(file.unpacked, path, recorded_at))
+async def _post_all(poster: Poster, path: Path, file: OpenFile, found: Iterator[Line], report: Report) -> None:
+    batches = _batches(found)
     while under_way := list(islice(batches, BATCHES_UNDER_WAY)):
         async with asyncio.TaskGroup() as group:
             for lines in under_way:

@@ -15,3 +15,67 @@ SELECT count(*) FROM sessions
 WHERE started_at >= $1 AND started_at < $2
   AND ($3::text IS NULL OR $3 = ANY (products))
   AND ($4 = 'include' OR bot = ($4 = 'only'));
+
+-- one: the session of a visitor that began at an instant.
+SELECT visitor, started_at, ended_at, events, bot, products, probes, controls, tools_left,
+       (entry).page AS first_page, (exit).page AS last_page, (entry).referrer AS referrer,
+       came_from, role
+FROM sessions
+WHERE visitor = $1 AND started_at = $2;
+
+-- timeline: the first $4 events of a visitor between two instants, both included.
+SELECT e.position, e.event_id, e.type, e.occurred_at, e.product, e.channel, e.probe, e.data
+FROM (
+    SELECT event_id FROM journey_events WHERE visitor = $1 AND occurred_at BETWEEN $2 AND $3
+    ORDER BY occurred_at, event_id LIMIT $4
+) j
+JOIN event_log e USING (event_id)
+ORDER BY e.occurred_at, e.event_id;
+
+-- roles: how many of the sessions that began in a span had which role in the workflow, by day or week.
+-- $1 since, $2 until, $3 product or null, $4 bots, $5 length of a bucket. `mark` is that below which about $6 are.
+SELECT date_bin($5, started_at, '2001-01-01T00:00:00Z') AS start, role, count(*) AS sessions,  -- a Monday
+       mark_for($6, (sum(count(*)) OVER ())::bigint) AS mark
+FROM sessions
+WHERE started_at >= $1 AND started_at < $2
+  AND ($3::text IS NULL OR $3 = ANY (products))
+  AND ($4 = 'include' OR bot = ($4 = 'only'))
+GROUP BY 1, 2;
+
+-- measures: quartiles, the 90th and the 99th percentile (nearest rank) of length and depth, of visitors with a low mark.
+-- $5 the mark, $6 which percentiles.
+SELECT count(*) AS sessions, $5::bigint / (1::bigint << 32)::float8 AS share,
+       percentile_disc($6::float8[]) WITHIN GROUP (ORDER BY extract(epoch FROM ended_at - started_at)::float8) AS seconds,
+       percentile_disc($6::float8[]) WITHIN GROUP (ORDER BY events) AS events,
+       percentile_disc($6::float8[]) WITHIN GROUP (ORDER BY cardinality(probes)) AS probes,
+       percentile_disc($6::float8[]) WITHIN GROUP (ORDER BY cardinality(controls)) AS controls
+FROM sessions
+WHERE started_at >= $1 AND started_at < $2 AND visitor <= sample_bound($5)
+  AND ($3::text IS NULL OR $3 = ANY (products))
+  AND ($4 = 'include' OR bot = ($4 = 'only'));
+
+-- used: in how many sessions of visitors with a low mark something was used, the $6 most used of each kind; and how many
+-- had so many probes or controls.
+WITH looked_at AS MATERIALIZED (
+    SELECT probes, controls, tools_left, came_from, (entry).referrer AS referrer
+    FROM sessions
+    WHERE started_at >= $1 AND started_at < $2 AND visitor <= sample_bound($5)
+      AND ($3::text IS NULL OR $3 = ANY (products))
+      AND ($4 = 'include' OR bot = ($4 = 'only'))
+), names AS (
+    SELECT 'probes' AS kind, unnest(probes) AS name FROM looked_at
+    UNION ALL SELECT 'controls', unnest(controls) FROM looked_at
+    UNION ALL SELECT 'tools_left', unnest(tools_left) FROM looked_at
+    UNION ALL SELECT 'came_from', came_from FROM looked_at WHERE came_from IS NOT NULL
+    UNION ALL SELECT 'referrers', referrer FROM looked_at WHERE referrer <> ''
+), ranked AS (
+    SELECT kind, name, count(*) AS sessions,
+           row_number() OVER (PARTITION BY kind ORDER BY count(*) DESC, name) AS rank
+    FROM names GROUP BY kind, name
+)
+SELECT kind, name, sessions, rank FROM ranked WHERE rank <= $6
+UNION ALL
+SELECT 'probes_a_session', cardinality(probes)::text, count(*), cardinality(probes) FROM looked_at GROUP BY 2, 4
+UNION ALL
+SELECT 'controls_a_session', cardinality(controls)::text, count(*), cardinality(controls) FROM looked_at GROUP BY 2, 4
+ORDER BY kind, rank;

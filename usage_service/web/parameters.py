@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Literal, TypeVar, get_args, get_origin, get_type_hints
 
@@ -21,22 +22,28 @@ FIRST_INSTANT, LAST_INSTANT = datetime(1900, 1, 1, tzinfo=UTC), datetime(3000, 1
 
 
 def query_parameters(request: web.Request, kind: type[Kind]) -> Kind:
-    """The query string as `kind`; raises 422 naming the parameter that is unknown, repeated or wrong."""
-    given: dict[str, str] = {}
-    for name, value in request.query.items():
-        if name in given:
+    """The query string as `kind`, tuples being of parameters that may be repeated.
+
+    Raises 422 naming the parameter that is unknown, repeated or wrong.
+    """
+    hints = get_type_hints(kind)
+    given: dict[str, object] = {}
+    for name in request.query:
+        values = request.query.getall(name)
+        repeatable = get_origin(hints.get(name)) is tuple
+        if len(values) > 1 and not repeatable:
             raise invalid([FieldError(parameter=name, detail="is given twice")])
-        given[name] = value
+        given[name] = values if repeatable else values[0]
     return parameters_from(given, kind)
 
 
-def parameters_from(given: dict[str, str], kind: type[Kind]) -> Kind:
+def parameters_from(given: Mapping[str, object], kind: type[Kind]) -> Kind:
     """The same of path or header values."""
     try:
         parameters = msgspec.convert(given, kind, strict=False)
     except msgspec.ValidationError as error:
         found = field_error(error, kind.__struct_encode_fields__)
-        name = (found.pointer or "").removeprefix("/").replace("~1", "/").replace("~0", "~")
+        name = (found.pointer or "").removeprefix("/").partition("/")[0].replace("~1", "/").replace("~0", "~")
         raise invalid([FieldError(parameter=name, detail=_choices(kind, name) or found.detail)]) from None
     _check_instants(parameters)
     return parameters

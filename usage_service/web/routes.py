@@ -11,13 +11,17 @@ from usage_service.web.builds import delete_build, get_build, get_builds
 from usage_service.web.errors import Handler
 from usage_service.web.events import post_events
 from usage_service.web.health import get_heartbeat, get_lbheartbeat
+from usage_service.web.journeys import get_journeys
 from usage_service.web.log import get_events
 from usage_service.web.metrics import get_metrics
 from usage_service.web.popularity import get_hotlist, get_popularity
 from usage_service.web.probes import get_probe
 from usage_service.web.projections import get_projections
+from usage_service.web.releases import get_release_impact
 from usage_service.web.restoring import post_restore
-from usage_service.web.sessions import get_sessions
+from usage_service.web.session_summaries import get_session_summary
+from usage_service.web.sessions import get_session, get_sessions
+from usage_service.web.timeseries import get_timeseries
 
 
 class Route(NamedTuple):
@@ -35,7 +39,12 @@ ROUTES = (
     Route("POST", "/v1/events/restore", "admin", post_restore),
     Route("GET", "/v1/popularity", "read", get_popularity),
     Route("GET", "/v1/hotlist", "read", get_hotlist),
+    Route("GET", "/v1/timeseries", "read", get_timeseries),
     Route("GET", "/v1/sessions", "read", get_sessions),
+    Route("GET", "/v1/sessions/summary", "read", get_session_summary),
+    Route("GET", "/v1/sessions/{visitor}/{started_at}", "read", get_session),
+    Route("GET", "/v1/journeys", "read", get_journeys),
+    Route("GET", "/v1/releases/impact", "read", get_release_impact),
     Route("GET", "/v1/projections", "read", get_projections),
     Route("POST", "/v1/builds", "build", post_build),
     Route("GET", "/v1/builds", "read", get_builds),

@@ -1,0 +1,130 @@
+"""What sessions are like: how long, how deep, with what, and their role in the workflow."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from datetime import datetime
+
+import asyncpg
+import msgspec
+
+from usage_service.queries import query
+from usage_service.sessions import Bots, Role
+from usage_service.shared.postgres import Connection
+from usage_service.windows import STEPS, Interval, Span
+
+SESSIONS_LOOKED_AT = 10_000
+PERCENTILES = {"p25": 0.25, "median": 0.5, "p75": 0.75, "p90": 0.9, "p99": 0.99}
+
+
+class Quantiles(msgspec.Struct, frozen=True):
+    """Values that a quarter, half, ... of the sessions do not exceed (nearest rank)."""
+
+    p25: float
+    median: float
+    p75: float
+    p90: float
+    p99: float
+
+
+class Use(msgspec.Struct, frozen=True):
+    """In how many of the sessions looked at something was used, and the share of them."""
+
+    name: str
+    sessions: int
+    share: float
+
+
+class Number(msgspec.Struct, frozen=True):
+    """How many of the sessions looked at had `number` of something."""
+
+    number: int
+    sessions: int
+
+
+class Roles(msgspec.Struct, frozen=True):
+    """How many sessions there were from `start`, and the share of each role in the workflow."""
+
+    start: datetime
+    sessions: int
+    shares: dict[Role, float]
+
+
+class Summary(msgspec.Struct, frozen=True):
+    """The sessions that began in a span, counted; and, of those looked at, what they are like.
+
+    All are looked at, or those of a share of the visitors where there are very many. `quantiles` are null without any.
+    """
+
+    since: datetime
+    until: datetime
+    sessions: int
+    sessions_looked_at: int
+    visitors_looked_at: float
+    roles: dict[Role, float]
+    roles_over_time: list[Roles]
+    quantiles: dict[str, Quantiles] | None
+    probes_a_session: list[Number]
+    controls_a_session: list[Number]
+    probes: list[Use]
+    controls: list[Use]
+    tools_left: list[Use]
+    came_from: list[Use]
+    referrers: list[Use]
+
+
+async def summarise(
+    connection: Connection, span: Span, product: str | None, bots: Bots, interval: Interval, limit: int
+) -> Summary:
+    """The sessions of a span; at most `limit` of what was used. Buckets without a session are left out."""
+    of = (*span, product, bots)
+    roles = await connection.fetch(query("sessions", "roles"), *of, STEPS[interval], SESSIONS_LOOKED_AT)
+    mark = roles[0]["mark"] if roles else 0
+    [measures] = await connection.fetch(query("sessions", "measures"), *of, mark, list(PERCENTILES.values()))
+    used = await connection.fetch(query("sessions", "used"), *of, mark, limit)
+    number = measures["sessions"]
+    return Summary(
+        since=span.since,
+        until=span.until,
+        sessions=sum(row["sessions"] for row in roles),
+        sessions_looked_at=number,
+        visitors_looked_at=measures["share"] if roles else 1.0,
+        roles=_shares(roles),
+        roles_over_time=_over_time(roles),
+        quantiles=_quantiles(measures) if number else None,
+        probes_a_session=_numbers(used, "probes_a_session"),
+        controls_a_session=_numbers(used, "controls_a_session"),
+        probes=_uses(used, "probes", number),
+        controls=_uses(used, "controls", number),
+        tools_left=_uses(used, "tools_left", number),
+        came_from=_uses(used, "came_from", number),
+        referrers=_uses(used, "referrers", number),
+    )
+
+
+def _shares(roles: list[asyncpg.Record]) -> dict[Role, float]:
+    counts: dict[Role, int] = {"starting_point": 0, "endpoint": 0, "in_between": 0, "whole": 0}
+    for row in roles:
+        counts[row["role"]] += row["sessions"]
+    total = max(sum(counts.values()), 1)
+    return {role: round(number / total, 6) for role, number in counts.items()}
+
+
+def _over_time(roles: list[asyncpg.Record]) -> list[Roles]:
+    by_start: dict[datetime, list[asyncpg.Record]] = defaultdict(list)
+    for row in roles:
+        by_start[row["start"]].append(row)
+    return [Roles(start, sum(row["sessions"] for row in own), _shares(own)) for start, own in sorted(by_start.items())]
+
+
+def _quantiles(measures: asyncpg.Record) -> dict[str, Quantiles]:
+    return {name: Quantiles(*measures[name]) for name in ("seconds", "events", "probes", "controls")}
+
+
+def _numbers(used: list[asyncpg.Record], kind: str) -> list[Number]:
+    return [Number(row["rank"], row["sessions"]) for row in used if row["kind"] == kind]
+
+
+def _uses(used: list[asyncpg.Record], kind: str, number: int) -> list[Use]:
+    counts = [(row["name"], row["sessions"]) for row in used if row["kind"] == kind]
+    return [Use(name, sessions, round(sessions / number, 6)) for name, sessions in counts]

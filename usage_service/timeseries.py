@@ -1,0 +1,90 @@
+"""Views and visitors over time, by hour, day or week, without gaps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+
+from usage_service.problems import FieldError, invalid
+from usage_service.queries import query
+from usage_service.shared.postgres import Connection
+from usage_service.windows import STEPS, Interval, Span
+
+DEFAULT_BUCKETS: dict[Interval, int] = {"hour": 48, "day": 30, "week": 12}
+A_MONDAY = datetime(2001, 1, 1, tzinfo=UTC)
+MOST_BUCKETS = 2_400  # 100 days by the hour
+VISITORS_LOOKED_AT = 10_000
+ALL_PROBES = ""
+
+
+class Bucket(msgspec.Struct, frozen=True):
+    """What was viewed from `start` for the length of an interval.
+
+    `visitors` are distinct. Where there are very many it is an estimate from the share of them, `visitors_looked_at`,
+    that was counted.
+    """
+
+    start: datetime
+    views: int = 0
+    found: int = 0
+    missing: int = 0
+    visitors: int = 0
+    visitors_looked_at: float = 1.0
+
+
+class Series(msgspec.Struct, frozen=True):
+    """The buckets of one probe, or of all probes of the product together (`probe` is null)."""
+
+    probe: str | None
+    buckets: list[Bucket]
+
+
+def bucket_span(interval: Interval, since: datetime | None, until: datetime | None, now: datetime) -> Span:
+    """The whole buckets that lie between `since` and `until`, in part or in full; weeks begin on Monday, UTC.
+
+    Without `until` the last is that of `now`; without `since` there are as many as DEFAULT_BUCKETS says.
+    """
+    step = STEPS[interval]
+    end = _start_of(step, until - timedelta(microseconds=1) if until else now) + step
+    begin = _start_of(step, since) if since else end - DEFAULT_BUCKETS[interval] * step
+    if begin >= end or (since and until and since >= until):
+        raise invalid([FieldError(parameter="since", detail="must be before until")])
+    if (end - begin) // step > MOST_BUCKETS:
+        detail = f"there would be more than {MOST_BUCKETS} of these: take a later since or a longer interval"
+        raise invalid([FieldError(parameter="interval", detail=detail)])
+    return Span(begin, end)
+
+
+def _start_of(step: timedelta, moment: datetime) -> datetime:
+    return A_MONDAY + (moment.astimezone(UTC) - A_MONDAY) // step * step
+
+
+async def time_series(
+    connection: Connection,
+    span: Span,
+    interval: Interval,
+    product: str,
+    probes: Sequence[str],
+    channel: str | None,
+    with_bots: bool,
+) -> list[Series]:
+    """The series of each probe in the order given, or one of all; `span` is of whole buckets."""
+    step, names = STEPS[interval], list(probes) or [ALL_PROBES]
+    rows = await connection.fetch(
+        query("timeseries", "counted"), product, names, *span, step, channel, with_bots, VISITORS_LOOKED_AT
+    )
+    counted = {
+        (row["probe"], row["start"]): Bucket(
+            row["start"],
+            row["found"] + row["missing"],
+            row["found"],
+            row["missing"],
+            row["visitors"],
+            row["visitors_looked_at"],
+        )
+        for row in rows
+    }
+    starts = [span.since + number * step for number in range((span.until - span.since) // step)]
+    return [Series(name or None, [counted.get((name, start)) or Bucket(start) for start in starts]) for name in names]
