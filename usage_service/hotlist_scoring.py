@@ -1,0 +1,123 @@
+"""How likely each probe is to be looked at next: the score of the hot list, as a sum of named parts.
+
+The parts are in people a day who are expected to ask for the probe on the day that the list is for. Counts fade with a
+half-life (simple exponential smoothing: R. G. Brown, Smoothing, Forecasting and Prediction, 1963), which follows a drift
+that a window of fixed length either misses or reacts to late; docs/adr/0009-hot-list.md has what it gains.
+"""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import NamedTuple
+
+import numpy as np
+
+from usage_service.hotlist_counts import DayCounts, Floats, Ints
+
+HISTORY_DAYS = 90
+HALF_LIFE_DAYS, FAST_HALF_LIFE_DAYS = 28.0, 7.0
+LEAST_EXPOSURE_DAYS = 7  # a probe of yesterday is not judged by one day
+TREND_WEIGHT = 0.5
+WEEKDAY_CAUTION = 5.0  # so many people on that weekday before half of what it says is believed
+NEW_DAYS, NEW_HALF_LIFE_DAYS = 90, 10.0
+MISSED_WEIGHT = 0.5
+DECIMALS = 6  # of a score: what differs less is equal, and the order of names decides
+
+
+class Parts(NamedTuple):
+    """What each score is made of, an array a part; their sum, not below 0, is the score."""
+
+    recent: Floats
+    trend: Floats
+    weekday: Floats
+    new: Floats
+    missed: Floats
+
+    @property
+    def score(self) -> Floats:
+        """The sums, rounded."""
+        return np.round(np.maximum(sum(self, np.zeros(1)), 0.0), DECIMALS)
+
+
+def score_parts(counts: DayCounts, target: date) -> Parts:
+    """The parts for the day `target`, judged by the last HISTORY_DAYS of the counts; no probe is known before its day."""
+    past = counts.between(counts.days - HISTORY_DAYS, counts.days)
+    people = looked(past)
+    slow, fast = _fading(past, HALF_LIFE_DAYS), _fading(past, FAST_HALF_LIFE_DAYS)
+    recent = slow @ people / _exposure(slow, past.registered)
+    lately = _exposure(fast, past.registered)
+    trend = TREND_WEIGHT * (fast @ people / lately - recent)
+    weekday = _weekday_part(past, people, slow, recent + trend, target)
+    missed = MISSED_WEIGHT * (fast @ past.missing) / lately
+    return Parts(recent, trend, weekday, _new_part(past, recent), missed)
+
+
+def looked(counts: DayCounts) -> Floats:
+    """People by day and probe: who reloads counts once, and all of a day's unknown ones together as one."""
+    people: Floats = np.maximum(counts.people, counts.views > 0).astype(np.float64)
+    return people
+
+
+def ranking(score: Floats, ranks: Ints) -> Ints:
+    """The columns, highest score first, equals in the order of names."""
+    return np.lexsort((ranks, -score))
+
+
+def expected_coverage(counts: DayCounts, score: Floats, order: Ints) -> Floats:
+    """The share of the next requests that the first 1, 2, 3... of the columns in `order` should catch.
+
+    Each probe's people, as the score expects them, times the requests a person made of it (faded, one person and
+    request added, so that few say little), against all probes and those that nobody has asked for.
+    """
+    past = counts.between(counts.days - HISTORY_DAYS, counts.days)
+    weights = _fading(past, HALF_LIFE_DAYS)
+    requests = score * (1 + weights @ past.views) / (1 + weights @ looked(past))
+    total = float(requests.sum())
+    shares: Floats = (1 - unseen_chance(past)) * np.cumsum(requests[order]) / (total or 1.0)
+    return shares
+
+
+def unseen_chance(counts: DayCounts) -> float:
+    """How likely the next request is for a probe that nobody asked for in the last HISTORY_DAYS.
+
+    The share of probes asked for once among all requests: I. J. Good, Biometrika 40 (1953), after A. Turing.
+    """
+    views = counts.views[-HISTORY_DAYS:].sum(axis=0)
+    total = int(views.sum())
+    return float((views == 1).sum() / total) if total else 1.0
+
+
+def _fading(past: DayCounts, half_life: float) -> Floats:
+    """The weight of each day; that of the last one is 1."""
+    weights: Floats = 0.5 ** (np.arange(past.days - 1, -1, -1) / half_life)
+    return weights
+
+
+def _exposure(weights: Floats, registered: Ints) -> Floats:
+    """The weights of the days that a probe could be asked for on: from its registration, at least the last few."""
+    since_row = np.append(np.cumsum(weights[::-1])[::-1], 0.0)
+    latest = max(0, len(weights) - LEAST_EXPOSURE_DAYS)
+    exposure: Floats = np.maximum(since_row[np.clip(registered, 0, latest)], np.finfo(float).tiny)
+    return exposure
+
+
+def _weekday_part(past: DayCounts, people: Floats, weights: Floats, expected: Floats, target: date) -> Floats:
+    """What the target's weekday adds to or takes from a probe, beyond what it does to all; few people say little."""
+    same = (past.first.weekday() + np.arange(past.days)) % 7 == target.weekday()
+    of_all = float((weights @ people).sum())
+    if not same.any() or of_all == 0:
+        return np.zeros(len(expected))
+    on_day, all_days = (weights * same) @ people, weights @ people
+    by_chance = all_days * (float(on_day.sum()) / of_all)  # were its weekdays those of all probes
+    believed = by_chance / (by_chance + WEEKDAY_CAUTION)
+    ratio = np.divide(on_day, by_chance, out=np.ones(len(expected)), where=by_chance > 0)
+    return np.asarray(expected * believed * (ratio - 1))
+
+
+def _new_part(past: DayCounts, recent: Floats) -> Floats:
+    """What probes registered lately get on average, less the longer they are known: nobody could ask for them before."""
+    age = past.days - past.registered
+    new = (age >= 1) & (age <= NEW_DAYS)
+    if not new.any():
+        return np.zeros(len(recent))
+    return np.asarray(np.where(new, recent[new].mean() * 0.5 ** (np.clip(age, 0, NEW_DAYS) / NEW_HALF_LIFE_DAYS), 0.0))
