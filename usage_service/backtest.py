@@ -1,8 +1,8 @@
-"""What the hot list would have caught: at each past night the list is made of what was known, and held against the day
-that followed.
+"""What the hot list would have caught.
 
-What is known at a night is what occurred before it; an event that arrived late counts as of when it occurred. A score
-is made from rows before the night alone, so no policy but the clairvoyant one can see the day to come.
+At each past night the list is made of what was known then, and held against the day that followed. What is known at a
+night is what occurred before it; an event that arrived late counts as of when it occurred. A score is made from rows
+before the night alone, so no policy but the clairvoyant one can see the day to come.
 """
 
 from __future__ import annotations

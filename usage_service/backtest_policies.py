@@ -24,20 +24,20 @@ def most_viewed(days: int) -> Policy:
     """The most requests in the last `days` days."""
 
     def score(past: DayCounts, _target: date) -> Floats:
-        return past.views[-days:].sum(axis=0).astype(np.float64)
+        return np.asarray(past.views[-days:].sum(axis=0).astype(np.float64))
 
     return score
 
 
 def last_recently_used(past: DayCounts, _target: date) -> Floats:
     """The latest day that it was asked for on, so that the least recently used go first: what a cache of LRU keeps."""
-    latest: Floats = (np.arange(1, past.days + 1)[:, None] * (past.views > 0)).max(axis=0, initial=0).astype(np.float64)
-    return latest
+    rows = np.arange(1, past.days + 1)[:, None] * (past.views > 0)
+    return np.asarray(rows.max(axis=0, initial=0).astype(np.float64))
 
 
 def viewed_lately(past: DayCounts, _target: date) -> Floats:
     """GLAM's rule: everything that was viewed in the last 90 days, none before another."""
-    return past.views[-GLAM_DAYS:].any(axis=0).astype(np.float64)
+    return np.asarray(past.views[-GLAM_DAYS:].any(axis=0).astype(np.float64))
 
 
 POLICIES: dict[str, Policy] = {

@@ -10,7 +10,6 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
-from itertools import batched
 from typing import NamedTuple
 from uuid import UUID
 
@@ -37,6 +36,9 @@ class Known(NamedTuple):
     kept: frozenset[str]
 
 
+NOTHING_KNOWN = Known({}, {}, frozenset(), frozenset())
+
+
 @dataclass(frozen=True)
 class History:
     """The counts of some days, which columns may be listed, and when the ETL last built what."""
@@ -61,17 +63,18 @@ class _Day:
 class _Product:
     popularity: _Mark
     catalogue: _Mark | None = None
-    known: Known = Known({}, {}, frozenset(), frozenset())
+    known: Known = NOTHING_KNOWN
     columns: dict[ProbeKey, int] = field(default_factory=dict)
     days: dict[date, _Day] = field(default_factory=dict)
 
 
 class Histories:
-    """Those of some products, for one reader at a time."""
+    """Those of some products, for one reader at a time; and the turn of who replays one."""
 
     def __init__(self) -> None:
         self._products: dict[str | None, _Product] = {}
         self._lock = asyncio.Lock()
+        self.replaying = asyncio.Semaphore(1)  # a backtest takes a processor for seconds
 
     async def read(self, connection: Connection, product: str | None, first: date, last: date) -> History:
         """The days from first to last, as the connection's snapshot of the projections has them."""
@@ -117,8 +120,8 @@ async def _load(
     connection: Connection, product: str | None, days: Sequence[date], columns: dict[ProbeKey, int], since: int
 ) -> dict[date, _Day]:
     loaded = {day: _Day(since, np.zeros((3, 0), dtype=np.int32)) for day in days}
-    for some in batched(days, DAYS_A_QUERY):
-        for row in await connection.fetch(query("hotlist", "days"), product, list(some)):
+    for begin in range(0, len(days), DAYS_A_QUERY):
+        for row in await connection.fetch(query("hotlist", "days"), product, days[begin : begin + DAYS_A_QUERY]):
             places = _places(map(ProbeKey, row["products"], row["probes"]), columns)
             counts = np.zeros((3, len(columns)), dtype=np.int32)
             counts[:, places] = row["views"], row["people"], row["missing"]
@@ -133,7 +136,7 @@ def _places(keys: Iterable[ProbeKey], columns: dict[ProbeKey, int]) -> list[int]
 async def _known(connection: Connection, product: str | None) -> Known:
     row = await connection.fetchrow(query("hotlist", "catalogue"), product)
     if row is None or row["probes"] is None:
-        return Known({}, {}, frozenset(), frozenset())
+        return NOTHING_KNOWN
     keys = list(map(ProbeKey, row["products"], row["probes"]))
     return Known(
         {key: at.date() for key, at in zip(keys, row["registered"], strict=True) if at},
@@ -151,8 +154,6 @@ def _history(days: Sequence[_Day], kept: _Product, first: date) -> History:
         counts[:, number, : day.counts.shape[1]] = day.counts
     since = registrations(probes, kept.known.registered, first)
     known = kept.known
-    listable = [
-        key not in known.gone and (key in known.registered or key.product not in known.kept) for key in probes
-    ]
+    listable = [key not in known.gone and (key in known.registered or key.product not in known.kept) for key in probes]
     made = DayCounts(first, probes, counts[VIEWS], counts[PEOPLE], counts[MISSING], since, ranks_of(probes))
     return History(made, np.array(listable, dtype=np.bool_), known.built)

@@ -1,8 +1,8 @@
 """How likely each probe is to be looked at next: the score of the hot list, as a sum of named parts.
 
 The parts are in people a day who are expected to ask for the probe on the day that the list is for. Counts fade with a
-half-life (simple exponential smoothing: R. G. Brown, Smoothing, Forecasting and Prediction, 1963), which follows a drift
-that a window of fixed length either misses or reacts to late; docs/adr/0009-hot-list.md has what it gains.
+half-life (exponential smoothing: R. G. Brown, Smoothing, Forecasting and Prediction, 1963), which follows a drift that
+a window of fixed length either misses or reacts to late; docs/adr/0009-hot-list.md has what it gains.
 """
 
 from __future__ import annotations
@@ -36,20 +36,27 @@ class Parts(NamedTuple):
     @property
     def score(self) -> Floats:
         """The sums, rounded."""
-        return np.round(np.maximum(sum(self, np.zeros(1)), 0.0), DECIMALS)
+        return np.asarray(np.round(np.maximum(sum(self, np.zeros(1)), 0.0), DECIMALS))
 
 
 def score_parts(counts: DayCounts, target: date) -> Parts:
-    """The parts for the day `target`, judged by the last HISTORY_DAYS of the counts; no probe is known before its day."""
+    """The parts for the day `target`, judged by the last HISTORY_DAYS of the counts."""
     past = counts.between(counts.days - HISTORY_DAYS, counts.days)
-    people = looked(past)
+    people, since = looked(past), known_since(past)
     slow, fast = _fading(past, HALF_LIFE_DAYS), _fading(past, FAST_HALF_LIFE_DAYS)
-    recent = slow @ people / _exposure(slow, past.registered)
-    lately = _exposure(fast, past.registered)
+    recent = slow @ people / _exposure(slow, since)
+    lately = _exposure(fast, since)
     trend = TREND_WEIGHT * (fast @ people / lately - recent)
     weekday = _weekday_part(past, people, slow, recent + trend, target)
     missed = MISSED_WEIGHT * (fast @ past.missing) / lately
-    return Parts(recent, trend, weekday, _new_part(past, recent), missed)
+    return Parts(recent, trend, weekday, _new_part(past.days - since, recent), missed)
+
+
+def known_since(counts: DayCounts) -> Ints:
+    """The row that a probe was registered on, or asked for first: a catalogue that comes late makes nothing new."""
+    asked = counts.views > 0
+    first_asked = np.where(asked.any(axis=0), asked.argmax(axis=0), counts.days) if counts.days else counts.registered
+    return np.minimum(counts.registered, first_asked)
 
 
 def looked(counts: DayCounts) -> Floats:
@@ -114,9 +121,8 @@ def _weekday_part(past: DayCounts, people: Floats, weights: Floats, expected: Fl
     return np.asarray(expected * believed * (ratio - 1))
 
 
-def _new_part(past: DayCounts, recent: Floats) -> Floats:
-    """What probes registered lately get on average, less the longer they are known: nobody could ask for them before."""
-    age = past.days - past.registered
+def _new_part(age: Ints, recent: Floats) -> Floats:
+    """What probes known for few days get on average, less the longer they are: nobody could ask for them before."""
     new = (age >= 1) & (age <= NEW_DAYS)
     if not new.any():
         return np.zeros(len(recent))

@@ -100,14 +100,14 @@ def generate_traffic(shape: Shape, first: date, seed: int = SEED) -> Traffic:
     home = dice.integers(0, shape.teams, shape.people)
     keenness = dice.pareto(1.5, shape.people) + 0.3  # a few look at very much
     keenness /= keenness.sum()
-    drawn = [_looks(shape, first, row, interest.weights(row), interest.team, home, keenness, dice) for row in range(shape.days)]
+    drawn = [_looks(shape, first, row, interest, home, keenness, dice) for row in range(shape.days)]
     days = np.repeat(np.arange(shape.days), [len(probes) for _, probes in drawn])
     people, probes = (np.concatenate([one[part] for one in drawn]) for part in (0, 1))
     again = dice.geometric(1 - RELOADS, len(days))
     again += STUCK_RELOADS * (dice.random(len(days)) < STUCK)
     found = dice.random(len(days)) >= MISSING
-    columns = (np.repeat(column, again) for column in (days, people, probes, found))
-    return Traffic(shape, first, *columns, registered=interest.registered)
+    days, people, probes, found = (np.repeat(column, again) for column in (days, people, probes, found))
+    return Traffic(shape, first, days, people, probes, found, interest.registered)
 
 
 class _Interest:
@@ -128,7 +128,7 @@ class _Interest:
         self._logs += self._dice.normal(0, DRIFT, len(self._logs))
         if row % RELEASE_EVERY_DAYS == RELEASE_EVERY_DAYS // 2:
             self._released[self._dice.random(len(self._logs)) < RELEASED_SHARE] = row
-        weights = np.exp(self._logs)
+        weights: Floats = np.exp(self._logs)
         weights *= 1 + RELEASE_FACTOR * _fading(row - self._released, RELEASE_FADES_DAYS)
         weights *= 1 + NEW_FACTOR * _fading(row - self.registered, NEW_FADES_DAYS)
         weights[self._weekday == (self._first.weekday() + row) % 7] *= WEEKLY_FACTOR
@@ -137,19 +137,20 @@ class _Interest:
 
 
 def _fading(age: Ints, days: float) -> Floats:
-    return np.exp(-np.maximum(age, 0) / days) * (age >= 0)
+    return np.asarray(np.exp(-np.maximum(age, 0) / days) * (age >= 0))
 
 
 def _looks(
-    shape: Shape, first: date, row: int, weights: Floats, team: Ints, home: Ints, keenness: Floats, dice: np.random.Generator
+    shape: Shape, first: date, row: int, interest: _Interest, home: Ints, keenness: Floats, dice: np.random.Generator
 ) -> tuple[Ints, Ints]:
     """Who looked at what on a day."""
+    weights = interest.weights(row)
     quiet = WEEKEND if (first.weekday() + row) % 7 >= 5 else 1.0
     who = dice.choice(shape.people, dice.poisson(shape.people * shape.looks * quiet), p=keenness)
     what = dice.choice(shape.probes, len(who), p=weights / weights.sum())
     own = dice.random(len(who)) < OWN_TEAM
     for number in np.unique(home[who[own]]):
-        among = np.flatnonzero(team == number)
+        among = np.flatnonzero(interest.team == number)
         mine = own & (home[who] == number)
         if weights[among].sum() > 0:
             what[mine] = dice.choice(among, mine.sum(), p=weights[among] / weights[among].sum())

@@ -21,10 +21,10 @@ WHERE position > $1 AND position <= $2 AND type = 'probe_viewed';
 SELECT min(day) AS first, max(day) AS last FROM popularity_days
 WHERE ($1::text IS NULL OR product = $1) AND NOT bot;
 
--- catalogue: the probes of the product $1 (null: of all) as arrays; `gone` are those that are retired, or never built.
+-- catalogue: the probes of the product $1 (null: of all) as arrays; `gone` are those that are retired, or built elsewhere.
 SELECT array_agg(product) AS products, array_agg(probe) AS probes, array_agg(registered_at) AS registered,
        array_agg(built_at) AS built,
-       array_agg(retired_at >= described_at IS TRUE OR metric_type IS NULL OR is_excluded(probe)) AS gone
+       array_agg(coalesce(retired_at >= coalesce(described_at, retired_at), false) OR is_excluded(probe)) AS gone
 FROM catalogue WHERE $1::text IS NULL OR product = $1;
 
 -- rules: what operators have said, of the product $1 (null: of all).

@@ -1,4 +1,4 @@
-"""GET /v1/popularity and /v1/hotlist: what is looked at, and what is worth building."""
+"""GET /v1/popularity: what is looked at."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from aiohttp import web
 from msgspec import Meta
 
 from usage_service.events import Channel, Instant, Product
-from usage_service.hotlist import hot_probes
 from usage_service.popularity import Order, popular_probes
 from usage_service.projections import Projection
 from usage_service.shared.postgres import Connection
@@ -37,16 +36,6 @@ class PopularityParameters(FreshnessParameters, forbid_unknown_fields=True):
     limit: Limit = 50
 
 
-class HotlistParameters(FreshnessParameters, forbid_unknown_fields=True):
-    """How many probes, judged by which window (28 days up to today, unless said otherwise)."""
-
-    product: Product | None = None
-    window: Window | None = None
-    since: Instant | None = None
-    until: Instant | None = None
-    budget: Limit = 100
-
-
 @dataclass(frozen=True)
 class PopularityQuestion(Question):
     """Which probes were looked at on these days."""
@@ -68,29 +57,7 @@ class PopularityQuestion(Question):
         probes = await popular_probes(
             connection, self.days, self.product, self.channel, self.bots, self.order, self.limit
         )
-        return _with_days(self.days, probes)
-
-
-@dataclass(frozen=True)
-class HotlistQuestion(Question):
-    """What is worth building, judged by these days."""
-
-    days: Days
-    product: str | None
-    budget: int
-
-    @property
-    def reads(self) -> tuple[Projection, ...]:
-        """Views alone decide."""
-        return ("popularity",)
-
-    async def answer(self, connection: Connection) -> Body:
-        """The probes, the best first."""
-        return _with_days(self.days, await hot_probes(connection, self.days, self.product, self.budget))
-
-
-def _with_days(days: Days, probes: object) -> Body:
-    return as_json({"first_day": days.first, "last_day": days.last, "probes": probes})
+        return as_json({"first_day": self.days.first, "last_day": self.days.last, "probes": probes})
 
 
 async def get_popularity(request: web.Request) -> web.Response:
@@ -99,11 +66,3 @@ async def get_popularity(request: web.Request) -> web.Response:
     days = window_days(asked.window, asked.since, asked.until, datetime.now(UTC))
     question = PopularityQuestion(days, asked.product, asked.channel, asked.bots, asked.order, asked.limit)
     return await answer(request, asked, question)
-
-
-async def get_hotlist(request: web.Request) -> web.Response:
-    """The probes to build, each with its score and reasons."""
-    asked = query_parameters(request, HotlistParameters)
-    window = asked.window or (None if asked.since else "28d")
-    days = window_days(window, asked.since, asked.until, datetime.now(UTC))
-    return await answer(request, asked, HotlistQuestion(days, asked.product, asked.budget))
