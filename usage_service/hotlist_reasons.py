@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from usage_service.hotlist_counts import DayCounts, Ints
-from usage_service.hotlist_scoring import DECIMALS, Parts, known_since, looked
+from usage_service.hotlist_scoring import DECIMALS, Parts, known_since
 
 SHOWN_DAYS = 28
 
@@ -19,7 +19,7 @@ NAMES: tuple[Name, ...] = ("recent", "trend", "weekday", "new", "missed")  # as 
 
 
 class Reason(msgspec.Struct, frozen=True):
-    """A part of a score: what it adds, in people a day, and why."""
+    """A part of a score: what it adds, in looks a day, and why."""
 
     name: Name
     value: float
@@ -65,7 +65,7 @@ class Reasons:
 
     @cached_property
     def _people(self) -> Ints:
-        return np.asarray(looked(self._recent).sum(axis=0).astype(int))
+        return np.asarray(np.maximum(self._recent.people, self._recent.views > 0).sum(axis=0))
 
     @cached_property
     def _missing(self) -> Ints:

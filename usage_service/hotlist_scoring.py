@@ -1,6 +1,6 @@
 """How likely each probe is to be looked at next: the score of the hot list, as a sum of named parts.
 
-The parts are in people a day who are expected to ask for the probe on the day that the list is for. Counts fade with a
+The parts are in looks (see `looked`) that are expected on the day that the list is for. Counts fade with a
 half-life (exponential smoothing: R. G. Brown, Smoothing, Forecasting and Prediction, 1963), which follows a drift that
 a window of fixed length either misses or reacts to late; docs/adr/0009-hot-list.md has what it gains.
 """
@@ -18,9 +18,9 @@ HISTORY_DAYS = 90
 HALF_LIFE_DAYS, FAST_HALF_LIFE_DAYS = 28.0, 7.0
 LEAST_EXPOSURE_DAYS = 7  # a probe of yesterday is not judged by one day
 TREND_WEIGHT = 0.5
-WEEKDAY_CAUTION = 5.0  # so many people on that weekday before half of what it says is believed
+WEEKDAY_CAUTION = 5.0  # so many looks on that weekday before half of what it says is believed
 NEW_DAYS, NEW_HALF_LIFE_DAYS = 90, 10.0
-MISSED_WEIGHT = 0.5
+MISSED_WEIGHT = 0.25
 DECIMALS = 6  # of a score: what differs less is equal, and the order of names decides
 
 
@@ -42,12 +42,12 @@ class Parts(NamedTuple):
 def score_parts(counts: DayCounts, target: date) -> Parts:
     """The parts for the day `target`, judged by the last HISTORY_DAYS of the counts."""
     past = counts.between(counts.days - HISTORY_DAYS, counts.days)
-    people, since = looked(past), known_since(past)
+    looks, since = looked(past), known_since(past)
     slow, fast = _fading(past, HALF_LIFE_DAYS), _fading(past, FAST_HALF_LIFE_DAYS)
-    recent = slow @ people / _exposure(slow, since)
+    recent = slow @ looks / _exposure(slow, since)
     lately = _exposure(fast, since)
-    trend = TREND_WEIGHT * (fast @ people / lately - recent)
-    weekday = _weekday_part(past, people, slow, recent + trend, target)
+    trend = TREND_WEIGHT * (fast @ looks / lately - recent)
+    weekday = _weekday_part(past, looks, slow, recent + trend, target)
     missed = MISSED_WEIGHT * (fast @ past.missing) / lately
     return Parts(recent, trend, weekday, _new_part(past.days - since, recent), missed)
 
@@ -60,9 +60,13 @@ def known_since(counts: DayCounts) -> Ints:
 
 
 def looked(counts: DayCounts) -> Floats:
-    """People by day and probe: who reloads counts once, and all of a day's unknown ones together as one."""
-    people: Floats = np.maximum(counts.people, counts.views > 0).astype(np.float64)
-    return people
+    """Looks by day and probe: the geometric mean of requests and people, so that who reloads counts ever less.
+
+    Requests alone rank what one person reloads, people alone lose who comes back on purpose; of a day's visitors who
+    are not known at least one is a person.
+    """
+    people = np.maximum(counts.people, counts.views > 0)
+    return np.asarray(np.sqrt(counts.views * people.astype(np.float64)))
 
 
 def ranking(score: Floats, ranks: Ints) -> Ints:
@@ -73,8 +77,8 @@ def ranking(score: Floats, ranks: Ints) -> Ints:
 def expected_coverage(counts: DayCounts, score: Floats, order: Ints) -> Floats:
     """The share of the next requests that the first 1, 2, 3... of the columns in `order` should catch.
 
-    Each probe's people, as the score expects them, times the requests a person made of it (faded, one person and
-    request added, so that few say little), against all probes and those that nobody has asked for.
+    Each probe's looks, as the score expects them, times the requests that a look was (faded, one of each added, so that
+    few say little), against all probes and those that nobody has asked for.
     """
     past = counts.between(counts.days - HISTORY_DAYS, counts.days)
     weights = _fading(past, HALF_LIFE_DAYS)
@@ -108,13 +112,13 @@ def _exposure(weights: Floats, registered: Ints) -> Floats:
     return exposure
 
 
-def _weekday_part(past: DayCounts, people: Floats, weights: Floats, expected: Floats, target: date) -> Floats:
-    """What the target's weekday adds to or takes from a probe, beyond what it does to all; few people say little."""
+def _weekday_part(past: DayCounts, looks: Floats, weights: Floats, expected: Floats, target: date) -> Floats:
+    """What the target's weekday adds to or takes from a probe, beyond what it does to all; few looks say little."""
     same = (past.first.weekday() + np.arange(past.days)) % 7 == target.weekday()
-    of_all = float((weights @ people).sum())
+    of_all = float((weights @ looks).sum())
     if not same.any() or of_all == 0:
         return np.zeros(len(expected))
-    on_day, all_days = (weights * same) @ people, weights @ people
+    on_day, all_days = (weights * same) @ looks, weights @ looks
     by_chance = all_days * (float(on_day.sum()) / of_all)  # were its weekdays those of all probes
     believed = by_chance / (by_chance + WEEKDAY_CAUTION)
     ratio = np.divide(on_day, by_chance, out=np.ones(len(expected)), where=by_chance > 0)

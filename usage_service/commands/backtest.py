@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from usage_service.backtest import BUDGETS, NIGHTS, Backtest, backtest
+from usage_service.backtest import BUDGETS, NIGHTS, Backtest, PolicyResult, backtest
 from usage_service.backtest_chart import chart
 from usage_service.backtest_files import read_counts
 from usage_service.backtest_policies import POLICIES
@@ -100,12 +100,15 @@ def _show(found: Backtest, form: str) -> None:
     elif form == "csv":
         columns = [str(budget) for budget in found.budgets]
         lines = [["policy", *columns, "all", "size"]]
-        for one in found.policies:
-            lines.append([one.policy, *map(_share, [*one.caught, one.caught_by_all]), f"{one.size:.0f}"])
+        lines += map(_line, found.policies)
         lines += [["expected_of_hot_list", *map(_share, found.expected), "", ""]]
         sys.stdout.write("".join(",".join(line) + "\n" for line in lines))
     else:
         Console().print(_table(found))
+
+
+def _line(one: PolicyResult) -> list[str]:
+    return [one.policy, *map(_share, [*one.caught, one.caught_by_all]), f"{one.size:.0f}"]
 
 
 def _share(share: float) -> str:
