@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
 import msgspec
 import numpy as np
 
-from usage_service.hotlist_counts import Ints, ProbeKey
+from usage_service.hotlist_counts import Floats, Ints, ProbeKey
 from usage_service.hotlist_history import Histories, History
 from usage_service.hotlist_reasons import Reason, Reasons
 from usage_service.hotlist_rules import RuleOfProbe, find_rules
-from usage_service.hotlist_scoring import HISTORY_DAYS, Parts, expected_coverage, ranking, score_parts
+from usage_service.hotlist_scoring import HISTORY_DAYS, expected_coverage, ranking, score_parts
 from usage_service.shared.postgres import Connection
 
 DEFAULT_BUDGET = 100
@@ -78,12 +79,13 @@ def make_list(history: History, rules: dict[ProbeKey, RuleOfProbe], wanted: Want
     """The list of this history under these rules: pinned probes first, then by score, equals in the order of names."""
     counts = history.counts
     parts = score_parts(counts, wanted.for_day)
-    order = _order(history, rules, parts)
-    covered = expected_coverage(counts, parts.score, order)
-    unknown = sorted(key for key, rule in rules.items() if rule.rule == "pinned" and key not in set(counts.probes))
+    score = parts.score
+    order = _order(history, rules, score)
+    covered = expected_coverage(counts, score, order)
+    unknown = _pinned_unseen(rules, counts.probes)
     length = _length(covered, wanted, pinned=_pinned_in(history, rules, order), most=wanted.budget - len(unknown))
     reasons = Reasons(counts, parts, wanted.for_day)
-    listed = [_hot(history, rules, reasons, float(parts.score[column]), int(column)) for column in order[:length]]
+    listed = [_hot(history, rules, reasons, float(score[column]), int(column)) for column in order[:length]]
     extra = [HotProbe(*key, 0.0, [_pin(rules[key])], history.built.get(key)) for key in unknown[: wanted.budget]]
     return HotList(
         wanted.product,
@@ -97,15 +99,21 @@ def make_list(history: History, rules: dict[ProbeKey, RuleOfProbe], wanted: Want
     )
 
 
-def _order(history: History, rules: dict[ProbeKey, RuleOfProbe], parts: Parts) -> Ints:
+def _order(history: History, rules: dict[ProbeKey, RuleOfProbe], score: Floats) -> Ints:
     """The columns that may be listed, best first."""
-    chosen = history.listable & (parts.score > 0)
+    chosen = history.listable & (score > 0)
     pinned = np.zeros(len(chosen), dtype=np.bool_)
     for column, key in enumerate(history.counts.probes) if rules else ():
         if key in rules:
             chosen[column] = pinned[column] = rules[key].rule == "pinned"
-    order = ranking(np.where(pinned, np.inf, parts.score), history.counts.ranks)
+    order = ranking(np.where(pinned, np.inf, score), history.counts.ranks)
     return order[chosen[order]]
+
+
+def _pinned_unseen(rules: dict[ProbeKey, RuleOfProbe], probes: Sequence[ProbeKey]) -> list[ProbeKey]:
+    """Those that nobody has asked for, and the catalogue does not know."""
+    pinned = {key for key, rule in rules.items() if rule.rule == "pinned"}
+    return sorted(pinned.difference(probes)) if pinned else []
 
 
 def _pinned_in(history: History, rules: dict[ProbeKey, RuleOfProbe], order: Ints) -> int:
@@ -113,7 +121,7 @@ def _pinned_in(history: History, rules: dict[ProbeKey, RuleOfProbe], order: Ints
     return sum(probes[column] in rules for column in order) if rules else 0
 
 
-def _length(covered: np.ndarray[tuple[int, ...], np.dtype[np.float64]], wanted: Wanted, pinned: int, most: int) -> int:
+def _length(covered: Floats, wanted: Wanted, pinned: int, most: int) -> int:
     length = len(covered)
     if wanted.coverage is not None:
         length = min(length, max(pinned, int(np.searchsorted(covered, wanted.coverage - 1e-9)) + 1))

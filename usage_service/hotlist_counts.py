@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
+from functools import cached_property
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -41,6 +42,16 @@ class DayCounts:
     registered: Ints
     ranks: Ints
 
+    @cached_property
+    def looks(self) -> Floats:
+        """The geometric mean of requests and people, so that who reloads counts ever less.
+
+        Requests alone rank what one person reloads, people alone lose who comes back on purpose; of a day's visitors
+        who are not known at least one is a person.
+        """
+        people = np.maximum(self.people, self.views > 0)
+        return np.asarray(np.sqrt(self.views * people.astype(np.float64)))
+
     @property
     def days(self) -> int:
         """How many days there are."""
@@ -52,7 +63,10 @@ class DayCounts:
 
     def between(self, begin: int, end: int) -> DayCounts:
         """The rows from `begin` to `end`, which is excluded; the same numbers, not copied."""
-        begin, rows = max(0, begin), slice(max(0, begin), end)
+        begin, end = max(0, begin), min(end, self.days)
+        if (begin, end) == (0, self.days):
+            return self
+        rows = slice(begin, end)
         return replace(
             self,
             first=self.day(begin),
@@ -82,13 +96,15 @@ def counts_of(seen: Sequence[Seen], registered: dict[ProbeKey, date], first: dat
     views, people, missing = (np.zeros((days, len(probes)), dtype=np.int32) for _ in range(3))
     for matrix, name in ((views, "views"), (people, "people"), (missing, "missing")):
         np.add.at(matrix, (rows, places), np.array([getattr(one, name) for one in seen], dtype=np.int32))
-    return DayCounts(first, probes, views, people, missing, registrations(probes, registered, first), ranks_of(probes))
+    on = registrations(probes, registered)
+    since = np.where(on == LONG_AGO, LONG_AGO, on - first.toordinal())
+    return DayCounts(first, probes, views, people, missing, since, ranks_of(probes))
 
 
-def registrations(probes: Sequence[ProbeKey], registered: dict[ProbeKey, date], first: date) -> Ints:
-    """The row of each probe's registration, counted from `first`."""
-    since = [(registered[key] - first).days if key in registered else LONG_AGO for key in probes]
-    return np.array(since, dtype=np.int64)
+def registrations(probes: Sequence[ProbeKey], registered: dict[ProbeKey, date]) -> Ints:
+    """The number (`toordinal`) of each probe's day of registration, or LONG_AGO."""
+    on = [registered[key].toordinal() if key in registered else LONG_AGO for key in probes]
+    return np.array(on, dtype=np.int64)
 
 
 def ranks_of(probes: Sequence[ProbeKey]) -> Ints:

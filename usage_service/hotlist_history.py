@@ -16,7 +16,7 @@ from uuid import UUID
 import numpy as np
 import numpy.typing as npt
 
-from usage_service.hotlist_counts import Counts, DayCounts, ProbeKey, ranks_of, registrations
+from usage_service.hotlist_counts import LONG_AGO, Counts, DayCounts, Ints, ProbeKey, ranks_of, registrations
 from usage_service.queries import query
 from usage_service.shared.postgres import Connection
 
@@ -59,6 +59,16 @@ class _Day:
     counts: Counts  # views, people, missing by column
 
 
+class _Columns(NamedTuple):
+    """What is the same for every history of the same probes: their names, and what the catalogue says of each."""
+
+    known: Known
+    probes: Sequence[ProbeKey]
+    registered: Ints
+    ranks: Ints
+    listable: npt.NDArray[np.bool_]
+
+
 @dataclass
 class _Product:
     popularity: _Mark
@@ -66,6 +76,21 @@ class _Product:
     known: Known = NOTHING_KNOWN
     columns: dict[ProbeKey, int] = field(default_factory=dict)
     days: dict[date, _Day] = field(default_factory=dict)
+    _described: _Columns | None = None
+
+    def described(self) -> _Columns:
+        """Every column, also those of probes that are registered and nobody has asked for."""
+        found = self._described
+        if found is None or found.known is not self.known or len(found.probes) != len(self.columns):
+            _places(self.known.registered, self.columns)
+            found = self._described = _describe(list(self.columns), self.known)
+        return found
+
+
+def _describe(probes: Sequence[ProbeKey], known: Known) -> _Columns:
+    registered = registrations(probes, known.registered)
+    listable = [key not in known.gone and (key in known.registered or key.product not in known.kept) for key in probes]
+    return _Columns(known, probes, registered, ranks_of(probes), np.array(listable, dtype=np.bool_))
 
 
 class Histories:
@@ -147,13 +172,10 @@ async def _known(connection: Connection, product: str | None) -> Known:
 
 
 def _history(days: Sequence[_Day], kept: _Product, first: date) -> History:
-    _places(kept.known.registered, kept.columns)
-    probes = list(kept.columns)
-    counts = np.zeros((3, len(days), len(probes)), dtype=np.int32)
+    columns = kept.described()
+    counts = np.zeros((3, len(days), len(columns.probes)), dtype=np.int32)
     for number, day in enumerate(days):
         counts[:, number, : day.counts.shape[1]] = day.counts
-    since = registrations(probes, kept.known.registered, first)
-    known = kept.known
-    listable = [key not in known.gone and (key in known.registered or key.product not in known.kept) for key in probes]
-    made = DayCounts(first, probes, counts[VIEWS], counts[PEOPLE], counts[MISSING], since, ranks_of(probes))
-    return History(made, np.array(listable, dtype=np.bool_), known.built)
+    since = np.where(columns.registered == LONG_AGO, LONG_AGO, columns.registered - first.toordinal())
+    made = DayCounts(first, columns.probes, counts[VIEWS], counts[PEOPLE], counts[MISSING], since, columns.ranks)
+    return History(made, columns.listable, kept.known.built)

@@ -9,8 +9,8 @@ from typing import Literal
 import msgspec
 import numpy as np
 
-from usage_service.hotlist_counts import DayCounts, Ints
-from usage_service.hotlist_scoring import DECIMALS, Parts, known_since
+from usage_service.hotlist_counts import DayCounts
+from usage_service.hotlist_scoring import DECIMALS, Parts, history, known_since
 
 SHOWN_DAYS = 28
 
@@ -30,16 +30,17 @@ class Reasons:
     """Those of the probes of one list."""
 
     def __init__(self, counts: DayCounts, parts: Parts, target: date) -> None:
-        self._counts, self._parts, self._target = counts, parts, target
+        self._counts, self._target = counts, target
+        self._parts = [np.round(part, DECIMALS).tolist() for part in parts]
 
     def of(self, column: int) -> list[Reason]:
         """The parts that are not 0, in the order that they were added in."""
-        values = ((name, round(float(part[column]), DECIMALS)) for name, part in zip(NAMES, self._parts, strict=True))
+        values = ((name, part[column]) for name, part in zip(NAMES, self._parts, strict=True))
         return [Reason(name, value, self._text(name, value, column)) for name, value in values if value]
 
     def _text(self, name: Name, value: float, column: int) -> str:
         if name == "recent":
-            requests, people = int(self._requests[column]), int(self._people[column])
+            requests, people = self._requests[column], self._people[column]
             return (
                 f"{_of(requests, 'request')} in {self._days} days, by {_of(people, 'person', 'people')} a day added up"
             )
@@ -48,8 +49,8 @@ class Reasons:
         if name == "weekday":
             return f"asked for {'more' if value > 0 else 'less'} on {self._target:%A}s than other probes are"
         if name == "new":
-            return f"known for {_of(int(self._age[column]), 'day')} only"
-        return f"asked for and missing {_of(int(self._missing[column]), 'time')} in {self._days} days"
+            return f"known for {_of(self._age[column], 'day')} only"
+        return f"asked for and missing {_of(self._missing[column], 'time')} in {self._days} days"
 
     @cached_property
     def _recent(self) -> DayCounts:
@@ -60,20 +61,22 @@ class Reasons:
         return self._recent.days
 
     @cached_property
-    def _requests(self) -> Ints:
-        return np.asarray(self._recent.views.sum(axis=0))
+    def _requests(self) -> list[int]:
+        return list(map(int, self._recent.views.sum(axis=0).tolist()))
 
     @cached_property
-    def _people(self) -> Ints:
-        return np.asarray(np.maximum(self._recent.people, self._recent.views > 0).sum(axis=0))
+    def _people(self) -> list[int]:
+        people = np.maximum(self._recent.people, self._recent.views > 0)
+        return list(map(int, people.sum(axis=0).tolist()))
 
     @cached_property
-    def _missing(self) -> Ints:
-        return np.asarray(self._recent.missing.sum(axis=0))
+    def _missing(self) -> list[int]:
+        return list(map(int, self._recent.missing.sum(axis=0).tolist()))
 
     @cached_property
-    def _age(self) -> Ints:
-        return self._counts.days - known_since(self._counts)
+    def _age(self) -> list[int]:
+        past = history(self._counts)
+        return list(map(int, (past.days - known_since(past)).tolist()))
 
 
 def _of(number: int, one: str, many: str | None = None) -> str:

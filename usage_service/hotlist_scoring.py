@@ -1,6 +1,6 @@
 """How likely each probe is to be looked at next: the score of the hot list, as a sum of named parts.
 
-The parts are in looks (see `looked`) that are expected on the day that the list is for. Counts fade with a
+The parts are in looks (`DayCounts.looks`) that are expected on the day that the list is for. Counts fade with a
 half-life (exponential smoothing: R. G. Brown, Smoothing, Forecasting and Prediction, 1963), which follows a drift that
 a window of fixed length either misses or reacts to late; docs/adr/0009-hot-list.md has what it gains.
 """
@@ -41,8 +41,8 @@ class Parts(NamedTuple):
 
 def score_parts(counts: DayCounts, target: date) -> Parts:
     """The parts for the day `target`, judged by the last HISTORY_DAYS of the counts."""
-    past = counts.between(counts.days - HISTORY_DAYS, counts.days)
-    looks, since = looked(past), known_since(past)
+    past = history(counts)
+    looks, since = past.looks, known_since(past)
     slow, fast = _fading(past, HALF_LIFE_DAYS), _fading(past, FAST_HALF_LIFE_DAYS)
     recent = slow @ looks / _exposure(slow, since)
     lately = _exposure(fast, since)
@@ -52,21 +52,18 @@ def score_parts(counts: DayCounts, target: date) -> Parts:
     return Parts(recent, trend, weekday, _new_part(past.days - since, recent), missed)
 
 
+def history(counts: DayCounts) -> DayCounts:
+    """The last HISTORY_DAYS, from the first day that anything was asked for on: before it nobody could."""
+    begin = max(0, counts.days - HISTORY_DAYS)
+    asked = counts.views[begin:].any(axis=1)
+    return counts.between(begin + int(asked.argmax()) if asked.any() else begin, counts.days)
+
+
 def known_since(counts: DayCounts) -> Ints:
     """The row that a probe was registered on, or asked for first: a catalogue that comes late makes nothing new."""
     asked = counts.views > 0
     first_asked = np.where(asked.any(axis=0), asked.argmax(axis=0), counts.days) if counts.days else counts.registered
     return np.minimum(counts.registered, first_asked)
-
-
-def looked(counts: DayCounts) -> Floats:
-    """Looks by day and probe: the geometric mean of requests and people, so that who reloads counts ever less.
-
-    Requests alone rank what one person reloads, people alone lose who comes back on purpose; of a day's visitors who
-    are not known at least one is a person.
-    """
-    people = np.maximum(counts.people, counts.views > 0)
-    return np.asarray(np.sqrt(counts.views * people.astype(np.float64)))
 
 
 def ranking(score: Floats, ranks: Ints) -> Ints:
@@ -80,9 +77,9 @@ def expected_coverage(counts: DayCounts, score: Floats, order: Ints) -> Floats:
     Each probe's looks, as the score expects them, times the requests that a look was (faded, one of each added, so that
     few say little), against all probes and those that nobody has asked for.
     """
-    past = counts.between(counts.days - HISTORY_DAYS, counts.days)
+    past = history(counts)
     weights = _fading(past, HALF_LIFE_DAYS)
-    requests = score * (1 + weights @ past.views) / (1 + weights @ looked(past))
+    requests = score * (1 + weights @ past.views) / (1 + weights @ past.looks)
     total = float(requests.sum())
     shares: Floats = (1 - unseen_chance(past)) * np.cumsum(requests[order]) / (total or 1.0)
     return shares
@@ -93,7 +90,7 @@ def unseen_chance(counts: DayCounts) -> float:
 
     The share of probes asked for once among all requests: I. J. Good, Biometrika 40 (1953), after A. Turing.
     """
-    views = counts.views[-HISTORY_DAYS:].sum(axis=0)
+    views = history(counts).views.sum(axis=0)
     total = int(views.sum())
     return float((views == 1).sum() / total) if total else 1.0
 
