@@ -40,6 +40,7 @@ def scores(requests: Sequence[Request], registered: dict[Name, date], last: date
     inside = [request for request in requests if last - timedelta(days=90) < request.day <= last]
     begin = min((request.day for request in inside), default=last - timedelta(days=89))
     span = [last - timedelta(days=age) for age in range((last - begin).days + 1)]
+    registered = {name: day for name, day in registered.items() if day <= last}
     looks = looks_of(inside)
     names = set(looks) | set(registered)
     known = {name: since(name, looks, registered, span) for name in names}

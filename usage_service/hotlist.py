@@ -84,8 +84,12 @@ def make_list(history: History, rules: dict[ProbeKey, RuleOfProbe], wanted: Want
     covered = expected_coverage(counts, score, order)
     unknown = _pinned_unseen(rules, counts.probes)
     length = _length(covered, wanted, pinned=_pinned_in(history, rules, order), most=wanted.budget - len(unknown))
-    reasons = Reasons(counts, parts, wanted.for_day)
-    listed = [_hot(history, rules, reasons, float(score[column]), int(column)) for column in order[:length]]
+    reasons = Reasons(counts, parts, wanted.for_day, order[:length])
+    scores: list[float] = score[order].tolist()
+    listed = [
+        _hot(history, rules, reasons, place, scores[place], column)
+        for place, column in enumerate(order[:length].tolist())
+    ]
     extra = [HotProbe(*key, 0.0, [_pin(rules[key])], history.built.get(key)) for key in unknown[: wanted.budget]]
     return HotList(
         wanted.product,
@@ -128,9 +132,11 @@ def _length(covered: Floats, wanted: Wanted, pinned: int, most: int) -> int:
     return max(0, min(length, most))
 
 
-def _hot(history: History, rules: dict[ProbeKey, RuleOfProbe], reasons: Reasons, score: float, column: int) -> HotProbe:
+def _hot(
+    history: History, rules: dict[ProbeKey, RuleOfProbe], reasons: Reasons, place: int, score: float, column: int
+) -> HotProbe:
     key = history.counts.probes[column]
-    why = ([_pin(rules[key])] if key in rules else []) + reasons.of(column)
+    why = ([_pin(rules[key])] if key in rules else []) + reasons.of(place)
     return HotProbe(*key, score, why, history.built.get(key))
 
 

@@ -1,7 +1,7 @@
 """What was asked for on the days before now, kept in memory and brought up to date by what has changed since.
 
-The days of a history of 90 are read once. From then on an answer reads only the days that events have come for since
-the last one, so that its time does not grow with the log.
+The days of a history of 90 are read once. From then on an answer reads only the probes and days that events have come
+for since the last one, so that its time does not grow with the log.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from datetime import date, datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
 
+import asyncpg
 import numpy as np
 import numpy.typing as npt
 
@@ -78,6 +79,19 @@ class _Product:
     days: dict[date, _Day] = field(default_factory=dict)
     _described: _Columns | None = None
 
+    def change(self, cells: Sequence[asyncpg.Record], now: _Mark) -> None:
+        """Takes in the probes and days that have changed up to now."""
+        for cell in cells:
+            day = self.days.get(cell["day"])
+            if day is not None:
+                [column] = _places([ProbeKey(cell["product"], cell["probe"])], self.columns)
+                missing_columns = column + 1 - day.counts.shape[1]
+                if missing_columns > 0:
+                    day.counts = np.pad(day.counts, ((0, 0), (0, missing_columns)))
+                day.counts[:, column] = cell["views"], cell["people"], cell["missing"]
+                day.since = now.at
+        self.popularity = now
+
     def described(self) -> _Columns:
         """Every column, also those of probes that are registered and nobody has asked for."""
         found = self._described
@@ -117,14 +131,12 @@ class Histories:
             return _history([days[day] for day in wanted], kept, first)
 
     async def _current(self, connection: Connection, product: str | None, now: _Mark) -> _Product:
-        """What is kept of a product, without the days that have changed up to now."""
+        """What is kept of a product, with what has changed up to now."""
         kept = self._products.pop(product, None)
         if kept is None or kept.popularity.generation != now.generation or now.at - kept.popularity.at > MOST_BEHIND:
             kept = _Product(now)
         elif now.at > kept.popularity.at:
-            for row in await connection.fetch(query("hotlist", "changed"), kept.popularity.at, now.at):
-                kept.days.pop(row["day"], None)
-            kept.popularity = now
+            kept.change(await connection.fetch(query("hotlist", "changed"), product, kept.popularity.at, now.at), now)
         self._products[product] = kept
         if len(self._products) > MOST_PRODUCTS_KEPT:
             del self._products[next(iter(self._products))]

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from datetime import date
-from functools import cached_property
 from typing import Literal
 
 import msgspec
 import numpy as np
 
-from usage_service.hotlist_counts import DayCounts
+from usage_service.hotlist_counts import DayCounts, Ints
 from usage_service.hotlist_scoring import DECIMALS, Parts, history, known_since
 
 SHOWN_DAYS = 28
@@ -27,56 +26,37 @@ class Reason(msgspec.Struct, frozen=True):
 
 
 class Reasons:
-    """Those of the probes of one list."""
+    """Those of some probes of a list, by their columns."""
 
-    def __init__(self, counts: DayCounts, parts: Parts, target: date) -> None:
-        self._counts, self._target = counts, target
-        self._parts = [np.round(part, DECIMALS).tolist() for part in parts]
+    def __init__(self, counts: DayCounts, parts: Parts, target: date, columns: Ints) -> None:
+        past = history(counts)
+        lately = past.between(past.days - SHOWN_DAYS, past.days)
+        views, people = lately.views[:, columns], lately.people[:, columns]
+        self._weekday = f"{target:%A}s"
+        self._days = min(counts.days, SHOWN_DAYS)
+        self._parts = [np.round(part[columns], DECIMALS).tolist() for part in parts]
+        self._requests: list[int] = views.sum(axis=0).tolist()
+        self._people: list[int] = np.maximum(people, views > 0).sum(axis=0).tolist()
+        self._missing: list[int] = lately.missing[:, columns].sum(axis=0).tolist()
+        self._age: list[int] = (past.days - known_since(past)[columns]).tolist()
 
-    def of(self, column: int) -> list[Reason]:
-        """The parts that are not 0, in the order that they were added in."""
-        values = ((name, part[column]) for name, part in zip(NAMES, self._parts, strict=True))
-        return [Reason(name, value, self._text(name, value, column)) for name, value in values if value]
+    def of(self, place: int) -> list[Reason]:
+        """The parts that are not 0, of the column at this place, in the order that they were added in."""
+        values = ((name, part[place]) for name, part in zip(NAMES, self._parts, strict=True))
+        return [Reason(name, value, self._text(name, value, place)) for name, value in values if value]
 
-    def _text(self, name: Name, value: float, column: int) -> str:
+    def _text(self, name: Name, value: float, place: int) -> str:
+        more = "more" if value > 0 else "less"
         if name == "recent":
-            requests, people = self._requests[column], self._people[column]
-            return (
-                f"{_of(requests, 'request')} in {self._days} days, by {_of(people, 'person', 'people')} a day added up"
-            )
+            people = _of(self._people[place], "person", "people")
+            return f"{_of(self._requests[place], 'request')} in {self._days} days, by {people} a day added up"
         if name == "trend":
-            return f"asked for {'more' if value > 0 else 'less'} lately than in the weeks before"
+            return f"asked for {more} lately than in the weeks before"
         if name == "weekday":
-            return f"asked for {'more' if value > 0 else 'less'} on {self._target:%A}s than other probes are"
+            return f"asked for {more} on {self._weekday} than other probes are"
         if name == "new":
-            return f"known for {_of(self._age[column], 'day')} only"
-        return f"asked for and missing {_of(self._missing[column], 'time')} in {self._days} days"
-
-    @cached_property
-    def _recent(self) -> DayCounts:
-        return self._counts.between(self._counts.days - SHOWN_DAYS, self._counts.days)
-
-    @cached_property
-    def _days(self) -> int:
-        return self._recent.days
-
-    @cached_property
-    def _requests(self) -> list[int]:
-        return list(map(int, self._recent.views.sum(axis=0).tolist()))
-
-    @cached_property
-    def _people(self) -> list[int]:
-        people = np.maximum(self._recent.people, self._recent.views > 0)
-        return list(map(int, people.sum(axis=0).tolist()))
-
-    @cached_property
-    def _missing(self) -> list[int]:
-        return list(map(int, self._recent.missing.sum(axis=0).tolist()))
-
-    @cached_property
-    def _age(self) -> list[int]:
-        past = history(self._counts)
-        return list(map(int, (past.days - known_since(past)).tolist()))
+            return f"known for {_of(self._age[place], 'day')} only"
+        return f"asked for and missing {_of(self._missing[place], 'time')} in {self._days} days"
 
 
 def _of(number: int, one: str, many: str | None = None) -> str:

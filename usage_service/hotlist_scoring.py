@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from usage_service.hotlist_counts import DayCounts, Floats, Ints
+from usage_service.hotlist_counts import LONG_AGO, DayCounts, Floats, Ints
 
 HISTORY_DAYS = 90
 HALF_LIFE_DAYS, FAST_HALF_LIFE_DAYS = 28.0, 7.0
@@ -63,7 +63,8 @@ def known_since(counts: DayCounts) -> Ints:
     """The row that a probe was registered on, or asked for first: a catalogue that comes late makes nothing new."""
     asked = counts.views > 0
     first_asked = np.where(asked.any(axis=0), asked.argmax(axis=0), counts.days) if counts.days else counts.registered
-    return np.minimum(counts.registered, first_asked)
+    so_far = np.where(counts.registered < counts.days, counts.registered, LONG_AGO)  # who is to come is not known of
+    return np.minimum(so_far, first_asked)
 
 
 def ranking(score: Floats, ranks: Ints) -> Ints:

@@ -1,21 +1,28 @@
--- days: what people asked for of the product $1 (null: of all) on the days $2, an array a column. The one place that
--- counts the distinct visitors of a day.
+-- days: what people asked for of the product $1 (null: of all) on the days $2, an array a column.
 SELECT d.day, array_agg(d.product) AS products, array_agg(d.probe) AS probes, array_agg(d.views) AS views,
        array_agg(d.people) AS people, array_agg(d.missing) AS missing
 FROM (
-    SELECT p.day, p.product, p.probe, sum(p.found + p.missing)::integer AS views, sum(p.missing)::integer AS missing, (
-        SELECT count(DISTINCT v.visitor)::integer FROM popularity_visitors v
-        WHERE v.product = p.product AND v.probe = p.probe AND v.day = p.day AND NOT v.bot
-    ) AS people
+    SELECT p.day, p.product, p.probe, sum(p.found + p.missing)::integer AS views, sum(p.missing)::integer AS missing,
+           people_of_day(p.product, p.probe, p.day) AS people
     FROM popularity_days p
     WHERE p.day = ANY ($2::date[]) AND ($1::text IS NULL OR p.product = $1) AND NOT p.bot
     GROUP BY p.day, p.product, p.probe
 ) d
 GROUP BY d.day;
 
--- changed: the days that events after the position $1, up to $2, are about.
-SELECT DISTINCT utc_day(occurred_at) AS day FROM event_log
-WHERE position > $1 AND position <= $2 AND type = 'probe_viewed';
+-- changed: the same for each probe and day, of the product $1 (null: of all), that events after the position $2, up to $3,
+-- are about.
+SELECT c.day, c.product, c.probe, d.views, d.people, d.missing
+FROM (
+    SELECT DISTINCT e.product, e.probe, utc_day(e.occurred_at) AS day FROM event_log e
+    WHERE e.position > $2 AND e.position <= $3 AND e.type = 'probe_viewed' AND ($1::text IS NULL OR e.product = $1)
+) c
+CROSS JOIN LATERAL (
+    SELECT coalesce(sum(p.found + p.missing), 0)::integer AS views, coalesce(sum(p.missing), 0)::integer AS missing,
+           people_of_day(c.product, c.probe, c.day) AS people
+    FROM popularity_days p
+    WHERE p.product = c.product AND p.day = c.day AND p.probe = c.probe AND NOT p.bot
+) d;
 
 -- range: the first and last day that people asked for the product $1 (null: for any).
 SELECT min(day) AS first, max(day) AS last FROM popularity_days
