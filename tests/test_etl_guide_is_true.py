@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +61,8 @@ async def test_the_task_builds_what_is_hot_and_says_so(client: Client, drained: 
     def built(product: str, channel: str, probe: str) -> bool:
         return (product, channel, probe) == ("fog", "nightly", "gc_ms")
 
-    arguments = ("a-run", "fog", "nightly", built)
-    assert await asyncio.to_thread(names["build_hot_probes"], *arguments) == ["gc_ms"]
+    build = partial(names["build_hot_probes"], "a-run", "fog", "nightly", built)
+    assert await asyncio.to_thread(build) == ["gc_ms"]
     rows = await database.fetch("SELECT probe, channel FROM event_log WHERE type = 'probe_built'")
     assert [tuple(row) for row in rows] == [("gc_ms", "nightly")]
     assert await database.fetchval("SELECT count(*) FROM hotlist_runs WHERE run = 'a-run'") == 1

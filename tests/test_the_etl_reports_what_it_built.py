@@ -1,4 +1,4 @@
-"""The ETL says what it built, once, thousands at a time: the catalogue knows, and nobody builds it again for nothing."""
+"""The ETL says what it built, once, thousands at a time: the catalogue knows, nobody builds it again for nothing."""
 
 from __future__ import annotations
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import quote, urlencode
 
@@ -94,12 +93,12 @@ def built_command(
     product: OfProduct,
     channel: Channel,
     built_at: Annotated[str, typer.Option(metavar="TIME", help="when the ETL was through with them")],
-    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, allow_dash=True, help="names, one a line")],
+    file: Annotated[typer.FileText, typer.Argument(help="names, one a line; - is standard input")],
     url: Url = DEFAULT_URL,
     token: Token = None,
 ) -> None:
     """Say which probes the ETL has built; saying it again changes nothing."""
-    probes = (sys.stdin.read() if str(file) == "-" else file.read_text("utf-8")).split()
+    probes = file.read().split()
     for begin in range(0, len(probes), MOST_REPORTED):
         report = {"product": product, "channel": channel, "built_at": built_at}
         answer = ask_service(
