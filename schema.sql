@@ -1212,12 +1212,6 @@ CREATE VIEW build_queue AS
 ---------------------------------------------------------------------------------------------------------------------
 -- Hot list: which probes the ETL should build. Its scores are reckoned from popularity_days by the service.
 
--- The distinct visitors of a probe on a day, bots left out. The one place that counts them for the list.
-CREATE FUNCTION people_of_day(of_product text, of_probe text, on_day date) RETURNS integer LANGUAGE sql STABLE AS $$
-    SELECT count(DISTINCT v.visitor)::integer FROM popularity_visitors v
-    WHERE v.product = of_product AND v.probe = of_probe AND v.day = on_day AND NOT v.bot
-$$;
-
 -- What operators have said of a probe: 'pinned', it is always listed; 'excluded', it is neither listed nor built.
 CREATE TABLE hotlist_rules (
     product      text        NOT NULL,
@@ -1342,7 +1336,7 @@ END $$;
 
 GRANT USAGE ON SCHEMA public TO usage_server, usage_builder, usage_reader, usage_projections;
 GRANT SELECT ON ALL TABLES IN SCHEMA public TO usage_server, usage_builder, usage_reader, usage_projections;
-GRANT EXECUTE ON FUNCTION current_instant, utc_day, last_position, referrer_host, is_excluded, people_of_day
+GRANT EXECUTE ON FUNCTION current_instant, utc_day, last_position, referrer_host, is_excluded
     TO usage_server, usage_builder, usage_reader, usage_projections;
 GRANT EXECUTE ON FUNCTION projection_setting TO usage_projections;
 REVOKE SELECT ON visitor_keys FROM usage_server, usage_builder, usage_reader, usage_projections;

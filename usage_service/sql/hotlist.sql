@@ -3,7 +3,8 @@ SELECT d.day, array_agg(d.product) AS products, array_agg(d.probe) AS probes, ar
        array_agg(d.people) AS people, array_agg(d.missing) AS missing
 FROM (
     SELECT p.day, p.product, p.probe, sum(p.found + p.missing)::integer AS views, sum(p.missing)::integer AS missing,
-           people_of_day(p.product, p.probe, p.day) AS people
+           (SELECT count(DISTINCT v.visitor)::integer FROM popularity_visitors v
+            WHERE v.product = p.product AND v.probe = p.probe AND v.day = p.day AND NOT v.bot) AS people
     FROM popularity_days p
     WHERE p.day = ANY ($2::date[]) AND ($1::text IS NULL OR p.product = $1) AND NOT p.bot
     GROUP BY p.day, p.product, p.probe
@@ -19,7 +20,8 @@ FROM (
 ) c
 CROSS JOIN LATERAL (
     SELECT coalesce(sum(p.found + p.missing), 0)::integer AS views, coalesce(sum(p.missing), 0)::integer AS missing,
-           people_of_day(c.product, c.probe, c.day) AS people
+           (SELECT count(DISTINCT v.visitor)::integer FROM popularity_visitors v
+            WHERE v.product = c.product AND v.probe = c.probe AND v.day = c.day AND NOT v.bot) AS people
     FROM popularity_days p
     WHERE p.product = c.product AND p.day = c.day AND p.probe = c.probe AND NOT p.bot
 ) d;
