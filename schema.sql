@@ -12,6 +12,7 @@
 -- builds           one row a request to compute a probe; changed only by the lettered transitions below, each of
 --                  which appends its event and updates the row in one transaction
 -- probe_rows       the aggregates of the probes that were built
+-- hotlist_*        what operators pinned or excluded, and the lists that runs of the ETL were given
 --
 -- Whatever the programs do, psql can do: SELECT * FROM request_build('fog', 'nightly', 'gc_ms');
 -- Roles: usage_server (aiohttp server), usage_builder (builder), usage_reader (analysts), usage_projections (folds that
@@ -1149,8 +1150,13 @@ BEGIN
     ELSIF NOT coalesce((SELECT m.buildable FROM metric_types m WHERE m.metric_type = entry.metric_type), false) THEN
         outcome := 'unbuildable';
         RETURN;
-    ELSIF is_excluded(for_probe) THEN
+    ELSIF is_excluded(for_probe) OR EXISTS (
+        SELECT FROM hotlist_rules r WHERE r.product = for_product AND r.probe = for_probe AND r.rule = 'excluded'
+    ) THEN
         outcome := 'excluded';
+        RETURN;
+    ELSIF prefetch AND entry.built_at >= fresh_since(for_product) THEN
+        outcome := 'fresh';
         RETURN;
     END IF;
     LOOP
@@ -1430,6 +1436,95 @@ CREATE VIEW build_queue AS
     FROM builds b GROUP BY b.state, b.prefetched;
 
 ---------------------------------------------------------------------------------------------------------------------
+-- Hot list: which probes the ETL should build. Its scores are reckoned from popularity_views and popularity_returns by the service.
+
+-- What operators have said of a probe: 'pinned', it is always listed; 'excluded', it is neither listed nor built.
+CREATE TABLE hotlist_rules (
+    product      text        NOT NULL,
+    probe        text        NOT NULL,
+    rule         text        NOT NULL,
+    reason       text        NOT NULL,
+    source       text        NOT NULL,
+    since        timestamptz NOT NULL,
+    log_position bigint      NOT NULL,
+    PRIMARY KEY (product, probe),
+    CONSTRAINT rule_is_known CHECK (rule IN ('pinned', 'excluded'))
+);
+CREATE INDEX hotlist_rule_events ON event_log (position)
+    WHERE type IN ('probe_pinned', 'probe_unpinned', 'probe_excluded', 'probe_included');
+
+-- Sets the rule of a probe, or lifts it (null), with the event that says who did. Answers the event's position, or null
+-- when it was so already.
+CREATE FUNCTION set_hotlist_rule(
+    for_product text, for_probe text, new_rule text, why text, by_source text DEFAULT session_user
+) RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+DECLARE
+    old_rule text;
+    event_position bigint;
+BEGIN
+    PERFORM lock_event_log();  -- of two at the same time, the second sees what the first did
+    SELECT r.rule INTO old_rule FROM hotlist_rules r WHERE r.product = for_product AND r.probe = for_probe;
+    IF new_rule IS NOT DISTINCT FROM old_rule THEN
+        RETURN NULL;
+    END IF;
+    event_position := append_own_event(
+        CASE coalesce(new_rule, 'not ' || old_rule) WHEN 'pinned' THEN 'probe_pinned' WHEN 'excluded' THEN 'probe_excluded'
+             WHEN 'not pinned' THEN 'probe_unpinned' ELSE 'probe_included' END,
+        for_product, NULL, for_probe, by_source, jsonb_build_object('reason', why));
+    DELETE FROM hotlist_rules r WHERE r.product = for_product AND r.probe = for_probe;
+    INSERT INTO hotlist_rules (product, probe, rule, reason, source, since, log_position)
+    SELECT for_product, for_probe, new_rule, why, by_source, current_instant(), event_position WHERE new_rule IS NOT NULL;
+    PERFORM pg_notify('events_appended', '');
+    RETURN event_position;
+END $$;
+
+-- The list that a run was given: made once, never changed.
+CREATE TABLE hotlist_runs (
+    run          text        PRIMARY KEY,
+    asked        jsonb       NOT NULL,
+    made_at      timestamptz NOT NULL,
+    log_position bigint      NOT NULL,
+    list         json        NOT NULL  -- json, not jsonb: byte for byte
+);
+
+-- Keeps the list of a run, or finds the one that the run has already.
+CREATE FUNCTION keep_hotlist(
+    new_run text, new_asked jsonb, at_position bigint, new_list json,
+    OUT run text, OUT asked jsonb, OUT made_at timestamptz, OUT log_position bigint, OUT list json, OUT is_new boolean
+) LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+BEGIN
+    INSERT INTO hotlist_runs (run, asked, made_at, log_position, list)
+    VALUES (new_run, new_asked, current_instant(), at_position, new_list) ON CONFLICT DO NOTHING;
+    is_new := FOUND;
+    SELECT r.* INTO run, asked, made_at, log_position, list FROM hotlist_runs r WHERE r.run = new_run;
+END $$;
+
+-- The ETL has built these probes: builds of them that nobody has begun, asked for before, are not needed any more.
+-- Those that run go on, because the warehouse bills for what it has begun. Answers how many ended.
+CREATE FUNCTION end_builds_by_etl(
+    for_product text, for_channel text, for_probes text[], built_at timestamptz, by_source text DEFAULT session_user
+) RETURNS integer LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+DECLARE
+    waiting builds;
+    ended integer := 0;
+BEGIN
+    FOR waiting IN
+        SELECT * FROM builds b
+        WHERE b.product = for_product AND b.channel = for_channel AND b.probe = ANY (for_probes)
+          AND b.state = 'queued' AND b.requested_at < built_at
+        ORDER BY b.build_id FOR NO KEY UPDATE
+    LOOP
+        PERFORM end_build(waiting, 'cancelled', jsonb_build_object(
+            'code', 'built_by_etl', 'message', 'the ETL has built the probe: its rows are where the ETL writes them'),
+            waiting.bytes, NULL);
+        PERFORM record_transition(waiting, 'build_cancelled', by_source, jsonb_build_object(
+            'attempt', waiting.attempt, 'code', 'built_by_etl'));
+        ended := ended + 1;
+    END LOOP;
+    RETURN ended;
+END $$;
+
+---------------------------------------------------------------------------------------------------------------------
 -- Privileges: the log grows only through append_events() and the transitions, which run as their owner.
 
 DO $$
@@ -1468,12 +1563,12 @@ END $$;
 GRANT USAGE ON SCHEMA public TO usage_server, usage_builder, usage_reader, usage_projections;
 GRANT SELECT ON ALL TABLES IN SCHEMA public TO usage_server, usage_builder, usage_reader, usage_projections;
 GRANT EXECUTE ON FUNCTION current_instant, utc_day, last_position, referrer_host, series_number, week_of, window_spans,
-    window_views, window_visitors, sample_mark, sample_bound, mark_for
+    window_views, window_visitors, sample_mark, sample_bound, mark_for, is_excluded
     TO usage_server, usage_builder, usage_reader, usage_projections;
 GRANT EXECUTE ON FUNCTION projection_setting TO usage_projections;
 REVOKE SELECT ON visitor_keys FROM usage_server, usage_builder, usage_reader, usage_projections;
 GRANT EXECUTE ON FUNCTION append_events, restore_events, forget_visitors, advance_projection, fail_projection, request_build,
-    request_build_once, cancel_build, retry_build, fresh_since
+    request_build_once, cancel_build, retry_build, fresh_since, set_hotlist_rule, keep_hotlist, end_builds_by_etl
     TO usage_server;
 GRANT EXECUTE ON FUNCTION claim_build, heartbeat_build, complete_build, fail_build, expire_leases, hand_back_build, retry_build,
     bytes_left_today

@@ -26,13 +26,14 @@ from usage_service.web.etags import entity_tag, is_matched
 from usage_service.windows import span_between
 
 SPAN = "since=2026-11-01T00:00:00Z&until=2026-12-01T00:00:00Z"
+UNTIL = "until=2026-12-01T00:00:00Z"
 POPULARITY = f"/v1/popularity?{SPAN}"
 RELEASE = event("release_published", channel="nightly", visitor=None, data={"version": 121})
 # A question, an event that changes its answer, and one that cannot.
 CASES: list[tuple[str, JsonObject, JsonObject]] = [
     (POPULARITY, event("probe_viewed"), registered("other")),
     (f"{POPULARITY}&order=least", registered("other"), event("page_viewed")),
-    (f"/v1/hotlist?{SPAN}", event("probe_viewed"), registered("other")),
+    (f"/v1/hotlist?{UNTIL}", event("probe_viewed"), event("page_viewed")),
     (f"/v1/sessions?{SPAN}", event("page_viewed"), registered("other")),
     (f"/v1/sessions/summary?{SPAN}", event("page_viewed"), registered("other")),
     (f"/v1/journeys?{SPAN}", event("page_viewed"), registered("other")),
@@ -130,11 +131,12 @@ async def build(client: Client, database: Connection) -> int:
 
 async def test_no_two_questions_have_the_same_tag(client: Client) -> None:
     questions = [
-        *(f"/v1/{route}?{SPAN}" for route in ("popularity", "hotlist", "sessions")),
-        *(f"/v1/{route}?{SPAN}&product=fog" for route in ("popularity", "hotlist", "sessions")),
+        *(f"/v1/{route}?{SPAN}" for route in ("popularity", "sessions")),
+        *(f"/v1/{route}?{SPAN}&product=fog" for route in ("popularity", "sessions")),
         *(f"{POPULARITY}&{more}" for more in ("channel=fog", "order=least", "order=trending", "bots=1", "limit=7")),
         *(f"/v1/sessions?{SPAN}&{more}" for more in ("bots=include", "bots=only", "limit=7")),
-        f"/v1/hotlist?{SPAN}&budget=7",
+        f"/v1/hotlist?{UNTIL}",
+        *(f"/v1/hotlist?{UNTIL}&{more}" for more in ("product=fog", "budget=7", "coverage=0.5", "format=csv")),
         "/v1/popularity?window=6d&until=2026-12-01T00:00:00Z",
         "/v1/popularity?window=6d&until=2026-12-02T00:00:00Z",
         "/v1/sessions?since=2026-11-01T00:00:00Z&until=2026-12-01T00:00:00.000001Z",
@@ -216,7 +218,8 @@ async def test_what_was_posted_is_read(client: Client) -> None:
     for number in range(1, 6):
         response = await client.post("/v1/events", json=[event("probe_viewed")])
         for path in ("popularity", "hotlist", "sessions"):
-            answer = await get(client, f"/v1/{path}?{SPAN}&at_least={position(response)}&wait=20")
+            span = UNTIL if path == "hotlist" else SPAN
+            answer = await get(client, f"/v1/{path}?{span}&at_least={position(response)}&wait=20")
             assert position(answer) >= position(response)
             body = await answer.json()
             seen = body["sessions"][0]["events"] if path == "sessions" else body["probes"][0].get("views", number)

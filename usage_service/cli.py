@@ -6,10 +6,14 @@ import typer
 from rich.console import Console
 
 from usage_service.analyses import ReplayError
+from usage_service.backtest import BacktestError
+from usage_service.commands.backtest import backtest_command, sample_traffic_command
 from usage_service.commands.exporting import export_command
+from usage_service.commands.hotlist import hotlist_app
 from usage_service.commands.importing import import_command
 from usage_service.commands.projections import projections_app, verify_command
 from usage_service.commands.reference import reference_command
+from usage_service.commands.remote import AnswerError
 from usage_service.commands.replaying import replay_command
 from usage_service.commands.serving import serve_command
 from usage_service.commands.up import up_command
@@ -25,6 +29,8 @@ from usage_service.shared.settings import SettingsError
 from usage_service.web.server import ServerError
 
 EXPECTED_ERRORS = (
+    AnswerError,
+    BacktestError,
     ChildError,
     DatabaseAwayError,
     EmbeddedPostgresError,
@@ -48,6 +54,9 @@ app.command("export")(export_command)
 app.command("replay")(replay_command)
 app.add_typer(projections_app, name="projections")
 app.command("verify")(verify_command)
+app.add_typer(hotlist_app, name="hotlist")
+app.command("backtest")(backtest_command)
+app.command("sample-traffic")(sample_traffic_command)
 
 
 def main() -> None:

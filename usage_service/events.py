@@ -215,5 +215,9 @@ OWN_TYPES = frozenset(
         "build_found_no_data",
         "build_failed",
         "build_cancelled",
+        "probe_pinned",
+        "probe_unpinned",
+        "probe_excluded",
+        "probe_included",
     }
 )

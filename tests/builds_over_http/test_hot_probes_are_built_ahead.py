@@ -15,7 +15,9 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 async def test_prefetching_queues_what_is_hot_and_not_fresh(client: Client, database: Connection) -> None:
     now = datetime.now(UTC).isoformat()
     hot = ["gc_ms"] * 400 + ["slow_ms"] * 300 + ["a_flag"] * 200 + ["gc_slice"]
-    await post(client, *(event("probe_viewed", probe=probe, occurred_at=now) for probe in hot))
+    people = [f"person {number}" for number in range(len(hot))]
+    views = [event("probe_viewed", probe=probe, occurred_at=now) for probe in hot]
+    await post(client, *(view | {"visitor": person} for view, person in zip(views, people, strict=True)))
     await drained_projections(database)
     await bring_to(database, await asked(client, "gc_ms"), "succeeded")
     body = {"product": "fog", "channel": "nightly", "budget": 3}

@@ -11,17 +11,17 @@ from msgspec import Meta
 
 from usage_service.builds import Requested, near_names, request_build, request_build_once, retry_build
 from usage_service.events import Channel, ProbeName, Product
-from usage_service.prefetching import prefetch_hot_probes
+from usage_service.hotlist import hot_list, wanted_list
+from usage_service.prefetching import prefetch_probes
 from usage_service.problems import FieldError, Problem, invalid
+from usage_service.projections import snapshot
 from usage_service.shared.postgres import Connection
 from usage_service.web.answers import json_answer
 from usage_service.web.build_answers import build_answer, build_id_of, existing, no_such_build, place, waited
+from usage_service.web.hotlist import HISTORIES, READS
 from usage_service.web.keys import service_of
 from usage_service.web.parameters import json_body
 from usage_service.web.preferences import idempotency_key
-from usage_service.windows import window_days
-
-HOT_WINDOW = "28d"  # as the hot list has it
 
 
 class BuildRequest(msgspec.Struct, forbid_unknown_fields=True):
@@ -65,9 +65,12 @@ async def post_build(request: web.Request) -> web.Response:
 async def post_prefetch(request: web.Request) -> web.Response:
     """202 with how many builds of the hot list's probes were created, pending already, fresh, or cannot be built."""
     asked = await json_body(request, PrefetchRequest)
-    days = window_days(HOT_WINDOW, None, None, datetime.now(UTC))
-    async with service_of(request).pool.acquire(timeout=5) as connection:
-        outcomes = await prefetch_hot_probes(connection, days, asked.product, asked.channel, asked.budget)
+    wanted = wanted_list(asked.product, asked.budget, None, None, datetime.now(UTC))
+    pool = service_of(request).pool
+    async with snapshot(pool, *READS) as seen:
+        hot = await hot_list(seen.connection, request.app[HISTORIES], wanted)
+    async with pool.acquire(timeout=5) as connection:
+        outcomes = await prefetch_probes(connection, hot.probes, asked.channel)
     headers = {"Location": f"/v1/builds?product={asked.product}&channel={asked.channel}"}
     return json_answer({"asked": sum(outcomes.values()), "outcomes": outcomes}, status=202, headers=headers)
 

@@ -1,4 +1,4 @@
-"""GET /v1/popularity and /v1/hotlist: what is looked at, and what is worth building."""
+"""GET /v1/popularity: what is looked at."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from msgspec import Meta
 
 from usage_service.cursors import CursorText
 from usage_service.events import Channel, Instant, Product
-from usage_service.hotlist import hot_probes
 from usage_service.popularity import Order, PopularityCursor, Ranking, popular_probes
 from usage_service.projections import Projection
 from usage_service.shared.postgres import Connection
@@ -20,7 +19,7 @@ from usage_service.web.answering import Question, answer
 from usage_service.web.answers import Body, as_json
 from usage_service.web.freshness import FreshnessParameters
 from usage_service.web.parameters import cursor_of, query_parameters
-from usage_service.windows import Days, window_days
+from usage_service.windows import window_days
 
 Window = Annotated[str, Meta(pattern=r"^[1-9][0-9]{0,3}d(?!\n)$", description="a number of days, such as 7d")]
 Limit = Annotated[int, Meta(ge=1, le=10_000)]
@@ -40,16 +39,6 @@ class PopularityParameters(FreshnessParameters, forbid_unknown_fields=True):
     cursor: CursorText | None = None
 
 
-class HotlistParameters(FreshnessParameters, forbid_unknown_fields=True):
-    """How many probes, judged by which window (28 days up to today, unless said otherwise)."""
-
-    product: Product | None = None
-    window: Window | None = None
-    since: Instant | None = None
-    until: Instant | None = None
-    budget: Limit = 100
-
-
 @dataclass(frozen=True)
 class PopularityQuestion(Question):
     """Which probes were looked at on these days."""
@@ -67,7 +56,8 @@ class PopularityQuestion(Question):
         """The probes in their order, and a link to the next page if there is one."""
         page = await popular_probes(connection, self.ranking, self.limit, self.after)
         following = self._link(page.following) if page.following else None
-        return _with_days(self.ranking.days, probes=page.probes, next=following)
+        days = self.ranking.days
+        return as_json({"first_day": days.first, "last_day": days.last, "probes": page.probes, "next": following})
 
     def _link(self, following: PopularityCursor) -> str:
         """The same window, whatever day it is then."""
@@ -79,28 +69,6 @@ class PopularityQuestion(Question):
         return f"/v1/popularity?{urlencode(asked)}"
 
 
-@dataclass(frozen=True)
-class HotlistQuestion(Question):
-    """What is worth building, judged by these days."""
-
-    days: Days
-    product: str | None
-    budget: int
-
-    @property
-    def reads(self) -> tuple[Projection, ...]:
-        """Views alone decide."""
-        return ("popularity",)
-
-    async def answer(self, connection: Connection) -> Body:
-        """The probes, the best first."""
-        return _with_days(self.days, probes=await hot_probes(connection, self.days, self.product, self.budget))
-
-
-def _with_days(days: Days, **more: object) -> Body:
-    return as_json({"first_day": days.first, "last_day": days.last, **more})
-
-
 async def get_popularity(request: web.Request) -> web.Response:
     """Probes with views and visitors, most or least viewed or fastest growing first."""
     asked = query_parameters(request, PopularityParameters)
@@ -108,11 +76,3 @@ async def get_popularity(request: web.Request) -> web.Response:
     ranking = Ranking(days, asked.product, asked.channel, asked.bots, asked.order)
     question = PopularityQuestion(ranking, asked.limit, cursor_of(asked.cursor, PopularityCursor))
     return await answer(request, asked, question)
-
-
-async def get_hotlist(request: web.Request) -> web.Response:
-    """The probes to build, each with its score and reasons."""
-    asked = query_parameters(request, HotlistParameters)
-    window = asked.window or (None if asked.since else "28d")
-    days = window_days(window, asked.since, asked.until, datetime.now(UTC))
-    return await answer(request, asked, HotlistQuestion(days, asked.product, asked.budget))

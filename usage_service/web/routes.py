@@ -11,10 +11,15 @@ from usage_service.web.builds import delete_build, get_build, get_builds
 from usage_service.web.errors import Handler
 from usage_service.web.events import post_events
 from usage_service.web.health import get_heartbeat, get_lbheartbeat
+from usage_service.web.hotlist import get_hotlist
+from usage_service.web.hotlist_backtest import get_backtest
+from usage_service.web.hotlist_built import post_built
+from usage_service.web.hotlist_rules import delete_rule, get_rules, put_rule
+from usage_service.web.hotlist_runs import get_run, post_hotlist
 from usage_service.web.journeys import get_journeys
 from usage_service.web.log import get_events
 from usage_service.web.metrics import get_metrics
-from usage_service.web.popularity import get_hotlist, get_popularity
+from usage_service.web.popularity import get_popularity
 from usage_service.web.probes import get_probe
 from usage_service.web.projections import get_projections
 from usage_service.web.releases import get_release_impact
@@ -39,6 +44,13 @@ ROUTES = (
     Route("POST", "/v1/events/restore", "admin", post_restore),
     Route("GET", "/v1/popularity", "read", get_popularity),
     Route("GET", "/v1/hotlist", "read", get_hotlist),
+    Route("POST", "/v1/hotlist", "build", post_hotlist),
+    Route("POST", "/v1/hotlist/built", "events", post_built),
+    Route("GET", "/v1/hotlist/backtest", "read", get_backtest),
+    Route("GET", "/v1/hotlist/rules", "read", get_rules),
+    Route("PUT", "/v1/hotlist/rules/{product}/{probe}", "admin", put_rule),
+    Route("DELETE", "/v1/hotlist/rules/{product}/{probe}", "admin", delete_rule),
+    Route("GET", "/v1/hotlist/{run}", "read", get_run),
     Route("GET", "/v1/timeseries", "read", get_timeseries),
     Route("GET", "/v1/sessions", "read", get_sessions),
     Route("GET", "/v1/sessions/summary", "read", get_session_summary),

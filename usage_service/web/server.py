@@ -9,6 +9,7 @@ import structlog
 from aiohttp import web
 
 from usage_service.freshness import Positions
+from usage_service.hotlist_history import Histories
 from usage_service.service import open_service
 from usage_service.shared.lifetime import Lifetime
 from usage_service.shared.settings import ServerSettings
@@ -16,6 +17,7 @@ from usage_service.shared.tasks import Tasks
 from usage_service.web.access import check_exposure, guarded
 from usage_service.web.answering import ANSWERING, Answering
 from usage_service.web.errors import problems_middleware
+from usage_service.web.hotlist import HISTORIES
 from usage_service.web.keys import SERVICE
 from usage_service.web.metrics import METRICS, Metrics
 from usage_service.web.routes import ROUTES
@@ -43,6 +45,7 @@ def create_app(settings: ServerSettings, died: Callable[[], None]) -> web.Applic
             app[SERVICE] = opened
             app[ANSWERING] = Answering(opened.pool, positions)
             app[METRICS] = Metrics(opened)
+            app[HISTORIES] = Histories()
             yield
 
     app.cleanup_ctx.append(service)

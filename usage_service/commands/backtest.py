@@ -1,0 +1,126 @@
+"""`usage-service backtest`: what the hot list would have caught; `sample-traffic`: made history to try it on."""
+
+from __future__ import annotations
+
+import os
+import sys
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import urlencode
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from usage_service.backtest import BUDGETS, NIGHTS, Backtest, PolicyResult, backtest
+from usage_service.backtest_chart import chart
+from usage_service.backtest_files import read_counts
+from usage_service.backtest_policies import POLICIES
+from usage_service.commands.remote import DEFAULT_URL, Token, Url, ask_service
+from usage_service.hotlist_counts import DayCounts
+from usage_service.shared.logs import configure_logs
+from usage_service.shared.progress import progress
+from usage_service.traffic_generator import SEED, Shape, generate_traffic
+
+FIRST_DAY = date(2026, 1, 5)
+
+Files = Annotated[
+    list[Path] | None,
+    typer.Argument(exists=True, dir_okay=False, help="NDJSON of events or page requests; none: the service's history"),
+]
+Days = Annotated[int, typer.Option(min=2, max=3_660)]
+
+
+def backtest_command(
+    files: Files = None,
+    product: Annotated[str | None, typer.Option(help="of this product only")] = None,
+    nights: Annotated[int, typer.Option(min=1, max=180, help="how many of the last nights to replay")] = NIGHTS,
+    budgets: Annotated[str, typer.Option(help="numbers of probes")] = ",".join(map(str, BUDGETS)),
+    sample: Annotated[bool, typer.Option(help="replay made traffic: half a year of 2,000 probes")] = False,
+    picture: Annotated[Path | None, typer.Option("--chart", dir_okay=False, help="write an SVG there")] = None,
+    form: Annotated[
+        Literal["table", "csv", "json"] | None, typer.Option("--format", help="a table on a terminal, else csv")
+    ] = None,
+    url: Url = DEFAULT_URL,
+    token: Token = None,
+) -> None:
+    """Replay history: what share of the next day's requests each way to choose would have caught."""
+    configure_logs(os.environ.get("LOG_LEVEL", "info"))
+    if files or sample:
+        counts = read_counts(files, product) if files else generate_traffic(Shape(), FIRST_DAY).counts()
+        found = _replayed(counts, nights, _budgets(budgets))
+    else:
+        asked = {"nights": nights, "budgets": budgets} | ({"product": product} if product else {})
+        answer = ask_service(url, token, "GET", f"/v1/hotlist/backtest?{urlencode(asked)}")
+        found = msgspec.json.decode(answer, type=Backtest)
+    if picture:
+        picture.write_bytes(chart(found))
+    _show(found, form or ("table" if sys.stdout.isatty() else "csv"))
+
+
+def sample_traffic_command(
+    days: Days = 180,
+    probes: Annotated[int, typer.Option(min=1, max=100_000)] = 2_000,
+    people: Annotated[int, typer.Option(min=1, max=100_000)] = 300,
+    looks: Annotated[float, typer.Option(min=0.01, max=1_000, help="a person and working day")] = 4.0,
+    product: Annotated[str, typer.Option()] = "fog",
+    first: Annotated[str | None, typer.Option(metavar="DAY", help="by default so that it ends yesterday")] = None,
+    seed: Annotated[int, typer.Option(min=0)] = SEED,
+) -> None:
+    """Print made traffic as events, one a line, for `usage-service import`. The same options print the same."""
+    day = date.fromisoformat(first) if first else date.today() - timedelta(days=days)
+    shape = Shape(days=days, probes=probes, people=people, looks=looks, product=product)
+    write, encode = sys.stdout.buffer.write, msgspec.json.encode
+    for event in generate_traffic(shape, day, seed).events():
+        write(encode(event) + b"\n")
+    sys.stdout.flush()
+
+
+def _replayed(counts: DayCounts, nights: int, budgets: list[int]) -> Backtest:
+    replays = (len(POLICIES) + 1) * max(0, min(nights, counts.days - 1))
+    with progress("replaying nights", replays) as report:
+        return backtest(counts, nights, budgets, report)
+
+
+def _budgets(given: str) -> list[int]:
+    try:
+        budgets = sorted({int(one) for one in given.split(",")})
+    except ValueError:
+        budgets = []
+    if not budgets or budgets[0] < 1:
+        raise typer.BadParameter(f"{given}: give numbers from 1, such as 100,500", param_hint="--budgets")
+    return budgets
+
+
+def _show(found: Backtest, form: str) -> None:
+    if form == "json":
+        sys.stdout.buffer.write(msgspec.json.encode(found) + b"\n")
+    elif form == "csv":
+        columns = [str(budget) for budget in found.budgets]
+        lines = [["policy", *columns, "all", "size"]]
+        lines += map(_line, found.policies)
+        lines += [["expected_of_hot_list", *map(_share, found.expected), "", ""]]
+        sys.stdout.write("".join(",".join(line) + "\n" for line in lines))
+    else:
+        Console().print(_table(found))
+
+
+def _line(one: PolicyResult) -> list[str]:
+    return [one.policy, *map(_share, [*one.caught, one.caught_by_all]), f"{one.size:.0f}"]
+
+
+def _share(share: float) -> str:
+    return f"{share:.4f}"
+
+
+def _table(found: Backtest) -> Table:
+    title = f"Requests caught, {found.nights} nights up to {found.last_day}, {found.requests:,} requests"
+    table = Table("policy", title=title, box=None)
+    for name in [f"{budget:,}" for budget in found.budgets] + ["all", "of probes"]:
+        table.add_column(name, justify="right")
+    for one in found.policies:
+        table.add_row(one.policy, *(f"{share:.1%}" for share in [*one.caught, one.caught_by_all]), f"{one.size:,.0f}")
+    table.add_row("(hot_list expected)", *(f"{share:.1%}" for share in found.expected), "", "", style="dim")
+    return table
