@@ -38,6 +38,11 @@ def needs_token(request: web.Request, scope: Scope) -> bool:
     return settings.token is not None and scope != "open" and not (scope == "read" and settings.open_reads)
 
 
+def source_of(_request: web.Request) -> str:
+    """Who the events of a request are from, as the log has it."""
+    return "app"
+
+
 def _check(request: web.Request, scope: Scope) -> None:
     if not needs_token(request, scope):
         return

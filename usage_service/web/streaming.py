@@ -1,0 +1,33 @@
+"""Answers sent piece by piece, because they are larger than what is to be held."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import structlog
+from aiohttp import web
+from aiohttp.web import ContentCoding
+
+log = structlog.get_logger(__name__)
+
+
+async def stream_answer(
+    request: web.Request, content_type: str, end: int, pieces: AsyncIterator[bytes], *, as_gzip: bool = False
+) -> web.StreamResponse:
+    """200 with the pieces as they come, up to log position `end`; the connection breaks where they cannot go on."""
+    response = web.StreamResponse(headers={"Content-Type": content_type, "Log-Position": str(end)})
+    if as_gzip:
+        response.enable_compression(ContentCoding.gzip)
+    await response.prepare(request)
+    try:
+        async for piece in pieces:
+            await response.write(piece)
+        await response.write_eof()
+    except ConnectionError:
+        log.info("reader_gone", path=request.path)
+    except Exception:
+        # Too late for a status: only a broken connection tells the reader that this is not all.
+        log.exception("stream_broken", path=request.path)
+        if request.transport:
+            request.transport.abort()
+    return response
