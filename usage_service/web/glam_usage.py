@@ -9,7 +9,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date
 
 from aiohttp import web
 from msgspec import field
@@ -35,6 +35,7 @@ from usage_service.web.keys import service_of
 from usage_service.web.parameters import parameters_from
 from usage_service.web.streaming import stream_answer
 
+DAY = re.compile(r"[0-9]{4}(-?)[0-9]{2}\1[0-9]{2}")
 PRODUCT = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 COUNT = "count"
 
@@ -116,10 +117,9 @@ def _day(name: str, text: str) -> date | None:
     if not text:
         return None
     try:
-        day = datetime.strptime(text, "%Y%m%d" if len(text) == 8 else "%Y-%m-%d").date()
+        return date.fromisoformat(text if DAY.fullmatch(text) else "")
     except ValueError:
         raise _wrong(name, "must be a day as YYYYMMDD, such as 20261124") from None
-    return day
 
 
 def _product(asked: UsageParameters) -> str | None:
