@@ -8,10 +8,14 @@ from rich.console import Console
 from usage_service.analyses import ReplayError
 from usage_service.commands.exporting import export_command
 from usage_service.commands.importing import import_command
+from usage_service.commands.popular import popular_command
 from usage_service.commands.projections import projections_app, verify_command
 from usage_service.commands.reference import reference_command
+from usage_service.commands.releases import releases_command
+from usage_service.commands.remote import RemoteError
 from usage_service.commands.replaying import replay_command
 from usage_service.commands.serving import serve_command
+from usage_service.commands.sessions import sessions_command
 from usage_service.commands.up import up_command
 from usage_service.importing import UnreadableFileError
 from usage_service.local.children import ChildError
@@ -32,6 +36,7 @@ EXPECTED_ERRORS = (
     LogReadError,
     MaintenanceError,
     PostError,
+    RemoteError,
     ReplayError,
     SchemaMismatchError,
     ServerError,
@@ -48,6 +53,9 @@ app.command("export")(export_command)
 app.command("replay")(replay_command)
 app.add_typer(projections_app, name="projections")
 app.command("verify")(verify_command)
+app.command("popular")(popular_command)
+app.command("sessions")(sessions_command)
+app.command("releases")(releases_command)
 
 
 def main() -> None:
