@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from aiohttp import ClientResponse
-from aiohttp.test_utils import TestClient, TestServer
+from aiohttp.test_utils import TestClient
 from yarl import URL
 
 from tests.conftest import SECRET
-from tests.support import Client, JsonObject
+from tests.support import Client, JsonObject, ProductionServer
 from usage_service.service import Service
 from usage_service.shared.settings import ServerSettings
 from usage_service.web.keys import SERVICE
@@ -32,7 +32,7 @@ async def one_service(database_url: str) -> AsyncIterator[Client]:
     """A service for all tests of a module: no bad input may harm it."""
     deaths: list[bool] = []
     settings = ServerSettings(database_url=database_url, visitor_secret=SECRET)
-    async with TestClient(TestServer(create_app(settings, lambda: deaths.append(True)))) as client:
+    async with TestClient(ProductionServer(create_app(settings, lambda: deaths.append(True)))) as client:
         yield client
         assert not deaths
 

@@ -111,7 +111,7 @@ async def database_url(worker_database_url: str) -> str:
     try:
         await connection.execute("""
             TRUNCATE event_log, visitor_keys, catalogue, popularity_days, popularity_visitors, releases, sessions,
-                     builds, build_keys, warehouse_days, etl_times, probe_rows;
+                     builds, build_keys, warehouse_days, etl_times, probe_rows, tokens;
             ALTER SEQUENCE event_position RESTART;
             UPDATE projections SET position = 0, changed_at = 0, failed_at = NULL, failed_after = NULL, error = NULL;
         """)

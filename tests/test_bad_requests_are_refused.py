@@ -48,6 +48,7 @@ async def test_a_build_that_cannot_be_is_404(client: Client, text: str) -> None:
 async def test_a_wrong_method_is_405_and_told_the_right_ones(client: Client, route: Route, method: str) -> None:
     path = filled(route.path)
     taken = {other.method for other in ROUTES if re.fullmatch(re.sub(r"{\w+}", "[^/]+", other.path), path)}
+    taken |= {"HEAD"} if "GET" in taken else set()
     if method in taken:
         return
     response = await client.request(method, path)
@@ -137,7 +138,10 @@ async def spoken(client: Client, data: bytes) -> bytes:
 )
 async def test_what_is_not_http_is_400(client: Client, request_text: bytes) -> None:
     answer = await spoken(client, request_text)
-    assert answer.split(b" ", 2)[1] == b"400"
+    head, _, body = answer.decode().partition("\r\n\r\n")
+    assert head.split(" ", 2)[1] == "400"
+    assert "Content-Type: application/problem+json" in head
+    assert json.loads(body)["status"] == 400
     assert not INSIDE.search(answer.decode())
 
 

@@ -16,6 +16,7 @@ from usage_service.commands.remote import RemoteError
 from usage_service.commands.replaying import replay_command
 from usage_service.commands.serving import serve_command
 from usage_service.commands.sessions import sessions_command
+from usage_service.commands.tokens import TokenError, token_app
 from usage_service.commands.up import up_command
 from usage_service.importing import UnreadableFileError
 from usage_service.local.children import ChildError
@@ -41,6 +42,7 @@ EXPECTED_ERRORS = (
     SchemaMismatchError,
     ServerError,
     SettingsError,
+    TokenError,
     UnreadableFileError,
 )
 
@@ -53,6 +55,7 @@ app.command("export")(export_command)
 app.command("replay")(replay_command)
 app.add_typer(projections_app, name="projections")
 app.command("verify")(verify_command)
+app.add_typer(token_app, name="token")
 app.command("popular")(popular_command)
 app.command("sessions")(sessions_command)
 app.command("releases")(releases_command)

@@ -13,6 +13,7 @@ from usage_service.build_pages import BuildFilter, Cursor, read_page
 from usage_service.builds import State, cancel_build
 from usage_service.events import Channel, ProbeName, Product
 from usage_service.problems import FieldError, Problem, invalid
+from usage_service.web.access import source_of
 from usage_service.web.answers import json_answer
 from usage_service.web.build_answers import (
     build_answer,
@@ -59,7 +60,7 @@ async def delete_build(request: web.Request) -> web.Response:
     """202 with the build, cancelled; 409 when it was over."""
     build_id = build_id_of(request)
     async with service_of(request).pool.acquire(timeout=5) as connection:
-        before = await cancel_build(connection, build_id, "app")
+        before = await cancel_build(connection, build_id, source_of(request))
         if before is None:
             raise no_such_build(build_id)
         if before not in ("queued", "running"):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import structlog
 from aiohttp import web
 from aiohttp.web import ContentCoding
+
+WRITE_SECONDS = 60.0  # for a piece of a few MB to be taken
 
 log = structlog.get_logger(__name__)
 
@@ -19,15 +22,23 @@ async def stream_answer(
     if as_gzip:
         response.enable_compression(ContentCoding.gzip)
     await response.prepare(request)
+    if request.method == "HEAD":
+        return response
     try:
         async for piece in pieces:
-            await response.write(piece)
+            async with asyncio.timeout(WRITE_SECONDS):
+                await response.write(piece)
         await response.write_eof()
     except ConnectionError:
         log.info("reader_gone", path=request.path)
     except Exception:
         # Too late for a status: only a broken connection tells the reader that this is not all.
         log.exception("stream_broken", path=request.path)
-        if request.transport:
-            request.transport.abort()
+        abort(request)
     return response
+
+
+def abort(request: web.Request) -> None:
+    """Breaks the connection."""
+    if request.transport:
+        request.transport.abort()
