@@ -13,11 +13,11 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 import pytest
 import pytest_asyncio
-from aiohttp.test_utils import TestClient, TestServer
+from aiohttp.test_utils import TestClient
 
 from tests import postgres_owner
 from tests.building import House, one_house, without_builds
-from tests.support import Client, Connection, drained_projections
+from tests.support import Client, Connection, ProductionServer, drained_projections
 from usage_service.local.embedded_postgres import EmbeddedPostgres
 from usage_service.shared.postgres import connect
 from usage_service.shared.schema import install_schema
@@ -166,7 +166,7 @@ async def start() -> AsyncIterator[Start]:
     deaths: list[str] = []
 
     async def start_one(settings: ServerSettings) -> Client:
-        client = TestClient(TestServer(create_app(settings, lambda: deaths.append("died"))))
+        client = TestClient(ProductionServer(create_app(settings, lambda: deaths.append("died"))))
         await client.start_server()
         clients.append(client)
         return client

@@ -22,7 +22,7 @@ TokenScope = Literal["events", "read", "build", "admin"]
 PREFIX = "us_"  # finds tokens that were left in a file or a log
 FORM = re.compile(PREFIX + r"[A-Za-z0-9_-]{43}")
 KNOWN_SECONDS = 2.0  # a revoked token opens nothing after this
-NEW_SECONDS = 0.2  # one that is not known is looked for this often at most
+NEW_SECONDS = 0.2  # apart, at least, are the looks for those that are not known
 OLD_SECONDS = 60.0  # what is known is good for so long while the database is away
 LOOK_SECONDS = 5.0
 
@@ -87,17 +87,19 @@ class Tokens:
             return None
         # Found by its hash: how long that takes tells nothing about any token.
         digest = digest_of(token)
-        await self._read_again(KNOWN_SECONDS)
-        if digest not in self._grants:
-            await self._read_again(NEW_SECONDS)
+        asked_at = time.monotonic()
+        if asked_at - self._tried_at >= KNOWN_SECONDS:
+            await self._read_since(asked_at, 0)
+        if digest not in self._grants and self._tried_at < asked_at:  # it may have been created just now
+            await self._read_since(asked_at, NEW_SECONDS)
         grant = self._grants.get(digest)
         return grant if grant and grant.expires_at > datetime.now(UTC) else None
 
-    async def _read_again(self, after_seconds: float) -> None:
-        if time.monotonic() - self._tried_at < after_seconds:
-            return
+    async def _read_since(self, asked_at: float, apart: float) -> None:
+        """Reads the table, unless somebody did since we asked; no sooner than so many seconds after the last time."""
         async with self._reading:
-            if time.monotonic() - self._tried_at >= after_seconds:  # else somebody has while we waited
+            if self._tried_at < asked_at:
+                await asyncio.sleep(max(0.0, self._tried_at + apart - time.monotonic()))
                 await self._read()
 
     async def _read(self) -> None:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, TypeVar, get_args
 
 import asyncpg
 import msgspec
@@ -22,6 +22,7 @@ from usage_service.tokens import TokenScope, create_token, list_tokens, revoke_t
 
 COLUMNS = ("token_id", "name", "scopes", "state", "created_at", "expires_at", "revoked_at")
 NAME = re.compile(r"[a-z][a-z0-9_.-]{0,62}")
+SCOPES: tuple[TokenScope, ...] = get_args(TokenScope)
 DEFAULT_DATA_DIR = Path("data")
 
 Result = TypeVar("Result")
@@ -38,7 +39,9 @@ class TokenError(Exception):
 @token_app.command("create")
 def create_command(
     name: Annotated[str, typer.Argument(help="whose it is, and the source of the events posted with it")],
-    scopes: Annotated[list[TokenScope], typer.Option("--scope", help="what it opens; may be given several times")],
+    scopes: Annotated[
+        list[str], typer.Option("--scope", metavar="|".join(SCOPES), help="what it opens; may be given several times")
+    ],
     days: Annotated[int, typer.Option(min=1, max=3_660, help="until it expires")] = 365,
     url: Url = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,
@@ -46,7 +49,7 @@ def create_command(
     """Create a token and print it, this once: only a hash of it is kept."""
     if not NAME.fullmatch(name):
         raise TokenError(f"{name} cannot be a name: small letters, digits, - _ and . after a letter, 63 at most")
-    chosen = list(dict.fromkeys(scopes))
+    chosen = [_scope(text) for text in dict.fromkeys(",".join(scopes).split(","))]
     typer.echo(_on_database(url, data_dir, lambda owner: create_token(owner, name, chosen, timedelta(days=days))))
 
 
@@ -68,6 +71,14 @@ def revoke_command(
     if not number:
         raise TokenError(f"there is no valid token {which}; `usage-service token list` shows all")
     typer.echo(f"revoked {number}")
+
+
+def _scope(text: str) -> TokenScope:
+    try:
+        scope: TokenScope = msgspec.convert(text, TokenScope)
+    except msgspec.ValidationError:
+        raise TokenError(f"--scope {text}: there are {', '.join(SCOPES)}") from None
+    return scope
 
 
 def _on_database(url: str | None, data_dir: Path, work: Callable[[Connection], Awaitable[Result]]) -> Result:

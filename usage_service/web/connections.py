@@ -106,4 +106,6 @@ class GuardedRunner(web.AppRunner):
 
     async def _make_server(self) -> Connections:
         made = await super()._make_server()
-        return Connections(made.request_handler, request_factory=made.request_factory, **self._kwargs)
+        # Bodies are unpacked where they are read: aiohttp takes gzip that is cut short, and unpacks bombs to the end.
+        options = self._kwargs | {"auto_decompress": False}
+        return Connections(made.request_handler, request_factory=made.request_factory, **options)

@@ -21,9 +21,8 @@ from usage_service.web.errors import problems_middleware
 from usage_service.web.headers import add_headers
 from usage_service.web.keys import SERVICE
 from usage_service.web.metrics import METRICS, Metrics
+from usage_service.web.parameters import MOST_BODY_BYTES
 from usage_service.web.routes import ROUTES
-
-MOST_BODY_BYTES = 1024 * 1024
 
 log = structlog.get_logger(__name__)
 
