@@ -16,6 +16,7 @@ from usage_service.web.headers import HEADERS
 HEADER_SECONDS = 10.0  # from the first byte of a request to the end of its headers
 WRITE_SECONDS = 60.0  # for an answer to be taken
 MOST_CONNECTIONS = 5_000
+SMALL_BYTES = 32 * 1024  # half of what asyncio buffers before it makes a writer wait
 
 log = structlog.get_logger(__name__)
 
@@ -67,14 +68,25 @@ class Connection(web.RequestHandler):
         self, request: BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
         """Sends the answer; who does not take it in time is not waited for."""
+        if self._is_taken_at_once(resp):
+            return await super().finish_response(request, resp, start_time)
+        timer = self._loop.call_later(WRITE_SECONDS, self._give_up)
         try:
-            async with asyncio.timeout(WRITE_SECONDS):
-                return await super().finish_response(request, resp, start_time)
-        except TimeoutError:
-            log.info("answer_not_taken", seconds=WRITE_SECONDS)
-            if self.transport is not None:
-                self.transport.abort()
-            return resp, True
+            return await super().finish_response(request, resp, start_time)
+        finally:
+            timer.cancel()
+
+    def _is_taken_at_once(self, resp: web.StreamResponse) -> bool:
+        """Whether it fits into the buffer, so that nobody is waited for."""
+        body = resp.body if isinstance(resp, web.Response) else None
+        if not isinstance(body, bytes) or len(body) > SMALL_BYTES:
+            return False
+        return self.transport is None or self.transport.get_write_buffer_size() == 0
+
+    def _give_up(self) -> None:
+        log.info("answer_not_taken", seconds=WRITE_SECONDS)
+        if self.transport is not None:
+            self.transport.abort()
 
     def handle_error(
         self,

@@ -15,10 +15,15 @@ HEADERS = {
 POLICY = "default-src 'none'; frame-ancestors 'none'"
 
 
-async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
+async def add_headers(_request: web.Request, response: web.StreamResponse) -> None:
     """Adds them just before an answer is sent; a page that shows something brings a policy of its own."""
     headers = response.headers
     headers.update(HEADERS)
-    headers.setdefault("Content-Security-Policy", POLICY)
+    if "Content-Security-Policy" not in headers:
+        headers["Content-Security-Policy"] = POLICY
+
+
+async def add_allowance(request: web.Request, response: web.StreamResponse) -> None:
+    """Adds what is left to the caller, where requests are counted."""
     if (allowance := request.get(ALLOWANCE)) is not None:
-        headers.update(allowance.headers)
+        response.headers.update(allowance.headers)

@@ -18,7 +18,7 @@ from usage_service.web.answering import ANSWERING, Answering
 from usage_service.web.connections import GuardedRunner
 from usage_service.web.cors import let_origins_ask
 from usage_service.web.errors import problems_middleware
-from usage_service.web.headers import add_headers
+from usage_service.web.headers import add_allowance, add_headers
 from usage_service.web.keys import SERVICE
 from usage_service.web.metrics import METRICS, Metrics
 from usage_service.web.parameters import MOST_BODY_BYTES
@@ -36,6 +36,8 @@ def create_app(settings: ServerSettings, died: Callable[[], None]) -> web.Applic
     check_exposure(settings)
     app = web.Application(middlewares=[problems_middleware], client_max_size=MOST_BODY_BYTES)
     app.on_response_prepare.append(add_headers)
+    if settings.requests_a_second:
+        app.on_response_prepare.append(add_allowance)
     if settings.cors_origins:
         let_origins_ask(app, frozenset(settings.cors_origins.split(",")))
     for route in ROUTES:
