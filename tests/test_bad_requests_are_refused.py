@@ -69,7 +69,7 @@ async def test_another_content_type_is_415(client: Client, route: Route, kind: s
 
 
 @pytest.mark.parametrize("route", [route for route in ROUTES if route.method == "POST"], ids=named)
-@pytest.mark.parametrize("encoding", ["nonsense", "compress", "gzip, gzip", "a" * 4_000])
+@pytest.mark.parametrize("encoding", ["nonsense", "compress", "br", "gzip, gzip", "a" * 4_000])
 async def test_another_encoding_is_415(client: Client, route: Route, encoding: str) -> None:
     headers = JSON | {"Content-Encoding": encoding}
     await refused(await client.post(filled(route.path), data=b"{}", headers=headers), 415)
@@ -132,7 +132,6 @@ async def spoken(client: Client, data: bytes) -> bytes:
         b"GET / HTTP/1.1\r\n\r\n",
         b"POST /v1/events HTTP/1.1\r\nHost: x\r\nContent-Length: many\r\n\r\n",
         b"POST /v1/events HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n\r\n",
-        b"POST /v1/events HTTP/1.1\r\nHost: x\r\nContent-Encoding: br\r\nContent-Length: 2\r\n\r\n{}",
     ],
     ids=lambda text: repr(text[:40]),
 )
