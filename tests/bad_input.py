@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import AsyncIterator
@@ -69,3 +70,15 @@ async def refused(response: ClientResponse, status: int) -> JsonObject:
 async def get(client: Client, path_and_query: str) -> ClientResponse:
     """Sends the path as it is, without another look at its escapes."""
     return await client.get(URL(path_and_query, encoded=True))
+
+
+@asynccontextmanager
+async def spoken(client: Client, data: bytes = b"") -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A connection of its own, on which these bytes are sent."""
+    reader, writer = await asyncio.open_connection(client.host, client.port)
+    try:
+        writer.write(data)
+        await writer.drain()
+        yield reader, writer
+    finally:
+        writer.transport.abort()
