@@ -1,4 +1,4 @@
-"""No answer is run, framed or guessed at by a browser, nor read by a page that the settings do not name; HEAD is GET."""
+"""No answer is run, framed or guessed at by a browser, nor read by pages of other origins; HEAD is as GET."""
 
 from __future__ import annotations
 
