@@ -13,6 +13,7 @@
 --                  which appends its event and updates the row in one transaction
 -- probe_rows       the aggregates of the probes that were built
 -- hotlist_*        what operators pinned or excluded, and the lists that runs of the ETL were given
+-- tokens           who may do what over HTTP
 --
 -- Whatever the programs do, psql can do: SELECT * FROM request_build('fog', 'nightly', 'gc_ms');
 -- Roles: usage_server (aiohttp server), usage_builder (builder), usage_reader (analysts), usage_projections (folds that
@@ -1574,3 +1575,41 @@ GRANT EXECUTE ON FUNCTION claim_build, heartbeat_build, complete_build, fail_bui
     bytes_left_today
     TO usage_builder;
 GRANT INSERT ON probe_rows TO usage_builder;
+
+---------------------------------------------------------------------------------------------------------------------
+-- Tokens: who may do what over HTTP. Only a hash is kept: of 256 random bits there is nothing to guess, so it needs no
+-- salt and no slowness. Several tokens may have one name, so that one can be replaced before it expires.
+
+CREATE TABLE tokens (
+    token_id   uuid        PRIMARY KEY DEFAULT gen_random_uuid(),
+    name       text        NOT NULL,  -- the source of the events that are posted with it
+    digest     bytea       NOT NULL UNIQUE,  -- SHA-256
+    scopes     text[]      NOT NULL,
+    created_at timestamptz NOT NULL,
+    expires_at timestamptz NOT NULL,
+    revoked_at timestamptz,
+    CONSTRAINT name_is_short CHECK (name ~ '^[a-z][a-z0-9_.-]{0,62}$'),
+    CONSTRAINT digest_is_sha256 CHECK (length(digest) = 32),
+    CONSTRAINT scopes_are_known CHECK (scopes <> '{}' AND scopes <@ ARRAY['events', 'read', 'build', 'admin']),
+    CONSTRAINT it_lives CHECK (expires_at > created_at)
+);
+
+CREATE FUNCTION create_token(with_name text, with_digest bytea, with_scopes text[], lifetime interval) RETURNS tokens
+LANGUAGE sql AS $$
+    INSERT INTO tokens (name, digest, scopes, created_at, expires_at)
+    VALUES (with_name, with_digest, with_scopes, current_instant(), current_instant() + lifetime)
+    RETURNING *
+$$;
+
+-- Revokes the token with this id, or all with this name. Answers how many there were.
+CREATE FUNCTION revoke_token(id_or_name text) RETURNS bigint LANGUAGE sql AS $$
+    WITH revoked AS (
+        UPDATE tokens SET revoked_at = current_instant()
+        WHERE (name = id_or_name OR token_id::text = id_or_name) AND revoked_at IS NULL
+        RETURNING 1
+    )
+    SELECT count(*) FROM revoked
+$$;
+
+REVOKE ALL ON FUNCTION create_token, revoke_token FROM PUBLIC;
+GRANT SELECT ON tokens TO usage_server;

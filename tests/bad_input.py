@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from aiohttp import ClientResponse
-from aiohttp.test_utils import TestClient, TestServer
+from aiohttp.test_utils import TestClient
 from yarl import URL
 
 from tests.conftest import SECRET
-from tests.support import Client, JsonObject
+from tests.support import Client, JsonObject, ProductionServer
 from usage_service.service import Service
 from usage_service.shared.settings import ServerSettings
 from usage_service.web.keys import SERVICE
@@ -32,7 +33,7 @@ async def one_service(database_url: str) -> AsyncIterator[Client]:
     """A service for all tests of a module: no bad input may harm it."""
     deaths: list[bool] = []
     settings = ServerSettings(database_url=database_url, visitor_secret=SECRET)
-    async with TestClient(TestServer(create_app(settings, lambda: deaths.append(True)))) as client:
+    async with TestClient(ProductionServer(create_app(settings, lambda: deaths.append(True)))) as client:
         yield client
         assert not deaths
 
@@ -69,3 +70,15 @@ async def refused(response: ClientResponse, status: int) -> JsonObject:
 async def get(client: Client, path_and_query: str) -> ClientResponse:
     """Sends the path as it is, without another look at its escapes."""
     return await client.get(URL(path_and_query, encoded=True))
+
+
+@asynccontextmanager
+async def spoken(client: Client, data: bytes = b"") -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A connection of its own, on which these bytes are sent."""
+    reader, writer = await asyncio.open_connection(client.host, client.port)
+    try:
+        writer.write(data)
+        await writer.drain()
+        yield reader, writer
+    finally:
+        writer.transport.abort()

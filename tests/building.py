@@ -8,10 +8,11 @@ from datetime import timedelta
 from typing import NamedTuple
 from uuid import UUID
 
-from aiohttp import ClientResponse, web
-from aiohttp.test_utils import TestClient, TestServer
+from aiohttp import ClientResponse
+from aiohttp.test_utils import TestClient
+from msgspec.structs import replace
 
-from tests.support import Client, Connection, JsonObject, drained_projections, post, registered
+from tests.support import Client, Connection, JsonObject, ProductionServer, drained_projections, post, registered
 from usage_service.service import Service
 from usage_service.shared.postgres import connect
 from usage_service.shared.settings import ServerSettings
@@ -60,21 +61,12 @@ async def without_builds(house: House) -> House:
     return house
 
 
-class PlainServer(TestServer):
-    """Serves as in production: a caller who goes does not cancel what answers it."""
-
-    async def _make_runner(self, **_options: object) -> web.AppRunner:
-        return web.AppRunner(self.app, handler_cancellation=False)
-
-
 @asynccontextmanager
-async def served(url: str, token: str | None = None, listen_url: str | None = None) -> AsyncIterator[Client]:
-    """A server of its own, none of whose background tasks may die."""
+async def served(url: str, **values: object) -> AsyncIterator[Client]:
+    """A server of its own, none of whose background tasks may die; values are of its settings."""
     deaths: list[bool] = []
-    settings = ServerSettings(
-        database_url=url, listen_database_url=listen_url, visitor_secret="a secret for tests only", token=token
-    )
-    async with TestClient(PlainServer(create_app(settings, lambda: deaths.append(True)))) as client:
+    settings = replace(ServerSettings(database_url=url, visitor_secret="a secret for tests only"), **values)
+    async with TestClient(ProductionServer(create_app(settings, lambda: deaths.append(True)))) as client:
         yield client
     assert not deaths
 

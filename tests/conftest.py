@@ -13,11 +13,11 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 import pytest
 import pytest_asyncio
-from aiohttp.test_utils import TestClient, TestServer
+from aiohttp.test_utils import TestClient
 
 from tests import postgres_owner
 from tests.building import House, one_house, without_builds
-from tests.support import Client, Connection, drained_projections
+from tests.support import Client, Connection, ProductionServer, drained_projections
 from usage_service.local.embedded_postgres import EmbeddedPostgres
 from usage_service.shared.postgres import connect
 from usage_service.shared.schema import install_schema
@@ -112,7 +112,7 @@ async def database_url(worker_database_url: str) -> str:
         await connection.execute("""
             TRUNCATE event_log, visitor_keys, catalogue, popularity_returns, popularity_series, popularity_views,
                      popularity_visitors, releases, sessions, journey_events, probe_hours,
-                     builds, build_keys, warehouse_days, etl_times, probe_rows, hotlist_rules, hotlist_runs;
+                     builds, build_keys, warehouse_days, etl_times, probe_rows, hotlist_rules, hotlist_runs, tokens;
             ALTER SEQUENCE event_position RESTART;
             UPDATE projections SET position = 0, changed_at = 0, failed_at = NULL, failed_after = NULL, error = NULL;
         """)
@@ -167,7 +167,7 @@ async def start() -> AsyncIterator[Start]:
     deaths: list[str] = []
 
     async def start_one(settings: ServerSettings) -> Client:
-        client = TestClient(TestServer(create_app(settings, lambda: deaths.append("died"))))
+        client = TestClient(ProductionServer(create_app(settings, lambda: deaths.append("died"))))
         await client.start_server()
         clients.append(client)
         return client

@@ -13,9 +13,10 @@ from uuid import uuid4
 
 import asyncpg
 from aiohttp import web
-from aiohttp.test_utils import TestClient
+from aiohttp.test_utils import TestClient, TestServer
 
 from usage_service.shared.postgres import connect
+from usage_service.web.connections import GuardedRunner
 
 Client: TypeAlias = "TestClient[web.Request, web.Application]"
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
@@ -23,6 +24,13 @@ JsonObject = dict[str, Any]
 
 SHARED = Path(__file__).parents[2] / "shared"
 NOON = "2026-11-20T12:00:00Z"
+
+
+class ProductionServer(TestServer):
+    """Serves as in production: a caller who goes does not cancel what answers it, and one who dawdles is cut off."""
+
+    async def _make_runner(self, **_options: object) -> GuardedRunner:
+        return GuardedRunner(self.app, access_log=None)
 
 
 def shared_file(name: str) -> Path:

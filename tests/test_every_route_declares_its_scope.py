@@ -10,10 +10,10 @@ from typing import get_args
 import msgspec
 import pytest
 import pytest_asyncio
-from aiohttp.test_utils import TestClient, TestServer
+from aiohttp.test_utils import TestClient
 
 from tests.conftest import SECRET, Start
-from tests.support import Client
+from tests.support import Client, ProductionServer
 from usage_service.shared.settings import ServerSettings, SettingsError
 from usage_service.web.access import Scope
 from usage_service.web.routes import ROUTES, Route
@@ -39,7 +39,7 @@ def filled(route: Route) -> str:
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def guarded(worker_database_url: str) -> AsyncIterator[Client]:
     settings = ServerSettings(database_url=worker_database_url, visitor_secret=SECRET, token=TOKEN)
-    async with TestClient(TestServer(create_app(settings, lambda: None))) as client:
+    async with TestClient(ProductionServer(create_app(settings, lambda: None))) as client:
         yield client
 
 
@@ -50,7 +50,8 @@ def test_the_scopes_are_those_that_are_declared(settings: ServerSettings) -> Non
         for route in create_app(settings, lambda: None).router.routes()
         if route.resource is not None
     }
-    assert served == {(route.method, route.path) for route in ROUTES}
+    declared = {(route.method, route.path) for route in ROUTES}
+    assert served == declared | {("HEAD", path) for method, path in declared if method == "GET"}
     assert {route.path for route in OPEN} <= {"/__heartbeat__", "/__lbheartbeat__", "/__version__"}
 
 

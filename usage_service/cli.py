@@ -11,11 +11,15 @@ from usage_service.commands.backtest import backtest_command, sample_traffic_com
 from usage_service.commands.exporting import export_command
 from usage_service.commands.hotlist import hotlist_app
 from usage_service.commands.importing import import_command
+from usage_service.commands.popular import popular_command
 from usage_service.commands.projections import projections_app, verify_command
 from usage_service.commands.reference import reference_command
-from usage_service.commands.remote import AnswerError
+from usage_service.commands.releases import releases_command
+from usage_service.commands.remote import RemoteError
 from usage_service.commands.replaying import replay_command
 from usage_service.commands.serving import serve_command
+from usage_service.commands.sessions import sessions_command
+from usage_service.commands.tokens import TokenError, token_app
 from usage_service.commands.up import up_command
 from usage_service.importing import UnreadableFileError
 from usage_service.local.children import ChildError
@@ -29,7 +33,6 @@ from usage_service.shared.settings import SettingsError
 from usage_service.web.server import ServerError
 
 EXPECTED_ERRORS = (
-    AnswerError,
     BacktestError,
     ChildError,
     DatabaseAwayError,
@@ -38,10 +41,12 @@ EXPECTED_ERRORS = (
     LogReadError,
     MaintenanceError,
     PostError,
+    RemoteError,
     ReplayError,
     SchemaMismatchError,
     ServerError,
     SettingsError,
+    TokenError,
     UnreadableFileError,
 )
 
@@ -57,6 +62,10 @@ app.command("verify")(verify_command)
 app.add_typer(hotlist_app, name="hotlist")
 app.command("backtest")(backtest_command)
 app.command("sample-traffic")(sample_traffic_command)
+app.add_typer(token_app, name="token")
+app.command("popular")(popular_command)
+app.command("sessions")(sessions_command)
+app.command("releases")(releases_command)
 
 
 def main() -> None:

@@ -53,6 +53,10 @@ class Ingest:
 
     async def submit(self, records: Sequence[Record]) -> list[Answer]:
         """Answers for each record once it is committed; raises QueueFullError or LogUnavailableError."""
+        return await self.enqueue(records)
+
+    def enqueue(self, records: Sequence[Record]) -> asyncio.Future[list[Answer]]:
+        """The same for who may not wait: the records are committed however long the future is looked at."""
         if self._ended:
             raise LogUnavailableError
         if self.queued_events + len(records) > self._most_events:
@@ -61,7 +65,7 @@ class Ingest:
         self._waiting.append(request)
         self.queued_events += len(records)
         self._wake.set()
-        return await request.answer
+        return request.answer
 
     async def run(self) -> None:
         """Commits what is queued until cancelled; what is still queued then is answered as unavailable."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import urllib3
 
+from usage_service.answers import reason
 from usage_service.columns import END_OF_STREAM, read_batches, read_end
 from usage_service.reading import LogFilter
 
@@ -102,7 +102,9 @@ class ServiceSource:
                 response = pool.request("GET", address, headers=headers, preload_content=False)
                 try:
                     if response.status != 200 or "Log-Position" not in response.headers:
-                        raise LogReadError(f"{self.url} answered {response.status}: {_reason(response)}")
+                        raise LogReadError(
+                            f"{self.url} answered {response.status}: {reason(response.status, response.data)}"
+                        )
                     yield response
                 finally:
                     response.close()
@@ -143,16 +145,3 @@ def _parameters(only: LogFilter) -> dict[str, str]:
         "until": only.until and only.until.isoformat(),
     }
     return {name: str(value) for name, value in given.items() if value}
-
-
-def _reason(response: urllib3.BaseHTTPResponse) -> str:
-    """What a problem says, and what to do about it."""
-    body = response.data
-    try:
-        problem = json.loads(body)
-        said = str(problem.get("detail") or problem.get("title"))
-    except (ValueError, AttributeError):
-        said = f"this is not a usage service ({body[:100].decode(errors='replace')!r})"
-    if response.status == 401:
-        return f"{said}; give the token of the service as token= or USAGE_SERVICE_TOKEN"
-    return said

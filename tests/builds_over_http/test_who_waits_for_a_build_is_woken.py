@@ -163,7 +163,7 @@ async def test_what_changes_while_nothing_is_heard_is_seen_on_reconnect(
 ) -> None:
     monkeypatch.setattr(build_watch, "POLL_SECONDS", 600)
     monkeypatch.setattr(listening, "HEARTBEAT_SECONDS", 0.2)
-    async with proxied(house.url) as (proxy, url), served(house.url, listen_url=url) as client:
+    async with proxied(house.url) as (proxy, url), served(house.url, listen_database_url=url) as client:
         build = await asked(client)
         answer = asyncio.create_task(look(client, build, Prefer="wait=60"))
         await waiting(client)

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from usage_service.commands.remote import DEFAULT_URL, Token, Url, ask_service
+from usage_service.commands.remote import DEFAULT_URL, Token, Url, send
 from usage_service.hotlist import HotList
 from usage_service.hotlist_rules import Rule
 
@@ -43,14 +43,14 @@ def list_command(
     if context.invoked_subcommand is not None:
         return
     chosen = form or ("table" if sys.stdout.isatty() else "csv")
-    sent = "json" if chosen == "table" else chosen
+    asked = "json" if chosen == "table" else chosen
     wanted = {"product": product, "budget": budget, "coverage": coverage}
     given = {name: value for name, value in wanted.items() if value is not None}
     if run is not None:
-        ask_service(url, token, "POST", "/v1/hotlist", {"run": run} | given)
-        body = ask_service(url, token, "GET", f"/v1/hotlist/{quote(run)}?format={sent}")
+        send(url, token, "POST", "/v1/hotlist", {"run": run} | given)
+        body = send(url, token, "GET", f"/v1/hotlist/{quote(run)}?format={asked}")
     else:
-        body = ask_service(url, token, "GET", f"/v1/hotlist?{urlencode(given | {'format': sent})}")
+        body = send(url, token, "GET", f"/v1/hotlist?{urlencode(given | {'format': asked})}")
     if chosen == "table":
         Console().print(_table(msgspec.json.decode(body, type=HotList)))
     else:
@@ -77,7 +77,7 @@ def exclude_command(
 @hotlist_app.command("include")
 def lift_command(product: OfProduct, probe: OfProbe, url: Url = DEFAULT_URL, token: Token = None) -> None:
     """Lift what was said of a probe."""
-    ask_service(url, token, "DELETE", _place(product, probe))
+    send(url, token, "DELETE", _place(product, probe))
     Console().print(f"{product} {probe}: judged by its score again", highlight=False)
 
 
@@ -85,7 +85,7 @@ def lift_command(product: OfProduct, probe: OfProbe, url: Url = DEFAULT_URL, tok
 def rules_command(product: Product = None, url: Url = DEFAULT_URL, token: Token = None) -> None:
     """Show what is pinned and excluded, as JSON."""
     query = f"?product={quote(product)}" if product else ""
-    sys.stdout.write(ask_service(url, token, "GET", f"/v1/hotlist/rules{query}").decode() + "\n")
+    sys.stdout.write(send(url, token, "GET", f"/v1/hotlist/rules{query}").decode() + "\n")
 
 
 @hotlist_app.command("built")
@@ -101,14 +101,14 @@ def built_command(
     probes = file.read().split()
     for begin in range(0, len(probes), MOST_REPORTED):
         report = {"product": product, "channel": channel, "built_at": built_at}
-        answer = ask_service(
+        answer = send(
             url, token, "POST", "/v1/hotlist/built", report | {"probes": probes[begin : begin + MOST_REPORTED]}
         )
         sys.stdout.write(answer.decode() + "\n")
 
 
 def _set(product: str, probe: str, rule: Rule, reason: str, url: str, token: str | None) -> None:
-    ask_service(url, token, "PUT", _place(product, probe), {"rule": rule, "reason": reason})
+    send(url, token, "PUT", _place(product, probe), {"rule": rule, "reason": reason})
     Console().print(f"{product} {probe}: {rule}", highlight=False)
 
 

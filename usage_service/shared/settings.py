@@ -10,6 +10,7 @@ import msgspec
 
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
+ORIGINS = r"^https?://[^/,\s]+(,https?://[^/,\s]+)*(?!\n)$"  # separated by commas, each as browsers spell it
 DatabaseUrl = Annotated[str, msgspec.Meta(pattern="^postgres(ql)?://")]
 
 
@@ -52,6 +53,13 @@ class ServerSettings(DatabaseSettings, frozen=True, kw_only=True):
     queue_events: Annotated[int, msgspec.Meta(ge=1_000, le=1_000_000)] = msgspec.field(
         name="USAGE_SERVICE_QUEUE_EVENTS", default=20_000
     )
+    requests_a_second: Annotated[float, msgspec.Meta(gt=0, le=1_000_000)] | None = msgspec.field(
+        name="USAGE_SERVICE_REQUESTS_A_SECOND", default=None
+    )
+    cors_origins: Annotated[str, msgspec.Meta(pattern=ORIGINS)] | None = msgspec.field(
+        name="USAGE_SERVICE_CORS_ORIGINS", default=None
+    )
+    keepalive_seconds: Seconds = msgspec.field(name="USAGE_SERVICE_KEEPALIVE_SECONDS", default=75)
     drain_seconds: Seconds = msgspec.field(name="USAGE_SERVICE_DRAIN_SECONDS", default=10)
 
 

@@ -3,17 +3,57 @@
 from __future__ import annotations
 
 import hmac
-from typing import Literal
+import time
+from datetime import UTC, datetime
+from typing import Literal, get_args
 
 from aiohttp import web
 
 from usage_service.problems import Problem
+from usage_service.shared.postgres import Pool
 from usage_service.shared.settings import ServerSettings, SettingsError
+from usage_service.tokens import Grant, Tokens, TokenScope
 from usage_service.web.errors import Handler
 from usage_service.web.keys import service_of
+from usage_service.web.limits import Allowance, Limits
 
-Scope = Literal["open", "events", "read", "build", "admin"]
+Scope = Literal["open", TokenScope]
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+# Whoever has the operator's token, and on loopback, where none is needed, anybody.
+APP = Grant("app", frozenset(get_args(TokenScope)), datetime.max.replace(tzinfo=UTC))
+
+
+class Access:
+    """What the routes of one service share: the tokens, and what each has used of its allowance."""
+
+    def __init__(self, settings: ServerSettings, pool: Pool) -> None:
+        self._own = _bytes(settings.token) if settings.token is not None else None
+        self._tokens = Tokens(pool)
+        self._limits = Limits(settings.requests_a_second) if settings.requests_a_second else None
+
+    async def grant_of(self, request: web.Request) -> Grant | None:
+        """What the caller's token opens; None without a token, or with one that opens nothing."""
+        kind, _, given = request.headers.get("Authorization", "").partition(" ")
+        given = given.strip()
+        if kind.lower() != "bearer" or not given:
+            return None
+        if self._own is not None and hmac.compare_digest(_bytes(given), self._own):
+            return APP
+        return await self._tokens.find(given)
+
+    def allow(self, request: web.Request, name: str) -> None:
+        """Counts a request; raises 429 where there were too many."""
+        if self._limits is None:
+            return
+        allowance = request[ALLOWANCE] = self._limits.take(name, time.monotonic())
+        if allowance.retry_seconds:
+            wait = {"Retry-After": str(allowance.retry_seconds)}
+            raise Problem(429, "Too many requests", f"ask again in {allowance.retry_seconds} s", headers=wait)
+
+
+ACCESS = web.AppKey("access", Access)
+GRANT = web.RequestKey("grant", Grant)
+ALLOWANCE = web.RequestKey("allowance", Allowance)
 
 
 def check_exposure(settings: ServerSettings) -> None:
@@ -24,9 +64,16 @@ def check_exposure(settings: ServerSettings) -> None:
 
 def guarded(handler: Handler, scope: Scope) -> Handler:
     """The handler behind a check that the caller's token opens the scope."""
+    if scope == "open":
+        return handler
 
     async def guard(request: web.Request) -> web.StreamResponse:
-        _check(request, scope)
+        access = request.app[ACCESS]
+        grant = await access.grant_of(request)
+        if needs_token(request, scope):
+            _check(grant, scope)
+        request[GRANT] = grant or APP
+        access.allow(request, request[GRANT].name)
         return await handler(request)
 
     return guard
@@ -38,17 +85,21 @@ def needs_token(request: web.Request, scope: Scope) -> bool:
     return settings.token is not None and scope != "open" and not (scope == "read" and settings.open_reads)
 
 
-def _check(request: web.Request, scope: Scope) -> None:
-    if not needs_token(request, scope):
-        return
-    token = service_of(request).settings.token or ""
-    kind, _, given = request.headers.get("Authorization", "").partition(" ")
-    if kind.lower() != "bearer" or not hmac.compare_digest(_bytes(given.strip()), _bytes(token)):
+def source_of(request: web.Request) -> str:
+    """Who the events of a request are from, as the log has it: the name of the token."""
+    return request[GRANT].name
+
+
+def _check(grant: Grant | None, scope: Scope) -> None:
+    if grant is None:
+        detail = f"send Authorization: Bearer with a token of scope {scope}"
+        raise Problem(401, "Token needed", detail, headers={"WWW-Authenticate": f'Bearer scope="{scope}"'})
+    if scope not in grant.scopes:
         raise Problem(
-            401,
-            "Token needed",
-            f"send Authorization: Bearer with a token of scope {scope}",
-            headers={"WWW-Authenticate": f'Bearer scope="{scope}"'},
+            403,
+            "Another scope needed",
+            f"this token opens {', '.join(sorted(grant.scopes))}; send one of scope {scope}",
+            headers={"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{scope}"'},
         )
 
 

@@ -20,6 +20,7 @@ from usage_service.web.build_answers import build_id_of, no_such_build
 from usage_service.web.keys import service_of
 from usage_service.web.parameters import query_parameters
 from usage_service.web.preferences import LARGEST_POSITION, last_event_id
+from usage_service.web.streaming import abort
 
 HEARTBEAT_SECONDS = 15.0  # proxies end connections that are silent for longer
 WRITE_SECONDS = 30.0
@@ -55,22 +56,19 @@ async def _send(request: web.Request, frames: AsyncIterator[bytes]) -> web.Strea
     response = web.StreamResponse(headers=HEADERS)
     try:
         await response.prepare(request)
+        if request.method == "HEAD":
+            return response
         async for frame in frames:
             async with asyncio.timeout(WRITE_SECONDS):
                 await response.write(frame)
         await response.write_eof()
     except (ConnectionError, TimeoutError):
         log.info("reader_gone", path=request.path)
-        _abort(request)
+        abort(request)
     except Exception:
         log.exception("stream_broken", path=request.path)  # too late for a status
-        _abort(request)
+        abort(request)
     return response
-
-
-def _abort(request: web.Request) -> None:
-    if request.transport:
-        request.transport.abort()
 
 
 async def _frames(

@@ -16,6 +16,7 @@ from usage_service.prefetching import prefetch_probes
 from usage_service.problems import FieldError, Problem, invalid
 from usage_service.projections import snapshot
 from usage_service.shared.postgres import Connection
+from usage_service.web.access import source_of
 from usage_service.web.answers import json_answer
 from usage_service.web.build_answers import build_answer, build_id_of, existing, no_such_build, place, waited
 from usage_service.web.hotlist import HISTORIES, READS
@@ -52,7 +53,7 @@ async def post_build(request: web.Request) -> web.Response:
     """
     asked, key = await json_body(request, BuildRequest), idempotency_key(request)
     async with service_of(request).pool.acquire(timeout=5) as connection:
-        requested = await _request(connection, asked, key)
+        requested = await _request(connection, asked, key, source_of(request))
         if requested.build_id is None:
             raise await _refusal(connection, asked, requested)
         build = await existing(connection, requested.build_id)
@@ -94,8 +95,8 @@ async def post_retry(request: web.Request) -> web.Response:
     return await build_answer(request, build, {"Location": place(build)}, pending_status=202)
 
 
-async def _request(connection: Connection, asked: BuildRequest, key: str | None) -> Requested:
-    wanted = (asked.product, asked.channel, asked.probe, "app")
+async def _request(connection: Connection, asked: BuildRequest, key: str | None, source: str) -> Requested:
+    wanted = (asked.product, asked.channel, asked.probe, source)
     if key is None:
         return await request_build(connection, *wanted)
     return await request_build_once(connection, key, *wanted)

@@ -14,6 +14,7 @@ from usage_service.builds import State, cancel_build
 from usage_service.cursors import CursorText
 from usage_service.events import Channel, ProbeName, Product
 from usage_service.problems import Problem
+from usage_service.web.access import source_of
 from usage_service.web.answers import json_answer
 from usage_service.web.build_answers import (
     build_answer,
@@ -60,7 +61,7 @@ async def delete_build(request: web.Request) -> web.Response:
     """202 with the build, cancelled; 409 when it was over."""
     build_id = build_id_of(request)
     async with service_of(request).pool.acquire(timeout=5) as connection:
-        before = await cancel_build(connection, build_id, "app")
+        before = await cancel_build(connection, build_id, source_of(request))
         if before is None:
             raise no_such_build(build_id)
         if before not in ("queued", "running"):

@@ -12,6 +12,7 @@ from aiohttp import web
 from usage_service.appending import Record
 from usage_service.ingest import Answer, RefusedByDatabaseError
 from usage_service.problems import FieldError, Problem
+from usage_service.web.access import source_of
 from usage_service.web.answers import json_answer
 from usage_service.web.keys import service_of
 from usage_service.web.parameters import read_body
@@ -34,7 +35,7 @@ async def post_events(request: web.Request) -> web.Response:
     """Records events: 201 all recorded (or already there), 207 some refused, 422 all refused."""
     envelope = await _read(request)
     service = service_of(request)
-    judged = service.reader.read(envelope, "app", datetime.now(UTC))
+    judged = service.reader.read(envelope, source_of(request), datetime.now(UTC))
     records = [item for item in judged if isinstance(item, Record)]
     answers = iter(await service.ingest.submit(records) if records else [])
     items = [

@@ -9,7 +9,6 @@ from typing import Annotated
 from uuid import UUID
 
 import msgspec
-import structlog
 from aiohttp import web
 from msgspec import Meta
 
@@ -21,12 +20,11 @@ from usage_service.service import Service
 from usage_service.tail import wait_for_growth
 from usage_service.web.keys import service_of
 from usage_service.web.parameters import query_parameters
+from usage_service.web.streaming import stream_answer
 
 ARROW = "application/vnd.apache.arrow.stream"
 NDJSON = "application/x-ndjson"
 LONGEST_WAIT = 300
-
-log = structlog.get_logger(__name__)
 
 
 class LogParameters(msgspec.Struct, forbid_unknown_fields=True):
@@ -58,27 +56,8 @@ async def get_events(request: web.Request) -> web.StreamResponse:
         batches = read_batches(
             service.settings.database_url, "usage_server", asked.after, end, asked.filter(), asked.limit
         )
-        return await _stream(request, ARROW, end, stream_batches(batches))
-    return await _stream(request, NDJSON, end, _lines(service, asked, signal, end))
-
-
-async def _stream(
-    request: web.Request, content_type: str, end: int, pieces: AsyncIterator[bytes]
-) -> web.StreamResponse:
-    response = web.StreamResponse(headers={"Content-Type": content_type, "Log-Position": str(end)})
-    await response.prepare(request)
-    try:
-        async for piece in pieces:
-            await response.write(piece)
-        await response.write_eof()
-    except ConnectionError:
-        log.info("reader_gone", path=request.path)
-    except Exception:
-        # Too late for a status: only a broken connection tells the reader that this is not all.
-        log.exception("stream_broken", path=request.path)
-        if request.transport:
-            request.transport.abort()
-    return response
+        return await stream_answer(request, ARROW, end, stream_batches(batches))
+    return await stream_answer(request, NDJSON, end, _lines(service, asked, signal, end))
 
 
 async def _lines(service: Service, asked: LogParameters, signal: asyncio.Event, end: int) -> AsyncIterator[bytes]:

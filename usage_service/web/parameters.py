@@ -12,11 +12,13 @@ from aiohttp import web
 
 from usage_service.cursors import Cursor
 from usage_service.problems import NOT_JSON, FieldError, Problem, field_error, invalid, not_json
+from usage_service.web.unpacking import encoding_of, unpacked
 
 Kind = TypeVar("Kind", bound=msgspec.Struct)
 Place = TypeVar("Place", bound=Cursor)
 
 BODY_SECONDS = 30.0
+MOST_BODY_BYTES = 1024 * 1024
 # Far enough from the ends of the calendar for any window to be counted from them.
 FIRST_INSTANT, LAST_INSTANT = datetime(1900, 1, 1, tzinfo=UTC), datetime(3000, 1, 1, tzinfo=UTC)
 
@@ -83,18 +85,12 @@ async def json_body(request: web.Request, kind: type[Kind]) -> Kind:
 
 
 async def read_body(request: web.Request) -> bytes:
-    """The body, unpacked; raises 415 for an encoding that is not undone here, 400 and 408 for what does not arrive."""
-    _check_encoding(request)
+    """The body, unpacked; raises 413 and 415 for what is not taken, 400 and 408 for what does not arrive whole."""
+    encoding = encoding_of(request)
     try:
         async with asyncio.timeout(BODY_SECONDS):
-            return await request.read()
+            return unpacked(await request.read(), encoding, MOST_BODY_BYTES)
     except TimeoutError:
         raise Problem(408, "Body too slow", f"the body did not arrive within {BODY_SECONDS:g} s") from None
     except OSError:  # the client's connection, not the database's
         raise Problem(400, "Body broken off", "the connection ended before the body did") from None
-
-
-def _check_encoding(request: web.Request) -> None:
-    encoding = request.headers.get("Content-Encoding", "identity").lower()
-    if encoding not in ("identity", "gzip", "deflate"):
-        raise Problem(415, "Unsupported encoding", f"Content-Encoding {encoding} is not taken; send gzip or none")

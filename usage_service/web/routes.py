@@ -10,6 +10,8 @@ from usage_service.web.build_requests import post_build, post_prefetch, post_ret
 from usage_service.web.builds import delete_build, get_build, get_builds
 from usage_service.web.errors import Handler
 from usage_service.web.events import post_events
+from usage_service.web.glam_data import post_data
+from usage_service.web.glam_usage import get_usage
 from usage_service.web.health import get_heartbeat, get_lbheartbeat
 from usage_service.web.hotlist import get_hotlist
 from usage_service.web.hotlist_backtest import get_backtest
@@ -66,6 +68,8 @@ ROUTES = (
     Route("GET", "/v1/builds/{build_id}/events", "read", get_build_events),
     Route("POST", "/v1/builds/{build_id}/retry", "admin", post_retry),
     Route("GET", "/v1/probes/{product}/{probe}", "read", get_probe),
+    Route("GET", "/api/v1/usage/", "read", get_usage),
+    Route("POST", "/api/v1/data/", "read", post_data),
     Route("GET", "/metrics", "read", get_metrics),
     Route("GET", "/__heartbeat__", "open", get_heartbeat),
     Route("GET", "/__lbheartbeat__", "open", get_lbheartbeat),

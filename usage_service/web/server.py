@@ -14,15 +14,17 @@ from usage_service.service import open_service
 from usage_service.shared.lifetime import Lifetime
 from usage_service.shared.settings import ServerSettings
 from usage_service.shared.tasks import Tasks
-from usage_service.web.access import check_exposure, guarded
+from usage_service.web.access import ACCESS, Access, check_exposure, guarded
 from usage_service.web.answering import ANSWERING, Answering
+from usage_service.web.connections import GuardedRunner
+from usage_service.web.cors import let_origins_ask
 from usage_service.web.errors import problems_middleware
+from usage_service.web.headers import add_allowance, add_headers
 from usage_service.web.hotlist import HISTORIES
 from usage_service.web.keys import SERVICE
 from usage_service.web.metrics import METRICS, Metrics
+from usage_service.web.parameters import MOST_BODY_BYTES
 from usage_service.web.routes import ROUTES
-
-MOST_BODY_BYTES = 1024 * 1024
 
 log = structlog.get_logger(__name__)
 
@@ -35,14 +37,23 @@ def create_app(settings: ServerSettings, died: Callable[[], None]) -> web.Applic
     """The application; `died` is called when one of its background tasks ends."""
     check_exposure(settings)
     app = web.Application(middlewares=[problems_middleware], client_max_size=MOST_BODY_BYTES)
+    app.on_response_prepare.append(add_headers)
+    if settings.requests_a_second:
+        app.on_response_prepare.append(add_allowance)
+    if settings.cors_origins:
+        let_origins_ask(app, frozenset(settings.cors_origins.split(",")))
     for route in ROUTES:
-        app.router.add_route(route.method, route.path, guarded(route.handler, route.scope))
+        answering = guarded(route.handler, route.scope)
+        app.router.add_route(route.method, route.path, answering)
+        if route.method == "GET":
+            app.router.add_route("HEAD", route.path, answering)
 
     async def service(app: web.Application) -> AsyncIterator[None]:
         async with open_service(settings, died) as opened, Tasks(died) as tasks:
             positions = Positions(opened.pool, opened.folded)
             tasks.start("positions", positions.run())
             app[SERVICE] = opened
+            app[ACCESS] = Access(settings, opened.pool)
             app[ANSWERING] = Answering(opened.pool, positions)
             app[METRICS] = Metrics(opened)
             app[HISTORIES] = Histories()
@@ -61,9 +72,10 @@ async def _end_waits(app: web.Application) -> None:
 async def serve(settings: ServerSettings) -> bool:
     """Serves until SIGTERM or SIGINT, then finishes what is under way. False when a background task died."""
     lifetime = Lifetime()
-    runner = web.AppRunner(
+    runner = GuardedRunner(
         create_app(settings, lifetime.died),
         access_log=None,
+        keepalive_timeout=settings.keepalive_seconds,
         shutdown_timeout=settings.drain_seconds,
         handle_signals=False,
     )

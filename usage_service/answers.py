@@ -1,0 +1,17 @@
+"""What another service says when it does not answer as asked."""
+
+from __future__ import annotations
+
+import json
+
+
+def reason(status: int, body: bytes) -> str:
+    """What a problem (RFC 9457) says, and what to do about it."""
+    try:
+        problem = json.loads(body)
+        said = str(problem.get("detail") or problem.get("title"))
+    except (ValueError, AttributeError):
+        said = f"this is not a usage service ({body[:100].decode(errors='replace')!r})"
+    if status == 401:
+        return f"{said}; give the token of the service as token= or USAGE_SERVICE_TOKEN"
+    return said

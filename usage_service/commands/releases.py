@@ -1,0 +1,27 @@
+"""`usage-service releases`: what releases change in how much is looked at."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from usage_service.commands.remote import DEFAULT_URL, Token, Url, ask
+from usage_service.commands.tables import FormatOption, show
+
+COLUMNS = (
+    "product", "channel", "version", "published_at", "views_before", "views_after", "ratio", "low", "high", "p_value",
+    "effect",
+)  # fmt: skip
+
+
+def releases_command(
+    product: Annotated[str | None, typer.Option(help="such as fog; all, where none is named")] = None,
+    days: Annotated[int, typer.Option(min=1, max=365, help="days before and after that are compared")] = 7,
+    form: FormatOption = None,
+    url: Url = DEFAULT_URL,
+    token: Token = None,
+) -> None:
+    """Show views before and after each release: their ratio with a confidence interval, and how likely chance is."""
+    answer = ask(url, token, "/v1/releases/impact", product=product, days=days)
+    show(answer["releases"], COLUMNS, form)

@@ -1,0 +1,28 @@
+"""`usage-service sessions`: how people work."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from usage_service.commands.remote import DEFAULT_URL, Token, Url, ask
+from usage_service.commands.tables import FormatOption, show
+from usage_service.sessions import Bots
+
+COLUMNS = ("started_at", "seconds", "events", "role", "came_from", "first_page", "probes", "controls", "tools_left")
+
+
+def sessions_command(
+    product: Annotated[str | None, typer.Option(help="such as fog; all, where none is named")] = None,
+    since: Annotated[str | None, typer.Option(help="an instant in RFC 3339; a week ago, where none is given")] = None,
+    until: Annotated[str | None, typer.Option(help="an instant in RFC 3339, itself excluded")] = None,
+    bots: Annotated[Bots, typer.Option(help="whether sessions of bots are shown")] = "exclude",
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="at most so many")] = 100,
+    form: FormatOption = None,
+    url: Url = DEFAULT_URL,
+    token: Token = None,
+) -> None:
+    """Show sessions, latest first."""
+    answer = ask(url, token, "/v1/sessions", product=product, since=since, until=until, bots=bots, limit=limit)
+    show(answer["sessions"], COLUMNS, form)

@@ -1,0 +1,36 @@
+-- data: a probe's rows in the latest versions that it has any of. $4 how many versions, $5 ping type or null, $6 operating
+-- system, $7 of whole versions (else of single builds), $8 metric key or null.
+SELECT version, ping_type, os, build_id, build_date, probe AS metric, metric_type, metric_key, client_agg_type, total_users,
+       total_sample AS sample_count, histogram, percentiles, non_norm_histogram, non_norm_percentiles
+FROM probe_rows
+WHERE product = $1 AND channel = $2 AND probe = $3
+  AND version IN (
+      SELECT DISTINCT version FROM probe_rows WHERE product = $1 AND channel = $2 AND probe = $3 ORDER BY version DESC LIMIT $4
+  )
+  AND ($5::text IS NULL OR ping_type = $5) AND os = $6 AND (build_id = '*') = $7 AND ($8::text IS NULL OR metric_key = $8)
+ORDER BY version DESC, build_id DESC, ping_type, metric_key, client_agg_type;
+
+-- counts: how often probes were looked at from one day to before another, each null for any. $3 product or null; $4 whether
+-- to tell apart products, $5 channels, $6 probes.
+SELECT total, product, nullif(channel, '') AS channel, probe AS probe_name
+FROM (
+    SELECT sum(v.found + v.missing)::bigint AS total, CASE WHEN $4 THEN s.product END AS product,
+           CASE WHEN $5 THEN v.channel END AS channel, CASE WHEN $6 THEN s.probe END AS probe
+    FROM (SELECT min(first_day) AS first, max(first_day) AS last FROM popularity_views WHERE days = 1) known
+    CROSS JOIN LATERAL window_views(
+        greatest($1::date, known.first), least($2::date - 1, known.last)) v
+    JOIN popularity_series s USING (series)
+    WHERE $3::text IS NULL OR s.product = $3
+    GROUP BY 2, 3, 4
+) counted
+ORDER BY total DESC, probe, product, channel;
+
+-- views: who looked at what in a span of the log, by position; the times as in counts. $5 product or null.
+SELECT position AS id, occurred_at AS timestamp, product, channel, probe AS probe_name,
+       data ->> 'ping_type' AS ping_type, data ->> 'os' AS os, data ->> 'aggregation_level' AS aggregation_level,
+       data -> 'versions' AS versions
+FROM event_log
+WHERE position > $1 AND position <= $2 AND type = 'probe_viewed'
+  AND occurred_at >= coalesce($3::timestamptz, '-infinity') AND occurred_at < coalesce($4::timestamptz, 'infinity')
+  AND ($5::text IS NULL OR product = $5)
+ORDER BY position;

@@ -1,0 +1,53 @@
+"""How many requests a token may make: so many a second, and bursts of ten seconds' worth."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+BURST_SECONDS = 10
+MOST_NAMES = 10_000
+
+
+class Allowance(NamedTuple):
+    """What is left to a token: requests that it may make now, and seconds until it may make all again, or one."""
+
+    quota: int
+    remaining: int
+    full_seconds: int
+    retry_seconds: int
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """As draft-ietf-httpapi-ratelimit-headers-10 has them."""
+        return {
+            "RateLimit-Policy": f'"token";q={self.quota};w={BURST_SECONDS}',
+            "RateLimit": f'"token";r={self.remaining};t={self.full_seconds}',
+        }
+
+
+class Limits:
+    """Counts by the generic cell rate algorithm (ITU-T I.371): one number a name, and no clock that ticks."""
+
+    def __init__(self, per_second: float) -> None:
+        self._interval = 1 / per_second
+        self._quota = max(1, math.floor(per_second * BURST_SECONDS))
+        self._full_at: dict[str, float] = {}  # when a name has its whole quota again
+
+    def take(self, name: str, now: float) -> Allowance:
+        """Takes one request; `retry_seconds` is 0 if it may be made, else how long to wait for it."""
+        full_at = max(self._full_at.get(name, now), now)
+        left = self._quota - (full_at - now) / self._interval
+        if left < 1 - 1e-9:
+            wait = (1 - left) * self._interval
+            return Allowance(self._quota, 0, math.ceil(full_at - now), max(1, math.ceil(wait)))
+        self._full_at[name] = full_at + self._interval
+        if len(self._full_at) > MOST_NAMES:
+            self._forget(now)
+        remaining = math.floor(left - 1 + 1e-9)
+        return Allowance(self._quota, remaining, math.ceil(full_at + self._interval - now), 0)
+
+    def _forget(self, now: float) -> None:
+        """Who has the whole quota again is as good as new; of the others, the ones nearest to it."""
+        latest = sorted(self._full_at.items(), key=lambda item: item[1])[MOST_NAMES // 2 :]
+        self._full_at = {name: full_at for name, full_at in latest if full_at > now}

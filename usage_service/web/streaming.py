@@ -1,0 +1,46 @@
+"""Answers sent piece by piece, because they are larger than what is to be held."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import structlog
+from aiohttp import web
+from aiohttp.web import ContentCoding
+
+WRITE_SECONDS = 60.0  # for a piece of a few MB to be taken
+
+log = structlog.get_logger(__name__)
+
+
+async def stream_answer(
+    request: web.Request, content_type: str, end: int, pieces: AsyncIterator[bytes], *, as_gzip: bool = False
+) -> web.StreamResponse:
+    """200 with the pieces as they come, up to log position `end`; the connection breaks where they cannot go on."""
+    response = web.StreamResponse(headers={"Content-Type": content_type, "Log-Position": str(end)})
+    if as_gzip and request.method == "HEAD":
+        response.headers["Content-Encoding"] = "gzip"  # aiohttp would send the end of an empty one
+    elif as_gzip:
+        response.enable_compression(ContentCoding.gzip)
+    await response.prepare(request)
+    if request.method == "HEAD":
+        return response
+    try:
+        async for piece in pieces:
+            async with asyncio.timeout(WRITE_SECONDS):
+                await response.write(piece)
+        await response.write_eof()
+    except ConnectionError:
+        log.info("reader_gone", path=request.path)
+    except Exception:
+        # Too late for a status: only a broken connection tells the reader that this is not all.
+        log.exception("stream_broken", path=request.path)
+        abort(request)
+    return response
+
+
+def abort(request: web.Request) -> None:
+    """Breaks the connection."""
+    if request.transport:
+        request.transport.abort()
