@@ -147,7 +147,7 @@ async def test_releases_are_shown_with_their_chance(elsewhere: BaseTestServer) -
 
 @pytest.mark.parametrize(
     ("command", "said"),
-    [("sessions", "answered 401: send a token of scope read; give the token"), ("popular", "cannot be asked: ")],
+    [("sessions", "answered 401: send a token of scope read; give the token"), ("popular", "is not a usage service: ")],
 )
 async def test_what_is_no_answer_is_one_line(elsewhere: BaseTestServer, command: str, said: str) -> None:
     result = await called(elsewhere, command)
@@ -159,4 +159,4 @@ async def test_what_is_no_answer_is_one_line(elsewhere: BaseTestServer, command:
 async def test_a_service_that_is_not_there_is_named(unused_tcp_port: int) -> None:
     words = ["popular", "--url", f"http://127.0.0.1:{unused_tcp_port}"]
     result = await asyncio.to_thread(CliRunner().invoke, app, words)
-    assert f"127.0.0.1:{unused_tcp_port} cannot be asked" in str(result.exception)
+    assert f"127.0.0.1:{unused_tcp_port} does not answer" in str(result.exception)

@@ -23,7 +23,20 @@ from structlog.testing import capture_logs
 from tests.bad_input import INSIDE, JSON, STATEMENTS, filled, named, spoken
 from tests.building import served
 from tests.support import Client, connected, event, eventually, post
-from usage_service.web import connections, glam_usage, log, popularity, probes, sessions, streaming
+from usage_service.web import (
+    glam_usage,
+    hotlist,
+    hotlist_backtest,
+    hotlist_rules,
+    journeys,
+    log,
+    popularity,
+    probes,
+    releases,
+    session_summaries,
+    sessions,
+    timeseries,
+)
 from usage_service.web.routes import ROUTES, Route
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -257,7 +270,13 @@ def text_parameters() -> list[tuple[str, str]]:
     kinds: dict[str, type[msgspec.Struct]] = {
         "/v1/events": log.LogParameters,
         "/v1/popularity": popularity.PopularityParameters,
-        "/v1/hotlist": popularity.HotlistParameters,
+        "/v1/hotlist": hotlist.HotlistParameters,
+        "/v1/hotlist/backtest": hotlist_backtest.BacktestParameters,
+        "/v1/hotlist/rules": hotlist_rules.RulesParameters,
+        "/v1/timeseries": timeseries.TimeSeriesParameters,
+        "/v1/journeys": journeys.JourneyParameters,
+        "/v1/releases/impact": releases.ImpactParameters,
+        "/v1/sessions/summary": session_summaries.SummaryParameters,
         "/v1/sessions": sessions.SessionParameters,
         "/v1/probes/fog/gc_ms": probes.ProbeParameters,
         "/api/v1/usage/": glam_usage.UsageParameters,

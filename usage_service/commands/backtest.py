@@ -18,7 +18,7 @@ from usage_service.backtest import BUDGETS, NIGHTS, Backtest, PolicyResult, back
 from usage_service.backtest_chart import chart
 from usage_service.backtest_files import read_counts
 from usage_service.backtest_policies import POLICIES
-from usage_service.commands.remote import DEFAULT_URL, Token, Url, ask_service
+from usage_service.commands.remote import DEFAULT_URL, Token, Url, send
 from usage_service.hotlist_counts import DayCounts
 from usage_service.shared.logs import configure_logs
 from usage_service.shared.progress import progress
@@ -53,7 +53,7 @@ def backtest_command(
         found = _replayed(counts, nights, _budgets(budgets))
     else:
         asked = {"nights": nights, "budgets": budgets} | ({"product": product} if product else {})
-        answer = ask_service(url, token, "GET", f"/v1/hotlist/backtest?{urlencode(asked)}")
+        answer = send(url, token, "GET", f"/v1/hotlist/backtest?{urlencode(asked)}")
         found = msgspec.json.decode(answer, type=Backtest)
     if picture:
         picture.write_bytes(chart(found))
