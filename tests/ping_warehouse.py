@@ -23,7 +23,9 @@ DUCKDB_NAMES = {"INT64": "BIGINT", "STRING": "VARCHAR", "TIMESTAMP": "TIMESTAMPT
 BYTES_A_CELL = 8
 CREATE = 'CREATE TABLE "{schema}"."{name}" AS SELECT * FROM read_json($1, columns = {columns})'
 DAYS = 'SELECT CAST(submission_timestamp AS DATE), count(*) FROM "{schema}"."{name}" GROUP BY 1'
-LEAVES = "INSERT INTO about.leaf_bytes SELECT $1, $2, $3, unnest($4::VARCHAR[][]), unnest($5::DATE[]), unnest($6::BIGINT[])"
+LEAVES = (
+    "INSERT INTO about.leaf_bytes SELECT $1, $2, $3, unnest($4::VARCHAR[][]), unnest($5::DATE[]), unnest($6::BIGINT[])"
+)
 STORE = files("builder.warehouse").joinpath("sql", "store.sql")
 
 
