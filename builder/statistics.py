@@ -34,8 +34,9 @@ def ten_thousandths(values: Floats) -> Integers:
     if not np.all(magnitudes < LARGEST_FINE):
         raise ValueError(f"no value to be rounded may reach {LARGEST_FINE:.0f}")
     fine = np.rint(magnitudes * (UNITS * FINE)).astype(np.int64)
-    rounded = (fine + FINE // 2) // FINE
-    return np.where(values < 0, -rounded, rounded)
+    rounded: Integers = (fine + FINE // 2) // FINE
+    rounded[values < 0] *= -1
+    return rounded
 
 
 def percentile_places(counts: Integers, percents: Sequence[float] = PERCENTILES) -> Integers:
