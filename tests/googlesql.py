@@ -42,6 +42,9 @@ PROBES = {metric_type: probe for metric_type, (probe, _) in METRICS.items()}
 CLIENT_INFO: Type = dict.fromkeys(("client_id", "os", "app_build", "app_channel", "app_display_version"), "STRING")
 
 
+CHANGED: dict[str, Type] = {"changed": "STRING"}  # a probe of every type that is none of it any more
+
+
 def columns_of(*metric_types: str) -> dict[str, Type]:
     """The columns of a ping's table, with those of some metric types."""
     return {
@@ -49,7 +52,7 @@ def columns_of(*metric_types: str) -> dict[str, Type]:
         "sample_id": "INT64",
         "client_info": CLIENT_INFO,
         "metadata": {"isp": {"name": "STRING"}},
-        "metrics": {name: {METRICS[name][0]: METRICS[name][1]} for name in metric_types},
+        "metrics": {name: {METRICS[name][0]: METRICS[name][1], **CHANGED} for name in metric_types},
     }
 
 
@@ -83,7 +86,9 @@ def record(ping: Ping) -> dict[str, Any]:
             "app_display_version": ping.display_version,
         },
         "metadata": {"isp": {"name": ping.isp}},
-        "metrics": {name: {probe: stored(ping.sent.get(name), kind)} for name, (probe, kind) in METRICS.items()},
+        "metrics": {
+            name: {probe: stored(ping.sent.get(name), kind), "changed": None} for name, (probe, kind) in METRICS.items()
+        },
     }
 
 
