@@ -131,7 +131,7 @@ def test_what_is_no_build_id_has_no_hour(text: str) -> None:
             parse(text)
 
 
-@pytest.mark.parametrize("text", ["", "2020060514141", "20009999", "29990000", "x" * 8, "²0010000"])
+@pytest.mark.parametrize("text", ["", "2020060514141", "20009999", "29990000", "13660000", "x" * 8, "²0010000"])
 def test_what_is_no_fenix_build_has_no_hour(text: str) -> None:
     with pytest.raises(ValueError, match=r"digits|build id|match|unconverted"):
         fenix_build_to_build_hour(text)
