@@ -24,6 +24,7 @@ from tests.bad_input import INSIDE, JSON, STATEMENTS, filled, named, spoken
 from tests.building import served
 from tests.support import Client, connected, event, eventually, post
 from usage_service.web import (
+    connections,
     glam_usage,
     hotlist,
     hotlist_backtest,
@@ -35,6 +36,7 @@ from usage_service.web import (
     releases,
     session_summaries,
     sessions,
+    streaming,
     timeseries,
 )
 from usage_service.web.routes import ROUTES, Route
