@@ -38,7 +38,7 @@ CASES: list[tuple[str, JsonObject, JsonObject]] = [
     (f"/v1/sessions/summary?{SPAN}", event("page_viewed"), registered("other")),
     (f"/v1/journeys?{SPAN}", event("page_viewed"), registered("other")),
     (f"/v1/timeseries?product=fog&{SPAN}", event("probe_viewed"), event("page_viewed")),
-    ("/v1/releases/impact", RELEASE, event("page_viewed")),
+    ("/v1/releases/impact?days=7", RELEASE, event("page_viewed")),
 ]
 Drained = Callable[[], Awaitable[None]]
 

@@ -1,5 +1,6 @@
 """Structured logs: readable on a terminal, one JSON object a line otherwise."""
 
+import io
 import logging
 import sys
 
@@ -25,10 +26,20 @@ def configure_logs(level: str = "info") -> None:
             ),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(file=_CurrentStderr()),
         cache_logger_on_first_use=True,
     )
     logging.basicConfig(level=logging.WARNING, handlers=[_ToStructlog()], force=True)
+
+
+class _CurrentStderr(io.TextIOBase):
+    """Whatever stderr is when something is logged: loggers are kept, and may outlive the one they began with."""
+
+    def write(self, text: str) -> int:
+        return sys.stderr.write(text)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
 
 
 class _ToStructlog(logging.Handler):
