@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 
 import structlog
 
@@ -81,7 +82,8 @@ class Worker:
     async def _woken(self) -> bool:
         """Whether it was woken before the next poll."""
         try:
-            async with asyncio.timeout(self._settings.poll_seconds):
+            # Sooner, so that nothing waits for longer than that, and builders that began together do not poll together.
+            async with asyncio.timeout(self._settings.poll_seconds * random.uniform(0.8, 0.95)):
                 await self._wake.wait()
         except TimeoutError:
             return False

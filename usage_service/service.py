@@ -11,6 +11,7 @@ from usage_service.announcer import Announcer
 from usage_service.build_watch import BuildWatch
 from usage_service.folding import AT_ONCE, Runners
 from usage_service.forgetting import forget_old_visitors
+from usage_service.fresh_builds import FreshBuilds
 from usage_service.ingest import Ingest
 from usage_service.shared.listener import Listener
 from usage_service.shared.postgres import Pool, open_pool
@@ -39,6 +40,7 @@ class Service:
     folded: Tail
     watch: BuildWatch
     streams: Slots
+    fresh: FreshBuilds
 
 
 @asynccontextmanager
@@ -63,7 +65,9 @@ async def open_service(settings: ServerSettings, died: Callable[[], None]) -> As
         tasks.start("build watch", watch.run())
         visitors = VisitorKeys(settings.visitor_secret, settings.visitor_rotation_days)
         tasks.start("forgetting", forget_old_visitors(background, visitors))
-        yield Service(settings, pool, ingest, Reader(visitors), listener, tail, folded, watch, Slots(MOST_STREAMS))
+        yield Service(
+            settings, pool, ingest, Reader(visitors), listener, tail, folded, watch, Slots(MOST_STREAMS), FreshBuilds()
+        )
 
 
 def _waker(tail: Tail, runners: Runners, watch: BuildWatch) -> Callable[[str | None, str], None]:

@@ -32,7 +32,7 @@ def configure_logs(level: str = "info") -> None:
     logging.basicConfig(level=logging.WARNING, handlers=[_ToStructlog()], force=True)
 
 
-class _CurrentStderr(io.TextIOBase):
+class _CurrentStderr(io.StringIO):
     """Whatever stderr is when something is logged: loggers are kept, and may outlive the one they began with."""
 
     def write(self, text: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -9,7 +10,7 @@ import msgspec
 from aiohttp import web
 from msgspec import Meta
 
-from usage_service.builds import Requested, near_names, request_build, request_build_once, retry_build
+from usage_service.builds import Build, Requested, near_names, request_build, request_build_once, retry_build
 from usage_service.events import Channel, ProbeName, Product
 from usage_service.hotlist import hot_list, wanted_list
 from usage_service.prefetching import prefetch_probes
@@ -52,11 +53,8 @@ async def post_build(request: web.Request) -> web.Response:
     build of the first time, with 200 where that failed or was cancelled.
     """
     asked, key = await json_body(request, BuildRequest), idempotency_key(request)
-    async with service_of(request).pool.acquire(timeout=5) as connection:
-        requested = await _request(connection, asked, key, source_of(request))
-        if requested.build_id is None:
-            raise await _refusal(connection, asked, requested)
-        build = await existing(connection, requested.build_id)
+    known = None if key else service_of(request).fresh.find((asked.product, asked.channel, asked.probe))
+    build = known or await _asked_for(request, asked, key)
     build, headers = await waited(request, build, lambda later: not later.pending)
     headers |= {"Content-Location": place(build)} if not build.has_result else {}
     headers |= {"Location": place(build)} if build.pending else {}
@@ -93,6 +91,18 @@ async def post_retry(request: web.Request) -> web.Response:
             409, "Not failed", f"the build is {build.state}; only one that failed is retried", state=build.state
         )
     return await build_answer(request, build, {"Location": place(build)}, pending_status=202)
+
+
+async def _asked_for(request: web.Request, asked: BuildRequest, key: str | None) -> Build:
+    asked_at = time.monotonic()
+    async with service_of(request).pool.acquire(timeout=5) as connection:
+        requested = await _request(connection, asked, key, source_of(request))
+        if requested.build_id is None:
+            raise await _refusal(connection, asked, requested)
+        build = await existing(connection, requested.build_id)
+    if requested.outcome == "fresh":
+        service_of(request).fresh.remember((asked.product, asked.channel, asked.probe), build, asked_at)
+    return build
 
 
 async def _request(connection: Connection, asked: BuildRequest, key: str | None, source: str) -> Requested:
