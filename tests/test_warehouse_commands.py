@@ -20,7 +20,7 @@ SECONDS = 40
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return seeded(tmp_path_factory.mktemp("commands")).parent
+    return seeded(tmp_path_factory).parent
 
 
 def run(*arguments: str, directory: Path) -> subprocess.CompletedProcess[str]:

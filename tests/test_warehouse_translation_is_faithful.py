@@ -23,7 +23,7 @@ Answer = int | float | str | bool | None
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    engine = Engine(seeded(tmp_path_factory.mktemp("faithful")))
+    engine = Engine(seeded(tmp_path_factory))
     yield engine
     engine.close()
 
