@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from builder.warehouse import sample
 from builder.warehouse.populations import BUILDS, RARE_CLIENTS, builds
-from builder.warehouse.weighing import weigh
+from builder.warehouse.sql import filled
+from builder.warehouse.weighing import Weighed, weigh
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,7 +25,7 @@ SETTINGS = (
     # Pings are to stay in the order of their senders: on the side of the joins that is streamed.
     "SET disabled_optimizers = 'join_order,build_side_probe_side'",
 )
-WORKING_TABLES = ("clients", "builds", "draws", "senders")
+WORKING_TABLES = ("clients", "builds", "draws", "senders", "taken")
 
 
 def steps(options: SampleOptions) -> int:
@@ -37,7 +37,7 @@ def fill(connection: duckdb.DuckDBPyConnection, options: SampleOptions, descript
     """Create and fill all tables, and what the warehouse knows about them, in an empty database."""
     for setting in SETTINGS:
         connection.execute(setting)
-    connection.execute(_sql("store.sql"))
+    connection.execute(filled("store"))
     population, done = None, 0
     for table in options.tables:
         if table.population != population:
@@ -46,7 +46,7 @@ def fill(connection: duckdb.DuckDBPyConnection, options: SampleOptions, descript
         for _ in _fill_table(connection, options, table):
             done += 1
             report(done)
-        weigh(connection, sample.PROJECT, table.dataset, table.name)
+        weigh(connection, Weighed(sample.PROJECT, table.dataset, table.name))
     for name in WORKING_TABLES:
         connection.execute(f"DROP TABLE {name}")
     connection.execute("INSERT INTO about.seeded VALUES (?)", [description])
@@ -55,8 +55,8 @@ def fill(connection: duckdb.DuckDBPyConnection, options: SampleOptions, descript
 
 def _prepare(connection: duckdb.DuckDBPyConnection, options: SampleOptions, population: Population) -> None:
     clients = population.clients(options.clients, options.seed)
-    connection.execute(_sql("clients.sql"), [*clients, list(population.systems)])
-    connection.execute(_sql("builds.sql"))
+    connection.execute(filled("clients"), [*clients, list(population.systems)])
+    connection.execute(filled("builds"))
     connection.executemany("INSERT INTO builds VALUES (?, ?, ?, ?, ?, ?)", builds(population, options.until))
 
 
@@ -64,14 +64,16 @@ def _fill_table(
     connection: duckdb.DuckDBPyConnection, options: SampleOptions, table: SampleTable
 ) -> Iterator[tuple[int, int]]:
     probes = options.carried_by(table)
-    names = {"{schema}": f"{sample.PROJECT}.{table.dataset}", "{table}": table.name}
-    connection.execute(_filled("pings_table.sql", {**names, "{metrics_type}": sample.metrics_type(probes)}))
+    names = {"schema": f"{sample.PROJECT}.{table.dataset}", "table": table.name}
+    connection.execute(filled("pings_table", **names, metrics_type=sample.metrics_type(probes)))
     _draw(connection, options, table)
     chosen = {"seed": options.seed, "ping": table.ping, "channels": list(table.channels), "rare": RARE_CLIENTS}
-    joins = {"{metrics}": sample.taken(probes), "{draws}": sample.drawn_from(probes)}
+    pings = filled("pings", **names, metrics=sample.taken(probes), draws=sample.drawn_from(probes))
+    kinds = [kind for kind, _ in sample.by_type(probes)]
     for first, last in _batches(options):
-        connection.execute(_sql("senders.sql"), {**chosen, "first": first, "last": last})
-        connection.execute(_filled("pings.sql", {**names, **joins}), {"draws": options.draws})
+        connection.execute(filled("senders"), {**chosen, "first": first, "last": last})
+        for sql in (pings, *(filled("taken", kind=kind, place=sample.place(kind)) for kind in kinds)):
+            connection.execute(sql, {"draws": options.draws})
         yield first, last
 
 
@@ -80,21 +82,10 @@ def _draw(connection: duckdb.DuckDBPyConnection, options: SampleOptions, table: 
     for name, keys in sample.bounds(probes).items():
         connection.execute(f"SET VARIABLE {name} = $1", [keys])
     parameters = {"draws": options.draws, "seed": options.seed, "systems": list(table.population.systems)}
-    connection.execute(_filled("draws.sql", {"{columns}": sample.draws(probes)}), parameters)
+    connection.execute(filled("draws", columns=sample.draws(probes)), parameters)
 
 
 def _batches(options: SampleOptions) -> Iterator[tuple[int, int]]:
     """First and last build of each batch."""
     size = max(1, CLIENT_BUILDS_A_STEP // options.clients)
     return ((first, min(first + size, BUILDS) - 1) for first in range(0, BUILDS, size))
-
-
-def _sql(name: str) -> str:
-    return files(__package__).joinpath("sql", name).read_text()
-
-
-def _filled(name: str, parts: dict[str, str]) -> str:
-    text = _sql(name)
-    for place, part in parts.items():
-        text = text.replace(place, part)
-    return text

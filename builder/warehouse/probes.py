@@ -67,7 +67,7 @@ PROBES = (
              pings=EVERYWHERE),
     _labeled("browser_search_with_ads", labels=ENGINES, declared=False, products=("fenix",), pings=EVERYWHERE),
     Probe("data_storage_migration", "labeled_boolean", labels=("AlternateServices", "SiteSecurityServiceState")),
-    Probe("cookie_banners_private_window_service_mode", "labeled_boolean", labels=("disabled", "reject", "detect_only")),
+    Probe("cookie_banners_private_window_service_mode", "labeled_boolean", labels=("disabled", "reject")),
     Probe("glean_upload_failures", "dual_labeled_counter", 2, spread=5, labels=("metrics", "baseline", "events"),
           inner_labels=("recoverable", "unrecoverable"), declared=False),
     Probe("devtools_cold_toolbox_open_delay", "labeled_timing_distribution", 200, spread=10, presence=0.2, mac=4,

@@ -93,13 +93,15 @@ def taken(probes: Sequence[Probe]) -> str:
 
 
 def drawn_from(probes: Sequence[Probe]) -> str:
-    """The joins that find those draws. What is steady hangs on the client, and changes in one ping of ten."""
-    joins = []
-    for kind, _ in by_type(probes):
-        source = "if(ping % 10 > 0, hash(client), ping)" if kind in STEADY else "ping"
-        place = f"situation * $draws + CAST(hash({source}, '{kind}') % $draws AS BIGINT)"
-        joins.append(f"JOIN draws AS {kind}_draws ON {kind}_draws.place = {place}")
+    """The joins that find those draws."""
+    joins = [f"JOIN draws AS {kind}_draws ON {kind}_draws.place = {place(kind)}" for kind, _ in by_type(probes)]
     return "\n".join(joins)
+
+
+def place(kind: str) -> str:
+    """The place of a ping's draw. What is steady hangs on the client, and changes in one ping of ten."""
+    source = "if(ping % 10 > 0, hash(client), ping)" if kind in STEADY else "ping"
+    return f"situation * $draws + CAST(hash({source}, '{kind}') % $draws AS BIGINT)"
 
 
 def bounds_name(probe: Probe) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from builder.warehouse.schema import Type, from_duckdb
+from builder.warehouse.schema import Path, Type, from_duckdb
+from builder.warehouse.sql import filled
 
 if TYPE_CHECKING:
     import duckdb
@@ -13,26 +14,55 @@ if TYPE_CHECKING:
 BYTES = {"BOOL": 1}
 OTHERWISE = 8
 REGISTER = "INSERT INTO about.tables VALUES (?, ?, ?, 'submission_timestamp')"
+DRAWN = "metrics"
 
 
-def weigh(connection: duckdb.DuckDBPyConnection, project: str, dataset: str, table: str) -> None:
-    """Store the bytes of every leaf column and day of a table, and that it exists."""
-    schema = f"{project}.{dataset}"
-    relation = connection.table(f'"{schema}"."{table}"')
-    row = Type("STRUCT", fields=dict(zip(relation.columns, map(from_duckdb, relation.types), strict=True)))
-    sql = files(__package__).joinpath("sql", "leaf_bytes.sql").read_text()
-    sql = sql.replace("{schema}", schema).replace("{table}", table)
-    for name, kind in row.fields.items():
-        paths, sums = _leaves(name, kind)
-        connection.execute(sql.replace("{paths}", paths).replace("{sums}", sums), [project, dataset, table])
-    connection.execute(REGISTER, [project, dataset, table])
+@dataclass(frozen=True)
+class Weighed:
+    """A table to be weighed."""
+
+    project: str
+    dataset: str
+    name: str
+
+    @property
+    def schema(self) -> str:
+        """The DuckDB schema that it is in."""
+        return f"{self.project}.{self.dataset}"
 
 
-def _leaves(name: str, kind: Type) -> tuple[str, str]:
-    """The paths of a column's leaves and the sums of their bytes, two lists in SQL."""
-    column, paths = f'"{name}"', [path for path, _ in kind.leaves()]
-    sums = [f"coalesce(sum({_size(column, kind, path)}), 0)" for path in paths]
-    return str([[name, *path] for path in paths]), f"[{', '.join(sums)}]"
+def weigh(connection: duckdb.DuckDBPyConnection, table: Weighed) -> None:
+    """Store the bytes of every leaf column and day of a table, and that it exists.
+
+    Each drawn value is weighed once, as often as it was taken: weighing every ping would take longer than making it.
+    """
+    relation = connection.table(f'"{table.schema}"."{table.name}"')
+    columns = dict(zip(relation.columns, map(from_duckdb, relation.types), strict=True))
+    for metric_type, drawn in columns.pop(DRAWN).fields.items():
+        _weigh_draws(connection, table, metric_type, drawn)
+    for name, kind in columns.items():
+        paths, sizes = _leaves((name,), f'"{name}"', kind)
+        sums = ", ".join(f"coalesce(sum({size}), 0)" for size in sizes)
+        _store(connection, "leaf_bytes", table, {"paths": str(paths), "sums": f"[{sums}]"})
+    connection.execute(REGISTER, [table.project, table.dataset, table.name])
+
+
+def _weigh_draws(connection: duckdb.DuckDBPyConnection, table: Weighed, metric_type: str, drawn: Type) -> None:
+    paths, sizes = _leaves((DRAWN, metric_type), metric_type, drawn)
+    sums = ", ".join(f"coalesce(sum(n * sizes[{i}]), 0)" for i in range(1, len(sizes) + 1))
+    places = {"kind": metric_type, "paths": str(paths), "sizes": f"[{', '.join(sizes)}]", "sums": f"[{sums}]"}
+    _store(connection, "draw_bytes", table, places)
+
+
+def _store(connection: duckdb.DuckDBPyConnection, name: str, table: Weighed, places: dict[str, str]) -> None:
+    sql = filled(name, schema=table.schema, table=table.name, **places)
+    connection.execute(sql, [table.project, table.dataset, table.name])
+
+
+def _leaves(path: Path, value: str, kind: Type) -> tuple[list[list[str]], list[str]]:
+    """The paths of a column's leaves, and the bytes of each in SQL."""
+    below = [leaf for leaf, _ in kind.leaves()]
+    return [[*path, *leaf] for leaf in below], [_size(value, kind, leaf) for leaf in below]
 
 
 def _size(value: str, kind: Type, path: tuple[str, ...]) -> str:

@@ -1,3 +1,5 @@
+-- How often each draw was taken.
+CREATE OR REPLACE TABLE taken (kind VARCHAR, day DATE, place BIGINT, n BIGINT);
 -- The values that pings take, $draws for each situation: 4 * the system's number + 2 if regressed + 1 if rare.
 CREATE OR REPLACE TABLE draws AS
 SELECT place, {columns}
