@@ -518,11 +518,10 @@ CREATE TABLE metric_types (
     buildable   boolean NOT NULL
 );
 INSERT INTO metric_types VALUES
-    ('counter', true), ('timing_distribution', true),
-    ('boolean', false), ('quantity', false), ('timespan', false), ('labeled_counter', false),
-    ('labeled_boolean', false), ('dual_labeled_counter', false), ('memory_distribution', false),
-    ('custom_distribution', false), ('labeled_timing_distribution', false), ('labeled_memory_distribution', false),
-    ('labeled_custom_distribution', false),
+    ('boolean', true), ('counter', true), ('quantity', true), ('timespan', true), ('labeled_boolean', true),
+    ('labeled_counter', true), ('dual_labeled_counter', true), ('timing_distribution', true),
+    ('memory_distribution', true), ('custom_distribution', true), ('labeled_timing_distribution', true),
+    ('labeled_memory_distribution', true), ('labeled_custom_distribution', true),
     ('event', false), ('string', false), ('string_list', false), ('labeled_string', false), ('uuid', false),
     ('url', false), ('datetime', false), ('rate', false), ('text', false), ('object', false),
     ('labeled_quantity', false);
@@ -534,25 +533,38 @@ CREATE TABLE catalogue (
     pings         text[] NOT NULL,  -- every ping that it was ever registered for
     registered_at timestamptz,  -- first registered
     described_at  timestamptz,  -- last registered: the type is from then
+    definition    jsonb,        -- of its buckets or labels, as last given
+    defined_at    timestamptz,
     retired_at    timestamptz,
     built_at      timestamptz,  -- last built by the ETL, any channel
     PRIMARY KEY (product, probe)
 );
 CREATE INDEX catalogue_names ON catalogue USING gin (probe gin_trgm_ops);
 
--- The latest registration says the type (at the same instant the larger one, so that the order of arrival does not
--- matter); a probe is sent in every ping that it was ever registered for.
+-- What a registration says of a probe's buckets or labels, or null where it says nothing.
+CREATE FUNCTION probe_definition(data jsonb) RETURNS jsonb LANGUAGE sql IMMUTABLE AS $$
+    SELECT jsonb_object_agg(key, value) FROM jsonb_each(data)
+    WHERE key IN ('histogram_type', 'range_min', 'range_max', 'bucket_count', 'labels') AND value <> 'null'
+$$;
+
+-- The latest registration says the type, the latest that has one the definition (at the same instant the larger one, so
+-- that the order of arrival does not matter); a probe is sent in every ping that it was ever registered for.
 CREATE FUNCTION fold_catalogue(after_position bigint, to_position bigint) RETURNS bigint LANGUAGE sql AS $$
-    WITH written AS (INSERT INTO catalogue AS c (product, probe, metric_type, pings, registered_at, described_at, retired_at, built_at)
+    WITH written AS (INSERT INTO catalogue AS c (
+        product, probe, metric_type, definition, pings, registered_at, described_at, defined_at, retired_at, built_at)
     SELECT product, probe,
            (array_agg(data ->> 'type' ORDER BY occurred_at DESC, data ->> 'type' DESC)
                 FILTER (WHERE type = 'probe_registered'))[1],
+           (array_agg(definition ORDER BY occurred_at DESC, definition::text COLLATE "C" DESC)
+                FILTER (WHERE definition IS NOT NULL))[1],
            coalesce(array_agg(DISTINCT data ->> 'ping') FILTER (WHERE type = 'probe_registered'), '{}'),
            min(occurred_at) FILTER (WHERE type = 'probe_registered'),
            max(occurred_at) FILTER (WHERE type = 'probe_registered'),
+           max(occurred_at) FILTER (WHERE definition IS NOT NULL),
            max(occurred_at) FILTER (WHERE type = 'probe_retired'),
            max(occurred_at) FILTER (WHERE type = 'probe_built')
     FROM event_log
+    LEFT JOIN LATERAL probe_definition(data) AS definition ON type = 'probe_registered'
     WHERE position > after_position AND position <= to_position
       AND type IN ('probe_registered', 'probe_retired', 'probe_built')
     GROUP BY product, probe
@@ -561,9 +573,14 @@ CREATE FUNCTION fold_catalogue(after_position bigint, to_position bigint) RETURN
             WHEN c.described_at IS NULL
               OR (excluded.described_at, excluded.metric_type) > (c.described_at, c.metric_type)
             THEN excluded.metric_type ELSE c.metric_type END,
+        definition = CASE
+            WHEN c.defined_at IS NULL
+              OR (excluded.defined_at, excluded.definition::text COLLATE "C") > (c.defined_at, c.definition::text)
+            THEN excluded.definition ELSE c.definition END,
         pings = ARRAY(SELECT unnest(c.pings) UNION SELECT unnest(excluded.pings) ORDER BY 1),
         registered_at = least(c.registered_at, excluded.registered_at),
         described_at = greatest(c.described_at, excluded.described_at),
+        defined_at = greatest(c.defined_at, excluded.defined_at),
         retired_at = greatest(c.retired_at, excluded.retired_at),
         built_at = greatest(c.built_at, excluded.built_at)
     RETURNING 1)
@@ -818,6 +835,7 @@ CREATE TABLE builds (
     probe        text        NOT NULL,
     metric_type  text        NOT NULL REFERENCES metric_types,
     pings        text[]      NOT NULL,
+    definition   jsonb,                -- of its buckets or labels, as the catalogue had it
     state        text        NOT NULL DEFAULT 'queued',
     attempt      integer     NOT NULL DEFAULT 0,
     max_attempts integer     NOT NULL DEFAULT 5,
@@ -943,9 +961,10 @@ BEGIN
             END IF;
             RETURN;
         END IF;
-        INSERT INTO builds AS b (product, channel, probe, metric_type, pings, prefetched, not_before, requested_at, log_position)
-        VALUES (for_product, for_channel, for_probe, entry.metric_type, entry.pings, prefetch, current_instant(),
-                current_instant(), 0)
+        INSERT INTO builds AS b (
+            product, channel, probe, metric_type, pings, definition, prefetched, not_before, requested_at, log_position)
+        VALUES (for_product, for_channel, for_probe, entry.metric_type, entry.pings, entry.definition, prefetch,
+                current_instant(), current_instant(), 0)
         ON CONFLICT (product, channel, probe) WHERE state IN ('queued', 'running') DO NOTHING
         RETURNING * INTO found_build;
         IF FOUND THEN

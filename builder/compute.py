@@ -1,19 +1,22 @@
 """Computes one probe: the warehouse aggregates its pings, the statistics are made here."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+import numpy as np
 import structlog
 from google.cloud import bigquery
 
 from builder.bigquery import JobOptions, JobRunner, Tick
+from builder.bucket_list import BOOLEANS, BucketList, distribution_buckets, stored_type
+from builder.cells import Cells, read_cells
 from builder.control import Control
-from builder.distribution import DistributionTable
-from builder.metric_shapes import Aggregation, shape_of
-from builder.probe import BuildRequest, BuiltProbe, ProbeRow, Progress
-from builder.sampling import sampling_of
-from builder.scalar import ScalarRange, ScalarTable
-from builder.source import SourceOptions, latest_version_statement, probe_statement
+from builder.metric_shapes import Family, shape_of
+from builder.probe import BuildRequest, BuiltProbe, ProbeRow, Progress, Rows
+from builder.rows import Layout, ProbeRows
+from builder.scalar_ranges import ScalarRanges
+from builder.source import SourceOptions, latest_version_statement, only_ping, probe_statement
 
 __all__ = ["BuildRequest", "BuiltProbe", "ComputeOptions", "ProbeRow", "Progress", "compute_probe"]
 
@@ -43,7 +46,7 @@ def compute_probe(
     and `control` raise; BuildCancelledError cancels the warehouse's job too. Blocks: run it in a thread.
     """
     computation = _Computation(client, request, options, progress, control or Control())
-    rows = sorted(computation.rows(), key=_identity)
+    rows = computation.rows()
     runner = computation.runner
     LOG.info("probe_computed", build_id=str(request.build_id), rows=len(rows), bytes=runner.bytes_processed)
     return BuiltProbe(rows, runner.bytes_processed, runner.job_ids)
@@ -65,18 +68,19 @@ class _Computation:
         self._request = request
         self._source = options.source
         self._progress = progress
-        self._shape = shape_of(request.metric_type, request.probe)
-        self._minimum = options.source.thresholds.of(request.product, request.channel)
-        self._weight = sampling_of(request.channel, request.probe, options.source.sampled_by_clients).weight
+        self._weight = options.source.sampling(request).weight
+        self._family = shape_of(request.metric_type, request.probe, request.definition).family
+        self._stored_type = stored_type(request.metric_type, request.definition)
 
-    def rows(self) -> Iterator[ProbeRow]:
-        """The rows, in no particular order."""
+    def rows(self) -> Rows:
+        """The rows, by metric key, version, ping type, system, build and aggregate."""
         latest = self._latest_version()
         if latest is None:
-            return iter(())
-        if self._shape.aggregation is Aggregation.DISTRIBUTION:
-            return self._distribution(latest)
-        return self._scalar(latest)
+            return []
+        read = {Family.DISTRIBUTION: self._distribution, Family.BOOLEAN: self._boolean, Family.SCALAR: self._scalar}
+        rows = read[self._family](latest)
+        self._tick("statistics", STATISTICS_PERCENT)(0)
+        return rows
 
     def _latest_version(self) -> int | None:
         if self._request.latest_version is not None:
@@ -85,30 +89,38 @@ class _Computation:
         rows = self.runner.run(statement, self._tick("finding_version", VERSION_PERCENT))
         return next((row["version"] for row in rows), None)
 
-    def _distribution(self, latest: int) -> Iterator[ProbeRow]:
-        statement = probe_statement("distribution", self._request, self._source, latest)
-        sums = self.runner.run(statement, self._tick("aggregating", FIRST_PERCENT))
-        table = DistributionTable(sums, self._shape, self._weight)
-        self._tick("statistics", STATISTICS_PERCENT)(0)
-        return table.rows(self._request.metric_type, self._minimum.row_users)
+    def _distribution(self, latest: int) -> Rows:
+        cells = read_cells(self._run("distribution", latest, "aggregating", FIRST_PERCENT))
+        buckets = distribution_buckets(self._request.metric_type, self._request.definition, cells.buckets)
+        return self._made(cells, _of_all(self._stored_type, buckets, cells, raw=True))
 
-    def _scalar(self, latest: int) -> Iterator[ProbeRow]:
-        statement = probe_statement("scalar_range", self._request, self._source, latest)
-        ranges = self.runner.run(statement, self._tick("finding_range", FIRST_PERCENT))
-        known = ScalarRange(ranges, self._weight)
-        if known.empty:
-            return iter(())
-        bounds = [float(bucket) for bucket in known.buckets]
-        statement = probe_statement("scalar_counts", self._request, self._source, latest, bounds)
-        counts = self.runner.run(statement, self._tick("aggregating", SECOND_PERCENT))
-        table = ScalarTable(counts, known, self._weight)
-        self._tick("statistics", STATISTICS_PERCENT)(0)
-        return table.rows(self._request.metric_type, self._minimum.row_users)
+    def _boolean(self, latest: int) -> Rows:
+        cells = read_cells(self._run("boolean", latest, "aggregating", FIRST_PERCENT))
+        return self._made(cells, _of_all(self._stored_type, BOOLEANS, cells, raw=False))
+
+    def _scalar(self, latest: int) -> Rows:
+        ranges = ScalarRanges(self._run("scalar_ranges", latest, "finding_range", FIRST_PERCENT))
+        if not ranges:
+            return []
+        cells = read_cells(self._run("scalar_cells", latest, "aggregating", SECOND_PERCENT, ranges.parameter()))
+        columns = np.array(cells.buckets, dtype=np.int64) - 1
+        return self._made(cells, Layout(self._stored_type, ranges.buckets, columns, raw=False))
+
+    def _run(
+        self, name: str, latest: int, stage: str, percent: int, ranges: Sequence[str] = ()
+    ) -> Iterator[Mapping[str, Any]]:
+        statement = probe_statement(name, self._request, self._source, latest, ranges)
+        return self.runner.run(statement, self._tick(stage, percent))
+
+    def _made(self, cells: Cells, layout: Layout) -> Rows:
+        return ProbeRows(cells, layout, self._weight, only_ping(self._request))
 
     def _tick(self, stage: str, percent: int) -> Tick:
         """Reports a stage; the bytes are those of the statements before it and of this one."""
         return lambda read: self._progress(stage, percent, self.runner.bytes_processed + read)
 
 
-def _identity(row: ProbeRow) -> tuple[int, str, str, str, str]:
-    return (row.version, row.ping_type, row.os, row.app_build_id, row.client_agg_type)
+def _of_all(metric_type: str, buckets: BucketList, cells: Cells, *, raw: bool) -> Layout:
+    """The same buckets for every metric key."""
+    columns = np.array([buckets.places.get(key, -1) for key in cells.buckets], dtype=np.int64)
+    return Layout(metric_type, lambda _: buckets, columns, raw)

@@ -1,20 +1,16 @@
-"""Histograms as pairs of key and value: filling, smoothing, percentiles and the JSON they are stored in."""
+"""One histogram as pairs of key and value: filling, smoothing, percentiles and JSON, as the functions of mozfun."""
 
 import json
 import math
-from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
-from fractions import Fraction
-from itertools import accumulate
+
+import numpy as np
+
+from builder.statistics import PERCENTILES, UNITS, percentile_places, smoothed, ten_thousandths
 
 Histogram = Sequence[tuple[str, float]]
 
-PERCENTILES = (0.1, 1.0, 5.0, 25.0, 50.0, 75.0, 95.0, 99.0, 99.9)
 LARGEST_COUNT = 2**40
-UNITS = 10_000  # values are stored with 4 decimals
-# Sums of shares carry binary noise of about 1e-16 that depends on the order of the summands. Digits beyond the
-# twelfth are dropped before a half is rounded, so that the stored value does not depend on that order.
-NOISE_DECIMALS = 8
 
 
 def sum_by_key(histogram: Iterable[tuple[str, float]]) -> dict[str, float]:
@@ -51,9 +47,10 @@ def fill_buckets_dirichlet(
     values: Mapping[str, float], buckets: Sequence[str], total_users: int
 ) -> list[tuple[str, float]]:
     """(value + 1/K) / (total_users + 1) for each of the K buckets, numeric order: a Dirichlet prior of weight 1."""
-    prior = 1 / len(buckets) if buckets else 0.0
     filled = fill_buckets(values, sorted(buckets, key=numeric_order))
-    return [(bucket, (value + prior) / (total_users + 1)) for bucket, value in filled]
+    row = np.array([[value for _, value in filled]], dtype=np.float64)
+    even = smoothed(row, np.array([total_users], dtype=np.float64))
+    return [(bucket, value) for (bucket, _), value in zip(filled, even[0].tolist(), strict=True)]
 
 
 def numeric_order(key: str) -> float:
@@ -64,17 +61,11 @@ def numeric_order(key: str) -> float:
         return math.inf
 
 
-def ten_thousandths(value: float) -> int:
-    """The value rounded to 4 decimals, half away from zero, as a whole number of ten-thousandths."""
-    if isinstance(value, int):
-        return value * UNITS
-    magnitude = math.floor(round(abs(value) * UNITS, NOISE_DECIMALS) + 0.5)
-    return -magnitude if value < 0 else magnitude
-
-
 def rounded(value: float) -> float:
     """The value rounded to 4 decimals, half away from zero; a whole number as an int."""
-    units = ten_thousandths(value)
+    if isinstance(value, int) or value.is_integer():
+        return int(value)
+    units = int(ten_thousandths(np.array([value]))[0])
     return units // UNITS if units % UNITS == 0 else units / UNITS
 
 
@@ -94,14 +85,9 @@ def percentile(percent: float, histogram: Histogram) -> float:
 
 def percentiles(histogram: Histogram, percents: Sequence[float] = PERCENTILES) -> list[tuple[str, float]]:
     """The percentiles of a histogram as rounded for storage, as pairs of percent and key; none without buckets."""
-    if any(not 0 <= percent <= 100 for percent in percents):
-        raise ValueError(f"a percentile lies between 0 and 100: {percents}")
-    ordered = sorted((float(key), ten_thousandths(value)) for key, value in histogram)
-    reached = list(accumulate(units for _, units in ordered))
-    return [(f"{percent:g}", ordered[_place(reached, percent)][0]) for percent in percents if ordered]
-
-
-def _place(reached: Sequence[int], percent: float) -> int:
-    """The first place whose cumulative sum is at least the percent of the total; the last of a total of 0."""
-    wanted = math.ceil(Fraction(str(percent)) * reached[-1] / 100)
-    return bisect_left(reached, wanted) if reached[-1] else len(reached) - 1
+    ordered = sorted((float(key), value) for key, value in histogram)
+    keys, values = [key for key, _ in ordered], [value for _, value in ordered]
+    whole = all(isinstance(value, int) for value in values)
+    counts = np.array([values], dtype=np.int64) if whole else ten_thousandths(np.array([values], dtype=np.float64))
+    places = percentile_places(counts, percents)[0].tolist() if keys else []
+    return [(f"{percent:g}", keys[place]) for percent, place in zip(percents, places, strict=False)]

@@ -6,51 +6,69 @@ from dataclasses import dataclass
 from enum import Enum
 from types import MappingProxyType
 
-from builder.buckets import functional_buckets
+from builder.definition import Definition
 from builder.errors import UnsupportedMetricError
-from builder.statement import identifier
+from builder.statement import identifier, render
 
 
-class Aggregation(Enum):
+class Family(Enum):
     """How the values of a probe become rows."""
 
     SCALAR = "scalar"
+    BOOLEAN = "boolean"
     DISTRIBUTION = "distribution"
 
 
 @dataclass(frozen=True)
 class MetricShape:
-    """One metric type: its aggregation, the field that holds the value and, of distributions, the bucket growth."""
+    """One metric type: its family, the `.sql` file that takes its values out of the pings, and the field they are in.
 
-    aggregation: Aggregation
-    suffix: str = ""
-    per_magnitude: int = 0
+    `values` is the `.sql` file that narrows the column down to what is used, where naming a field does not.
+    """
 
-    def buckets(self, largest: int) -> list[int]:
-        """The buckets of a distribution up to the largest one seen."""
-        return functional_buckets(2, self.per_magnitude, largest)
+    family: Family
+    sent: str
+    field: str = ""
+    values: str | None = None
 
+    def value(self, metric_type: str, probe: str) -> str:
+        """The probe's own column, the only one of `metrics` that may be read, as an expression."""
+        column = f"metrics.{identifier(metric_type)}.{identifier(probe)}{self.field}"
+        return render(self.values, column=column) if self.values else column
+
+
+_SCALAR = MetricShape(Family.SCALAR, "sent_value")
+_DISTRIBUTION = MetricShape(Family.DISTRIBUTION, "sent_buckets", field=".values")
+_LABELED_DISTRIBUTION = MetricShape(Family.DISTRIBUTION, "sent_labeled_buckets", values="labeled_values")
+_DECLARED_LABELS = MetricShape(Family.DISTRIBUTION, "sent_declared_labels")
 
 SHAPES: Mapping[str, MetricShape] = MappingProxyType({
-    "counter": MetricShape(Aggregation.SCALAR),
-    "timing_distribution": MetricShape(Aggregation.DISTRIBUTION, suffix=".values", per_magnitude=8),
+    "boolean": MetricShape(Family.BOOLEAN, "sent_value"),
+    "labeled_boolean": MetricShape(Family.BOOLEAN, "sent_labels"),
+    "counter": _SCALAR,
+    "quantity": _SCALAR,
+    "timespan": MetricShape(Family.SCALAR, "sent_value", field=".value"),
+    "labeled_counter": MetricShape(Family.SCALAR, "sent_labels"),
+    "dual_labeled_counter": MetricShape(Family.SCALAR, "sent_dual_labels"),
+    "timing_distribution": _DISTRIBUTION,
+    "memory_distribution": _DISTRIBUTION,
+    "custom_distribution": _DISTRIBUTION,
+    "labeled_timing_distribution": _LABELED_DISTRIBUTION,
+    "labeled_memory_distribution": _LABELED_DISTRIBUTION,
+    "labeled_custom_distribution": _LABELED_DISTRIBUTION,
 })  # fmt: skip
 
 # Use counters have an ETL of their own; the two others are too large for any.
 EXCLUDED = re.compile(r"use[._]?counter.*|sqlite_store_(open|query)")
 
 
-def shape_of(metric_type: str, probe: str) -> MetricShape:
-    """The shape of a metric type. Raises UnsupportedMetricError for a type or a probe that is never built."""
+def shape_of(metric_type: str, probe: str, definition: Definition) -> MetricShape:
+    """The shape of a probe. Raises UnsupportedMetricError for a type or a probe that is never built."""
     if EXCLUDED.fullmatch(probe):
         raise UnsupportedMetricError(f"{probe} is left out of the aggregates by name")
     if metric_type not in SHAPES:
         known = ", ".join(sorted(SHAPES))
         raise UnsupportedMetricError(f"{probe} is a {metric_type}; only these types are built: {known}")
+    if metric_type == "labeled_counter" and definition.labels:
+        return _DECLARED_LABELS
     return SHAPES[metric_type]
-
-
-def value_column(metric_type: str, probe: str) -> str:
-    """The probe's own column, the only one of `metrics` that may be read."""
-    shape = shape_of(metric_type, probe)
-    return f"metrics.{identifier(metric_type)}.{identifier(probe)}{shape.suffix}"

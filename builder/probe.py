@@ -1,13 +1,13 @@
 """A probe to build, and what comes of it."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sized
+from dataclasses import dataclass, field
 from datetime import date, datetime
-from itertools import product
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 from uuid import UUID
 
 from builder.build_hour import build_hour_to_datetime
+from builder.definition import Definition
 
 ANY = "*"
 
@@ -30,6 +30,7 @@ class BuildRequest:
     pings: tuple[str, ...]
     run_date: date
     latest_version: int | None
+    definition: Definition = field(default_factory=Definition)
 
 
 @dataclass(frozen=True)
@@ -52,40 +53,30 @@ class ProbeRow:
     build_date: datetime | None
 
 
+class Rows(Sized, Iterable[ProbeRow], Protocol):
+    """A number of rows that can be gone through again and again; they may be made anew each time."""
+
+
 @dataclass(frozen=True)
 class BuiltProbe:
     """The rows, none where too few clients sent the probe, and what they cost."""
 
-    rows: list[ProbeRow]
+    rows: Rows
     bytes_processed: int
     job_ids: list[str]
 
 
 class Combination(NamedTuple):
-    """What a row is about: each of the last three is a value or the roll-up `*`."""
+    """What a row is about: ping type, system and build are each a value or the roll-up `*`."""
 
+    metric_key: str
     version: int
     ping_type: str
     os: str
     build_hour: str
+    client_agg_type: str
 
     @property
     def build_date(self) -> datetime | None:
         """The build hour as a time; None for the roll-up."""
         return None if self.build_hour == ANY else build_hour_to_datetime(self.build_hour)
-
-
-class ClientGroup(NamedTuple):
-    """Clients that have all four in common; those that do not tell their system have None."""
-
-    version: int
-    ping_type: str
-    os: str | None
-    build_hour: str
-
-    def roll_ups(self, *, by_build: bool) -> Iterator[Combination]:
-        """The combinations that the group counts in; an unknown system only in `*`, a left out build too."""
-        systems = (ANY,) if self.os is None else (self.os, ANY)
-        builds = (self.build_hour, ANY) if by_build else (ANY,)
-        for ping_type, os, build_hour in product((self.ping_type, ANY), systems, builds):
-            yield Combination(self.version, ping_type, os, build_hour)

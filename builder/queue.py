@@ -6,7 +6,7 @@ log's lock: a builder that freezes or is cut off between two messages keeps nobo
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import date, timedelta
 from uuid import UUID
@@ -14,7 +14,8 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-from builder.probe import BuildRequest, ProbeRow
+from builder.definition import Definition
+from builder.probe import BuildRequest, ProbeRow, Rows
 from usage_service.shared.postgres import Connection, Pool
 
 ROW_COLUMNS = (
@@ -58,7 +59,7 @@ class Claim(msgspec.Struct, frozen=True):
     """A build that this worker holds, at this attempt.
 
     `waited_seconds` is for how long it could have been claimed, `latest_version` the newest version that was released
-    on the channel, if a release was ever reported.
+    on the channel, if a release was ever reported, `definition` what the catalogue knows of the probe's buckets.
     """
 
     build_id: UUID
@@ -71,6 +72,7 @@ class Claim(msgspec.Struct, frozen=True):
     prefetched: bool
     waited_seconds: float
     latest_version: int | None
+    definition: Definition | None = None
 
     @property
     def held(self) -> tuple[UUID, int]:
@@ -88,6 +90,7 @@ class Claim(msgspec.Struct, frozen=True):
             pings=tuple(self.pings),
             run_date=run_date,
             latest_version=self.latest_version,
+            definition=self.definition or Definition(),
         )
 
 
@@ -130,7 +133,7 @@ class BuildQueue:
             with _fence():
                 await connection.execute("SELECT heartbeat_build($1, $2, $3, $4, $5, $6)", *values, timeout=self._wait)
 
-    async def complete(self, claim: Claim, rows: Iterable[ProbeRow], bytes_read: int) -> int:
+    async def complete(self, claim: Claim, rows: Rows, bytes_read: int) -> int:
         """Stores the rows in place of earlier ones and ends the build, in one transaction; how many rows.
 
         Called again because the answer was lost, it answers the same.
@@ -138,7 +141,7 @@ class BuildQueue:
         async with self._connection() as connection:
             try:
                 with _fence():
-                    return await _store(connection, claim, [_record(claim, row) for row in rows], bytes_read)
+                    return await _store(connection, claim, rows, bytes_read)
             except (LeaseLostError, asyncpg.UniqueViolationError):  # by this attempt, by another one, or rows twice
                 stored: int | None = await connection.fetchval(STORED, *claim.held)
                 if stored is not None:
@@ -177,7 +180,8 @@ class BuildQueue:
                 raise
 
 
-async def _store(connection: Connection, claim: Claim, records: list[tuple[object, ...]], bytes_read: int) -> int:
+async def _store(connection: Connection, claim: Claim, rows: Rows, bytes_read: int) -> int:
+    records = (_record(claim, row) for row in rows)  # made as they are sent
     await connection.execute(BEGIN)
     try:
         await connection.copy_records_to_table("probe_rows", records=records, columns=ROW_COLUMNS)
@@ -189,7 +193,7 @@ async def _store(connection: Connection, claim: Claim, records: list[tuple[objec
     except BaseException:  # no answer, or cancelled
         connection.terminate()
         raise
-    return len(records)
+    return len(rows)
 
 
 @contextmanager

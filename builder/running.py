@@ -15,9 +15,7 @@ from builder.compute import ComputeOptions, compute_probe
 from builder.hearing import Hearing
 from builder.metrics import BuilderMetrics, served
 from builder.queue import BuildQueue
-from builder.settings import BuilderSettings
-from builder.source import SourceOptions
-from builder.thresholds import Thresholds
+from builder.settings import BuilderSettings, source_options
 from builder.worker import Worker
 from usage_service.shared.lifetime import Lifetime
 from usage_service.shared.listener import Listener
@@ -34,14 +32,8 @@ log = structlog.get_logger(__name__)
 def warehouse_computation(settings: BuilderSettings) -> Compute:
     """What computes a probe on the warehouse of the settings; blocks, so it is to be run in a thread."""
     client = make_client(settings.project, settings.warehouse_url, settings.location)
-    options = ComputeOptions(
-        SourceOptions(
-            project=settings.pings_project,
-            thresholds=Thresholds().scaled(settings.threshold_scale),
-            sampled_by_clients=frozenset(settings.sampled_by_clients.split(",")) - {""},
-        ),
-        JobOptions(maximum_bytes_billed=settings.most_bytes, deadline_seconds=settings.build_seconds),
-    )
+    jobs = JobOptions(maximum_bytes_billed=settings.most_bytes, deadline_seconds=settings.build_seconds)
+    options = ComputeOptions(source_options(settings), jobs)
     return lambda request, progress, control: compute_probe(client, request, options, progress, control)
 
 

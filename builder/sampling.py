@@ -1,14 +1,13 @@
 """Which clients are read, and how many each stands for."""
 
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 SAMPLE_IDS = 100
-SAMPLED_CHANNEL = "release"
-SAMPLED_OS = "Windows"
-SAMPLED_SINCE_VERSION = 119
-SAMPLED_IDS = 10
-SAMPLED_WEIGHT = 10
+# Of each channel the sample ids of which Windows clients are read, as GLAM's ETL does; of others all.
+SAMPLED_CHANNELS: Mapping[str, int] = MappingProxyType({"release": 10})
 
 
 @dataclass(frozen=True)
@@ -19,12 +18,12 @@ class Sampling:
     weight: int = 1
 
 
-def sampling_of(channel: str, probe: str, sampled_by_clients: frozenset[str]) -> Sampling:
+def sampling_of(
+    channel: str, probe: str, sampled_by_clients: frozenset[str], channels: Mapping[str, int] = SAMPLED_CHANNELS
+) -> Sampling:
     """The sampling of Windows clients on a channel; a probe that clients sample themselves keeps every id."""
-    if channel != SAMPLED_CHANNEL:
-        return Sampling()
-    kept = SAMPLE_IDS if probe in sampled_by_clients else SAMPLED_IDS
-    return Sampling(kept, SAMPLED_WEIGHT)
+    kept = channels.get(channel, SAMPLE_IDS)
+    return Sampling(SAMPLE_IDS if probe in sampled_by_clients else kept, SAMPLE_IDS // kept)
 
 
 def safe_sample_id(client_id: str) -> int:

@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated
 
 import msgspec
 from msgspec import Meta
 
-from usage_service.shared.settings import DatabaseSettings, Port, Seconds
+from builder.sampling import SAMPLE_IDS, SAMPLED_CHANNELS
+from builder.source import DATASETS, SourceOptions
+from builder.thresholds import Thresholds
+from usage_service.shared.settings import DatabaseSettings, Port, Seconds, SettingsError
 
 MOST_AT_ONCE = 64
+
+
+def pairs_text(pairs: Mapping[str, object]) -> str:
+    """The pairs as a setting: `a=1,b=2`."""
+    return ",".join(f"{name}={value}" for name, value in pairs.items())
+
+
+def pairs(setting: str, text: str) -> dict[str, str]:
+    """The pairs in a setting's text; raises SettingsError."""
+    found = dict(part.strip().partition("=")[::2] for part in text.split(",") if part.strip())
+    if not all(name and value for name, value in found.items()):
+        raise SettingsError(f"{setting}: {text!r} must be pairs such as a=b,c=d")
+    return found
 
 
 class BuilderSettings(DatabaseSettings, frozen=True, kw_only=True):
@@ -18,6 +35,8 @@ class BuilderSettings(DatabaseSettings, frozen=True, kw_only=True):
     project: str = msgspec.field(name="GOOGLE_CLOUD_PROJECT", default="moz-fx-data-shared-prod")
     pings_project: str = msgspec.field(name="PROBE_BUILDER_PINGS_PROJECT", default="moz-fx-data-shared-prod")
     sampled_by_clients: str = msgspec.field(name="PROBE_BUILDER_SAMPLED_BY_CLIENTS", default="")  # names, by commas
+    datasets: str = msgspec.field(name="PROBE_BUILDER_DATASETS", default=pairs_text(DATASETS))
+    sampled_channels: str = msgspec.field(name="PROBE_BUILDER_SAMPLED_CHANNELS", default=pairs_text(SAMPLED_CHANNELS))
     location: str = msgspec.field(name="PROBE_BUILDER_LOCATION", default="US")
     warehouse_url: str | None = msgspec.field(name="PROBE_BUILDER_WAREHOUSE_URL", default=None)
     concurrency: Annotated[int, Meta(ge=1, le=MOST_AT_ONCE)] = msgspec.field(
@@ -37,6 +56,27 @@ class BuilderSettings(DatabaseSettings, frozen=True, kw_only=True):
     threshold_scale: Annotated[float, Meta(gt=0, le=1)] = msgspec.field(
         name="PROBE_BUILDER_THRESHOLD_SCALE", default=1.0
     )
+
+
+def source_options(settings: BuilderSettings) -> SourceOptions:
+    """Where the settings say that the pings are, and who is left out; raises SettingsError."""
+    return SourceOptions(
+        project=settings.pings_project,
+        datasets=pairs("PROBE_BUILDER_DATASETS", settings.datasets),
+        thresholds=Thresholds().scaled(settings.threshold_scale),
+        sampled_by_clients=frozenset(settings.sampled_by_clients.split(",")) - {""},
+        sampled_channels=_sampled_channels(settings.sampled_channels),
+    )
+
+
+def _sampled_channels(text: str) -> dict[str, int]:
+    name = "PROBE_BUILDER_SAMPLED_CHANNELS"
+    allowed = [number for number in range(1, SAMPLE_IDS + 1) if SAMPLE_IDS % number == 0]
+    channels = pairs(name, text)
+    for channel, number in channels.items():
+        if number not in map(str, allowed):
+            raise SettingsError(f"{name}: {channel}={number} must be one of {', '.join(map(str, allowed))} sample ids")
+    return {channel: int(number) for channel, number in channels.items()}
 
 
 class WarehouseSettings(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,9 +10,10 @@ def as_rows(built: Iterable[ProbeRow]) -> Rows:
     """The rows by their identity; fails when two rows have the same."""
     rows: Rows = {}
     for row in built:
-        identity = (row.version, row.ping_type, row.os, row.app_build_id, row.client_agg_type)
+        identity = (row.version, row.ping_type, row.os, row.app_build_id, row.metric_key, row.client_agg_type)
         assert identity not in rows
         rows[identity] = Row(
+            row.metric_type,
             row.total_users,
             row.total_sample,
             row.histogram,

@@ -1,6 +1,7 @@
 """Google's own SQL analyzer and reference engine (zetasql), on the tables of raw pings."""
 
 import importlib
+import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -11,20 +12,60 @@ from builder.statement import Parameter, Statement
 from tests.reference_statistics import Ping
 
 PROJECT, DATASET = "moz-fx-data-shared-prod", "firefox_desktop_stable"
+FENIX_DATASETS = ("org_mozilla_fenix_stable", "org_mozilla_firefox_beta_stable", "org_mozilla_firefox_stable")
 TABLES = {ping: f"{PROJECT}.{DATASET}.{ping}_v1" for ping in ("metrics", "baseline")}
+ALL_TABLES = {
+    (dataset, ping): f"{PROJECT}.{dataset}.{ping}_v1" for dataset in (DATASET, *FENIX_DATASETS) for ping in TABLES
+}
 COUNTER, TIMING = "tab_count", "gc_ms"
 
 Type = str | list["Type"] | dict[str, "Type"]
-COLUMNS: dict[str, Type] = {
-    "submission_timestamp": "TIMESTAMP",
-    "sample_id": "INT64",
-    "client_info": dict.fromkeys(("client_id", "os", "app_build", "app_channel", "app_display_version"), "STRING"),
-    "metadata": {"isp": {"name": "STRING"}},
-    "metrics": {
-        "counter": {COUNTER: "INT64"},
-        "timing_distribution": {TIMING: {"sum": "INT64", "values": [{"key": "STRING", "value": "INT64"}]}},
-    },
+PAIRS: Type = [{"key": "STRING", "value": "INT64"}]
+DISTRIBUTION: Type = {"sum": "INT64", "values": PAIRS}
+METRICS: dict[str, tuple[str, Type]] = {
+    "boolean": ("dark_mode", "BOOL"),
+    "counter": (COUNTER, "INT64"),
+    "quantity": ("cores", "INT64"),
+    "timespan": ("startup", {"value": "INT64", "time_unit": "STRING"}),
+    "labeled_counter": ("gc_reason", PAIRS),
+    "labeled_boolean": ("migrated", [{"key": "STRING", "value": "BOOL"}]),
+    "dual_labeled_counter": ("codec_used", [{"key": "STRING", "value": PAIRS}]),
+    "timing_distribution": (TIMING, DISTRIBUTION),
+    "memory_distribution": ("memory_total", DISTRIBUTION),
+    "custom_distribution": ("bookmarks", DISTRIBUTION),
+    "labeled_timing_distribution": ("frame_time", [{"key": "STRING", "value": DISTRIBUTION}]),
+    "labeled_memory_distribution": ("heap_size", [{"key": "STRING", "value": DISTRIBUTION}]),
+    "labeled_custom_distribution": ("cookies", [{"key": "STRING", "value": DISTRIBUTION}]),
 }
+PROBES = {metric_type: probe for metric_type, (probe, _) in METRICS.items()}
+CLIENT_INFO: Type = dict.fromkeys(("client_id", "os", "app_build", "app_channel", "app_display_version"), "STRING")
+
+
+def columns_of(*metric_types: str) -> dict[str, Type]:
+    """The columns of a ping's table, with those of some metric types."""
+    return {
+        "submission_timestamp": "TIMESTAMP",
+        "sample_id": "INT64",
+        "client_info": CLIENT_INFO,
+        "metadata": {"isp": {"name": "STRING"}},
+        "metrics": {name: {METRICS[name][0]: METRICS[name][1]} for name in metric_types},
+    }
+
+
+COLUMNS = columns_of(*METRICS)
+
+
+def stored(sent: Any, kind: Type) -> Any:
+    """What a ping sends of a probe, as it is in the probe's column."""
+    if isinstance(kind, list):
+        element = kind[0]
+        assert isinstance(element, dict)
+        return [{"key": key, "value": stored(value, element["value"])} for key, value in sent or ()]
+    if isinstance(kind, dict):
+        if "values" in kind:
+            return {"sum": None, "values": stored(sent, kind["values"])}
+        return {"value": sent, "time_unit": None}
+    return sent
 
 
 def record(ping: Ping) -> dict[str, Any]:
@@ -40,12 +81,7 @@ def record(ping: Ping) -> dict[str, Any]:
             "app_display_version": ping.display_version,
         },
         "metadata": {"isp": {"name": ping.isp}},
-        "metrics": {
-            "counter": {COUNTER: ping.value},
-            "timing_distribution": {
-                TIMING: {"sum": None, "values": [{"key": key, "value": value} for key, value in ping.values]}
-            },
-        },
+        "metrics": {name: {probe: stored(ping.sent.get(name), kind)} for name, (probe, kind) in METRICS.items()},
     }
 
 
@@ -68,22 +104,21 @@ def literal(value: object, kind: Type) -> str:
         return f"{spelled(kind)}[{', '.join(literal(item, kind[0]) for item in value)}]"
     if value is None:
         return f"CAST(NULL AS {kind})"
-    return str(value) if kind in ("INT64", "FLOAT64") else f"CAST('{value}' AS {kind})"
-
-
-def table(pings: Iterable[Ping]) -> str:
-    """The pings as what a FROM clause takes for a table."""
-    return f"UNNEST({literal([record(ping) for ping in pings], [COLUMNS])})"
+    if isinstance(value, str):
+        return f"CAST({json.dumps(value, ensure_ascii=False)} AS {kind})"
+    return str(value) if kind in ("INT64", "FLOAT64", "BOOL") else f"CAST('{value}' AS {kind})"
 
 
 def evaluable(statement: Statement, pings: Sequence[Ping]) -> str:
     """The statement with its tables and parameters written out, which any engine of GoogleSQL can evaluate."""
     sql = statement.sql
-    for ping_type, name in TABLES.items():
-        sql = sql.replace(f"`{name}`", table(ping for ping in pings if ping.ping_type == ping_type))
-    for parameter in statement.parameters:
-        sql = re.sub(rf"@{parameter.name}\b", written(parameter).replace("\\", r"\\"), sql)
-    return sql
+    columns = columns_of(*(name for name in METRICS if f"metrics.{name}." in sql))
+    for (dataset, ping_type), name in ALL_TABLES.items():
+        if f"`{name}`" in sql:
+            own = [ping for ping in pings if (f"{ping.dataset}_stable", ping.ping_type) == (dataset, ping_type)]
+            sql = sql.replace(f"`{name}`", f"UNNEST({literal([record(ping) for ping in own], [columns])})")
+    values = {parameter.name: written(parameter) for parameter in statement.parameters}
+    return re.sub(r"@(\w+)", lambda place: values[place[1]], sql)
 
 
 def written(parameter: Parameter) -> str:
@@ -104,7 +139,7 @@ class GoogleSql:
         self._language = self._types.LanguageOptions.maximum_features()
         functions = self._types.ZetaSQLBuiltinFunctionOptions(language_options=self._language)
         catalog = self._api.CatalogBuilder("pings").with_builtin_functions(functions)
-        for name in TABLES.values():
+        for name in ALL_TABLES.values():
             catalog = catalog.add_table(self._table(name))
         self._catalog = catalog.build()
 

@@ -15,15 +15,17 @@ from google.cloud import bigquery
 
 from builder.bigquery import make_client
 from builder.warehouse.app import create_app
-from tests.googlesql import COLUMNS, DATASET, PROJECT, TABLES, Type, record
+from tests.googlesql import ALL_TABLES, COLUMNS, PROJECT, Type, record
 from tests.reference_statistics import Ping
 
 START_SECONDS = 30
-DUCKDB_NAMES = {"INT64": "BIGINT", "STRING": "VARCHAR", "TIMESTAMP": "TIMESTAMPTZ", "FLOAT64": "DOUBLE"}
+DUCKDB_NAMES = {"INT64": "BIGINT", "STRING": "VARCHAR", "TIMESTAMP": "TIMESTAMPTZ", "BOOL": "BOOLEAN"}
 BYTES_A_CELL = 8
-SCHEMA = f"{PROJECT}.{DATASET}"
 CREATE = 'CREATE TABLE "{schema}"."{name}" AS SELECT * FROM read_json($1, columns = {columns})'
 DAYS = 'SELECT CAST(submission_timestamp AS DATE), count(*) FROM "{schema}"."{name}" GROUP BY 1'
+LEAVES = (
+    "INSERT INTO about.leaf_bytes SELECT $1, $2, $3, unnest($4::VARCHAR[][]), unnest($5::DATE[]), unnest($6::BIGINT[])"
+)
 STORE = files("builder.warehouse").joinpath("sql", "store.sql")
 
 
@@ -48,30 +50,32 @@ def leaves(kind: Type, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
 
 
 def write(path: Path, pings: Iterable[Ping]) -> None:
-    """A database file with a table for each type of ping, every cell 8 bytes."""
-    by_type: dict[str, list[Ping]] = {name: [] for name in TABLES}
+    """A database file with the tables of all products, every cell 8 bytes."""
+    tables: dict[tuple[str, str], list[Ping]] = {table: [] for table in ALL_TABLES}
     for ping in pings:
-        by_type[ping.ping_type].append(ping)
+        tables[f"{ping.dataset}_stable", ping.ping_type].append(ping)
     with duckdb.connect(str(path)) as connection:
         connection.execute("SET TimeZone = 'UTC'")
         connection.execute(STORE.read_text())
-        connection.execute(f'CREATE SCHEMA "{SCHEMA}"')
-        for name, members in by_type.items():
-            _write_table(connection, path.with_suffix(f".{name}.json"), f"{name}_v1", members)
+        for dataset in dict.fromkeys(dataset for dataset, _ in tables):
+            connection.execute(f'CREATE SCHEMA "{PROJECT}.{dataset}"')
+        for (dataset, name), members in tables.items():
+            _write_table(connection, path.with_suffix(".json"), dataset, f"{name}_v1", members)
 
 
-def _write_table(connection: duckdb.DuckDBPyConnection, source: Path, name: str, pings: Iterable[Ping]) -> None:
+def _write_table(
+    connection: duckdb.DuckDBPyConnection, source: Path, dataset: str, name: str, pings: Iterable[Ping]
+) -> None:
     source.write_text("".join(json.dumps(record(ping), default=str) + "\n" for ping in pings))
     columns = str({column: spelled(kind) for column, kind in COLUMNS.items()})
-    create, count_days = (sql.replace("{schema}", SCHEMA).replace("{name}", name) for sql in (CREATE, DAYS))
+    schema = f"{PROJECT}.{dataset}"
+    create, count_days = (sql.replace("{schema}", schema).replace("{name}", name) for sql in (CREATE, DAYS))
     connection.execute(create.replace("{columns}", columns), [str(source)])
-    connection.execute("INSERT INTO about.tables VALUES ($1, $2, $3, 'submission_timestamp')", [PROJECT, DATASET, name])
-    days = connection.execute(count_days).fetchall()
-    connection.executemany(
-        "INSERT INTO about.leaf_bytes VALUES ($1, $2, $3, $4, $5, $6)",
-        [[PROJECT, DATASET, name, list(leaf), day, n * BYTES_A_CELL] for leaf in leaves(COLUMNS) for day, n in days]
-        or [[PROJECT, DATASET, name, ["sample_id"], "2000-01-01", 0]],
-    )
+    connection.execute("INSERT INTO about.tables VALUES ($1, $2, $3, 'submission_timestamp')", [PROJECT, dataset, name])
+    days = connection.execute(count_days).fetchall() or [("2000-01-01", 0)]
+    paths = list(leaves(COLUMNS))
+    sizes = [(list(leaf), day, number * BYTES_A_CELL) for leaf in paths for day, number in days]
+    connection.execute(LEAVES, [PROJECT, dataset, name, *map(list, zip(*sizes, strict=True))])
 
 
 @contextmanager

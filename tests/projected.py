@@ -40,6 +40,6 @@ async def projected_releases(database: Connection) -> dict[tuple[str, str, int],
 async def projected_catalogue(database: Connection) -> dict[tuple[str, str], CatalogueEntry]:
     """By product and probe."""
     rows = await database.fetch(
-        "SELECT product, probe, metric_type, pings, registered_at, retired_at, built_at FROM catalogue"
+        "SELECT product, probe, metric_type, definition, pings, registered_at, retired_at, built_at FROM catalogue"
     )
-    return {(row[0], row[1]): CatalogueEntry(row[2], tuple(row[3]), row[4], row[5], row[6]) for row in rows}
+    return {(row[0], row[1]): CatalogueEntry(row[2], row[3], tuple(row[4]), row[5], row[6], row[7]) for row in rows}

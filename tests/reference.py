@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -94,6 +95,7 @@ def releases(events: Iterable[JsonObject]) -> dict[tuple[str, str, int], datetim
 @dataclass(frozen=True)
 class CatalogueEntry:
     metric_type: str | None
+    definition: JsonObject | None
     pings: tuple[str, ...]
     registered_at: datetime | None
     retired_at: datetime | None
@@ -109,14 +111,25 @@ def catalogue(events: Iterable[JsonObject]) -> dict[tuple[str, str], CatalogueEn
     return {key: entry(own) for key, own in by_probe.items()}
 
 
+def definition(data: JsonObject) -> JsonObject:
+    """What tells of buckets and labels, the keys as PostgreSQL orders them."""
+    names = ("labels", "range_max", "range_min", "bucket_count", "histogram_type")
+    return {name: data[name] for name in names if data.get(name) is not None}
+
+
 def entry(own: list[JsonObject]) -> CatalogueEntry:
     def times(kind: str) -> list[datetime]:
         return [moment(item) for item in own if item["type"] == kind]
 
     registered = [item for item in own if item["type"] == "probe_registered"]
     latest = max(registered, key=lambda item: (moment(item), item["data"]["type"]), default=None)
+    defined = [(moment(item), definition(item["data"])) for item in registered if definition(item["data"])]
+    newest = max(
+        defined, key=lambda pair: (pair[0], json.dumps(pair[1], ensure_ascii=False).encode()), default=(None, None)
+    )
     return CatalogueEntry(
         metric_type=latest["data"]["type"] if latest else None,
+        definition=newest[1],
         pings=tuple(sorted({item["data"]["ping"] for item in registered})),
         registered_at=min(times("probe_registered"), default=None),
         retired_at=max(times("probe_retired"), default=None),

@@ -50,7 +50,8 @@ payloads = st.one_of(
     st.tuples(st.just("x_mine"), st.fixed_dictionaries({}, optional={
         "bot": st.sampled_from([True, False, None, "maybe", "true", 1, [True]])})),
     st.tuples(st.just("probe_registered"), st.fixed_dictionaries({
-        "type": st.sampled_from(["counter", "event"]), "ping": st.sampled_from(["metrics", "baseline"])})),
+        "type": st.sampled_from(["counter", "event"]), "ping": st.sampled_from(["metrics", "baseline"])}, optional={
+        "labels": st.lists(st.sampled_from(["a", 'b"', "ü"]), max_size=2, unique=True)})),
     st.tuples(st.sampled_from(["probe_retired", "probe_built"]), st.just({})),
     st.tuples(st.just("release_published"), st.fixed_dictionaries({"version": st.sampled_from([120, 121])})),
 )  # fmt: skip

@@ -35,6 +35,7 @@ WITH drawn AS MATERIALIZED (
         WHEN 'link_followed' THEN jsonb_build_object('tool', name)
         WHEN 'probe_registered' THEN jsonb_build_object(
             'type', CASE WHEN yes THEN 'counter' ELSE 'event' END, 'ping', name)
+            || CASE WHEN bot THEN jsonb_build_object('labels', jsonb_build_array(name, referrer)) ELSE '{}' END
         WHEN 'release_published' THEN jsonb_build_object('version', length(referrer))
         ELSE '{}' END || CASE WHEN bot THEN '{"bot": true}'::jsonb ELSE '{}' END AS data
     FROM made

@@ -7,7 +7,7 @@ which field is wrong and what would be right.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, ClassVar, cast, get_args
+from typing import Annotated, Any, ClassVar, Literal, cast, get_args
 from uuid import UUID
 
 import msgspec
@@ -22,6 +22,7 @@ Product = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]{0,31}(?!\n)$", descript
 Channel = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]{0,31}(?!\n)$", description="such as nightly")]
 ProbeName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.\-]{1,200}(?!\n)$", description="such as gc_ms")]
 Name = Annotated[str, Meta(min_length=1, max_length=100, pattern=NO_NUL)]
+Label = Annotated[str, Meta(min_length=1, max_length=200, pattern=NO_NUL)]
 Text = Annotated[str, Meta(max_length=2_000, pattern=NO_NUL)]
 Count = Annotated[int, Meta(ge=0, le=1_000_000_000)]
 Major = Annotated[int, Meta(ge=0, le=100_000)]
@@ -127,10 +128,28 @@ class LinkFollowed(Event, frozen=True, kw_only=True, tag="link_followed"):
 
 
 class ProbeRegisteredData(Data, frozen=True, kw_only=True):
-    """A probe's metric type and a ping that it is sent in."""
+    """A probe's metric type and a ping that it is sent in; of its definition what its buckets are made from.
+
+    The four of a custom distribution go together; an empty list of labels says that they are free.
+    """
 
     type: Name
     ping: Name = "metrics"
+    histogram_type: Literal["exponential", "linear"] | None = None
+    range_min: Annotated[int, Meta(ge=0, le=2**40)] | None = None
+    range_max: Annotated[int, Meta(ge=1, le=2**40)] | None = None
+    bucket_count: Annotated[int, Meta(ge=3, le=1_000_000)] | None = None
+    labels: Annotated[list[Label], Meta(max_length=4_096)] | None = None
+
+    def __post_init__(self) -> None:
+        """Raises ValueError where the fields do not go together."""
+        buckets = (self.histogram_type, self.range_min, self.range_max, self.bucket_count)
+        if None in buckets and any(part is not None for part in buckets):
+            raise ValueError("must have histogram_type, range_min, range_max and bucket_count, or none of them")
+        if self.range_min is not None and self.range_max is not None and self.range_min >= self.range_max:
+            raise ValueError("must have a range_min below its range_max")
+        if self.labels and len(set(self.labels)) < len(self.labels):
+            raise ValueError("must have labels that differ from each other")
 
 
 class ProbeRegistered(Event, frozen=True, kw_only=True, tag="probe_registered"):

@@ -55,6 +55,8 @@ def _words(spec: JsonObject) -> str:
     """A type and its limits, in words."""
     if "anyOf" in spec:
         return " or ".join(_words(option) for option in spec["anyOf"])
+    if "enum" in spec:
+        return " or ".join(f"`{value}`" for value in spec["enum"])
     words = [str(spec.get("type", "any"))]
     limits = {"minLength": "at least {} characters", "maxLength": "at most {} characters", "maxItems": "at most {}"}
     limits |= {"minimum": "from {}", "maximum": "to {}"}

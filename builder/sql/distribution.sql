@@ -1,47 +1,86 @@
--- Distributions: for each build, system, ping type and bucket the sum of the clients' shares and of their samples.
-WITH pings AS (
-{{pings}}
-),
-builds AS (
-{{builds}}
-),
+-- Distributions: for each combination and bucket the sum of the clients' shares and of their samples.
+-- high and low: a sum of 64 bits in two halves, because one broken client could make it overflow.
+{{sent}},
 days AS (
   SELECT
-    client_id, ping_type, submission_day, os, version, build_id, build_hour, client_weight,
-    entry.key AS bucket,
-    SUM(entry.value) AS samples
+    client_id, ping_type, submission_day, os, version, build_id, build_hour, client_weight, metric_key, bucket,
+    SUM(DIV(value, 4294967296)) AS high,
+    SUM(MOD(value, 4294967296)) AS low
   FROM
-    pings
-    CROSS JOIN UNNEST(value) AS entry
-  WHERE
-    entry.key IS NOT NULL
+    sent
   GROUP BY
-    client_id, ping_type, submission_day, os, version, build_id, build_hour, client_weight, bucket
+    client_id, ping_type, submission_day, os, version, build_id, build_hour, client_weight, metric_key, bucket
+),
+plausible_days AS (  -- 0 to 2^40
+  SELECT
+    *,
+    IF(ABS(high) < 1048576, high * 4294967296 + low, NULL) AS samples
+  FROM
+    days
 ),
 clients AS (
   SELECT
-    client_id, ping_type, os, version, build_hour, client_weight, bucket,
+    client_id, ping_type, os, version, build_hour, client_weight, metric_key, bucket,
     SUM(samples) AS samples
   FROM
-    days
+    plausible_days
   WHERE
-    samples BETWEEN 0 AND 1099511627776  -- 2^40
+    samples BETWEEN 0 AND 1099511627776
   GROUP BY
-    client_id, ping_type, os, version, build_hour, client_weight, bucket
+    client_id, ping_type, os, version, build_hour, client_weight, metric_key, bucket
 ),
 totals AS (
   SELECT
-    version, ping_type, os, build_hour, client_weight, bucket, samples,
-    SUM(samples) OVER (PARTITION BY client_id, ping_type, os, version, build_hour) AS client_samples
+    version, ping_type, os, build_hour, client_weight, metric_key, bucket, samples,
+    SUM(samples) OVER (PARTITION BY client_id, ping_type, os, version, build_hour, metric_key) AS client_samples
   FROM
     clients
-)
+),
+members AS (
+  SELECT
+    version, ping_type, os, build_hour, large_enough, metric_key, bucket,
+    SUM(client_weight * COALESCE(SAFE_DIVIDE(samples, client_samples), 0)) AS share,
+    SUM(samples) AS samples,
+    LOGICAL_OR(client_weight > 1) AS weighted
+  FROM
+    totals
+    INNER JOIN builds USING (build_hour)
+  GROUP BY
+    version, ping_type, os, build_hour, large_enough, metric_key, bucket
+),
+rolled_up AS (
+{{roll_ups}}
+),
+cells AS (
+  SELECT
+    version, ping_type, os, build_hour, metric_key,
+    'summed_histogram' AS client_agg_type,
+    bucket,
+    SUM(share) AS amount,
+    SUM(share) AS users,
+    SUM(samples) AS samples,
+    LOGICAL_OR(weighted) AS weighted
+  FROM
+    rolled_up
+  GROUP BY
+    version, ping_type, os, build_hour, metric_key, bucket
+),
+{{shown}}
+-- Each bucket that was seen anywhere, as a cell of no version: the bucket list depends on all of them.
+UNION ALL
 SELECT
-  version, ping_type, os, build_hour, large_enough, bucket,
-  SUM(client_weight * COALESCE(SAFE_DIVIDE(samples, client_samples), 0)) AS share,
-  SUM(samples) AS samples
+  NULL AS version,
+  CAST(NULL AS STRING) AS ping_type,
+  CAST(NULL AS STRING) AS os,
+  CAST(NULL AS STRING) AS build_hour,
+  CAST(NULL AS STRING) AS metric_key,
+  CAST(NULL AS STRING) AS client_agg_type,
+  bucket,
+  0.0 AS amount,
+  0.0 AS users,
+  0 AS samples,
+  FALSE AS weighted
 FROM
-  totals
-  INNER JOIN builds USING (build_hour)
+  clients
 GROUP BY
-  version, ping_type, os, build_hour, large_enough, bucket
+  bucket

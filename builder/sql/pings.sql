@@ -7,7 +7,7 @@ SELECT
   os,
   version,
   build_id,
-  SUBSTR(build_id, 1, 10) AS build_hour,
+  build_hour,
   IF(sampled, @windows_weight, 1) AS client_weight,
   value
 FROM (
@@ -19,9 +19,10 @@ FROM (
       client_info.client_id AS client_id,
       DATE(submission_timestamp) AS submission_day,
       -- A system of that name would be taken for the roll-up.
-      NULLIF(client_info.os, '*') AS os,
-      COALESCE(SAFE_CAST(REGEXP_EXTRACT(client_info.app_display_version, '^[^.]*') AS INT64), 0) AS version,
+      NULLIF(REPLACE(client_info.os, @nul, ''), '*') AS os,
+      {{version}} AS version,
       client_info.app_build AS build_id,
+      {{build_hour}} AS build_hour,
       sample_id,
       {{value}} AS value
     FROM
@@ -32,16 +33,11 @@ FROM (
       AND client_info.client_id IS NOT NULL
       AND client_info.app_channel = @channel
       AND COALESCE(LOWER(metadata.isp.name), '') != 'browserstack'
-      AND REGEXP_CONTAINS(client_info.app_build, '^[0-9]{8}([01][0-9]|2[0-3])[0-5][0-9][0-5][0-9]$')
-      AND SAFE_CAST(
-        CONCAT(
-          SUBSTR(client_info.app_build, 1, 4), '-',
-          SUBSTR(client_info.app_build, 5, 2), '-',
-          SUBSTR(client_info.app_build, 7, 2)
-        ) AS DATE
-      ) BETWEEN @first_build_day AND @last_build_day
   )
 )
 WHERE
   version BETWEEN @first_version AND @last_version
   AND (NOT sampled OR sample_id < @windows_sample_ids)
+  AND SAFE_CAST(
+    CONCAT(SUBSTR(build_hour, 1, 4), '-', SUBSTR(build_hour, 5, 2), '-', SUBSTR(build_hour, 7, 2)) AS DATE
+  ) BETWEEN @first_build_day AND @last_build_day

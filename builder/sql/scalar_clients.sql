@@ -1,38 +1,42 @@
 -- The five aggregates of each client, by its build, system and ping type; builds with too few clients are left out.
--- occurrences: all pings of the client's day, those without the probe too, as long as one has it.
-WITH pings AS (
-{{pings}}
-),
-builds AS (
-{{builds}}
-),
+-- occurrences: all pings of the client's day, those without the probe too, as long as one has it; of a label, those
+-- with the label. high and low: a sum of 64 bits in two halves, because one broken client could make it overflow.
+{{sent}},
 days AS (
   SELECT
-    client_id, ping_type, submission_day, os, version, build_id, build_hour,
+    client_id, ping_type, submission_day, os, version, build_id, build_hour, client_weight, metric_key,
     MAX(value) AS largest,
     MIN(value) AS smallest,
-    SUM(value) AS total,
+    SUM(DIV(value, 4294967296)) AS high,
+    SUM(MOD(value, 4294967296)) AS low,
     COUNT(*) AS occurrences
   FROM
-    pings
+    sent
   GROUP BY
-    client_id, ping_type, submission_day, os, version, build_id, build_hour
+    client_id, ping_type, submission_day, os, version, build_id, build_hour, client_weight, metric_key
   HAVING
     COUNT(value) > 0
 ),
+summed_days AS (
+  SELECT
+    *,
+    IF(ABS(high) < 1048576, high * 4294967296 + low, NULL) AS total
+  FROM
+    days
+),
 plausible_days AS (  -- 0 to 2^40
   SELECT
-    client_id, ping_type, os, version, build_hour,
+    client_id, ping_type, os, version, build_hour, client_weight, metric_key,
     IF(largest BETWEEN 0 AND 1099511627776, largest, NULL) AS largest,
     IF(smallest BETWEEN 0 AND 1099511627776, smallest, NULL) AS smallest,
     IF(total BETWEEN 0 AND 1099511627776, total, NULL) AS total,
     IF(occurrences BETWEEN 0 AND 1099511627776, occurrences, NULL) AS occurrences
   FROM
-    days
+    summed_days
 ),
 clients AS (
   SELECT
-    client_id, ping_type, os, version, build_hour,
+    client_id, ping_type, os, version, build_hour, client_weight, metric_key, large_enough,
     MAX(largest) AS largest,
     MIN(smallest) AS smallest,
     SUM(total) AS total,
@@ -43,11 +47,11 @@ clients AS (
   WHERE
     large_enough
   GROUP BY
-    client_id, ping_type, os, version, build_hour
+    client_id, ping_type, os, version, build_hour, client_weight, metric_key, large_enough
 ),
 aggregates AS (
   SELECT
-    client_id, ping_type, os, version, build_hour,
+    client_id, ping_type, os, version, build_hour, client_weight, metric_key, large_enough, occurrences,
     item.name AS client_agg_type,
     item.value AS value
   FROM
@@ -59,6 +63,4 @@ aggregates AS (
       STRUCT('sum' AS name, CAST(total AS FLOAT64) AS value),
       STRUCT('count' AS name, CAST(occurrences AS FLOAT64) AS value)
     ]) AS item
-  WHERE
-    item.value IS NOT NULL
 )

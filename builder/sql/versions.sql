@@ -1,7 +1,7 @@
 -- Who runs which version, by the pings of one type.
 SELECT
   client_info.client_id AS client_id,
-  COALESCE(SAFE_CAST(REGEXP_EXTRACT(client_info.app_display_version, '^[^.]*') AS INT64), 0) AS version
+  {{version}} AS version
 FROM
   `{{table}}`
 WHERE

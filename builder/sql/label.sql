@@ -1,0 +1,1 @@
+SUBSTR(REPLACE(REPLACE({{text}}, r'\x00', ''), @nul, ''), 1, 200)

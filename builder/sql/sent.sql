@@ -1,0 +1,9 @@
+WITH pings AS (
+{{pings}}
+),
+builds AS (
+{{builds}}
+),
+sent AS (
+{{sent}}
+)

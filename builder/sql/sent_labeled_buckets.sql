@@ -1,0 +1,13 @@
+-- The buckets of a distribution a label.
+SELECT
+  pings.* EXCEPT (value),
+  {{label}} AS metric_key,
+  entry.key AS bucket,
+  entry.value AS value
+FROM
+  pings
+  CROSS JOIN UNNEST(value) AS labeled
+  CROSS JOIN UNNEST(labeled.values) AS entry
+WHERE
+  labeled.key IS NOT NULL
+  AND entry.key IS NOT NULL

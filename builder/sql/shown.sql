@@ -1,0 +1,15 @@
+counted AS (
+  SELECT
+    *,
+    SUM(users) OVER (
+      PARTITION BY version, ping_type, os, build_hour, metric_key, client_agg_type
+    ) AS total_users
+  FROM
+    cells
+)
+SELECT
+  version, ping_type, os, build_hour, metric_key, client_agg_type, bucket, amount, users, samples, weighted
+FROM
+  counted
+WHERE
+  total_users > @minimum_row_users + 0.5  -- whole but for binary noise

@@ -1,0 +1,61 @@
+"""The statistics of many histograms at once: a row a histogram, a column a bucket, buckets in numeric order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+PERCENTILES = (0.1, 1.0, 5.0, 25.0, 50.0, 75.0, 95.0, 99.0, 99.9)
+UNITS = 10_000  # values are stored with 4 decimals
+# Sums of shares carry binary noise of about 1e-16 that depends on the order of the summands. Digits beyond the
+# twelfth are dropped before a half is rounded, so that the stored value does not depend on that order.
+FINE = 10**12 // UNITS
+LARGEST_FINE = 2.0**62 / 10**12
+
+
+def smoothed(values: Floats, totals: Floats) -> Floats:
+    """(value + 1/K) / (total + 1) for each of the K buckets, a total a row: a Dirichlet prior of weight 1."""
+    prior = 1 / max(values.shape[1], 1)
+    return np.asarray((values + prior) / (totals[:, np.newaxis] + 1), dtype=np.float64)
+
+
+def ten_thousandths(values: Floats) -> Integers:
+    """The values rounded to 4 decimals, half away from zero, in ten-thousandths.
+
+    Raises ValueError for what is not finite or beyond four million.
+    """
+    magnitudes = np.abs(values)
+    if not np.all(magnitudes < LARGEST_FINE):
+        raise ValueError(f"no value to be rounded may reach {LARGEST_FINE:.0f}")
+    fine = np.rint(magnitudes * (UNITS * FINE)).astype(np.int64)
+    rounded = (fine + FINE // 2) // FINE
+    return np.where(values < 0, -rounded, rounded)
+
+
+def percentile_places(counts: Integers, percents: Sequence[float] = PERCENTILES) -> Integers:
+    """For each histogram and percent the first bucket whose cumulative share reaches it, in exact arithmetic.
+
+    A histogram that sums to 0 answers its last bucket. Raises ValueError for a percent outside 0..100.
+    """
+    if any(not 0 <= percent <= 100 for percent in percents):
+        raise ValueError(f"a percentile lies between 0 and 100: {percents}")
+    reached = np.cumsum(counts, axis=1)
+    totals = reached[:, -1]
+    places = np.empty((len(counts), len(percents)), dtype=np.int64)
+    for column, percent in enumerate(percents):
+        wanted = _share(totals, Fraction(str(percent)) / 100)
+        places[:, column] = np.argmax(reached >= wanted[:, np.newaxis], axis=1)
+    places[totals == 0] = counts.shape[1] - 1
+    return places
+
+
+def _share(totals: Integers, share: Fraction) -> Integers:
+    """The share of each total, rounded up; in Python's integers, which do not overflow."""
+    part, whole = share.numerator, share.denominator
+    return np.array([-(-total * part // whole) for total in totals.tolist()], dtype=np.int64)
