@@ -104,9 +104,12 @@ def etl_demo_command(
     requests = requests_of(data_dir / CATALOGUE, product, channel, today())
     names = [request.probe for request in requests]
     demand = demand_of_service(url, token, product, budget) if url else made_up_demand(names, budget)
-    with served(data_dir / DATABASE) as address, closing(make_client(PROJECT, address, "US")) as client:
-        with progress("Building every probe", len(requests)) as report:
-            built = build_all(client, requests, SAMPLE_OPTIONS, report)
+    with (
+        served(data_dir / DATABASE) as address,
+        closing(make_client(PROJECT, address, "US")) as client,
+        progress("Building every probe", len(requests)) as report,
+    ):
+        built = build_all(client, requests, SAMPLE_OPTIONS, report)
     show(compare(built, demand))
 
 

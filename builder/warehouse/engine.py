@@ -48,7 +48,7 @@ class Plan:
 class Engine:
     """One DuckDB for all jobs; every job has a cursor of its own, so that it can be interrupted alone."""
 
-    def __init__(self, path: Path, *, memory_limit: str = "1GB", threads: int = 2, spill_limit: str = "4GB") -> None:
+    def __init__(self, path: Path, *, memory_limit: str = "2GB", threads: int = 2, spill_limit: str = "10GB") -> None:
         """Open the file that `seed` wrote; FileNotFoundError if there is none."""
         if not path.is_file():
             raise FileNotFoundError(f"{path} does not exist: seed the warehouse first")

@@ -21,7 +21,7 @@ Ready = Future[tuple[str, asyncio.AbstractEventLoop, asyncio.Event]]
 
 
 @contextmanager
-def served(database: Path, *, memory_limit: str = "1GB") -> Iterator[str]:
+def served(database: Path, *, memory_limit: str = "2GB") -> Iterator[str]:
     """The address of a server over a seeded file, which runs in a thread until the context ends."""
     ready: Ready = Future()
     thread = Thread(target=lambda: asyncio.run(_serve(database, memory_limit, ready)), name="warehouse")
