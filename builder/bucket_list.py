@@ -10,7 +10,6 @@ from functools import cached_property
 
 from builder.buckets import functional_buckets
 from builder.definition import Definition
-from builder.histogram import rounded
 
 PER_MAGNITUDE = {"timing": 8, "memory": 16}  # buckets a power of two (Glean book)
 CUSTOM = "custom_distribution"
@@ -36,8 +35,8 @@ class BucketList:
 
     @cached_property
     def json_numbers(self) -> list[str]:
-        """Each key as the number that a percentile is, to 4 decimals."""
-        return [key if WHOLE_NUMBER.fullmatch(key) else json.dumps(rounded(float(key))) for key in self.keys]
+        """Each key as the number that a percentile is, its decimals without zeros at the end."""
+        return [key.rstrip("0").rstrip(".") if "." in key else key for key in self.keys]
 
 
 BOOLEANS = BucketList(("always", "never", "sometimes"), numeric=False)

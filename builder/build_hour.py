@@ -24,7 +24,10 @@ def fenix_build_to_build_hour(build_id: str) -> str:
         raise ValueError(f"not a build id: {build_id!r}")
     if len(build_id) == 8:
         year = FENIX_FIRST_YEAR + int(build_id[0])
-        return _parse(f"{year}{build_id[1:]}", "%Y%j%H%M", digits=11).strftime(HOUR_FORMAT)
+        built = _parse(f"{year}{build_id[1:]}", "%Y%j%H%M", digits=11)
+        if built.year != year:  # strptime takes day 366 of every year
+            raise ValueError(f"no day of the year matches: {build_id!r}")
+        return built.strftime(HOUR_FORMAT)
     if len(build_id) == 10:
         hours = (int(build_id) >> FENIX_HOUR_SHIFT) & FENIX_HOUR_MASK
         return (FENIX_EPOCH + timedelta(hours=hours)).strftime(HOUR_FORMAT)

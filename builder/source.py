@@ -86,12 +86,12 @@ def _statement(name: str, sql: str, parameters: tuple[Parameter, ...]) -> Statem
 
 
 def _pings(request: BuildRequest, options: SourceOptions, shape: MetricShape) -> str:
+    tables = _tables(request, options)
     parts = {
         "value": shape.value(request.metric_type, request.probe),
         "version": render("version"),
         "build_hour": render(f"build_hour_{request.product}"),
     }
-    tables = _tables(request, options)
     return _union([render("pings", ping=ping, table=table, **parts) for ping, table in tables.items()])
 
 

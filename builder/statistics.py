@@ -12,6 +12,7 @@ Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 PERCENTILES = (0.1, 1.0, 5.0, 25.0, 50.0, 75.0, 95.0, 99.0, 99.9)
+MOST_PARTS = 10**6  # of a percent
 UNITS = 10_000  # values are stored with 4 decimals
 # Sums of shares carry binary noise of about 1e-16 that depends on the order of the summands. Digits beyond the
 # twelfth are dropped before a half is rounded, so that the stored value does not depend on that order.
@@ -34,14 +35,16 @@ def ten_thousandths(values: Floats) -> Integers:
     if not np.all(magnitudes < LARGEST_FINE):
         raise ValueError(f"no value to be rounded may reach {LARGEST_FINE:.0f}")
     fine = np.rint(magnitudes * (UNITS * FINE)).astype(np.int64)
-    rounded = (fine + FINE // 2) // FINE
-    return np.where(values < 0, -rounded, rounded)
+    rounded: Integers = (fine + FINE // 2) // FINE
+    rounded[values < 0] *= -1
+    return rounded
 
 
 def percentile_places(counts: Integers, percents: Sequence[float] = PERCENTILES) -> Integers:
     """For each histogram and percent the first bucket whose cumulative share reaches it, in exact arithmetic.
 
-    A histogram that sums to 0 answers its last bucket. Raises ValueError for a percent outside 0..100.
+    A histogram that sums to 0 answers its last bucket. Raises ValueError for a percent outside 0..100;
+    percents count to a millionth.
     """
     if any(not 0 <= percent <= 100 for percent in percents):
         raise ValueError(f"a percentile lies between 0 and 100: {percents}")
@@ -49,13 +52,14 @@ def percentile_places(counts: Integers, percents: Sequence[float] = PERCENTILES)
     totals = reached[:, -1]
     places = np.empty((len(counts), len(percents)), dtype=np.int64)
     for column, percent in enumerate(percents):
-        wanted = _share(totals, Fraction(str(percent)) / 100)
-        places[:, column] = np.argmax(reached >= wanted[:, np.newaxis], axis=1)
+        places[:, column] = np.count_nonzero(reached < _wanted(totals, percent)[:, np.newaxis], axis=1)
     places[totals == 0] = counts.shape[1] - 1
     return places
 
 
-def _share(totals: Integers, share: Fraction) -> Integers:
-    """The share of each total, rounded up; in Python's integers, which do not overflow."""
-    part, whole = share.numerator, share.denominator
-    return np.array([-(-total * part // whole) for total in totals.tolist()], dtype=np.int64)
+def _wanted(totals: Integers, percent: float) -> Integers:
+    """The percent of each total, rounded up; in two steps that do not overflow."""
+    share = Fraction(str(percent)).limit_denominator(MOST_PARTS) / 100
+    whole, rest = np.divmod(totals, share.denominator)
+    wanted: Integers = whole * share.numerator - (-rest * share.numerator) // share.denominator
+    return wanted

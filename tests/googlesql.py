@@ -3,7 +3,8 @@
 import importlib
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 from google.cloud.bigquery import ArrayQueryParameter
@@ -41,6 +42,9 @@ PROBES = {metric_type: probe for metric_type, (probe, _) in METRICS.items()}
 CLIENT_INFO: Type = dict.fromkeys(("client_id", "os", "app_build", "app_channel", "app_display_version"), "STRING")
 
 
+CHANGED: dict[str, Type] = {"changed": "STRING"}  # a probe of every type that is none of it any more
+
+
 def columns_of(*metric_types: str) -> dict[str, Type]:
     """The columns of a ping's table, with those of some metric types."""
     return {
@@ -48,18 +52,19 @@ def columns_of(*metric_types: str) -> dict[str, Type]:
         "sample_id": "INT64",
         "client_info": CLIENT_INFO,
         "metadata": {"isp": {"name": "STRING"}},
-        "metrics": {name: {METRICS[name][0]: METRICS[name][1]} for name in metric_types},
+        "metrics": {name: {METRICS[name][0]: METRICS[name][1], **CHANGED} for name in metric_types},
     }
 
 
 COLUMNS = columns_of(*METRICS)
 
 
-def stored(sent: Any, kind: Type) -> Any:
+def stored(sent: object, kind: Type) -> object:
     """What a ping sends of a probe, as it is in the probe's column."""
     if isinstance(kind, list):
         element = kind[0]
         assert isinstance(element, dict)
+        assert sent is None or isinstance(sent, Sequence)
         return [{"key": key, "value": stored(value, element["value"])} for key, value in sent or ()]
     if isinstance(kind, dict):
         if "values" in kind:
@@ -81,7 +86,9 @@ def record(ping: Ping) -> dict[str, Any]:
             "app_display_version": ping.display_version,
         },
         "metadata": {"isp": {"name": ping.isp}},
-        "metrics": {name: {probe: stored(ping.sent.get(name), kind)} for name, (probe, kind) in METRICS.items()},
+        "metrics": {
+            name: {probe: stored(ping.sent.get(name), kind), "changed": None} for name, (probe, kind) in METRICS.items()
+        },
     }
 
 
@@ -141,23 +148,29 @@ class GoogleSql:
         catalog = self._api.CatalogBuilder("pings").with_builtin_functions(functions)
         for name in ALL_TABLES.values():
             catalog = catalog.add_table(self._table(name))
-        self._catalog = catalog.build()
+        # Once, because handing it over takes a second.
+        service = importlib.import_module("zetasql.core").ZetaSqlLocalService.get_instance()
+        self._catalog_id = service.register_catalog(simple_catalog=catalog.build()).registered_id
 
     def columns(self, statement: Statement) -> list[str]:
         """The names of the result's columns. Raises where the statement is no valid GoogleSQL for the tables."""
-        options = self._types.AnalyzerOptions(language_options=self._language, default_timezone="UTC")
-        options.query_parameters = [self._parameter(parameter) for parameter in statement.parameters]
-        resolved = self._api.Analyzer(options, self._catalog).analyze_statement(statement.sql)
-        return [column.name for column in resolved.output_column_list]
+        parameters = [self._parameter(parameter) for parameter in statement.parameters]
+        with self._prepared(statement.sql, parameters) as query:
+            return [column.name for column in query.columns]
 
     def evaluate(self, statement: Statement, pings: Sequence[Ping]) -> list[dict[str, Any]]:
         """The result over these pings."""
-        options = self._types.AnalyzerOptions(language_options=self._language, default_timezone="UTC")
-        builder = self._api.PreparedQueryBuilder().set_sql(evaluable(statement, pings))
-        with builder.set_analyzer_options(options).set_catalog(self._catalog).prepare() as query:
+        with self._prepared(evaluable(statement, pings), []) as query:
             names = [column.name for column in query.columns]
             rows = query.execute().content.table_data.row
         return [dict(zip(names, map(plain_value, row.cell), strict=True)) for row in rows]
+
+    def _prepared(self, sql: str, parameters: list[object]) -> AbstractContextManager[Any]:
+        options = self._types.AnalyzerOptions(language_options=self._language, default_timezone="UTC")
+        options.query_parameters = parameters
+        builder = self._api.PreparedQueryBuilder().set_sql(sql).set_analyzer_options(options)
+        prepared: AbstractContextManager[Any] = builder.set_registered_catalog_id(self._catalog_id).prepare()
+        return prepared
 
     def _table(self, name: str) -> object:
         builder = self._api.TableBuilder(name)

@@ -1,12 +1,16 @@
 """Random pings of one probe of each metric type, with all the oddities that raw pings have."""
 
 import random
+from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
+
+from hypothesis import strategies as st
 
 from tests.reference_statistics import Ping
 
 RUN_DATE = date(2026, 11, 20)
+RUN_NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 BUILDS = (
     "20261030093000",
     "20261030091500",
@@ -77,7 +81,7 @@ def _number(chance: random.Random) -> int | None:
     return chance.choices((None, *NUMBERS), (6, 3, 4, 4, 4, 3, 3, 1, 1, 1))[0]
 
 
-def _labeled(chance: random.Random, value: Any) -> tuple[tuple[str, Any], ...]:
+def _labeled(chance: random.Random, value: Callable[[], Any]) -> tuple[tuple[str, Any], ...]:
     labels = chance.choices(LABELS, (6, 4, 2, 1, 1, 1), k=chance.choice((0, 1, 1, 2)))
     return tuple((label, value()) for label in dict.fromkeys(labels))
 
@@ -88,3 +92,32 @@ def _distribution(chance: random.Random) -> tuple[tuple[str, int], ...]:
     keys = chance.sample(KEYS, chance.randint(1, 5))
     counts = chance.choices(COUNTS, (3, 6, 6, 4, 3, 1, 1, 1), k=len(keys))
     return tuple(zip(keys, counts, strict=True))
+
+
+def pings_at_random() -> st.SearchStrategy[Ping]:
+    """Pings of a few clients of desktop, with whatever a probe's column can hold."""
+    numbers = st.none() | st.sampled_from(NUMBERS) | st.integers(-(2**63), 2**63 - 1)
+    counts = st.sampled_from(COUNTS) | st.integers(-(2**63), 2**63 - 1)
+    labels = st.sampled_from(LABELS) | st.text(max_size=3)
+    pairs = st.lists(st.tuples(labels, counts), max_size=3)
+    buckets = st.lists(st.tuples(st.sampled_from(KEYS), counts), max_size=4)
+    labeled = st.lists(st.tuples(labels, buckets), max_size=2)
+    sent = {
+        "boolean": st.none() | st.booleans(),
+        **dict.fromkeys(("counter", "quantity", "timespan"), numbers),
+        "labeled_counter": pairs,
+        "labeled_boolean": st.lists(st.tuples(labels, st.booleans()), max_size=3),
+        "dual_labeled_counter": st.lists(st.tuples(labels, pairs), max_size=2),
+        **dict.fromkeys(("timing_distribution", "memory_distribution", "custom_distribution"), buckets),
+        **{f"labeled_{name}_distribution": labeled for name in ("timing", "memory", "custom")},
+    }
+    return st.builds(
+        Ping,
+        client_id=st.sampled_from("abc"),
+        submitted=st.sampled_from([RUN_NOON, RUN_NOON - timedelta(days=1)]),
+        os=st.sampled_from([None, "Windows", "Linux", "*"]),
+        app_build=st.sampled_from(BUILDS[:4]),
+        sample_id=st.sampled_from([3, 10]),
+        ping_type=st.sampled_from(["metrics", "baseline"]),
+        sent=st.fixed_dictionaries(sent),
+    )

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from fractions import Fraction
+from functools import cache
 from itertools import accumulate, product
 from typing import Any
 
@@ -214,10 +215,13 @@ def client_rows(pings: Iterable[Ping], question: Question) -> list[Client]:
         sent = buckets_sent(day, question) if question.is_distribution else scalars_sent(day, question)
         for key, values in sent.items():
             windows[*about, key].append(values)
-    with_window = with_buckets if question.is_distribution else with_state
-    if not question.is_distribution and question.metric_type not in BOOLEANS:
-        with_window = with_scalars
-    return [with_window(Client(*about), window) for about, window in windows.items()]
+    return [with_window(Client(*about), window, question) for about, window in windows.items()]
+
+
+def with_window(client: Client, window: list[Any], question: Question) -> Client:
+    if question.is_distribution:
+        return with_buckets(client, window)
+    return with_state(client, window) if question.metric_type in BOOLEANS else with_scalars(client, window)
 
 
 def with_buckets(client: Client, window: list[dict[str, int]]) -> Client:
@@ -262,28 +266,47 @@ def round_away(number: Fraction, decimals: int = 0) -> Fraction:
     return Fraction(math.floor(scaled + Fraction(1, 2)), 10**decimals)
 
 
-def as_json(entries: Iterable[tuple[str, Fraction]]) -> str:
-    def number(value: Fraction) -> str:
-        whole, rest = divmod(round_away(value, 4) * 10000, 10000)
-        return f"{whole}.{int(rest):04d}".rstrip("0") if rest else str(whole)
+@cache
+def number_of(key: str) -> Fraction:
+    return Fraction(key)
+
+
+def units(value: Fraction) -> int:
+    """Ten-thousandths, rounded half away from zero."""
+    return (2 * 10_000 * value.numerator + value.denominator) // (2 * value.denominator)
+
+
+def as_json(entries: Iterable[tuple[str, int]]) -> str:
+    """An object of values in ten-thousandths."""
+
+    def number(value: int) -> str:
+        whole, rest = divmod(value, 10_000)
+        return f"{whole}.{rest:04d}".rstrip("0") if rest else str(whole)
 
     return "{" + ",".join(f"{json.dumps(key)}:{number(value)}" for key, value in entries) + "}"
 
 
-def percentiles(entries: list[tuple[str, Fraction]]) -> str:
+def percentiles(entries: list[tuple[str, int]]) -> str:
     """Step 5, from the histogram as rounded."""
-    numbers = sorted((Fraction(key), round_away(value, 4)) for key, value in entries)
+    numbers = sorted((number_of(key), value) for key, value in entries)
     reached = list(accumulate(value for _, value in numbers))
     found = []
     for percent in PERCENTS if numbers else ():
-        wanted = Fraction(percent) / 100 * reached[-1]
+        wanted = number_of(percent) / 100 * reached[-1]
         at_least = (key for (key, _), total in zip(numbers, reached, strict=True) if reached[-1] and total >= wanted)
-        found.append((percent, next(at_least, numbers[-1][0])))
+        found.append((percent, units(next(at_least, numbers[-1][0]))))
     return as_json(found)
 
 
-def smoothed(values: dict[str, Fraction], buckets: list[str], users: int) -> list[tuple[str, Fraction]]:
-    return [(b, (values.get(b, Fraction(0)) + Fraction(1, len(buckets))) / (users + 1)) for b in buckets]
+def smoothed(values: Mapping[str, Fraction], buckets: list[str], users: int) -> list[tuple[str, int]]:
+    """Filled and smoothed, as rounded."""
+    empty = units(Fraction(1, len(buckets) * (users + 1))) if buckets else 0
+    filled = {
+        bucket: units(Fraction(value * len(buckets) + 1) / (len(buckets) * (users + 1)))
+        for bucket, value in values.items()
+        if bucket in set(buckets)
+    }
+    return [(bucket, filled.get(bucket, empty)) for bucket in buckets]
 
 
 def timing_buckets(largest: int) -> list[str]:
@@ -347,7 +370,7 @@ def distribution_rows(clients: list[Client], large: set[str], question: Question
     clients = [client for client in clients if client.buckets]
     buckets = bucket_list(clients, question)
     shares: dict[Combination, dict[str, Fraction]] = defaultdict(lambda: defaultdict(Fraction))
-    counts: dict[Combination, dict[str, Fraction]] = defaultdict(lambda: defaultdict(Fraction))
+    counts: dict[Combination, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     for client in clients:
         total = sum(client.buckets.values())
         for combination in client.combinations():
@@ -362,7 +385,7 @@ def distribution_rows(clients: list[Client], large: set[str], question: Question
         users = int(round_away(sum(share.values(), Fraction(0))))
         if users > question.more_users_than and combination[3] in {"*", *large}:
             even = smoothed(share, buckets, users)
-            raw = [(bucket, counts[combination].get(bucket, Fraction(0))) for bucket in buckets]
+            raw = [(bucket, 10_000 * counts[combination].get(bucket, 0)) for bucket in buckets]
             percents = ["{}", "{}"] if question.declared_labels else [percentiles(even), percentiles(raw)]
             row = Row(kind, users, samples[combination], as_json(even), percents[0], as_json(raw), percents[1])
             rows[*combination, "summed_histogram"] = row

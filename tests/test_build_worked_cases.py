@@ -7,11 +7,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
 
+import numpy as np
 import pytest
 
+from builder.cells import read_cells
 from builder.compute import BuildRequest, BuiltProbe, ComputeOptions, ProbeRow, compute_probe
 from builder.errors import PermanentBuildError, UnsupportedMetricError
-from builder.scalar import ScalarRange, ScalarTable
+from builder.rows import Layout, ProbeRows
+from builder.scalar_ranges import ScalarRanges
 from builder.source import SourceOptions
 from builder.thresholds import Minimum, Thresholds
 from tests.googlesql import COUNTER, TIMING
@@ -21,7 +24,8 @@ from tests.reference_statistics import Ping
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 BUILD = "2026110109"
-SENT = Ping(None, NOON, values=(("1", 1),), value=3)
+BOTH = {"timing_distribution": (("1", 1),), "counter": 3}
+SENT = Ping(None, NOON, sent=BOTH)
 REQUEST = BuildRequest(UUID(int=3), "fog", "nightly", TIMING, "timing_distribution", ("metrics",), RUN_DATE, 150)
 COUNTER_REQUEST = replace(REQUEST, probe=COUNTER, metric_type="counter")
 
@@ -49,7 +53,7 @@ def row_of(built: BuiltProbe, os: str = "*", app_build_id: str = "*", agg: str |
 
 
 def test_900_clients_of_a_timing_distribution(tmp_path: Path) -> None:
-    built = build(tmp_path, clients(900, Ping(None, NOON, values=(("1", 1), ("2", 0)))), REQUEST)
+    built = build(tmp_path, clients(900, Ping(None, NOON, sent={"timing_distribution": (("1", 1), ("2", 0))})), REQUEST)
     assert len(built.rows) == 8
     for row in built.rows:
         assert row.histogram == '{"0":0.0004,"1":0.9993,"2":0.0004}'
@@ -64,7 +68,7 @@ def test_900_clients_of_a_timing_distribution(tmp_path: Path) -> None:
 
 def test_900_clients_of_a_counter_whose_values_are_all_equal(tmp_path: Path) -> None:
     """Sent once with a value of 1, so that max, min, avg, sum and count are all 1."""
-    built = build(tmp_path, clients(900, Ping(None, NOON, value=1)), COUNTER_REQUEST)
+    built = build(tmp_path, clients(900, Ping(None, NOON, sent={"counter": 1})), COUNTER_REQUEST)
     assert len(built.rows) == 8 * 5
     for row in built.rows:
         assert (row.histogram, row.percentiles, row.non_norm_histogram, row.non_norm_percentiles) == ("{}",) * 4
@@ -73,27 +77,28 @@ def test_900_clients_of_a_counter_whose_values_are_all_equal(tmp_path: Path) -> 
 
 def test_900_clients_whose_every_aggregate_is_4() -> None:
     """No pings give this, since a counter of 4 that is sent once has a count of 1: so it starts behind the SQL."""
-    group = {"version": 150, "os": "Linux", "build_hour": BUILD}
-    known = ScalarRange([group | {"smallest": 4.0, "largest": 4.0, "samples": 3600.0}], 1)
-    counted = group | {"ping_type": "metrics", "client_agg_type": "max", "bucket": None, "clients": 900}
-    [row] = ScalarTable([counted], known, 1).rows("counter", 10)
-    assert known.buckets == []
+    ranges = ScalarRanges([{"metric_key": "", "smallest": 4.0, "largest": 4.0}])
+    about = {"version": 150, "ping_type": "*", "os": "*", "build_hour": "*", "metric_key": "", "client_agg_type": "max"}
+    cell = {"bucket": 0, "amount": 900, "users": 900, "samples": 3600, "weighted": False}
+    layout = Layout("counter", ranges.buckets, np.array([-1]), raw=False)
+    [row] = ProbeRows(read_cells([about | cell]), layout, 1, None)
+    assert ranges.parameter() == ["|"]
     assert (row.histogram, row.percentiles, row.total_users, row.total_sample) == ("{}", "{}", 900, 3600)
 
 
 def test_a_counter_of_4_that_is_sent_once_ranges_from_its_count_to_4(tmp_path: Path) -> None:
-    built = build(tmp_path, clients(900, Ping(None, NOON, value=4)), COUNTER_REQUEST)
+    built = build(tmp_path, clients(900, Ping(None, NOON, sent={"counter": 4})), COUNTER_REQUEST)
     assert {row.total_users for row in built.rows} == {900}
     medians = {row.client_agg_type: json.loads(row.percentiles)["50"] for row in built.rows}
     assert medians == {"max": 3.94, "min": 3.94, "avg": 3.94, "sum": 3.94, "count": 1}
 
 
 def test_too_few_clients_give_no_row_and_no_error(tmp_path: Path) -> None:
-    assert build(tmp_path, clients(10, SENT), REQUEST).rows == []
+    assert len(build(tmp_path, clients(10, SENT), REQUEST).rows) == 0
 
 
 def test_a_probe_that_nobody_sent_gives_no_row_and_no_error(tmp_path: Path) -> None:
-    assert build(tmp_path, clients(900, Ping(None, NOON)), COUNTER_REQUEST).rows == []
+    assert len(build(tmp_path, clients(900, Ping(None, NOON)), COUNTER_REQUEST).rows) == 0
 
 
 @pytest.mark.parametrize("request_of", [REQUEST, COUNTER_REQUEST], ids=["distribution", "scalar"])
@@ -130,8 +135,8 @@ def test_a_windows_client_on_release_stands_for_ten(tmp_path: Path) -> None:
 
 
 def test_a_type_that_is_not_built_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UnsupportedMetricError, match="quantity"):
-        build(tmp_path, [], replace(REQUEST, metric_type="quantity"))
+    with pytest.raises(UnsupportedMetricError, match="string_list"):
+        build(tmp_path, [], replace(REQUEST, metric_type="string_list"))
 
 
 def test_a_probe_left_out_by_name_is_refused(tmp_path: Path) -> None:

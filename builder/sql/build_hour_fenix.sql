@@ -10,8 +10,8 @@ CASE
             FORMAT_DATE(
               '%Y%m%d',
               DATE_ADD(
-                DATE(2018 + SAFE_CAST(SUBSTR(client_info.app_build, 1, 1) AS INT64), 1, 1),
-                INTERVAL SAFE_CAST(SUBSTR(client_info.app_build, 2, 3) AS INT64) - 1 DAY
+                DATE(2017 + SAFE_CAST(SUBSTR(client_info.app_build, 1, 1) AS INT64), 12, 31),
+                INTERVAL SAFE_CAST(SUBSTR(client_info.app_build, 2, 3) AS INT64) DAY
               )
             ),
             SUBSTR(client_info.app_build, 5, 2)
@@ -22,7 +22,7 @@ CASE
             '%Y%m%d%H',
             TIMESTAMP_ADD(
               TIMESTAMP('2014-12-28 00:00:00+00:00'),
-              INTERVAL (SAFE_CAST(client_info.app_build AS INT64) >> 3) & 131071 HOUR
+              INTERVAL ((SAFE_CAST(client_info.app_build AS INT64) >> 3) & 131071) HOUR
             )
           )
       END
