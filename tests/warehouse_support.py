@@ -15,7 +15,7 @@ from builder.bigquery import make_client
 from builder.warehouse.populations import TABLES
 from builder.warehouse.sample import PROJECT, SampleOptions
 from builder.warehouse.seeding import DATABASE, seed
-from tests.ping_warehouse import served
+from builder.warehouse.serving import served
 
 UNTIL = dt.date(2026, 3, 31)
 OPTIONS = SampleOptions(clients=150, seed=7, until=UNTIL, tables=TABLES[:3])

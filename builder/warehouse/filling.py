@@ -30,7 +30,7 @@ WORKING_TABLES = ("clients", "builds", "draws", "senders", "taken")
 
 def steps(options: SampleOptions) -> int:
     """How many steps the filling reports: tables times batches of builds."""
-    return len(options.tables) * len(list(_batches(options)))
+    return len(options.filled_tables) * len(list(_batches(options)))
 
 
 def fill(connection: duckdb.DuckDBPyConnection, options: SampleOptions, description: str, report: Report) -> None:
@@ -39,7 +39,7 @@ def fill(connection: duckdb.DuckDBPyConnection, options: SampleOptions, descript
         connection.execute(setting)
     connection.execute(filled("store"))
     population, done = None, 0
-    for table in options.tables:
+    for table in options.filled_tables:
         if table.population != population:
             population = table.population
             _prepare(connection, options, population)

@@ -56,6 +56,11 @@ class SampleOptions:
         product = table.population.product
         return [probe for probe in self.probes if product in probe.products and table.ping in probe.pings]
 
+    @property
+    def filled_tables(self) -> list[SampleTable]:
+        """The tables that carry a probe; the others are left out."""
+        return [table for table in self.tables if self.carried_by(table)]
+
     def describe(self) -> str:
         """A text that is another one for other pings."""
         content = zlib.crc32(repr((self.probes, self.tables)).encode())
