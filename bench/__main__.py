@@ -21,6 +21,7 @@ from bench.pages import measure_pages
 from bench.reading import measure_reading
 from bench.rebuilding import measure_rebuilding
 from bench.report import table, write_sections
+from bench.warehouse import measure_warehouse
 from bench.writing import measure_batches, measure_requests
 
 Measure = Callable[[House, int, float], list[Row]]
@@ -39,6 +40,7 @@ SECTIONS: dict[str, Measure] = {
     "memory": measure_memory,
     "folding": measure_folding,
     "building": measure_building,
+    "warehouse": measure_warehouse,
 }
 # With a log made of so many events, unless --events says otherwise.
 LOGS: dict[str, tuple[MeasureLog, int]] = {

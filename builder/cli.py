@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from contextlib import closing
+from pathlib import Path
 from typing import Annotated
 from uuid import UUID
 
@@ -12,11 +14,21 @@ import msgspec
 import typer
 from rich.console import Console
 
+from builder.bigquery import make_client
 from builder.dead_letters import QUEUED, FailedBuild, failed_builds, retry_builds
+from builder.demand import demand_of_service, made_up_demand
+from builder.errors import BuildError
+from builder.etl_demo import SAMPLE_OPTIONS, build_all, compare, requests_of, today
+from builder.etl_report import show
 from builder.running import run_builder, warehouse_computation
 from builder.settings import MOST_AT_ONCE, BuilderSettings, WarehouseSettings
+from builder.warehouse.cli import DEFAULT_DIR, seed_command
 from builder.warehouse.cli import app as warehouse_app
+from builder.warehouse.sample import PROJECT
+from builder.warehouse.seeding import CATALOGUE, DATABASE
+from builder.warehouse.serving import served
 from usage_service.shared.logs import configure_logs
+from usage_service.shared.progress import progress
 from usage_service.shared.schema import DatabaseAwayError, SchemaMismatchError
 from usage_service.shared.settings import DatabaseSettings, LogSettings, SettingsError, check_names, load_settings
 
@@ -73,6 +85,34 @@ def retry_command(
         raise typer.Exit(1)
 
 
+@app.command("etl-demo")
+def etl_demo_command(
+    product: Annotated[str, typer.Option(help="fog or fenix")] = "fog",
+    channel: Annotated[str, typer.Option(help="nightly, beta or release")] = "nightly",
+    budget: Annotated[int, typer.Option(min=1, max=1_000, help="how many probes are hot")] = 10,
+    data_dir: Annotated[Path, typer.Option(help="the sample pings; made up where there are none")] = DEFAULT_DIR,
+    url: Annotated[
+        str | None, typer.Option(help="a usage service to ask for the hot list; else views are made up")
+    ] = None,
+    token: Annotated[str | None, typer.Option(envvar="USAGE_SERVICE_TOKEN", help="its token, which may read")] = None,
+) -> None:
+    """Run the nightly ETL on sample pings, with all probes and with the hot list, and compare."""
+    if sys.stderr.isatty():
+        configure_logs("warning")  # what the progress bar says already
+    if not (data_dir / DATABASE).exists():
+        seed_command(data_dir)
+    requests = requests_of(data_dir / CATALOGUE, product, channel, today())
+    names = [request.probe for request in requests]
+    demand = demand_of_service(url, token, product, budget) if url else made_up_demand(names, budget)
+    with (
+        served(data_dir / DATABASE) as address,
+        closing(make_client(PROJECT, address, "US")) as client,
+        progress("Building every probe", len(requests)) as report,
+    ):
+        built = build_all(client, requests, SAMPLE_OPTIONS, report)
+    show(compare(built, demand))
+
+
 def _line(build: FailedBuild) -> str:
     where = f"{build.product}/{build.channel}/{build.probe}"
     why = " ".join(f"{build.code}: {build.message}".split())
@@ -83,6 +123,6 @@ def main() -> None:
     """Runs the command; what the user can mend is one line on stderr and exit code 2."""
     try:
         app()
-    except (DatabaseAwayError, SchemaMismatchError, SettingsError) as error:
+    except (BuildError, DatabaseAwayError, SchemaMismatchError, SettingsError) as error:
         Console(stderr=True).print(f"probe-builder: {error}", style="red", markup=False, highlight=False)
         sys.exit(2)

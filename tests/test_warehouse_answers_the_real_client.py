@@ -16,7 +16,7 @@ Scalar = int | float | str | bool | dt.date | dt.datetime
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    with client_of(seeded(tmp_path_factory.mktemp("client"))) as client:
+    with client_of(seeded(tmp_path_factory)) as client:
         yield client
 
 

@@ -1,5 +1,6 @@
 """`python -m builder.warehouse`: seed, serve and query, as a user runs them."""
 
+import json
 import os
 import signal
 import subprocess
@@ -20,7 +21,7 @@ SECONDS = 40
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return seeded(tmp_path_factory.mktemp("commands")).parent
+    return seeded(tmp_path_factory).parent
 
 
 def run(*arguments: str, directory: Path) -> subprocess.CompletedProcess[str]:
@@ -49,6 +50,14 @@ def test_query_prints_csv_when_piped(directory: Path) -> None:
     assert (done.returncode, done.stdout) == (0, 'one,two,three\n1,"a,b",\n')
 
 
+def test_query_prints_a_table_or_json_when_told_to(directory: Path) -> None:
+    sql = "SELECT DATE '2026-01-02' AS day, [1, 2] AS many, NULL AS none"
+    as_json = run("query", sql, "--format", "json", directory=directory)
+    assert json.loads(as_json.stdout) == [{"day": "2026-01-02", "many": [1, 2], "none": None}]
+    as_table = run("query", sql, "--format", "table", directory=directory)
+    assert all(text in as_table.stdout for text in ("day", "2026-01-02", "[1, 2]", "NULL"))
+
+
 def test_query_tells_what_is_wrong_in_one_line(directory: Path, tmp_path: Path) -> None:
     wrong = run("query", "SELECT nope", directory=directory)
     assert (wrong.returncode, wrong.stderr) == (1, "probe-builder warehouse: Unrecognized name: nope at [1:8]\n")
@@ -58,7 +67,7 @@ def test_query_tells_what_is_wrong_in_one_line(directory: Path, tmp_path: Path) 
 
 
 def test_seed_is_a_no_op_the_second_time(tmp_path: Path) -> None:
-    arguments = ("seed", "--clients", "20", "--until", "2026-03-31")
+    arguments = ("seed", "--clients", "20", "--probes", "2", "--until", "2026-03-31")
     first, second = run(*arguments, directory=tmp_path), run(*arguments, directory=tmp_path)
     assert (first.returncode, second.returncode) == (0, 0)
     assert "written=True" in first.stdout + first.stderr

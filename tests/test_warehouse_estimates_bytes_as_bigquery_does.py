@@ -9,8 +9,8 @@ import pytest
 from google.api_core.exceptions import GoogleAPICallError
 from google.cloud.bigquery import Client, QueryJobConfig
 
-from builder.warehouse.sample import DATASET, PROJECT, TABLE
-from tests.warehouse_support import NEVER, UNTIL, client_of, dry, over_pings, seeded, since, start
+from builder.warehouse.sample import PROJECT
+from tests.warehouse_support import DATASET, NEVER, TABLE, UNTIL, client_of, dry, over_pings, seeded, since, start
 
 DAY = UNTIL - dt.timedelta(days=20)
 TABLE_SQL = f'"{PROJECT}.{DATASET}"."{TABLE}"'
@@ -19,7 +19,7 @@ MIB = 1024 * 1024
 
 @pytest.fixture(scope="module")
 def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return seeded(tmp_path_factory.mktemp("bytes"))
+    return seeded(tmp_path_factory)
 
 
 @pytest.fixture(scope="module")

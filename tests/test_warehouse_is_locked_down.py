@@ -32,7 +32,7 @@ OUTSIDE = [
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    engine = Engine(seeded(tmp_path_factory.mktemp("locked")))
+    engine = Engine(seeded(tmp_path_factory))
     yield engine
     engine.close()
 
@@ -66,9 +66,9 @@ def test_results_of_other_jobs_cannot_be_named(engine: Engine) -> None:
             engine.plan(" ".join(["SELECT a FROM", name]), "p", {})
 
 
-def test_a_query_larger_than_memory_fails_and_leaves_nothing(tmp_path: Path) -> None:
-    small = Engine(seeded(tmp_path), memory_limit="60MB", threads=1, spill_limit="1MB")
-    plan = small.plan("SELECT ARRAY_LENGTH(ARRAY_AGG(x)) AS n FROM UNNEST(GENERATE_ARRAY(1, 30000000)) AS x", "p", {})
+def test_a_query_larger_than_memory_fails_and_leaves_nothing(tmp_path_factory: pytest.TempPathFactory) -> None:
+    small = Engine(seeded(tmp_path_factory), memory_limit="60MB", threads=1, spill_limit="1MB")
+    plan = small.plan("SELECT ARRAY_LENGTH(ARRAY_AGG(x)) AS n FROM UNNEST(GENERATE_ARRAY(1, 10000000)) AS x", "p", {})
     with small.cursor() as cursor, pytest.raises(duckdb.OutOfMemoryException):
         cursor.execute(plan.translation.sql)
     spilled = small.spill_directory

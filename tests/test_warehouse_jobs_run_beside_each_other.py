@@ -20,7 +20,7 @@ PROJECT = "/bigquery/v2/projects/p"
 
 @pytest.fixture(scope="module")
 def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return seeded(tmp_path_factory.mktemp("jobs"))
+    return seeded(tmp_path_factory)
 
 
 @pytest.fixture

@@ -128,7 +128,7 @@ WORDS = [
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    engine = Engine(seeded(tmp_path_factory.mktemp("refused")))
+    engine = Engine(seeded(tmp_path_factory))
     yield engine
     engine.close()
 

@@ -1,8 +1,8 @@
 """Equal options make equal pings, in the shape and with the stories that the statistics need."""
 
+import csv
 import datetime as dt
 import json
-import time
 import zlib
 from dataclasses import replace
 from itertools import pairwise
@@ -11,17 +11,22 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from builder.warehouse.probes import PROBES
-from builder.warehouse.sample import DATASET, PROJECT, REGRESSED_BUILDS, TABLE
+from builder.warehouse.filling import steps
+from builder.warehouse.populations import REGRESSED_BUILDS, TABLES
+from builder.warehouse.probes import PROBES, sample_probes
+from builder.warehouse.sample import PROJECT, TYPES, SampleOptions
 from builder.warehouse.seeding import CATALOGUE, DATABASE, seed
-from tests.warehouse_support import OPTIONS, UNTIL, nothing, over_pings, seeded
+from tests.support import shared_file
+from tests.warehouse_support import DATASET, OPTIONS, TABLE, UNTIL, nothing, over_pings, seeded
 
+REAL_CATALOGUE = shared_file("probes.csv")
+FEW = SampleOptions(clients=20, until=UNTIL, probes=sample_probes(2))
 TABLE_SQL = f'"{PROJECT}.{DATASET}"."{TABLE}"'
 
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return seeded(tmp_path_factory.mktemp("seed")).parent
+    return seeded(tmp_path_factory).parent
 
 
 def ask(database: Path, sql: str) -> list[tuple[object, ...]]:
@@ -41,7 +46,7 @@ def digest(database: Path) -> object:
 
 def test_equal_seeds_make_equal_pings_and_others_other_ones(directory: Path, tmp_path: Path) -> None:
     seed(tmp_path / "same", OPTIONS, nothing)
-    seed(tmp_path / "other", replace(OPTIONS, seed=8), nothing)
+    seed(tmp_path / "other", replace(OPTIONS, seed=8, tables=TABLES[:1]), nothing)
     assert digest(tmp_path / "same" / DATABASE) == digest(directory / DATABASE)
     assert digest(tmp_path / "other" / DATABASE) != digest(directory / DATABASE)
 
@@ -53,17 +58,21 @@ def test_a_second_seed_does_nothing_unless_the_options_differ(directory: Path) -
 
 
 def test_an_interrupted_seed_leaves_nothing_and_is_done_again(tmp_path: Path) -> None:
-    def interrupt(done: int, _: int) -> None:
-        if done > 5:
+    def interrupt(done: int) -> None:
+        if done > 1:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        seed(tmp_path, OPTIONS, interrupt)
+        seed(tmp_path, FEW, interrupt)
     assert list(tmp_path.iterdir()) == []
     (tmp_path / DATABASE).write_bytes(b"half a file")
-    steps: list[int] = []
-    assert seed(tmp_path, OPTIONS, lambda done, _: steps.append(done))
-    assert steps == sorted(steps)
+    reported: list[int] = []
+
+    def report(done: int) -> None:
+        reported.append(done)
+
+    assert seed(tmp_path, FEW, report)
+    assert reported == list(range(1, steps(FEW) + 1))
     assert {path.name for path in tmp_path.iterdir()} == {DATABASE, CATALOGUE}
 
 
@@ -112,7 +121,9 @@ def test_systems_differ(directory: Path) -> None:
 
 
 def test_every_bucket_is_one_of_its_distribution(directory: Path) -> None:
-    for probe in (probe for probe in PROBES if "distribution" in probe.type):
+    for probe in OPTIONS.carried_by(TABLES[0]):
+        if "distribution" not in probe.type or "labeled" in probe.type:
+            continue
         path = f"metrics.{probe.type}.{probe.name}.values"
         sql = " ".join(["SELECT DISTINCT unnest(", path, ").key FROM pings"])
         keys = {int(str(key)) for (key,) in ask(directory / DATABASE, sql)}
@@ -120,18 +131,87 @@ def test_every_bucket_is_one_of_its_distribution(directory: Path) -> None:
         assert keys <= set(probe.buckets()), probe.name
 
 
-def test_the_catalogue_lists_every_probe_as_a_usage_event(directory: Path) -> None:
+def test_labels_are_those_of_the_definition_at_every_level(directory: Path) -> None:
+    for path, labels in [
+        ("labeled_counter.startup_cache_requests", {"hit_disk", "hit_memory", "miss"}),
+        ("labeled_boolean.data_storage_migration", {"AlternateServices", "SiteSecurityServiceState"}),
+        ("labeled_memory_distribution.network_http_upload_bandwidth", {"h1", "h2", "h3"}),
+        ("dual_labeled_counter.glean_upload_failures", {"metrics", "baseline", "events"}),
+    ]:
+        sql = " ".join(["SELECT DISTINCT unnest( metrics.", path, ").key FROM pings"])
+        assert {key for (key,) in ask(directory / DATABASE, sql)} == labels
+    outer = "SELECT unnest(metrics.dual_labeled_counter.glean_upload_failures).value AS value FROM pings"
+    inner = " ".join(["SELECT DISTINCT unnest(value).key FROM (", outer, ")"])
+    assert {key for (key,) in ask(directory / DATABASE, inner)} == {"recoverable", "unrecoverable"}
+
+
+def test_some_clients_change_their_mind_about_a_boolean_and_most_do_not(directory: Path) -> None:
+    sql = """
+    SELECT count(*) FILTER (WHERE lo <> hi), count(*) FILTER (WHERE lo), count(*) FILTER (WHERE NOT hi)
+    FROM (SELECT min(metrics.boolean.widget_dark_mode) AS lo, max(metrics.boolean.widget_dark_mode) AS hi
+          FROM pings GROUP BY client_info.client_id, client_info.app_build HAVING count(*) > 1)
+    """
+    [(sometimes, always, never)] = ask(directory / DATABASE, sql)
+    assert 0 < int(str(sometimes)) < int(str(always)) + int(str(never))
+
+
+def test_the_catalogue_lists_every_probe_product_and_ping_as_a_usage_event(directory: Path) -> None:
     lines = [json.loads(line) for line in (directory / CATALOGUE).read_text().splitlines()]
-    assert [(line["probe"], line["data"]) for line in lines] == [
-        (probe.name, {"type": probe.type, "ping": "metrics"}) for probe in PROBES
-    ]
-    assert len({line["event_id"] for line in lines}) == len(PROBES) >= 20
-    assert {(line["type"], line["product"]) for line in lines} == {("probe_registered", "fog")}
+    assert {(line["product"], line["probe"], line["data"]["type"], line["data"]["ping"]) for line in lines} == {
+        (product, probe.name, probe.type, ping)
+        for probe in PROBES
+        for product in probe.products
+        for ping in probe.pings
+    }
+    assert len({line["event_id"] for line in lines}) == len(lines)
+    assert {line["type"] for line in lines} == {"probe_registered"}
     assert all(dt.datetime.fromisoformat(line["occurred_at"]).tzinfo for line in lines)
 
 
-def test_the_time_it_takes_is_told(tmp_path: Path) -> None:
-    began = time.perf_counter()
-    seed(tmp_path, replace(OPTIONS, clients=1_000), nothing)
-    print(f"\n1,000 clients seeded in {time.perf_counter() - began:.1f} s")
-    assert (tmp_path / DATABASE).stat().st_size > 100_000
+def test_registrations_define_ranges_and_the_labels_that_are_declared(directory: Path) -> None:
+    lines = [json.loads(line) for line in (directory / CATALOGUE).read_text().splitlines()]
+    data = {line["probe"]: line["data"] for line in lines}
+    ranged = {"histogram_type": "linear", "range_min": 1, "range_max": 100, "bucket_count": 50}
+    assert data["javascript_gc_mark_rate"] == {"type": "custom_distribution", "ping": "metrics"} | ranged
+    assert data["startup_cache_requests"]["labels"] == ["hit_disk", "hit_memory", "miss"]
+    assert "labels" not in data["glean_error_invalid_label"]
+    assert all("range_max" in found for found in data.values() if "custom" in found["type"])
+
+
+@pytest.mark.skipif(not REAL_CATALOGUE.exists(), reason="probes.csv, the real catalogue, is not here")
+def test_names_types_and_pings_are_those_of_the_real_catalogue() -> None:
+    with REAL_CATALOGUE.open() as file:
+        real = {(row["product"], row["probe"], row["type"], row["ping"]) for row in csv.DictReader(file)}
+    known = {kind for _, _, kind, _ in real}
+    made = {(product, p.name, p.type, ping) for p in PROBES for product in p.products for ping in p.pings}
+    assert {entry for entry in made if entry[2] in known} <= real
+    assert {probe.type for probe in PROBES} == set(TYPES)
+
+
+def test_every_table_of_both_products_has_pings_of_its_channel_alone(tmp_path: Path) -> None:
+    everywhere = tuple(probe for probe in PROBES if len(probe.pings) > 1)
+    seed(tmp_path, SampleOptions(clients=20, until=UNTIL, probes=everywhere), nothing)
+    with duckdb.connect(tmp_path / DATABASE, read_only=True) as connection:
+        for table in TABLES:
+            relation = connection.table(f'"{PROJECT}.{table.dataset}"."{table.name}"')
+            channels = relation.project("client_info.app_channel").distinct().fetchall()
+            assert {channel for (channel,) in channels} <= set(table.channels)
+        names = connection.execute("SELECT project, dataset, name FROM about.tables").fetchall()
+    assert set(names) == {(PROJECT, table.dataset, table.name) for table in TABLES}
+
+
+def test_build_ids_of_android_count_hours(directory: Path) -> None:
+    with duckdb.connect(directory / DATABASE, read_only=True) as connection:
+        pings = connection.table(f'"{PROJECT}.org_mozilla_fenix_stable"."metrics_v1"')
+        ids = [int(text) for (text,) in pings.project("client_info.app_build").distinct().fetchall()]
+    hours = {(number >> 3) & 0x1FFFF for number in ids}
+    made = {dt.datetime(2014, 12, 28, tzinfo=dt.UTC) + dt.timedelta(hours=hour) for hour in hours}
+    assert max(made).date() == UNTIL
+    assert all(len(str(number)) == 10 for number in ids)
+
+
+def test_many_probes_are_the_known_ones_and_numbered_copies() -> None:
+    many = sample_probes(200)
+    assert many[: len(PROBES)] == PROBES
+    assert len({probe.name for probe in many}) == 200
+    assert sample_probes(3) == PROBES[:3]

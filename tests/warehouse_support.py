@@ -7,16 +7,19 @@ from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 
+import pytest
 from google.cloud.bigquery import Client, QueryJob, QueryJobConfig, ScalarQueryParameter
 from google.cloud.bigquery.retry import DEFAULT_RETRY
 
 from builder.bigquery import make_client
-from builder.warehouse.sample import DATASET, PROJECT, TABLE, SampleOptions
+from builder.warehouse.populations import TABLES
+from builder.warehouse.sample import PROJECT, SampleOptions
 from builder.warehouse.seeding import DATABASE, seed
-from tests.ping_warehouse import served
+from builder.warehouse.serving import served
 
 UNTIL = dt.date(2026, 3, 31)
-OPTIONS = SampleOptions(clients=150, seed=7, until=UNTIL)
+OPTIONS = SampleOptions(clients=150, seed=7, until=UNTIL, tables=TABLES[:3])
+DATASET, TABLE = TABLES[0].dataset, TABLES[0].name
 PINGS = f"`{PROJECT}.{DATASET}.{TABLE}`"
 NEVER = DEFAULT_RETRY.with_predicate(lambda _: False).with_timeout(20)
 SECONDS = 20.0
@@ -32,12 +35,13 @@ def over_pings(sql: str) -> str:
     return re.sub(r"\bpings\b", PINGS, sql)
 
 
-def nothing(_: int, __: int) -> None:
+def nothing(done: int) -> None:
     """No progress is shown."""
 
 
-def seeded(directory: Path) -> Path:
-    """The file of a small seed, made once in a directory."""
+def seeded(factory: pytest.TempPathFactory) -> Path:
+    """The file of a small seed, made once for all tests of a process, which only read it."""
+    directory = factory.getbasetemp() / "warehouse"
     seed(directory, OPTIONS, nothing)
     return directory / DATABASE
 

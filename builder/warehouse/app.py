@@ -42,7 +42,7 @@ JOBS = web.AppKey("jobs", JobStore)
 
 
 def create_app(
-    database_path: Path, *, limits: Limits | None = None, memory_limit: str = "1GB", threads: int = 2
+    database_path: Path, *, limits: Limits | None = None, memory_limit: str = "2GB", threads: int = 2
 ) -> web.Application:
     """The server's application over a seeded file; FileNotFoundError if there is none."""
     app = web.Application(middlewares=[answer_errors], client_max_size=MAX_BODY)

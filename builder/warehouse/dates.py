@@ -164,6 +164,19 @@ def _unix_micros(context: Context, node: exp.Expr) -> Value:
     return Value(call("epoch_us", context.typed(node.this, TIMESTAMP, "function UNIX_MICROS").sql), INT64)
 
 
+@handles(exp.UnixSeconds, parts="this")
+def _unix_seconds(context: Context, node: exp.Expr) -> Value:
+    micros = call("epoch_us", context.typed(node.this, TIMESTAMP, "function UNIX_SECONDS").sql)
+    return Value(call("bq_floor_divide", micros, exp.Literal.number(MICROSECONDS["SECOND"])), INT64)
+
+
+@handles(exp.UnixDate, parts="this")
+def _unix_date(context: Context, node: exp.Expr) -> Value:
+    epoch = cast(exp.Literal.string("1970-01-01"), DATE)
+    value = context.typed(node.this, DATE, "function UNIX_DATE").sql
+    return Value(call("date_diff", exp.Literal.string("day"), epoch, value), INT64)
+
+
 def _amount(context: Context, node: exp.Expr) -> exp.Expr:
     # sqlglot keeps INTERVAL 3 DAY and INTERVAL '3' DAY alike as a string.
     if isinstance(node, exp.Literal) and re.fullmatch(r"-?\d+", str(node.this)):

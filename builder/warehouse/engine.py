@@ -8,7 +8,6 @@ import shutil
 import tempfile
 import uuid
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +15,7 @@ import duckdb
 
 from builder.warehouse.catalogue import load
 from builder.warehouse.errors import BigQueryError, invalid_query
+from builder.warehouse.sql import filled
 from builder.warehouse.translate import Translation, translate
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Plan:
 class Engine:
     """One DuckDB for all jobs; every job has a cursor of its own, so that it can be interrupted alone."""
 
-    def __init__(self, path: Path, *, memory_limit: str = "1GB", threads: int = 2, spill_limit: str = "4GB") -> None:
+    def __init__(self, path: Path, *, memory_limit: str = "2GB", threads: int = 2, spill_limit: str = "10GB") -> None:
         """Open the file that `seed` wrote; FileNotFoundError if there is none."""
         if not path.is_file():
             raise FileNotFoundError(f"{path} does not exist: seed the warehouse first")
@@ -62,7 +62,7 @@ class Engine:
         }
         self._connection = duckdb.connect(":memory:", config=config)
         self._connection.execute(ATTACH, [str(path)])
-        self._connection.execute(files(__package__).joinpath("sql/macros.sql").read_text())
+        self._connection.execute(filled("macros"))
         for setting in SETTINGS:
             self._connection.execute(setting)
         self.catalogue = load(self._connection)

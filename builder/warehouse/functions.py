@@ -67,6 +67,11 @@ def _plain_function(context: Context, node: exp.Expr) -> Value:
     return Value(call(plain.target, *operands), plain.result)
 
 
+@handles(exp.Chr, parts="expressions")
+def _chr(context: Context, node: exp.Expr) -> Value:
+    return Value(call("bq_chr", context.typed(node.expressions[0], INT64, "function CHR").sql), STRING)
+
+
 @handles(exp.Log)
 def _log(context: Context, node: exp.Expr) -> Value:
     base, value = (context.typed(node.args[k], FLOAT64, "function LOG").sql for k in ("this", "expression"))

@@ -1,20 +1,22 @@
-"""Sample pings: DuckDB expressions that make them up from hashes, so that a seed always gives the same."""
+"""Sample pings: DuckDB expressions that make them up from hashes, so that a seed always gives the same.
+
+Values are drawn once into a table of `draws`, some hundreds for each situation a ping can be in; a ping then takes one
+for each metric type. That is ten times as fast as drawing for each ping.
+"""
 
 from __future__ import annotations
 
 import datetime as dt
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from uuid import UUID
 
-import numpy as np
+from builder.warehouse.populations import TABLES, SampleTable
+from builder.warehouse.probe import Probe
+from builder.warehouse.probes import PROBES
 
-from builder.warehouse.probes import PROBES, Probe
-
-PROJECT, DATASET, TABLE = "moz-fx-data-shared-prod", "firefox_desktop_stable", "metrics_v1"
-BUILDS, DAYS_A_BUILD, NEWEST_VERSION, BUILDS_A_VERSION = 30, 3, 152, 10
-REGRESSED_BUILDS = range(15, 22)
+PROJECT = "moz-fx-data-shared-prod"
 PAIRS = "STRUCT(key VARCHAR, value BIGINT)[]"
 DISTRIBUTION = f'STRUCT("sum" BIGINT, "values" {PAIRS})'
 TYPES = {
@@ -24,105 +26,106 @@ TYPES = {
     "timespan": "STRUCT(value BIGINT, time_unit VARCHAR)",
     "labeled_counter": PAIRS,
     "labeled_boolean": "STRUCT(key VARCHAR, value BOOLEAN)[]",
-    "timing_distribution": DISTRIBUTION,
-    "memory_distribution": DISTRIBUTION,
-    "custom_distribution": DISTRIBUTION,
+    "dual_labeled_counter": f"STRUCT(key VARCHAR, value {PAIRS})[]",
+} | {
+    f"{labeled}{kind}_distribution": f"STRUCT(key VARCHAR, value {DISTRIBUTION})[]" if labeled else DISTRIBUTION
+    for labeled in ("", "labeled_")
+    for kind in ("timing", "memory", "custom")
 }
+STEADY = {"boolean", "labeled_boolean", "quantity"}
+MOST_DRAWS, CLIENTS_A_DRAW = 400, 20
 
 
 @dataclass(frozen=True)
 class SampleOptions:
-    """What is made up: how many clients, from which seed, with the newest build on the day `until`."""
+    """What is made up: how many clients, from which seed, with the newest build on the day `until`; of what, where."""
 
-    clients: int = 20_000
+    clients: int = 12_000
     seed: int = 1
     until: dt.date = dt.date(2026, 1, 1)
+    probes: tuple[Probe, ...] = PROBES
+    tables: tuple[SampleTable, ...] = TABLES
+
+    @property
+    def draws(self) -> int:
+        """How many values are drawn for each situation."""
+        return min(MOST_DRAWS, 10 + self.clients // CLIENTS_A_DRAW)
+
+    def carried_by(self, table: SampleTable) -> list[Probe]:
+        """The probes of a table's pings."""
+        product = table.population.product
+        return [probe for probe in self.probes if product in probe.products and table.ping in probe.pings]
+
+    @property
+    def filled_tables(self) -> list[SampleTable]:
+        """The tables that carry a probe; the others are left out."""
+        return [table for table in self.tables if self.carried_by(table)]
+
+    def describe(self) -> str:
+        """A text that is another one for other pings."""
+        content = zlib.crc32(repr((self.probes, self.tables)).encode())
+        return f"{self.clients} clients, seed {self.seed}, until {self.until}, content {content:x}"
 
 
-def clients(options: SampleOptions) -> tuple[list[str], list[int], list[str], list[str], list[str | None]]:
-    """Columns of the clients: id, sample_id, system, channel, internet provider."""
-    random = np.random.default_rng(options.seed)
-    ids = [str(UUID(bytes=random.bytes(16), version=4)) for _ in range(options.clients)]
-    samples = [zlib.crc32(name.encode()) % 100 for name in ids]
-    systems = random.choice(["Windows", "Linux", "Darwin"], options.clients, p=[0.7, 0.12, 0.18]).tolist()
-    channels = random.choice(["nightly", "beta"], options.clients, p=[0.9, 0.1]).tolist()
-    providers = random.choice(
-        np.array(["Comcast Cable", "Deutsche Telekom", "browserstack", "BrowserStack", None], dtype=object),
-        options.clients,
-        p=[0.3, 0.3, 0.005, 0.005, 0.39],
-    ).tolist()
-    return ids, samples, systems, channels, providers
+def by_type(probes: Sequence[Probe]) -> list[tuple[str, list[Probe]]]:
+    """The probes by metric type."""
+    ordered = sorted(probes, key=lambda probe: probe.type)
+    return [(kind, list(group)) for kind, group in groupby(ordered, key=lambda probe: probe.type)]
 
 
-def builds(options: SampleOptions) -> list[tuple[int, dt.datetime, str, str, str, int, bool]]:
-    """Rows of the builds: number, time, build id, versions on Nightly and Beta, seconds it is the newest, regressed."""
-    made = [_build_time(options, build) for build in range(BUILDS)]
-    ends = [*made[1:], dt.datetime.combine(options.until + dt.timedelta(days=1), dt.time(), dt.UTC)]
-    return [
-        (
-            build,
-            start,
-            start.strftime("%Y%m%d%H%M%S"),
-            f"{_version(build)}.0a1",
-            f"{_version(build) - 1}.0",
-            int((end - start).total_seconds()),
-            build in REGRESSED_BUILDS,
-        )
-        for build, (start, end) in enumerate(zip(made, ends, strict=True))
-    ]
-
-
-def _build_time(options: SampleOptions, build: int) -> dt.datetime:
-    # The last one on the day `until`, the others every third day before.
-    day = options.until - dt.timedelta(days=DAYS_A_BUILD * (BUILDS - 1 - build))
-    return dt.datetime.combine(day, dt.time(9 if build % 2 else 21, 31, 7), dt.UTC)
-
-
-def _version(build: int) -> int:
-    return NEWEST_VERSION - (BUILDS - 1 - build) // BUILDS_A_VERSION
-
-
-def metrics_type() -> str:
+def metrics_type(probes: Sequence[Probe]) -> str:
     """The DuckDB type of the `metrics` column."""
     kinds = []
-    for kind, probes in by_type():
-        columns = ", ".join(f"{probe.name} {TYPES[kind]}" for probe in probes)
+    for kind, members in by_type(probes):
+        columns = ", ".join(f"{probe.name} {TYPES[kind]}" for probe in members)
         kinds.append(f'"{kind}" STRUCT({columns})')
     return f"STRUCT({', '.join(kinds)})"
 
 
-def metrics_value() -> str:
-    """The DuckDB expression that makes up the `metrics` of a ping of a build."""
-    kinds = []
-    for kind, probes in by_type():
-        values = ", ".join(f"'{probe.name}': {_value(probe)}" for probe in probes)
-        kinds.append(f"'{kind}': {{{values}}}")
+def draws(probes: Sequence[Probe]) -> str:
+    """The columns of the draws, one for each metric type."""
+    columns = []
+    for kind, members in by_type(probes):
+        values = ", ".join(f"'{probe.name}': {_value(probe)}" for probe in members)
+        columns.append(f"{{{values}}} AS {kind}")
+    return ", ".join(columns)
+
+
+def taken(probes: Sequence[Probe]) -> str:
+    """The `metrics` of a ping, from its draw of each metric type."""
+    kinds = [f"'{kind}': {kind}_draws.{kind}" for kind, _ in by_type(probes)]
     return f"{{{', '.join(kinds)}}}"
+
+
+def drawn_from(probes: Sequence[Probe]) -> str:
+    """The joins that find those draws."""
+    joins = [f"JOIN draws AS {kind}_draws ON {kind}_draws.place = {place(kind)}" for kind, _ in by_type(probes)]
+    return "\n".join(joins)
+
+
+def place(kind: str) -> str:
+    """The place of a ping's draw. What is steady hangs on the client, and changes in one ping of ten."""
+    source = "if(ping % 10 > 0, hash(client), ping)" if kind in STEADY else "ping"
+    return f"situation * $draws + CAST(hash({source}, '{kind}') % $draws AS BIGINT)"
 
 
 def bounds_name(probe: Probe) -> str:
     """The DuckDB variable that holds the keys of a distribution's buckets."""
-    return f"bounds_{probe.name if probe.bounds else probe.type}"
+    return f"bounds_{probe.name if probe.range else probe.type}"
 
 
-def bounds() -> dict[str, list[str]]:
+def bounds(probes: Sequence[Probe]) -> dict[str, list[str]]:
     """Those variables' values."""
-    distributions = [probe for probe in PROBES if "distribution" in probe.type]
+    distributions = [probe for probe in probes if "distribution" in probe.type]
     return {bounds_name(probe): [str(bound) for bound in probe.buckets()] for probe in distributions}
 
 
-def by_type() -> list[tuple[str, list[Probe]]]:
-    """The probes by metric type."""
-    ordered = sorted(PROBES, key=lambda probe: probe.type)
-    return [(kind, list(group)) for kind, group in groupby(ordered, key=lambda probe: probe.type)]
-
-
 def _value(probe: Probe) -> str:
-    draw = f"hash(ping, '{probe.name}')"
-    sent = f"{draw} % 1000 < {int(probe.presence * 1000)}"
-    if probe.only_clients_below is not None:
-        sent = f"client < {probe.only_clients_below}"
-    return f"CASE WHEN {sent} THEN {_drawn(probe, draw, _level(probe, draw))} END"
+    draw = f"hash(place, '{probe.name}', $seed)"
+    sent = "rare" if probe.rare else f"{draw} % 1000 < {int(probe.presence * 1000)}"
+    level = _level(probe, draw)
+    value = _labeled(probe, draw, level) if probe.labels else _drawn(probe, draw, level)
+    return f"CASE WHEN {sent} THEN {value} END"
 
 
 def _level(probe: Probe, draw: str) -> str:
@@ -133,21 +136,33 @@ def _level(probe: Probe, draw: str) -> str:
     return f"({moved} + {system} + {probe.spread} * {hump})"
 
 
-def _drawn(probe: Probe, draw: str, level: str) -> str:
-    whole = f"CAST(floor({level}) AS BIGINT)"
-    if probe.labels:
-        pairs = [_pair(f"'{name}'", _labeled(probe, draw, whole, i)) for i, name in enumerate(probe.labels)]
-        return f"[{', '.join(pairs)}]"
-    if probe.type == "boolean":
-        return f"({draw} >> 30) % 1000 < 1000 * ({level} - {probe.spread} / 2)"
+def _labeled(probe: Probe, draw: str, level: str) -> str:
+    """A list with an entry for two labels of three."""
+    entries = []
+    for index, label in enumerate(probe.labels):
+        part = f"({draw} >> {30 + 7 * index}) % 7"
+        higher = f"({level} + {part})"
+        value = _inner(probe, higher) if probe.inner_labels else _drawn(probe, draw, higher, f"{part} > 3")
+        pair = _pair(f"'{label}'", value)
+        entries.append(f"CASE WHEN {part} > 1 THEN {pair} END")
+    return f"list_filter([{', '.join(entries)}], lambda entry: entry IS NOT NULL)"
+
+
+def _inner(probe: Probe, level: str) -> str:
+    wholes = [(f"'{label}'", _whole(f"{level} / {i}")) for i, label in enumerate(probe.inner_labels, 1)]
+    return f"[{', '.join(_pair(label, whole) for label, whole in wholes)}]"
+
+
+def _drawn(probe: Probe, draw: str, level: str, chosen: str | None = None) -> str:
+    if probe.type.endswith("boolean"):
+        return chosen or f"({draw} >> 30) % 1000 < 1000 * ({level} - {probe.spread} / 2)"
     if probe.type == "timespan":
-        return f"{{'value': {whole}, 'time_unit': 'millisecond'}}"
-    return _distribution(probe, draw, whole) if "distribution" in probe.type else whole
+        return f"{{'value': {_whole(level)}, 'time_unit': 'millisecond'}}"
+    return _distribution(probe, draw, _whole(level)) if "distribution" in probe.type else _whole(level)
 
 
-def _labeled(probe: Probe, draw: str, whole: str, index: int) -> str:
-    part = f"({draw} >> {30 + 7 * index}) % 7"
-    return f"{part} > 2" if probe.type == "labeled_boolean" else f"{whole} + CAST({part} AS BIGINT)"
+def _whole(level: str) -> str:
+    return f"CAST(floor({level}) AS BIGINT)"
 
 
 def _distribution(probe: Probe, draw: str, middle: str) -> str:

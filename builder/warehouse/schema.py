@@ -32,13 +32,23 @@ LEGACY_NAMES = {"INT64": "INTEGER", "FLOAT64": "FLOAT", "BOOL": "BOOLEAN", "STRU
 Path = tuple[str, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Type:
     """A BigQuery type: a scalar name, or STRUCT with fields; `repeated` makes it an ARRAY of that."""
 
     name: str
     repeated: bool = False
-    fields: dict[str, Type] = field(default_factory=dict, hash=False)
+    fields: dict[str, Type] = field(default_factory=dict)
+
+    def __eq__(self, other: object) -> bool:
+        """Whether all is the same, the order of the fields too, by which BigQuery goes and DuckDB does not."""
+        return isinstance(other, Type) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.repeated))
+
+    def _key(self) -> tuple[object, ...]:
+        return (self.name, self.repeated, tuple(self.fields.items()))
 
     def child(self, name: str) -> Type | None:
         """The field of that name, whatever its case, or None."""

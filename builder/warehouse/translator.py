@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from builder.warehouse.schema import Type
 
 HANDLER_MODULES = (aggregates, dates, functions, operators)
+COSTLY = (exp.Group, exp.Distinct, exp.Window, exp.AggFunc, exp.Limit)
 SELECT_PARTS = frozenset(
     [
         "kind",
@@ -121,7 +122,9 @@ class Translator:
             output = self.subquery(item.this, parent)
             self.with_tables[item.alias.lower()] = output
             alias = exp.TableAlias(this=exp.to_identifier(item.alias.lower(), quoted=True))
-            tables.append(exp.CTE(this=output.sql, alias=alias))
+            # Else DuckDB copies what is used twice, and a whole table of pings takes longer to copy than to scan.
+            inlined = False if item.this.find(*COSTLY) is None else None
+            tables.append(exp.CTE(this=output.sql, alias=alias, materialized=inlined))
         return tables
 
     def _union(self, node: exp.Expr, parent: Scope | None) -> Output:
@@ -131,6 +134,8 @@ class Translator:
             raise invalid_query("Queries in UNION have mismatched column count")
         columns = []
         for (name, one), (_, other) in zip(left.columns, right.columns, strict=True):
+            if one != other and "STRUCT" in (one.name, other.name):
+                raise refused("a UNION of STRUCTs of different types")
             kind = one if one == other else unify([Value(exp.null(), one), Value(exp.null(), other)], "UNION")[1]
             columns.append((name, kind))
         sql = exp.Union(this=left.sql, expression=right.sql, distinct=bool(node.args.get("distinct")))

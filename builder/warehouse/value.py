@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from sqlglot import exp
 
-from builder.warehouse.errors import invalid_query
+from builder.warehouse.errors import invalid_query, refused
 from builder.warehouse.schema import Path, Type
 
 if TYPE_CHECKING:
@@ -99,9 +99,23 @@ def coerce(value: Value, wanted: Type) -> Value | None:
         return Value(cast(value.sql, FLOAT64), FLOAT64)
     if value.literal and wanted in (DATE, TIMESTAMP):
         return literal_date(value, wanted)
-    if same_shape(value.type, wanted):
-        return Value(value.sql, wanted)
-    return None
+    return _renamed(value, wanted) if same_shape(value.type, wanted) else None
+
+
+def _renamed(value: Value, wanted: Type) -> Value:
+    """The struct with the fields called as wanted: BigQuery matches fields by place, DuckDB by name."""
+    if value.type.repeated:
+        raise refused("arrays of STRUCTs whose fields have different names as one type")
+    parts = [
+        Value(call("struct_extract", value.sql.copy(), exp.Literal.string(n)), k) for n, k in value.type.fields.items()
+    ]
+    kinds = wanted.fields.items()
+    fields = [(name, c.sql) for (name, kind), part in zip(kinds, parts, strict=True) if (c := coerce(part, kind))]
+    made = exp.Struct(
+        expressions=[exp.PropertyEQ(this=exp.Literal.string(name), expression=sql) for name, sql in fields]
+    )
+    missing = exp.Is(this=value.sql.copy(), expression=exp.null())
+    return Value(exp.Paren(this=exp.Case().when(missing, exp.null()).else_(made)), wanted)
 
 
 def literal_date(value: Value, wanted: Type, *, safe: bool = False) -> Value:

@@ -1,4 +1,5 @@
 -- The builds, numbered from 0, each with the seconds until the next one.
-CREATE TABLE builds (
-    build BIGINT, made TIMESTAMPTZ, app_build VARCHAR, nightly VARCHAR, beta VARCHAR, seconds BIGINT, regressed BOOLEAN
+CREATE OR REPLACE TABLE builds (
+    build BIGINT, made TIMESTAMPTZ, app_build VARCHAR, versions MAP(VARCHAR, VARCHAR), seconds BIGINT,
+    regressed BOOLEAN
 );

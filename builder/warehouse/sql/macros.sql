@@ -33,6 +33,9 @@ CREATE MACRO bq_upper(s) AS
     CASE WHEN strlen(s) > length(s)
          THEN error('The embedded warehouse cannot translate UPPER of other than ASCII letters faithfully')
          ELSE upper(s) END;
+CREATE MACRO bq_chr(n) AS
+    CASE WHEN n < 0 OR n > 1114111 OR n BETWEEN 55296 AND 57343 THEN error('Invalid codepoint ' || n)
+         ELSE chr(CAST(n AS INTEGER)) END;
 CREATE MACRO bq_left(s, n) AS
     CASE WHEN n < 0 THEN error('Second argument in LEFT() cannot be negative') ELSE left(s, n) END;
 CREATE MACRO bq_right(s, n) AS
@@ -77,3 +80,4 @@ CREATE MACRO bq_parse_date(s, format) AS CAST(strptime(s, format) AS DATE);
 CREATE MACRO bq_safe_parse_date(s, format) AS CAST(try_strptime(s, format) AS DATE);
 -- TIMESTAMP_DIFF counts whole units, not the boundaries between them.
 CREATE MACRO bq_timestamp_diff(a, b, unit_us) AS (epoch_us(a) - epoch_us(b)) // unit_us;
+CREATE MACRO bq_floor_divide(a, b) AS a // b - CAST(a % b < 0 AS BIGINT);

@@ -1,4 +1,4 @@
-CREATE SCHEMA "{schema}";
+CREATE SCHEMA IF NOT EXISTS "{schema}";
 CREATE TABLE "{schema}"."{table}" (
     submission_timestamp TIMESTAMPTZ,
     sample_id BIGINT,

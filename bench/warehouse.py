@@ -1,0 +1,118 @@
+"""How fast one probe is built from millions of pings, and what it reads, against the bare engine and the whole table."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import date
+from pathlib import Path
+
+import duckdb
+from google.cloud import bigquery
+
+from bench.house import BenchError, House
+from bench.numbers import Row
+from builder.bigquery import make_client
+from builder.etl_demo import SAMPLE_OPTIONS, Built, build_all, requests_of
+from builder.warehouse.filling import steps
+from builder.warehouse.populations import TABLES
+from builder.warehouse.probes import PROBES, sample_probes
+from builder.warehouse.sample import PROJECT, SampleOptions
+from builder.warehouse.seeding import CATALOGUE, DATABASE, seed
+from builder.warehouse.serving import served
+from usage_service.shared.progress import progress
+
+UNTIL = date(2026, 11, 24)
+PROBE = "wr_renderer_time"
+LARGE_CLIENTS = 410_000  # who send 5 million pings
+SMALL_CLIENTS, MANY_PROBES = 1_000, 200
+MEMORY = "4GB"
+TABLE = f'"{PROJECT}.{TABLES[0].dataset}"."{TABLES[0].name}"'
+# What any engine has to do for shares by client: scan, sum by client and bucket, then by build and system.
+BARE = " ".join(["""
+    SELECT build, os, key, sum(samples / total)
+    FROM (
+        SELECT build, os, key, samples, sum(samples) OVER (PARTITION BY client, build, os) AS total
+        FROM (
+            SELECT client_info.client_id AS client, client_info.app_build AS build, client_info.os AS os,
+                   item.key AS key, sum(item.value) AS samples
+            FROM (SELECT client_info, unnest(metrics.timing_distribution.wr_renderer_time.values) AS item FROM
+    """, TABLE, """
+                  WHERE client_info.app_channel = 'nightly')
+            GROUP BY ALL
+        )
+    )
+    GROUP BY ALL
+"""])  # fmt: skip
+PINGS = f"FROM {TABLE} SELECT count(*)"
+BYTES = "SELECT sum(bytes) FROM about.leaf_bytes"
+
+
+def measure_warehouse(house: House, runs: int, _seconds: float) -> list[Row]:
+    """One probe of five million pings; then one of 200 probes against all of them."""
+    return [*_large(house.directory / "large", min(runs, 3)), *_many(house.directory / "many")]
+
+
+def _large(directory: Path, runs: int) -> list[Row]:
+    few = tuple(probe for probe in PROBES if probe.type in ("timing_distribution", "boolean"))
+    _seed(directory, SampleOptions(LARGE_CLIENTS, 1, UNTIL, few, TABLES[:1]))
+    ours, theirs = [], []
+    for _ in range(runs):
+        theirs.append(_bare_seconds(directory / DATABASE))
+        with _warehouse(directory) as client:
+            ours.append(_built(client, directory, {PROBE})[0].seconds)
+    pings = _one(directory / DATABASE, PINGS)
+    what, bare = f"{PROBE} of {pings:,} pings, from request to rows", "DuckDB alone, shares by client"
+    return [Row(what, "ms", [s * 1e3 for s in ours], bare, [s * 1e3 for s in theirs], 2, f"memory {MEMORY}", most=True)]
+
+
+def _many(directory: Path) -> list[Row]:
+    _seed(directory, SampleOptions(SMALL_CLIENTS, 1, UNTIL, sample_probes(MANY_PROBES), TABLES[:2]))
+    with _warehouse(directory) as client:
+        everything = _built(client, directory, None)
+        alone = _built(client, directory, {PROBE})
+    whole = _one(directory / DATABASE, BYTES)
+    one, share = f"{PROBE} of {len(everything)} probes", 1 / 50
+    every = f"all {len(everything)} of them"
+    total = sum(built.seconds for built in everything)
+    return [
+        Row(f"{one}: bytes read", "KB", [alone[0].bytes / 1e3], "the whole table", [whole / 1e3], share, most=True),
+        Row(f"{one}: seconds", "ms", [alone[0].seconds * 1e3], every, [total * 1e3], share, most=True),
+    ]
+
+
+def _seed(directory: Path, options: SampleOptions) -> None:
+    with progress("making up pings", steps(options)) as report:
+        seed(directory, options, report)
+
+
+@contextmanager
+def _warehouse(directory: Path) -> Iterator[bigquery.Client]:
+    with (
+        served(directory / DATABASE, memory_limit=MEMORY) as address,
+        closing(make_client(PROJECT, address, "US")) as client,
+    ):
+        yield client
+
+
+def _built(client: bigquery.Client, directory: Path, only: set[str] | None) -> list[Built]:
+    requests = requests_of(directory / CATALOGUE, "fog", "nightly", UNTIL)
+    chosen = [request for request in requests if only is None or request.probe in only]
+    with progress("building probes", len(chosen)) as report:
+        built = build_all(client, chosen, SAMPLE_OPTIONS, report)
+    if failed := [item for item in built if item.error]:
+        raise BenchError(f"{failed[0].probe} was not built: {failed[0].error}")
+    return built
+
+
+def _bare_seconds(database: Path) -> float:
+    with duckdb.connect(database, read_only=True, config={"threads": 2, "memory_limit": MEMORY}) as connection:
+        began = time.perf_counter()
+        connection.execute(BARE).fetchall()
+        return time.perf_counter() - began
+
+
+def _one(database: Path, sql: str) -> int:
+    with duckdb.connect(database, read_only=True) as connection:
+        return int((connection.execute(sql).fetchone() or (0,))[0])
