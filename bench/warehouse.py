@@ -1,4 +1,4 @@
-"""How fast one probe is built from millions of pings, and what it reads, against the bare engine and the whole table."""
+"""How fast one probe is built from millions of pings, and what it reads, against the bare engine and all columns."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ from tests.builders import put_in_catalogue
 from tests.support import Connection
 from usage_service.shared.postgres import connect
 
-EXAMPLES, STEPS = int(os.environ.get("SOAK_ROUNDS") or 50), 40
+EXAMPLES, STEPS = int(os.environ.get("SOAK_ROUNDS") or 25), 40
 START = datetime(2026, 11, 24, 20, tzinfo=UTC)
 PROBES = ["a_ms", "b_ms", "c_ms"]
 UNDER_WAY, OVER_WELL = ("queued", "running"), ("succeeded", "no_data")

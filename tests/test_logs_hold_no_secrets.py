@@ -31,7 +31,8 @@ def logged(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
     handlers, level = logging.root.handlers[:], logging.root.level
     monkeypatch.setattr(sys, "stderr", stream)
     configure_logs("debug")
-    structlog.configure(cache_logger_on_first_use=False)  # else the modules' loggers stay as they are now
+    # Else the modules' loggers stay as they are now; and pytest puts a stderr of its own in the place of ours.
+    structlog.configure(logger_factory=structlog.WriteLoggerFactory(file=stream), cache_logger_on_first_use=False)
     yield stream
     structlog.reset_defaults()
     logging.basicConfig(level=level, handlers=handlers, force=True)
