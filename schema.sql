@@ -18,11 +18,15 @@
 -- Whatever the programs do, psql can do: SELECT * FROM request_build('fog', 'nightly', 'gc_ms');
 -- Roles: usage_server (aiohttp server), usage_builder (builder), usage_reader (analysts), usage_projections (folds that
 -- were added). None may change the log.
--- Runs on PostgreSQL 15 and later. Installed once, under a lock, by whichever program starts first; never edited in place.
+-- Runs on PostgreSQL 15 and later. Installed once, under a lock, by whichever program starts first; an older one is led
+-- here by usage_service/migrations.
 
+-- Version by version, and what each asks of programs: those made for `works_with` and later work with it.
 CREATE TABLE schema_version (
     version      integer     PRIMARY KEY,
-    installed_at timestamptz NOT NULL DEFAULT clock_timestamp()
+    works_with   integer     NOT NULL,
+    installed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    CONSTRAINT it_works_with_its_own CHECK (works_with <= version)
 );
 
 CREATE EXTENSION IF NOT EXISTS pg_trgm;  -- near names of a probe that does not exist

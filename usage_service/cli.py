@@ -11,6 +11,7 @@ from usage_service.commands.backtest import backtest_command, sample_traffic_com
 from usage_service.commands.exporting import export_command
 from usage_service.commands.hotlist import hotlist_app
 from usage_service.commands.importing import import_command
+from usage_service.commands.migrating import migrate_command
 from usage_service.commands.popular import popular_command
 from usage_service.commands.projections import projections_app, verify_command
 from usage_service.commands.reference import reference_command
@@ -53,6 +54,7 @@ EXPECTED_ERRORS = (
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
 app.command("up")(up_command)
 app.command("serve")(serve_command)
+app.command("migrate")(migrate_command)
 app.command("import")(import_command)
 app.command("reference")(reference_command)
 app.command("export")(export_command)
