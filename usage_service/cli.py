@@ -18,6 +18,7 @@ from usage_service.commands.reference import reference_command
 from usage_service.commands.releases import releases_command
 from usage_service.commands.remote import RemoteError
 from usage_service.commands.replaying import replay_command
+from usage_service.commands.retention import retention_app
 from usage_service.commands.serving import serve_command
 from usage_service.commands.sessions import sessions_command
 from usage_service.commands.tokens import TokenError, token_app
@@ -60,6 +61,7 @@ app.command("reference")(reference_command)
 app.command("export")(export_command)
 app.command("replay")(replay_command)
 app.add_typer(projections_app, name="projections")
+app.add_typer(retention_app, name="retention")
 app.command("verify")(verify_command)
 app.add_typer(hotlist_app, name="hotlist")
 app.command("backtest")(backtest_command)
