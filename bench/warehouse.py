@@ -27,7 +27,7 @@ from usage_service.shared.progress import progress
 UNTIL = date(2026, 11, 24)
 PROBE = "wr_renderer_time"
 LARGE_CLIENTS = 410_000  # who send 5 million pings
-SMALL_CLIENTS, MANY_PROBES = 1_000, 220  # 200 of them on desktop
+SMALL_CLIENTS, MANY_PROBES = 1_000, 218  # 200 of them on desktop
 MEMORY = "4GB"
 TABLE = f'"{PROJECT}.{TABLES[0].dataset}"."{TABLES[0].name}"'
 # What any engine has to do for shares by client: scan, sum by client and bucket, then by build and system.
