@@ -8,7 +8,7 @@ DEV_READY := $(VENV)/.dev-$(shell cat requirements/dev.txt pyproject.toml | cksu
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint bench bench-large soak clean lock
+.PHONY: help setup run test lint etl-demo bench bench-large soak clean lock
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ test: $(DEV_READY)  ## Run all tests against an embedded PostgreSQL; ARGS="-k na
 
 lint: $(DEV_READY)  ## ruff, mypy --strict and the import contract
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-cache | tail -n 4
+
+etl-demo: $(RUN_READY)  ## The nightly ETL on sample pings, of all probes and of the hot list: what is saved
+	@$(BIN)/probe-builder etl-demo --data-dir data/warehouse $(ARGS)
 
 bench: $(DEV_READY)  ## Measure speed against peers and limits (writes bench/RESULTS.md)
 	@$(BIN)/python -m bench $(ARGS)
