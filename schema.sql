@@ -1245,26 +1245,27 @@ BEGIN
     END IF;
 END $$;
 
--- b: hands a build to a worker, or no row: the one waited for longest, before those that nobody waits for.
-CREATE FUNCTION claim_build(by_worker text, lease interval) RETURNS SETOF builds
+-- b: hands up to so many builds to a worker: those waited for longest, before those that nobody waits for.
+CREATE FUNCTION claim_build(by_worker text, lease interval, most integer DEFAULT 1) RETURNS SETOF builds
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
     claimed builds;
 BEGIN
-    UPDATE builds b SET
-        state = 'running', attempt = b.attempt + 1, worker = by_worker, lease_until = current_instant() + lease,
-        started_at = coalesce(b.started_at, current_instant()), stage = 'started', percent = 0, bytes = NULL,
-        error = NULL
-    WHERE b.build_id = (
-        SELECT q.build_id FROM builds q
-        WHERE q.state = 'queued' AND q.not_before <= current_instant()
-        ORDER BY q.prefetched, q.not_before LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED)
-    RETURNING * INTO claimed;
-    IF FOUND THEN
+    FOR claimed IN
+        UPDATE builds b SET
+            state = 'running', attempt = b.attempt + 1, worker = by_worker, lease_until = current_instant() + lease,
+            started_at = coalesce(b.started_at, current_instant()), stage = 'started', percent = 0, bytes = NULL,
+            error = NULL
+        WHERE b.build_id = ANY (ARRAY(
+            SELECT q.build_id FROM builds q
+            WHERE q.state = 'queued' AND q.not_before <= current_instant()
+            ORDER BY q.prefetched, q.not_before LIMIT most FOR NO KEY UPDATE SKIP LOCKED))
+        RETURNING *
+    LOOP
         claimed.log_position := record_transition(
             claimed, 'build_started', by_worker, jsonb_build_object('attempt', claimed.attempt));
         RETURN NEXT claimed;
-    END IF;
+    END LOOP;
 END $$;
 
 -- What attempts may still read today, of `most_bytes` a day; those under way are counted with what they have said.

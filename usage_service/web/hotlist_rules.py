@@ -42,6 +42,7 @@ async def put_rule(request: web.Request) -> web.Response:
     path, asked = _path(request), await json_body(request, RuleRequest)
     async with service_of(request).pool.acquire(timeout=5) as connection:
         position = await set_rule(connection, path.product, path.probe, asked.rule, asked.reason, "admin")
+    service_of(request).fresh.forget()  # on the other servers it is noticed within a moment
     return json_answer({"product": path.product, "probe": path.probe, "rule": asked.rule}, position=position)
 
 
