@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Literal
-from uuid import UUID
+from typing import Annotated, Literal
 
 import msgspec
 from aiohttp import web
+from msgspec import Meta
 
 from usage_service.appending import Record
 from usage_service.events import AnyEvent, ExtensionEvent
@@ -24,11 +24,15 @@ PARSERS = {JSON: parse_body, NDJSON: parse_lines}
 EVENTS = (AnyEvent, ExtensionEvent)
 
 
+# A UUID of an event that is taken; the text that was given where it is none, and null where there was no text.
+GivenId = Annotated[object, Meta(extra_json_schema={"anyOf": [{"type": "string"}, {"type": "null"}]})]
+
+
 class ItemAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     """What became of one event of a request."""
 
     index: int
-    event_id: UUID | str | None  # as it was given, where it is none
+    event_id: GivenId
     status: Literal["recorded", "duplicate", "conflict", "refused"]
     position: int | None = None
     error: FieldError | None = None

@@ -35,9 +35,9 @@ class Response(NamedTuple):
 
 
 class Operation(NamedTuple):
-    """What a route takes and answers beside what all routes of its kind do (see openapi_answers)."""
+    """What a route takes and answers beside what all routes of its kind do (see openapi_responses)."""
 
-    answers: tuple[Response, ...]
+    responses: tuple[Response, ...]
     query: type[msgspec.Struct] | None = None
     path: type[msgspec.Struct] | None = None
     headers: tuple[str, ...] = ()
@@ -58,7 +58,7 @@ _operations: dict[Handler, Operation] = {}
 
 
 def described(
-    *answers: Response,
+    *responses: Response,
     query: type[msgspec.Struct] | None = None,
     path: type[msgspec.Struct] | None = None,
     headers: tuple[str, ...] = (),
@@ -68,7 +68,7 @@ def described(
     """Declares what a handler takes and answers."""
 
     def declare(handler: Handler) -> Handler:
-        _operations[handler] = Operation(answers, query, path, headers, body, body_required)
+        _operations[handler] = Operation(responses, query, path, headers, body, body_required)
         return handler
 
     return declare
