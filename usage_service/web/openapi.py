@@ -84,7 +84,8 @@ def _operation_object(route: Route, operation: Operation, schemas: Schemas) -> J
             str(status): _response(response, schemas) for status, response in responses_of(route, operation).items()
         },
     }
-    if more := "\n\n".join(filter(None, [more, inspect.getdoc(operation.query) if operation.query else ""])):
+    chosen = inspect.getdoc(operation.query) if operation.query and operation.query.__struct_fields__ else None
+    if more := "\n\n".join(filter(None, [more, chosen])):
         described["description"] = more
     if operation.body:
         described["requestBody"] = {

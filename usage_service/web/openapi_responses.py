@@ -39,6 +39,18 @@ REQUEST_HEADERS: dict[str, tuple[str, JsonObject]] = {
     "Prefer": ("`wait=N`: answer within N seconds (60 at most), rather than at once", TEXT),
     "Usage-Visitor": ("who looks; the log holds a pseudonym of it", {"type": "string", "maxLength": 256}),
 }
+# What is wrong in the same words on every route of a kind.
+GENERAL = {
+    400: "the request or its body cannot be read",
+    401: "a token is needed",
+    403: "the token is not of this scope",
+    408: "the body did not arrive in time",
+    413: "the body is larger than 1 MiB, unpacked",
+    415: "the media type or encoding is not taken",
+    422: "a parameter or field is not what it has to be; `errors` names each",
+    429: "too many requests at once",
+    503: "the database is away, or not as fresh as asked for",
+}
 CONDITIONAL = "If-None-Match"
 
 
@@ -56,15 +68,16 @@ def request_headers(operation: Operation) -> tuple[str, ...]:
 
 
 def _general(route: Route, operation: Operation) -> Iterator[Response]:
-    yield problem(400, "the request or its body cannot be read")
+    yield _said(400)
     if operation.query or operation.path or operation.body:
-        yield problem(422, "a parameter or field is not what it has to be; `errors` names each")
+        yield _said(422)
     if operation.body:
-        yield problem(408, "the body did not arrive in time")
-        yield problem(413, "the body is larger than 1 MiB, unpacked")
-        yield problem(415, "the media type or encoding is not taken")
+        yield from map(_said, (408, 413, 415))
     if route.scope != "open":
-        yield problem(401, "a token is needed", "WWW-Authenticate")
-        yield problem(403, "the token is not of this scope", "WWW-Authenticate")
-        yield problem(429, "too many requests at once", "Retry-After", "RateLimit", "RateLimit-Policy")
-        yield problem(503, "the database is away, or not as fresh as asked for", "Retry-After", "Log-Position")
+        yield from (_said(status, "WWW-Authenticate") for status in (401, 403))
+        yield _said(429, "Retry-After", "RateLimit", "RateLimit-Policy")
+        yield _said(503, "Retry-After", "Log-Position")
+
+
+def _said(status: int, *headers: str) -> Response:
+    return problem(status, GENERAL[status], *headers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -29,7 +30,7 @@ class Schemas:
         self._types = list(dict.fromkeys(kind for one in declared for kind in _types(one)))
         schemas, components = msgspec.json.schema_components(self._types, ref_template=REFERENCES)
         self._schemas = list(schemas)
-        self.components: dict[str, JsonObject] = dict(components)
+        self.components: dict[str, JsonObject] = {name: _cleaned(schema) for name, schema in components.items()}
         parameters = {kind for one in declared for kind in (one.query, one.path) if kind}
         self._parameters = {kind: self.components.pop(self._name(kind)) for kind in parameters}
 
@@ -42,8 +43,9 @@ class Schemas:
         return self._schemas[self._types.index(kind)]
 
     def described(self, schema: JsonObject) -> str:
-        """What the type says of itself, if it is a struct."""
-        return str(self.components.get(schema.get("$ref", "").rpartition("/")[2], {}).get("description", ""))
+        """What the type says of itself in the first place, if it is a struct."""
+        component = self.components.get(schema.get("$ref", "").rpartition("/")[2], {})
+        return " ".join(str(component.get("description", "")).partition("\n\n")[0].split())
 
     def fields(self, kind: type[msgspec.Struct]) -> Iterator[Field]:
         """The fields of a struct of parameters; what may be None may be left out, but is never `null`."""
@@ -61,6 +63,11 @@ def _types(operation: Operation) -> Iterator[object]:
     for content in contents:
         kinds = content.kind if isinstance(content.kind, tuple) else (content.kind,)
         yield from (kind for kind in kinds if kind is not bytes)
+
+
+def _cleaned(schema: JsonObject) -> JsonObject:
+    told = {"description": inspect.cleandoc(schema["description"])} if "description" in schema else {}
+    return schema | told
 
 
 def _without_null(spec: JsonObject) -> JsonObject:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from usage_service.web.build_events import get_build_events
 from usage_service.web.build_requests import post_build, post_prefetch, post_retry
 from usage_service.web.builds import delete_build, get_build, get_builds
+from usage_service.web.documentation import get_docs, get_openapi
 from usage_service.web.events import post_events
 from usage_service.web.glam_data import post_data
 from usage_service.web.glam_usage import get_usage
@@ -60,6 +61,8 @@ ROUTES = (
     Route("GET", "/api/v1/usage/", "read", get_usage),
     Route("POST", "/api/v1/data/", "read", post_data),
     Route("GET", "/metrics", "read", get_metrics),
+    Route("GET", "/openapi.json", "open", get_openapi),
+    Route("GET", "/docs", "open", get_docs),
     Route("GET", "/__heartbeat__", "open", get_heartbeat),
     Route("GET", "/__lbheartbeat__", "open", get_lbheartbeat),
 )
