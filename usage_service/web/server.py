@@ -25,6 +25,7 @@ from usage_service.web.hotlist import HISTORIES
 from usage_service.web.keys import SERVICE
 from usage_service.web.metrics import METRICS, Metrics
 from usage_service.web.parameters import MOST_BODY_BYTES
+from usage_service.web.request_ids import add_request_id, name_request
 from usage_service.web.routes import ROUTES
 
 log = structlog.get_logger(__name__)
@@ -37,9 +38,9 @@ class ServerError(Exception):
 def create_app(settings: ServerSettings, died: Callable[[], None]) -> web.Application:
     """The application; `died` is called when one of its background tasks ends."""
     check_exposure(settings)
-    app = web.Application(middlewares=[problems_middleware], client_max_size=MOST_BODY_BYTES)
+    app = web.Application(middlewares=[name_request, problems_middleware], client_max_size=MOST_BODY_BYTES)
     app[DOCUMENTATION] = Documentation(ROUTES)
-    app.on_response_prepare.append(add_headers)
+    app.on_response_prepare.extend([add_headers, add_request_id])
     if settings.requests_a_second:
         app.on_response_prepare.append(add_allowance)
     if settings.cors_origins:
