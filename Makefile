@@ -8,7 +8,7 @@ DEV_READY := $(VENV)/.dev-$(shell cat requirements/dev.txt pyproject.toml | cksu
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint bench bench-large soak clean lock
+.PHONY: help setup run test lint etl-demo bench bench-large soak clean lock
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,10 +19,13 @@ run: $(RUN_READY)  ## Run everything on this machine: PostgreSQL, server, wareho
 	@exec $(BIN)/usage-service up $(ARGS)
 
 test: $(DEV_READY)  ## Run all tests against an embedded PostgreSQL; ARGS="-k name" selects
-	@$(BIN)/python -m pytest -n 3 --cov --cov-report=term:skip-covered --cov-fail-under=90 --durations=12 $(ARGS)
+	@$(BIN)/python -m pytest -n 4 --cov --cov-report=term:skip-covered --cov-fail-under=90 --durations=12 $(ARGS)
 
 lint: $(DEV_READY)  ## ruff, mypy --strict and the import contract
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-cache | tail -n 4
+
+etl-demo: $(RUN_READY)  ## The nightly ETL on sample pings, of all probes and of the hot list: what is saved
+	@$(BIN)/probe-builder etl-demo --data-dir data/warehouse $(ARGS)
 
 bench: $(DEV_READY)  ## Measure speed against peers and limits (writes bench/RESULTS.md)
 	@$(BIN)/python -m bench $(ARGS)

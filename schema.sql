@@ -614,14 +614,15 @@ CREATE TABLE popularity_series (
     bot     boolean NOT NULL
 );
 
--- Views of each day, and of each week before that of the latest day: any window is the sum of some weeks and few days.
+-- Views of each day, and of spans of 1, 4 and 16 weeks that ended before the week of the latest day: any window is the sum
+-- of few spans.
 CREATE TABLE popularity_views (
-    days      smallint NOT NULL CONSTRAINT span_is_a_day_or_a_week CHECK (days IN (1, 7)),
+    days      smallint NOT NULL CONSTRAINT span_is_of_days_or_weeks CHECK (days IN (1, 7, 28, 112)),
     first_day date     NOT NULL,
     series    bigint   NOT NULL,
     channel   text     NOT NULL,  -- '' where the event named none
-    found     bigint   NOT NULL,  -- views of data that was there
-    missing   bigint   NOT NULL,  -- views of a probe that was not built
+    found     integer  NOT NULL,  -- views of data that was there
+    missing   integer  NOT NULL,  -- views of a probe that was not built
     PRIMARY KEY (days, first_day, series, channel)
 );
 
@@ -647,9 +648,9 @@ CREATE FUNCTION series_number(product text, probe text, bot boolean) RETURNS big
     SELECT ('x' || left(md5(product || ' ' || probe || CASE WHEN bot THEN ' bot' ELSE '' END), 16))::bit(64)::bigint
 $$;
 
--- The Monday of a day's week.
-CREATE FUNCTION week_of(day date) RETURNS date LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-    SELECT day - ((day - '2000-01-03'::date) % 7 + 7) % 7
+-- The first day, a Monday, of the span of so many days, whole weeks, that a day is in.
+CREATE FUNCTION span_start(day date, days integer) RETURNS date LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT day - ((day - '2000-01-03'::date) % days + days) % days
 $$;
 
 -- Whoever folds is alone (advance_projection), so rows are looked for and then updated or inserted: half the cost of
@@ -719,23 +720,25 @@ LANGUAGE sql SET enable_seqscan = off SET enable_bitmapscan = off SET enable_mer
         SELECT series, day, previous_day, number FROM changes
         WHERE number > 0 AND (series, day, previous_day) NOT IN (SELECT series, day, previous_day FROM others_returned)
     ),
-    -- Views of days, and of weeks that ended before, or just now by the beginning of another.
+    -- Views of days, and of weeks and more that ended before, or just now by the beginning of another week.
     daily AS MATERIALIZED (
         SELECT day, series, channel, count(*) FILTER (WHERE found) AS found, count(*) FILTER (WHERE NOT found) AS missing
         FROM viewed GROUP BY day, series, channel
-    ), weeks AS MATERIALIZED (
-        SELECT week_of(l.day) AS open_before, week_of(greatest(l.day, (SELECT max(day) FROM daily))) AS open_now FROM latest l
+    ), ended AS MATERIALIZED (
+        SELECT n.days, span_start(span_start(l.day, 7), n.days) AS before_this,
+               span_start(span_start(greatest(l.day, (SELECT max(day) FROM daily)), 7), n.days) AS before
+        FROM latest l CROSS JOIN (VALUES (7), (28), (112)) n (days)
     ), spans AS MATERIALIZED (
         SELECT 1 AS days, day AS first_day, series, channel, found, missing FROM daily
         UNION ALL
-        SELECT 7, week_of(day), series, channel, sum(found), sum(missing)
-        FROM (
-            SELECT * FROM daily WHERE day < (SELECT open_now FROM weeks)
+        SELECT e.days, span_start(d.day, e.days), d.series, d.channel, sum(d.found), sum(d.missing)
+        FROM ended e CROSS JOIN LATERAL (
+            SELECT * FROM daily WHERE day < e.before
             UNION ALL
-            SELECT first_day, series, channel, found, missing FROM popularity_views
-            WHERE days = 1 AND first_day >= (SELECT open_before FROM weeks) AND first_day < (SELECT open_now FROM weeks)
+            SELECT v.first_day, v.series, v.channel, v.found, v.missing FROM popularity_views v
+            WHERE v.days = 1 AND v.first_day >= e.before_this AND v.first_day < e.before
         ) d
-        GROUP BY 2, 3, 4
+        GROUP BY 1, 2, 3, 4
     ), viewed_again AS (
         UPDATE popularity_views v SET found = v.found + s.found, missing = v.missing + s.missing FROM spans s
         WHERE (v.days, v.first_day, v.series, v.channel) = (s.days, s.first_day, s.series, s.channel)
@@ -748,24 +751,31 @@ LANGUAGE sql SET enable_seqscan = off SET enable_bitmapscan = off SET enable_mer
     SELECT count(*) FROM daily
 $$;
 
--- The weeks, and before and after them the days, that a window is made of: `days` in each span, and the first day of the
--- first and of the last. Weeks are summed up to that of the latest day that anything was viewed on.
+-- The longest part of a window, from `since` to before `until`, that is whole spans of so many days which have ended when
+-- the week `ended` begins; what is before and after it is left to shorter spans.
+CREATE FUNCTION whole_spans(since date, until date, days integer, ended date, OUT first date, OUT beyond date)
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT CASE WHEN s.first < s.beyond THEN s.first ELSE until END, CASE WHEN s.first < s.beyond THEN s.beyond ELSE until END
+    FROM (SELECT span_start(since + days - 1, days) AS first, span_start(least(until, ended), days) AS beyond) s
+$$;
+
+-- What a window is made of: `days` in each span, and the first day of the first and of the last.
 CREATE FUNCTION window_spans(first_day date, last_day date, OUT days integer, OUT since date, OUT until date) RETURNS SETOF record
-LANGUAGE sql STABLE AS $$
+LANGUAGE sql STABLE ROWS 7 AS $$
     SELECT s.*
-    FROM (
-        SELECT week_of(first_day + 6) AS weeks_since, greatest(week_of(first_day + 6), least(week_of(last_day + 1), (
-            SELECT week_of(max(v.first_day)) FROM popularity_views v WHERE v.days = 1
-        ))) AS weeks_until
-    ) w
+    FROM (SELECT span_start(max(v.first_day), 7) AS week FROM popularity_views v WHERE v.days = 1) ended
+    CROSS JOIN LATERAL whole_spans(first_day, last_day + 1, 7, ended.week) a
+    CROSS JOIN LATERAL whole_spans(a.first, a.beyond, 28, ended.week) b
+    CROSS JOIN LATERAL whole_spans(b.first, b.beyond, 112, ended.week) c
     CROSS JOIN LATERAL (VALUES
-        (1, first_day, least(weeks_since - 1, last_day)), (7, weeks_since, weeks_until - 7), (1, weeks_until, last_day)
+        (1, first_day, a.first - 1), (7, a.first, b.first - 7), (28, b.first, c.first - 28), (112, c.first, c.beyond - 112),
+        (28, c.beyond, b.beyond - 28), (7, b.beyond, a.beyond - 7), (1, a.beyond, last_day)
     ) s (days, since, until)
     WHERE s.since <= s.until
 $$;
 
 -- Views a series and channel in a window: several rows for each, to be summed.
-CREATE FUNCTION window_views(first_day date, last_day date, OUT series bigint, OUT channel text, OUT found bigint, OUT missing bigint)
+CREATE FUNCTION window_views(first_day date, last_day date, OUT series bigint, OUT channel text, OUT found integer, OUT missing integer)
 RETURNS SETOF record LANGUAGE sql STABLE AS $$
     SELECT v.series, v.channel, v.found, v.missing
     FROM window_spans(first_day, last_day) s
@@ -1246,26 +1256,27 @@ BEGIN
     END IF;
 END $$;
 
--- b: hands a build to a worker, or no row: the one waited for longest, before those that nobody waits for.
-CREATE FUNCTION claim_build(by_worker text, lease interval) RETURNS SETOF builds
+-- b: hands up to so many builds to a worker: those waited for longest, before those that nobody waits for.
+CREATE FUNCTION claim_build(by_worker text, lease interval, most integer DEFAULT 1) RETURNS SETOF builds
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
     claimed builds;
 BEGIN
-    UPDATE builds b SET
-        state = 'running', attempt = b.attempt + 1, worker = by_worker, lease_until = current_instant() + lease,
-        started_at = coalesce(b.started_at, current_instant()), stage = 'started', percent = 0, bytes = NULL,
-        error = NULL
-    WHERE b.build_id = (
-        SELECT q.build_id FROM builds q
-        WHERE q.state = 'queued' AND q.not_before <= current_instant()
-        ORDER BY q.prefetched, q.not_before LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED)
-    RETURNING * INTO claimed;
-    IF FOUND THEN
+    FOR claimed IN
+        UPDATE builds b SET
+            state = 'running', attempt = b.attempt + 1, worker = by_worker, lease_until = current_instant() + lease,
+            started_at = coalesce(b.started_at, current_instant()), stage = 'started', percent = 0, bytes = NULL,
+            error = NULL
+        WHERE b.build_id = ANY (ARRAY(
+            SELECT q.build_id FROM builds q
+            WHERE q.state = 'queued' AND q.not_before <= current_instant()
+            ORDER BY q.prefetched, q.not_before LIMIT most FOR NO KEY UPDATE SKIP LOCKED))
+        RETURNING *
+    LOOP
         claimed.log_position := record_transition(
             claimed, 'build_started', by_worker, jsonb_build_object('attempt', claimed.attempt));
         RETURN NEXT claimed;
-    END IF;
+    END LOOP;
 END $$;
 
 -- What attempts may still read today, of `most_bytes` a day; those under way are counted with what they have said.
@@ -1677,7 +1688,7 @@ END $$;
 
 GRANT USAGE ON SCHEMA public TO usage_server, usage_builder, usage_reader, usage_projections;
 GRANT SELECT ON ALL TABLES IN SCHEMA public TO usage_server, usage_builder, usage_reader, usage_projections;
-GRANT EXECUTE ON FUNCTION current_instant, utc_day, last_position, referrer_host, series_number, week_of, window_spans,
+GRANT EXECUTE ON FUNCTION current_instant, utc_day, last_position, referrer_host, series_number, span_start, whole_spans, window_spans,
     window_views, window_visitors, sample_mark, sample_bound, mark_for, is_excluded
     TO usage_server, usage_builder, usage_reader, usage_projections;
 GRANT EXECUTE ON FUNCTION projection_setting TO usage_projections;

@@ -163,12 +163,13 @@ def fill(url: str, first: int, last: int) -> None:
     psql(url, "SET synchronous_commit = off", *variables, f"\\i {Path(__file__).with_name('fill.sql')}")
 
 
-def fill_traffic(url: str, events: int, days: int) -> None:
-    """Makes traffic that ends now, in a log that has none, and lets the planner know."""
+def fill_traffic(url: str, events: int, days: int, probes: int = 1_000) -> None:
+    """Makes traffic that ends now, at so many probes, in a log that has none, and lets the planner know."""
     with progress("filling the log", events) as report:
         for first in range(1, events + 1, FILL_STEP):
             last = min(first + FILL_STEP - 1, events)
             variables = [f"\\set first {first}", f"\\set last {last}", f"\\set total {events}", f"\\set days {days}"]
+            variables.append(f"\\set probes {probes}")
             psql(url, "SET synchronous_commit = off", *variables, f"\\i {Path(__file__).with_name('traffic.sql')}")
             report(last)
     psql(url, "VACUUM ANALYZE event_log", timeout=1_800)

@@ -62,5 +62,5 @@ def _seconds(url: str, *arguments: str) -> float:
 
 def fold_all(url: str) -> None:
     """Brings the projections to the end of the log, as an operator would: much faster than live."""
-    _seconds(url, "projections", "rebuild", "popularity", "sessions")
-    psql(url, "VACUUM ANALYZE")
+    _seconds(url, "projections", "rebuild", "popularity", "sessions", "journeys", "timeseries")
+    psql(url, "VACUUM ANALYZE", timeout=1_800)

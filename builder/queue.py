@@ -29,7 +29,7 @@ LONGEST_WAIT_SECONDS = 5.0  # for a connection, and for the answer to what is qu
 CLAIM = """
 SELECT b.*, extract(epoch FROM current_instant() - b.not_before)::float8 AS waited_seconds,
        (SELECT max(r.version) FROM releases r WHERE r.product = b.product AND r.channel = b.channel) AS latest_version
-FROM claim_build($1, $2) b
+FROM claim_build($1, $2, $3) b
 """
 # Who freezes in between keeps the next attempt, which stores the same rows, no longer than that.
 BEGIN = "BEGIN; SET LOCAL idle_in_transaction_session_timeout = '5s'"
@@ -106,11 +106,11 @@ class BuildQueue:
         self._lease = lease
         self._wait = min(LONGEST_WAIT_SECONDS, lease.total_seconds() / 3)
 
-    async def claim(self) -> Claim | None:
-        """The build to do next, now held by this worker; None when none waits. One whose answer is lost lapses."""
+    async def claim(self, most: int = 1) -> list[Claim]:
+        """The builds to do next, now held by this worker, in one transaction. Those whose answer is lost lapse."""
         async with self._connection() as connection:
-            row = await connection.fetchrow(CLAIM, self._worker, self._lease, timeout=LONGEST_WAIT_SECONDS)
-        return msgspec.convert({name: row[name] for name in Claim.__struct_fields__}, Claim) if row else None
+            rows = await connection.fetch(CLAIM, self._worker, self._lease, most, timeout=LONGEST_WAIT_SECONDS)
+        return [msgspec.convert({name: row[name] for name in Claim.__struct_fields__}, Claim) for row in rows]
 
     async def expire_leases(self) -> int:
         """Puts builds whose worker is gone back in the queue; how many."""
@@ -181,6 +181,8 @@ class BuildQueue:
 
 
 async def _store(connection: Connection, claim: Claim, rows: Rows, bytes_read: int) -> int:
+    if not len(rows):
+        return int(await connection.fetchval("SELECT complete_build($1, $2, $3)", *claim.held, bytes_read))
     records = (_record(claim, row) for row in rows)  # made as they are sent
     await connection.execute(BEGIN)
     try:

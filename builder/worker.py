@@ -57,7 +57,7 @@ class Worker:
         by_poll = False
         while True:
             try:
-                await self._claim_while_free(by_poll)
+                await self._claim(by_poll)
                 # After the claim, which somebody waits for; what expires wakes whoever is free.
                 self._metrics.leases_expired.inc(await self._queue.expire_leases())
             except UNAVAILABLE as error:
@@ -90,12 +90,12 @@ class Worker:
         self._wake.clear()
         return True
 
-    async def _claim_while_free(self, by_poll: bool) -> None:
-        while not self._stopping and len(self._running) < self._settings.concurrency:
-            async with self._claiming:
-                claim = await self._queue.claim()
-                if claim is None:
-                    return
+    async def _claim(self, by_poll: bool) -> None:
+        async with self._claiming:
+            free = self._settings.concurrency - len(self._running)
+            if self._stopping or not free:
+                return
+            for claim in await self._queue.claim(free):
                 self._metrics.claimed(claim, by_poll)
                 self._start(claim)
 

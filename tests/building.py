@@ -58,6 +58,8 @@ async def one_house(url: str) -> AsyncIterator[House]:
 async def without_builds(house: House) -> House:
     """The house as if nobody had ever asked for anything."""
     await house.database.execute("DELETE FROM probe_rows; DELETE FROM build_keys; DELETE FROM builds")
+    for client in (house.client, house.other):
+        service(client).fresh.forget()
     return house
 
 

@@ -76,21 +76,18 @@ def popularity(events: Iterable[JsonObject]) -> dict[tuple[Any, ...], ProbeDay]:
     return dict(days)
 
 
-def popularity_weeks(events: Iterable[JsonObject]) -> dict[tuple[Any, ...], ProbeDay]:
-    """By product, Monday, probe, channel, bot: the weeks before that of the latest day; without visitors."""
+def popularity_spans(events: Iterable[JsonObject], length: int) -> dict[tuple[Any, ...], ProbeDay]:
+    """By product, first day, probe, channel, bot: spans that ended before the week of the latest day; no visitors."""
     days = popularity(events)
-    weeks: dict[tuple[Any, ...], ProbeDay] = defaultdict(ProbeDay)
-    latest = max((_monday(day) for _product, day, *_others in days), default=date.max)
+    spans: dict[tuple[Any, ...], ProbeDay] = defaultdict(ProbeDay)
+    week = max((day - timedelta(days=day.weekday()) for _product, day, *_others in days), default=date.max)
     for (product, day, *others), views in days.items():
-        if (monday := _monday(day)) < latest:
-            entry = weeks[product, monday, *others]
+        first = day - timedelta(days=(day.toordinal() - date(2000, 1, 3).toordinal()) % length)
+        if first + timedelta(days=length) <= week:
+            entry = spans[product, first, *others]
             entry.found += views.found
             entry.missing += views.missing
-    return dict(weeks)
-
-
-def _monday(day: date) -> date:
-    return day - timedelta(days=day.weekday())
+    return dict(spans)
 
 
 def popularity_returns(events: Iterable[JsonObject]) -> dict[tuple[Any, ...], int]:

@@ -18,8 +18,8 @@ from usage_service.appending import append
 from usage_service.popularity import Order, PopularProbe, Ranking, popular_probes
 from usage_service.windows import Days
 
-FIRST = datetime(2026, 10, 28, tzinfo=UTC)  # a Wednesday
-LENGTH = 24
+FIRST = datetime(2026, 5, 6, tzinfo=UTC)  # a Wednesday
+LENGTH = 180
 
 
 def made(chance: random.Random) -> JsonObject:
@@ -39,7 +39,7 @@ def made(chance: random.Random) -> JsonObject:
 def windows(chance: random.Random) -> list[Days]:
     """Of all lengths, some beginning before the first event or ending after the last, and weeks to the day."""
     first = FIRST.date()
-    days = [sorted(chance.sample(range(-9, LENGTH + 9), 2)) for _ in range(24)]
+    days = [sorted(chance.sample(range(-9, LENGTH + 9), 2)) for _ in range(30)]
     days += [[5, 11], [5, 18], [4, 12], [6, 11], [5, 5], [-400, 400]]
     return [Days(first + timedelta(days=since), first + timedelta(days=until)) for since, until in days]
 
@@ -79,9 +79,9 @@ def probe_of(key: tuple[str, str], days: Iterable[reference.ProbeDay], before: i
 @pytest.mark.parametrize("seed", [1, 2])
 async def test_windows_are_what_plain_python_counts(own_database: Connection, seed: int) -> None:
     chance = random.Random(seed)
-    arriving = [made(chance) for _ in range(250)]
-    for start in range(0, len(arriving), 50):
-        await append(own_database, records(arriving[start : start + 50]))
+    arriving = [made(chance) for _ in range(400)]
+    for start in range(0, len(arriving), 80):
+        await append(own_database, records(arriving[start : start + 80]))
         await fold_all(own_database)
     days = reference.popularity(await logged(own_database))
     orders: list[Order] = ["most", "trending"]
@@ -101,7 +101,7 @@ async def test_pages_are_parts_of_the_whole(
     await append(database, records([made(chance) for _ in range(100)]))
     await append(database, records([registered(f"never_{index}") for index in range(5)]))
     await drained()
-    asked: str | None = f"/v1/popularity?window=40d&until=2026-11-21T00:00:00Z&bots=true&order={order}"
+    asked: str | None = f"/v1/popularity?window=200d&until=2026-11-21T00:00:00Z&bots=true&order={order}"
     whole = await (await client.get(f"{asked}&limit=1000")).json()
     assert whole["next"] is None
     seen: list[JsonObject] = []

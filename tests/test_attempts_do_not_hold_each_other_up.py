@@ -44,7 +44,7 @@ async def another(url: str) -> AsyncIterator[Connection]:
 
 
 async def claimed(queue: BuildQueue) -> Claim:
-    claim = await queue.claim()
+    [claim] = await queue.claim()
     assert claim is not None
     return claim
 

@@ -28,7 +28,7 @@ async def test_a_definition_goes_with_the_build(client: Client, database: Connec
     await fold_all(database)
     await request(database)
     async with open_pool(database_url, role="usage_builder", application="b1", size=2) as pool:
-        claim = await BuildQueue(pool, "b1", timedelta(seconds=15)).claim()
+        [claim] = await BuildQueue(pool, "b1", timedelta(seconds=15)).claim()
     assert claim is not None
     assert claim.request(RUN_DATE).definition == Definition("linear", 0, 100, 10, ('a "b"',))
 
@@ -38,7 +38,7 @@ async def test_a_probe_without_one_has_none(client: Client, database: Connection
     await fold_all(database)
     await request(database)
     async with open_pool(database_url, role="usage_builder", application="b1", size=2) as pool:
-        claim = await BuildQueue(pool, "b1", timedelta(seconds=15)).claim()
+        [claim] = await BuildQueue(pool, "b1", timedelta(seconds=15)).claim()
     assert claim is not None
     assert claim.request(RUN_DATE).definition == Definition()
 

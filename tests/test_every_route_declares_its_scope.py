@@ -52,7 +52,13 @@ def test_the_scopes_are_those_that_are_declared(settings: ServerSettings) -> Non
     }
     declared = {(route.method, route.path) for route in ROUTES}
     assert served == declared | {("HEAD", path) for method, path in declared if method == "GET"}
-    assert {route.path for route in OPEN} <= {"/__heartbeat__", "/__lbheartbeat__", "/__version__"}
+    assert {route.path for route in OPEN} <= {
+        "/__heartbeat__",
+        "/__lbheartbeat__",
+        "/__version__",
+        "/openapi.json",
+        "/docs",
+    }
 
 
 @pytest.mark.parametrize("route", GUARDED, ids=named)

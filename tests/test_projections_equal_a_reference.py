@@ -27,16 +27,16 @@ from tests.projected import (
     projected_timeseries,
 )
 from tests.support import Connection, JsonObject, event
-from tests.traffic import PROJECTIONS, VISITORS, ignore, records
+from tests.traffic import PROJECTIONS, SPANS, VISITORS, ignore, records
 from usage_service.appending import append
 from usage_service.maintenance import verify
 
-START = datetime(2026, 11, 6, 23, 0, tzinfo=UTC)  # so that midnight lies within
+START = datetime(2026, 7, 3, 23, 0, tzinfo=UTC)  # so that midnight lies within
 # So that pauses are exactly what ends a session, and a second less or more.
 GAPS = [30, 45, 15]
 MINUTES = [0, 15, 30, 45, 60, 75, 90, 240]
 SECONDS = [0, 0, 0, -1, 1]
-DAYS = [0, 0, 0, 1, 2, 9]  # so that people come again, and weeks end
+DAYS = [0, 0, 0, 1, 2, 9, 30, 130]  # so that people come again, and weeks end
 GAP = """
 UPDATE projections SET settings = settings || jsonb_build_object('gap_minutes', $1::integer) WHERE name = 'sessions'
 """
@@ -149,7 +149,8 @@ async def check(database: Connection, log: list[JsonObject], gap: int) -> None:
     expected = reference.sessions(log, timedelta(minutes=gap))
     assert await projected_sessions(database) == renamed_sessions(expected, names)
     assert await projected_popularity(database) == renamed_days(reference.popularity(log), names)
-    assert await projected_spans(database, 7) == reference.popularity_weeks(log)
+    for days in SPANS:
+        assert await projected_spans(database, days) == reference.popularity_spans(log, days)
     assert await projected_returns(database) == reference.popularity_returns(log)
     assert await projected_catalogue(database) == reference.catalogue(log)
     assert await projected_releases(database) == reference.releases(log)

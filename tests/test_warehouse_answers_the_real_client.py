@@ -9,6 +9,8 @@ import requests
 from google.api_core.exceptions import BadRequest, Conflict, NotFound
 from google.cloud.bigquery import ArrayQueryParameter, Client, QueryJobConfig, ScalarQueryParameter
 
+from builder.warehouse.catalogue import Catalogue
+from builder.warehouse.translate import translate
 from tests.warehouse_support import NEVER, SECONDS, UNTIL, client_of, over_pings, rows, scalar, seeded, since, start
 
 Scalar = int | float | str | bool | dt.date | dt.datetime
@@ -197,3 +199,10 @@ def test_bad_page_arguments_are_refused(client: Client, argument: str) -> None:
     job.result(retry=NEVER)
     url = f"{client._connection.API_BASE_URL}/bigquery/v2/projects/{job.project}/queries/{job.job_id}?{argument}"
     assert requests.get(url, timeout=SECONDS).status_code == 400
+
+
+def test_a_with_table_that_only_scans_is_not_copied_and_one_that_aggregates_is_computed_once() -> None:
+    sql = "WITH t AS (SELECT x FROM UNNEST([1, 2]) AS x), g AS (SELECT x FROM t GROUP BY x) SELECT COUNT(*) AS n FROM g"
+    translated = translate(sql, "p", Catalogue([]), {}).sql
+    assert '"t" AS NOT MATERIALIZED (' in translated
+    assert '"g" AS (' in translated

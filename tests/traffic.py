@@ -25,6 +25,7 @@ from usage_service.folding import Folder
 from usage_service.visitors import VisitorKeys
 from usage_service.wire import Envelope, Reader
 
+SPANS = [7, 28, 112]  # of days, that views are summed for
 VISITORS = VisitorKeys("a secret for tests only", 90)
 PROJECTIONS = ["catalogue", "journeys", "popularity", "releases", "sessions", "timeseries"]
 REFERRERS = [referrer for referrer in ORIGINS if referrer]
@@ -98,7 +99,8 @@ async def assert_as_the_reference(connection: Connection) -> None:
     log = await logged(connection)
     assert await projected_sessions(connection) == reference.sessions(log, timedelta(minutes=30))
     assert await projected_popularity(connection) == reference.popularity(log)
-    assert await projected_spans(connection, 7) == reference.popularity_weeks(log)
+    for days in SPANS:
+        assert await projected_spans(connection, days) == reference.popularity_spans(log, days)
     assert await projected_returns(connection) == reference.popularity_returns(log)
     assert await projected_catalogue(connection) == reference.catalogue(log)
     assert await projected_releases(connection) == reference.releases(log)

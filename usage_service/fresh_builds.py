@@ -31,3 +31,7 @@ class FreshBuilds:
         self._builds.move_to_end(wanted)
         if len(self._builds) > MOST_REMEMBERED:
             self._builds.popitem(last=False)
+
+    def forget(self) -> None:
+        """Has the database asked from now on."""
+        self._builds.clear()

@@ -13,6 +13,8 @@ from usage_service import fresh_builds
 from usage_service.builds import find_build
 from usage_service.fresh_builds import FreshBuilds
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 WANTED = ("fog", "nightly", "gc_ms")
 
 
@@ -27,7 +29,7 @@ async def built(client: Client, database: Connection) -> None:
 async def test_the_database_is_not_asked_again(client: Client, database: Connection) -> None:
     await built(client, database)
     first = await ask(client)
-    pool = service(client).pool
+    pool = service(client).pool  # from where nothing is to be had
     connections = [await pool.acquire() for _ in range(pool.get_max_size())]
     try:
         async with asyncio.timeout(2):

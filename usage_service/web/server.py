@@ -18,6 +18,7 @@ from usage_service.web.access import ACCESS, Access, check_exposure, guarded
 from usage_service.web.answering import ANSWERING, Answering
 from usage_service.web.connections import GuardedRunner
 from usage_service.web.cors import let_origins_ask
+from usage_service.web.documentation import DOCUMENTATION, Documentation
 from usage_service.web.errors import problems_middleware
 from usage_service.web.headers import add_allowance, add_headers
 from usage_service.web.hotlist import HISTORIES
@@ -38,6 +39,7 @@ def create_app(settings: ServerSettings, died: Callable[[], None]) -> web.Applic
     """The application; `died` is called when one of its background tasks ends."""
     check_exposure(settings)
     app = web.Application(middlewares=[name_request, problems_middleware], client_max_size=MOST_BODY_BYTES)
+    app[DOCUMENTATION] = Documentation(ROUTES)
     app.on_response_prepare.extend([add_headers, add_request_id])
     if settings.requests_a_second:
         app.on_response_prepare.append(add_allowance)
