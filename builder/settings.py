@@ -83,9 +83,12 @@ class BuilderSettings(DatabaseSettings, frozen=True, kw_only=True):
     metrics_port: Annotated[Port, Meta(description="the port to serve metrics on; 0: no metrics")] = field(
         name="PROBE_BUILDER_METRICS_PORT", default=0
     )
-    threshold_scale: Annotated[
-        float, Meta(gt=0, le=1, description="what the least numbers of clients are multiplied by, for sample pings")
-    ] = field(name="PROBE_BUILDER_THRESHOLD_SCALE", default=1.0)
+    minimums: Annotated[
+        str,
+        Meta(
+            description="clients of a build/users of a row to be exceeded: fog/release=450000/100,*=50/10; else GLAM's"
+        ),
+    ] = field(name="PROBE_BUILDER_MINIMUMS", default="")
 
 
 def source_options(settings: BuilderSettings) -> SourceOptions:
@@ -93,10 +96,18 @@ def source_options(settings: BuilderSettings) -> SourceOptions:
     return SourceOptions(
         project=settings.pings_project,
         datasets=pairs("PROBE_BUILDER_DATASETS", settings.datasets),
-        thresholds=Thresholds().scaled(settings.threshold_scale),
+        thresholds=_thresholds(settings.minimums),
         sampled_by_clients=frozenset(settings.sampled_by_clients.split(",")) - {""},
         sampled_channels=_sampled_channels(settings.sampled_channels),
     )
+
+
+def _thresholds(text: str) -> Thresholds:
+    name = "PROBE_BUILDER_MINIMUMS"
+    try:
+        return Thresholds.told(pairs(name, text))
+    except ValueError:
+        raise SettingsError(f"{name}: {text!r} must be like fog/release=450000/100,*=50/10") from None
 
 
 def _sampled_channels(text: str) -> dict[str, int]:
