@@ -21,6 +21,10 @@ from usage_service.web.hotlist_runs import get_run, post_hotlist
 from usage_service.web.journeys import get_journeys
 from usage_service.web.log import get_events
 from usage_service.web.metrics import get_metrics
+from usage_service.web.page_assets import get_asset
+from usage_service.web.page_login import delete_login, get_login, post_login
+from usage_service.web.page_overview import get_overview
+from usage_service.web.page_search import get_found, get_probes
 from usage_service.web.popularity import get_popularity
 from usage_service.web.probes import get_probe
 from usage_service.web.projections import get_projections
@@ -71,6 +75,13 @@ ROUTES = (
     Route("GET", "/api/v1/usage/", "read", get_usage),
     Route("POST", "/api/v1/data/", "read", post_data),
     Route("GET", "/metrics", "read", get_metrics),
+    Route("GET", "/", "read", get_overview),
+    Route("GET", "/probes", "read", get_probes),
+    Route("GET", "/probes/found", "read", get_found),
+    Route("GET", "/login", "open", get_login),
+    Route("POST", "/login", "open", post_login),
+    Route("DELETE", "/login", "open", delete_login),
+    Route("GET", "/assets/{digest}/{name}", "open", get_asset),
     Route("GET", "/__heartbeat__", "open", get_heartbeat),
     Route("GET", "/__lbheartbeat__", "open", get_lbheartbeat),
 )

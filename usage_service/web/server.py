@@ -10,6 +10,7 @@ from aiohttp import web
 
 from usage_service.freshness import Positions
 from usage_service.hotlist_history import Histories
+from usage_service.page.vega import Vega
 from usage_service.service import open_service
 from usage_service.shared.lifetime import Lifetime
 from usage_service.shared.settings import ServerSettings
@@ -23,6 +24,8 @@ from usage_service.web.headers import add_allowance, add_headers
 from usage_service.web.hotlist import HISTORIES
 from usage_service.web.keys import SERVICE
 from usage_service.web.metrics import METRICS, Metrics
+from usage_service.web.page_assets import VEGA_SCRIPT
+from usage_service.web.page_problems import pages_middleware
 from usage_service.web.parameters import MOST_BODY_BYTES
 from usage_service.web.routes import ROUTES
 
@@ -36,7 +39,7 @@ class ServerError(Exception):
 def create_app(settings: ServerSettings, died: Callable[[], None]) -> web.Application:
     """The application; `died` is called when one of its background tasks ends."""
     check_exposure(settings)
-    app = web.Application(middlewares=[problems_middleware], client_max_size=MOST_BODY_BYTES)
+    app = web.Application(middlewares=[pages_middleware, problems_middleware], client_max_size=MOST_BODY_BYTES)
     app.on_response_prepare.append(add_headers)
     if settings.requests_a_second:
         app.on_response_prepare.append(add_allowance)
@@ -57,6 +60,7 @@ def create_app(settings: ServerSettings, died: Callable[[], None]) -> web.Applic
             app[ANSWERING] = Answering(opened.pool, positions)
             app[METRICS] = Metrics(opened)
             app[HISTORIES] = Histories()
+            app[VEGA_SCRIPT] = Vega()
             yield
 
     app.cleanup_ctx.append(service)
