@@ -1,6 +1,7 @@
 -- The usage service and the probe builder: data model and every state change.
 --
 -- event_log        what happened: immutable, in the order of `position`, written only by append_events()
+-- dropped_events   what is left of events that were exported and dropped, so that one sent again is known
 -- projections      how far each projection has folded the log; advance_projection() folds the next batch,
 --                  swap_projection() puts a rebuilt one in the place of the live one
 --   catalogue        every probe known (fold_catalogue)
@@ -18,11 +19,15 @@
 -- Whatever the programs do, psql can do: SELECT * FROM request_build('fog', 'nightly', 'gc_ms');
 -- Roles: usage_server (aiohttp server), usage_builder (builder), usage_reader (analysts), usage_projections (folds that
 -- were added). None may change the log.
--- Runs on PostgreSQL 15 and later. Installed once, under a lock, by whichever program starts first; never edited in place.
+-- Runs on PostgreSQL 15 and later. Installed once, under a lock, by whichever program starts first; an older one is led
+-- here by usage_service/migrations.
 
+-- Version by version, and what each asks of programs: those made for `works_with` and later work with it.
 CREATE TABLE schema_version (
     version      integer     PRIMARY KEY,
-    installed_at timestamptz NOT NULL DEFAULT clock_timestamp()
+    works_with   integer     NOT NULL,
+    installed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    CONSTRAINT it_works_with_its_own CHECK (works_with <= version)
 );
 
 CREATE EXTENSION IF NOT EXISTS pg_trgm;  -- near names of a probe that does not exist
@@ -101,6 +106,8 @@ BEGIN
         FROM incoming i
         LEFT JOIN (
             SELECT e.event_id, e.position, e.digest FROM event_log e WHERE e.event_id = ANY (event_ids)
+            UNION ALL
+            SELECT d.event_id, d.position, d.digest FROM dropped_events d WHERE d.event_id = ANY (event_ids)
         ) k USING (event_id)
     ), known_visitors AS MATERIALIZED (
         SELECT v.lookup, v.pseudonym FROM visitor_keys v WHERE v.lookup = ANY (lookups)
@@ -161,7 +168,9 @@ BEGIN
     IF EXISTS (
         SELECT FROM unnest(positions, event_ids, digests) AS g (position, event_id, digest)
         LEFT JOIN event_log e ON e.position = g.position
-        WHERE g.position <= log_end AND (e.event_id, e.digest) IS DISTINCT FROM (g.event_id, g.digest)
+        LEFT JOIN dropped_events d ON d.event_id = g.event_id AND d.position = g.position
+        WHERE g.position <= log_end AND (coalesce(e.event_id, d.event_id), coalesce(e.digest, d.digest))
+                                        IS DISTINCT FROM (g.event_id, g.digest)
     ) THEN
         RAISE EXCEPTION 'the log holds other events up to position %', log_end USING ERRCODE = 'UB002';
     END IF;
@@ -337,6 +346,7 @@ BEGIN
     ELSIF FOUND THEN
         RETURN begun.generation;
     END IF;
+    PERFORM require_whole_log();
     IF live.definition IS NOT NULL THEN
         RETURN define_projection(projection, to_stage, live.definition);
     END IF;
@@ -379,6 +389,7 @@ BEGIN
     ELSIF FOUND THEN
         RAISE EXCEPTION 'another file of % is being filled at this moment', projection USING ERRCODE = 'object_in_use';
     END IF;
+    PERFORM require_whole_log();
     EXECUTE format('CREATE SCHEMA %I AUTHORIZATION usage_projections', new_home);
     PERFORM set_config('search_path', quote_ident(new_home) || ', public, pg_temp', true);
     SET LOCAL ROLE usage_projections;
@@ -1553,6 +1564,90 @@ BEGIN
         ended := ended + 1;
     END LOOP;
     RETURN ended;
+END $$;
+
+---------------------------------------------------------------------------------------------------------------------
+-- Retention: old events are exported, then dropped; projections keep what they made of them. For the owner alone: nothing
+-- here is granted to anybody.
+
+CREATE TABLE dropped_events (
+    event_id    uuid   PRIMARY KEY,
+    digest      uuid   NOT NULL,
+    fingerprint uuid   NOT NULL,  -- of the whole row: what is put back is what was dropped
+    position    bigint NOT NULL
+);
+
+-- Held by who drops events, shared by who begins to fill a projection from the beginning.
+CREATE FUNCTION history_lock() RETURNS bigint LANGUAGE sql IMMUTABLE AS $$
+    SELECT hashtextextended('history of the log', 0)
+$$;
+
+-- Raises UB005 where events were dropped: what is filled from the rest would have forgotten them.
+CREATE FUNCTION require_whole_log() RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_advisory_xact_lock_shared(history_lock());
+    IF EXISTS (SELECT FROM dropped_events) THEN
+        RAISE EXCEPTION 'events up to position % were dropped, so no projection can be filled from the log',
+            (SELECT max(d.position) FROM dropped_events d) USING ERRCODE = 'UB005',
+            HINT = 'put them back from their exports with `usage-service retention restore FILE...`, then drop them again';
+    END IF;
+END $$;
+
+-- Depends on the time zone: who calls it sets that.
+CREATE FUNCTION fingerprint_event(e event_log) RETURNS uuid LANGUAGE sql STABLE AS $$
+    SELECT md5(e::text)::uuid
+$$;
+
+-- Drops events that were exported: those given, each as the log has it, and folded by every projection. Answers how many.
+-- Raises UB006 where one is not so, and drops none.
+CREATE FUNCTION drop_events(exported event_log[]) RETURNS bigint
+LANGUAGE plpgsql SET search_path = public, pg_temp SET timezone = 'UTC' SET datestyle = 'ISO, YMD' AS $$
+DECLARE
+    dropped bigint;
+    unfolded text;
+BEGIN
+    PERFORM pg_advisory_xact_lock(history_lock());
+    SELECT format('projection %s (%s) is at position %s', p.name, p.stage, p.position) INTO unfolded
+    FROM projections p WHERE p.position < (SELECT max(x.position) FROM unnest(exported) x) LIMIT 1;
+    IF unfolded IS NOT NULL THEN
+        RAISE EXCEPTION '%: it has not folded these events', unfolded USING ERRCODE = 'UB006';
+    END IF;
+    WITH gone AS (
+        DELETE FROM event_log e USING unnest(exported) x
+        WHERE e.position = x.position AND fingerprint_event(e) = fingerprint_event(x)
+        RETURNING e.event_id, e.digest, fingerprint_event(e) AS fingerprint, e.position
+    )
+    INSERT INTO dropped_events (event_id, digest, fingerprint, position) SELECT * FROM gone;
+    GET DIAGNOSTICS dropped = ROW_COUNT;
+    IF dropped <> cardinality(exported) THEN
+        RAISE EXCEPTION 'the export is not what the log holds: % of % events are', dropped, cardinality(exported)
+            USING ERRCODE = 'UB006';
+    END IF;
+    RETURN dropped;
+END $$;
+
+-- Puts dropped events back; those that are there already are passed over. Answers how many. Raises UB006 where one is not as
+-- it was, and puts back none.
+CREATE FUNCTION put_back_events(exported event_log[]) RETURNS bigint
+LANGUAGE plpgsql SET search_path = public, pg_temp SET timezone = 'UTC' SET datestyle = 'ISO, YMD' AS $$
+DECLARE
+    put_back bigint;
+BEGIN
+    PERFORM pg_advisory_xact_lock(history_lock());
+    IF EXISTS (
+        SELECT FROM unnest(exported) x
+        WHERE fingerprint_event(x) IS DISTINCT FROM coalesce(
+            (SELECT d.fingerprint FROM dropped_events d WHERE d.event_id = x.event_id),
+            (SELECT fingerprint_event(e) FROM event_log e WHERE e.event_id = x.event_id))
+    ) THEN
+        RAISE EXCEPTION 'the export holds events that are not what was dropped' USING ERRCODE = 'UB006';
+    END IF;
+    WITH known AS (
+        DELETE FROM dropped_events d USING unnest(exported) x WHERE d.event_id = x.event_id RETURNING d.event_id
+    )
+    INSERT INTO event_log SELECT x.* FROM unnest(exported) x JOIN known k ON k.event_id = x.event_id;
+    GET DIAGNOSTICS put_back = ROW_COUNT;
+    RETURN put_back;
 END $$;
 
 ---------------------------------------------------------------------------------------------------------------------

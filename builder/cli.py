@@ -40,7 +40,7 @@ app.add_typer(warehouse_app, name="warehouse")
 def prepare() -> None:
     """Computes missing probes on BigQuery and stores their rows."""
     settings = load_settings(LogSettings)
-    configure_logs(settings.log_level)
+    configure_logs(settings.log_level, settings.log_format)
 
 
 @app.command("run")

@@ -6,6 +6,7 @@ import asyncio
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit, urlunsplit
@@ -110,8 +111,8 @@ async def database_url(worker_database_url: str) -> str:
     connection = await asyncpg.connect(worker_database_url)
     try:
         await connection.execute("""
-            TRUNCATE event_log, visitor_keys, catalogue, popularity_returns, popularity_series, popularity_views,
-                     popularity_visitors, releases, sessions, journey_events, probe_hours,
+            TRUNCATE event_log, dropped_events, visitor_keys, catalogue, popularity_returns, popularity_series,
+                     popularity_views, popularity_visitors, releases, sessions, journey_events, probe_hours,
                      builds, build_keys, warehouse_days, etl_times, probe_rows, hotlist_rules, hotlist_runs, tokens;
             ALTER SEQUENCE event_position RESTART;
             UPDATE projections SET position = 0, changed_at = 0, failed_at = NULL, failed_after = NULL, error = NULL;
@@ -124,7 +125,13 @@ async def database_url(worker_database_url: str) -> str:
 @pytest.fixture
 async def own_database_url(server_url: str, worker_id: str) -> AsyncIterator[str]:
     """A freshly installed database of one test's own, whose tables it may change."""
-    name = f"usage_{worker_id}_own"
+    async with new_database(server_url, f"usage_{worker_id}_own") as url:
+        yield url
+
+
+@asynccontextmanager
+async def new_database(server_url: str, name: str) -> AsyncIterator[str]:
+    """A freshly installed database, dropped at the end."""
     connection = await asyncpg.connect(_with_database(server_url, "postgres"))
     try:
         await connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')

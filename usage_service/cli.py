@@ -11,12 +11,14 @@ from usage_service.commands.backtest import backtest_command, sample_traffic_com
 from usage_service.commands.exporting import export_command
 from usage_service.commands.hotlist import hotlist_app
 from usage_service.commands.importing import import_command
+from usage_service.commands.migrating import migrate_command
 from usage_service.commands.popular import popular_command
 from usage_service.commands.projections import projections_app, verify_command
 from usage_service.commands.reference import reference_command
 from usage_service.commands.releases import releases_command
 from usage_service.commands.remote import RemoteError
 from usage_service.commands.replaying import replay_command
+from usage_service.commands.retention import retention_app
 from usage_service.commands.serving import serve_command
 from usage_service.commands.sessions import sessions_command
 from usage_service.commands.tokens import TokenError, token_app
@@ -53,11 +55,13 @@ EXPECTED_ERRORS = (
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
 app.command("up")(up_command)
 app.command("serve")(serve_command)
+app.command("migrate")(migrate_command)
 app.command("import")(import_command)
 app.command("reference")(reference_command)
 app.command("export")(export_command)
 app.command("replay")(replay_command)
 app.add_typer(projections_app, name="projections")
+app.add_typer(retention_app, name="retention")
 app.command("verify")(verify_command)
 app.add_typer(hotlist_app, name="hotlist")
 app.command("backtest")(backtest_command)

@@ -238,5 +238,7 @@ OWN_TYPES = frozenset(
         "probe_unpinned",
         "probe_excluded",
         "probe_included",
+        "events_dropped",
+        "events_put_back",
     }
 )

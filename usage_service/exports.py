@@ -57,11 +57,13 @@ def _writer(path: Path, *, packed: bool) -> Iterator[BinaryIO]:
 
 def write_parquet(path: Path, stream: IOBase, moved: Moved) -> None:
     """Writes an Arrow IPC stream as Parquet (zstd), a row group at a time."""
-    with (
-        _replaced(path) as partial,
-        pa.ipc.open_stream(stream) as batches,
-        pq.ParquetWriter(partial, SCHEMA, compression="zstd") as writer,
-    ):
+    with pa.ipc.open_stream(stream) as batches:
+        write_batches(path, batches, moved)
+
+
+def write_batches(path: Path, batches: Iterable[pa.RecordBatch], moved: Moved) -> None:
+    """Writes batches of SCHEMA in the same way."""
+    with _replaced(path) as partial, pq.ParquetWriter(partial, SCHEMA, compression="zstd") as writer:
         for group in _groups(batches):
             writer.write_table(group)
             moved(group.column("position")[-1].as_py())

@@ -26,6 +26,7 @@ SWAP_SECONDS = 60.0
 RETRY_SECONDS = 0.1
 STATEMENT_SECONDS = 3_600.0
 MOST_DIFFERENCES = 10
+NOT_WHOLE = "UB005"
 
 
 class MaintenanceError(Exception):
@@ -77,11 +78,11 @@ async def owner_connection(url: str) -> AsyncIterator[Connection]:
 async def rebuild(connection: Connection, projection: str, changes: Mapping[str, object], report: Report) -> int:
     """Fills the projection anew, with changed settings if any, and swaps it in; goes on where it was interrupted.
 
-    Answers the position of the swap. Raises MaintenanceError for an unknown projection or setting, and when a rebuild
-    with other settings was begun.
+    Answers the position of the swap. Raises MaintenanceError for an unknown projection or setting, when a rebuild with
+    other settings was begun, and where events were dropped from the log.
     """
     settings = await _settings(connection, projection, changes)
-    generation = await connection.fetchval(query("projections", "begin"), projection, "rebuild", settings)
+    generation = await _begin(connection, projection, "rebuild", settings)
     other = await connection.fetchval(query("projections", "begun"), projection, generation, settings)
     if other is not None:
         raise MaintenanceError(f"a rebuild of {projection} with {other} was begun: go on with that, or --restart")
@@ -100,7 +101,7 @@ async def add(connection: Connection, path: Path, statements: str, report: Repor
     try:
         generation = await connection.fetchval(query("projections", "define"), projection, "rebuild", statements)
     except asyncpg.PostgresError as error:
-        raise MaintenanceError(f"{path}{_line(error, statements)}: {_told(error)}") from None
+        raise MaintenanceError(f"{path}{_line(error, statements)}: {told(error)}") from None
     try:
         return await _fill_and_swap(connection, projection, generation, report)
     except UnfoldableError as error:
@@ -125,15 +126,21 @@ async def drop(connection: Connection, projection: str) -> None:
 async def verify(connection: Connection, projection: str, report: Report) -> Verdict:
     """Fills the projection anew beside the live one and compares both at the live one's position.
 
-    Goes on where it was interrupted. Raises MaintenanceError for an unknown projection.
+    Goes on where it was interrupted. Raises MaintenanceError for an unknown projection, and where events were dropped.
     """
     await _settings(connection, projection, {})
-    await connection.fetchval(query("projections", "begin"), projection, "verify", None)
+    await _begin(connection, projection, "verify", None)
     try:
         await _fill(connection, projection, "verify", report, LEFT_TO_THE_SWAP)
         return await _compare(connection, projection)
     except NoProjectionError:
         raise MaintenanceError(f"another verification of {projection} ended meanwhile; run it again") from None
+
+
+async def _begin(connection: Connection, projection: str, stage: str, settings: Mapping[str, object] | None) -> UUID:
+    async with _gone_is_told():
+        generation: UUID = await connection.fetchval(query("projections", "begin"), projection, stage, settings)
+    return generation
 
 
 async def _compare(connection: Connection, projection: str) -> Verdict:
@@ -167,6 +174,8 @@ async def _gone_is_told() -> AsyncIterator[None]:
     except asyncpg.PostgresError as error:
         if error.sqlstate == NO_PROJECTION:
             raise NoProjectionError(str(error)) from None
+        if error.sqlstate == NOT_WHOLE:
+            raise MaintenanceError(told(error)) from None
         raise
 
 
@@ -220,7 +229,7 @@ async def _swapped(connection: Connection, projection: str, report: Report) -> i
         # After a refusal to the very end: was it of an event among the last ones, then filling them tells which.
         await _fill(connection, projection, "rebuild", report, 0 if refusal else LEFT_TO_THE_SWAP)
         if refusal is not None:
-            raise MaintenanceError(f"{projection} is filled but cannot be swapped: {_told(refusal)}") from None
+            raise MaintenanceError(f"{projection} is filled but cannot be swapped: {told(refusal)}") from None
         deadline = deadline or time.monotonic() + SWAP_SECONDS
         try:
             position: int | None = await _swap(connection, projection)
@@ -258,7 +267,7 @@ def _line(error: asyncpg.PostgresError, statements: str) -> str:
     return f", line {statements.count(chr(10), 0, statements.index(within) + int(position) - 1) + 1}"
 
 
-def _told(error: asyncpg.PostgresError) -> str:
+def told(error: asyncpg.PostgresError) -> str:
     """What the database says, in one line."""
     more = "; ".join(text for text in (error.detail, error.hint) if text)
     return f"{error.message} ({more})" if more else str(error.message)

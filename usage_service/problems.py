@@ -20,6 +20,16 @@ class FieldError(msgspec.Struct, frozen=True, omit_defaults=True):
     parameter: str | None = None
 
 
+class ProblemDetails(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What is wrong, and with which fields; some problems have members of their own."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    errors: list[FieldError] = []
+
+
 class Problem(Exception):
     """An answer that is not what was asked for; the server sends it as application/problem+json."""
 
@@ -35,9 +45,8 @@ class Problem(Exception):
         super().__init__(detail)
         self.status = status
         self.headers = headers or {}
-        self.body = {"type": "about:blank", "title": title, "status": status, "detail": detail, **members}
-        if errors:
-            self.body["errors"] = [msgspec.to_builtins(error) for error in errors]
+        details = ProblemDetails("about:blank", title, status, detail, errors or [])
+        self.body: dict[str, object] = msgspec.to_builtins(details) | members
 
 
 def field_error(error: msgspec.ValidationError, known: tuple[str, ...] = ()) -> FieldError:

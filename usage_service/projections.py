@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID
 
 import msgspec
@@ -27,7 +27,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     stage: str
     version: int
-    settings: dict[str, object]
+    settings: dict[str, Any]
     position: int
     behind: int
     behind_seconds: float

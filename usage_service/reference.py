@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 
 from usage_service.events import EVENT_TYPES, OWN_TYPES, ExtensionEvent
+from usage_service.shared.schema_words import JsonObject, schema_words
 
-JsonObject = dict[str, Any]
 PAGE_HEAD = """# Event types
 
 Made from `usage_service/events.py` by `usage-service reference`; a test keeps it true.
@@ -48,19 +46,4 @@ def _section(name: str, component: str, version: int, components: JsonObject) ->
 
 
 def _row(field: str, spec: JsonObject, required: bool) -> str:
-    return f"| `{field}` | {'required' if required else 'optional'} | {_words(spec)} |"
-
-
-def _words(spec: JsonObject) -> str:
-    """A type and its limits, in words."""
-    if "anyOf" in spec:
-        return " or ".join(_words(option) for option in spec["anyOf"])
-    if "enum" in spec:
-        return " or ".join(f"`{value}`" for value in spec["enum"])
-    words = [str(spec.get("type", "any"))]
-    limits = {"minLength": "at least {} characters", "maxLength": "at most {} characters", "maxItems": "at most {}"}
-    limits |= {"minimum": "from {}", "maximum": "to {}"}
-    words += [phrase.format(f"{spec[limit]:,}") for limit, phrase in limits.items() if limit in spec]
-    if "items" in spec:
-        words.append(f"each {_words(spec['items'])}")
-    return ", ".join(words)
+    return f"| `{field}` | {'required' if required else 'optional'} | {schema_words(spec)} |"

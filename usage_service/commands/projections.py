@@ -54,7 +54,7 @@ def list_command(context: typer.Context, url: Url = None, data_dir: DataDir = DE
     configure_logs(os.environ.get("LOG_LEVEL", "info"))
     context.obj = database_url(url, data_dir)
     if context.invoked_subcommand is None:
-        _show(_run(_statuses(context.obj)), Console())
+        _show(run_work(_statuses(context.obj)), Console())
 
 
 @projections_app.command("rebuild")
@@ -68,13 +68,13 @@ def rebuild_command(
 ) -> None:
     """Fill projections anew, at the same time, and swap them in one by one; interrupted, run it again to go on."""
     changes = _changes(settings or [])
-    ended = _run(_rebuild_all(context.obj, names, changes, restart))
+    ended = run_work(_rebuild_all(context.obj, names, changes, restart))
     for name, end in zip(names, ended, strict=True):
         if isinstance(end, int):
             Console().print(f"{name}: rebuilt and live, at position {end}", highlight=False)
     for end in ended:
         if isinstance(end, BaseException):
-            _run(_raise(end))
+            run_work(_raise(end))
 
 
 @projections_app.command("add")
@@ -83,14 +83,14 @@ def add_command(
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="NAME.sql with tables and fold_NAME()")],
 ) -> None:
     """Add a projection of your own: filled from history, kept live. Added again after a change, it is replaced."""
-    position = _run(_add(context.obj, file, file.read_text("utf-8")))
+    position = run_work(_add(context.obj, file, file.read_text("utf-8")))
     Console().print(f"{file.stem}: live, at position {position}; its tables are in schema {file.stem}", highlight=False)
 
 
 @projections_app.command("drop")
 def drop_command(context: typer.Context, name: Annotated[str, typer.Argument()]) -> None:
     """Drop a projection that was added, its tables with it."""
-    _run(_drop(context.obj, name))
+    run_work(_drop(context.obj, name))
     Console().print(f"{name}: dropped", highlight=False)
 
 
@@ -98,15 +98,16 @@ def verify_command(names: Names = None, url: Url = None, data_dir: DataDir = DEF
     """Prove that the live projections are what a rebuild makes of the log; exit code 1 and what differs otherwise."""
     configure_logs(os.environ.get("LOG_LEVEL", "info"))
     found = database_url(url, data_dir)
-    chosen = names or [status.name for status in _run(_statuses(found)) if status.stage == "live"]
-    verdicts = [_run(_verify(found, name)) for name in chosen]
+    chosen = names or [status.name for status in run_work(_statuses(found)) if status.stage == "live"]
+    verdicts = [run_work(_verify(found, name)) for name in chosen]
     for verdict in verdicts:
         _tell(verdict, Console())
     if not all(verdict.equal for verdict in verdicts):
         raise typer.Exit(1)
 
 
-def _run(work: Coroutine[object, object, Result]) -> Result:
+def run_work(work: Coroutine[object, object, Result]) -> Result:
+    """Runs work on the database; MaintenanceError where that ends it."""
     try:
         return asyncio.run(work)
     except UnfoldableError as error:

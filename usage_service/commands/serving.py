@@ -14,6 +14,6 @@ def serve_command() -> None:
     """Serve on USAGE_SERVICE_HOST:USAGE_SERVICE_PORT until SIGTERM."""
     check_names(os.environ, "USAGE_SERVICE_", ServerSettings, ClientSettings)
     settings = load_settings(ServerSettings)
-    configure_logs(settings.log_level)
+    configure_logs(settings.log_level, settings.log_format)
     if not uvloop.run(serve(settings)):
         raise typer.Exit(1)

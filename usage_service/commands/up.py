@@ -27,6 +27,6 @@ def up_command(
     DATABASE_URL replaces the embedded PostgreSQL, GOOGLE_CLOUD_PROJECT the embedded warehouse.
     """
     settings = load_settings(UpSettings)
-    configure_logs(settings.log_level)
+    configure_logs(settings.log_level, settings.log_format)
     house = House(settings, port, data_dir.resolve(), sample)
     asyncio.run(run_house(house, Console()))

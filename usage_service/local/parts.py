@@ -19,6 +19,7 @@ from usage_service.local.house import House
 from usage_service.local.owned_process import owned_command
 from usage_service.local.sample import write_sample_traffic
 from usage_service.local.tour import tour
+from usage_service.shared.schema import install_schema
 
 READY_SECONDS = 60.0
 STOP_SECONDS = 30.0
@@ -43,6 +44,8 @@ class Parts:
         """Runs all parts until cancelled, or until one does not stay up."""
         house = self._house
         embedded = house.settings.project is None
+        if self._postgres:
+            await install_schema(self._postgres.url, alone=True)
         if embedded:
             await self._seed_warehouse()
         async with asyncio.TaskGroup() as group:

@@ -62,4 +62,6 @@ async def _made() -> bytes:
 
 
 if __name__ == "__main__":
-    sys.stdout.buffer.write(gzip.compress(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;").encode(), LEVEL, mtime=0))
+    sys.stdout.buffer.write(
+        gzip.compress(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;").encode(), LEVEL, mtime=0)
+    )

@@ -1,4 +1,4 @@
-"""Structured logs: readable on a terminal, one JSON object a line otherwise."""
+"""Structured logs: readable on a terminal, one JSON object a line otherwise (MozLog's on request)."""
 
 import io
 import logging
@@ -7,23 +7,26 @@ import sys
 import structlog
 from structlog.tracebacks import ExceptionDictTransformer
 
+from usage_service.shared.mozlog import mozlog
+
 # Without local variables: they hold tokens and raw visitor ids.
 _tracebacks = structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False))
+_READABLE = [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
+_JSON = structlog.processors.JSONRenderer()
 
 
-def configure_logs(level: str = "info") -> None:
-    """Sends structlog and the standard library's logging to stderr."""
-    readable = sys.stderr.isatty()
+def configure_logs(level: str = "info", form: str = "auto") -> None:
+    """Sends structlog and the standard library's logging to stderr.
+
+    `form` is json, mozlog, or auto: readable on a terminal, json otherwise.
+    """
+    readable = form == "auto" and sys.stderr.isatty()
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="%H:%M:%S" if readable else "iso", utc=not readable),
-            *(
-                [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
-                if readable
-                else [_tracebacks, structlog.processors.JSONRenderer()]
-            ),
+            *(_READABLE if readable else [_tracebacks, *([mozlog] if form == "mozlog" else []), _JSON]),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
         logger_factory=structlog.WriteLoggerFactory(file=_CurrentStderr()),

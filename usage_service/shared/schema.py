@@ -1,27 +1,57 @@
-"""Installs `schema.sql` into an empty database, once, whichever program comes first."""
+"""Installs `schema.sql` into an empty database, or leads an older one to it, whichever program comes first."""
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from importlib.resources import files
 from pathlib import Path
+from typing import NamedTuple
 
 import asyncpg
 import structlog
 
+from usage_service.shared.migrations import FIRST_VERSION, Migration, load_migrations
 from usage_service.shared.postgres import UNAVAILABLE, connect
 
 SCHEMA_VERSION = 1
 INSTALL_LOCK = 0x676C616E
 START_SECONDS = 30.0
 RETRY_SECONDS = 0.5
+MIGRATION_SECONDS = 3_600.0
+# Whoever waits for a table makes everybody else wait behind it: not for long, and again later.
+BOUNDS = "SET LOCAL lock_timeout = '2s'; SET LOCAL statement_timeout = '1h'"
 
 log = structlog.get_logger(__name__)
 
 
 class SchemaMismatchError(Exception):
-    """The database holds another version of the schema than this program works with."""
+    """The database holds a schema that this program does not work with; the message says what to do."""
+
+
+class DatabaseAwayError(Exception):
+    """The database was not reached in time."""
+
+
+class Schema(NamedTuple):
+    """What a program was made for: `text` makes it in an empty database, `migrations` of an older one."""
+
+    version: int
+    text: str
+    migrations: list[Migration]
+
+    def works_with(self, version: int) -> int:
+        """The oldest version whose programs work with this one at `version`."""
+        return max((one.works_with for one in self.migrations if one.version <= version), default=FIRST_VERSION)
+
+
+class Installed(NamedTuple):
+    """What the database says it holds; zeros where it says nothing."""
+
+    version: int
+    works_with: int
 
 
 def schema_text() -> str:
@@ -30,47 +60,107 @@ def schema_text() -> str:
     return (packaged if packaged.is_file() else Path(__file__).parents[2] / "schema.sql").read_text("utf-8")
 
 
-class DatabaseAwayError(Exception):
-    """The database was not reached in time."""
+def current_schema() -> Schema:
+    """The schema of this program."""
+    return Schema(SCHEMA_VERSION, schema_text(), load_migrations())
 
 
-async def install_schema(url: str) -> None:
-    """Leaves the database at SCHEMA_VERSION; waits for one that is starting.
+async def install_schema(url: str, *, alone: bool = False, schema: Schema | None = None) -> int:
+    """Leaves the database at the program's version, or at a later one that works with it; answers which.
 
-    Raises SchemaMismatchError when it holds another version, DatabaseAwayError when it is not reached in START_SECONDS.
+    Waits for a database that is starting. A migration that programs of the version before cannot stand is applied only
+    when `alone`: nobody else is at work.
+    Raises SchemaMismatchError, or DatabaseAwayError when the database is not reached in START_SECONDS.
     """
+    wanted = schema or current_schema()
     connection = await _connect_when_up(url)
+    deadline = time.monotonic() + MIGRATION_SECONDS
     try:
-        async with connection.transaction():
-            await connection.execute("SELECT pg_advisory_xact_lock($1)", INSTALL_LOCK)
-            installed = await connection.fetchval("SELECT to_regclass('public.schema_version') IS NOT NULL")
-            if not installed:
-                await connection.execute(schema_text())
-                await connection.execute("INSERT INTO schema_version (version) VALUES ($1)", SCHEMA_VERSION)
-                log.info("schema_installed", version=SCHEMA_VERSION)
-            _check(await connection.fetchval("SELECT max(version) FROM schema_version"))
+        while True:
+            installed = await _installed(connection)
+            if installed is not None and _is_enough(installed, wanted):
+                return installed.version
+            try:
+                await _step(connection, wanted, alone=alone)
+            except asyncpg.LockNotAvailableError:
+                if time.monotonic() > deadline:
+                    raise DatabaseAwayError("the schema is locked by another session for too long") from None
+                log.info("waiting_for_a_lock_on_the_schema")
+                await asyncio.sleep(RETRY_SECONDS)
     finally:
         await connection.close()
+
+
+def _is_enough(installed: Installed, wanted: Schema) -> bool:
+    """Whether nothing is to be done. Raises SchemaMismatchError where nothing can be."""
+    if installed.version < FIRST_VERSION:
+        raise SchemaMismatchError(
+            f"the database has schema {installed.version}, this program needs {wanted.version}: "
+            "start with an empty database"
+        )
+    if installed.works_with > wanted.version:
+        raise SchemaMismatchError(
+            f"the database has schema {installed.version}, which programs of {installed.works_with} and later work "
+            f"with, newer than this program's {wanted.version}: update the program"
+        )
+    return installed.version >= wanted.version
+
+
+async def _step(connection: asyncpg.Connection[asyncpg.Record], wanted: Schema, *, alone: bool) -> None:
+    """Installs the schema, or applies the next migration, in a transaction of its own."""
+    async with _owner_named(), connection.transaction():
+        await connection.execute(BOUNDS)
+        await connection.execute("SELECT pg_advisory_xact_lock($1)", INSTALL_LOCK)
+        installed = await _installed(connection)  # again, now that nobody else changes it
+        if installed is None:
+            await connection.execute(wanted.text)
+            await _record(connection, wanted.version, wanted.works_with(wanted.version))
+            log.info("schema_installed", version=wanted.version)
+        elif not _is_enough(installed, wanted):
+            await _migrate(connection, wanted.migrations[installed.version - FIRST_VERSION], alone=alone)
+
+
+async def _migrate(connection: asyncpg.Connection[asyncpg.Record], migration: Migration, *, alone: bool) -> None:
+    if migration.works_with == migration.version and not alone:
+        raise SchemaMismatchError(
+            f"programs of older versions do not work after migration {migration.name}: "
+            "stop all servers and builders, then run `usage-service migrate`"
+        )
+    await connection.execute(migration.text)
+    await _record(connection, migration.version, migration.works_with)
+    log.info("schema_migrated", version=migration.version, migration=migration.name)
+
+
+async def _record(connection: asyncpg.Connection[asyncpg.Record], version: int, works_with: int) -> None:
+    await connection.execute("INSERT INTO schema_version (version, works_with) VALUES ($1, $2)", version, works_with)
+
+
+async def _installed(connection: asyncpg.Connection[asyncpg.Record]) -> Installed | None:
+    """What is installed, None where nothing is."""
+    if not await connection.fetchval("SELECT to_regclass('public.schema_version') IS NOT NULL"):
+        return None
+    [row] = await connection.fetch("SELECT coalesce(max(version), 0), coalesce(max(works_with), 0) FROM schema_version")
+    return Installed(*row)
+
+
+@asynccontextmanager
+async def _owner_named() -> AsyncIterator[None]:
+    """Only the owner may change the schema; a login that may not is told so."""
+    try:
+        yield
+    except asyncpg.InsufficientPrivilegeError as error:
+        raise SchemaMismatchError(
+            f"DATABASE_URL may not change the schema ({error.message}); run `usage-service migrate` with the owner's"
+        ) from None
 
 
 async def _connect_when_up(url: str) -> asyncpg.Connection[asyncpg.Record]:
     deadline = time.monotonic() + START_SECONDS
     while True:
         try:
-            return await connect(url, application="usage-service schema")
+            return await connect(url, application="usage-service schema", statement_seconds=MIGRATION_SECONDS)
         except UNAVAILABLE as error:
             if time.monotonic() > deadline:
                 raise DatabaseAwayError(f"the database of DATABASE_URL was not reached: {error}") from None
             log.info("waiting_for_database", error=repr(error))
         await asyncio.sleep(RETRY_SECONDS)
-
-
-def _check(version: int | None) -> None:
-    if version is not None and version > SCHEMA_VERSION:
-        raise SchemaMismatchError(
-            f"the database has schema {version}, newer than this program's {SCHEMA_VERSION}: update the program"
-        )
-    if version != SCHEMA_VERSION:
-        raise SchemaMismatchError(
-            f"the database has schema {version}, this program needs {SCHEMA_VERSION}: start with an empty database"
-        )

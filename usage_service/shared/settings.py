@@ -4,7 +4,7 @@ import difflib
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import msgspec
 
@@ -24,6 +24,7 @@ class LogSettings(msgspec.Struct, frozen=True, kw_only=True):
     log_level: Annotated[str, msgspec.Meta(pattern="^(debug|info|warning|error)$")] = msgspec.field(
         name="LOG_LEVEL", default="info"
     )
+    log_format: Literal["auto", "json", "mozlog"] = msgspec.field(name="LOG_FORMAT", default="auto")
 
 
 class DatabaseSettings(LogSettings, frozen=True, kw_only=True):

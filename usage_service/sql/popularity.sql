@@ -1,6 +1,6 @@
 -- ranked: views and visitors by product and probe in a window of days, with the views of the window before it.
--- $1 first day, $2 last day, $3 product or null, $4 channel or null, $5 count bots, $6 order, $7 limit, and where a page
--- begins: the order_key $8, product $9 and probe $10 of the last one of the page before, or null.
+-- $1 first day, $2 last day, $3 product or null, $4 channel or null, $5 count bots, $6 order, $7 limit; $8 order_key,
+-- $9 product and $10 probe of the last one of the page before, or null.
 -- `most` and `trending` rank what was viewed; `least` also what the catalogue has and nobody looked at. A trend is the
 -- growth in views over its standard error, both windows taken as Poisson counts, so that 40 against 20 outranks 2 against 1.
 WITH wanted AS MATERIALIZED (

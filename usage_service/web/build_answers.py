@@ -6,6 +6,7 @@ from collections.abc import Callable
 from urllib.parse import quote
 from uuid import UUID
 
+import msgspec
 from aiohttp import web
 
 from usage_service.builds import Build, find_build, seconds_left
@@ -16,6 +17,12 @@ from usage_service.web.answers import json_answer
 from usage_service.web.etags import entity_tag, is_matched
 from usage_service.web.keys import service_of
 from usage_service.web.preferences import preferred_wait
+
+
+class BuildPath(msgspec.Struct):
+    """The build that the path names."""
+
+    build_id: UUID
 
 
 def build_id_of(request: web.Request) -> UUID:

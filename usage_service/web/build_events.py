@@ -16,8 +16,9 @@ from msgspec import Meta
 from usage_service.build_events import BuildEvent, Story, read_story
 from usage_service.service import Service
 from usage_service.shared.postgres import UNAVAILABLE
-from usage_service.web.build_answers import build_id_of, no_such_build
+from usage_service.web.build_answers import BuildPath, build_id_of, no_such_build
 from usage_service.web.keys import service_of
+from usage_service.web.operations import Content, Response, described, problem
 from usage_service.web.parameters import query_parameters
 from usage_service.web.preferences import LARGEST_POSITION, last_event_id
 from usage_service.web.streaming import abort
@@ -39,6 +40,14 @@ class StreamParameters(msgspec.Struct, forbid_unknown_fields=True):
     after: Annotated[int, Meta(ge=0, le=LARGEST_POSITION)] = 0
 
 
+@described(
+    Response(200, "the events as they happen; the id of each is its position", (Content("text/event-stream", str),)),
+    Response(204, "the build is over, and no event follows"),
+    problem(404, "there is no such build"),
+    query=StreamParameters,
+    path=BuildPath,
+    headers=("Last-Event-ID",),
+)
 async def get_build_events(request: web.Request) -> web.StreamResponse:
     """The events after a position, as they happen, until the build is over; 204 where none can follow."""
     build_id, asked, last = build_id_of(request), query_parameters(request, StreamParameters), last_event_id(request)

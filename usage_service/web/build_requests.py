@@ -19,9 +19,10 @@ from usage_service.projections import snapshot
 from usage_service.shared.postgres import Connection
 from usage_service.web.access import source_of
 from usage_service.web.answers import json_answer
-from usage_service.web.build_answers import build_answer, build_id_of, existing, no_such_build, place, waited
+from usage_service.web.build_answers import BuildPath, build_answer, build_id_of, existing, no_such_build, place, waited
 from usage_service.web.hotlist import HISTORIES, READS
 from usage_service.web.keys import service_of
+from usage_service.web.operations import TAGGED, described, json_of, ok, problem
 from usage_service.web.parameters import json_body
 from usage_service.web.preferences import idempotency_key
 
@@ -46,6 +47,18 @@ class NoFields(msgspec.Struct, forbid_unknown_fields=True):
     """There is nothing to say."""
 
 
+PENDING_HEADERS = ("Location", "Retry-After", "ETag", "Log-Position", "Cache-Control", "Vary")
+
+
+@described(
+    ok(Build, *PENDING_HEADERS, "Content-Location", "Preference-Applied", status=202, means="it is being built"),
+    ok(Build, "Location", "Log-Position", "Preference-Applied", status=303, means="the result is at Location"),
+    ok(Build, "Content-Location", *TAGGED, "Preference-Applied", means="it failed or was cancelled"),
+    problem(404, "the catalogue has no such probe; `near_names` are like it"),
+    problem(422, "it is not what this route takes, or a probe that is not aggregated"),
+    headers=("Prefer", "Idempotency-Key"),
+    body=(json_of(BuildRequest),),
+)
 async def post_build(request: web.Request) -> web.Response:
     """202 with a place to look, 303 to the result when it is fresh, 404 or 422 when it cannot be built.
 
@@ -61,6 +74,14 @@ async def post_build(request: web.Request) -> web.Response:
     return await build_answer(request, build, headers, pending_status=202)
 
 
+class PrefetchAnswer(msgspec.Struct, frozen=True):
+    """How many probes were asked for, and how many had each outcome."""
+
+    asked: int
+    outcomes: dict[str, int]
+
+
+@described(ok(PrefetchAnswer, "Location", status=202), body=(json_of(PrefetchRequest),))
 async def post_prefetch(request: web.Request) -> web.Response:
     """202 with how many builds of the hot list's probes were created, pending already, fresh, or cannot be built."""
     asked = await json_body(request, PrefetchRequest)
@@ -71,9 +92,19 @@ async def post_prefetch(request: web.Request) -> web.Response:
     async with pool.acquire(timeout=5) as connection:
         outcomes = await prefetch_probes(connection, hot.probes, asked.channel)
     headers = {"Location": f"/v1/builds?product={asked.product}&channel={asked.channel}"}
-    return json_answer({"asked": sum(outcomes.values()), "outcomes": outcomes}, status=202, headers=headers)
+    return json_answer(PrefetchAnswer(sum(outcomes.values()), outcomes), status=202, headers=headers)
 
 
+@described(
+    ok(Build, *PENDING_HEADERS, status=202, means="it is queued again"),
+    ok(Build, *TAGGED, means="it is over again already"),
+    ok(Build, "Location", "Log-Position", status=303, means="it has a result already"),
+    problem(404, "there is no such build"),
+    problem(409, "it did not fail, or another build of its probe is under way"),
+    path=BuildPath,
+    body=(json_of(NoFields),),
+    body_required=False,
+)
 async def post_retry(request: web.Request) -> web.Response:
     """202 when a failed build is queued again; 409 where it did not fail, or another of its probe is under way."""
     if request.body_exists:

@@ -10,13 +10,14 @@ from aiohttp import web
 from msgspec import Meta
 
 from usage_service.build_pages import BuildCursor, BuildFilter, read_page
-from usage_service.builds import State, cancel_build
+from usage_service.builds import Build, State, cancel_build
 from usage_service.cursors import CursorText
 from usage_service.events import Channel, ProbeName, Product
 from usage_service.problems import Problem
 from usage_service.web.access import source_of
 from usage_service.web.answers import json_answer
 from usage_service.web.build_answers import (
+    BuildPath,
     build_answer,
     build_answer_if_changed,
     build_id_of,
@@ -26,6 +27,7 @@ from usage_service.web.build_answers import (
     waited,
 )
 from usage_service.web.keys import service_of
+from usage_service.web.operations import TAGGED, Response, described, ok, problem
 from usage_service.web.parameters import cursor_of, query_parameters
 from usage_service.web.projections import NoParameters
 
@@ -41,6 +43,22 @@ class ListParameters(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=T
     cursor: CursorText | None = None
 
 
+class BuildsAnswer(msgspec.Struct, frozen=True):
+    """Builds, newest first; `next` leads to those that follow."""
+
+    builds: list[Build]
+    next: str | None
+
+
+@described(
+    ok(Build, *TAGGED, "Retry-After", "Preference-Applied", means="it is pending, failed or was cancelled"),
+    ok(Build, "Location", "Log-Position", "Preference-Applied", status=303, means="the result is at Location"),
+    Response(304, "the caller has it as it is", (), (*TAGGED, "Retry-After", "Preference-Applied")),
+    problem(404, "there is no such build"),
+    query=NoParameters,
+    path=BuildPath,
+    headers=("Prefer",),
+)
 async def get_build(request: web.Request) -> web.Response:
     """200 with its state while it is pending or when it failed; 304 to who has that; 303 to the result.
 
@@ -57,6 +75,12 @@ async def get_build(request: web.Request) -> web.Response:
     return await build_answer_if_changed(request, build, headers)
 
 
+@described(
+    ok(Build, *TAGGED, status=202, means="it is cancelled"),
+    problem(404, "there is no such build"),
+    problem(409, "it was over"),
+    path=BuildPath,
+)
 async def delete_build(request: web.Request) -> web.Response:
     """202 with the build, cancelled; 409 when it was over."""
     build_id = build_id_of(request)
@@ -72,6 +96,7 @@ async def delete_build(request: web.Request) -> web.Response:
     return answer
 
 
+@described(ok(BuildsAnswer, "Log-Position", "Cache-Control", "Link"), query=ListParameters)
 async def get_builds(request: web.Request) -> web.Response:
     """Builds, newest first; `next` leads to those that follow, whatever is asked for meanwhile."""
     asked = query_parameters(request, ListParameters)
@@ -82,4 +107,4 @@ async def get_builds(request: web.Request) -> web.Response:
         asked.cursor = str(page.following)
         following = f"/v1/builds?{urlencode(msgspec.to_builtins(asked))}"
         headers["Link"] = f'<{following}>; rel="next"'
-    return json_answer({"builds": page.builds, "next": following}, position=page.log_end, headers=headers)
+    return json_answer(BuildsAnswer(page.builds, following), position=page.log_end, headers=headers)

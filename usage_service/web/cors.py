@@ -8,7 +8,7 @@ from usage_service.web.errors import Handler
 
 METHODS = "GET, HEAD, POST, DELETE"
 SENT = "Authorization, Content-Type, Idempotency-Key, If-None-Match, Last-Event-ID, Prefer, Usage-Visitor"
-READ = "ETag, Link, Location, Log-Position, RateLimit, RateLimit-Policy, Retry-After"
+READ = "ETag, Link, Location, Log-Position, RateLimit, RateLimit-Policy, Retry-After, X-Request-Id"
 AGE_SECONDS = 3600
 
 

@@ -3,34 +3,53 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Literal
-from uuid import UUID
+from typing import Annotated, Literal
 
 import msgspec
 from aiohttp import web
+from msgspec import Meta
 
 from usage_service.appending import Record
+from usage_service.events import AnyEvent, ExtensionEvent
 from usage_service.ingest import Answer, RefusedByDatabaseError
 from usage_service.problems import FieldError, Problem
 from usage_service.web.access import source_of
 from usage_service.web.answers import json_answer
 from usage_service.web.keys import service_of
+from usage_service.web.operations import JSON, NDJSON, Content, described, json_of, ok, problem
 from usage_service.web.parameters import read_body
 from usage_service.wire import Envelope, Refusal, parse_body, parse_lines
 
-PARSERS = {"application/json": parse_body, "application/x-ndjson": parse_lines}
+PARSERS = {JSON: parse_body, NDJSON: parse_lines}
+EVENTS = (AnyEvent, ExtensionEvent)
+
+
+# A UUID of an event that is taken; the text that was given where it is none, and null where there was no text.
+GivenId = Annotated[object, Meta(extra_json_schema={"anyOf": [{"type": "string"}, {"type": "null"}]})]
 
 
 class ItemAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     """What became of one event of a request."""
 
     index: int
-    event_id: UUID | str | None  # as it was given, where it is none
+    event_id: GivenId
     status: Literal["recorded", "duplicate", "conflict", "refused"]
     position: int | None = None
     error: FieldError | None = None
 
 
+class EventsAnswer(msgspec.Struct, frozen=True):
+    """What became of each event, in the order in which they were sent."""
+
+    events: list[ItemAnswer]
+
+
+@described(
+    ok(EventsAnswer, "Log-Position", status=201, means="all are recorded, or were already"),
+    ok(EventsAnswer, "Log-Position", status=207, means="some are recorded, others refused"),
+    problem(422, "all are refused; `events` says what became of each"),
+    body=(json_of((*EVENTS, list[AnyEvent], list[ExtensionEvent], Envelope)), Content(NDJSON, EVENTS)),
+)
 async def post_events(request: web.Request) -> web.Response:
     """Records events: 201 all recorded (or already there), 207 some refused, 422 all refused."""
     envelope = await _read(request)
@@ -85,4 +104,4 @@ def _answer(items: list[ItemAnswer]) -> web.Response:
             [item.error for item in refused if item.error],
             events=msgspec.to_builtins(items),
         )
-    return json_answer({"events": items}, status=207 if refused else 201, position=position)
+    return json_answer(EventsAnswer(items), status=207 if refused else 201, position=position)

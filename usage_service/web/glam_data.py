@@ -19,6 +19,7 @@ from usage_service.web.access import source_of
 from usage_service.web.answers import as_json, body_answer, json_answer
 from usage_service.web.gzipped import gzip_answer
 from usage_service.web.keys import service_of
+from usage_service.web.operations import PROBLEM, Response, described, json_of, ok, problem
 from usage_service.web.parameters import json_body
 from usage_service.wire import Envelope
 
@@ -35,6 +36,19 @@ class DataRequest(msgspec.Struct):
     query: Any = None
 
 
+class DataAnswer(msgspec.Struct, frozen=True):
+    """A probe's rows, as GLAM's app reads them."""
+
+    response: list[dict[str, Any]]
+
+
+@described(
+    ok(DataAnswer, "Vary"),
+    Response(400, "it cannot be asked for: in GLAM's words, or as a problem", (json_of(list[str]), PROBLEM)),
+    problem(404, "there are no such rows; `request` is what to ask for", "Link"),
+    headers=(VISITOR_HEADER,),
+    body=(json_of(DataRequest),),
+)
 async def post_data(request: web.Request) -> web.Response:
     """The rows, or 404 with a link to ask for a build; 400 in GLAM's words for what cannot be asked for."""
     try:
@@ -46,7 +60,7 @@ async def post_data(request: web.Request) -> web.Response:
     await _record(request, asked, bool(rows))
     if not rows:
         raise _not_found(asked)
-    return await gzip_answer(request, body_answer(as_json({"response": rows})))
+    return await gzip_answer(request, body_answer(as_json(DataAnswer(rows))))
 
 
 def _not_found(asked: DataQuery) -> Problem:

@@ -32,6 +32,7 @@ from usage_service.web.answers import Body, as_json, json_answer
 from usage_service.web.freshness import FreshnessParameters
 from usage_service.web.gzipped import gzip_answer, mark_gzip, packed, takes_gzip
 from usage_service.web.keys import service_of
+from usage_service.web.operations import Response, described, ok, problem
 from usage_service.web.parameters import parameters_from
 from usage_service.web.streaming import stream_answer
 
@@ -70,6 +71,12 @@ class CountQuestion(Question):
         return body._replace(data=await asyncio.to_thread(packed, body.data)) if self.is_packed else body
 
 
+@described(
+    ok(list[dict[str, str | int | None]], "ETag", "Log-Position", "Cache-Control", "Vary", means="the views"),
+    Response(304, "the caller has these counts already", (), ("ETag", "Log-Position", "Cache-Control", "Vary")),
+    problem(400, "a field, day or product is not one"),
+    query=UsageParameters,
+)
 async def get_usage(request: web.Request) -> web.StreamResponse:
     """A JSON array of views with the fields asked for, in the order of the log; counted by them with `agg=count`."""
     asked = parameters_from(dict(request.query.items()), UsageParameters)

@@ -3,18 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Literal
 
 import asyncpg
+import msgspec
 from aiohttp import web
 
 from usage_service.queries import query
 from usage_service.shared.postgres import UNAVAILABLE
 from usage_service.web.answers import json_answer
 from usage_service.web.keys import service_of
+from usage_service.web.operations import described, ok
 
 MOST_BEHIND = 100_000
 
 
+class Heartbeat(msgspec.Struct, frozen=True):
+    """Whether all is well; of each part `ok` or what is wrong, and how far each projection is behind."""
+
+    status: Literal["ok", "error"]
+    checks: dict[str, str]
+    positions_behind: dict[str, int]
+
+
+class Alive(msgspec.Struct, frozen=True):
+    """The process answers."""
+
+    status: Literal["ok"]
+
+
+@described(ok(Heartbeat), ok(Heartbeat, status=503, means="something is wrong"))
 async def get_heartbeat(request: web.Request) -> web.Response:
     """200 when the database answers, the listener is connected and the projections keep up; else 503 and why."""
     service = service_of(request)
@@ -32,7 +50,7 @@ async def get_heartbeat(request: web.Request) -> web.Response:
     }
     well = all(state == "ok" for state in checks.values())
     behind = {row["name"]: row["behind"] for row in rows}
-    body = {"status": "ok" if well else "error", "checks": checks, "positions_behind": behind}
+    body = Heartbeat("ok" if well else "error", checks, behind)
     return json_answer(body, status=200 if well else 503)
 
 
@@ -44,6 +62,7 @@ def _complaints(rows: list[asyncpg.Record]) -> Iterator[str]:
             yield f"{row['name']} is {row['behind']} positions behind"
 
 
+@described(ok(Alive))
 async def get_lbheartbeat(_request: web.Request) -> web.Response:
     """200 as long as the process answers."""
-    return json_answer({"status": "ok"})
+    return json_answer(Alive("ok"))

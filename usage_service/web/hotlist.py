@@ -11,7 +11,7 @@ from msgspec import Meta
 
 from usage_service.events import Instant, Product
 from usage_service.freshness import Marks
-from usage_service.hotlist import MOST_PROBES, Wanted, hot_list, wanted_list
+from usage_service.hotlist import MOST_PROBES, HotList, Wanted, hot_list, wanted_list
 from usage_service.hotlist_history import Histories
 from usage_service.hotlist_rules import rules_mark
 from usage_service.projections import Projection
@@ -20,7 +20,8 @@ from usage_service.web.answering import Question, answer
 from usage_service.web.answers import Body
 from usage_service.web.etags import entity_tag
 from usage_service.web.freshness import FreshnessParameters
-from usage_service.web.hotlist_formats import Format, list_body, packed
+from usage_service.web.hotlist_formats import Format, forms_of, list_body, packed
+from usage_service.web.operations import described, tagged
 from usage_service.web.parameters import query_parameters
 
 HISTORIES = web.AppKey("histories", Histories)
@@ -62,6 +63,7 @@ class HotlistQuestion(Question):
         return list_body(await hot_list(connection, self._histories, self.wanted), self.format)
 
 
+@described(*tagged(*forms_of(HotList)), query=HotlistParameters)
 async def get_hotlist(request: web.Request) -> web.Response:
     """The probes to build, each with its score and reasons."""
     asked = query_parameters(request, HotlistParameters)

@@ -26,6 +26,7 @@ from usage_service.web.etags import entity_tag
 from usage_service.web.freshness import FreshnessParameters
 from usage_service.web.hotlist import HISTORIES, READS
 from usage_service.web.hotlist_formats import packed
+from usage_service.web.operations import Content, described, json_of, problem, tagged
 from usage_service.web.parameters import query_parameters
 
 MOST_BUDGETS = 20
@@ -78,6 +79,11 @@ class BacktestQuestion(Question):
             return await asyncio.to_thread(partial(backtest, counts, self.nights, self.budgets, lambda _done: None))
 
 
+@described(
+    *tagged(json_of(Backtest), Content("image/svg+xml", str)),
+    problem(404, "there is no day to hold a list against"),
+    query=BacktestParameters,
+)
 async def get_backtest(request: web.Request) -> web.Response:
     """What the hot list would have caught, and what others, the best possible one among them, would have."""
     asked = query_parameters(request, BacktestParameters)

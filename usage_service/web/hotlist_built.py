@@ -18,6 +18,7 @@ from usage_service.queries import query
 from usage_service.service import Service
 from usage_service.web.answers import json_answer
 from usage_service.web.keys import service_of
+from usage_service.web.operations import described, json_of, ok, problem
 from usage_service.web.parameters import json_body
 from usage_service.wire import MOST_EVENTS, Envelope
 
@@ -33,6 +34,19 @@ class BuiltReport(msgspec.Struct, forbid_unknown_fields=True):
     probes: Annotated[list[ProbeName], Meta(min_length=1, max_length=MOST_PROBES)]
 
 
+class BuiltAnswer(msgspec.Struct, frozen=True):
+    """How many events are new, how many were there already, and how many builds ended with them."""
+
+    recorded: int
+    duplicate: int
+    builds_ended: int
+
+
+@described(
+    ok(BuiltAnswer, "Log-Position"),
+    problem(409, "the log has another event under the id of one of these"),
+    body=(json_of(BuiltReport),),
+)
 async def post_built(request: web.Request) -> web.Response:
     """200 when every probe is recorded as built, an event each; the same report again records nothing twice.
 
@@ -47,7 +61,7 @@ async def post_built(request: web.Request) -> web.Response:
         ended = await connection.fetchval(
             query("hotlist", "built"), asked.product, asked.channel, probes, asked.built_at, "etl"
         )
-    body = {"recorded": statuses.count("recorded"), "duplicate": statuses.count("duplicate"), "builds_ended": ended}
+    body = BuiltAnswer(statuses.count("recorded"), statuses.count("duplicate"), ended)
     return json_answer(body, position=max(answer.position for answer in answers))
 
 

@@ -10,9 +10,15 @@ from aiohttp import web
 
 from usage_service.hotlist import HotList
 from usage_service.web.answers import Body, as_json
+from usage_service.web.operations import Content, json_of
 
 Format = Literal["json", "csv", "lines"]
 CSV_COLUMNS = ("product", "probe", "score", "built_at", "reasons")
+
+
+def forms_of(kind: type[HotList]) -> tuple[Content, ...]:
+    """How each form is sent."""
+    return json_of(kind), Content("text/csv", str), Content("text/plain", str)
 
 
 def list_body(made: HotList, form: Format) -> Body:

@@ -11,7 +11,7 @@ from aiohttp import web
 from msgspec import Meta
 
 from usage_service.events import Instant, Product
-from usage_service.hotlist import hot_list, wanted_list
+from usage_service.hotlist import HotList, hot_list, wanted_list
 from usage_service.hotlist_runs import Asked, Run, find_run, keep_list
 from usage_service.problems import FieldError, Problem, invalid
 from usage_service.projections import snapshot
@@ -19,8 +19,9 @@ from usage_service.web.access import needs_token
 from usage_service.web.answers import Body, as_json, body_answer
 from usage_service.web.etags import entity_tag, is_matched
 from usage_service.web.hotlist import HISTORIES, READS, Budget, Coverage
-from usage_service.web.hotlist_formats import Format, list_body, packed
+from usage_service.web.hotlist_formats import Format, forms_of, list_body, packed
 from usage_service.web.keys import service_of
+from usage_service.web.operations import TAGGED, described, json_of, ok, problem, tagged
 from usage_service.web.parameters import json_body, parameters_from, query_parameters
 
 TAKEN = frozenset({"backtest", "built", "rules"})  # what else is at /v1/hotlist/...
@@ -51,6 +52,20 @@ class RunParameters(msgspec.Struct, forbid_unknown_fields=True):
     format: Format = "json"
 
 
+class RunList(HotList, frozen=True, kw_only=True):
+    """The hot list of a run, when it was made, and up to where it had seen the log."""
+
+    run: str
+    made_at: datetime
+    log_position: int
+
+
+@described(
+    ok(RunList, "Location", *TAGGED, status=201),
+    ok(RunList, "Location", *TAGGED, means="the list that the run has already"),
+    problem(409, "the run has a list already, and asked for another"),
+    body=(json_of(RunRequest),),
+)
 async def post_hotlist(request: web.Request) -> web.Response:
     """201 with the list that the run has from now on; 200 when it has one; 409 when it asked for another."""
     body = await json_body(request, RunRequest)
@@ -74,6 +89,7 @@ async def post_hotlist(request: web.Request) -> web.Response:
     return packed(request, body_answer(_body(run, "json"), status=201 if run.is_new else 200, headers=headers))
 
 
+@described(*tagged(*forms_of(RunList)), problem(404, "no list was made for it"), query=RunParameters, path=RunPath)
 async def get_run(request: web.Request) -> web.Response:
     """The list that the run was given; 404 when it was given none."""
     name = request.match_info["run"]
@@ -92,8 +108,8 @@ async def get_run(request: web.Request) -> web.Response:
 def _body(run: Run, form: Format) -> Body:
     if form != "json":
         return list_body(run.list, form)
-    named = {"run": run.run, "made_at": run.made_at, "log_position": run.log_position}
-    return as_json(named | msgspec.to_builtins(run.list))
+    made = msgspec.structs.asdict(run.list)
+    return as_json(RunList(**made, run=run.run, made_at=run.made_at, log_position=run.log_position))
 
 
 def _headers(request: web.Request, run: Run, form: Format) -> dict[str, str]:

@@ -11,13 +11,14 @@ from aiohttp import web
 from msgspec import Meta
 
 from usage_service.events import Instant, Product
-from usage_service.journeys import Kind, journeys
+from usage_service.journeys import Journeys, Kind, journeys
 from usage_service.projections import Projection
 from usage_service.sessions import Bots
 from usage_service.shared.postgres import Connection
 from usage_service.web.answering import Question, answer
 from usage_service.web.answers import Body, as_json
 from usage_service.web.freshness import FreshnessParameters
+from usage_service.web.operations import described, json_of, tagged
 from usage_service.web.parameters import query_parameters
 from usage_service.windows import Span, span_between
 
@@ -32,6 +33,13 @@ class JourneyParameters(FreshnessParameters, forbid_unknown_fields=True):
     kind: Kind = "all"
     steps: Annotated[int, Meta(ge=2, le=5)] = 3
     limit: Annotated[int, Meta(ge=1, le=1_000)] = 50
+
+
+class JourneysAnswer(Journeys, frozen=True, kw_only=True):
+    """What followed what in the sessions that began in a span, the most frequent first."""
+
+    since: datetime
+    until: datetime
 
 
 @dataclass(frozen=True)
@@ -54,9 +62,10 @@ class JourneysQuestion(Question):
         """Entries, exits, transitions and paths."""
         found = await journeys(connection, self.span, self.product, self.bots, self.kind, self.steps, self.limit)
         since, until = self.span
-        return as_json({"since": since, "until": until} | msgspec.structs.asdict(found))
+        return as_json(JourneysAnswer(**msgspec.structs.asdict(found), since=since, until=until))
 
 
+@described(*tagged(json_of(JourneysAnswer)), query=JourneyParameters)
 async def get_journeys(request: web.Request) -> web.Response:
     """Which page, probe or tool follows which, the most frequent first."""
     asked = query_parameters(request, JourneyParameters)

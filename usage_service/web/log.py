@@ -17,13 +17,14 @@ from usage_service.events import Instant, Product
 from usage_service.problems import FieldError, invalid
 from usage_service.reading import LogFilter, log_end, read_lines
 from usage_service.service import Service
+from usage_service.stored import StoredEvent
 from usage_service.tail import wait_for_growth
 from usage_service.web.keys import service_of
+from usage_service.web.operations import NDJSON, Content, Response, described
 from usage_service.web.parameters import query_parameters
 from usage_service.web.streaming import stream_answer
 
 ARROW = "application/vnd.apache.arrow.stream"
-NDJSON = "application/x-ndjson"
 LONGEST_WAIT = 300
 
 
@@ -45,6 +46,10 @@ class LogParameters(msgspec.Struct, forbid_unknown_fields=True):
         return LogFilter(types, self.product, self.visitor, self.since, self.until)
 
 
+@described(
+    Response(200, "an event a line", (Content(NDJSON, StoredEvent), Content(ARROW, bytes)), ("Log-Position",)),
+    query=LogParameters,
+)
 async def get_events(request: web.Request) -> web.StreamResponse:
     """Events in the order of their positions: NDJSON, or an Arrow IPC stream when it is accepted."""
     asked = query_parameters(request, LogParameters)

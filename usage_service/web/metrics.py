@@ -18,6 +18,7 @@ from usage_service.queries import query
 from usage_service.service import Service
 from usage_service.shared.postgres import UNAVAILABLE
 from usage_service.web.build_metrics import queue_metrics, watch_gauges
+from usage_service.web.operations import Content, Response, described
 
 SCRAPE_SECONDS = 2.0
 
@@ -103,6 +104,13 @@ async def read_database(service: Service) -> DatabaseState:
 METRICS = web.AppKey("metrics", Metrics)
 
 
+@described(
+    Response(
+        200,
+        "the text that Prometheus reads, or OpenMetrics for who accepts that",
+        (Content("text/plain", str), Content("application/openmetrics-text", str)),
+    )
+)
 async def get_metrics(request: web.Request) -> web.Response:
     """The text that Prometheus reads; 200 without the database, too, and then it says so."""
     data, content_type = await request.app[METRICS].exposition(request.headers.get("Accept", ""))

@@ -22,7 +22,7 @@ POLICY = (
     "base-uri 'none'; frame-ancestors 'none'"
 )
 HEADERS = {"Content-Security-Policy": POLICY, "Cache-Control": "private, no-cache"}
-API = ("/v1/", "/api/", "/__", "/metrics")
+API = ("/v1/", "/api/", "/__", "/metrics", "/openapi.json", "/docs")
 
 
 class Panel(NamedTuple):

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Annotated
 from urllib.parse import urlencode
 
 from aiohttp import web
-from msgspec import Meta
+from msgspec import Meta, Struct
 
 from usage_service.cursors import CursorText
 from usage_service.events import Channel, Instant, Product
-from usage_service.popularity import Order, PopularityCursor, Ranking, popular_probes
+from usage_service.popularity import Order, PopularityCursor, PopularProbe, Ranking, popular_probes
 from usage_service.projections import Projection
 from usage_service.shared.postgres import Connection
 from usage_service.web.answering import Question, answer
 from usage_service.web.answers import Body, as_json
 from usage_service.web.freshness import FreshnessParameters
+from usage_service.web.operations import described, json_of, tagged
 from usage_service.web.parameters import cursor_of, query_parameters
 from usage_service.windows import window_days
 
@@ -39,6 +40,15 @@ class PopularityParameters(FreshnessParameters, forbid_unknown_fields=True):
     cursor: CursorText | None = None
 
 
+class PopularityAnswer(Struct, frozen=True):
+    """The probes of a window, in their order; `next` leads to those that follow."""
+
+    first_day: date
+    last_day: date
+    probes: list[PopularProbe]
+    next: str | None
+
+
 @dataclass(frozen=True)
 class PopularityQuestion(Question):
     """Which probes were looked at on these days."""
@@ -57,7 +67,7 @@ class PopularityQuestion(Question):
         page = await popular_probes(connection, self.ranking, self.limit, self.after)
         following = self._link(page.following) if page.following else None
         days = self.ranking.days
-        return as_json({"first_day": days.first, "last_day": days.last, "probes": page.probes, "next": following})
+        return as_json(PopularityAnswer(days.first, days.last, page.probes, following))
 
     def _link(self, following: PopularityCursor) -> str:
         """The same window, whatever day it is then."""
@@ -69,6 +79,7 @@ class PopularityQuestion(Question):
         return f"/v1/popularity?{urlencode(asked)}"
 
 
+@described(*tagged(json_of(PopularityAnswer)), query=PopularityParameters)
 async def get_popularity(request: web.Request) -> web.Response:
     """Probes with views and visitors, most or least viewed or fastest growing first."""
     asked = query_parameters(request, PopularityParameters)

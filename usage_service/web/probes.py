@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from datetime import datetime
+from typing import Annotated, Literal
+from uuid import UUID
 
 import msgspec
 from aiohttp import web
@@ -11,13 +13,14 @@ from msgspec import Meta
 
 from usage_service.builds import near_names
 from usage_service.events import Channel, ProbeName, Product
-from usage_service.probes import Result, RowFilter, find_result, is_known, probe_rows
+from usage_service.probes import ProbeRow, Result, RowFilter, find_result, is_known, probe_rows
 from usage_service.problems import Problem
 from usage_service.projections import Projection
 from usage_service.shared.postgres import Connection
 from usage_service.web.answering import Question, answer
 from usage_service.web.answers import Body, as_json
 from usage_service.web.freshness import FreshnessParameters
+from usage_service.web.operations import described, json_of, problem, tagged
 from usage_service.web.parameters import parameters_from, query_parameters
 
 Filter = Annotated[str, Meta(max_length=200, pattern=r"^[^\x00]*$")]
@@ -40,6 +43,18 @@ class ProbeParameters(FreshnessParameters, forbid_unknown_fields=True):
     build_id: Filter | None = None
     metric_key: Filter | None = None
     client_agg_type: Filter | None = None
+
+
+class ProbeAnswer(msgspec.Struct, frozen=True):
+    """A probe's rows, newest version first, and the build that they are from."""
+
+    product: str
+    channel: str
+    probe: str
+    state: Literal["succeeded", "no_data"]
+    built_by: UUID
+    built_at: datetime
+    rows: list[ProbeRow]
 
 
 @dataclass(frozen=True)
@@ -68,17 +83,17 @@ class ProbeQuestion(Question):
     async def answer(self, connection: Connection) -> Body:
         """The rows, newest version first, and where they are from."""
         result = await self.other_marks(connection)
-        return as_json({
-            "product": self.product,
-            "channel": self.channel,
-            "probe": self.probe,
-            "state": result.state,
-            "built_by": result.build_id,
-            "built_at": result.finished_at,
-            "rows": await probe_rows(connection, self.product, self.probe, self.channel, self.only),
-        })  # fmt: skip
+        rows = await probe_rows(connection, self.product, self.probe, self.channel, self.only)
+        from_build = (result.state, result.build_id, result.finished_at)
+        return as_json(ProbeAnswer(self.product, self.channel, self.probe, *from_build, rows))
 
 
+@described(
+    *tagged(json_of(ProbeAnswer)),
+    problem(404, "the probe is unknown, or was never built: `request` is what to ask for", "Link", "Log-Position"),
+    query=ProbeParameters,
+    path=ProbePath,
+)
 async def get_probe(request: web.Request) -> web.Response:
     """The rows of a probe; 404 with a link to ask for them where it was never built."""
     path = parameters_from(dict(request.match_info), ProbePath)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import msgspec
 from aiohttp import web
 
-from usage_service.projections import projection_statuses
+from usage_service.projections import Status, projection_statuses
 from usage_service.queries import query
 from usage_service.web.answers import json_answer
 from usage_service.web.keys import service_of
+from usage_service.web.operations import described, ok
 from usage_service.web.parameters import query_parameters
 
 
@@ -16,10 +17,17 @@ class NoParameters(msgspec.Struct, forbid_unknown_fields=True):
     """There is nothing to choose."""
 
 
+class ProjectionsAnswer(msgspec.Struct, frozen=True):
+    """How far each projection is."""
+
+    projections: list[Status]
+
+
+@described(ok(ProjectionsAnswer, "Log-Position", "Cache-Control"), query=NoParameters)
 async def get_projections(request: web.Request) -> web.Response:
     """Every projection with how far it is behind and what it cannot fold; `Log-Position` is the end of the log."""
     query_parameters(request, NoParameters)
     async with service_of(request).pool.acquire(timeout=5) as connection:
         end = await connection.fetchval(query("log", "end"))
         statuses = await projection_statuses(connection)
-    return json_answer({"projections": statuses}, position=end, headers={"Cache-Control": "no-cache"})
+    return json_answer(ProjectionsAnswer(statuses), position=end, headers={"Cache-Control": "no-cache"})

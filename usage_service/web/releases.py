@@ -7,16 +7,17 @@ from datetime import UTC, date, datetime
 from typing import Annotated
 
 from aiohttp import web
-from msgspec import Meta
+from msgspec import Meta, Struct
 
 from usage_service.events import Channel, Instant, Product
 from usage_service.problems import FieldError, invalid
 from usage_service.projections import Projection
-from usage_service.releases import release_impacts
+from usage_service.releases import Impact, release_impacts
 from usage_service.shared.postgres import Connection
 from usage_service.web.answering import Question, answer
 from usage_service.web.answers import Body, as_json
 from usage_service.web.freshness import FreshnessParameters
+from usage_service.web.operations import described, json_of, tagged
 from usage_service.web.parameters import FIRST_INSTANT, LAST_INSTANT, query_parameters
 from usage_service.windows import Span
 
@@ -30,6 +31,13 @@ class ImpactParameters(FreshnessParameters, forbid_unknown_fields=True):
     until: Instant = LAST_INSTANT
     days: Annotated[int, Meta(ge=3, le=90)] = 7
     limit: Annotated[int, Meta(ge=1, le=100)] = 20
+
+
+class ImpactAnswer(Struct, frozen=True):
+    """Releases, latest first, by so many days before and after."""
+
+    days: int
+    releases: list[Impact]
 
 
 @dataclass(frozen=True)
@@ -53,9 +61,10 @@ class ImpactQuestion(Question):
         impacts = await release_impacts(
             connection, self.span, self.product, self.channel, self.days, self.today, self.limit
         )
-        return as_json({"days": self.days, "releases": impacts})
+        return as_json(ImpactAnswer(self.days, impacts))
 
 
+@described(*tagged(json_of(ImpactAnswer)), query=ImpactParameters)
 async def get_release_impact(request: web.Request) -> web.Response:
     """Views before and after each release, their ratio with its interval, and whether that is an effect."""
     asked = query_parameters(request, ImpactParameters)

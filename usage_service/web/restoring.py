@@ -9,11 +9,21 @@ from usage_service.problems import FieldError, Problem, field_error, invalid
 from usage_service.stored import OtherEventsError, StoredEvent, restore
 from usage_service.web.answers import json_answer
 from usage_service.web.keys import service_of
+from usage_service.web.operations import NDJSON, Content, described, ok, problem
 from usage_service.web.parameters import read_body
 
-NDJSON = "application/x-ndjson"
+
+class RestoredAnswer(msgspec.Struct, frozen=True):
+    """How many events were not there before."""
+
+    restored: int
 
 
+@described(
+    ok(RestoredAnswer, "Log-Position"),
+    problem(409, "the log holds other events at these positions"),
+    body=(Content(NDJSON, StoredEvent),),
+)
 async def post_restore(request: web.Request) -> web.Response:
     """Restores the lines of an export, in order: 200 with how many are new, 409 where the log holds other events."""
     if request.content_type != NDJSON:
@@ -24,7 +34,7 @@ async def post_restore(request: web.Request) -> web.Response:
             restored = await restore(connection, events)
         except OtherEventsError as error:
             raise Problem(409, "Other events are there", f"{error}; restore into an empty log") from None
-    return json_answer({"restored": restored}, position=events[-1].position)
+    return json_answer(RestoredAnswer(restored), position=events[-1].position)
 
 
 def _decode(body: bytes) -> list[StoredEvent]:

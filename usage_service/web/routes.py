@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
-from usage_service.web.access import Scope
 from usage_service.web.build_events import get_build_events
 from usage_service.web.build_requests import post_build, post_prefetch, post_retry
 from usage_service.web.builds import delete_build, get_build, get_builds
-from usage_service.web.errors import Handler
+from usage_service.web.documentation import get_docs, get_openapi
 from usage_service.web.events import post_events
 from usage_service.web.glam_data import post_data
 from usage_service.web.glam_usage import get_usage
@@ -21,10 +18,7 @@ from usage_service.web.hotlist_runs import get_run, post_hotlist
 from usage_service.web.journeys import get_journeys
 from usage_service.web.log import get_events
 from usage_service.web.metrics import get_metrics
-from usage_service.web.page_assets import get_asset
-from usage_service.web.page_login import delete_login, get_login, post_login
-from usage_service.web.page_overview import get_overview
-from usage_service.web.page_search import get_found, get_probes
+from usage_service.web.operations import Route
 from usage_service.web.popularity import get_popularity
 from usage_service.web.probes import get_probe
 from usage_service.web.projections import get_projections
@@ -34,15 +28,7 @@ from usage_service.web.session_summaries import get_session_summary
 from usage_service.web.sessions import get_session, get_sessions
 from usage_service.web.timeseries import get_timeseries
 
-
-class Route(NamedTuple):
-    """A method and path, who may call it, and what answers."""
-
-    method: str
-    path: str
-    scope: Scope
-    handler: Handler
-
+__all__ = ["ROUTES", "Route"]
 
 ROUTES = (
     Route("POST", "/v1/events", "events", post_events),
@@ -75,13 +61,8 @@ ROUTES = (
     Route("GET", "/api/v1/usage/", "read", get_usage),
     Route("POST", "/api/v1/data/", "read", post_data),
     Route("GET", "/metrics", "read", get_metrics),
-    Route("GET", "/", "read", get_overview),
-    Route("GET", "/probes", "read", get_probes),
-    Route("GET", "/probes/found", "read", get_found),
-    Route("GET", "/login", "open", get_login),
-    Route("POST", "/login", "open", post_login),
-    Route("DELETE", "/login", "open", delete_login),
-    Route("GET", "/assets/{digest}/{name}", "open", get_asset),
+    Route("GET", "/openapi.json", "open", get_openapi),
+    Route("GET", "/docs", "open", get_docs),
     Route("GET", "/__heartbeat__", "open", get_heartbeat),
     Route("GET", "/__lbheartbeat__", "open", get_lbheartbeat),
 )

@@ -19,6 +19,7 @@ from usage_service.web.access import ACCESS, Access, check_exposure, guarded
 from usage_service.web.answering import ANSWERING, Answering
 from usage_service.web.connections import GuardedRunner
 from usage_service.web.cors import let_origins_ask
+from usage_service.web.documentation import DOCUMENTATION, Documentation
 from usage_service.web.errors import problems_middleware
 from usage_service.web.headers import add_allowance, add_headers
 from usage_service.web.hotlist import HISTORIES
@@ -26,7 +27,9 @@ from usage_service.web.keys import SERVICE
 from usage_service.web.metrics import METRICS, Metrics
 from usage_service.web.page_assets import VEGA_SCRIPT
 from usage_service.web.page_problems import pages_middleware
+from usage_service.web.page_routes import PAGE_ROUTES
 from usage_service.web.parameters import MOST_BODY_BYTES
+from usage_service.web.request_ids import add_request_id, name_request
 from usage_service.web.routes import ROUTES
 
 log = structlog.get_logger(__name__)
@@ -39,13 +42,16 @@ class ServerError(Exception):
 def create_app(settings: ServerSettings, died: Callable[[], None]) -> web.Application:
     """The application; `died` is called when one of its background tasks ends."""
     check_exposure(settings)
-    app = web.Application(middlewares=[pages_middleware, problems_middleware], client_max_size=MOST_BODY_BYTES)
-    app.on_response_prepare.append(add_headers)
+    app = web.Application(
+        middlewares=[name_request, pages_middleware, problems_middleware], client_max_size=MOST_BODY_BYTES
+    )
+    app[DOCUMENTATION] = Documentation(ROUTES)
+    app.on_response_prepare.extend([add_headers, add_request_id])
     if settings.requests_a_second:
         app.on_response_prepare.append(add_allowance)
     if settings.cors_origins:
         let_origins_ask(app, frozenset(settings.cors_origins.split(",")))
-    for route in ROUTES:
+    for route in (*ROUTES, *PAGE_ROUTES):
         answering = guarded(route.handler, route.scope)
         app.router.add_route(route.method, route.path, answering)
         if route.method == "GET":

@@ -7,17 +7,18 @@ from datetime import UTC, datetime
 from typing import Annotated, Literal
 
 from aiohttp import web
-from msgspec import Meta
+from msgspec import Meta, Struct
 
 from usage_service.events import Instant, Product
 from usage_service.problems import FieldError, invalid
 from usage_service.projections import Projection
-from usage_service.session_summaries import summarise
+from usage_service.session_summaries import Summary, summarise
 from usage_service.sessions import Bots
 from usage_service.shared.postgres import Connection
 from usage_service.web.answering import Question, answer
 from usage_service.web.answers import Body, as_json
 from usage_service.web.freshness import FreshnessParameters
+from usage_service.web.operations import described, json_of, tagged
 from usage_service.web.parameters import query_parameters
 from usage_service.windows import Interval, Span, span_between
 
@@ -40,6 +41,13 @@ class SummaryParameters(FreshnessParameters, forbid_unknown_fields=True):
     limit: Annotated[int, Meta(ge=1, le=1_000)] = 20
 
 
+class SummaryAnswer(Struct, frozen=True):
+    """What sessions are like, and what those are like that they are compared with."""
+
+    summary: Summary
+    compared_with: Summary | None
+
+
 @dataclass(frozen=True)
 class SummaryQuestion(Question):
     """What the sessions of each span are like."""
@@ -60,9 +68,10 @@ class SummaryQuestion(Question):
         summary, *others = [
             await summarise(connection, span, self.product, self.bots, self.interval, self.limit) for span in self.spans
         ]
-        return as_json({"summary": summary, "compared_with": others[0] if others else None})
+        return as_json(SummaryAnswer(summary, others[0] if others else None))
 
 
+@described(*tagged(json_of(SummaryAnswer)), query=SummaryParameters)
 async def get_session_summary(request: web.Request) -> web.Response:
     """Length, depth, what was used and the role in the workflow."""
     asked = query_parameters(request, SummaryParameters)

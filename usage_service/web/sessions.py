@@ -13,11 +13,12 @@ from msgspec import Meta, Struct
 from usage_service.events import Instant, Product
 from usage_service.problems import Problem
 from usage_service.projections import Projection
-from usage_service.sessions import Bots, Session, find_session, list_sessions, timeline
+from usage_service.sessions import Bots, Session, TimelineEvent, find_session, list_sessions, timeline
 from usage_service.shared.postgres import Connection
 from usage_service.web.answering import Question, answer
 from usage_service.web.answers import Body, as_json
 from usage_service.web.freshness import FreshnessParameters
+from usage_service.web.operations import described, json_of, problem, tagged
 from usage_service.web.parameters import parameters_from, query_parameters
 from usage_service.windows import Span, span_between
 
@@ -34,6 +35,15 @@ class SessionParameters(FreshnessParameters, forbid_unknown_fields=True):
     until: Instant | None = None
     bots: Bots = "exclude"
     limit: Annotated[int, Meta(ge=1, le=10_000)] = 100
+
+
+class SessionsAnswer(Struct, frozen=True):
+    """The latest sessions that began in a span, and how many there are in all."""
+
+    since: datetime
+    until: datetime
+    total: int
+    sessions: list[Session]
 
 
 @dataclass(frozen=True)
@@ -54,9 +64,10 @@ class SessionsQuestion(Question):
         """The sessions, and how many there are in all."""
         since, until = self.span
         sessions, total = await list_sessions(connection, since, until, self.product, self.bots, self.limit)
-        return as_json({"since": since, "until": until, "total": total, "sessions": sessions})
+        return as_json(SessionsAnswer(since, until, total, sessions))
 
 
+@described(*tagged(json_of(SessionsAnswer)), query=SessionParameters)
 async def get_sessions(request: web.Request) -> web.Response:
     """Sessions, latest first, and how many there are in all."""
     asked = query_parameters(request, SessionParameters)
@@ -75,6 +86,13 @@ class TimelineParameters(FreshnessParameters, forbid_unknown_fields=True):
     """How many of the session's events at most."""
 
     limit: Annotated[int, Meta(ge=1, le=10_000)] = 1_000
+
+
+class TimelineAnswer(Struct, frozen=True):
+    """A session and its events, in the order in which they occurred."""
+
+    session: Session
+    timeline: list[TimelineEvent]
 
 
 @dataclass(frozen=True)
@@ -101,9 +119,15 @@ class TimelineQuestion(Question):
     async def answer(self, connection: Connection) -> Body:
         """The session, and its events in the order in which they occurred."""
         session = await self.other_marks(connection)
-        return as_json({"session": session, "timeline": await timeline(connection, session, self.limit)})
+        return as_json(TimelineAnswer(session, await timeline(connection, session, self.limit)))
 
 
+@described(
+    *tagged(json_of(TimelineAnswer)),
+    problem(404, "the visitor began no session then"),
+    query=TimelineParameters,
+    path=SessionPath,
+)
 async def get_session(request: web.Request) -> web.Response:
     """One session with its events; a late event may have moved its beginning, or joined it to another."""
     path = parameters_from(dict(request.match_info), SessionPath)

@@ -7,15 +7,16 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 from aiohttp import web
-from msgspec import Meta
+from msgspec import Meta, Struct
 
 from usage_service.events import Channel, Instant, ProbeName, Product
 from usage_service.projections import Projection
 from usage_service.shared.postgres import Connection
-from usage_service.timeseries import bucket_span, time_series
+from usage_service.timeseries import Series, bucket_span, time_series
 from usage_service.web.answering import Question, answer
 from usage_service.web.answers import Body, as_json
 from usage_service.web.freshness import FreshnessParameters
+from usage_service.web.operations import described, json_of, tagged
 from usage_service.web.parameters import query_parameters
 from usage_service.windows import Interval, Span
 
@@ -34,6 +35,17 @@ class TimeSeriesParameters(FreshnessParameters, forbid_unknown_fields=True):
     since: Instant | None = None
     until: Instant | None = None
     bots: bool = False
+
+
+class TimeSeriesAnswer(Struct, frozen=True):
+    """A series a probe, of the buckets from `since` to `until`."""
+
+    product: str
+    channel: str | None
+    interval: Interval
+    since: datetime
+    until: datetime
+    series: list[Series]
 
 
 @dataclass(frozen=True)
@@ -57,10 +69,10 @@ class TimeSeriesQuestion(Question):
         series = await time_series(
             connection, self.span, self.interval, self.product, self.probes, self.channel, self.bots
         )
-        named = {"product": self.product, "channel": self.channel, "interval": self.interval}
-        return as_json(named | {"since": self.span.since, "until": self.span.until, "series": series})
+        return as_json(TimeSeriesAnswer(self.product, self.channel, self.interval, *self.span, series))
 
 
+@described(*tagged(json_of(TimeSeriesAnswer)), query=TimeSeriesParameters)
 async def get_timeseries(request: web.Request) -> web.Response:
     """Views, found and missing, and distinct visitors over time."""
     asked = query_parameters(request, TimeSeriesParameters)

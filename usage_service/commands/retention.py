@@ -1,0 +1,69 @@
+"""`usage-service retention`: old events leave the log for Parquet files, and come back from them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from usage_service.commands.projections import DEFAULT_DATA_DIR, DataDir, Url, run_work
+from usage_service.exported import ParquetSource
+from usage_service.local.database import database_url
+from usage_service.maintenance import owner_connection
+from usage_service.retention import Moved, drop_old, find_span, put_back
+from usage_service.shared.logs import configure_logs
+from usage_service.shared.progress import progress
+
+retention_app = typer.Typer(no_args_is_help=True, help="Drop old events once they are exported, or put them back.")
+
+
+@retention_app.command("drop")
+def drop_command(
+    directory: Annotated[Path, typer.Argument(file_okay=False, help="where their Parquet file is to be")],
+    keep_days: Annotated[int, typer.Option(min=1, help="drop what was recorded before so many days")],
+    url: Url = None,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+) -> None:
+    """Export old events to a new file, then drop them. Projections keep what they made of them."""
+    configure_logs(os.environ.get("LOG_LEVEL", "info"))
+    before = datetime.now(UTC) - timedelta(days=keep_days)
+    moved = run_work(_drop(database_url(url, data_dir), directory, before))
+    said = (
+        f"{moved.path}: {moved.events:,} events up to position {moved.upto} were dropped"
+        if moved
+        else "nothing is older"
+    )
+    Console().print(said, highlight=False, markup=False, soft_wrap=True)
+
+
+@retention_app.command("restore")
+def restore_command(
+    files: Annotated[list[Path], typer.Argument(exists=True, dir_okay=False, help="what `drop` wrote")],
+    url: Url = None,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+) -> None:
+    """Put dropped events back at their positions, so that projections can be rebuilt and verified."""
+    configure_logs(os.environ.get("LOG_LEVEL", "info"))
+    for path in files:
+        moved = run_work(_put_back(database_url(url, data_dir), path))
+        Console().print(f"{path}: {moved.events:,} events are back", highlight=False, markup=False, soft_wrap=True)
+
+
+async def _drop(url: str, directory: Path, before: datetime) -> Moved | None:
+    async with owner_connection(url) as connection:
+        span = await find_span(connection, before)
+    if span is None:
+        return None
+    with progress("dropping old events", 2 * (span.last - span.first + 1)) as report:
+        return await drop_old(url, span, directory, report)
+
+
+async def _put_back(url: str, path: Path) -> Moved:
+    end = await asyncio.to_thread(ParquetSource(path).end)
+    with progress(path.name, end) as report:
+        return await put_back(url, path, report)

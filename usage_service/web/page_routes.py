@@ -1,0 +1,19 @@
+"""Every page with its scope: for people, so no part of the API and its description."""
+
+from __future__ import annotations
+
+from usage_service.web.operations import Route
+from usage_service.web.page_assets import get_asset
+from usage_service.web.page_login import delete_login, get_login, post_login
+from usage_service.web.page_overview import get_overview
+from usage_service.web.page_search import get_found, get_probes
+
+PAGE_ROUTES = (
+    Route("GET", "/", "read", get_overview),
+    Route("GET", "/probes", "read", get_probes),
+    Route("GET", "/probes/found", "read", get_found),
+    Route("GET", "/login", "open", get_login),
+    Route("POST", "/login", "open", post_login),
+    Route("DELETE", "/login", "open", delete_login),
+    Route("GET", "/assets/{digest}/{name}", "open", get_asset),
+)
