@@ -16,7 +16,17 @@ Rows = Sequence[Mapping[str, object]]
 
 def chart(name: str, **datasets: Rows) -> dict[str, Any]:
     """The specification `charts/<name>.json` over these data sets, which it refers to by their names."""
-    return _specification(name) | {"datasets": datasets}
+    made = _specification(name)
+    if "layer" in made:  # Vega complains of a scale that has nothing to span
+        made = made | {"layer": [layer for layer in made["layer"] if datasets[layer["data"]["name"]]]}
+    return made | {"datasets": datasets}
+
+
+def scaled(specification: dict[str, Any], channel: str, scale: Mapping[str, str]) -> dict[str, Any]:
+    """The specification with another scale on its x or y axis."""
+    if "layer" in specification:
+        return specification | {"layer": [_scaled(layer, channel, scale) for layer in specification["layer"]]}
+    return _scaled(specification, channel, scale)
 
 
 def sparkline(values: Sequence[float]) -> str:
@@ -27,6 +37,11 @@ def sparkline(values: Sequence[float]) -> str:
         f"{SPARK_WIDTH * place / steps:.1f},{SPARK_HEIGHT - SPARK_MARGIN - height * value / top:.1f}"
         for place, value in enumerate(values)
     )
+
+
+def _scaled(view: dict[str, Any], channel: str, scale: Mapping[str, str]) -> dict[str, Any]:
+    encoding = view["encoding"]
+    return view | {"encoding": encoding | {channel: encoding[channel] | {"scale": scale}}}
 
 
 @cache

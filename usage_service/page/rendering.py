@@ -9,7 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from usage_service.page import words
 from usage_service.page.assets import asset_path
-from usage_service.page.charts import chart, sparkline
+from usage_service.page.charts import chart, scaled, sparkline
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -28,7 +28,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals |= {"asset": asset_path, "chart": chart, "sparkline": sparkline}
+    environment.globals |= {"asset": asset_path, "chart": chart, "scaled": scaled, "sparkline": sparkline}
     environment.filters |= {
         "number": words.number,
         "share": words.share,

@@ -14,6 +14,7 @@ import vl_convert
 
 MAKING_SECONDS = 120.0
 LEVEL = 9
+SNIPPET = "window.vegaEmbed = vegaEmbed;"
 
 
 class VegaError(Exception):

@@ -13,12 +13,15 @@ STATES = {
     "no_data": "built: too few clients send it",
     "failed": "failed",
     "cancelled": "cancelled",
-    "not_folded": "stopped",
 }
 NAMES = {
     "starting_point": "starting point",
     "in_between": "in between",
-    "client_agg_type": "a client's",
+    "p5": "5 %",
+    "p25": "25 %",
+    "p50": "median",
+    "p75": "75 %",
+    "p95": "95 %",
     "summed_histogram": "distribution",
 }
 NOTHING = "\N{EN DASH}"

@@ -6,12 +6,14 @@ from usage_service.web.operations import Route
 from usage_service.web.page_assets import get_asset
 from usage_service.web.page_login import delete_login, get_login, post_login
 from usage_service.web.page_overview import get_overview
+from usage_service.web.page_probe import get_probe_page
 from usage_service.web.page_search import get_found, get_probes
 
 PAGE_ROUTES = (
     Route("GET", "/", "read", get_overview),
     Route("GET", "/probes", "read", get_probes),
     Route("GET", "/probes/found", "read", get_found),
+    Route("GET", "/probes/{product}/{probe}", "read", get_probe_page),
     Route("GET", "/login", "open", get_login),
     Route("POST", "/login", "open", post_login),
     Route("DELETE", "/login", "open", delete_login),

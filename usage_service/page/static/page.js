@@ -28,6 +28,7 @@ function theme() {
   const axis = { labelColor: faint, titleColor: faint, gridColor: line, domainColor: line, tickColor: line };
   return {
     background: "transparent", font: "system-ui, sans-serif", view: { stroke: null }, axis,
+    mark: { color: colourOf("--one") },
     legend: { labelColor: ink, titleColor: faint }, text: { color: ink }, range: { category: COLOURS.map(colourOf) },
   };
 }
