@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from usage_service.page.words import plain
+
 Found = Mapping[str, Any]
 EXPECTED = "expected by the list"
 
@@ -13,7 +15,7 @@ def coverage_rows(found: Found) -> list[dict[str, object]]:
     """The share of requests that each way to choose catches, by how many probes are built a night."""
     policies = {policy["policy"]: policy["caught"] for policy in found["policies"]} | {EXPECTED: found["expected"]}
     return [
-        {"budget": budget, "policy": name, "share": share}
+        {"budget": budget, "policy": plain(name), "share": share}
         for name, shares in policies.items()
         for budget, share in zip(found["budgets"], shares, strict=True)
     ]
@@ -21,4 +23,4 @@ def coverage_rows(found: Found) -> list[dict[str, object]]:
 
 def coverage_table(found: Found) -> list[list[object]]:
     """A row a way to choose, a column a budget."""
-    return [[policy["policy"], *(f"{share:.1%}" for share in policy["caught"])] for policy in found["policies"]]
+    return [[plain(policy["policy"]), *(f"{share:.1%}" for share in policy["caught"])] for policy in found["policies"]]

@@ -23,6 +23,11 @@ NAMES = {
     "p75": "75 %",
     "p95": "95 %",
     "summed_histogram": "distribution",
+    "most_viewed_7d": "most viewed in 7 days",
+    "most_viewed_30d": "most viewed in 30 days",
+    "most_viewed_90d": "most viewed in 90 days",
+    "viewed_in_90d": "viewed in 90 days",
+    "clairvoyant": "best possible",
 }
 NOTHING = "\N{EN DASH}"
 UNITS = ("B", "kB", "MB", "GB", "TB", "PB")

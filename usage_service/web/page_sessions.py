@@ -6,6 +6,7 @@ from datetime import UTC
 
 from aiohttp import web
 
+from usage_service.journeys import Kind
 from usage_service.page.sessions import depths, roles_over_time, transition_matrix
 from usage_service.problems import Problem
 from usage_service.web.journeys import JourneysQuestion
@@ -19,18 +20,25 @@ from usage_service.web.sessions import SessionPath, SessionsQuestion, TimelineQu
 LATEST, MOST_USED, MOST_TRANSITIONS, MOST_EVENTS = 25, 10, 200, 500
 
 
+class SessionsView(ViewParameters, kw_only=True, forbid_unknown_fields=True):
+    """Which steps the matrix is of."""
+
+    kind: Kind = "all"
+
+
 async def get_sessions_page(request: web.Request) -> web.Response:
     """Length, depth, roles, what follows what, and the latest sessions."""
-    page = await begin(request, query_parameters(request, ViewParameters))
+    asked = query_parameters(request, SessionsView)
+    page = await begin(request, asked)
     filters = page.filters
     product = filters.product or None
     panels = await ask_all(
         request,
         summary=SummaryQuestion((filters.span,), product, "exclude", filters.interval, MOST_USED),
-        journeys=JourneysQuestion(filters.span, product, "exclude", "all", 2, MOST_TRANSITIONS),
+        journeys=JourneysQuestion(filters.span, product, "exclude", asked.kind, 2, MOST_TRANSITIONS),
         latest=SessionsQuestion(filters.span, product, "exclude", LATEST),
     )
-    drawn: dict[str, object] = {"fresh": await how_fresh(request)}
+    drawn: dict[str, object] = {"fresh": await how_fresh(request), "kind": asked.kind}
     if panels["summary"].data:
         summary = panels["summary"].data["summary"]
         drawn |= {"roles": roles_over_time(summary)}

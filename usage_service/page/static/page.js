@@ -106,7 +106,7 @@ function follow(build) {
   events.addEventListener("build_progressed", (event) => {
     const { data } = JSON.parse(event.data);
     if (data.percent != null) { progress.value = data.percent; }
-    stage.textContent = `${data.stage ?? "Being built"}${data.percent == null ? "" : `, ${data.percent} %`}`;
+    stage.textContent = `${(data.stage ?? "Being built").replaceAll("_", " ")}${data.percent == null ? "" : `, ${data.percent} %`}`;
   });
   for (const end of ["build_succeeded", "build_found_no_data", "build_failed", "build_cancelled"]) events.addEventListener(end, over);
 }
