@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 
+import structlog
 from aiohttp import web
 
 from usage_service.page.assets import VEGA, asset, is_current, type_of
@@ -11,8 +12,18 @@ from usage_service.page.vega import Vega, VegaError
 from usage_service.problems import Problem
 from usage_service.web.gzipped import gzip_answer, mark_gzip, takes_gzip
 
+log = structlog.get_logger(__name__)
+
 VEGA_SCRIPT = web.AppKey("vega_script", Vega)
 FOR_GOOD = {"Cache-Control": "public, max-age=31536000, immutable"}
+
+
+async def make_charts(app: web.Application) -> None:
+    """Has the charts' script ready before somebody asks for it; who asks, tries again where that failed."""
+    try:
+        await app[VEGA_SCRIPT].packed()
+    except (VegaError, OSError) as error:
+        log.warning("charts_not_made", error=str(error))
 
 
 async def get_asset(request: web.Request) -> web.StreamResponse:

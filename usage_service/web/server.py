@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 from collections.abc import AsyncIterator, Callable
 
@@ -25,7 +26,7 @@ from usage_service.web.headers import add_allowance, add_headers
 from usage_service.web.hotlist import HISTORIES
 from usage_service.web.keys import SERVICE
 from usage_service.web.metrics import METRICS, Metrics
-from usage_service.web.page_assets import VEGA_SCRIPT
+from usage_service.web.page_assets import VEGA_SCRIPT, make_charts
 from usage_service.web.page_problems import pages_middleware
 from usage_service.web.page_routes import PAGE_ROUTES
 from usage_service.web.parameters import MOST_BODY_BYTES
@@ -82,14 +83,16 @@ async def _end_waits(app: web.Application) -> None:
 async def serve(settings: ServerSettings) -> bool:
     """Serves until SIGTERM or SIGINT, then finishes what is under way. False when a background task died."""
     lifetime = Lifetime()
+    app = create_app(settings, lifetime.died)
     runner = GuardedRunner(
-        create_app(settings, lifetime.died),
+        app,
         access_log=None,
         keepalive_timeout=settings.keepalive_seconds,
         shutdown_timeout=settings.drain_seconds,
         handle_signals=False,
     )
     await runner.setup()
+    charts = asyncio.create_task(make_charts(app), name="charts")
     try:
         await _listen(runner, settings)
         _look_for_cycles_less()
@@ -97,6 +100,7 @@ async def serve(settings: ServerSettings) -> bool:
         await lifetime.wait()
         log.info("draining")
     finally:
+        charts.cancel()
         await runner.cleanup()
     return lifetime.healthy
 
