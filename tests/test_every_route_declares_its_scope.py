@@ -16,6 +16,7 @@ from tests.conftest import SECRET, Start
 from tests.support import Client, ProductionServer
 from usage_service.shared.settings import ServerSettings, SettingsError
 from usage_service.web.access import Scope
+from usage_service.web.page_routes import PAGE_ROUTES
 from usage_service.web.routes import ROUTES, Route
 from usage_service.web.server import create_app
 
@@ -50,7 +51,7 @@ def test_the_scopes_are_those_that_are_declared(settings: ServerSettings) -> Non
         for route in create_app(settings, lambda: None).router.routes()
         if route.resource is not None
     }
-    declared = {(route.method, route.path) for route in ROUTES}
+    declared = {(route.method, route.path) for route in (*ROUTES, *PAGE_ROUTES)}
     assert served == declared | {("HEAD", path) for method, path in declared if method == "GET"}
     assert {route.path for route in OPEN} <= {
         "/__heartbeat__",

@@ -54,6 +54,23 @@ class Result(msgspec.Struct, frozen=True):
     log_position: int
 
 
+class Facets(msgspec.Struct, frozen=True):
+    """What a probe's rows tell apart, newest versions and builds first; `*` among them stands for all together."""
+
+    versions: list[int]
+    ping_types: list[str]
+    systems: list[str]
+    builds: list[str]
+    labels: list[str]
+    aggregations: list[str]
+
+
+async def find_facets(connection: Connection, product: str, probe: str, channel: str) -> Facets:
+    """The facets of a probe's rows; all are empty where there is none."""
+    [row] = await connection.fetch(query("probes", "facets"), product, probe, channel)
+    return Facets(**row)
+
+
 async def find_result(connection: Connection, product: str, probe: str, channel: str) -> Result | None:
     """The newest result of a probe, or None where it was never built."""
     row = await connection.fetchrow(query("probes", "result"), product, probe, channel)

@@ -16,3 +16,12 @@ ORDER BY version DESC, ping_type, os, build_id, metric_key, client_agg_type;
 
 -- known: whether the catalogue has the probe.
 SELECT EXISTS (SELECT FROM catalogue WHERE product = $1 AND probe = $2 AND metric_type IS NOT NULL);
+
+-- facets: what the rows of a probe tell apart.
+SELECT coalesce(array_agg(DISTINCT version ORDER BY version DESC), '{}') AS versions,
+       coalesce(array_agg(DISTINCT ping_type), '{}') AS ping_types,
+       coalesce(array_agg(DISTINCT os), '{}') AS systems,
+       coalesce(array_agg(DISTINCT build_id ORDER BY build_id DESC), '{}') AS builds,
+       coalesce(array_agg(DISTINCT metric_key), '{}') AS labels,
+       coalesce(array_agg(DISTINCT client_agg_type), '{}') AS aggregations
+FROM probe_rows WHERE product = $1 AND probe = $2 AND channel = $3;

@@ -6,6 +6,7 @@ import hmac
 import time
 from datetime import UTC, datetime
 from typing import Literal, get_args
+from urllib.parse import quote, unquote, urlsplit
 
 from aiohttp import web
 
@@ -19,6 +20,9 @@ from usage_service.web.limits import Allowance, Limits
 
 Scope = Literal["open", TokenScope]
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+COOKIE = "usage_token"
+COOKIE_SECONDS = 12 * 3_600
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 # Whoever has the operator's token, and on loopback, where none is needed, anybody.
 APP = Grant("app", frozenset(get_args(TokenScope)), datetime.max.replace(tzinfo=UTC))
 
@@ -33,10 +37,11 @@ class Access:
 
     async def grant_of(self, request: web.Request) -> Grant | None:
         """What the caller's token opens; None without a token, or with one that opens nothing."""
-        kind, _, given = request.headers.get("Authorization", "").partition(" ")
-        given = given.strip()
-        if kind.lower() != "bearer" or not given:
-            return None
+        given = _token_of(request)
+        return await self.grant_of_token(given) if given else None
+
+    async def grant_of_token(self, given: str) -> Grant | None:
+        """What a token opens; None when that is nothing."""
         if self._own is not None and hmac.compare_digest(_bytes(given), self._own):
             return APP
         return await self._tokens.find(given)
@@ -73,6 +78,7 @@ def guarded(handler: Handler, scope: Scope) -> Handler:
         if needs_token(request, scope):
             _check(grant, scope)
         request[GRANT] = grant or APP
+        check_origin(request)
         access.allow(request, request[GRANT].name)
         return await handler(request)
 
@@ -83,6 +89,37 @@ def needs_token(request: web.Request, scope: Scope) -> bool:
     """Whether the answer depends on who asks."""
     settings = service_of(request).settings
     return settings.token is not None and scope != "open" and not (scope == "read" and settings.open_reads)
+
+
+def check_origin(request: web.Request) -> None:
+    """Raises 403 where a page of another origin would write in the name of whose browser it is open in.
+
+    Who shows a token in a header is no such page; neither is what sends none of the headers that browsers do, unless it
+    shows a cookie.
+    """
+    if request.method in SAFE_METHODS or "Authorization" in request.headers:
+        return
+    origin, site = request.headers.get("Origin"), request.headers.get("Sec-Fetch-Site")
+    if origin is not None and origin in (service_of(request).settings.cors_origins or "").split(","):
+        same = COOKIE not in request.cookies
+    elif site is not None:
+        same = site in ("same-origin", "none")
+    elif origin is not None:
+        same = urlsplit(origin).netloc == request.host
+    else:
+        same = COOKIE not in request.cookies
+    if not same:
+        raise Problem(403, "Another origin", "pages of other origins may not do this; use the service's own")
+
+
+def is_signed_in(request: web.Request) -> bool:
+    """Whether the browser shows a token."""
+    return COOKIE in request.cookies
+
+
+def as_cookie(token: str) -> str:
+    """A token as the value of the cookie: of characters that a cookie may have."""
+    return quote(token, safe="", errors="surrogateescape")
 
 
 def source_of(request: web.Request) -> str:
@@ -101,6 +138,14 @@ def _check(grant: Grant | None, scope: Scope) -> None:
             f"this token opens {', '.join(sorted(grant.scopes))}; send one of scope {scope}",
             headers={"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{scope}"'},
         )
+
+
+def _token_of(request: web.Request) -> str | None:
+    kind, _, given = request.headers.get("Authorization", "").partition(" ")
+    if kind:
+        return given.strip() if kind.lower() == "bearer" else None
+    cookie = request.cookies.get(COOKIE)
+    return unquote(cookie, errors="surrogateescape") if cookie else None
 
 
 def _bytes(token: str) -> bytes:

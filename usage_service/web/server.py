@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 from collections.abc import AsyncIterator, Callable
 
@@ -10,6 +11,7 @@ from aiohttp import web
 
 from usage_service.freshness import Positions
 from usage_service.hotlist_history import Histories
+from usage_service.page.vega import Vega
 from usage_service.service import open_service
 from usage_service.shared.lifetime import Lifetime
 from usage_service.shared.settings import ServerSettings
@@ -24,6 +26,9 @@ from usage_service.web.headers import add_allowance, add_headers
 from usage_service.web.hotlist import HISTORIES
 from usage_service.web.keys import SERVICE
 from usage_service.web.metrics import METRICS, Metrics
+from usage_service.web.page_assets import VEGA_SCRIPT, make_charts
+from usage_service.web.page_problems import pages_middleware
+from usage_service.web.page_routes import PAGE_ROUTES
 from usage_service.web.parameters import MOST_BODY_BYTES
 from usage_service.web.request_ids import add_request_id, name_request
 from usage_service.web.routes import ROUTES
@@ -38,14 +43,16 @@ class ServerError(Exception):
 def create_app(settings: ServerSettings, died: Callable[[], None]) -> web.Application:
     """The application; `died` is called when one of its background tasks ends."""
     check_exposure(settings)
-    app = web.Application(middlewares=[name_request, problems_middleware], client_max_size=MOST_BODY_BYTES)
+    app = web.Application(
+        middlewares=[name_request, pages_middleware, problems_middleware], client_max_size=MOST_BODY_BYTES
+    )
     app[DOCUMENTATION] = Documentation(ROUTES)
     app.on_response_prepare.extend([add_headers, add_request_id])
     if settings.requests_a_second:
         app.on_response_prepare.append(add_allowance)
     if settings.cors_origins:
         let_origins_ask(app, frozenset(settings.cors_origins.split(",")))
-    for route in ROUTES:
+    for route in (*ROUTES, *PAGE_ROUTES):
         answering = guarded(route.handler, route.scope)
         app.router.add_route(route.method, route.path, answering)
         if route.method == "GET":
@@ -60,6 +67,7 @@ def create_app(settings: ServerSettings, died: Callable[[], None]) -> web.Applic
             app[ANSWERING] = Answering(opened.pool, positions)
             app[METRICS] = Metrics(opened)
             app[HISTORIES] = Histories()
+            app[VEGA_SCRIPT] = Vega()
             yield
 
     app.cleanup_ctx.append(service)
@@ -75,14 +83,16 @@ async def _end_waits(app: web.Application) -> None:
 async def serve(settings: ServerSettings) -> bool:
     """Serves until SIGTERM or SIGINT, then finishes what is under way. False when a background task died."""
     lifetime = Lifetime()
+    app = create_app(settings, lifetime.died)
     runner = GuardedRunner(
-        create_app(settings, lifetime.died),
+        app,
         access_log=None,
         keepalive_timeout=settings.keepalive_seconds,
         shutdown_timeout=settings.drain_seconds,
         handle_signals=False,
     )
     await runner.setup()
+    charts = asyncio.create_task(make_charts(app), name="charts")
     try:
         await _listen(runner, settings)
         _look_for_cycles_less()
@@ -90,6 +100,7 @@ async def serve(settings: ServerSettings) -> bool:
         await lifetime.wait()
         log.info("draining")
     finally:
+        charts.cancel()
         await runner.cleanup()
     return lifetime.healthy
 

@@ -1,0 +1,84 @@
+"""What the rows of a built probe are drawn as: bands of percentiles over builds, a histogram, tables to compare."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Row = Mapping[str, Any]
+ALL = "*"
+BANDS = {"p5": 5, "p25": 25, "p50": 50, "p75": 75, "p95": 95}
+LOG_FROM = 10  # the largest bucket over the smallest that is not 0, from where a linear axis hides the small ones
+SYMLOG, LINEAR = {"type": "symlog"}, {"type": "linear"}
+
+
+def percentiles_of(row: Row) -> dict[str, float]:
+    """The percentiles that are drawn, of a row that has any."""
+    given = {float(percent): value for percent, value in row["percentiles"].items()}
+    return {name: float(given[percent]) for name, percent in BANDS.items() if percent in given}
+
+
+def is_numeric(row: Row) -> bool:
+    """Whether the buckets are numbers, not labels or answers of yes and no."""
+    return bool(row["percentiles"])
+
+
+def bands_over_builds(rows: Sequence[Row]) -> list[dict[str, object]]:
+    """The percentiles of each build, the oldest first; `start` is its hour."""
+    return [
+        {"start": build_start(row["build_id"]), "version": row["version"]} | percentiles_of(row)
+        for row in _by_build(rows)
+        if is_numeric(row)
+    ]
+
+
+def shares_over_builds(rows: Sequence[Row]) -> list[dict[str, object]]:
+    """The share of each category in each build, the oldest first."""
+    return [
+        {"start": build_start(row["build_id"]), "series": name, "value": value}
+        for row in _by_build(rows)
+        for name, value in row["histogram"].items()
+    ]
+
+
+def histogram_of(row: Row) -> list[dict[str, object]]:
+    """The buckets from the first to the last that is not empty, each up to where the next begins."""
+    buckets = [(float(key), float(value)) for key, value in row["histogram"].items()]
+    filled = [place for place, (_, value) in enumerate(buckets) if value > 0]
+    if not filled:
+        return []
+    ends = [key for key, _ in buckets[1:]] + [_end_of_last([key for key, _ in buckets])]
+    shown = range(filled[0], filled[-1] + 1)
+    return [{"from": buckets[place][0], "to": ends[place], "share": buckets[place][1]} for place in shown]
+
+
+def categories_of(row: Row) -> list[dict[str, object]]:
+    """The share of each category, the largest first."""
+    shares = sorted(row["histogram"].items(), key=lambda share: (-share[1], share[0]))
+    return [{"name": name, "share": value} for name, value in shares]
+
+
+def scale_of(values: Sequence[float]) -> dict[str, str]:
+    """A logarithmic axis (that has a place for 0) where the values span orders of magnitude, else a linear one."""
+    above = [value for value in values if value > 0]
+    return SYMLOG if above and max(above) / min(above) >= LOG_FROM else LINEAR
+
+
+def build_start(build_id: str) -> str:
+    """When a build of the application was made: its id is the hour, YYYYMMDDHH."""
+    return f"{build_id[:4]}-{build_id[4:6]}-{build_id[6:8]}T{build_id[8:10]}:00:00Z"
+
+
+def chosen_row(rows: Sequence[Row], version: int, build_id: str) -> Row | None:
+    """The row of a version and build."""
+    return next((row for row in rows if row["version"] == version and row["build_id"] == build_id), None)
+
+
+def _end_of_last(starts: Sequence[float]) -> float:
+    """Where the last bucket would end: as much wider than the one before as that begins later."""
+    before = starts[-2] if len(starts) > 1 else 0.0
+    return starts[-1] ** 2 / before if before > 0 else starts[-1] + 1
+
+
+def _by_build(rows: Sequence[Row]) -> list[Row]:
+    return sorted((row for row in rows if row["build_id"] != ALL), key=lambda row: str(row["build_id"]))

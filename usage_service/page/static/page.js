@@ -1,0 +1,198 @@
+// What the pages do besides being read: charts, search, and asking the service for things. No other host is spoken to.
+"use strict";
+
+const one = (selector, within = document) => within.querySelector(selector);
+const all = (selector, within = document) => [...within.querySelectorAll(selector)];
+const COLOURS = ["--one", "--two", "--three", "--four", "--five", "--six"];
+
+function say(words) {
+  const said = one("#said");
+  said.textContent = words;
+  clearTimeout(say.timer);
+  say.timer = setTimeout(() => { said.textContent = ""; }, 8000);
+}
+
+// --- charts -----------------------------------------------------------------------------------------------------------
+
+function colourOf(name) {
+  const shown = document.createElement("i");
+  shown.style.color = `var(${name})`;
+  document.body.append(shown);
+  const colour = getComputedStyle(shown).color;
+  shown.remove();
+  return colour;
+}
+
+function theme() {
+  const [ink, faint, line] = ["--ink", "--faint", "--line"].map(colourOf);
+  const axis = { labelColor: faint, titleColor: faint, gridColor: line, domainColor: line, tickColor: line };
+  return {
+    background: "transparent", font: "system-ui, sans-serif", view: { stroke: null }, axis,
+    mark: { color: colourOf("--one") },
+    legend: { labelColor: ink, titleColor: faint }, text: { color: ink }, range: { category: COLOURS.map(colourOf) },
+  };
+}
+
+let vega;
+function loaded() {
+  vega ??= new Promise((done, failed) => {
+    const script = document.createElement("script");
+    script.src = document.body.dataset.vega;
+    script.onload = done;
+    script.onerror = () => failed(new Error("the charts could not be loaded; their tables are below"));
+    document.head.append(script);
+  });
+  return vega;
+}
+
+async function draw(within = document) {
+  const plots = all("[data-plot]", within);
+  if (!plots.length) return;
+  plots.forEach((plot) => plot.classList.add("waits"));
+  try {
+    await loaded();
+    // The interpreter: the policy of the page lets no text be run as code.
+    const options = { ast: true, actions: false, renderer: "canvas", config: theme(), defaultStyle: false, tooltip: { disableDefaultStyle: true } };
+    for (const plot of plots) {
+      plot.classList.remove("waits");
+      await vegaEmbed(plot, JSON.parse(plot.nextElementSibling.textContent), options);
+    }
+  } catch (error) {
+    plots.forEach((plot) => { plot.classList.remove("waits"); });
+    say(`Charts: ${error.message}`);
+  }
+}
+
+// --- asking the service -----------------------------------------------------------------------------------------------
+
+async function ask(method, place, body) {
+  const headers = { Accept: "application/json" };
+  if (body !== undefined) headers["Content-Type"] = "application/json";
+  const answer = await fetch(place, { method, headers, body: body === undefined ? undefined : JSON.stringify(body), redirect: "manual" });
+  if (answer.type === "opaqueredirect" || answer.ok) return answer;
+  const problem = await answer.json().catch(() => ({ detail: `the service answered ${answer.status}` }));
+  throw new Error(problem.detail);
+}
+
+// Replaces what is shown by the page as it is now.
+async function renew() {
+  const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
+  const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+  const open = all("main details[open] > summary").map((summary) => summary.textContent);
+  one("main").replaceChildren(...one("main", page).childNodes);
+  all("main details > summary").forEach((summary) => { summary.parentElement.open = open.includes(summary.textContent); });
+  begin(one("main"));
+}
+
+async function send(button) {
+  button.disabled = true;
+  try {
+    const { send: method, to, body, then } = button.dataset;
+    await ask(method, to, body ? JSON.parse(body) : undefined);
+    if (then) location.href = then; else await renew();
+  } catch (error) {
+    say(error.message);
+    button.disabled = false;
+  }
+}
+
+// --- a build, as it goes on -------------------------------------------------------------------------------------------
+
+function follow(build) {
+  const events = new EventSource(`/v1/builds/${encodeURIComponent(build.dataset.build)}/events?after=${build.dataset.after}`);
+  const progress = one("progress", build), stage = one("[data-stage]", build);
+  const over = () => { events.close(); renew(); };
+  events.addEventListener("build_started", () => { stage.textContent = "A builder has begun."; });
+  events.addEventListener("build_progressed", (event) => {
+    const { data } = JSON.parse(event.data);
+    if (data.percent != null) { progress.value = data.percent; }
+    stage.textContent = `${(data.stage ?? "Being built").replaceAll("_", " ")}${data.percent == null ? "" : `, ${data.percent} %`}`;
+  });
+  for (const end of ["build_succeeded", "build_found_no_data", "build_failed", "build_cancelled"]) events.addEventListener(end, over);
+}
+
+// --- search -----------------------------------------------------------------------------------------------------------
+
+function search(form) {
+  const field = one("input[type=search]", form), found = one("[role=listbox]", form);
+  let asked = 0, chosen = -1;
+  const options = () => all("[role=option]", found);
+  const show = (is) => { found.hidden = !is; field.setAttribute("aria-expanded", String(is)); if (!is) field.removeAttribute("aria-activedescendant"); };
+  const choose = (place) => {
+    chosen = Math.max(-1, Math.min(place, options().length - 1));
+    options().forEach((option, at) => option.setAttribute("aria-selected", String(at === chosen)));
+    if (chosen >= 0) { field.setAttribute("aria-activedescendant", options()[chosen].id); options()[chosen].scrollIntoView({ block: "nearest" }); }
+  };
+  field.addEventListener("input", async () => {
+    const turn = ++asked;
+    if (!field.value.trim()) { show(false); return; }
+    await new Promise((after) => setTimeout(after, 120));
+    if (turn !== asked) return;
+    try {
+      const answer = await fetch(`/probes/found?${new URLSearchParams(new FormData(form))}`, { headers: { Accept: "text/html" } });
+      const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+      if (turn !== asked) return;
+      found.replaceChildren(...page.body.childNodes);
+      choose(-1);
+      show(true);
+    } catch { say("The search did not answer."); }
+  });
+  field.addEventListener("keydown", (event) => {
+    if (event.key === "ArrowDown") choose(chosen + 1);
+    else if (event.key === "ArrowUp") choose(chosen - 1);
+    else if (event.key === "Escape") { show(false); return; }
+    else if (event.key === "Enter" && chosen >= 0 && !found.hidden) location.href = options()[chosen].href;
+    else return;
+    event.preventDefault();
+  });
+  form.addEventListener("focusout", (event) => { if (!form.contains(event.relatedTarget)) show(false); });
+}
+
+document.addEventListener("keydown", (event) => {
+  const writes = event.target.closest("input, select, textarea, [contenteditable]");
+  if (event.key === "/" && !writes && !event.ctrlKey && !event.metaKey && !event.altKey) { event.preventDefault(); one("#q")?.focus(); }
+});
+
+// --- the rest ---------------------------------------------------------------------------------------------------------
+
+async function load(section) {
+  try {
+    const answer = await fetch(section.dataset.load, { headers: { Accept: "text/html" } });
+    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+    section.replaceChildren(...(one("main", page) ?? page.body).childNodes);
+    begin(section);
+  } catch { section.textContent = "This part did not load."; }
+  section.removeAttribute("aria-busy");
+}
+
+async function signIn(form) {
+  const refusal = one("[data-refusal]", form);
+  try {
+    await ask("POST", "/login", { token: one("[name=token]", form).value.trim() });
+    location.href = form.dataset.following;
+  } catch (error) {
+    refusal.textContent = error.message;
+    refusal.hidden = false;
+  }
+}
+
+function begin(within) {
+  draw(within);
+  all("[data-build]", within).forEach(follow);
+  all("[data-load]", within).forEach(load);
+  all("[data-shows]", within).forEach((field) => field.addEventListener("input", () => { one(field.dataset.shows).textContent = field.value; }));
+  if (one("[data-pending]", within)) setTimeout(() => { if (!document.hidden) renew().catch(() => undefined); }, 4000);
+}
+
+document.addEventListener("click", (event) => {
+  const button = event.target.closest("[data-send]");
+  if (button) send(button);
+});
+document.addEventListener("submit", (event) => {
+  if (event.target.matches("[data-login]")) { event.preventDefault(); signIn(event.target); }
+});
+document.addEventListener("change", (event) => { event.target.closest(".filters")?.requestSubmit(); });
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => draw());
+document.documentElement.classList.add("ready");
+all("[data-search]").forEach(search);
+begin(document);

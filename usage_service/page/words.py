@@ -1,0 +1,105 @@
+"""Numbers, times and states as people read them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, date, datetime
+from urllib.parse import quote
+
+STATES = {
+    "queued": "waiting for a builder",
+    "running": "being built",
+    "succeeded": "built",
+    "no_data": "built: too few clients send it",
+    "failed": "failed",
+    "cancelled": "cancelled",
+}
+NAMES = {
+    "starting_point": "starting point",
+    "in_between": "in between",
+    "p5": "5 %",
+    "p25": "25 %",
+    "p50": "median",
+    "p75": "75 %",
+    "p95": "95 %",
+    "summed_histogram": "distribution",
+    "most_viewed_7d": "most viewed in 7 days",
+    "most_viewed_30d": "most viewed in 30 days",
+    "most_viewed_90d": "most viewed in 90 days",
+    "viewed_in_90d": "viewed in 90 days",
+    "clairvoyant": "best possible",
+}
+NOTHING = "\N{EN DASH}"
+UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
+
+
+def number(value: float | None) -> str:
+    """A number with a comma every three digits and at most two decimals; a dash for none."""
+    if value is None:
+        return NOTHING
+    return f"{value:,.0f}" if float(value).is_integer() or abs(value) >= 1_000 else f"{value:,.2f}"
+
+
+def share(value: float | None) -> str:
+    """A share as a percentage."""
+    return NOTHING if value is None else f"{value:.1%}"
+
+
+def seconds(value: float | None) -> str:
+    """A length of time in its two largest units."""
+    if value is None:
+        return NOTHING
+    whole = round(value)
+    for size, unit, smaller, small_unit in ((86_400, "d", 3_600, "h"), (3_600, "h", 60, "min"), (60, "min", 1, "s")):
+        if whole >= size:
+            rest = whole % size // smaller
+            return f"{whole // size} {unit}" + (f" {rest} {small_unit}" if rest else "")
+    return f"{value:.1f} s" if value < 10 else f"{whole} s"
+
+
+def size(value: float | None) -> str:
+    """A number of bytes."""
+    if value is None:
+        return NOTHING
+    scaled, units = float(value), iter(UNITS)
+    unit = next(units)
+    while scaled >= 999.5 and unit != UNITS[-1]:
+        scaled, unit = scaled / 1_000, next(units)
+    return f"{scaled:.3g} {unit}"
+
+
+def moment(value: datetime | str | None) -> str:
+    """An instant, in UTC to the minute."""
+    parsed = datetime.fromisoformat(value) if isinstance(value, str) else value
+    return f"{parsed.astimezone(UTC):%Y-%m-%d %H:%M}" if parsed else NOTHING
+
+
+def day(value: datetime | date | str | None) -> str:
+    """The UTC day of an instant."""
+    return moment(value)[:10] if isinstance(value, str | datetime) else str(value or NOTHING)
+
+
+def state(value: str) -> str:
+    """The state of a build in words."""
+    return STATES.get(value, value)
+
+
+def plain(value: str) -> str:
+    """A name of the API in words."""
+    return NAMES.get(value, value.replace("_", " "))
+
+
+def place(value: str) -> str:
+    """A part of a URL's path."""
+    return quote(value, safe="")
+
+
+def cells(rows: Iterable[Mapping[str, object]]) -> list[list[object]]:
+    """The rows of a chart as those of a table: instants to the minute, numbers as people read them."""
+    return [[_cell(name, value) for name, value in row.items()] for row in rows]
+
+
+def _cell(name: str, value: object) -> object:
+    if name == "start":
+        return moment(str(value))
+    return number(value) if isinstance(value, int | float) else value

@@ -1,0 +1,65 @@
+"""What every page is about, as its URL says: which product, channel and days."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Literal
+from urllib.parse import urlencode
+
+import msgspec
+from msgspec import Meta
+
+from usage_service.events import Channel, Product
+from usage_service.windows import Days, Interval, Span, span_between
+
+WINDOWS = {"1d": "today", "7d": "7 days", "28d": "28 days", "90d": "90 days", "365d": "a year"}
+CHANNELS = ("nightly", "beta", "release")
+MOST_HOURLY_DAYS, MOST_DAILY_DAYS = 2, 120
+
+PageWindow = Annotated[Literal["1d", "7d", "28d", "90d", "365d"], Meta(description="the days up to today")]
+
+
+class ViewParameters(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """The product (that of the most probes), its channel (all) and the days (28 up to today)."""
+
+    product: Product | None = None
+    channel: Channel | None = None
+    window: PageWindow = "28d"
+
+
+@dataclass(frozen=True)
+class Filters:
+    """The same, resolved as of now; `product` is '' where nothing was ever recorded."""
+
+    product: str
+    channel: str | None
+    window: PageWindow
+    now: datetime
+
+    @property
+    def days(self) -> Days:
+        """The UTC days of the window."""
+        today = self.now.astimezone(UTC).date()
+        return Days(today - timedelta(days=int(self.window[:-1]) - 1), today)
+
+    @property
+    def since(self) -> datetime:
+        """When the first of the days begins."""
+        return datetime.combine(self.days.first, datetime.min.time(), UTC)
+
+    @property
+    def span(self) -> Span:
+        """The window as the answers about sessions take it."""
+        return span_between(self.since, None, self.now)
+
+    @property
+    def interval(self) -> Interval:
+        """By which a chart of the window is drawn."""
+        length = int(self.window[:-1])
+        return "hour" if length <= MOST_HOURLY_DAYS else "day" if length <= MOST_DAILY_DAYS else "week"
+
+    def query(self, **changed: object) -> str:
+        """The query string of another page about the same, with parameters of its own."""
+        kept: dict[str, object] = {"product": self.product, "channel": self.channel, "window": self.window}
+        return "?" + urlencode({name: value for name, value in (kept | changed).items() if value not in (None, "")})

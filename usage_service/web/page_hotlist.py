@@ -1,0 +1,51 @@
+"""GET /hotlist: what is worth building and why; /hotlist/backtest: what such lists would have caught."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated
+
+from aiohttp import web
+from msgspec import Meta
+
+from usage_service.backtest import BUDGETS
+from usage_service.hotlist import DEFAULT_BUDGET, wanted_list
+from usage_service.hotlist_rules import find_rules
+from usage_service.page.hotlist import coverage_rows, coverage_table
+from usage_service.web.hotlist import HISTORIES, HotlistQuestion
+from usage_service.web.hotlist_backtest import NIGHTS, BacktestQuestion
+from usage_service.web.keys import service_of
+from usage_service.web.page import begin
+from usage_service.web.page_filters import ViewParameters
+from usage_service.web.page_frame import ask, html_answer
+from usage_service.web.parameters import query_parameters
+
+MOST_SHOWN = 2_000
+
+
+class HotlistView(ViewParameters, kw_only=True, forbid_unknown_fields=True):
+    """How long a list."""
+
+    budget: Annotated[int, Meta(ge=1, le=MOST_SHOWN)] = DEFAULT_BUDGET
+
+
+async def get_hotlist_page(request: web.Request) -> web.Response:
+    """The list, with the rules that operators have set; the backtest comes after it."""
+    asked = query_parameters(request, HotlistView)
+    page = await begin(request, asked)
+    wanted = wanted_list(page.filters.product or None, asked.budget, None, None, page.filters.now)
+    async with service_of(request).pool.acquire(timeout=5) as connection:
+        rules = await find_rules(connection, page.filters.product or None)
+    question = HotlistQuestion(wanted, "json", request.app[HISTORIES])
+    return await page.show("hotlist", {"hot": question}, rules=rules, budget=asked.budget, most=MOST_SHOWN)
+
+
+async def get_backtest_part(request: web.Request) -> web.Response:
+    """The part of that page which takes longer."""
+    asked = query_parameters(request, HotlistView)
+    page = await begin(request, asked)
+    last, turn = page.filters.days.last - timedelta(days=1), request.app[HISTORIES].replaying
+    question = BacktestQuestion(page.filters.product or None, NIGHTS, BUDGETS, last, "json", turn)
+    found = await ask(request, question)
+    drawn = {"rows": coverage_rows(found.data), "table": coverage_table(found.data)} if found.data else {}
+    return await html_answer(request, "backtest", {"found": found, "budget": asked.budget} | drawn)

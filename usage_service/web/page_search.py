@@ -1,0 +1,62 @@
+"""GET /probes: the catalogue by name; /probes/found: the same, for the field that searches while one types."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from aiohttp import web
+from msgspec import Meta
+
+from usage_service.catalogue import search
+from usage_service.events import NO_NUL
+from usage_service.projections import Projection
+from usage_service.shared.postgres import Connection
+from usage_service.web.answering import Question
+from usage_service.web.answers import Body, as_json
+from usage_service.web.page import begin
+from usage_service.web.page_filters import ViewParameters
+from usage_service.web.page_frame import ask, html_answer
+from usage_service.web.parameters import query_parameters
+
+MOST_FOUND, MOST_SUGGESTED = 200, 12
+
+
+class SearchParameters(ViewParameters, kw_only=True, forbid_unknown_fields=True):
+    """What to look for in names; nothing finds all."""
+
+    q: Annotated[str, Meta(max_length=200, pattern=NO_NUL)] = ""
+
+
+@dataclass(frozen=True)
+class SearchQuestion(Question):
+    """Which probes have a name like this."""
+
+    product: str
+    text: str
+    limit: int
+
+    @property
+    def reads(self) -> tuple[Projection, ...]:
+        """Nothing but the catalogue."""
+        return ("catalogue",)
+
+    async def answer(self, connection: Connection) -> Body:
+        """The probes, the best match first."""
+        return as_json({"probes": await search(connection, self.product, self.text, self.limit)})
+
+
+async def get_probes(request: web.Request) -> web.Response:
+    """The page of what was found."""
+    asked = query_parameters(request, SearchParameters)
+    page = await begin(request, asked)
+    question = SearchQuestion(page.filters.product, asked.q.strip(), MOST_FOUND)
+    return await page.show("search", {"found": question}, text=asked.q.strip())
+
+
+async def get_found(request: web.Request) -> web.Response:
+    """The best few as a list of links."""
+    asked = query_parameters(request, SearchParameters)
+    page = await begin(request, asked)
+    found = await ask(request, SearchQuestion(page.filters.product, asked.q.strip(), MOST_SUGGESTED))
+    return await html_answer(request, "found", {"found": found, "filters": page.filters, "text": asked.q.strip()})

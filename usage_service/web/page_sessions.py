@@ -1,0 +1,59 @@
+"""GET /sessions: how people work; /sessions/{visitor}/{started_at}: one session as it went."""
+
+from __future__ import annotations
+
+from datetime import UTC
+
+from aiohttp import web
+
+from usage_service.journeys import Kind
+from usage_service.page.sessions import depths, roles_over_time, transition_matrix
+from usage_service.problems import Problem
+from usage_service.web.journeys import JourneysQuestion
+from usage_service.web.page import begin
+from usage_service.web.page_filters import ViewParameters
+from usage_service.web.page_frame import ask_all, how_fresh
+from usage_service.web.parameters import parameters_from, query_parameters
+from usage_service.web.session_summaries import SummaryQuestion
+from usage_service.web.sessions import SessionPath, SessionsQuestion, TimelineQuestion
+
+LATEST, MOST_USED, MOST_TRANSITIONS, MOST_EVENTS = 25, 10, 200, 500
+
+
+class SessionsView(ViewParameters, kw_only=True, forbid_unknown_fields=True):
+    """Which steps the matrix is of."""
+
+    kind: Kind = "all"
+
+
+async def get_sessions_page(request: web.Request) -> web.Response:
+    """Length, depth, roles, what follows what, and the latest sessions."""
+    asked = query_parameters(request, SessionsView)
+    page = await begin(request, asked)
+    filters = page.filters
+    product = filters.product or None
+    panels = await ask_all(
+        request,
+        summary=SummaryQuestion((filters.span,), product, "exclude", filters.interval, MOST_USED),
+        journeys=JourneysQuestion(filters.span, product, "exclude", asked.kind, 2, MOST_TRANSITIONS),
+        latest=SessionsQuestion(filters.span, product, "exclude", LATEST),
+    )
+    drawn: dict[str, object] = {"fresh": await how_fresh(request), "kind": asked.kind}
+    if panels["summary"].data:
+        summary = panels["summary"].data["summary"]
+        drawn |= {"roles": roles_over_time(summary)}
+        drawn |= {"depths": depths(summary["probes_a_session"], summary["sessions_looked_at"])}
+    if panels["journeys"].data:
+        drawn |= {"matrix": transition_matrix(panels["journeys"].data["transitions"])}
+    return await page.shown("sessions", panels, **drawn)
+
+
+async def get_session_page(request: web.Request) -> web.Response:
+    """The page; 404 for a session that is not there, or no more."""
+    path, asked = parameters_from(dict(request.match_info), SessionPath), query_parameters(request, ViewParameters)
+    page = await begin(request, asked)
+    question = TimelineQuestion(path.visitor, path.started_at.astimezone(UTC), MOST_EVENTS)
+    panels = await ask_all(request, found=question)
+    if panels["found"].problem:
+        raise Problem(404, "Unknown session", "no session of this visitor began then; a late event may have moved it")
+    return await page.shown("session", panels, most=MOST_EVENTS, fresh=await how_fresh(request))
