@@ -128,4 +128,4 @@ class WarehouseSettings(msgspec.Struct, frozen=True, kw_only=True):
     )
     sample_clients: Annotated[
         int, Meta(ge=1, le=1_000_000, description="clients of Firefox that send sample pings; half as many of Fenix")
-    ] = field(name="PROBE_BUILDER_SAMPLE_CLIENTS", default=12_000)
+    ] = field(name="PROBE_BUILDER_SAMPLE_CLIENTS", default=6_000)
