@@ -18,6 +18,7 @@ from usage_service.commands.reference import reference_command
 from usage_service.commands.releases import releases_command
 from usage_service.commands.remote import RemoteError
 from usage_service.commands.replaying import replay_command
+from usage_service.commands.report import report_command
 from usage_service.commands.retention import retention_app
 from usage_service.commands.serving import serve_command
 from usage_service.commands.sessions import sessions_command
@@ -70,6 +71,7 @@ app.add_typer(token_app, name="token")
 app.command("popular")(popular_command)
 app.command("sessions")(sessions_command)
 app.command("releases")(releases_command)
+app.command("report")(report_command)
 
 
 def main() -> None:

@@ -1,0 +1,49 @@
+"""`usage-service report`: the overview and the hot list as one file to pass on."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from usage_service.commands.remote import DEFAULT_URL, RemoteError, Token, Url, ask
+from usage_service.page.report import report_page
+
+LISTED = 10
+
+
+def report_command(
+    product: Annotated[str, typer.Option(help="such as fog")] = "fog",
+    days: Annotated[int, typer.Option(min=1, max=120, help="so many days up to now")] = 28,
+    budget: Annotated[int, typer.Option(min=1, max=2_000, help="how many probes of the hot list")] = 100,
+    out: Annotated[Path, typer.Option(dir_okay=False, writable=True, help="where to write it")] = Path("report.html"),
+    url: Url = DEFAULT_URL,
+    token: Token = None,
+) -> None:
+    """Write how a product is used, and what is worth building, to one HTML file that needs nothing else."""
+    now = datetime.now(UTC)
+    since = (now - timedelta(days=days - 1)).replace(hour=0, minute=0, second=0, microsecond=0)
+    window = {"product": product, "since": since}
+    answers: dict[str, Any] = {
+        "series": ask(url, token, "/v1/timeseries", **window),
+        "summary": ask(url, token, "/v1/sessions/summary", **window),
+        "releases": ask(url, token, "/v1/releases/impact", **window),
+        "hot": ask(url, token, "/v1/hotlist", product=product, budget=budget),
+        "backtest": _backtest(url, token, product),
+    }
+    for order in ("most", "trending", "least"):
+        answers[order] = ask(url, token, "/v1/popularity", **window, order=order, limit=LISTED)
+    out.write_text(report_page(product, answers, now), "utf-8")
+    Console().print(f"{out}: {out.stat().st_size:,} bytes", highlight=False)
+
+
+def _backtest(url: str, token: str | None, product: str) -> dict[str, Any] | None:
+    try:
+        return ask(url, token, "/v1/hotlist/backtest", product=product)
+    except RemoteError as error:
+        if " answered 404: " in str(error):  # there is no day yet that a list can be held against
+            return None
+        raise
