@@ -88,7 +88,7 @@ class House:
             ear.swallow()
         else:
             builder.signal(signal.SIGSTOP) if fault == "freeze" else way.swallow()
-            await eventually(partial(self.holds, TAKEN, f"%-{builder.pid}"), f"others go on after {fault}", 15)
+            await eventually(partial(self.holds, TAKEN, f"%-{builder.pid}"), f"others go on after {fault}", 30)
 
     async def holds(self, condition: str, *values: object) -> bool:
         """Whether it does; not while the database is away."""
