@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
@@ -35,12 +35,9 @@ SECRET = "a secret for tests only"
 def loggers_are_not_kept() -> Iterator[None]:
     """A command that a test runs in this process sets up logs: what is logged in later tests is not to go there."""
     configure = structlog.configure
-
-    def configure_uncached(**settings: Any) -> None:
-        configure(**settings | {"cache_logger_on_first_use": False})
-
+    uncached = {"cache_logger_on_first_use": False}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(structlog, "configure", configure_uncached)
+        patch.setattr(structlog, "configure", lambda **settings: configure(**settings | uncached))
         yield
 
 
