@@ -31,9 +31,16 @@ from usage_service.shared.logs import configure_logs
 from usage_service.shared.progress import progress
 from usage_service.shared.schema import DatabaseAwayError, SchemaMismatchError
 from usage_service.shared.settings import DatabaseSettings, LogSettings, SettingsError, check_names, load_settings
+from usage_service.shared.settings_reference import settings_reference
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(warehouse_app, name="warehouse")
+
+
+SETTINGS: dict[str, type[msgspec.Struct]] = {
+    "probe-builder run": BuilderSettings,
+    "probe-builder warehouse": WarehouseSettings,
+}
 
 
 @app.callback()
@@ -41,6 +48,12 @@ def prepare() -> None:
     """Computes missing probes on BigQuery and stores their rows."""
     settings = load_settings(LogSettings)
     configure_logs(settings.log_level, settings.log_format)
+
+
+@app.command("settings")
+def settings_command() -> None:
+    """Print the reference of the builder's settings, as it is in docs/guides/operating.md."""
+    sys.stdout.write(settings_reference(SETTINGS))
 
 
 @app.command("run")

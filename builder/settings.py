@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Annotated
 
 import msgspec
-from msgspec import Meta
+from msgspec import Meta, field
 
 from builder.sampling import SAMPLE_IDS, SAMPLED_CHANNELS
 from builder.source import DATASETS, SourceOptions
@@ -32,30 +32,63 @@ def pairs(setting: str, text: str) -> dict[str, str]:
 class BuilderSettings(DatabaseSettings, frozen=True, kw_only=True):
     """Environment variables of `probe-builder run`."""
 
-    project: str = msgspec.field(name="GOOGLE_CLOUD_PROJECT", default="moz-fx-data-shared-prod")
-    pings_project: str = msgspec.field(name="PROBE_BUILDER_PINGS_PROJECT", default="moz-fx-data-shared-prod")
-    sampled_by_clients: str = msgspec.field(name="PROBE_BUILDER_SAMPLED_BY_CLIENTS", default="")  # names, by commas
-    datasets: str = msgspec.field(name="PROBE_BUILDER_DATASETS", default=pairs_text(DATASETS))
-    sampled_channels: str = msgspec.field(name="PROBE_BUILDER_SAMPLED_CHANNELS", default=pairs_text(SAMPLED_CHANNELS))
-    location: str = msgspec.field(name="PROBE_BUILDER_LOCATION", default="US")
-    warehouse_url: str | None = msgspec.field(name="PROBE_BUILDER_WAREHOUSE_URL", default=None)
-    concurrency: Annotated[int, Meta(ge=1, le=MOST_AT_ONCE)] = msgspec.field(
+    project: Annotated[str, Meta(description="the project that pays for the queries")] = field(
+        name="GOOGLE_CLOUD_PROJECT", default="moz-fx-data-shared-prod"
+    )
+    pings_project: Annotated[str, Meta(description="the project that the pings are in")] = field(
+        name="PROBE_BUILDER_PINGS_PROJECT", default="moz-fx-data-shared-prod"
+    )
+    sampled_by_clients: Annotated[
+        str, Meta(description="probes that clients sample themselves, by commas: all of their pings are read")
+    ] = field(name="PROBE_BUILDER_SAMPLED_BY_CLIENTS", default="")
+    datasets: Annotated[str, Meta(description="the dataset of a product, or of a channel of it")] = field(
+        name="PROBE_BUILDER_DATASETS", default=pairs_text(DATASETS)
+    )
+    sampled_channels: Annotated[
+        str, Meta(description="channels of whose Windows clients only so many of the 100 sample ids are read")
+    ] = field(name="PROBE_BUILDER_SAMPLED_CHANNELS", default=pairs_text(SAMPLED_CHANNELS))
+    location: Annotated[str, Meta(description="where BigQuery runs the queries")] = field(
+        name="PROBE_BUILDER_LOCATION", default="US"
+    )
+    warehouse_url: Annotated[
+        str | None, Meta(description="a warehouse that speaks as BigQuery does, instead of it")
+    ] = field(name="PROBE_BUILDER_WAREHOUSE_URL", default=None)
+    concurrency: Annotated[int, Meta(ge=1, le=MOST_AT_ONCE, description="builds at a time")] = field(
         name="PROBE_BUILDER_CONCURRENCY", default=2
     )
-    lease_seconds: Seconds = msgspec.field(name="PROBE_BUILDER_LEASE_SECONDS", default=15)
-    poll_seconds: Seconds = msgspec.field(name="PROBE_BUILDER_POLL_SECONDS", default=5)
-    retry_seconds: Seconds = msgspec.field(name="PROBE_BUILDER_RETRY_SECONDS", default=2)
-    grace_seconds: Seconds = msgspec.field(name="PROBE_BUILDER_GRACE_SECONDS", default=20)
-    build_seconds: Seconds = msgspec.field(name="PROBE_BUILDER_BUILD_SECONDS", default=1800)
-    most_bytes: Annotated[int, Meta(ge=0)] = msgspec.field(name="PROBE_BUILDER_MOST_BYTES", default=2 * 10**12)
-    most_bytes_a_day: Annotated[int, Meta(ge=0, le=10**18)] = msgspec.field(
-        name="PROBE_BUILDER_MOST_BYTES_A_DAY", default=20 * 10**12
+    lease_seconds: Annotated[Seconds, Meta(description="after so long without a word a builder is taken for dead")] = (
+        field(name="PROBE_BUILDER_LEASE_SECONDS", default=15)
     )
-    metrics_host: str = msgspec.field(name="PROBE_BUILDER_METRICS_HOST", default="127.0.0.1")
-    metrics_port: Port = msgspec.field(name="PROBE_BUILDER_METRICS_PORT", default=0)  # 0: no metrics
-    threshold_scale: Annotated[float, Meta(gt=0, le=1)] = msgspec.field(
-        name="PROBE_BUILDER_THRESHOLD_SCALE", default=1.0
+    poll_seconds: Annotated[Seconds, Meta(description="how often to look for builds that nobody has told of")] = field(
+        name="PROBE_BUILDER_POLL_SECONDS", default=5
     )
+    retry_seconds: Annotated[
+        Seconds, Meta(description="how long to wait before a second attempt; twice as long before each one after it")
+    ] = field(name="PROBE_BUILDER_RETRY_SECONDS", default=2)
+    grace_seconds: Annotated[Seconds, Meta(description="for how long a stopping builder goes on with its builds")] = (
+        field(name="PROBE_BUILDER_GRACE_SECONDS", default=20)
+    )
+    build_seconds: Annotated[Seconds, Meta(description="how long an attempt may take")] = field(
+        name="PROBE_BUILDER_BUILD_SECONDS", default=1800
+    )
+    most_bytes: Annotated[int, Meta(ge=0, description="bytes that one build may read")] = field(
+        name="PROBE_BUILDER_MOST_BYTES", default=2 * 10**12
+    )
+    most_bytes_a_day: Annotated[int, Meta(ge=0, le=10**18, description="bytes that all builds of a day may read")] = (
+        field(name="PROBE_BUILDER_MOST_BYTES_A_DAY", default=20 * 10**12)
+    )
+    metrics_host: Annotated[str, Meta(description="the address to serve metrics on")] = field(
+        name="PROBE_BUILDER_METRICS_HOST", default="127.0.0.1"
+    )
+    metrics_port: Annotated[Port, Meta(description="the port to serve metrics on; 0: no metrics")] = field(
+        name="PROBE_BUILDER_METRICS_PORT", default=0
+    )
+    minimums: Annotated[
+        str,
+        Meta(
+            description="clients of a build/users of a row to be exceeded: fog/release=450000/100,*=50/10; else GLAM's"
+        ),
+    ] = field(name="PROBE_BUILDER_MINIMUMS", default="")
 
 
 def source_options(settings: BuilderSettings) -> SourceOptions:
@@ -63,10 +96,18 @@ def source_options(settings: BuilderSettings) -> SourceOptions:
     return SourceOptions(
         project=settings.pings_project,
         datasets=pairs("PROBE_BUILDER_DATASETS", settings.datasets),
-        thresholds=Thresholds().scaled(settings.threshold_scale),
+        thresholds=_thresholds(settings.minimums),
         sampled_by_clients=frozenset(settings.sampled_by_clients.split(",")) - {""},
         sampled_channels=_sampled_channels(settings.sampled_channels),
     )
+
+
+def _thresholds(text: str) -> Thresholds:
+    name = "PROBE_BUILDER_MINIMUMS"
+    try:
+        return Thresholds.told(pairs(name, text))
+    except ValueError:
+        raise SettingsError(f"{name}: {text!r} must be like fog/release=450000/100,*=50/10") from None
 
 
 def _sampled_channels(text: str) -> dict[str, int]:
@@ -82,5 +123,9 @@ def _sampled_channels(text: str) -> dict[str, int]:
 class WarehouseSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What the commands of the embedded warehouse read from the environment."""
 
-    warehouse_dir: str | None = msgspec.field(name="PROBE_BUILDER_WAREHOUSE_DIR", default=None)
-    sample_clients: int = msgspec.field(name="PROBE_BUILDER_SAMPLE_CLIENTS", default=20_000)
+    warehouse_dir: Annotated[str, Meta(description="where the embedded warehouse keeps its files")] = field(
+        name="PROBE_BUILDER_WAREHOUSE_DIR", default="warehouse-data"
+    )
+    sample_clients: Annotated[
+        int, Meta(ge=1, le=1_000_000, description="clients of Firefox that send sample pings; half as many of Fenix")
+    ] = field(name="PROBE_BUILDER_SAMPLE_CLIENTS", default=6_000)

@@ -35,13 +35,25 @@ class Thresholds:
         """The minimum of a product's channel."""
         return self.minimums.get((product, channel), self.otherwise)
 
-    def scaled(self, factor: float) -> "Thresholds":
-        """The same for a warehouse that holds only this share of the clients."""
-        return Thresholds(
-            {key: _scaled(minimum, factor) for key, minimum in self.minimums.items()},
-            _scaled(self.otherwise, factor),
-        )
+    @classmethod
+    def told(cls, minimums: Mapping[str, str]) -> "Thresholds":
+        """Those of "product/channel" as "clients/users", instead of upstream's; of "*", instead of all others.
+
+        Raises ValueError for what is neither.
+        """
+        known = {key: _minimum(text) for key, text in minimums.items()}
+        everybody = known.pop("*", None)
+        named = {_channel(key): minimum for key, minimum in known.items()}
+        return cls(named, everybody) if everybody else cls({**UPSTREAM, **named})
 
 
-def _scaled(minimum: Minimum, factor: float) -> Minimum:
-    return Minimum(round(minimum.build_clients * factor), round(minimum.row_users * factor))
+def _minimum(text: str) -> Minimum:
+    clients, _, users = text.partition("/")
+    return Minimum(int(clients), int(users))
+
+
+def _channel(text: str) -> tuple[str, str]:
+    product, slash, channel = text.partition("/")
+    if not (product and slash and channel):
+        raise ValueError(f"{text} is no product/channel")
+    return product, channel

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 
 from aiohttp import ClientResponse
 from aiohttp.test_utils import TestClient
+from hypothesis import HealthCheck, settings
 from yarl import URL
 
 from tests.conftest import SECRET
@@ -28,12 +29,17 @@ INSIDE = re.compile(r"Traceback|File \"|asyncpg|usage_service|\.py\b|SELECT |pos
 STATEMENTS = ["'; DROP TABLE event_log; --", "' OR '1'='1", "1; SELECT pg_sleep(9)", "fog') UNION SELECT 1 --"]
 
 
+FUZZING = settings(
+    deadline=None, database=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
 @asynccontextmanager
 async def one_service(database_url: str) -> AsyncIterator[Client]:
     """A service for all tests of a module: no bad input may harm it."""
     deaths: list[bool] = []
-    settings = ServerSettings(database_url=database_url, visitor_secret=SECRET)
-    async with TestClient(ProductionServer(create_app(settings, lambda: deaths.append(True)))) as client:
+    service_settings = ServerSettings(database_url=database_url, visitor_secret=SECRET)
+    async with TestClient(ProductionServer(create_app(service_settings, lambda: deaths.append(True)))) as client:
         yield client
         assert not deaths
 

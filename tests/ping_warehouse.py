@@ -1,20 +1,16 @@
 """The embedded warehouse over pings of a test's own, served on the loopback from a thread."""
 
-import asyncio
 import json
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future
 from contextlib import closing, contextmanager
 from importlib.resources import files
 from pathlib import Path
-from threading import Thread
 
 import duckdb
-from aiohttp import web
 from google.cloud import bigquery
 
 from builder.bigquery import make_client
-from builder.warehouse.app import create_app
+from builder.warehouse.serving import served
 from tests.googlesql import ALL_TABLES, COLUMNS, PROJECT, Type, record
 from tests.reference_statistics import Ping
 
@@ -76,37 +72,6 @@ def _write_table(
     paths = list(leaves(COLUMNS))
     sizes = [(list(leaf), day, number * BYTES_A_CELL) for leaf in paths for day, number in days]
     connection.execute(LEAVES, [PROJECT, dataset, name, *map(list, zip(*sizes, strict=True))])
-
-
-@contextmanager
-def served(path: Path) -> Iterator[str]:
-    """The address of a server over the file; it is gone afterwards."""
-    ready: Future[tuple[str, asyncio.AbstractEventLoop, asyncio.Event]] = Future()
-    thread = Thread(target=lambda: asyncio.run(_serve(path, ready)), name="warehouse")
-    thread.start()
-    address, loop, stop = ready.result(START_SECONDS)
-    try:
-        yield address
-    finally:
-        loop.call_soon_threadsafe(stop.set)
-        thread.join(START_SECONDS)
-        assert not thread.is_alive()
-
-
-async def _serve(path: Path, ready: Future[tuple[str, asyncio.AbstractEventLoop, asyncio.Event]]) -> None:
-    stop = asyncio.Event()
-    try:
-        runner = web.AppRunner(create_app(path))
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-    except Exception as error:
-        ready.set_exception(error)
-        raise
-    host, port = runner.addresses[0][:2]
-    ready.set_result((f"http://{host}:{port}", asyncio.get_running_loop(), stop))
-    await stop.wait()
-    await runner.cleanup()
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from tests.support import Connection
 def run(database_url: str, monkeypatch: pytest.MonkeyPatch) -> CliRunner:
     """A terminal beside the database."""
     monkeypatch.setenv("DATABASE_URL", database_url)
-    monkeypatch.setattr(cli, "configure_logs", lambda level: None)  # which would write to this terminal ever after
+    monkeypatch.setattr(cli, "configure_logs", lambda *_given: None)  # which would write to this terminal ever after
     for name in [name for name in os.environ if name.startswith("PROBE_BUILDER_")]:
         monkeypatch.delenv(name)
     return CliRunner()

@@ -2,46 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 import csv
 import json
-import sys
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from tests.commands import Run, runner
 from tests.hot_traffic import FIRST, as_event
 from tests.support import Client, Connection, event, post, registered
 from tests.test_hot_list_equals_a_reference import made
-from usage_service.cli import main
 from usage_service.commands import backtest as commands
-
-Run = Callable[..., Awaitable[tuple[int, str, str]]]
 
 
 @pytest.fixture
 def usage_service(client: Client, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
     """Runs the command against the service: exit code, output, errors."""
-    monkeypatch.setenv("USAGE_SERVICE_URL", str(client.make_url("/")))
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setattr(commands, "configure_logs", lambda _level: None)
-
-    def run(arguments: tuple[str, ...]) -> int:
-        monkeypatch.setattr(sys, "argv", ["usage-service", *arguments])
-        try:
-            main()
-        except SystemExit as ended:
-            return int(ended.code or 0)
-        return 0
-
-    async def run_beside(*arguments: str) -> tuple[int, str, str]:
-        capfd.readouterr()
-        code = await asyncio.to_thread(run, arguments)
-        return code, *capfd.readouterr()
-
-    return run_beside
+    return runner(capfd, monkeypatch, commands, USAGE_SERVICE_URL=str(client.make_url("/")))
 
 
 @pytest.fixture

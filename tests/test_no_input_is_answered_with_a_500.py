@@ -10,11 +10,11 @@ from urllib.parse import quote, urlencode
 import pytest
 import pytest_asyncio
 from aiohttp import ClientResponse
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from yarl import URL
 
-from tests.bad_input import INSIDE, JSON, LINES, STATEMENTS, one_service
+from tests.bad_input import FUZZING, INSIDE, JSON, LINES, STATEMENTS, one_service
 from tests.support import NOON, Client, event
 from usage_service.web.routes import ROUTES, Route
 
@@ -73,13 +73,7 @@ PARAMETERS = [
     "x",
 ]
 QUERIES = st.lists(st.tuples(st.sampled_from(PARAMETERS) | st.text(max_size=5), VALUES), max_size=4)
-FUZZ = settings(
-    max_examples=200,
-    deadline=None,
-    database=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+FUZZ = settings(FUZZING, max_examples=200)
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module", name="client")

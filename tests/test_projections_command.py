@@ -7,21 +7,19 @@ import os
 import signal
 import sys
 from asyncio.subprocess import PIPE, STDOUT
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from tests.commands import Run, runner
 from tests.support import Connection, eventually
 from tests.test_projections_of_ones_own import TYPES
 from tests.traffic import PROJECTIONS, append_traffic, assert_as_the_reference, fold_all, leftovers
-from usage_service.cli import main
 from usage_service.commands import projections as commands
 from usage_service.folding import Folder, UnfoldableError
 from usage_service.shared.postgres import connect
 
-Run = Callable[..., Awaitable[tuple[int, str, str]]]
 POISON = """
 ALTER TABLE releases ADD CONSTRAINT versions_are_small CHECK (version < 1000);
 SELECT append_own_event('release_published', 'fog', 'nightly', NULL, 'test', '{"version": 9999}');
@@ -32,24 +30,7 @@ SETTINGS = "SELECT settings FROM projections WHERE name = 'sessions' AND stage =
 @pytest.fixture
 def usage_service(own_database_url: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
     """Runs the command on a database of the test's own: exit code, output, errors."""
-    monkeypatch.setenv("DATABASE_URL", own_database_url)
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setattr(commands, "configure_logs", lambda _level: None)
-
-    def run(arguments: tuple[str, ...]) -> int:
-        monkeypatch.setattr(sys, "argv", ["usage-service", *arguments])
-        try:
-            main()
-        except SystemExit as ended:
-            return int(ended.code or 0)
-        return 0
-
-    async def run_beside(*arguments: str) -> tuple[int, str, str]:
-        capfd.readouterr()
-        code = await asyncio.to_thread(run, arguments)
-        return code, *capfd.readouterr()
-
-    return run_beside
+    return runner(capfd, monkeypatch, commands, DATABASE_URL=own_database_url)
 
 
 async def test_the_list_tells_how_far_each_is_and_what_it_cannot_fold(

@@ -147,9 +147,12 @@ def test_sample_ids_lie_between_0_and_99(client_id: str) -> None:
     assert 0 <= safe_sample_id(client_id) <= 99
 
 
-def test_thresholds_are_those_of_the_etl_and_scale() -> None:
+def test_thresholds_are_those_of_the_etl_unless_told() -> None:
     thresholds = Thresholds()
     assert thresholds.of("fog", "release") == Minimum(450_000, 100)
     assert thresholds.of("fenix", "nightly") == Minimum(800, 10)
     assert thresholds.of("fog", "esr") == thresholds.otherwise
-    assert thresholds.scaled(0.1).of("fog", "beta") == Minimum(150, 10)
+    told = Thresholds.told({"fog/beta": "15/3"})
+    assert (told.of("fog", "beta"), told.of("fog", "release")) == (Minimum(15, 3), Minimum(450_000, 100))
+    everybody = Thresholds.told({"fog/beta": "15/3", "*": "5/1"})
+    assert (everybody.of("fog", "beta"), everybody.of("fog", "release")) == (Minimum(15, 3), Minimum(5, 1))

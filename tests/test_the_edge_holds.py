@@ -16,11 +16,11 @@ import msgspec
 import psutil
 import pytest
 import pytest_asyncio
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from tests.bad_input import INSIDE, JSON, STATEMENTS, filled, named, spoken
+from tests.bad_input import FUZZING, INSIDE, JSON, STATEMENTS, filled, named, spoken
 from tests.building import served
 from tests.support import Client, connected, event, eventually, post
 from usage_service.web import (
@@ -43,13 +43,7 @@ from usage_service.web.routes import ROUTES, Route
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-FUZZ = settings(
-    max_examples=150,
-    deadline=None,
-    database=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+FUZZ = settings(FUZZING, max_examples=150)
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module", name="client")

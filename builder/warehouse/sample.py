@@ -40,7 +40,7 @@ MOST_DRAWS, CLIENTS_A_DRAW = 400, 20
 class SampleOptions:
     """What is made up: how many clients, from which seed, with the newest build on the day `until`; of what, where."""
 
-    clients: int = 12_000
+    clients: int = 6_000
     seed: int = 1
     until: dt.date = dt.date(2026, 1, 1)
     probes: tuple[Probe, ...] = PROBES

@@ -6,21 +6,33 @@ import sys
 from collections.abc import Callable
 from typing import Annotated, Literal
 
+import msgspec
 import typer
 
 from usage_service.reference import events_page
+from usage_service.shared.settings import ClientSettings, ServerSettings, UpSettings
+from usage_service.shared.settings_reference import settings_reference
 from usage_service.web.api_pages import markdown_page
 from usage_service.web.openapi import openapi_document
 from usage_service.web.routes import ROUTES
 
+SETTINGS: dict[str, type[msgspec.Struct]] = {
+    "usage-service serve": ServerSettings,
+    "usage-service up": UpSettings,
+    "Commands that ask a service": ClientSettings,
+}
 PAGES: dict[str, Callable[[], str]] = {
     "events": events_page,
     "api": lambda: markdown_page(openapi_document(ROUTES)),
+    "settings": lambda: settings_reference(SETTINGS),
 }
 
 
 def reference_command(
-    page: Annotated[Literal["events", "api"], typer.Argument(help="docs/events.md or docs/api.md")] = "events",
+    page: Annotated[
+        Literal["events", "api", "settings"],
+        typer.Argument(help="docs/events.md, docs/api.md, or the service's part of docs/guides/operating.md"),
+    ] = "events",
 ) -> None:
-    """Print the reference of event types or of the HTTP API, as it is in docs/."""
+    """Print the reference of event types, of the HTTP API or of settings, as it is in docs/."""
     sys.stdout.write(PAGES[page]())

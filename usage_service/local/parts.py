@@ -21,6 +21,7 @@ from usage_service.local.sample import write_sample_traffic
 from usage_service.local.tour import tour
 from usage_service.shared.schema import install_schema
 
+SAMPLE_MINIMUMS = "*=50/10"  # some thousands of clients send sample pings, not the millions of GLAM's thresholds
 READY_SECONDS = 60.0
 STOP_SECONDS = 30.0
 WATCH_SECONDS = 0.5
@@ -109,6 +110,7 @@ class Parts:
         }
         if house.settings.project is None:
             own["PROBE_BUILDER_WAREHOUSE_URL"] = f"http://127.0.0.1:{house.warehouse_port}"
+            own["PROBE_BUILDER_MINIMUMS"] = os.environ.get("PROBE_BUILDER_MINIMUMS", SAMPLE_MINIMUMS)
         return os.environ | own
 
 

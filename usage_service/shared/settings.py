@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
 import msgspec
+from msgspec import Meta, field
 
-Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
-Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
+Port = Annotated[int, Meta(ge=0, le=65535)]
+Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 ORIGINS = r"^https?://[^/,\s]+(,https?://[^/,\s]+)*(?!\n)$"  # separated by commas, each as browsers spell it
-DatabaseUrl = Annotated[str, msgspec.Meta(pattern="^postgres(ql)?://")]
+DatabaseUrl = Annotated[str, Meta(pattern="^postgres(ql)?://")]
 
 
 class SettingsError(Exception):
@@ -21,17 +22,24 @@ class SettingsError(Exception):
 class LogSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What every program needs."""
 
-    log_level: Annotated[str, msgspec.Meta(pattern="^(debug|info|warning|error)$")] = msgspec.field(
-        name="LOG_LEVEL", default="info"
-    )
-    log_format: Literal["auto", "json", "mozlog"] = msgspec.field(name="LOG_FORMAT", default="auto")
+    log_level: Annotated[
+        str, Meta(pattern="^(debug|info|warning|error)$", description="what is logged: debug, info, warning or error")
+    ] = field(name="LOG_LEVEL", default="info")
+    log_format: Annotated[
+        Literal["auto", "json", "mozlog"], Meta(description="auto: readable on a terminal, else json; or Mozilla's")
+    ] = field(name="LOG_FORMAT", default="auto")
 
 
 class DatabaseSettings(LogSettings, frozen=True, kw_only=True):
     """What both programs need to reach PostgreSQL."""
 
-    database_url: DatabaseUrl = msgspec.field(name="DATABASE_URL")
-    listen_database_url: DatabaseUrl | None = msgspec.field(name="LISTEN_DATABASE_URL", default=None)
+    database_url: Annotated[DatabaseUrl, Meta(description="where PostgreSQL is: postgresql://...")] = field(
+        name="DATABASE_URL"
+    )
+    listen_database_url: Annotated[
+        DatabaseUrl | None,
+        Meta(description="a direct address of the same database, where DATABASE_URL leads to a transaction pooler"),
+    ] = field(name="LISTEN_DATABASE_URL", default=None)
 
     @property
     def listen_url(self) -> str:
@@ -42,40 +50,68 @@ class DatabaseSettings(LogSettings, frozen=True, kw_only=True):
 class ServerSettings(DatabaseSettings, frozen=True, kw_only=True):
     """The usage service's own."""
 
-    host: str = msgspec.field(name="USAGE_SERVICE_HOST", default="127.0.0.1")
-    port: Port = msgspec.field(name="USAGE_SERVICE_PORT", default=8080)
-    token: str | None = msgspec.field(name="USAGE_SERVICE_TOKEN", default=None)
-    open_reads: bool = msgspec.field(name="USAGE_SERVICE_OPEN_READS", default=False)
-    visitor_secret: Annotated[str, msgspec.Meta(min_length=16)] = msgspec.field(name="USAGE_SERVICE_VISITOR_SECRET")
-    visitor_rotation_days: Annotated[int, msgspec.Meta(ge=1, le=3_660)] = msgspec.field(
-        name="USAGE_SERVICE_VISITOR_ROTATION_DAYS", default=90
+    host: Annotated[str, Meta(description="the address to listen on; any but loopback needs a token")] = field(
+        name="USAGE_SERVICE_HOST", default="127.0.0.1"
     )
-    pool_size: Annotated[int, msgspec.Meta(ge=2, le=200)] = msgspec.field(name="USAGE_SERVICE_POOL_SIZE", default=8)
-    queue_events: Annotated[int, msgspec.Meta(ge=1_000, le=1_000_000)] = msgspec.field(
-        name="USAGE_SERVICE_QUEUE_EVENTS", default=20_000
+    port: Annotated[Port, Meta(description="the port to listen on; 0 takes a free one")] = field(
+        name="USAGE_SERVICE_PORT", default=8080
     )
-    requests_a_second: Annotated[float, msgspec.Meta(gt=0, le=1_000_000)] | None = msgspec.field(
-        name="USAGE_SERVICE_REQUESTS_A_SECOND", default=None
+    token: Annotated[str | None, Meta(description="the operator's token, which opens every scope")] = field(
+        name="USAGE_SERVICE_TOKEN", default=None
     )
-    cors_origins: Annotated[str, msgspec.Meta(pattern=ORIGINS)] | None = msgspec.field(
-        name="USAGE_SERVICE_CORS_ORIGINS", default=None
+    open_reads: Annotated[bool, Meta(description="whether reading needs no token")] = field(
+        name="USAGE_SERVICE_OPEN_READS", default=False
     )
-    keepalive_seconds: Seconds = msgspec.field(name="USAGE_SERVICE_KEEPALIVE_SECONDS", default=75)
-    drain_seconds: Seconds = msgspec.field(name="USAGE_SERVICE_DRAIN_SECONDS", default=10)
+    visitor_secret: Annotated[
+        str,
+        Meta(min_length=16, description="what pseudonyms are made with; keep it: with another, visitors are others"),
+    ] = field(name="USAGE_SERVICE_VISITOR_SECRET")
+    visitor_rotation_days: Annotated[
+        int, Meta(ge=1, le=3_660, description="after so many days a visitor gets another pseudonym")
+    ] = field(name="USAGE_SERVICE_VISITOR_ROTATION_DAYS", default=90)
+    pool_size: Annotated[int, Meta(ge=2, le=200, description="connections to PostgreSQL at most")] = field(
+        name="USAGE_SERVICE_POOL_SIZE", default=8
+    )
+    queue_events: Annotated[
+        int,
+        Meta(ge=1_000, le=1_000_000, description="events that may wait to be committed; more are answered with 429"),
+    ] = field(name="USAGE_SERVICE_QUEUE_EVENTS", default=20_000)
+    requests_a_second: Annotated[
+        Annotated[float, Meta(gt=0, le=1_000_000)] | None,
+        Meta(description="requests that a token may make a second, in bursts of ten seconds' worth; else any number"),
+    ] = field(name="USAGE_SERVICE_REQUESTS_A_SECOND", default=None)
+    cors_origins: Annotated[
+        Annotated[str, Meta(pattern=ORIGINS)] | None,
+        Meta(description="origins whose pages may ask, by commas, such as https://glam.example; none without it"),
+    ] = field(name="USAGE_SERVICE_CORS_ORIGINS", default=None)
+    keepalive_seconds: Annotated[Seconds, Meta(description="for how long an idle connection is kept")] = field(
+        name="USAGE_SERVICE_KEEPALIVE_SECONDS", default=75
+    )
+    drain_seconds: Annotated[Seconds, Meta(description="for how long a stopping server finishes what is under way")] = (
+        field(name="USAGE_SERVICE_DRAIN_SECONDS", default=10)
+    )
 
 
 class ClientSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Where the command-line clients find a running service."""
 
-    url: str = msgspec.field(name="USAGE_SERVICE_URL", default="http://127.0.0.1:8080")
-    token: str | None = msgspec.field(name="USAGE_SERVICE_TOKEN", default=None)
+    url: Annotated[str, Meta(description="where the service is")] = field(
+        name="USAGE_SERVICE_URL", default="http://127.0.0.1:8080"
+    )
+    token: Annotated[str | None, Meta(description="a token of the scope that is needed")] = field(
+        name="USAGE_SERVICE_TOKEN", default=None
+    )
 
 
 class UpSettings(LogSettings, frozen=True, kw_only=True):
     """What replaces the embedded parts of `usage-service up`."""
 
-    database_url: DatabaseUrl | None = msgspec.field(name="DATABASE_URL", default=None)
-    project: str | None = msgspec.field(name="GOOGLE_CLOUD_PROJECT", default=None)
+    database_url: Annotated[
+        DatabaseUrl | None, Meta(description="a PostgreSQL to take instead of the embedded one")
+    ] = field(name="DATABASE_URL", default=None)
+    project: Annotated[
+        str | None, Meta(description="a project of BigQuery to take instead of the embedded warehouse")
+    ] = field(name="GOOGLE_CLOUD_PROJECT", default=None)
 
 
 TOKEN_FILE = Path("data/token")  # where `usage-service up` keeps it, unless told otherwise
@@ -89,7 +125,7 @@ def kept_token() -> str | None:
 
 def load_settings(kind: type[Kind], environ: Mapping[str, str] = os.environ) -> Kind:
     """Reads `kind` from the environment; raises SettingsError for what is missing or out of range."""
-    known = {field.encode_name for field in msgspec.structs.fields(kind)}
+    known = {one.encode_name for one in msgspec.structs.fields(kind)}
     given = {name: environ[name] for name in known if environ.get(name)}
     try:
         return msgspec.convert(given, kind, strict=False)
@@ -103,7 +139,7 @@ def load_settings(kind: type[Kind], environ: Mapping[str, str] = os.environ) -> 
 
 def check_names(environ: Mapping[str, str], prefix: str, *kinds: type[msgspec.Struct]) -> None:
     """Raises SettingsError for a variable that begins like a setting but is none: a misspelling."""
-    known = {field.encode_name for kind in kinds for field in msgspec.structs.fields(kind)}
+    known = {one.encode_name for kind in kinds for one in msgspec.structs.fields(kind)}
     for name in environ:
         if name.startswith(prefix) and name not in known:
             near = difflib.get_close_matches(name, sorted(known), n=1)

@@ -119,7 +119,7 @@ def _parameter(document: JsonObject, spec: JsonObject) -> Row:
     if "$ref" in spec:
         spec = document["components"]["parameters"][spec["$ref"].rpartition("/")[2]]
     schema = spec["schema"]
-    default = "" if schema.get("default") in (None, "", []) else str(schema["default"]).lower()
+    default = "" if schema.get("default") in (None, "", [], ()) else str(schema["default"]).lower()
     needed = "required" if spec["required"] else default and f"`{default}`"
     return Row(spec["name"], (spec["in"], schema_words(schema), needed, spec.get("description", "")))
 

@@ -40,8 +40,16 @@ class StreamParameters(msgspec.Struct, forbid_unknown_fields=True):
     after: Annotated[int, Meta(ge=0, le=LARGEST_POSITION)] = 0
 
 
+class StreamedEvent(msgspec.Struct, frozen=True):
+    """An event of the stream: its position, its type, and itself in JSON (position, type, occurred_at, data)."""
+
+    id: str
+    event: str
+    data: str
+
+
 @described(
-    Response(200, "the events as they happen; the id of each is its position", (Content("text/event-stream", str),)),
+    Response(200, "the events as they happen", (Content("text/event-stream", StreamedEvent),)),
     Response(204, "the build is over, and no event follows"),
     problem(404, "there is no such build"),
     query=StreamParameters,

@@ -1,0 +1,13 @@
+-- Run once by the image of PostgreSQL in a new database: who logs in through the pooler, with rights and bounds of their own.
+\set ON_ERROR_STOP on
+\getenv password USAGE_LOGIN_PASSWORD
+CREATE ROLE usage_server NOLOGIN;
+CREATE ROLE usage_builder NOLOGIN;
+CREATE ROLE glam_server LOGIN PASSWORD :'password' IN ROLE usage_server;
+CREATE ROLE glam_builder LOGIN PASSWORD :'password' IN ROLE usage_builder;
+ALTER ROLE glam_server SET statement_timeout = '30s';
+ALTER ROLE glam_server SET lock_timeout = '10s';
+ALTER ROLE glam_server SET idle_in_transaction_session_timeout = '15s';
+ALTER ROLE glam_builder SET statement_timeout = '30s';
+ALTER ROLE glam_builder SET lock_timeout = '10s';
+ALTER ROLE glam_builder SET idle_in_transaction_session_timeout = '15s';
