@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 from axe_playwright_python.async_playwright import Axe
-from playwright.async_api import Browser, Page, async_playwright, expect
+from playwright.async_api import Browser, Page, ViewportSize, async_playwright, expect
 
 from tests.building import claim, complete, progress
 from tests.pages import CATEGORIES, MISSING, NUMERIC, RUNNING, Pages, filled_pages
@@ -44,37 +44,37 @@ async def one_browser() -> AsyncIterator[Browser]:
         await browser.close()
 
 
-async def opened(
-    pages: Pages, browser: Browser, path: str, width: int = 1440, scheme: str = "light"
-) -> tuple[Page, list[str]]:
+async def opened(pages: Pages, browser: Browser, path: str) -> tuple[Page, list[str]]:
     """The page, and what it complains of from then on."""
-    dark = scheme == "dark"
-    context = await browser.new_context(
-        viewport={"width": width, "height": 900},
-        color_scheme="dark" if dark else "light",
-        base_url=str(pages.client.make_url("/")),
-    )
+    viewport: ViewportSize = {"width": 1440, "height": 900}
+    context = await browser.new_context(viewport=viewport, base_url=str(pages.client.make_url("/")))
     page, complaints = await context.new_page(), list[str]()
     page.on(
         "console", lambda message: complaints.append(message.text) if message.type in ("error", "warning") else None
     )
     page.on("pageerror", lambda error: complaints.append(str(error)))
     await page.goto(path)
-    await expect(page.locator(".waits, [aria-busy]")).to_have_count(0, timeout=30_000)
     return page, complaints
 
 
 @pytest.mark.parametrize("path", PATHS)
 async def test_charts_are_drawn_and_anybody_can_use_the_page(pages: Pages, browser: Browser, path: str) -> None:
-    for width, scheme in ((1440, "light"), (360, "dark")):
-        page, complaints = await opened(pages, browser, path, width, scheme)
-        plots = await page.locator("[data-plot]").count()
-        await expect(page.locator("[data-plot] canvas")).to_have_count(plots, timeout=30_000)
-        assert await page.evaluate("document.documentElement.scrollWidth") <= width
-        found = await Axe().run(page)
-        assert not found.response["violations"], found.generate_report()
-        assert not complaints
-        await page.context.close()
+    page, complaints = await opened(pages, browser, path)
+    await looked_over(page, 1440)
+    await page.emulate_media(color_scheme="dark")
+    await page.set_viewport_size({"width": 360, "height": 800})
+    await looked_over(page, 360)
+    assert not complaints
+    await page.context.close()
+
+
+async def looked_over(page: Page, width: int) -> None:
+    await expect(page.locator(".waits, [aria-busy]")).to_have_count(0, timeout=30_000)
+    plots = await page.locator("[data-plot]").count()
+    await expect(page.locator("[data-plot] canvas")).to_have_count(plots, timeout=30_000)
+    await page.wait_for_function(f"document.documentElement.scrollWidth <= {width}")
+    found = await Axe().run(page)
+    assert not found.response["violations"], found.generate_report()
 
 
 async def test_a_build_is_followed_until_its_plot_is_there(pages: Pages, browser: Browser) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -57,12 +58,13 @@ async def get_overview(request: web.Request) -> web.Response:
     }
     questions |= {order: _ranked(page.filters, order) for order in ORDERS}
     panels = await ask_all(request, **questions)
+    sparks, fresh = await asyncio.gather(_sparks(page, [panels[order] for order in ORDERS]), how_fresh(request))
     drawn = {
         "over_time": over_time(panels["series"].data, panels["summary"].data),
         "marks": release_marks(panels["releases"].data),
-        "sparks": await _sparks(page, [panels[order] for order in ORDERS]),
+        "sparks": sparks,
     }
-    return await page.shown("overview", panels, fresh=await how_fresh(request), **drawn)
+    return await page.shown("overview", panels, fresh=fresh, **drawn)
 
 
 def series_question(filters: Filters, *probes: str) -> TimeSeriesQuestion:
@@ -86,7 +88,6 @@ async def _sparks(page: Page, rankings: list[Panel]) -> dict[str, list[int]]:
     names = {probe["probe"] for ranking in rankings if ranking.data for probe in ranking.data["probes"]}
     listed = sorted(names)
     tens = [listed[place : place + SHOWN] for place in range(0, len(listed), SHOWN)]
-    panels = [await ask(page.request, series_question(page.filters, *ten)) for ten in tens]
-    return {
-        name: values for panel in panels if panel.data for name, values in values_by_probe(panel.data["series"]).items()
-    }
+    panels = await asyncio.gather(*(ask(page.request, series_question(page.filters, *ten)) for ten in tens))
+    answers = [panel.data["series"] for panel in panels if panel.data]
+    return {name: values for series in answers for name, values in values_by_probe(series).items()}
