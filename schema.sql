@@ -658,20 +658,17 @@ $$;
 CREATE FUNCTION fold_popularity(after_position bigint, to_position bigint) RETURNS bigint
 -- Whatever the planner believes of the tables: what is touched is found by its key, not by reading all.
 LANGUAGE sql SET enable_seqscan = off SET enable_bitmapscan = off SET enable_mergejoin = off SET enable_memoize = off AS $$
-    WITH batch AS MATERIALIZED (
+    -- Numbered row by row: joined with numbers of the names, it would depend on what the planner believes of their number.
+    WITH viewed AS MATERIALIZED (
         SELECT product, probe, data @> '{"bot": true}' AS bot, utc_day(occurred_at) AS day, coalesce(channel, '') AS channel,
-               visitor, (data ->> 'found')::boolean AS found
+               visitor, (data ->> 'found')::boolean AS found,
+               series_number(product, probe, data @> '{"bot": true}') AS series
         FROM event_log
         WHERE position > after_position AND position <= to_position AND type = 'probe_viewed'
-    ), named AS MATERIALIZED (
-        SELECT product, probe, bot, series_number(product, probe, bot) AS series
-        FROM (SELECT DISTINCT product, probe, bot FROM batch) d
     ), new_series AS (
         INSERT INTO popularity_series (series, product, probe, bot)
-        SELECT series, product, probe, bot FROM named n
-        WHERE NOT EXISTS (SELECT FROM popularity_series s WHERE s.series = n.series)
-    ), viewed AS MATERIALIZED (
-        SELECT n.series, b.day, b.channel, b.visitor, b.found FROM batch b JOIN named n USING (product, probe, bot)
+        SELECT DISTINCT series, product, probe, bot FROM viewed
+        WHERE series NOT IN (SELECT series FROM popularity_series)
     ), latest AS MATERIALIZED (
         SELECT max(first_day) AS day FROM popularity_views WHERE days = 1
     ),
