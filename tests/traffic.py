@@ -96,8 +96,12 @@ async def logged(connection: Connection) -> list[JsonObject]:
 async def assert_as_the_reference(connection: Connection) -> None:
     """All projections are at the end of the log and hold what plain Python makes of it."""
     assert await connection.fetchval("SELECT bool_and(behind = 0) FROM projection_status WHERE stage = 'live'")
-    log = await logged(connection)
-    assert await projected_sessions(connection) == reference.sessions(log, timedelta(minutes=30))
+    await assert_rows_of(connection, await logged(connection), timedelta(minutes=30))
+
+
+async def assert_rows_of(connection: Connection, log: list[JsonObject], gap: timedelta) -> None:
+    """The projections hold what plain Python makes of these events, visitors being their pseudonyms."""
+    assert await projected_sessions(connection) == reference.sessions(log, gap)
     assert await projected_popularity(connection) == reference.popularity(log)
     for days in SPANS:
         assert await projected_spans(connection, days) == reference.popularity_spans(log, days)
