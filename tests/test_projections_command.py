@@ -46,7 +46,8 @@ async def test_the_list_tells_how_far_each_is_and_what_it_cannot_fold(
     code, out, err = await usage_service("projections")
     assert (code, err) == (0, "")
     lines = {line.split()[0]: line.split() for line in out.splitlines()}
-    assert lines["catalogue"] == ["catalogue", "live", "1", "1,200", "11", "0:00:00", "up"]
+    assert lines["catalogue"][:5] == ["catalogue", "live", "1", "1,200", "11"]
+    assert lines["catalogue"][-1] == "up"
     assert lines["releases"][:5] == ["releases", "live", "1", "1,200", "11"]
     assert lines["releases"][-1] == "stuck"
     assert "gap_minutes=30" in lines["sessions"]
