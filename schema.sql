@@ -657,7 +657,8 @@ $$;
 -- ON CONFLICT. NOT IN, not NOT EXISTS: its set is hashed however few rows are expected.
 CREATE FUNCTION fold_popularity(after_position bigint, to_position bigint) RETURNS bigint
 -- Whatever the planner believes of the tables: what is touched is found by its key, not by reading all.
-LANGUAGE sql SET enable_seqscan = off SET enable_bitmapscan = off SET enable_mergejoin = off SET enable_memoize = off AS $$
+LANGUAGE sql SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+SET enable_memoize = off AS $$
     -- Numbered row by row: joined with numbers of the names, it would depend on what the planner believes of their number.
     WITH viewed AS MATERIALIZED (
         SELECT product, probe, data @> '{"bot": true}' AS bot, utc_day(occurred_at) AS day, coalesce(channel, '') AS channel,
@@ -674,7 +675,7 @@ LANGUAGE sql SET enable_seqscan = off SET enable_bitmapscan = off SET enable_mer
     ),
     -- Visitors, with the day that they were there last, this day included, and the next day that they were there.
     there AS MATERIALIZED (
-        SELECT t.series, t.visitor, t.day, t.channel, before.day AS before, after.day AS after
+        SELECT t.series, t.visitor, t.day, t.channel, before.day AS before, after.day AS after, same.channel AS known
         FROM (SELECT DISTINCT series, visitor, day, channel FROM viewed WHERE visitor IS NOT NULL) t
         LEFT JOIN LATERAL (
             SELECT v.day FROM popularity_visitors v
@@ -685,12 +686,14 @@ LANGUAGE sql SET enable_seqscan = off SET enable_bitmapscan = off SET enable_mer
             WHERE v.series = t.series AND v.visitor = t.visitor AND v.day > t.day AND t.day < (SELECT day FROM latest)
             ORDER BY v.day LIMIT 1
         ) after ON true
+        LEFT JOIN LATERAL (
+            SELECT v.channel FROM popularity_visitors v
+            WHERE (v.series, v.visitor, v.day, v.channel) = (t.series, t.visitor, t.day, t.channel) AND before.day = t.day
+            LIMIT 1  -- as NOT EXISTS it could be answered by hashing all visitors
+        ) same ON true
     ), new_visitors AS (
         INSERT INTO popularity_visitors (series, visitor, day, channel)
-        SELECT series, visitor, day, channel FROM there t
-        WHERE before IS DISTINCT FROM day OR NOT EXISTS (
-            SELECT FROM popularity_visitors v
-            WHERE (v.series, v.visitor, v.day, v.channel) = (t.series, t.visitor, t.day, t.channel))
+        SELECT series, visitor, day, channel FROM there WHERE known IS NULL
     ), placed AS MATERIALIZED (  -- those new on a day, among each other
         SELECT series, day, after, coalesce(before, '-infinity') AS before,
                greatest(before, lag(day) OVER w, '-infinity') AS previous_day,
