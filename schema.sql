@@ -890,10 +890,16 @@ LANGUAGE sql SET enable_seqscan = off AS $$
         SELECT visitor, min(occurred_at) - (SELECT session_gap()) AS since,
                max(occurred_at) + (SELECT session_gap()) AS until
         FROM batch GROUP BY visitor
-    ), touched AS (
-        DELETE FROM sessions s USING reach r
-        WHERE s.visitor = r.visitor AND s.ended_at > r.since AND s.started_at < r.until
-        RETURNING s.*
+    ), touched AS (  -- one by one and by their places: joined, all sessions could be read
+        DELETE FROM sessions WHERE ctid = ANY (ARRAY(
+            SELECT t.place
+            FROM reach r
+            CROSS JOIN LATERAL (
+                SELECT s.ctid AS place FROM sessions s
+                WHERE s.visitor = r.visitor AND s.ended_at > r.since AND s.started_at < r.until OFFSET 0
+            ) t
+        ))
+        RETURNING *
     ), pieces AS (
         SELECT visitor, occurred_at AS started_at, occurred_at AS ended_at, 1::bigint AS events, bot,
                page AS entry, page AS exit, product, probe, control, tool,
