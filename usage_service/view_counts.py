@@ -149,7 +149,7 @@ class ViewCounts:
         return made
 
     def _latest(self, state: State) -> _Version | None:
-        """The latest that holds nothing which the snapshot does not; none where what came after it is too much, or gone."""
+        """The latest that holds nothing which the snapshot does not; none where too much came after it, or is gone."""
         since = max(state.changed_at - MOST_BEHIND, min(state.log_begins - 1, state.changed_at))
         fitting = [
             version
