@@ -7,7 +7,7 @@
 --   catalogue        every probe known (fold_catalogue)
 --   popularity_*     views a probe, day and week, and visitors by the day they came before (fold_popularity)
 --   releases         which version a channel had when (fold_releases)
---   sessions         a visitor's events without a pause of 30 minutes (fold_sessions)
+--   sessions, session_counts   a visitor's events without a pause of 30 minutes (fold_sessions)
 --   journey_events   what a visitor did, in its order (fold_journeys)
 --   probe_hours      views and visitors a probe and hour (fold_timeseries)
 -- builds           one row a request to compute a probe; changed only by the lettered transitions below, each of
@@ -234,7 +234,7 @@ INSERT INTO projections (name, version, tables, settings) VALUES
     ('journeys', 1, '{journey_events}', '{}'),
     ('popularity', 1, '{popularity_returns,popularity_series,popularity_views,popularity_visitors}', '{}'),
     ('releases', 1, '{releases}', '{}'),
-    ('sessions', 1, '{sessions}', '{"gap_minutes": 30, "own_hosts": ["glam.telemetry.mozilla.org"]}'),
+    ('sessions', 1, '{session_counts,sessions}', '{"gap_minutes": 30, "own_hosts": ["glam.telemetry.mozilla.org"]}'),
     ('timeseries', 1, '{probe_hours}', '{}');
 
 -- How far each is, how many events and for how long it is behind, and what it cannot fold.
@@ -774,14 +774,6 @@ LANGUAGE sql STABLE ROWS 7 AS $$
     WHERE s.since <= s.until
 $$;
 
--- Views a series and channel in a window: several rows for each, to be summed.
-CREATE FUNCTION window_views(first_day date, last_day date, OUT series bigint, OUT channel text, OUT found integer, OUT missing integer)
-RETURNS SETOF record LANGUAGE sql STABLE AS $$
-    SELECT v.series, v.channel, v.found, v.missing
-    FROM window_spans(first_day, last_day) s
-    JOIN popularity_views v ON v.days = s.days AND v.first_day BETWEEN s.since AND s.until
-$$;
-
 -- Distinct people who looked at a series in a window.
 CREATE FUNCTION window_visitors(of_series bigint, first_day date, last_day date) RETURNS bigint LANGUAGE sql STABLE AS $$
     SELECT coalesce(sum(r.visitors), 0) FROM popularity_returns r
@@ -865,6 +857,16 @@ CREATE TABLE sessions (
     PRIMARY KEY (visitor, started_at)
 );
 CREATE INDEX sessions_by_start ON sessions (started_at, visitor) INCLUDE (bot, role, products);  -- counts without the rows
+
+-- How many sessions began in an hour, of all products together (product '') and of each that a session is about.
+CREATE TABLE session_counts (
+    hour     timestamptz NOT NULL,
+    product  text        NOT NULL,
+    bot      boolean     NOT NULL,
+    role     text        NOT NULL,
+    sessions integer     NOT NULL CONSTRAINT somebody_began CHECK (sessions > 0),
+    PRIMARY KEY (hour, product, bot, role)
+);
 
 CREATE FUNCTION session_gap() RETURNS interval LANGUAGE sql STABLE AS $$
     SELECT make_interval(mins => coalesce(projection_setting('gap_minutes')::integer, 30))
@@ -964,9 +966,56 @@ LANGUAGE sql SET enable_seqscan = off AS $$
         LEFT JOIN entries e USING (visitor, session)
         LEFT JOIN exits x USING (visitor, session)
         LEFT JOIN named_origins o ON o.referrer = (e.entry).referrer
-        RETURNING 1
+        RETURNING started_at, products, bot, role
+    ), changes AS MATERIALIZED (
+        SELECT date_bin('1 hour', c.started_at, '2001-01-01T00:00:00Z') AS hour, p.product, c.bot, c.role, sum(c.number)::integer AS number
+        FROM (
+            SELECT started_at, products, bot, role, 1 AS number FROM written
+            UNION ALL SELECT started_at, products, bot, role, -1 FROM touched
+        ) c
+        CROSS JOIN LATERAL unnest(c.products || ''::text) p (product)
+        GROUP BY 1, 2, 3, 4 HAVING sum(c.number) <> 0
+    ), none_left AS (
+        DELETE FROM session_counts n USING changes c
+        WHERE (n.hour, n.product, n.bot, n.role) = (c.hour, c.product, c.bot, c.role) AND sessions + number = 0
+    ), counted_again AS (
+        UPDATE session_counts n SET sessions = sessions + number FROM changes c
+        WHERE (n.hour, n.product, n.bot, n.role) = (c.hour, c.product, c.bot, c.role) AND sessions + number > 0
+        RETURNING n.hour, n.product, n.bot, n.role
+    ), counted_first AS (
+        INSERT INTO session_counts (hour, product, bot, role, sessions)
+        SELECT hour, product, bot, role, number FROM changes
+        WHERE number > 0 AND (hour, product, bot, role) NOT IN (SELECT hour, product, bot, role FROM counted_again)
     )
     SELECT count(*) FROM written
+$$;
+
+-- How many sessions began in a span, by the hour and role: whole hours as they are counted, the rest one by one. `bots` is
+-- 'exclude', 'include' or 'only'.
+CREATE FUNCTION sessions_begun(
+    since timestamptz, until timestamptz, of_product text, bots text,
+    OUT hour timestamptz, OUT role text, OUT sessions bigint
+) RETURNS SETOF record LANGUAGE sql STABLE AS $$
+    WITH hours AS (
+        SELECT CASE WHEN first < beyond THEN first ELSE until END AS first, CASE WHEN first < beyond THEN beyond ELSE until END AS beyond
+        FROM (
+            SELECT date_bin('1 hour', since + '1 hour' - interval '1 microsecond', '2001-01-01T00:00:00Z') AS first,
+                   date_bin('1 hour', until, '2001-01-01T00:00:00Z') AS beyond
+        ) h
+    )
+    SELECT c.hour, c.role, c.sessions FROM session_counts c
+    WHERE c.hour >= (SELECT first FROM hours) AND c.hour < (SELECT beyond FROM hours)
+      AND c.product = coalesce(of_product, '') AND (bots = 'include' OR c.bot = (bots = 'only'))
+    UNION ALL
+    SELECT date_bin('1 hour', s.started_at, '2001-01-01T00:00:00Z'), s.role, 1
+    FROM hours h
+    CROSS JOIN LATERAL (VALUES (since, h.first), (h.beyond, until)) e (since, until)
+    CROSS JOIN LATERAL (
+        SELECT * FROM sessions s
+        WHERE s.started_at >= e.since AND s.started_at < e.until
+          AND (of_product IS NULL OR of_product = ANY (s.products)) AND (bots = 'include' OR s.bot = (bots = 'only'))
+        OFFSET 0  -- found by their start
+    ) s
 $$;
 
 -- Journeys --------------------------------------------------------------------------------------------------------
@@ -1695,7 +1744,7 @@ END $$;
 GRANT USAGE ON SCHEMA public TO usage_server, usage_builder, usage_reader, usage_projections;
 GRANT SELECT ON ALL TABLES IN SCHEMA public TO usage_server, usage_builder, usage_reader, usage_projections;
 GRANT EXECUTE ON FUNCTION current_instant, utc_day, last_position, referrer_host, series_number, span_start, whole_spans, window_spans,
-    window_views, window_visitors, sample_mark, sample_bound, mark_for, is_excluded
+    window_visitors, sessions_begun, sample_mark, sample_bound, mark_for, is_excluded
     TO usage_server, usage_builder, usage_reader, usage_projections;
 GRANT EXECUTE ON FUNCTION projection_setting TO usage_projections;
 REVOKE SELECT ON visitor_keys FROM usage_server, usage_builder, usage_reader, usage_projections;

@@ -19,7 +19,7 @@ CATCH_UP_SECONDS = 300
 LEAST_SAMPLES = 100
 POSITION = "SELECT min(position) FROM projections WHERE stage = 'live' AND name IN ('popularity', 'sessions')"
 FORGET = """
-    TRUNCATE popularity_returns, popularity_series, popularity_views, popularity_visitors, sessions;
+    TRUNCATE popularity_returns, popularity_series, popularity_views, popularity_visitors, sessions, session_counts;
     UPDATE projections SET position = 0 WHERE name IN ('popularity', 'sessions');
 """
 

@@ -124,8 +124,9 @@ async def database_url(worker_database_url: str) -> str:
     try:
         await connection.execute("""
             TRUNCATE event_log, dropped_events, visitor_keys, catalogue, popularity_returns, popularity_series,
-                     popularity_views, popularity_visitors, releases, sessions, journey_events, probe_hours,
-                     builds, build_keys, warehouse_days, etl_times, probe_rows, hotlist_rules, hotlist_runs, tokens;
+                     popularity_views, popularity_visitors, releases, sessions, session_counts, journey_events,
+                     probe_hours, builds, build_keys, warehouse_days, etl_times, probe_rows, hotlist_rules,
+                     hotlist_runs, tokens;
             ALTER SEQUENCE event_position RESTART;
             UPDATE projections SET position = 0, changed_at = 0, failed_at = NULL, failed_after = NULL, error = NULL;
         """)

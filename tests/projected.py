@@ -20,6 +20,12 @@ async def projected_sessions(database: Connection) -> list[Session]:
     return [Session(**(dict(row) | {name: tuple(row[name]) for name in lists})) for row in rows]
 
 
+async def projected_session_counts(database: Connection) -> dict[tuple[Any, ...], int]:
+    """By hour, product ('' for all together), bot and role."""
+    rows = await database.fetch("SELECT hour, product, bot, role, sessions FROM session_counts")
+    return {tuple(row)[:4]: row["sessions"] for row in rows}
+
+
 async def projected_popularity(database: Connection) -> dict[tuple[Any, ...], ProbeDay]:
     """By product, day, probe, channel, bot; visitors are pseudonyms."""
     spans = await projected_spans(database, 1)

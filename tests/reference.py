@@ -240,6 +240,15 @@ def sessions(events: Iterable[JsonObject], gap: timedelta = timedelta(minutes=30
     return sorted(found, key=lambda session: (session.visitor, session.started_at))
 
 
+def session_counts(found: Iterable[Session]) -> dict[tuple[Any, ...], int]:
+    """How many began, by hour, product ('' for all together), bot and role."""
+    return Counter(
+        (session.started_at.replace(minute=0, second=0, microsecond=0), product, session.bot, session.role)
+        for session in found
+        for product in ("", *session.products)
+    )
+
+
 def summary(visitor: str, run: list[JsonObject]) -> Session:
     pages = [item for item in run if item["type"] == "page_viewed"]
 

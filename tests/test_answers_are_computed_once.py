@@ -20,6 +20,7 @@ from usage_service.queries import query
 from usage_service.shared.postgres import Connection, Pool, open_pool
 from usage_service.shared.tasks import Tasks
 from usage_service.tail import Tail, wait_for_growth
+from usage_service.view_counts import ViewCounts
 from usage_service.web import popularity
 from usage_service.web.answers import Body
 from usage_service.web.kept import OVERHEAD_BYTES, Flights, Kept
@@ -36,14 +37,19 @@ class Gate:
         self.calls = 0
 
     async def popular_probes(
-        self, connection: Connection, ranking: Ranking, limit: int, after: PopularityCursor | None = None
+        self,
+        connection: Connection,
+        counts: ViewCounts,
+        ranking: Ranking,
+        limit: int,
+        after: PopularityCursor | None = None,
     ) -> PopularPage:
         self.calls += 1
         number = self.calls
         await self.opened.wait()
         if number <= self.failures:
             raise RuntimeError("forced")
-        return await popular_probes(connection, ranking, limit, after)
+        return await popular_probes(connection, counts, ranking, limit, after)
 
 
 async def asked_together(client: Client, gate: Gate, number: int) -> Counter[int]:

@@ -30,7 +30,8 @@ EVIL = 'a\x1b[31m"page",\n=1+1 [red]x[/red] :smile:'
 async def one_client(worker_database_url: str) -> AsyncIterator[Client]:
     async with served(worker_database_url) as client, connected(worker_database_url) as database:
         await database.execute(
-            "TRUNCATE event_log, popularity_returns, popularity_series, popularity_views, popularity_visitors, sessions"
+            "TRUNCATE event_log, popularity_returns, popularity_series, popularity_views, popularity_visitors,"
+            " sessions, session_counts"
         )
         await post(
             client,

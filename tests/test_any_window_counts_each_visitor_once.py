@@ -16,6 +16,7 @@ from tests.support import Client, Connection, JsonObject, event, registered
 from tests.traffic import fold_all, logged, records
 from usage_service.appending import append
 from usage_service.popularity import Order, PopularProbe, Ranking, popular_probes
+from usage_service.view_counts import ViewCounts
 from usage_service.windows import Days
 
 FIRST = datetime(2026, 5, 6, tzinfo=UTC)  # a Wednesday
@@ -85,10 +86,11 @@ async def test_windows_are_what_plain_python_counts(own_database: Connection, se
         await fold_all(own_database)
     days = reference.popularity(await logged(own_database))
     orders: list[Order] = ["most", "trending"]
+    counts = ViewCounts()
     for window in windows(chance):
         for bots, channel, order in product((False, True), (None, "nightly"), orders):
             ranking = Ranking(window, chance.choice([None, "fog"]), channel, bots, order)
-            page = await popular_probes(own_database, ranking, 100)
+            page = await popular_probes(own_database, counts, ranking, 100)
             assert page.probes == expected(days, ranking), ranking
             assert page.following is None
 

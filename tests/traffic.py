@@ -14,6 +14,7 @@ from tests.projected import (
     projected_popularity,
     projected_releases,
     projected_returns,
+    projected_session_counts,
     projected_sessions,
     projected_spans,
     projected_timeseries,
@@ -101,7 +102,9 @@ async def assert_as_the_reference(connection: Connection) -> None:
 
 async def assert_rows_of(connection: Connection, log: list[JsonObject], gap: timedelta) -> None:
     """The projections hold what plain Python makes of these events, visitors being their pseudonyms."""
-    assert await projected_sessions(connection) == reference.sessions(log, gap)
+    sessions = reference.sessions(log, gap)
+    assert await projected_sessions(connection) == sessions
+    assert await projected_session_counts(connection) == reference.session_counts(sessions)
     assert await projected_popularity(connection) == reference.popularity(log)
     for days in SPANS:
         assert await projected_spans(connection, days) == reference.popularity_spans(log, days)

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, date, datetime, time
-from typing import Any
+from typing import Any, NamedTuple
 
 import asyncpg
 import msgspec
+import numpy as np
 
+from usage_service.hotlist_counts import Ints
 from usage_service.queries import query
 from usage_service.shared.postgres import Connection, Pool
+from usage_service.view_columns import Cell
+from usage_service.view_counts import ViewCounts
 
 PROBE_SEARCH = "PROBE_SEARCH"  # GLAM's only action: a probe's data was asked for, which here is `probe_viewed`
 TRACKING_ID = ""  # as in GLAM, which has the column and nothing in it: who it was stays in the log
+CONSTANT: dict[str, str | None] = {"action_type": PROBE_SEARCH, "tracking_id": TRACKING_ID}
 COUNTED = ("action_type", "tracking_id", "probe_name", "product", "channel")
 FIELDS = (*COUNTED, "id", "timestamp", "context")
 DEFAULT_FIELDS = ("action_type", "timestamp", "probe_name")
@@ -28,18 +33,42 @@ class UsageFilter(msgspec.Struct, frozen=True):
     product: str | None
 
 
-async def count_views(connection: Connection, only: UsageFilter, fields: Sequence[str]) -> list[dict[str, object]]:
+class Groups(NamedTuple):
+    """Each combination of fields, in the order of its probe, product and channel; and that of each column."""
+
+    rows: list[dict[str, object]]
+    group_of: Ints
+
+
+async def count_views(
+    connection: Connection, counts: ViewCounts, only: UsageFilter, fields: Sequence[str]
+) -> list[dict[str, object]]:
     """How many views there are of each combination of `fields` (of COUNTED), most first: `total` beside them."""
-    rows = await connection.fetch(
-        query("glam", "counts"),
-        only.first,
-        only.end,
-        only.product,
-        "product" in fields,
-        "channel" in fields,
-        "probe_name" in fields,
-    )
-    return [_chosen(row, fields) | {"total": row["total"]} for row in rows]
+    views = await counts.read_known(connection, only.first, only.end)
+    groups = views.columns.kept(_grouped, tuple(fields))
+    chosen = views.columns.chosen(only.product, None, bots=True)
+    totals = np.bincount(groups.group_of[chosen], views.counts.sum(axis=0)[chosen], len(groups.rows)).astype(np.int64)
+    order = np.argsort(-totals, kind="stable")
+    ranked = zip(order.tolist(), totals[order].tolist(), strict=True)
+    return [{**groups.rows[place], "total": total} for place, total in ranked if total]
+
+
+def _grouped(cells: Sequence[Cell], fields: tuple[str, ...]) -> Groups:
+    values = [_cell_values(cell, fields) for cell in cells]
+    rows = sorted(set(values), key=lambda row: _in_order(dict(zip(fields, row, strict=True))))
+    places = {row: place for place, row in enumerate(rows)}
+    group_of = np.fromiter((places[row] for row in values), np.int64, len(values))
+    return Groups([dict(zip(fields, row, strict=True)) for row in rows], group_of)
+
+
+def _cell_values(cell: Cell, fields: tuple[str, ...]) -> tuple[str | None, ...]:
+    named = {"product": cell.key.product, "channel": cell.channel or None, "probe_name": cell.key.probe} | CONSTANT
+    return tuple(named[name] for name in fields)
+
+
+def _in_order(row: dict[str, str | None]) -> tuple[object, ...]:
+    channel = row.get("channel")
+    return row.get("probe_name", ""), row.get("product", ""), channel is None, channel or ""
 
 
 async def read_views(pool: Pool, upto: int, only: UsageFilter, fields: Sequence[str]) -> AsyncIterator[list[bytes]]:
@@ -62,10 +91,8 @@ def _chosen(row: asyncpg.Record, fields: Sequence[str]) -> dict[str, object]:
 
 
 def _value(row: asyncpg.Record, name: str) -> object:
-    if name == "action_type":
-        return PROBE_SEARCH
-    if name == "tracking_id":
-        return TRACKING_ID
+    if name in CONSTANT:
+        return CONSTANT[name]
     return _context(row) if name == "context" else row[name]
 
 

@@ -77,6 +77,7 @@ class _Product:
     known: Known = NOTHING_KNOWN
     columns: dict[ProbeKey, int] = field(default_factory=dict)
     days: dict[date, _Day] = field(default_factory=dict)
+    last_read: tuple[object, History] | None = None
     _described: _Columns | None = None
 
     def change(self, cells: Sequence[asyncpg.Record], now: _Mark) -> None:
@@ -120,6 +121,9 @@ class Histories:
         async with self._lock:
             popularity, catalogue = await _marks(connection)
             kept = await self._current(connection, product, popularity)
+            asked = first, last, popularity, catalogue
+            if kept.last_read is not None and kept.last_read[0] == asked:
+                return kept.last_read[1]
             wanted = [first + timedelta(days=number) for number in range((last - first).days + 1)]
             # Who has a snapshot from before what is kept reads those days alone that have changed since.
             missing = [day for day in wanted if day not in kept.days or kept.days[day].since > popularity.at]
@@ -128,7 +132,9 @@ class Histories:
                 kept.days = dict(list(days.items())[-MOST_DAYS_KEPT:])
             if kept.catalogue != catalogue:
                 kept.known, kept.catalogue = await _known(connection, product), catalogue
-            return _history([days[day] for day in wanted], kept, first)
+            history = _history([days[day] for day in wanted], kept, first)
+            kept.last_read = asked, history
+            return history
 
     async def _current(self, connection: Connection, product: str | None, now: _Mark) -> _Product:
         """What is kept of a product, with what has changed up to now."""

@@ -10,22 +10,7 @@ WHERE product = $1 AND channel = $2 AND probe = $3
   AND ($5::text IS NULL OR ping_type = $5) AND os = $6 AND (build_id = '*') = $7 AND ($8::text IS NULL OR metric_key = $8)
 ORDER BY version DESC, build_id DESC, ping_type, metric_key, client_agg_type;
 
--- counts: how often probes were looked at from one day to before another, each null for any. $3 product or null; $4 whether
--- to tell apart products, $5 channels, $6 probes.
-SELECT total, product, nullif(channel, '') AS channel, probe AS probe_name
-FROM (
-    SELECT sum(v.found + v.missing)::bigint AS total, CASE WHEN $4 THEN s.product END AS product,
-           CASE WHEN $5 THEN v.channel END AS channel, CASE WHEN $6 THEN s.probe END AS probe
-    FROM (SELECT min(first_day) AS first, max(first_day) AS last FROM popularity_views WHERE days = 1) known
-    CROSS JOIN LATERAL window_views(
-        greatest($1::date, known.first), least($2::date - 1, known.last)) v
-    JOIN popularity_series s USING (series)
-    WHERE $3::text IS NULL OR s.product = $3
-    GROUP BY 2, 3, 4
-) counted
-ORDER BY total DESC, probe, product, channel;
-
--- views: who looked at what in a span of the log, by position; the times as in counts. $5 product or null.
+-- views: who looked at what in a span of the log, by position; from one instant to before another, each null for any. $5 product or null.
 SELECT position AS id, occurred_at AS timestamp, product, channel, probe AS probe_name,
        data ->> 'ping_type' AS ping_type, data ->> 'os' AS os, data ->> 'aggregation_level' AS aggregation_level,
        data -> 'versions' AS versions

@@ -42,11 +42,8 @@ SELECT section, steps, number, (number / total)::float8 AS share FROM followed O
 
 -- looked_at: how many sessions began in a span; the mark below which there are about $5, and how many those are.
 WITH counted AS MATERIALIZED (
-    SELECT mark_for($5, count(*)) AS mark, count(*) AS sessions
-    FROM sessions
-    WHERE started_at >= $1 AND started_at < $2
-      AND ($3::text IS NULL OR $3 = ANY (products))
-      AND ($4 = 'include' OR bot = ($4 = 'only'))
+    SELECT mark_for($5, coalesce(sum(sessions), 0)::bigint) AS mark, coalesce(sum(sessions), 0)::bigint AS sessions
+    FROM sessions_begun($1, $2, $3, $4)
 )
 SELECT c.sessions, c.mark, c.mark / (1::bigint << 32)::float8 AS visitors_looked_at, (
     SELECT count(*) FROM sessions

@@ -1,6 +1,6 @@
 -- hold: keeps the tables from being swapped until the end of the transaction.
 LOCK TABLE catalogue, journey_events, popularity_returns, popularity_series, popularity_views, popularity_visitors, probe_hours,
-    releases, sessions IN ACCESS SHARE MODE;
+    releases, session_counts, sessions IN ACCESS SHARE MODE;
 
 -- marks: how far the named live projections are, and when their rows last changed.
 SELECT name, position, generation, changed_at FROM projections WHERE stage = 'live' AND name = ANY ($1) ORDER BY name;

@@ -11,10 +11,7 @@ ORDER BY started_at DESC, visitor
 LIMIT $5;
 
 -- counted: how many sessions the same filters match without a limit.
-SELECT count(*) FROM sessions
-WHERE started_at >= $1 AND started_at < $2
-  AND ($3::text IS NULL OR $3 = ANY (products))
-  AND ($4 = 'include' OR bot = ($4 = 'only'));
+SELECT coalesce(sum(sessions), 0)::bigint FROM sessions_begun($1, $2, $3, $4);
 
 -- one: the session of a visitor that began at an instant.
 SELECT visitor, started_at, ended_at, events, bot, products, probes, controls, tools_left,
@@ -34,12 +31,9 @@ ORDER BY e.occurred_at, e.event_id;
 
 -- roles: how many of the sessions that began in a span had which role in the workflow, by day or week.
 -- $1 since, $2 until, $3 product or null, $4 bots, $5 length of a bucket. `mark` is that below which about $6 are.
-SELECT date_bin($5, started_at, '2001-01-01T00:00:00Z') AS start, role, count(*) AS sessions,  -- a Monday
-       mark_for($6, (sum(count(*)) OVER ())::bigint) AS mark
-FROM sessions
-WHERE started_at >= $1 AND started_at < $2
-  AND ($3::text IS NULL OR $3 = ANY (products))
-  AND ($4 = 'include' OR bot = ($4 = 'only'))
+SELECT date_bin($5, hour, '2001-01-01T00:00:00Z') AS start, role, sum(sessions)::bigint AS sessions,  -- a Monday
+       mark_for($6, (sum(sum(sessions)) OVER ())::bigint) AS mark
+FROM sessions_begun($1, $2, $3, $4)
 GROUP BY 1, 2;
 
 -- measures: quartiles, the 90th and the 99th percentile (nearest rank) of length and depth, of visitors with a low mark.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import NamedTuple
 
 from aiohttp import web
@@ -30,7 +30,8 @@ ANSWER_SECONDS = 45.0  # for all attempts together; a statement may take 30
 class Question(ABC):
     """Whoever asks a question with the same fields over the same rows gets the same answer, byte for byte.
 
-    So nothing else may flow into `answer`: the route resolves the clock and the settings into fields before.
+    So nothing else may flow into `answer`: the route resolves the clock and the settings into fields before. A field
+    that begins with _ is a means to answer, no part of the question.
     """
 
     @property
@@ -48,9 +49,9 @@ class Question(ABC):
 
     async def tag(self, connection: Connection, marks: Marks) -> str:
         """The entity tag of the answer."""
-        return entity_tag(
-            type(self).__module__, type(self).__qualname__, self, marks, await self.other_marks(connection)
-        )
+        asked = [getattr(self, field.name) for field in fields(self) if not field.name.startswith("_")]
+        kind = type(self)
+        return entity_tag(kind.__module__, kind.__qualname__, asked, marks, await self.other_marks(connection))
 
 
 class Version(NamedTuple):

@@ -27,6 +27,7 @@ from usage_service.problems import FieldError, Problem
 from usage_service.projections import Projection
 from usage_service.reading import log_end
 from usage_service.shared.postgres import Connection
+from usage_service.view_counts import ViewCounts
 from usage_service.web.answering import Question, answer
 from usage_service.web.answers import Body, as_json, json_answer
 from usage_service.web.freshness import FreshnessParameters
@@ -34,6 +35,7 @@ from usage_service.web.gzipped import gzip_answer, mark_gzip, packed, takes_gzip
 from usage_service.web.keys import service_of
 from usage_service.web.operations import Response, described, ok, problem
 from usage_service.web.parameters import parameters_from
+from usage_service.web.popularity import VIEW_COUNTS
 from usage_service.web.streaming import stream_answer
 
 DAY = re.compile(r"[0-9]{4}(-?)[0-9]{2}\1[0-9]{2}")
@@ -59,6 +61,7 @@ class CountQuestion(Question):
     only: UsageFilter
     fields: tuple[str, ...]
     is_packed: bool
+    _counts: ViewCounts
 
     @property
     def reads(self) -> tuple[Projection, ...]:
@@ -67,7 +70,7 @@ class CountQuestion(Question):
 
     async def answer(self, connection: Connection) -> Body:
         """The counts, largest first."""
-        body = as_json(await count_views(connection, self.only, self.fields))
+        body = as_json(await count_views(connection, self._counts, self.only, self.fields))
         return body._replace(data=await asyncio.to_thread(packed, body.data)) if self.is_packed else body
 
 
@@ -88,7 +91,8 @@ async def get_usage(request: web.Request) -> web.StreamResponse:
         return await gzip_answer(request, json_answer([]))
     if asked.agg == COUNT and asked.fields:
         is_packed = takes_gzip(request)
-        counted = await answer(request, asked, CountQuestion(only, fields, is_packed))
+        question = CountQuestion(only, fields, is_packed, request.app[VIEW_COUNTS])
+        counted = await answer(request, asked, question)
         return mark_gzip(counted, is_packed)
     return await _stream(request, only, fields)
 

@@ -19,7 +19,7 @@ from usage_service.web.page import Page, begin
 from usage_service.web.page_filters import Filters, ViewParameters
 from usage_service.web.page_frame import Panel, ask, ask_all, how_fresh
 from usage_service.web.parameters import query_parameters
-from usage_service.web.popularity import PopularityQuestion
+from usage_service.web.popularity import VIEW_COUNTS, PopularityQuestion
 from usage_service.web.releases import ImpactQuestion
 from usage_service.web.session_summaries import SummaryQuestion
 from usage_service.web.timeseries import TimeSeriesQuestion
@@ -56,7 +56,7 @@ async def get_overview(request: web.Request) -> web.Response:
         "releases": releases_question(page.filters),
         "catalogue": LookedAtQuestion(page.filters.product),
     }
-    questions |= {order: _ranked(page.filters, order) for order in ORDERS}
+    questions |= {order: _ranked(request, page.filters, order) for order in ORDERS}
     panels = await ask_all(request, **questions)
     sparks, fresh = await asyncio.gather(_sparks(page, [panels[order] for order in ORDERS]), how_fresh(request))
     drawn = {
@@ -79,8 +79,9 @@ def releases_question(filters: Filters) -> ImpactQuestion:
     return ImpactQuestion(filters.span, filters.product, filters.channel, IMPACT_DAYS, today, SHOWN)
 
 
-def _ranked(filters: Filters, order: Order) -> PopularityQuestion:
-    return PopularityQuestion(Ranking(filters.days, filters.product, filters.channel, False, order), SHOWN, None)
+def _ranked(request: web.Request, filters: Filters, order: Order) -> PopularityQuestion:
+    ranking = Ranking(filters.days, filters.product, filters.channel, False, order)
+    return PopularityQuestion(ranking, SHOWN, None, request.app[VIEW_COUNTS])
 
 
 async def _sparks(page: Page, rankings: list[Panel]) -> dict[str, list[int]]:

@@ -15,6 +15,7 @@ from usage_service.events import Channel, Instant, Product
 from usage_service.popularity import Order, PopularityCursor, PopularProbe, Ranking, popular_probes
 from usage_service.projections import Projection
 from usage_service.shared.postgres import Connection
+from usage_service.view_counts import ViewCounts
 from usage_service.web.answering import Question, answer
 from usage_service.web.answers import Body, as_json
 from usage_service.web.freshness import FreshnessParameters
@@ -22,6 +23,7 @@ from usage_service.web.operations import described, json_of, tagged
 from usage_service.web.parameters import cursor_of, query_parameters
 from usage_service.windows import window_days
 
+VIEW_COUNTS = web.AppKey("view_counts", ViewCounts)
 Window = Annotated[str, Meta(pattern=r"^[1-9][0-9]{0,3}d(?!\n)$", description="a number of days, such as 7d")]
 Limit = Annotated[int, Meta(ge=1, le=10_000)]
 
@@ -56,6 +58,7 @@ class PopularityQuestion(Question):
     ranking: Ranking
     limit: int
     after: PopularityCursor | None
+    _counts: ViewCounts
 
     @property
     def reads(self) -> tuple[Projection, ...]:
@@ -64,7 +67,7 @@ class PopularityQuestion(Question):
 
     async def answer(self, connection: Connection) -> Body:
         """The probes in their order, and a link to the next page if there is one."""
-        page = await popular_probes(connection, self.ranking, self.limit, self.after)
+        page = await popular_probes(connection, self._counts, self.ranking, self.limit, self.after)
         following = self._link(page.following) if page.following else None
         days = self.ranking.days
         return as_json(PopularityAnswer(days.first, days.last, page.probes, following))
@@ -85,5 +88,6 @@ async def get_popularity(request: web.Request) -> web.Response:
     asked = query_parameters(request, PopularityParameters)
     days = window_days(asked.window, asked.since, asked.until, datetime.now(UTC))
     ranking = Ranking(days, asked.product, asked.channel, asked.bots, asked.order)
-    question = PopularityQuestion(ranking, asked.limit, cursor_of(asked.cursor, PopularityCursor))
+    after = cursor_of(asked.cursor, PopularityCursor)
+    question = PopularityQuestion(ranking, asked.limit, after, request.app[VIEW_COUNTS])
     return await answer(request, asked, question)

@@ -16,6 +16,7 @@ from usage_service.service import open_service
 from usage_service.shared.lifetime import Lifetime
 from usage_service.shared.settings import ServerSettings
 from usage_service.shared.tasks import Tasks
+from usage_service.view_counts import ViewCounts
 from usage_service.web.access import ACCESS, Access, check_exposure, guarded
 from usage_service.web.answering import ANSWERING, Answering
 from usage_service.web.connections import GuardedRunner
@@ -30,6 +31,7 @@ from usage_service.web.page_assets import VEGA_SCRIPT, make_charts
 from usage_service.web.page_problems import pages_middleware
 from usage_service.web.page_routes import PAGE_ROUTES
 from usage_service.web.parameters import MOST_BODY_BYTES
+from usage_service.web.popularity import VIEW_COUNTS
 from usage_service.web.request_ids import add_request_id, name_request
 from usage_service.web.routes import ROUTES
 
@@ -67,6 +69,7 @@ def create_app(settings: ServerSettings, died: Callable[[], None]) -> web.Applic
             app[ANSWERING] = Answering(opened.pool, positions)
             app[METRICS] = Metrics(opened)
             app[HISTORIES] = Histories()
+            app[VIEW_COUNTS] = ViewCounts()
             app[VEGA_SCRIPT] = Vega()
             yield
 
