@@ -32,7 +32,7 @@ PERCENTILES: dict[str, float] = {
     "99": 1000,
     "99.9": 1000,
 }
-VOID = {"area", "br", "col", "hr", "img", "input", "link", "meta"}
+VOID = {"area", "br", "col", "hr", "img", "input", "link", "meta", "wbr"}
 PATHS = (
     "/", "/?product=fog&channel=nightly&window=7d", "/probes?product=fog&q=ms", "/probes?q=nothing+like+it",
     "/builds?product=fog", "/builds?product=fog&state=failed", "/hotlist?product=fog&budget=10",

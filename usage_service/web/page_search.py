@@ -51,7 +51,7 @@ async def get_probes(request: web.Request) -> web.Response:
     asked = query_parameters(request, SearchParameters)
     page = await begin(request, asked)
     question = SearchQuestion(page.filters.product, asked.q.strip(), MOST_FOUND)
-    return await page.show("search", {"found": question}, text=asked.q.strip())
+    return await page.show("search", {"found": question}, text=asked.q.strip(), most=MOST_FOUND)
 
 
 async def get_found(request: web.Request) -> web.Response:
