@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -12,12 +10,11 @@ import pytest_asyncio
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, Page, ViewportSize, async_playwright, expect
 
+from browser.chromium import arguments, chromium
 from tests.building import claim, complete, progress
 from tests.pages import CATEGORIES, MISSING, NUMERIC, RUNNING, Pages, filled_pages
 
-CHROMIUM = next(
-    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
-)
+CHROMIUM = chromium()
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed"),
@@ -38,8 +35,7 @@ async def some_pages(worker_database_url: str) -> AsyncIterator[Pages]:
 @pytest_asyncio.fixture(loop_scope="module", scope="module", name="browser")
 async def one_browser() -> AsyncIterator[Browser]:
     async with async_playwright() as playwright:
-        arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
-        browser = await playwright.chromium.launch(executable_path=Path(CHROMIUM or ""), args=arguments)
+        browser = await playwright.chromium.launch(executable_path=Path(CHROMIUM or ""), args=arguments())
         yield browser
         await browser.close()
 
