@@ -1,4 +1,4 @@
-"""The page that people look at: its first view in a browser that has nothing of it yet, and the server's time for each."""
+"""The page for people: its first view in a browser that has nothing of it, and the time of each on the server."""
 
 from __future__ import annotations
 
