@@ -8,7 +8,7 @@ DEV_READY := $(VENV)/.dev-$(shell cat requirements/dev.txt pyproject.toml | cksu
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint etl-demo bench bench-large soak clean lock
+.PHONY: help setup run test lint etl-demo bench bench-large screenshots soak clean lock
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ bench: $(DEV_READY)  ## Measure speed against peers and limits (writes bench/RES
 
 bench-large: $(DEV_READY)  ## The same with 50 million events in the log
 	@$(BIN)/python -m bench large $(ARGS)
+
+screenshots: $(DEV_READY)  ## Take the pictures in docs/images, of everything on sample data (needs Chromium)
+	@$(BIN)/python -m browser.screenshots
 
 soak: $(DEV_READY)  ## Kill the server and PostgreSQL 500 times under load, and projections as often while they fold
 	@SOAK_ROUNDS=500 $(BIN)/python -m pytest -n 0 -o timeout=0 tests/test_nothing_acknowledged_is_lost.py \

@@ -17,6 +17,7 @@ from bench.house import BenchError, House, open_house
 from bench.large import measure_large
 from bench.memory import measure_memory
 from bench.numbers import Row
+from bench.page import measure_page
 from bench.pages import measure_pages
 from bench.reading import measure_reading
 from bench.rebuilding import measure_rebuilding
@@ -46,9 +47,10 @@ SECTIONS: dict[str, Measure] = {
 LOGS: dict[str, tuple[MeasureLog, int]] = {
     "rebuilding": (measure_rebuilding, 1_000_000),
     "pages": (measure_pages, 1_000_000),
+    "page": (measure_page, 10_000_000),
     "large": (measure_large, 50_000_000),
 }
-BY_DEFAULT = [*SECTIONS, "rebuilding", "pages"]
+BY_DEFAULT = [*SECTIONS, "rebuilding", "pages", "page"]
 
 
 def main() -> None:
@@ -75,7 +77,7 @@ def _parse() -> argparse.Namespace:
                         help=f"{', '.join(BY_DEFAULT)} (all by default), large")  # fmt: skip
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3.0, help="of each run")
-    parser.add_argument("--events", type=int, default=0, help="in the logs of rebuilding, pages and large")
+    parser.add_argument("--events", type=int, default=0, help="in the logs of rebuilding, pages, page and large")
     return parser.parse_args()
 
 

@@ -61,7 +61,7 @@ def span(days: int, minutes: int = 0) -> str:
 
 def measure_pages(house: House, runs: int, seconds: float, events: int) -> list[Row]:
     """p99 of pages with `events` and with 100 thousand events, in turns; `seconds` plays no part."""
-    urls = {number: _folded(house, number) for number in sorted({SMALL, MILLION, events})}
+    urls = {number: folded(house, number) for number in sorted({SMALL, MILLION, events})}
     rows: list[Row] = []
     with house.serving(urls[SMALL]) as small, house.serving(urls[events]) as large:
         for what, page in PAGES.items():
@@ -74,7 +74,8 @@ def measure_pages(house: House, runs: int, seconds: float, events: int) -> list[
     return rows
 
 
-def _folded(house: House, events: int) -> str:
+def folded(house: House, events: int) -> str:
+    """The URL of a database with so many events, which the projections have folded."""
     url = house.database(f"pages_{events}")
     with house.serving(url):  # installs the schema
         pass

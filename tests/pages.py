@@ -16,8 +16,9 @@ from tests.support import Client, Connection, JsonObject, connected, drained_pro
 
 NASTY = "<script>alert('x')</script>\"&amp; \u202e\u05e9\u05dc\u05d5\u05dd\u202c </title>"
 NUMERIC, CATEGORIES, FAILED, RUNNING, EMPTY, MISSING = "gc_ms", "a_flag", "slow_ms", "busy_ms", "rare_ms", "new_ms"
+RESTARTED = "late_ms"
 PROBES = {NUMERIC: "labeled_timing_distribution", CATEGORIES: "boolean"} | dict.fromkeys(
-    (FAILED, RUNNING, EMPTY, MISSING), "timing_distribution"
+    (FAILED, RUNNING, EMPTY, MISSING, RESTARTED), "timing_distribution"
 )
 BUILDS = ("2026110109", "2026110209", "2026110309")
 HISTOGRAM: dict[str, float] = {"0": 0, "1": 0.1, "10": 0.4, "100": 0.3, "1000": 0.2, "10000": 0}
@@ -32,10 +33,12 @@ PERCENTILES: dict[str, float] = {
     "99": 1000,
     "99.9": 1000,
 }
-VOID = {"area", "br", "col", "hr", "img", "input", "link", "meta"}
+VOID = {"area", "br", "col", "hr", "img", "input", "link", "meta", "wbr"}
 PATHS = (
-    "/", "/?product=fog&channel=nightly&window=7d", "/probes?product=fog&q=ms", "/probes?q=nothing+like+it",
-    "/builds?product=fog", "/builds?product=fog&state=failed", "/hotlist?product=fog&budget=10",
+    "/", "/?product=fog&channel=nightly&window=7d", "/?product=fog&channel=&window=7d",
+    "/probes?product=fog&q=ms", "/probes?q=nothing+like+it",
+    "/builds?product=fog", "/builds?product=fog&state=failed", "/builds?product=fog&channel=&state=",
+    "/hotlist?product=fog&budget=10",
     "/hotlist/backtest?product=fog", "/sessions?product=fog&window=90d", "/sessions?product=fog&kind=page",
     *(f"/probes/fog/{probe}" for probe in PROBES), f"/probes/fog/{NUMERIC}?os=Windows&version=140",
     "/?product=nothing", "/builds?product=nothing", "/hotlist?product=nothing", "/sessions?product=nothing",

@@ -26,6 +26,11 @@ class Proxy:
         for writer in self._writers:
             writer.transport.abort()
 
+    def lead_to(self, host: str, port: int) -> None:
+        """Passes everything on to another address from now on."""
+        self._target = host, port
+        self.restore()
+
     def swallow(self) -> None:
         """Keeps connections, passes nothing on."""
         self._passes.clear()

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -12,12 +11,12 @@ import pytest_asyncio
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, Page, ViewportSize, async_playwright, expect
 
-from tests.building import claim, complete, progress
-from tests.pages import CATEGORIES, MISSING, NUMERIC, RUNNING, Pages, filled_pages
+from browser.chromium import arguments, chromium
+from tests.building import asked, claim, complete, progress, served
+from tests.pages import CATEGORIES, MISSING, NUMERIC, RESTARTED, RUNNING, Pages, filled_pages
+from tests.proxy import proxied
 
-CHROMIUM = next(
-    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
-)
+CHROMIUM = chromium()
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed"),
@@ -38,21 +37,22 @@ async def some_pages(worker_database_url: str) -> AsyncIterator[Pages]:
 @pytest_asyncio.fixture(loop_scope="module", scope="module", name="browser")
 async def one_browser() -> AsyncIterator[Browser]:
     async with async_playwright() as playwright:
-        arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
-        browser = await playwright.chromium.launch(executable_path=Path(CHROMIUM or ""), args=arguments)
+        browser = await playwright.chromium.launch(executable_path=Path(CHROMIUM or ""), args=arguments())
         yield browser
         await browser.close()
 
 
 async def opened(pages: Pages, browser: Browser, path: str) -> tuple[Page, list[str]]:
-    """The page, and what it complains of from then on."""
+    """The page, and what there is to complain of from then on: what it says itself, and whom else it asks."""
     viewport: ViewportSize = {"width": 1440, "height": 900}
-    context = await browser.new_context(viewport=viewport, base_url=str(pages.client.make_url("/")))
+    base = str(pages.client.make_url("/"))
+    context = await browser.new_context(viewport=viewport, base_url=base)
     page, complaints = await context.new_page(), list[str]()
     page.on(
         "console", lambda message: complaints.append(message.text) if message.type in ("error", "warning") else None
     )
     page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("request", lambda asked: None if asked.url.startswith(base) else complaints.append(asked.url))
     await page.goto(path)
     return page, complaints
 
@@ -87,10 +87,49 @@ async def test_a_build_is_followed_until_its_plot_is_there(pages: Pages, browser
     await progress(pages.database, build, attempt, percent=70)
     await expect(page.get_by_text("querying, 70 %")).to_be_visible()
     assert await page.locator("progress").evaluate("shown => shown.value") == 70
-    await complete(pages.database, build, attempt)
-    await expect(page.get_by_text("Version 140, all builds")).to_be_visible()
+    await complete(pages.database, build, attempt, rows=2)
+    await expect(page.get_by_text("Version 141, all builds")).to_be_visible()
+    await expect(page.locator("select[name=version]")).to_be_visible()  # what there is to choose from came with it
     assert not complaints
     await page.context.close()
+
+
+async def test_progress_goes_on_after_the_server_was_started_again(
+    pages: Pages, browser: Browser, worker_database_url: str
+) -> None:
+    build = await asked(pages.client, RESTARTED)
+    attempt = await claim(pages.database, build)
+    async with AsyncExitStack() as first:
+        before = await first.enter_async_context(served(worker_database_url))
+        async with proxied(str(before.make_url("/"))) as (proxy, url):
+            page = await browser.new_page(base_url=url)
+            await page.goto(f"/probes/fog/{RESTARTED}")
+            await progress(pages.database, build, attempt, percent=30)
+            await expect(page.get_by_text("querying, 30 %")).to_be_visible()
+            proxy.cut()
+            await first.aclose()
+            await progress(pages.database, build, attempt, percent=80)
+            async with served(worker_database_url) as after:
+                proxy.lead_to(after.host, after.port or 0)
+                await expect(page.get_by_text("querying, 80 %")).to_be_visible(timeout=20_000)
+                await complete(pages.database, build, attempt)
+                await expect(page.get_by_text("Version 140, all builds")).to_be_visible()
+                await page.context.close()
+
+
+async def test_a_link_leads_to_what_was_chosen(pages: Pages, browser: Browser) -> None:
+    page, complaints = await opened(pages, browser, f"/probes/fog/{NUMERIC}?window=7d&version=140")
+    await page.locator("select[name=os]").select_option("Windows")
+    await page.wait_for_url("**os=Windows**")
+    again, _ = await opened(pages, browser, page.url)
+    for name, value in {"os": "Windows", "version": "140", "window": "7d", "product": "fog"}.items():
+        await expect(again.locator(f"select[name={name}]")).to_have_value(value)
+    await expect(again.get_by_text("Version 140, all builds, Windows")).to_be_visible()
+    await page.go_back()
+    await expect(page.get_by_text("Version 140, all builds, all systems")).to_be_visible()
+    assert not complaints
+    await page.context.close()
+    await again.context.close()
 
 
 async def test_the_search_is_used_by_keyboard(pages: Pages, browser: Browser) -> None:

@@ -39,6 +39,8 @@ def _environment() -> Environment:
         "state": words.state,
         "plain": words.plain,
         "place": words.place,
+        "breakable": words.breakable,
+        "said": words.said,
         "as_cells": words.cells,
     }
     return environment

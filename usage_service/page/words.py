@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime
 from urllib.parse import quote
+
+from markupsafe import Markup, escape
 
 STATES = {
     "queued": "waiting for a builder",
@@ -30,6 +33,7 @@ NAMES = {
     "clairvoyant": "best possible",
 }
 NOTHING = "\N{EN DASH}"
+BETWEEN_PARTS = re.compile(r"(?<=\w)([_./])(?=\w)")
 UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
 
@@ -92,6 +96,16 @@ def plain(value: str) -> str:
 def place(value: str) -> str:
     """A part of a URL's path."""
     return quote(value, safe="")
+
+
+def breakable(value: str) -> Markup:
+    """A name that may go on in the next line after each of its parts; its text stays the same."""
+    return Markup(BETWEEN_PARTS.sub(r"\1<wbr>", str(escape(value))))
+
+
+def said(value: object) -> object:
+    """A field of an event: yes and no in words, all else as it is."""
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else value
 
 
 def cells(rows: Iterable[Mapping[str, object]]) -> list[list[object]]:

@@ -13,9 +13,9 @@ from usage_service.cursors import CursorText
 from usage_service.page.builds import queue_shown
 from usage_service.web.keys import service_of
 from usage_service.web.page import begin
-from usage_service.web.page_filters import ViewParameters
+from usage_service.web.page_filters import ViewParameters, view_parameters
 from usage_service.web.page_frame import how_fresh
-from usage_service.web.parameters import cursor_of, query_parameters
+from usage_service.web.parameters import cursor_of
 
 SHOWN = 50
 
@@ -29,7 +29,7 @@ class BuildsView(ViewParameters, kw_only=True, forbid_unknown_fields=True):
 
 async def get_builds_page(request: web.Request) -> web.Response:
     """The page, newest first."""
-    asked = query_parameters(request, BuildsView)
+    asked = view_parameters(request, BuildsView)
     page = await begin(request, asked)
     only = BuildFilter(asked.state, page.filters.product or None, page.filters.channel)
     pool = service_of(request).pool

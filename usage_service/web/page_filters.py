@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 from urllib.parse import urlencode
 
 import msgspec
+from aiohttp import web
 from msgspec import Meta
 
 from usage_service.events import Channel, Product
+from usage_service.web.parameters import query_parameters
 from usage_service.windows import Days, Interval, Span, span_between
+
+Kind = TypeVar("Kind", bound=msgspec.Struct)
 
 WINDOWS = {"1d": "today", "7d": "7 days", "28d": "28 days", "90d": "90 days", "365d": "a year"}
 CHANNELS = ("nightly", "beta", "release")
@@ -26,6 +30,12 @@ class ViewParameters(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     product: Product | None = None
     channel: Channel | None = None
     window: PageWindow = "28d"
+
+
+def view_parameters(request: web.Request, kind: type[Kind]) -> Kind:
+    """The query string as `kind`; what a form sends empty was not chosen. Raises 422 as query_parameters does."""
+    chosen = [(name, value) for name, value in request.query.items() if value]
+    return query_parameters(request.clone(rel_url=request.rel_url.with_query(chosen)), kind)
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,8 @@ from usage_service.web.hotlist import HISTORIES, HotlistQuestion
 from usage_service.web.hotlist_backtest import NIGHTS, BacktestQuestion
 from usage_service.web.keys import service_of
 from usage_service.web.page import begin
-from usage_service.web.page_filters import ViewParameters
+from usage_service.web.page_filters import ViewParameters, view_parameters
 from usage_service.web.page_frame import ask, html_answer
-from usage_service.web.parameters import query_parameters
 
 MOST_SHOWN = 2_000
 
@@ -31,7 +30,7 @@ class HotlistView(ViewParameters, kw_only=True, forbid_unknown_fields=True):
 
 async def get_hotlist_page(request: web.Request) -> web.Response:
     """The list, with the rules that operators have set; the backtest comes after it."""
-    asked = query_parameters(request, HotlistView)
+    asked = view_parameters(request, HotlistView)
     page = await begin(request, asked)
     wanted = wanted_list(page.filters.product or None, asked.budget, None, None, page.filters.now)
     async with service_of(request).pool.acquire(timeout=5) as connection:
@@ -42,7 +41,7 @@ async def get_hotlist_page(request: web.Request) -> web.Response:
 
 async def get_backtest_part(request: web.Request) -> web.Response:
     """The part of that page which takes longer."""
-    asked = query_parameters(request, HotlistView)
+    asked = view_parameters(request, HotlistView)
     page = await begin(request, asked)
     last, turn = page.filters.days.last - timedelta(days=1), request.app[HISTORIES].replaying
     question = BacktestQuestion(page.filters.product or None, NIGHTS, BUDGETS, last, "json", turn)

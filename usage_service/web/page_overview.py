@@ -16,9 +16,8 @@ from usage_service.timeseries import bucket_span
 from usage_service.web.answering import Question
 from usage_service.web.answers import Body, as_json
 from usage_service.web.page import Page, begin
-from usage_service.web.page_filters import Filters, ViewParameters
+from usage_service.web.page_filters import Filters, ViewParameters, view_parameters
 from usage_service.web.page_frame import Panel, ask, ask_all, how_fresh
-from usage_service.web.parameters import query_parameters
 from usage_service.web.popularity import VIEW_COUNTS, PopularityQuestion
 from usage_service.web.releases import ImpactQuestion
 from usage_service.web.session_summaries import SummaryQuestion
@@ -47,7 +46,7 @@ class LookedAtQuestion(Question):
 
 async def get_overview(request: web.Request) -> web.Response:
     """The page."""
-    page = await begin(request, query_parameters(request, ViewParameters))
+    page = await begin(request, view_parameters(request, ViewParameters))
     if not page.filters.product:
         return await page.shown("empty", {}, fresh=await how_fresh(request))
     questions: dict[str, Question] = {

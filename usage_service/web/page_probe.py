@@ -18,11 +18,11 @@ from usage_service.web.answering import Question
 from usage_service.web.answers import Body, as_json
 from usage_service.web.keys import service_of
 from usage_service.web.page import begin
-from usage_service.web.page_filters import CHANNELS
+from usage_service.web.page_filters import CHANNELS, view_parameters
 from usage_service.web.page_frame import ask_all, how_fresh
 from usage_service.web.page_overview import releases_question, series_question
 from usage_service.web.page_rows import NO_ROWS, FacetsQuestion, ProbeView, rows_shown
-from usage_service.web.parameters import parameters_from, query_parameters
+from usage_service.web.parameters import parameters_from
 from usage_service.web.probes import ProbePath
 
 MOST_TOGETHER = 10
@@ -67,7 +67,7 @@ class TogetherQuestion(Question):
 
 async def get_probe_page(request: web.Request) -> web.Response:
     """The page; 404 for a probe that nobody registered or viewed."""
-    path, asked = parameters_from(dict(request.match_info), ProbePath), query_parameters(request, ProbeView)
+    path, asked = parameters_from(dict(request.match_info), ProbePath), view_parameters(request, ProbeView)
     page = await begin(request, asked, path.product)
     filters, channel = page.filters, asked.channel or CHANNELS[0]
     facets = FacetsQuestion(path.product, path.probe, channel, NO_ROWS)

@@ -15,9 +15,8 @@ from usage_service.shared.postgres import Connection
 from usage_service.web.answering import Question
 from usage_service.web.answers import Body, as_json
 from usage_service.web.page import begin
-from usage_service.web.page_filters import ViewParameters
+from usage_service.web.page_filters import ViewParameters, view_parameters
 from usage_service.web.page_frame import ask, html_answer
-from usage_service.web.parameters import query_parameters
 
 MOST_FOUND, MOST_SUGGESTED = 200, 12
 
@@ -48,15 +47,15 @@ class SearchQuestion(Question):
 
 async def get_probes(request: web.Request) -> web.Response:
     """The page of what was found."""
-    asked = query_parameters(request, SearchParameters)
+    asked = view_parameters(request, SearchParameters)
     page = await begin(request, asked)
     question = SearchQuestion(page.filters.product, asked.q.strip(), MOST_FOUND)
-    return await page.show("search", {"found": question}, text=asked.q.strip())
+    return await page.show("search", {"found": question}, text=asked.q.strip(), most=MOST_FOUND)
 
 
 async def get_found(request: web.Request) -> web.Response:
     """The best few as a list of links."""
-    asked = query_parameters(request, SearchParameters)
+    asked = view_parameters(request, SearchParameters)
     page = await begin(request, asked)
     found = await ask(request, SearchQuestion(page.filters.product, asked.q.strip(), MOST_SUGGESTED))
     return await html_answer(request, "found", {"found": found, "filters": page.filters, "text": asked.q.strip()})

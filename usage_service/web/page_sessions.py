@@ -11,9 +11,9 @@ from usage_service.page.sessions import depths, roles_over_time, transition_matr
 from usage_service.problems import Problem
 from usage_service.web.journeys import JourneysQuestion
 from usage_service.web.page import begin
-from usage_service.web.page_filters import ViewParameters
+from usage_service.web.page_filters import ViewParameters, view_parameters
 from usage_service.web.page_frame import ask_all, how_fresh
-from usage_service.web.parameters import parameters_from, query_parameters
+from usage_service.web.parameters import parameters_from
 from usage_service.web.session_summaries import SummaryQuestion
 from usage_service.web.sessions import SessionPath, SessionsQuestion, TimelineQuestion
 
@@ -28,7 +28,7 @@ class SessionsView(ViewParameters, kw_only=True, forbid_unknown_fields=True):
 
 async def get_sessions_page(request: web.Request) -> web.Response:
     """Length, depth, roles, what follows what, and the latest sessions."""
-    asked = query_parameters(request, SessionsView)
+    asked = view_parameters(request, SessionsView)
     page = await begin(request, asked)
     filters = page.filters
     product = filters.product or None
@@ -50,7 +50,7 @@ async def get_sessions_page(request: web.Request) -> web.Response:
 
 async def get_session_page(request: web.Request) -> web.Response:
     """The page; 404 for a session that is not there, or no more."""
-    path, asked = parameters_from(dict(request.match_info), SessionPath), query_parameters(request, ViewParameters)
+    path, asked = parameters_from(dict(request.match_info), SessionPath), view_parameters(request, ViewParameters)
     page = await begin(request, asked)
     question = TimelineQuestion(path.visitor, path.started_at.astimezone(UTC), MOST_EVENTS)
     panels = await ask_all(request, found=question)

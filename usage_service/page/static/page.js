@@ -3,7 +3,7 @@
 
 const one = (selector, within = document) => within.querySelector(selector);
 const all = (selector, within = document) => [...within.querySelectorAll(selector)];
-const COLOURS = ["--one", "--two", "--three", "--four", "--five", "--six"];
+const COLOURS = ["--one", "--two", "--three", "--four", "--five", "--six", "--seven", "--eight"];
 
 function say(words) {
   const said = one("#said");
@@ -80,6 +80,8 @@ async function renew() {
   const page = new DOMParser().parseFromString(await answer.text(), "text/html");
   const open = all("main details[open] > summary").map((summary) => summary.textContent);
   one("main").replaceChildren(...one("main", page).childNodes);
+  // What there is to choose from may be new; a choice that somebody is about to make stays.
+  if (!one(".filters")?.contains(document.activeElement)) one(".filters")?.replaceWith(one(".filters", page) ?? "");
   all("main details > summary").forEach((summary) => { summary.parentElement.open = open.includes(summary.textContent); });
   begin(one("main"));
 }
@@ -180,7 +182,6 @@ function begin(within) {
   draw(within);
   all("[data-build]", within).forEach(follow);
   all("[data-load]", within).forEach(load);
-  all("[data-shows]", within).forEach((field) => field.addEventListener("input", () => { one(field.dataset.shows).textContent = field.value; }));
   if (one("[data-pending]", within)) setTimeout(() => { if (!document.hidden) renew().catch(() => undefined); }, 4000);
 }
 
@@ -190,6 +191,10 @@ document.addEventListener("click", (event) => {
 });
 document.addEventListener("submit", (event) => {
   if (event.target.matches("[data-login]")) { event.preventDefault(); signIn(event.target); }
+});
+document.addEventListener("input", (event) => {
+  const { shows } = event.target.dataset;
+  if (shows) one(shows).textContent = event.target.value;
 });
 document.addEventListener("change", (event) => { event.target.closest(".filters")?.requestSubmit(); });
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => draw());

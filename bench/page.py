@@ -1,0 +1,117 @@
+"""The page for people: its first view in a browser that has nothing of it, and the time of each on the server."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import time
+from datetime import UTC, datetime
+from uuid import uuid4
+
+from playwright.sync_api import Browser
+
+from bench.house import BenchError, House, Server
+from bench.numbers import Row, percentile
+from bench.pages import folded
+from browser.chromium import NoChromiumError, open_browser, wait_until_drawn
+
+REQUESTS, WARM = 50, 3
+MOST_SECONDS, MOST_KILOBYTES, MOST_MILLISECONDS = 1.0, 600.0, 100.0
+FIRST = "/?product=fog"
+VIEWS = {
+    "overview": FIRST,
+    "probe": "/probes/fog/probe_0001?window=28d",
+    "sessions": "/sessions?product=fog",
+    "hot list": "/hotlist?product=fog",
+    "builds": "/builds?product=fog",
+}
+HEADERS = {"Accept": "text/html", "Accept-Encoding": "gzip"}
+
+
+def measure_page(house: House, runs: int, seconds: float, events: int) -> list[Row]:
+    """With `events` events: p99 of each view when the log has moved and when it has not; `seconds` plays no part."""
+    with house.serving(folded(house, events)) as server:
+        rows = [row for what, path in VIEWS.items() for row in _view(server, what, path, runs, events)]
+        try:
+            with open_browser() as browser:
+                return _first_view(browser, server, runs, events) + rows
+        except NoChromiumError as error:
+            return [rows[0]._replace(note=f"the first view in a browser is not measured: {error}"), *rows[1:]]
+
+
+def _first_view(browser: Browser, server: Server, runs: int, events: int) -> list[Row]:
+    """Until all charts are drawn, and all bytes that came over the wire for it."""
+    measured = list[tuple[float, int]]()
+    for _ in range(runs + 1):
+        _move_the_log(server)
+        measured.append(_opened(browser, f"http://127.0.0.1:{server.port}{FIRST}"))
+    del measured[0]  # the browser's own first page
+    what = f"first view complete, nothing of it in the browser, {events:,} events"
+    milliseconds, kilobytes = [took * 1e3 for took, _ in measured], [size / 1e3 for _, size in measured]
+    return [
+        Row(what, "ms", milliseconds, "allowed", [MOST_SECONDS * 1e3] * runs, 1, most=True),
+        Row(f"{what}: over the wire", "kB", kilobytes, "allowed", [MOST_KILOBYTES] * runs, 1, most=True),
+    ]
+
+
+def _opened(browser: Browser, url: str) -> tuple[float, int]:
+    context = browser.new_context()
+    page, sizes = context.new_page(), list[int]()
+    protocol = context.new_cdp_session(page)
+    protocol.send("Network.enable")
+    protocol.on("Network.loadingFinished", lambda event: sizes.append(int(event["encodedDataLength"])))
+    started = time.perf_counter()
+    page.goto(url)
+    wait_until_drawn(page)
+    took = time.perf_counter() - started
+    context.close()
+    return took, sum(sizes)
+
+
+def _view(server: Server, what: str, path: str, runs: int, events: int) -> list[Row]:
+    moved, again = list[float](), list[float]()
+    for _ in range(WARM):
+        _milliseconds(server, path)
+    for _ in range(runs):
+        moved.append(percentile([_after_moving(server, path) for _ in range(REQUESTS)], 0.99))
+        again.append(percentile([_milliseconds(server, path) for _ in range(REQUESTS)], 0.99))
+    allowed = [MOST_MILLISECONDS] * runs
+    named = f"{what}: p99 with {events:,} events"
+    return [
+        Row(f"{named}, after the log has moved", "ms", moved, "allowed", allowed, 1, most=True),
+        Row(f"{named}, asked again", "ms", again, "allowed", allowed, 1, most=True),
+    ]
+
+
+def _after_moving(server: Server, path: str) -> float:
+    _move_the_log(server)
+    return _milliseconds(server, path)
+
+
+def _move_the_log(server: Server) -> None:
+    """Records a view, and waits until every projection has folded it: no answer that was kept is of use any more."""
+    event = {
+        "event_id": str(uuid4()), "type": "probe_viewed", "occurred_at": datetime.now(UTC).isoformat(),
+        "visitor": "bench", "product": "fog", "channel": "nightly", "probe": "probe_0001", "data": {"found": False},
+    }  # fmt: skip
+    body = json.loads(_answer(server, "POST", "/v1/events", json.dumps(event)))
+    for question in ("popularity?limit=1", "sessions?limit=1"):
+        _answer(server, "GET", f"/v1/{question}&at_least={body['events'][0]['position']}&wait=10")
+
+
+def _milliseconds(server: Server, path: str) -> float:
+    started = time.perf_counter()
+    _answer(server, "GET", path)
+    return (time.perf_counter() - started) * 1e3
+
+
+def _answer(server: Server, method: str, path: str, body: str | None = None) -> bytes:
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+    headers = {"Content-Type": "application/json"} if body else HEADERS
+    connection.request(method, path, body, headers)
+    response = connection.getresponse()
+    found = response.read()
+    connection.close()
+    if response.status not in (200, 201):
+        raise BenchError(f"{method} {path} is answered with {response.status}: {found[:200]!r}")
+    return found
