@@ -26,7 +26,8 @@ Node = TypedDict(
 )
 
 
-Explained = TypedDict("Explained", {"Plan": Node})
+class Explained(TypedDict):
+    Plan: Node
 
 
 def scans(node: Node) -> list[Node]:
