@@ -192,15 +192,21 @@ CREATE FUNCTION last_position() RETURNS bigint LANGUAGE sql STABLE AS $$
     SELECT coalesce(max(position), 0) FROM event_log
 $$;
 
--- One event written by this service itself, within the transition that it records.
+-- One event written by this service itself, within the transition that it records. Its id is new and it is of no visitor,
+-- so there is nothing to judge as append_events() does: that took four times as long.
 CREATE FUNCTION append_own_event(
     event_type text, event_product text, event_channel text, event_probe text, event_source text, payload jsonb
-) RETURNS bigint LANGUAGE sql AS $$
-    SELECT log_position FROM append_events(
-        ARRAY[gen_random_uuid()], ARRAY[event_type], ARRAY[1::smallint], ARRAY[current_instant()], ARRAY[NULL::uuid],
-        ARRAY[NULL::integer], ARRAY[event_product], ARRAY[event_channel], ARRAY[event_probe], ARRAY[event_source], ARRAY[payload],
-        ARRAY[md5(payload::text)::uuid])
-$$;
+) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+    appended bigint;
+BEGIN
+    PERFORM lock_event_log();
+    INSERT INTO event_log (position, event_id, type, occurred_at, recorded_at, product, channel, probe, source, data, digest)
+    VALUES (nextval('event_position'), gen_random_uuid(), event_type, current_instant(), current_instant(), event_product,
+            event_channel, event_probe, event_source, payload, md5(payload::text)::uuid)
+    RETURNING position INTO appended;
+    RETURN appended;
+END $$;
 
 ---------------------------------------------------------------------------------------------------------------------
 -- Projections: pure functions of the log, folded a batch of positions at a time, checkpoint and rows in one
@@ -1155,6 +1161,7 @@ CREATE TABLE builds (
     requested_at timestamptz NOT NULL,
     started_at   timestamptz,
     finished_at  timestamptz,
+    stop_jobs_at timestamptz,          -- cancelled after it was begun: when any builder is to stop its warehouse's jobs
     log_position bigint      NOT NULL, -- of its last event
     CONSTRAINT state_is_known CHECK (state IN ('queued', 'running', 'succeeded', 'no_data', 'failed', 'cancelled')),
     CONSTRAINT running_has_a_lease CHECK ((state = 'running') = (worker IS NOT NULL AND lease_until IS NOT NULL)),
@@ -1163,13 +1170,14 @@ CREATE TABLE builds (
     CONSTRAINT succeeded_has_rows CHECK ((state = 'succeeded') = (rows IS NOT NULL AND rows > 0)),
     CONSTRAINT attempts_are_bounded CHECK (attempt BETWEEN 0 AND max_attempts),
     CONSTRAINT percent_is_a_share CHECK (percent BETWEEN 0 AND 100)
-);
+) WITH (fillfactor = 50);  -- room beside each row for the next version of it
 -- Coalescing: at most one build of a probe is under way.
 CREATE UNIQUE INDEX one_build_under_way ON builds (product, channel, probe) WHERE state IN ('queued', 'running');
 CREATE INDEX builds_to_claim ON builds (prefetched, not_before) WHERE state = 'queued';
 CREATE INDEX builds_by_request ON builds (requested_at DESC, build_id);
 CREATE INDEX builds_by_end ON builds (finished_at DESC) WHERE finished_at IS NOT NULL;
 CREATE INDEX builds_leased ON builds (lease_until) WHERE state = 'running';
+CREATE INDEX builds_with_jobs_left ON builds (stop_jobs_at) WHERE stop_jobs_at IS NOT NULL;
 CREATE INDEX builds_of_a_probe ON builds (product, channel, probe, requested_at DESC);
 
 -- Requests that named themselves (Idempotency-Key), kept for a day.
@@ -1279,7 +1287,8 @@ BEGIN
         IF FOUND THEN
             outcome := 'created';
             build_id := found_build.build_id;
-            PERFORM record_transition(found_build, 'build_requested', by_source, '{}');
+            UPDATE builds b SET log_position = record_transition(found_build, 'build_requested', by_source, '{}')
+            WHERE b.build_id = found_build.build_id;
             PERFORM pg_notify('build_requested', found_build.build_id::text);
             RETURN;
         END IF;  -- else another session has just created it: look again
@@ -1314,24 +1323,18 @@ END $$;
 -- b: hands up to so many builds to a worker: those waited for longest, before those that nobody waits for.
 CREATE FUNCTION claim_build(by_worker text, lease interval, most integer DEFAULT 1) RETURNS SETOF builds
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
-DECLARE
-    claimed builds;
 BEGIN
-    FOR claimed IN
-        UPDATE builds b SET
-            state = 'running', attempt = b.attempt + 1, worker = by_worker, lease_until = current_instant() + lease,
-            started_at = coalesce(b.started_at, current_instant()), stage = 'started', percent = 0, bytes = NULL,
-            error = NULL
-        WHERE b.build_id = ANY (ARRAY(
-            SELECT q.build_id FROM builds q
-            WHERE q.state = 'queued' AND q.not_before <= current_instant()
-            ORDER BY q.prefetched, q.not_before LIMIT most FOR NO KEY UPDATE SKIP LOCKED))
-        RETURNING *
-    LOOP
-        claimed.log_position := record_transition(
-            claimed, 'build_started', by_worker, jsonb_build_object('attempt', claimed.attempt));
-        RETURN NEXT claimed;
-    END LOOP;
+    RETURN QUERY
+    UPDATE builds b SET
+        state = 'running', attempt = b.attempt + 1, worker = by_worker, lease_until = current_instant() + lease,
+        started_at = coalesce(b.started_at, current_instant()), stage = 'started', percent = 0, bytes = NULL,
+        error = NULL,
+        log_position = record_transition(b, 'build_started', by_worker, jsonb_build_object('attempt', b.attempt + 1))
+    WHERE b.build_id = ANY (ARRAY(
+        SELECT q.build_id FROM builds q
+        WHERE q.state = 'queued' AND q.not_before <= current_instant()
+        ORDER BY q.prefetched, q.not_before LIMIT most FOR NO KEY UPDATE SKIP LOCKED))
+    RETURNING b.*;
 END $$;
 
 -- What attempts may still read today, of `most_bytes` a day; those under way are counted with what they have said.
@@ -1357,12 +1360,11 @@ DECLARE
 BEGIN
     UPDATE builds b SET
         lease_until = current_instant() + lease, stage = coalesce(new_stage, b.stage),
-        percent = coalesce(new_percent, b.percent), bytes = coalesce(new_bytes, b.bytes)
+        percent = coalesce(new_percent, b.percent), bytes = coalesce(new_bytes, b.bytes),
+        log_position = CASE WHEN new_stage IS NULL THEN b.log_position ELSE record_transition(
+            held, 'build_progressed', held.worker, jsonb_strip_nulls(jsonb_build_object(
+                'attempt', of_attempt, 'stage', new_stage, 'percent', new_percent, 'bytes', new_bytes))) END
     WHERE b.build_id = of_build;
-    IF new_stage IS NOT NULL THEN
-        PERFORM record_transition(held, 'build_progressed', held.worker, jsonb_strip_nulls(jsonb_build_object(
-            'attempt', of_attempt, 'stage', new_stage, 'percent', new_percent, 'bytes', new_bytes)));
-    END IF;
 END $$;
 
 -- d: the rows that the worker inserted in this transaction replace those of earlier builds.
@@ -1377,12 +1379,30 @@ BEGIN
     WHERE r.product = held.product AND r.channel = held.channel AND r.probe = held.probe AND r.built_by <> of_build;
     SELECT count(*) INTO stored FROM probe_rows r
     WHERE r.product = held.product AND r.channel = held.channel AND r.probe = held.probe;
-    PERFORM end_build(held, CASE WHEN stored > 0 THEN 'succeeded' ELSE 'no_data' END, NULL, bytes_read, stored);
-    PERFORM record_transition(
-        held, CASE WHEN stored > 0 THEN 'build_succeeded' ELSE 'build_found_no_data' END, held.worker,
-        jsonb_build_object('attempt', of_attempt, 'bytes', bytes_read, 'rows', stored));
+    PERFORM end_build(
+        held, CASE WHEN stored > 0 THEN 'succeeded' ELSE 'no_data' END, NULL, bytes_read, stored, record_transition(
+            held, CASE WHEN stored > 0 THEN 'build_succeeded' ELSE 'build_found_no_data' END, held.worker,
+            jsonb_build_object('attempt', of_attempt, 'bytes', bytes_read, 'rows', stored)));
     PERFORM count_bytes(bytes_read);
     RETURN stored;
+END $$;
+
+-- d, e for several builds in one transaction. Answers those that were still held by these attempts; the others stay as they are.
+CREATE FUNCTION complete_builds(of_builds uuid[], of_attempts integer[], bytes_read bigint[]) RETURNS SETOF uuid
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+DECLARE
+    given record;
+BEGIN
+    -- All of them before the log's lock, which the first one takes: who cancels another holds that and waits for the log.
+    PERFORM FROM builds b WHERE b.build_id = ANY (of_builds) ORDER BY b.build_id FOR NO KEY UPDATE;
+    FOR given IN
+        SELECT g.* FROM unnest(of_builds, of_attempts, bytes_read) AS g (build_id, attempt, bytes)
+        WHERE EXISTS (
+            SELECT FROM builds b WHERE b.build_id = g.build_id AND b.attempt = g.attempt AND b.state = 'running')
+    LOOP
+        PERFORM complete_build(given.build_id, given.attempt, given.bytes);
+        RETURN NEXT given.build_id;
+    END LOOP;
 END $$;
 
 -- f: tries again after `retry_in`, while attempts are left. h: with no `retry_in`, fails for good. Answers the state.
@@ -1422,16 +1442,16 @@ DECLARE
 BEGIN
     UPDATE builds b SET
         state = 'queued', max_attempts = b.max_attempts + 1, worker = NULL, lease_until = NULL, stage = NULL,
-        percent = NULL, bytes = NULL, not_before = current_instant()
+        percent = NULL, bytes = NULL, not_before = current_instant(), log_position = record_transition(
+            held, 'build_progressed', held.worker, jsonb_build_object('attempt', of_attempt, 'stage', 'handed_back'))
     WHERE b.build_id = of_build;
-    PERFORM record_transition(held, 'build_progressed', held.worker, jsonb_build_object(
-        'attempt', of_attempt, 'stage', 'handed_back'));
     PERFORM count_bytes(held.bytes);
     PERFORM pg_notify('build_requested', of_build::text);
 END $$;
 
--- j: cancels a build that is not over; its worker is told, and stops the warehouse's job. Answers the state that the
--- build was in before, or null when there is none.
+-- j: cancels a build that is not over; its worker is told, and stops the warehouse's job. When its lease would have ended
+-- any worker does (take_left_jobs), for it may be dead. Answers the state that the build was in before, or null when there
+-- is none.
 CREATE FUNCTION cancel_build(of_build uuid, by_source text DEFAULT session_user) RETURNS text
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
@@ -1439,14 +1459,34 @@ DECLARE
 BEGIN
     SELECT * INTO found_build FROM builds b WHERE b.build_id = of_build FOR NO KEY UPDATE;
     IF found_build.state IN ('queued', 'running') THEN
-        PERFORM end_build(found_build, 'cancelled', found_build.error, found_build.bytes, NULL);
-        PERFORM record_transition(found_build, 'build_cancelled', by_source, jsonb_build_object(
-            'attempt', found_build.attempt));
+        PERFORM end_build(
+            found_build, 'cancelled', found_build.error, found_build.bytes, NULL, record_transition(
+                found_build, 'build_cancelled', by_source, jsonb_build_object('attempt', found_build.attempt)));
+        UPDATE builds b SET stop_jobs_at = coalesce(found_build.lease_until, current_instant())
+        WHERE b.build_id = of_build AND b.attempt > 0;
         PERFORM count_bytes(found_build.bytes);
         PERFORM pg_notify('build_cancelled', of_build::text);
     END IF;
     RETURN found_build.state;
 END $$;
+
+-- Cancelled builds whose warehouse's jobs the caller is to stop within so long, before another one is asked to. A job runs
+-- for six hours at most (BigQuery's limit), so there is none to stop of what was cancelled before.
+CREATE FUNCTION take_left_jobs(within interval) RETURNS SETOF uuid
+LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+    UPDATE builds b SET stop_jobs_at = current_instant() + within
+    WHERE b.build_id = ANY (ARRAY(
+        SELECT q.build_id FROM builds q
+        WHERE q.stop_jobs_at <= current_instant() AND q.finished_at > current_instant() - interval '6 hours'
+        ORDER BY q.stop_jobs_at LIMIT 100 FOR NO KEY UPDATE SKIP LOCKED))
+    RETURNING b.build_id
+$$;
+
+-- Says that a cancelled build has no jobs any more.
+CREATE FUNCTION stopped_jobs(of_build uuid) RETURNS void
+LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+    UPDATE builds SET stop_jobs_at = NULL WHERE build_id = of_build
+$$;
 
 -- k: tries a failed build again, with as many attempts as before. outcome: 'queued'; 'under_way' (another build of the
 -- probe is); 'not_failed'; 'unknown'.
@@ -1461,8 +1501,10 @@ BEGIN
     END IF;
     UPDATE builds b SET
         state = 'queued', max_attempts = b.attempt + 5, not_before = current_instant(), finished_at = NULL, bytes = NULL
+    WHERE b.build_id = of_build;  -- before the event, for which there is no occasion where this fails
+    UPDATE builds b SET log_position = record_transition(
+        found_build, 'build_requested', by_source, jsonb_build_object('attempt', found_build.attempt))
     WHERE b.build_id = of_build;
-    PERFORM record_transition(found_build, 'build_requested', by_source, jsonb_build_object('attempt', found_build.attempt));
     PERFORM pg_notify('build_requested', of_build::text);
     RETURN 'queued';
 EXCEPTION WHEN unique_violation THEN
@@ -1489,48 +1531,59 @@ END $$;
 CREATE FUNCTION give_up_attempt(held builds, why jsonb, retry_in interval) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
     again boolean := retry_in IS NOT NULL AND held.attempt < held.max_attempts;
+    at_position bigint := record_transition(
+        held, 'build_failed', held.worker, why || jsonb_build_object('attempt', held.attempt, 'final', NOT again));
 BEGIN
     IF again THEN
         UPDATE builds b SET
             state = 'queued', worker = NULL, lease_until = NULL, stage = NULL, percent = NULL, bytes = NULL, error = why,
-            not_before = current_instant() + retry_in
+            not_before = current_instant() + retry_in, log_position = at_position
         WHERE b.build_id = held.build_id;
     ELSE
-        PERFORM end_build(held, 'failed', why, held.bytes, NULL);
+        PERFORM end_build(held, 'failed', why, held.bytes, NULL, at_position);
     END IF;
-    PERFORM record_transition(held, 'build_failed', held.worker, why || jsonb_build_object(
-        'attempt', held.attempt, 'final', NOT again));
     PERFORM count_bytes(held.bytes);
     RETURN CASE WHEN again THEN 'queued' ELSE 'failed' END;
 END $$;
 
-CREATE FUNCTION end_build(held builds, new_state text, why jsonb, bytes_read bigint, stored integer) RETURNS void
-LANGUAGE sql AS $$
+-- For who has recorded it, and holds the build.
+CREATE FUNCTION end_build(
+    held builds, new_state text, why jsonb, bytes_read bigint, stored integer, at_position bigint
+) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
     UPDATE builds SET
         state = new_state, worker = NULL, lease_until = NULL, stage = NULL, percent = NULL, error = why,
-        bytes = bytes_read, rows = nullif(stored, 0), finished_at = current_instant()
-    WHERE build_id = held.build_id
-$$;
+        bytes = bytes_read, rows = nullif(stored, 0), finished_at = current_instant(), log_position = at_position
+    WHERE build_id = held.build_id;
+END $$;
 
+-- The event of a transition of a build that is held, and who is told of it. Answers the event's position, which is to become
+-- the build's: in the same UPDATE as the transition, because a second one writes the row and its entries in indexes again.
 CREATE FUNCTION record_transition(of_build builds, event_type text, by_source text, details jsonb) RETURNS bigint
-LANGUAGE sql AS $$
-    SELECT pg_notify('build_changed', of_build.build_id::text), pg_notify('events_appended', '');
-    UPDATE builds SET log_position = append_own_event(
+LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_notify('build_changed', of_build.build_id::text), pg_notify('events_appended', '');
+    RETURN append_own_event(
         event_type, of_build.product, of_build.channel, of_build.probe, by_source,
-        details || jsonb_build_object('build_id', of_build.build_id))
-    WHERE build_id = of_build.build_id
-    RETURNING log_position
-$$;
+        details || jsonb_build_object('build_id', of_build.build_id));
+END $$;
 
 -- What there is of a build to follow, found without reading the log.
 CREATE INDEX build_events ON event_log ((data ->> 'build_id'), position) WHERE type LIKE 'build\_%';
 
--- The queue in numbers: how many builds are in each state, how long the longest waiting one waits, attempts so far.
+-- The queue in numbers: how many builds are in each state, of those that are over only the last day's; how long the longest
+-- waiting one waits, attempts so far. Whatever the history, what is read is what is under way and that day.
 CREATE VIEW build_queue AS
     SELECT b.state, b.prefetched, count(*) AS builds, sum(b.attempt) AS attempts, sum(b.bytes) AS bytes,
            coalesce(extract(epoch FROM current_instant() - min(b.not_before) FILTER (WHERE b.state = 'queued'
                AND b.not_before <= current_instant()))::float8, 0) AS oldest_seconds
-    FROM builds b GROUP BY b.state, b.prefetched;
+    FROM (
+        SELECT u.state, u.prefetched, u.attempt, u.bytes, u.not_before FROM builds u WHERE u.state IN ('queued', 'running')
+        UNION ALL
+        SELECT o.state, o.prefetched, o.attempt, o.bytes, o.not_before FROM builds o
+        WHERE o.finished_at > (SELECT current_instant() - interval '1 day')
+    ) b
+    GROUP BY b.state, b.prefetched;
 
 ---------------------------------------------------------------------------------------------------------------------
 -- Hot list: which probes the ETL should build. Its scores are reckoned from popularity_views and popularity_returns by the service.
@@ -1613,9 +1666,8 @@ BEGIN
     LOOP
         PERFORM end_build(waiting, 'cancelled', jsonb_build_object(
             'code', 'built_by_etl', 'message', 'the ETL has built the probe: its rows are where the ETL writes them'),
-            waiting.bytes, NULL);
-        PERFORM record_transition(waiting, 'build_cancelled', by_source, jsonb_build_object(
-            'attempt', waiting.attempt, 'code', 'built_by_etl'));
+            waiting.bytes, NULL, record_transition(waiting, 'build_cancelled', by_source, jsonb_build_object(
+                'attempt', waiting.attempt, 'code', 'built_by_etl')));
         ended := ended + 1;
     END LOOP;
     RETURN ended;
@@ -1751,8 +1803,8 @@ REVOKE SELECT ON visitor_keys FROM usage_server, usage_builder, usage_reader, us
 GRANT EXECUTE ON FUNCTION append_events, restore_events, forget_visitors, advance_projection, fail_projection, request_build,
     request_build_once, cancel_build, retry_build, fresh_since, set_hotlist_rule, keep_hotlist, end_builds_by_etl
     TO usage_server;
-GRANT EXECUTE ON FUNCTION claim_build, heartbeat_build, complete_build, fail_build, expire_leases, hand_back_build, retry_build,
-    bytes_left_today
+GRANT EXECUTE ON FUNCTION claim_build, heartbeat_build, complete_build, complete_builds, fail_build, expire_leases, hand_back_build,
+    retry_build, bytes_left_today, take_left_jobs, stopped_jobs
     TO usage_builder;
 GRANT INSERT ON probe_rows TO usage_builder;
 

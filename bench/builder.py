@@ -5,14 +5,15 @@ Seconds are those of the machine's monotonic clock, which is the same in every p
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 import time
 
+import uvloop
+
 from builder.control import Control
 from builder.probe import BuildRequest, BuiltProbe, Progress
-from builder.running import run_builder
+from builder.running import Warehouse, run_builder
 from builder.settings import BuilderSettings
 from usage_service.shared.logs import configure_logs
 from usage_service.shared.settings import load_settings
@@ -28,4 +29,4 @@ def compute_nothing(request: BuildRequest, _progress: Progress, _control: Contro
 if __name__ == "__main__":
     settings = load_settings(BuilderSettings, os.environ)
     configure_logs(settings.log_level)
-    asyncio.run(run_builder(settings, compute_nothing))
+    uvloop.run(run_builder(settings, Warehouse(compute_nothing)))

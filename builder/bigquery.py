@@ -74,6 +74,27 @@ class JobOptions:
         return DEFAULT_RETRY.with_timeout(self.retry_seconds)
 
 
+def stop_jobs(client: bigquery.Client, build_id: UUID, options: JobOptions) -> list[str]:
+    """Asks for the end of all jobs of a build that are not over, whoever began them; their ids.
+
+    Of this login: others' jobs are not listed. Raises PermanentBuildError or TransientBuildError. Blocks.
+    """
+    retry, seconds = options.retry, options.request_seconds
+    asked = list[str]()
+    with as_build_errors():
+        for state in ("pending", "running"):  # in this order: one that begins in between is found
+            for job in client.list_jobs(state_filter=state, retry=retry, timeout=seconds):
+                if job.job_id.startswith(job_prefix(build_id)) and job.state != "DONE" and job.job_id not in asked:
+                    client.cancel_job(job.job_id, retry=retry, timeout=seconds)
+                    asked.append(job.job_id)
+    return asked
+
+
+def job_prefix(build_id: UUID) -> str:
+    """How the ids of all jobs of a build begin."""
+    return f"build-{build_id.hex}-"
+
+
 @dataclass
 class JobRunner:
     """Runs the statements of one build; keeps what they read and their job ids."""
@@ -123,7 +144,7 @@ class JobRunner:
     def _finish(self, statement: Statement, pulse: Pulse) -> bigquery.QueryJob:
         """The finished job of the statement: adopted where an earlier attempt started it, else started."""
         for number in range(1, MOST_ADOPTIONS + 1):
-            job_id = f"build-{self.build_id.hex}-{statement.name}-{statement.digest()}"
+            job_id = f"{job_prefix(self.build_id)}{statement.name}-{statement.digest()}"
             job_id += f"-{number}" if number > 1 else ""
             with self.control.cancelling(partial(self._cancel, job_id)):
                 job = self._start_or_adopt(statement, job_id)

@@ -12,6 +12,7 @@ from uuid import UUID
 
 import msgspec
 import typer
+import uvloop
 from rich.console import Console
 
 from builder.bigquery import make_client
@@ -20,7 +21,7 @@ from builder.demand import demand_of_service, made_up_demand
 from builder.errors import BuildError
 from builder.etl_demo import SAMPLE_OPTIONS, build_all, compare, requests_of, today
 from builder.etl_report import show
-from builder.running import run_builder, warehouse_computation
+from builder.running import open_warehouse, run_builder
 from builder.settings import MOST_AT_ONCE, BuilderSettings, WarehouseSettings
 from builder.warehouse.cli import DEFAULT_DIR, seed_command
 from builder.warehouse.cli import app as warehouse_app
@@ -68,7 +69,7 @@ def run_command(
     settings = load_settings(BuilderSettings)
     if concurrency is not None:
         settings = msgspec.structs.replace(settings, concurrency=concurrency)
-    if not asyncio.run(run_builder(settings, warehouse_computation(settings))):
+    if not uvloop.run(run_builder(settings, open_warehouse(settings))):
         raise typer.Exit(1)
 
 

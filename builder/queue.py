@@ -6,7 +6,7 @@ log's lock: a builder that freezes or is cut off between two messages keeps nobo
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from datetime import date, timedelta
 from uuid import UUID
@@ -14,6 +14,7 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
+from builder.completions import Completion, Completions
 from builder.definition import Definition
 from builder.probe import BuildRequest, ProbeRow, Rows
 from usage_service.shared.postgres import Connection, Pool
@@ -105,6 +106,7 @@ class BuildQueue:
         self._worker = worker
         self._lease = lease
         self._wait = min(LONGEST_WAIT_SECONDS, lease.total_seconds() / 3)
+        self._completions = Completions(self._end_all)
 
     async def claim(self, most: int = 1) -> list[Claim]:
         """The builds to do next, now held by this worker, in one transaction. Those whose answer is lost lapse."""
@@ -117,6 +119,17 @@ class BuildQueue:
         async with self._connection() as connection:
             number: int = await connection.fetchval("SELECT expire_leases()", timeout=LONGEST_WAIT_SECONDS)
         return number
+
+    async def take_left_jobs(self) -> list[UUID]:
+        """Cancelled builds whose warehouse's jobs are to be stopped, by this worker until a lease has passed."""
+        async with self._connection() as connection:
+            rows = await connection.fetch("SELECT take_left_jobs($1)", self._lease, timeout=LONGEST_WAIT_SECONDS)
+        return [row[0] for row in rows]
+
+    async def stopped_jobs(self, build_id: UUID) -> None:
+        """Says that a cancelled build has no jobs any more."""
+        async with self._connection() as connection:
+            await connection.execute("SELECT stopped_jobs($1)", build_id, timeout=LONGEST_WAIT_SECONDS)
 
     async def bytes_left_today(self, most: int) -> int:
         """What may still be read today of so many bytes a day."""
@@ -138,17 +151,31 @@ class BuildQueue:
 
         Called again because the answer was lost, it answers the same.
         """
-        async with self._connection() as connection:
-            try:
-                with _fence():
-                    return await _store(connection, claim, rows, bytes_read)
-            except (LeaseLostError, asyncpg.UniqueViolationError):  # by this attempt, by another one, or rows twice
+        try:
+            with _fence():
+                return await self._ended(claim, rows, bytes_read)
+        except (LeaseLostError, asyncpg.UniqueViolationError):  # by this attempt, by another one, or rows twice
+            async with self._connection() as connection:
                 stored: int | None = await connection.fetchval(STORED, *claim.held)
                 if stored is not None:
                     return stored
                 with _fence():
                     await connection.execute("SELECT heartbeat_build($1, $2, $3)", *claim.held, self._lease)
                 raise
+
+    async def _ended(self, claim: Claim, rows: Rows, bytes_read: int) -> int:
+        if not len(rows):
+            if await self._completions.end(Completion(*claim.held, bytes_read)):
+                return 0
+            raise LeaseLostError(f"attempt {claim.attempt} of build {claim.build_id} is no longer running")
+        async with self._connection() as connection:
+            return await _store(connection, claim, rows, bytes_read)
+
+    async def _end_all(self, completions: Sequence[Completion]) -> set[UUID]:
+        columns = zip(*completions, strict=True)
+        async with self._connection() as connection:
+            rows = await connection.fetch("SELECT complete_builds($1, $2, $3)", *columns, timeout=self._wait)
+        return {row[0] for row in rows}
 
     async def fail(self, claim: Claim, code: str, message: str, retry_in: timedelta | None) -> str:
         """Ends the attempt; the build's state then: queued again, while attempts are left, or failed."""
@@ -181,8 +208,6 @@ class BuildQueue:
 
 
 async def _store(connection: Connection, claim: Claim, rows: Rows, bytes_read: int) -> int:
-    if not len(rows):
-        return int(await connection.fetchval("SELECT complete_build($1, $2, $3)", *claim.held, bytes_read))
     records = (_record(claim, row) for row in rows)  # made as they are sent
     await connection.execute(BEGIN)
     try:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import socket
 from datetime import timedelta
+from typing import NamedTuple
 
 import structlog
 
 from builder import hearing
-from builder.bigquery import JobOptions, make_client
+from builder.bigquery import JobOptions, make_client, stop_jobs
 from builder.computation import Compute
 from builder.compute import ComputeOptions, compute_probe
 from builder.hearing import Hearing
+from builder.left_jobs import LeftJobs, StopJobs, nothing_to_stop
 from builder.metrics import BuilderMetrics, served
 from builder.queue import BuildQueue
 from builder.settings import BuilderSettings, source_options
@@ -24,26 +26,37 @@ from usage_service.shared.schema import install_schema
 from usage_service.shared.tasks import Tasks
 
 REQUESTED, CANCELLED = "build_requested", "build_cancelled"
-CONNECTIONS_A_BUILD, OTHER_CONNECTIONS = 2, 3  # a build reports and stores; besides, claims, hearing and one to spare
+CONNECTIONS_A_BUILD, OTHER_CONNECTIONS = 2, 3  # a build reports and stores; besides, claims, hearing and left jobs
 
 log = structlog.get_logger(__name__)
 
 
-def warehouse_computation(settings: BuilderSettings) -> Compute:
-    """What computes a probe on the warehouse of the settings; blocks, so it is to be run in a thread."""
+class Warehouse(NamedTuple):
+    """What computes a probe, and what stops the jobs of one; both block, so they are to be run in threads."""
+
+    compute: Compute
+    stop_jobs: StopJobs = nothing_to_stop
+
+
+def open_warehouse(settings: BuilderSettings) -> Warehouse:
+    """The warehouse of the settings."""
     client = make_client(settings.project, settings.warehouse_url, settings.location)
     jobs = JobOptions(maximum_bytes_billed=settings.most_bytes, deadline_seconds=settings.build_seconds)
     options = ComputeOptions(source_options(settings), jobs)
-    return lambda request, progress, control: compute_probe(client, request, options, progress, control)
+    return Warehouse(
+        lambda request, progress, control: compute_probe(client, request, options, progress, control),
+        lambda build_id: stop_jobs(client, build_id, jobs),
+    )
 
 
 class Builder:
     """A worker, and what tells it of requests and cancellations."""
 
-    def __init__(self, pool: Pool, name: str, settings: BuilderSettings, compute: Compute) -> None:
+    def __init__(self, pool: Pool, name: str, settings: BuilderSettings, warehouse: Warehouse) -> None:
         self.metrics = BuilderMetrics()
         queue = BuildQueue(pool, name, timedelta(seconds=settings.lease_seconds))
-        self.worker = Worker(queue, compute, settings, self.metrics)
+        self.worker = Worker(queue, warehouse.compute, settings, self.metrics)
+        self._left_jobs = LeftJobs(queue, warehouse.stop_jobs, settings.poll_seconds)
         self._hearing = Hearing(queue.notify, self.metrics.hears.set)
         self.listener = Listener(settings.listen_url, [REQUESTED, CANCELLED, hearing.CHANNEL], self._hear)
 
@@ -52,6 +65,7 @@ class Builder:
         tasks.start("hearing", self._hearing.run())
         tasks.start("listener", self.listener.run())
         tasks.start("worker", self.worker.run())
+        tasks.start("left jobs", self._left_jobs.run())
 
     def _hear(self, channel: str | None, payload: str) -> None:
         if channel == REQUESTED:
@@ -65,14 +79,14 @@ class Builder:
             self.worker.look()
 
 
-async def run_builder(settings: BuilderSettings, compute: Compute) -> bool:
+async def run_builder(settings: BuilderSettings, warehouse: Warehouse) -> bool:
     """Builds until SIGTERM or SIGINT, then finishes what is under way. False when a background task died."""
     lifetime = Lifetime()
     await install_schema(settings.database_url)
     name = f"builder-{socket.gethostname()}-{os.getpid()}"
     size = settings.concurrency * CONNECTIONS_A_BUILD + OTHER_CONNECTIONS
     async with open_pool(settings.database_url, role="usage_builder", application=name, size=size) as pool:
-        builder = Builder(pool, name, settings, compute)
+        builder = Builder(pool, name, settings, warehouse)
         with served(builder.metrics, settings.metrics_host, settings.metrics_port):
             async with Tasks(lifetime.died) as tasks:
                 builder.start(tasks)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 
 import structlog
 
@@ -35,6 +36,7 @@ class Worker:
         self._running: dict[asyncio.Task[None], Attempt] = {}
         self._claiming = asyncio.Lock()
         self._stopping = False
+        self._expire_at = 0.0
 
     def wake(self) -> None:
         """Looks for builds now rather than at the next poll."""
@@ -57,9 +59,9 @@ class Worker:
         by_poll = False
         while True:
             try:
-                await self._claim(by_poll)
-                # After the claim, which somebody waits for; what expires wakes whoever is free.
-                self._metrics.leases_expired.inc(await self._queue.expire_leases())
+                claimed = await self._claim(by_poll)
+                if not claimed or time.monotonic() >= self._expire_at:
+                    await self._expire_leases()
             except UNAVAILABLE as error:
                 log.warning("queue_unavailable", error=repr(error))
             by_poll = not await self._woken()
@@ -90,14 +92,22 @@ class Worker:
         self._wake.clear()
         return True
 
-    async def _claim(self, by_poll: bool) -> None:
+    async def _claim(self, by_poll: bool) -> bool:
+        """Whether there was any."""
         async with self._claiming:
             free = self._settings.concurrency - len(self._running)
             if self._stopping or not free:
-                return
-            for claim in await self._queue.claim(free):
+                return False
+            claims = await self._queue.claim(free)
+            for claim in claims:
                 self._metrics.claimed(claim, by_poll)
                 self._start(claim)
+            return bool(claims)
+
+    async def _expire_leases(self) -> None:
+        """When there is nothing better to do, or it is time; what expires wakes whoever is free."""
+        self._expire_at = time.monotonic() + self._settings.poll_seconds
+        self._metrics.leases_expired.inc(await self._queue.expire_leases())
 
     def _start(self, claim: Claim) -> None:
         attempt = Attempt(self._queue, self._compute, self._settings, claim)

@@ -6,7 +6,6 @@ number, which no other computation has: rows of two attempts could be told apart
 
 from __future__ import annotations
 
-import asyncio
 import os
 import random
 import signal
@@ -17,10 +16,12 @@ from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
+import uvloop
+
 from builder.control import Control
 from builder.errors import TransientBuildError
 from builder.probe import BuildRequest, BuiltProbe, Progress
-from builder.running import run_builder
+from builder.running import Warehouse, run_builder
 from builder.settings import BuilderSettings
 from tests.builders import ROW
 from usage_service.local.owned_process import owned_command
@@ -83,7 +84,7 @@ def main() -> None:
     """Builds until SIGTERM; ends when the database stays away, as `probe-builder run` does."""
     configure_logs()
     try:
-        healthy = asyncio.run(run_builder(load_settings(BuilderSettings), compute))
+        healthy = uvloop.run(run_builder(load_settings(BuilderSettings), Warehouse(compute)))
     except DatabaseAwayError:
         healthy = False
     sys.exit(0 if healthy else 1)

@@ -10,8 +10,9 @@ import msgspec
 
 from builder.computation import Compute
 from builder.control import Control
+from builder.left_jobs import StopJobs, nothing_to_stop
 from builder.probe import BuildRequest, BuiltProbe, ProbeRow, Progress
-from builder.running import CONNECTIONS_A_BUILD, OTHER_CONNECTIONS, Builder
+from builder.running import CONNECTIONS_A_BUILD, OTHER_CONNECTIONS, Builder, Warehouse
 from builder.settings import BuilderSettings
 from tests.support import Connection, eventually
 from usage_service.shared.postgres import open_pool
@@ -40,14 +41,19 @@ def endless(request: BuildRequest, progress: Progress, control: Control) -> Buil
 
 @asynccontextmanager
 async def running_builder(
-    database_url: str, compute: Compute = builds_a_row, *, name: str = "b1", **values: object
+    database_url: str,
+    compute: Compute = builds_a_row,
+    *,
+    name: str = "b1",
+    stop_jobs: StopJobs = nothing_to_stop,
+    **values: object,
 ) -> AsyncIterator[Builder]:
     """A builder that hears, with a poll a minute and leases of 15 s unless said otherwise; stopped at the end."""
     usual = BuilderSettings(database_url=database_url, poll_seconds=60, retry_seconds=0.01, grace_seconds=5)
     settings = msgspec.structs.replace(usual, **values)
     size = settings.concurrency * CONNECTIONS_A_BUILD + OTHER_CONNECTIONS
     async with open_pool(database_url, role="usage_builder", application=name, size=size) as pool:
-        builder = Builder(pool, name, settings, compute)
+        builder = Builder(pool, name, settings, Warehouse(compute, stop_jobs))
         async with Tasks(lambda: None) as tasks:
             builder.start(tasks)
             await eventually(lambda: _connected(builder), "the listener is connected")
