@@ -13,6 +13,7 @@ import duckdb
 from google.cloud import bigquery
 
 from bench.house import BenchError, House
+from bench.light_statistics import measure_statistics
 from bench.numbers import Row
 from builder.bigquery import make_client
 from builder.etl_demo import SAMPLE_OPTIONS, Built, build_all, requests_of
@@ -25,10 +26,10 @@ from builder.warehouse.serving import served
 from usage_service.shared.progress import progress
 
 UNTIL = date(2026, 11, 24)
-PROBE = "wr_renderer_time"
+PROBE, COUNTER = "wr_renderer_time", "downloads_file_opened"
 LARGE_CLIENTS = 410_000  # who send 5 million pings
 SMALL_CLIENTS, MANY_PROBES = 1_000, 218  # 200 of them on desktop
-MEMORY = "4GB"
+MEMORY, USUAL_MEMORY = "4GB", "2GB"  # the second is what the embedded warehouse has unless told otherwise
 TABLE = f'"{PROJECT}.{TABLES[0].dataset}"."{TABLES[0].name}"'
 # What any engine has to do for shares by client: scan, sum by client and bucket, then by build and system.
 BARE = " ".join(["""
@@ -46,6 +47,20 @@ BARE = " ".join(["""
     )
     GROUP BY ALL
 """])  # fmt: skip
+# The same for a counter: scan, aggregate by client, then clients by build and system.
+BARE_COUNTER = " ".join(["""
+    SELECT build, os, max(largest), min(smallest), sum(total), count(*)
+    FROM (
+        SELECT client_info.client_id AS client, client_info.app_build AS build, client_info.os AS os,
+               max(metrics.counter.downloads_file_opened) AS largest,
+               min(metrics.counter.downloads_file_opened) AS smallest,
+               sum(metrics.counter.downloads_file_opened) AS total, count(*) AS pings
+        FROM""", TABLE, """
+        WHERE client_info.app_channel = 'nightly'
+        GROUP BY ALL
+    )
+    GROUP BY ALL
+"""])  # fmt: skip
 PINGS = f"FROM {TABLE} SELECT count(*)"
 # Those of the probe's own values, and of the columns that every probe needs.
 BYTES = """
@@ -55,21 +70,29 @@ BYTES = """
 
 
 def measure_warehouse(house: House, runs: int, _seconds: float) -> list[Row]:
-    """One probe of five million pings; then one of 200 probes against all of them."""
-    return [*_large(house.directory / "large", min(runs, 3)), *_many(house.directory / "many")]
+    """A distribution and a counter of five million pings; one of 200 probes against all of them; the statistics."""
+    large = _large(house.directory / "large", min(runs, 3))
+    return [*large, *_many(house.directory / "many"), *measure_statistics(min(runs, 3))]
 
 
 def _large(directory: Path, runs: int) -> list[Row]:
-    few = tuple(probe for probe in PROBES if probe.type in ("timing_distribution", "boolean"))
+    few = tuple(probe for probe in PROBES if probe.type in ("timing_distribution", "boolean") or probe.name == COUNTER)
     _seed(directory, SampleOptions(LARGE_CLIENTS, 1, UNTIL, few, TABLES[:1]))
+    return [
+        _against_bare(directory, PROBE, BARE, "shares by client", MEMORY, runs),
+        _against_bare(directory, COUNTER, BARE_COUNTER, "aggregates by client", USUAL_MEMORY, runs),
+    ]
+
+
+def _against_bare(directory: Path, probe: str, bare: str, what: str, memory: str, runs: int) -> Row:
     ours, theirs = [], []
     for _ in range(runs):
-        theirs.append(_bare_seconds(directory / DATABASE))
-        with _warehouse(directory) as client:
-            ours.append(_built(client, directory, {PROBE})[0].seconds)
+        theirs.append(_bare_seconds(directory / DATABASE, bare) * 1e3)
+        with _warehouse(directory, memory) as client:
+            ours.append(_built(client, directory, {probe})[0].seconds * 1e3)
     pings = _one(directory / DATABASE, PINGS)
-    what, bare = f"{PROBE} of {pings:,} pings, from request to rows", "DuckDB alone, shares by client"
-    return [Row(what, "ms", [s * 1e3 for s in ours], bare, [s * 1e3 for s in theirs], 2, f"memory {MEMORY}", most=True)]
+    name, note = f"{probe} of {pings:,} pings, from request to rows", f"memory {memory}"
+    return Row(name, "ms", ours, f"DuckDB alone, {what}", theirs, 2, note, most=True)
 
 
 def _many(directory: Path) -> list[Row]:
@@ -93,9 +116,9 @@ def _seed(directory: Path, options: SampleOptions) -> None:
 
 
 @contextmanager
-def _warehouse(directory: Path) -> Iterator[bigquery.Client]:
+def _warehouse(directory: Path, memory: str = MEMORY) -> Iterator[bigquery.Client]:
     with (
-        served(directory / DATABASE, memory_limit=MEMORY) as address,
+        served(directory / DATABASE, memory_limit=memory) as address,
         closing(make_client(PROJECT, address, "US")) as client,
     ):
         yield client
@@ -113,10 +136,10 @@ def _built(client: bigquery.Client, directory: Path, only: set[str] | None) -> l
     return built
 
 
-def _bare_seconds(database: Path) -> float:
+def _bare_seconds(database: Path, sql: str) -> float:
     with duckdb.connect(database, read_only=True, config={"threads": 2, "memory_limit": MEMORY}) as connection:
         began = time.perf_counter()
-        connection.execute(BARE).fetchall()
+        connection.execute(sql).fetchall()
         return time.perf_counter() - began
 
 

@@ -57,7 +57,9 @@ def probe_statement(
 ) -> Statement:
     """One of the statements that read the probe: distribution, boolean, scalar_ranges, scalar_cells (with ranges)."""
     shape = shape_of(request.metric_type, request.probe, request.definition)
-    sent = render("sent", pings=_pings(request, options, shape), builds=render("builds"), sent=_sent(shape))
+    received = _received(request, options, shape)
+    origins = render("origins", version=_version("sent_version"), build_hour=render(f"build_hour_{request.product}"))
+    sent = render("sent", received=received, origins=origins, builds=render("builds"), sent=_sent(shape))
     parts = {name: render(name) for name in ("roll_ups", "shown")}
     parts["distinct_clients"] = render("distinct_clients", **parts)
     sql = render(name, sent=sent, scalar_clients=render("scalar_clients", sent=sent), **parts)
@@ -66,8 +68,8 @@ def probe_statement(
 
 def latest_version_statement(request: BuildRequest, options: SourceOptions) -> Statement:
     """The largest version with more than five clients in the 28 days that end with the run."""
-    tables = _tables(request, options)
-    versions = _union([render("versions", table=table, version=render("version")) for table in tables.values()])
+    tables, version = _tables(request, options), _version("client_info.app_display_version")
+    versions = _union([render("versions", table=table, version=version) for table in tables.values()])
     since = request.run_date - timedelta(days=VERSION_DAYS - 1)
     minimum = _scalar("minimum_version_clients", "INT64", VERSION_CLIENTS)
     parameters = (*_submitted(since, request.run_date), _scalar("channel", "STRING", request.channel), minimum)
@@ -85,14 +87,14 @@ def _statement(name: str, sql: str, parameters: tuple[Parameter, ...]) -> Statem
     return Statement(name, sql, tuple(parameter for parameter in parameters if parameter.name in used))
 
 
-def _pings(request: BuildRequest, options: SourceOptions, shape: MetricShape) -> str:
+def _received(request: BuildRequest, options: SourceOptions, shape: MetricShape) -> str:
+    value = shape.value(request.metric_type, request.probe)
     tables = _tables(request, options)
-    parts = {
-        "value": shape.value(request.metric_type, request.probe),
-        "version": render("version"),
-        "build_hour": render(f"build_hour_{request.product}"),
-    }
-    return _union([render("pings", ping=ping, table=table, **parts) for ping, table in tables.items()])
+    return _union([render("pings", ping=ping, table=table, value=value) for ping, table in tables.items()])
+
+
+def _version(sent: str) -> str:
+    return render("version", sent_version=sent)
 
 
 def _sent(shape: MetricShape) -> str:

@@ -2,21 +2,20 @@
 {{sent}},
 clients AS (
   SELECT
-    client_id, ping_type, os, version, build_hour, client_weight, metric_key, large_enough,
+    client_id, unit, place, metric_key,
     LOGICAL_OR(value) AS ever,
     LOGICAL_OR(NOT value) AS ever_not
   FROM
     sent
-    INNER JOIN builds USING (build_hour)
+    INNER JOIN (SELECT unit FROM units WHERE large_enough) USING (unit)
   WHERE
     value IS NOT NULL
-    AND large_enough
   GROUP BY
-    client_id, ping_type, os, version, build_hour, client_weight, metric_key, large_enough
+    client_id, unit, place, metric_key
 ),
-members AS (
+counted AS (
   SELECT
-    client_id, ping_type, os, version, build_hour, client_weight, metric_key, large_enough,
+    client_id, unit, place, metric_key,
     '' AS client_agg_type,
     TRUE AS has_value,
     0 AS samples,

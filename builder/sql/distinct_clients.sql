@@ -1,25 +1,93 @@
-rolled_up AS (
-{{roll_ups}}
+-- Rows of `counted` are one a client, unit and aggregate. First builds are rolled up, of each client alone. Clients
+-- with one system and one ping type are then counted, and only the others told apart while those are rolled up.
+movers AS (
+  SELECT
+    client_id AS mover
+  FROM
+    pings
+  GROUP BY
+    client_id
+  HAVING
+    MIN(place) < MAX(place)
 ),
-distinct_clients AS (
+any_build AS (
+  SELECT
+    client_id, place, version, metric_key, client_agg_type, bucket, client_weight,
+    LOGICAL_OR(has_value) AS has_value,
+    SUM(samples) AS samples
+  FROM
+    counted
+    INNER JOIN units USING (unit)
+  GROUP BY
+    client_id, place, version, metric_key, client_agg_type, bucket, client_weight
+),
+places AS (
+  SELECT DISTINCT
+    place, ping_type, os
+  FROM
+    origins
+),
+settled AS (
+  SELECT
+    mover, place, version, build_hour, metric_key, client_agg_type, bucket, client_weight,
+    COUNTIF(has_value) AS clients,
+    SUM(samples) AS samples
+  FROM (
+    SELECT
+      client_id, place, version, build_hour, metric_key, client_agg_type, bucket, client_weight, has_value, samples
+    FROM
+      counted
+      INNER JOIN units USING (unit)
+    UNION ALL
+    SELECT
+      client_id, place, version, '*' AS build_hour, metric_key, client_agg_type, bucket, client_weight, has_value,
+      samples
+    FROM
+      any_build
+  )
+    LEFT JOIN movers ON client_id = mover
+  GROUP BY
+    mover, place, version, build_hour, metric_key, client_agg_type, bucket, client_weight
+),
+rolled_up AS (
+  SELECT
+    mover, version, build_hour, metric_key, client_agg_type, bucket, client_weight, clients, samples,
+    IF(any_ping, '*', ping_type) AS ping_type,
+    IF(any_os, '*', os) AS os
+  FROM
+    settled
+    INNER JOIN places USING (place)
+    CROSS JOIN UNNEST(@any_ping) AS any_ping
+    CROSS JOIN UNNEST([FALSE, TRUE]) AS any_os
+  WHERE
+    any_os
+    OR os IS NOT NULL
+),
+told_apart AS (
   SELECT
     version, ping_type, os, build_hour, metric_key, client_agg_type, bucket,
-    COUNT(DISTINCT IF(has_value, client_id, NULL)) AS clients,
-    COUNT(DISTINCT IF(has_value AND client_weight > 1, client_id, NULL)) AS weighted_clients,
+    IF(mover IS NULL, SUM(clients), LEAST(SUM(clients), 1)) AS clients,
+    IF(
+      mover IS NULL,
+      SUM(IF(client_weight > 1, clients, 0)),
+      LEAST(SUM(IF(client_weight > 1, clients, 0)), 1)
+    ) AS weighted_clients,
     SUM(samples) AS samples,
     LOGICAL_OR(client_weight > 1) AS weighted
   FROM
     rolled_up
   GROUP BY
-    version, ping_type, os, build_hour, metric_key, client_agg_type, bucket
+    mover, version, ping_type, os, build_hour, metric_key, client_agg_type, bucket
 ),
 cells AS (
   SELECT
     version, ping_type, os, build_hour, metric_key, client_agg_type, bucket,
-    clients AS amount,
-    clients + (@windows_weight - 1) * weighted_clients AS users,
-    samples,
-    weighted
+    SUM(clients) AS amount,
+    SUM(clients + (@windows_weight - 1) * weighted_clients) AS users,
+    SUM(samples) AS samples,
+    LOGICAL_OR(weighted) AS weighted
   FROM
-    distinct_clients
+    told_apart
+  GROUP BY
+    version, ping_type, os, build_hour, metric_key, client_agg_type, bucket
 ),

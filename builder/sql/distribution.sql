@@ -3,50 +3,49 @@
 {{sent}},
 days AS (
   SELECT
-    client_id, ping_type, submission_day, os, version, build_id, build_hour, client_weight, metric_key, bucket,
+    client_id, submission_day, origin, unit, metric_key, bucket,
     SUM(DIV(value, 4294967296)) AS high,
     SUM(MOD(value, 4294967296)) AS low
   FROM
     sent
   GROUP BY
-    client_id, ping_type, submission_day, os, version, build_id, build_hour, client_weight, metric_key, bucket
+    client_id, submission_day, origin, unit, metric_key, bucket
 ),
 plausible_days AS (  -- 0 to 2^40
   SELECT
-    *,
+    client_id, unit, metric_key, bucket,
     IF(ABS(high) < 1048576, high * 4294967296 + low, NULL) AS samples
   FROM
     days
 ),
-clients AS (
+totals AS (
   SELECT
-    client_id, ping_type, os, version, build_hour, client_weight, metric_key, bucket,
-    SUM(samples) AS samples
+    unit, metric_key, bucket, samples,
+    SUM(samples) OVER (PARTITION BY client_id, unit, metric_key) AS client_samples
   FROM
     plausible_days
   WHERE
     samples BETWEEN 0 AND 1099511627776
-  GROUP BY
-    client_id, ping_type, os, version, build_hour, client_weight, metric_key, bucket
 ),
-totals AS (
+shares AS (  -- a client's share of a bucket is the sum of its days' shares
   SELECT
-    version, ping_type, os, build_hour, client_weight, metric_key, bucket, samples,
-    SUM(samples) OVER (PARTITION BY client_id, ping_type, os, version, build_hour, metric_key) AS client_samples
+    unit, metric_key, bucket,
+    SUM(COALESCE(SAFE_DIVIDE(samples, client_samples), 0)) AS share,
+    SUM(samples) AS samples
   FROM
-    clients
+    totals
+  GROUP BY
+    unit, metric_key, bucket
 ),
 members AS (
   SELECT
     version, ping_type, os, build_hour, large_enough, metric_key, bucket,
-    SUM(client_weight * COALESCE(SAFE_DIVIDE(samples, client_samples), 0)) AS share,
-    SUM(samples) AS samples,
-    LOGICAL_OR(client_weight > 1) AS weighted
+    client_weight * share AS share,
+    samples,
+    client_weight > 1 AS weighted
   FROM
-    totals
-    INNER JOIN builds USING (build_hour)
-  GROUP BY
-    version, ping_type, os, build_hour, large_enough, metric_key, bucket
+    shares
+    INNER JOIN units USING (unit)
 ),
 rolled_up AS (
 {{roll_ups}}
@@ -81,6 +80,6 @@ SELECT
   0 AS samples,
   FALSE AS weighted
 FROM
-  clients
+  members
 GROUP BY
   bucket

@@ -10,15 +10,27 @@ ranges AS (
   FROM
     UNNEST(@ranges) AS label_range
 ),
-members AS (
+buckets AS (  -- of each value that there is, because there are fewer of them than of clients
   SELECT
-    client_id, ping_type, os, version, build_hour, client_weight, metric_key, large_enough, client_agg_type,
-    COALESCE(occurrences, 0) AS samples,
-    value IS NOT NULL AS has_value,
+    metric_key, value,
     (SELECT COUNT(*) FROM UNNEST(bounds) AS bound WHERE bound <= value) AS bucket
   FROM
-    aggregates
+    (SELECT DISTINCT metric_key, COALESCE(value, -1.0) AS value FROM aggregates)
     INNER JOIN ranges USING (metric_key)
+),
+counted AS (
+  SELECT
+    client_id, unit, place, metric_key, client_agg_type, has_value, samples, bucket
+  FROM (
+    SELECT
+      client_id, unit, place, metric_key, client_agg_type,
+      value IS NOT NULL AS has_value,
+      COALESCE(occurrences, 0) AS samples,
+      COALESCE(value, -1.0) AS value  -- below every bound, as no value is
+    FROM
+      aggregates
+  )
+    INNER JOIN buckets USING (metric_key, value)
 ),
 {{distinct_clients}}
 {{shown}}

@@ -4,7 +4,7 @@
 {{sent}},
 days AS (
   SELECT
-    client_id, ping_type, submission_day, os, version, build_id, build_hour, client_weight, metric_key,
+    client_id, submission_day, origin, unit, place, metric_key,
     MAX(value) AS largest,
     MIN(value) AS smallest,
     SUM(DIV(value, 4294967296)) AS high,
@@ -13,7 +13,7 @@ days AS (
   FROM
     sent
   GROUP BY
-    client_id, ping_type, submission_day, os, version, build_id, build_hour, client_weight, metric_key
+    client_id, submission_day, origin, unit, place, metric_key
   HAVING
     COUNT(value) > 0
 ),
@@ -26,7 +26,7 @@ summed_days AS (
 ),
 plausible_days AS (  -- 0 to 2^40
   SELECT
-    client_id, ping_type, os, version, build_hour, client_weight, metric_key,
+    client_id, unit, place, metric_key,
     IF(largest BETWEEN 0 AND 1099511627776, largest, NULL) AS largest,
     IF(smallest BETWEEN 0 AND 1099511627776, smallest, NULL) AS smallest,
     IF(total BETWEEN 0 AND 1099511627776, total, NULL) AS total,
@@ -36,22 +36,20 @@ plausible_days AS (  -- 0 to 2^40
 ),
 clients AS (
   SELECT
-    client_id, ping_type, os, version, build_hour, client_weight, metric_key, large_enough,
+    client_id, unit, place, metric_key,
     MAX(largest) AS largest,
     MIN(smallest) AS smallest,
     SUM(total) AS total,
     SUM(occurrences) AS occurrences
   FROM
     plausible_days
-    INNER JOIN builds USING (build_hour)
-  WHERE
-    large_enough
+    INNER JOIN (SELECT unit FROM units WHERE large_enough) USING (unit)
   GROUP BY
-    client_id, ping_type, os, version, build_hour, client_weight, metric_key, large_enough
+    client_id, unit, place, metric_key
 ),
 aggregates AS (
   SELECT
-    client_id, ping_type, os, version, build_hour, client_weight, metric_key, large_enough, occurrences,
+    client_id, unit, place, metric_key, occurrences,
     item.name AS client_agg_type,
     item.value AS value
   FROM

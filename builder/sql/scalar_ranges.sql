@@ -6,6 +6,7 @@ SELECT
   MAX(value) AS largest
 FROM
   aggregates
+  INNER JOIN units USING (unit)
 GROUP BY
   metric_key
 HAVING

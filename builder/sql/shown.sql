@@ -1,4 +1,4 @@
-counted AS (
+shown AS (
   SELECT
     *,
     SUM(users) OVER (
@@ -10,6 +10,6 @@ counted AS (
 SELECT
   version, ping_type, os, build_hour, metric_key, client_agg_type, bucket, amount, users, samples, weighted
 FROM
-  counted
+  shown
 WHERE
   total_users > @minimum_row_users + 0.5  -- whole but for binary noise

@@ -9,7 +9,7 @@ from sqlglot import exp
 from builder.warehouse.errors import invalid_query, refused
 from builder.warehouse.registry import Context, check_parts, position, spelled
 from builder.warehouse.scope import DerivedSource, ElementSource, OffsetSource, TableSource
-from builder.warehouse.value import BOOL, INT64, call
+from builder.warehouse.value import BOOL, INT64, Value, call
 
 if TYPE_CHECKING:
     from builder.warehouse.translator import Translator
@@ -31,8 +31,23 @@ class FromClause:
         first, joins = node.args.get("from_"), node.args.get("joins") or []
         if first is None:
             return
-        sql.set("from_", exp.From(this=self._item(first.this)))
+        item = self._item(first.this)
+        while joins and _is_widening(first, joins[0]):
+            item = self._widened(item, joins[0].this)
+            joins = joins[1:]
+        sql.set("from_", exp.From(this=item))
         sql.set("joins", [self._join(join) for join in joins])
+
+    def _widened(self, item: exp.Expr, node: exp.Expr) -> exp.Expr:
+        """The one table before a CROSS JOIN UNNEST, with the elements as a column of its own.
+
+        Beside conditions on the elements, DuckDB runs a lateral join as a join by value of the array.
+        """
+        owner = self._context.scope.sources[0].alias
+        elements = self._unnest(node, owner).this.expressions
+        star = exp.Column(this=exp.Star(), table=exp.to_identifier(owner, quoted=True))
+        select = exp.Select(expressions=[star, *elements], from_=exp.From(this=item))
+        return exp.Subquery(this=select, alias=exp.TableAlias(this=exp.to_identifier(owner, quoted=True)))
 
     def _join(self, join: exp.Expr) -> exp.Expr:
         check_parts(join, frozenset({"this", "side", "kind", "on", "using"}))
@@ -109,7 +124,8 @@ class FromClause:
         self._context.scope.add(DerivedSource(alias, output.types()))
         return exp.Subquery(this=output.sql, alias=exp.TableAlias(this=exp.to_identifier(alias, quoted=True)))
 
-    def _unnest(self, node: exp.Expr) -> exp.Expr:
+    def _unnest(self, node: exp.Expr, owner: str | None = None) -> exp.Expr:
+        """The elements as a table, or as columns that `owner` is going to have."""
         check_parts(node, frozenset({"expressions", "alias", "offset", "explode_array"}))
         columns = node.args["alias"].columns if node.args.get("alias") else []
         alias = columns[0].name if columns else f"bq_unnest_{len(self._context.scope.sources)}"
@@ -118,23 +134,33 @@ class FromClause:
             raise invalid_query(f"Values referenced in UNNEST must be arrays. UNNEST contains {array.type.spelled()}")
         if array.origin and array.origin.flat:
             array.origin.source.project(array.origin.path)
-        source = ElementSource(alias, array)
+        # No column of the owner's can be called that.
+        column = f"bq_element_{len(self._translator.elements)}" if owner else alias
+        source = ElementSource(alias, array, exp.column(column, table=owner or alias, quoted=True))
         self._translator.elements.append(source)
         self._context.scope.add(source)
-        items = [exp.alias_(call("unnest", array.sql), alias, quoted=True)]
+        items = [exp.alias_(call("unnest", array.sql), column, quoted=True)]
         if offset := node.args.get("offset"):
-            items.append(self._offset(alias, offset, array.sql))
+            name = offset.name if isinstance(offset, exp.Expr) else "offset"
+            place = exp.column(f"{column}_offset" if owner else name, table=owner or alias, quoted=True)
+            self._context.scope.add(OffsetSource(name, Value(place, INT64)))
+            items.append(_offset(place.name, array.sql))
         return exp.Subquery(
             this=exp.Select(expressions=items),
             alias=exp.TableAlias(this=exp.to_identifier(alias, quoted=True)),
         )
 
-    def _offset(self, alias: str, offset: exp.Expr | bool, array: exp.Expr) -> exp.Expr:
-        # Positions count from 0 in BigQuery and from 1 in DuckDB.
-        name = offset.name if isinstance(offset, exp.Expr) else "offset"
-        self._context.scope.add(OffsetSource(alias, name, INT64))
-        ordinal = call("generate_subscripts", array.copy(), exp.Literal.number(1))
-        return exp.alias_(exp.Sub(this=ordinal, expression=exp.Literal.number(1)), name, quoted=True)
+
+def _offset(name: str, array: exp.Expr) -> exp.Expr:
+    # Positions count from 0 in BigQuery and from 1 in DuckDB.
+    ordinal = call("generate_subscripts", array.copy(), exp.Literal.number(1))
+    return exp.alias_(exp.Sub(this=ordinal, expression=exp.Literal.number(1)), name, quoted=True)
+
+
+def _is_widening(first: exp.Expr, join: exp.Expr) -> bool:
+    """Whether it is CROSS JOIN UNNEST, and what stands first is no array itself."""
+    plain = not any(join.args.get(part) for part in ("side", "on", "using")) and join.args.get("kind") != "INNER"
+    return plain and isinstance(join.this, exp.Unnest) and not isinstance(first.this, exp.Unnest)
 
 
 def _aliased(table: exp.Expr, alias: str) -> exp.Expr:

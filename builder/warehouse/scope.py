@@ -81,9 +81,10 @@ class DerivedSource:
 class ElementSource:
     """The elements of an unnested array: the element itself, and its fields as if they were columns."""
 
-    def __init__(self, alias: str, array: Value) -> None:
-        """Reading an element's field reads that leaf of the array's table, if it came from one."""
+    def __init__(self, alias: str, array: Value, column: exp.Expr) -> None:
+        """Reading an element's field reads that leaf of the array's table, if it came from one; it is in `column`."""
         self.alias = alias
+        self._column = column
         self.origin = Origin(array.origin.source, array.origin.path, flat=False) if array.origin else None
         self.element = type(array.type)(array.type.name, fields=array.type.fields)
         self.types = self.element.fields
@@ -102,17 +103,17 @@ class ElementSource:
 
     def whole(self) -> Value:
         """The element."""
-        return Value(exp.column(self.alias, table=self.alias, quoted=True), self.element, self.origin)
+        return Value(self._column.copy(), self.element, self.origin)
 
 
 class OffsetSource:
     """The position of an unnested array's element, counted from 0."""
 
-    def __init__(self, alias: str, name: str, kind: Type) -> None:
-        """`alias` is the unnested array's, of which the position is a column."""
-        self.alias = name
+    def __init__(self, alias: str, position: Value) -> None:
+        """`position` is where the array's positions are."""
+        self.alias = alias
         self.types: dict[str, Type] = {}
-        self._value = Value(exp.column(name, table=alias, quoted=True), kind)
+        self._value = position
 
     def value(self, name: str) -> Value:
         """A position has no columns."""
