@@ -1578,6 +1578,8 @@ CREATE TABLE dropped_events (
     fingerprint uuid   NOT NULL,  -- of the whole row: what is put back is what was dropped
     position    bigint NOT NULL
 );
+-- Readers ask for the last one, to know from where on the log is whole.
+CREATE INDEX dropped_events_by_position ON dropped_events (position);
 
 -- Held by who drops events, shared by who begins to fill a projection from the beginning.
 CREATE FUNCTION history_lock() RETURNS bigint LANGUAGE sql IMMUTABLE AS $$
