@@ -1163,6 +1163,7 @@ CREATE TABLE builds (
     finished_at  timestamptz,
     stop_jobs_at timestamptz,          -- cancelled after it was begun: when any builder is to stop its warehouse's jobs
     log_position bigint      NOT NULL, -- of its last event
+    traceparent  text,                 -- of who asked for it first, as W3C has it, where that was traced
     CONSTRAINT state_is_known CHECK (state IN ('queued', 'running', 'succeeded', 'no_data', 'failed', 'cancelled')),
     CONSTRAINT running_has_a_lease CHECK ((state = 'running') = (worker IS NOT NULL AND lease_until IS NOT NULL)),
     CONSTRAINT over_has_an_end CHECK ((state IN ('queued', 'running')) = (finished_at IS NULL)),
@@ -1239,6 +1240,7 @@ $$;
 -- With `prefetch` nobody waits for it yet; who asks without for one that is queued so moves it forward.
 CREATE FUNCTION request_build(
     for_product text, for_channel text, for_probe text, by_source text DEFAULT session_user, prefetch boolean DEFAULT false,
+    in_trace text DEFAULT NULL,
     OUT outcome text, OUT build_id uuid, OUT metric_type text
 ) LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
@@ -1279,9 +1281,10 @@ BEGIN
             RETURN;
         END IF;
         INSERT INTO builds AS b (
-            product, channel, probe, metric_type, pings, definition, prefetched, not_before, requested_at, log_position)
+            product, channel, probe, metric_type, pings, definition, prefetched, not_before, requested_at, log_position,
+            traceparent)
         VALUES (for_product, for_channel, for_probe, entry.metric_type, entry.pings, entry.definition, prefetch,
-                current_instant(), current_instant(), 0)
+                current_instant(), current_instant(), 0, in_trace)
         ON CONFLICT (product, channel, probe) WHERE state IN ('queued', 'running') DO NOTHING
         RETURNING * INTO found_build;
         IF FOUND THEN
@@ -1299,6 +1302,7 @@ END $$;
 -- whatever became of it; under another request's key it is a 'mismatch'. Keys are kept for a day.
 CREATE FUNCTION request_build_once(
     with_key text, for_product text, for_channel text, for_probe text, by_source text DEFAULT session_user,
+    in_trace text DEFAULT NULL,
     OUT outcome text, OUT build_id uuid, OUT metric_type text
 ) LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
@@ -1313,7 +1317,8 @@ BEGIN
         build_id := CASE WHEN known.asked = asking THEN known.build_id END;
         RETURN;
     END IF;
-    SELECT r.* INTO outcome, build_id, metric_type FROM request_build(for_product, for_channel, for_probe, by_source) r;
+    SELECT r.* INTO outcome, build_id, metric_type
+    FROM request_build(for_product, for_channel, for_probe, by_source, in_trace => in_trace) r;
     IF build_id IS NOT NULL THEN
         INSERT INTO build_keys (source, key, asked, build_id, asked_at)
         VALUES (by_source, with_key, asking, request_build_once.build_id, current_instant());
@@ -1683,6 +1688,8 @@ CREATE TABLE dropped_events (
     fingerprint uuid   NOT NULL,  -- of the whole row: what is put back is what was dropped
     position    bigint NOT NULL
 );
+-- Readers ask for the last one, to know from where on the log is whole.
+CREATE INDEX dropped_events_by_position ON dropped_events (position);
 
 -- Held by who drops events, shared by who begins to fill a projection from the beginning.
 CREATE FUNCTION history_lock() RETURNS bigint LANGUAGE sql IMMUTABLE AS $$

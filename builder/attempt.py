@@ -6,6 +6,7 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import partial
@@ -19,6 +20,7 @@ from builder.probe import BuiltProbe
 from builder.queue import BuildCancelledElsewhereError, BuildQueue, Claim, LeaseLostError
 from builder.settings import BuilderSettings
 from usage_service.shared.postgres import UNAVAILABLE
+from usage_service.shared.tracing import Span, SpanKind, fail, span
 
 PATIENCE_SECONDS = 30.0  # with a database that is away
 AGAIN_SECONDS = 0.25
@@ -75,10 +77,22 @@ class Attempt:
 
     async def run(self) -> None:
         """Sees the attempt to its end; raises nothing but what stops it from outside."""
-        with structlog.contextvars.bound_contextvars(build_id=str(self.claim.build_id), attempt=self.claim.attempt):
+        named = structlog.contextvars.bound_contextvars(build_id=str(self.claim.build_id), attempt=self.claim.attempt)
+        with named, self._span() as made:
             self.outcome = await self._outcome()
             fields = {"probe": self.claim.probe, "bytes": self.bytes}
             log.info("attempt_ended", outcome=self.outcome.value, **fields)
+            made.set_attributes({"build.outcome": self.outcome.value, "build.bytes": self.bytes})
+            if self.outcome in (Outcome.FAILED, Outcome.RETRIED, Outcome.LOST):
+                fail(made, self.outcome.value)
+
+    def _span(self) -> AbstractContextManager[Span]:
+        """Part of the trace that the build was asked for in, if it was traced."""
+        claim = self.claim
+        probe = {"build.product": claim.product, "build.channel": claim.channel, "build.probe": claim.probe}
+        about: dict[str, str | int] = {"build.id": str(claim.build_id), "build.attempt": claim.attempt, **probe}
+        carrier = {"traceparent": claim.traceparent} if claim.traceparent else {}
+        return span("build probe", about, kind=SpanKind.CONSUMER, carrier=carrier)
 
     async def _outcome(self) -> Outcome:
         try:
@@ -109,7 +123,8 @@ class Attempt:
         try:
             built = await self._computed(computation, pulse)
             self.bytes = built.bytes_processed
-            return await _patiently(lambda: self._queue.complete(claim, built.rows, built.bytes_processed))
+            with span("store"):
+                return await _patiently(lambda: self._queue.complete(claim, built.rows, built.bytes_processed))
         except BuildCancelledElsewhereError:
             await computation.cancel()
             raise

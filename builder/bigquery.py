@@ -21,6 +21,7 @@ from builder.bigquery_errors import as_build_errors, job_error
 from builder.control import Control
 from builder.errors import BuildError, PermanentBuildError, TransientBuildError
 from builder.statement import Statement
+from usage_service.shared.tracing import span, spanned
 
 LOG = structlog.get_logger(__name__)
 
@@ -113,20 +114,29 @@ class JobRunner:
         Stopped by BuildCancelledError, from `tick` or `control`, it cancels the job; by BuildAbandonedError not.
         """
         with as_build_errors():
-            needed = self._estimate(statement)
+            about = {"statement": statement.name}
+            with span("dry run", about):
+                needed = self._estimate(statement)
             self.control.admit(self.bytes_processed, needed)
             tick(needed)
-            job = self._finish(statement, partial(tick, needed))
+            with span("query", about) as made:
+                job = self._finish(statement, partial(tick, needed))
+                made.set_attributes({"job.id": job.job_id, "job.bytes": job.total_bytes_processed or 0})
             self.bytes_processed += job.total_bytes_processed or 0
             self.job_ids.append(job.job_id)
-            for row in job.result(
+            for row in spanned(self._fetched(job), "fetch", about):
+                self.control.check()
+                yield row
+
+    def _fetched(self, job: bigquery.QueryJob) -> Iterator[Mapping[str, Any]]:
+        return iter(
+            job.result(
                 page_size=self.options.page_size,
                 retry=self.options.retry,
                 timeout=self.options.request_seconds,
                 job_retry=None,
-            ):
-                self.control.check()
-                yield row
+            )
+        )
 
     def _estimate(self, statement: Statement) -> int:
         """The bytes that the statement would read, by a dry run; an error where they are too many."""

@@ -28,6 +28,7 @@ from builder.warehouse.cli import app as warehouse_app
 from builder.warehouse.sample import PROJECT
 from builder.warehouse.seeding import CATALOGUE, DATABASE
 from builder.warehouse.serving import served
+from usage_service.shared.exporting import exported_spans
 from usage_service.shared.logs import configure_logs
 from usage_service.shared.progress import progress
 from usage_service.shared.schema import DatabaseAwayError, SchemaMismatchError
@@ -69,7 +70,9 @@ def run_command(
     settings = load_settings(BuilderSettings)
     if concurrency is not None:
         settings = msgspec.structs.replace(settings, concurrency=concurrency)
-    if not uvloop.run(run_builder(settings, open_warehouse(settings))):
+    with exported_spans("probe-builder"):
+        healthy = uvloop.run(run_builder(settings, open_warehouse(settings)))
+    if not healthy:
         raise typer.Exit(1)
 
 

@@ -17,6 +17,7 @@ from builder.probe import BuildRequest, BuiltProbe, ProbeRow, Progress, Rows
 from builder.rows import Layout, ProbeRows
 from builder.scalar_ranges import ScalarRanges
 from builder.source import SourceOptions, latest_version_statement, only_ping, probe_statement
+from usage_service.shared.tracing import span_ids
 
 __all__ = ["BuildRequest", "BuiltProbe", "ComputeOptions", "ProbeRow", "Progress", "compute_probe"]
 
@@ -64,7 +65,8 @@ class _Computation:
         control: Control,
     ) -> None:
         labels = {"product": request.product, "channel": request.channel, "probe": request.probe}
-        self.runner = JobRunner(client, request.build_id, labels, options.jobs, control)
+        # A job is found by its trace, and a trace by its job.
+        self.runner = JobRunner(client, request.build_id, labels | span_ids(), options.jobs, control)
         self._request = request
         self._source = options.source
         self._progress = progress

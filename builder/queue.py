@@ -18,6 +18,7 @@ from builder.completions import Completion, Completions
 from builder.definition import Definition
 from builder.probe import BuildRequest, ProbeRow, Rows
 from usage_service.shared.postgres import Connection, Pool
+from usage_service.shared.tracing import spanned
 
 ROW_COLUMNS = (
     "product", "channel", "probe", "built_by", "version", "ping_type", "os", "build_id", "metric_type", "metric_key",
@@ -60,7 +61,8 @@ class Claim(msgspec.Struct, frozen=True):
     """A build that this worker holds, at this attempt.
 
     `waited_seconds` is for how long it could have been claimed, `latest_version` the newest version that was released
-    on the channel, if a release was ever reported, `definition` what the catalogue knows of the probe's buckets.
+    on the channel, if a release was ever reported, `definition` what the catalogue knows of the probe's buckets,
+    `traceparent` the trace that it was asked for in.
     """
 
     build_id: UUID
@@ -74,6 +76,7 @@ class Claim(msgspec.Struct, frozen=True):
     waited_seconds: float
     latest_version: int | None
     definition: Definition | None = None
+    traceparent: str | None = None
 
     @property
     def held(self) -> tuple[UUID, int]:
@@ -208,7 +211,7 @@ class BuildQueue:
 
 
 async def _store(connection: Connection, claim: Claim, rows: Rows, bytes_read: int) -> int:
-    records = (_record(claim, row) for row in rows)  # made as they are sent
+    records = (_record(claim, row) for row in spanned(rows, "statistics"))  # made as they are sent
     await connection.execute(BEGIN)
     try:
         await connection.copy_records_to_table("probe_rows", records=records, columns=ROW_COLUMNS)

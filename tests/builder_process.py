@@ -25,6 +25,7 @@ from builder.running import Warehouse, run_builder
 from builder.settings import BuilderSettings
 from tests.builders import ROW
 from usage_service.local.owned_process import owned_command
+from usage_service.shared.exporting import exported_spans
 from usage_service.shared.logs import configure_logs
 from usage_service.shared.schema import DatabaseAwayError
 from usage_service.shared.settings import load_settings
@@ -84,7 +85,8 @@ def main() -> None:
     """Builds until SIGTERM; ends when the database stays away, as `probe-builder run` does."""
     configure_logs()
     try:
-        healthy = uvloop.run(run_builder(load_settings(BuilderSettings), Warehouse(compute)))
+        with exported_spans("probe-builder"):
+            healthy = uvloop.run(run_builder(load_settings(BuilderSettings), Warehouse(compute)))
     except DatabaseAwayError:
         healthy = False
     sys.exit(0 if healthy else 1)

@@ -22,6 +22,7 @@ from tests.support import event, post
 from usage_service import cli as service_cli
 from usage_service.local.embedded_postgres import EmbeddedPostgres
 from usage_service.local.postgres_programs import binary, environment
+from usage_service.shared.exporting import TracingSettings
 from usage_service.shared.postgres import connect
 from usage_service.shared.schema import install_schema
 from usage_service.shared.settings import ClientSettings, LogSettings, ServerSettings, check_names, load_settings
@@ -37,8 +38,8 @@ GIVEN = {
 }
 APPS = {"usage-service": service_cli.app, "probe-builder": builder_cli.app}
 SETTINGS: dict[str, tuple[type[msgspec.Struct], ...]] = {
-    "usage-service": (ServerSettings, ClientSettings),
-    "probe-builder": (BuilderSettings, WarehouseSettings),
+    "usage-service": (ServerSettings, ClientSettings, TracingSettings),
+    "probe-builder": (BuilderSettings, WarehouseSettings, TracingSettings),
 }
 VARIABLE = re.compile(r"\$\{(\w+)(?:(:\?|:-|-)([^}]*))?\}")
 

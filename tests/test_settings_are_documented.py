@@ -14,6 +14,7 @@ from builder.settings import BuilderSettings, WarehouseSettings
 from builder.warehouse.cli import DEFAULT_DIR
 from builder.warehouse.sample import SampleOptions
 from usage_service import cli as service_cli
+from usage_service.shared.exporting import TracingSettings
 from usage_service.shared.settings import ClientSettings, ServerSettings, UpSettings
 
 GUIDE = Path(__file__).parents[1] / "docs" / "guides" / "operating.md"
@@ -21,7 +22,14 @@ PRINTED: dict[str, tuple[Typer, list[str]]] = {
     "usage-service reference settings": (service_cli.app, ["reference", "settings"]),
     "probe-builder settings": (builder_cli.app, ["settings"]),
 }
-KINDS: list[type[msgspec.Struct]] = [ServerSettings, UpSettings, ClientSettings, BuilderSettings, WarehouseSettings]
+KINDS: list[type[msgspec.Struct]] = [
+    ServerSettings,
+    UpSettings,
+    ClientSettings,
+    BuilderSettings,
+    WarehouseSettings,
+    TracingSettings,
+]
 
 
 @pytest.mark.parametrize("command", PRINTED)

@@ -11,6 +11,7 @@ import msgspec
 
 from usage_service.queries import query
 from usage_service.shared.postgres import Connection
+from usage_service.shared.tracing import is_traced, link, span, traceparent
 
 State = Literal["queued", "running", "succeeded", "no_data", "failed", "cancelled"]
 PENDING = frozenset({"queued", "running"})
@@ -72,16 +73,26 @@ async def request_build(
 
     With `prefetch` nobody waits for it: it is built after those that somebody waits for.
     """
-    row = await connection.fetchrow(query("builds", "requested"), product, channel, probe, source, prefetch)
-    return msgspec.convert(dict(row or {}), Requested)
+    return await _requested(connection, "requested", product, channel, probe, source, prefetch)
 
 
 async def request_build_once(
     connection: Connection, key: str, product: str, channel: str, probe: str, source: str
 ) -> Requested:
     """The same under a key: 'repeated' is the build of the first time; 'mismatch' when that asked for another."""
-    row = await connection.fetchrow(query("builds", "requested_once"), key, product, channel, probe, source)
-    return msgspec.convert(dict(row or {}), Requested)
+    return await _requested(connection, "requested_once", key, product, channel, probe, source)
+
+
+async def _requested(connection: Connection, statement: str, *values: object) -> Requested:
+    """The attempts at a build that is created belong to this trace; one that there is already is only linked to."""
+    with span("request build") as made:
+        row = await connection.fetchrow(query("builds", statement), *values, traceparent())
+        requested = msgspec.convert(dict(row or {}), Requested)
+        if is_traced() and requested.build_id is not None:
+            made.set_attributes({"build.id": str(requested.build_id), "build.outcome": requested.outcome})
+            if requested.outcome != "created":
+                link(made, await connection.fetchval(query("builds", "traceparent"), requested.build_id))
+    return requested
 
 
 async def cancel_build(connection: Connection, build_id: UUID, source: str) -> State | None:

@@ -58,10 +58,19 @@ def read_batches(
 
 def read_end(url: str, role: str | None) -> int:
     """The last position of the log. Blocks."""
+    return _read_position(url, role, "end")
+
+
+def read_begin(url: str, role: str | None) -> int:
+    """The first position from which on the log holds every event. Blocks."""
+    return _read_position(url, role, "begin")
+
+
+def _read_position(url: str, role: str | None, which: str) -> int:
     with _connected(url) as connection, _transaction(connection, role) as cursor:
-        cursor.execute(query("log", "end"))
-        [(end,)] = cursor.fetchall()
-    return cast(int, end)
+        cursor.execute(query("log", which))
+        [(position,)] = cursor.fetchall()
+    return cast(int, position)
 
 
 def _plain(column: pa.Array[Any]) -> pa.Array[Any]:

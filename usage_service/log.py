@@ -104,17 +104,19 @@ def read(
     product: str | None = None,
     visitor: UUID | str | None = None,
     token: str | None = None,
+    partial: bool = False,
 ) -> Log:
     """The events after position `after` up to `upto` (included) that occurred from `since` until before `until`.
 
     `source` is the URL of a database (postgresql://) or of a service (http://, with its `token`), or an exported file
     (.parquet, .ndjson, .ndjson.gz); by default what DATABASE_URL names, else USAGE_SERVICE_URL, else the service on
     this machine. A time without a zone is UTC. Raises LogReadError for what makes no sense; nothing is read yet.
+    Where events after `after` were dropped from the log, reading it raises LogReadError unless `partial`.
     """
     if after < 0 or (upto is not None and upto < 0):
         raise LogReadError("positions begin at 1: `after` and `upto` cannot be negative")
     only = LogFilter(_types(types), product or None, _visitor(visitor), _time("since", since), _time("until", until))
-    return Log(_find(source, token), after, upto, only)
+    return Log(_find(source, token, partial), after, upto, only)
 
 
 def _read_ahead(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -129,15 +131,15 @@ def _read_ahead(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
             thread.submit(close, batches).result()
 
 
-def _find(source: str | Path | None, token: str | None) -> Source:
+def _find(source: str | Path | None, token: str | None, partial: bool) -> Source:
     try:
         name = (
             str(source) if source is not None else os.environ.get("DATABASE_URL") or load_settings(ClientSettings).url
         )
         if name.startswith(("postgresql://", "postgres://")):
-            return DatabaseSource(name)
+            return DatabaseSource(name, partial)
         if name.startswith(("http://", "https://")):
-            return ServiceSource(name, token or load_settings(ClientSettings).token or kept_token())
+            return ServiceSource(name, token or load_settings(ClientSettings).token or kept_token(), partial)
     except SettingsError as error:
         raise LogReadError(str(error)) from None
     path = Path(name)

@@ -54,6 +54,21 @@ async def log_end(pool: Pool) -> int:
     return end
 
 
+async def log_begin(pool: Pool) -> int:
+    """The first position from which on the log holds every event: after those that were dropped."""
+    async with pool.acquire(timeout=5) as connection:
+        begin: int = await connection.fetchval(query("log", "begin"))
+    return begin
+
+
+def was_dropped(begin: int) -> str:
+    """What a reader is told who asks for events before the log's `begin`, without having said that a part will do."""
+    return (
+        f"events up to position {begin - 1} were dropped, and are in the files that `usage-service retention drop` "
+        f"wrote (events-*.parquet): read those, then the log after {begin - 1}; or say `partial` for what is left"
+    )
+
+
 async def read_lines(
     pool: Pool, after: int, upto: int, only: LogFilter, limit: int | None = None
 ) -> AsyncIterator[tuple[bytes, int]]:

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from usage_service.analyses import Analysis, AnalysisFile, ReplayError
 from usage_service.checkpoints import CheckpointFile
-from usage_service.log import Log
+from usage_service.log import Log, LogReadError, StoredEvent
 from usage_service.stopping import StoppedError, stopping
 
 ReadAfter = Callable[[int, int | None], Log]
@@ -44,11 +44,18 @@ class Replay:
             raise ReplayError(f"--source ends before {where}: it is another log; --restart begins anew")
         if self._last is not None:
             position, event_id = self._last
-            for event in self._read_after(position - 1, position):
+            for event in self._kept_event(position):
                 if str(event.event_id) != event_id:
                     raise ReplayError(
                         f"--source has another event {position} than {path} was made from; --restart begins anew"
                     )
+
+    def _kept_event(self, position: int) -> list[StoredEvent]:
+        """The event that a checkpoint ends with; none where it was dropped since. What else is wrong, run() says."""
+        try:
+            return list(self._read_after(position - 1, position))
+        except LogReadError:
+            return []
 
     def log(self) -> Log:
         """What is to be applied yet."""

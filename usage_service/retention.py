@@ -81,7 +81,7 @@ async def put_back(url: str, path: Path, report: Report) -> Moved:
 def _export(url: str, span: Span, path: Path, report: Report) -> None:
     """Writes the file and waits until it is on the disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_batches(path, DatabaseSource(url).batches(span.first - 1, span.last, LogFilter()), report)
+    write_batches(path, DatabaseSource(url, partial=True).batches(span.first - 1, span.last, LogFilter()), report)
     with path.open("rb+") as file:
         os.fsync(file.fileno())
     sync_directory(path.parent)

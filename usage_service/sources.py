@@ -15,8 +15,8 @@ import pyarrow.compute as pc
 import urllib3
 
 from usage_service.answers import reason
-from usage_service.columns import END_OF_STREAM, read_batches, read_end
-from usage_service.reading import LogFilter
+from usage_service.columns import END_OF_STREAM, read_batches, read_begin, read_end
+from usage_service.reading import LogFilter, was_dropped
 
 ARROW = "application/vnd.apache.arrow.stream"
 BEYOND = 2**62  # the last position that there may be
@@ -39,9 +39,10 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class DatabaseSource:
-    """The database, read as whoever the URL names."""
+    """The database, read as whoever the URL names. `partial`: events that were dropped may be missing."""
 
     url: str = field(repr=False)
+    partial: bool = False
 
     def end(self) -> int:
         """The last position of the log."""
@@ -51,7 +52,13 @@ class DatabaseSource:
     def batches(self, after: int, upto: int, only: LogFilter) -> Iterator[pa.RecordBatch]:
         """Spans of the log, each a statement of its own."""
         with self._errors():
+            self._check_whole(after)
             yield from read_batches(self.url, None, after, upto, only)
+            self._check_whole(after)  # they may have been dropped meanwhile
+
+    def _check_whole(self, after: int) -> None:
+        if not self.partial and after + 1 < (begin := read_begin(self.url, None)):
+            raise LogReadError(was_dropped(begin))
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -69,10 +76,11 @@ class DatabaseSource:
 
 @dataclass(frozen=True)
 class ServiceSource:
-    """A running service, asked for Arrow."""
+    """A running service, asked for Arrow. `partial`: events that were dropped may be missing."""
 
     url: str
     token: str | None = field(default=None, repr=False)
+    partial: bool = False
 
     def end(self) -> int:
         """The last position of the log."""
@@ -83,6 +91,7 @@ class ServiceSource:
         """The answer as it comes. What was recorded after `upto` is not asked for where that can be said."""
         # No more events than positions; where filters leave some out, what comes after `upto` is cut off.
         asked = {"after": str(after), "limit": str(upto - after)} | _parameters(only)
+        asked |= {"partial": "true"} if self.partial else {}
         with self._answer(asked) as response:
             body = _Body(response)
             with pa.ipc.open_stream(body) as stream:

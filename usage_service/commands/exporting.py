@@ -28,19 +28,24 @@ def export_command(
     file: Annotated[Path, typer.Argument(dir_okay=False, help="is written whole or not at all; NDJSON may end in .gz")],
     form: Annotated[Format, typer.Option("--format", help="what to write")] = "ndjson",
     after: Annotated[int, typer.Option(min=0, help="only events after this position")] = 0,
+    partial: Annotated[bool, typer.Option("--partial", help="without those that were dropped from the log")] = False,
     url: Url = DEFAULT_URL,
     token: Token = None,
 ) -> None:
     """Write the log to a file."""
     configure_logs(os.environ.get("LOG_LEVEL", "info"))
-    end = export_log(file, form, after, url, token_or_kept(token))
+    end = export_log(file, form, after, url, token_or_kept(token), partial=partial)
     Console().print(f"{file}: the log from position {after + 1} to {end}", highlight=False, markup=False)
 
 
-def export_log(path: Path, form: Format, after: int, url: str, token: str | None) -> int:
-    """Writes the log after a position; the position that the export ends at. Raises PostError."""
+def export_log(path: Path, form: Format, after: int, url: str, token: str | None, *, partial: bool = False) -> int:
+    """Writes the log after a position; the position that the export ends at.
+
+    Raises PostError, also where events were dropped that it should have, unless `partial`.
+    """
     headers = {"Accept": ACCEPT[form]} | ({"Authorization": f"Bearer {token}"} if token else {})
-    with _reading(f"{url.rstrip('/')}/v1/events?after={after}", headers) as response:
+    address = f"{url.rstrip('/')}/v1/events?after={after}{'&partial=true' if partial else ''}"
+    with _reading(address, headers) as response:
         end = int(response.headers["Log-Position"])
         with progress(path.name, end - after) as report:
             _write(path, form, response, lambda position: report(position - after))

@@ -10,6 +10,7 @@ import msgspec
 import typer
 
 from usage_service.reference import events_page
+from usage_service.shared.exporting import TracingSettings
 from usage_service.shared.settings import ClientSettings, ServerSettings, UpSettings
 from usage_service.shared.settings_reference import settings_reference
 from usage_service.web.api_pages import markdown_page
@@ -20,6 +21,7 @@ SETTINGS: dict[str, type[msgspec.Struct]] = {
     "usage-service serve": ServerSettings,
     "usage-service up": UpSettings,
     "Commands that ask a service": ClientSettings,
+    "Traces, of usage-service serve and probe-builder run": TracingSettings,
 }
 PAGES: dict[str, Callable[[], str]] = {
     "events": events_page,

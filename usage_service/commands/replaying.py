@@ -29,6 +29,7 @@ Source = Annotated[
     ),
 ]
 Types = Annotated[list[str] | None, typer.Option("--type", help="only such events; may be given again")]
+Partial = Annotated[bool, typer.Option("--partial", help="go on without events that were dropped from the log")]
 Checkpoint = Annotated[
     Path | None,
     typer.Option(
@@ -47,6 +48,7 @@ def replay_command(
     until: Annotated[str | None, typer.Option(metavar="TIME", help="only what occurred before")] = None,
     types: Types = None,
     product: Annotated[str | None, typer.Option(help="only events of this product")] = None,
+    partial: Partial = False,
     checkpoint: Checkpoint = None,
     every: Annotated[int, typer.Option(min=1, help="events between two writings of the checkpoint")] = EVERY,
     restart: Annotated[bool, typer.Option(help="begin anew rather than go on from the checkpoint")] = False,
@@ -60,7 +62,9 @@ def replay_command(
     chosen = tuple(types) if types else file.types
 
     def read_after(position: int, end: int | None) -> Log:
-        return read(source, after=position, upto=end, since=since, until=until, types=chosen, product=product)
+        return read(
+            source, after=position, upto=end, since=since, until=until, types=chosen, product=product, partial=partial
+        )
 
     filters = _filters(after=after, since=since, until=until, types=chosen, product=product)
     kept = CheckpointFile(checkpoint, file, filters) if checkpoint else None

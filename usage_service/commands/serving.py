@@ -5,6 +5,7 @@ import os
 import typer
 import uvloop
 
+from usage_service.shared.exporting import exported_spans
 from usage_service.shared.logs import configure_logs
 from usage_service.shared.settings import ClientSettings, ServerSettings, check_names, load_settings
 from usage_service.web.server import serve
@@ -15,5 +16,7 @@ def serve_command() -> None:
     check_names(os.environ, "USAGE_SERVICE_", ServerSettings, ClientSettings)
     settings = load_settings(ServerSettings)
     configure_logs(settings.log_level, settings.log_format)
-    if not uvloop.run(serve(settings)):
+    with exported_spans("usage-service"):
+        healthy = uvloop.run(serve(settings))
+    if not healthy:
         raise typer.Exit(1)

@@ -6,8 +6,10 @@ import sys
 
 import structlog
 from structlog.tracebacks import ExceptionDictTransformer
+from structlog.typing import EventDict
 
 from usage_service.shared.mozlog import mozlog
+from usage_service.shared.tracing import span_ids
 
 # Without local variables: they hold tokens and raw visitor ids.
 _tracebacks = structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False))
@@ -24,6 +26,7 @@ def configure_logs(level: str = "info", form: str = "auto") -> None:
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
+            _add_span_ids,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="%H:%M:%S" if readable else "iso", utc=not readable),
             *(_READABLE if readable else [_tracebacks, *([mozlog] if form == "mozlog" else []), _JSON]),
@@ -33,6 +36,11 @@ def configure_logs(level: str = "info", form: str = "auto") -> None:
         cache_logger_on_first_use=True,
     )
     logging.basicConfig(level=logging.WARNING, handlers=[_ToStructlog()], force=True)
+
+
+def _add_span_ids(_logger: object, _method: str, entry: EventDict) -> EventDict:
+    entry.update(span_ids())
+    return entry
 
 
 class _CurrentStderr(io.StringIO):

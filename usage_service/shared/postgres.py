@@ -50,6 +50,16 @@ UNAVAILABLE = (
     asyncpg.InternalClientError,  # what asyncpg raises on a connection that the server ended
 )
 
+# asyncpg has one error for a connection or pool that has ended and for arguments that are wrong.
+ENDED = ("closed", "closing", "released", "cancelling")
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether one of UNAVAILABLE says that the database is, rather than that it was asked wrongly: our own mistake."""
+    if not isinstance(error, asyncpg.InterfaceError):
+        return True
+    return not isinstance(error, ValueError) and any(word in str(error) for word in ENDED)
+
 
 class PooledError(SettingsError):
     """The address leads to a pooler that gives each transaction another session."""

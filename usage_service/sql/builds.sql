@@ -1,8 +1,11 @@
 -- requested: asks for a probe; what became of it and which build to look at.
-SELECT outcome, build_id, metric_type FROM request_build($1, $2, $3, $4, $5);
+SELECT outcome, build_id, metric_type FROM request_build($1, $2, $3, $4, $5, $6);
 
 -- requested_once: the same under the key $1.
-SELECT outcome, build_id, metric_type FROM request_build_once($1, $2, $3, $4, $5);
+SELECT outcome, build_id, metric_type FROM request_build_once($1, $2, $3, $4, $5, $6);
+
+-- traceparent: of who asked first for the build $1.
+SELECT traceparent FROM builds WHERE build_id = $1;
 
 -- cancelled: cancels a build; the state before.
 SELECT cancel_build($1, $2);

@@ -60,3 +60,6 @@ LIMIT nullif(current_setting('usage.limit'), '')::bigint;
 -- end: the last position.
 SELECT last_position();
 
+-- begin: the first position from which on the log holds every event.
+SELECT coalesce(max(position), 0) + 1 FROM dropped_events;
+

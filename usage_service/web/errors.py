@@ -10,7 +10,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from usage_service.ingest import LogUnavailableError, QueueFullError
 from usage_service.problems import Problem
-from usage_service.shared.postgres import UNAVAILABLE
+from usage_service.shared.postgres import UNAVAILABLE, is_away
 from usage_service.slots import NoSlotError
 from usage_service.web.answers import problem_answer
 
@@ -38,12 +38,19 @@ async def problems_middleware(request: web.Request, handler: Handler) -> web.Str
     except NoSlotError as error:
         return _later(429, "Too many streams", f"{error}; come back later, or to another server", seconds=5)
     except (LogUnavailableError, *UNAVAILABLE) as error:
+        if not is_away(error):
+            return _failed(request)
         log.warning("database_unavailable", path=request.path, error=repr(error))
         detail = "the database did not answer; sending the same request again is safe"
         return _later(503, "Database unavailable", detail, seconds=2)
     except Exception:
-        log.exception("request_failed", method=request.method, path=request.path)
-        return problem_answer(Problem(500, "Internal error", "the service failed; it has been logged"))
+        return _failed(request)
+
+
+def _failed(request: web.Request) -> web.Response:
+    """While an exception is handled."""
+    log.exception("request_failed", method=request.method, path=request.path)
+    return problem_answer(Problem(500, "Internal error", "the service failed; it has been logged"))
 
 
 def _later(status: int, title: str, detail: str, *, seconds: int) -> web.Response:

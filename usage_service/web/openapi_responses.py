@@ -18,6 +18,7 @@ RESPONSE_HEADERS: dict[str, tuple[str, JsonObject]] = {
     "ETag": ("the answer's tag, for If-None-Match", TAG),
     "Link": ("where to go on from here (RFC 8288)", TEXT),
     "Location": ("where to look next", TEXT),
+    "Log-Begin": ("from which position on the log holds every event", COUNT),
     "Log-Position": ("up to where in the log the answer has seen every event", COUNT),
     "Preference-Applied": ("which preference was taken into account (RFC 7240)", TEXT),
     "RateLimit": ("what is left to the token, where requests are counted", TEXT),

@@ -16,6 +16,7 @@ from usage_service.service import open_service
 from usage_service.shared.lifetime import Lifetime
 from usage_service.shared.settings import ServerSettings
 from usage_service.shared.tasks import Tasks
+from usage_service.shared.tracing import is_traced
 from usage_service.view_counts import ViewCounts
 from usage_service.web.access import ACCESS, Access, check_exposure, guarded
 from usage_service.web.answering import ANSWERING, Answering
@@ -34,6 +35,7 @@ from usage_service.web.parameters import MOST_BODY_BYTES
 from usage_service.web.popularity import VIEW_COUNTS
 from usage_service.web.request_ids import add_request_id, name_request
 from usage_service.web.routes import ROUTES
+from usage_service.web.tracing import trace_request
 
 log = structlog.get_logger(__name__)
 
@@ -48,6 +50,8 @@ def create_app(settings: ServerSettings, died: Callable[[], None]) -> web.Applic
     app = web.Application(
         middlewares=[name_request, pages_middleware, problems_middleware], client_max_size=MOST_BODY_BYTES
     )
+    if is_traced():
+        app.middlewares.insert(0, trace_request)
     app[DOCUMENTATION] = Documentation(ROUTES)
     app.on_response_prepare.extend([add_headers, add_request_id])
     if settings.requests_a_second:

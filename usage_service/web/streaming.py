@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 
 import structlog
 from aiohttp import web
@@ -15,10 +15,17 @@ log = structlog.get_logger(__name__)
 
 
 async def stream_answer(
-    request: web.Request, content_type: str, end: int, pieces: AsyncIterator[bytes], *, as_gzip: bool = False
+    request: web.Request,
+    content_type: str,
+    end: int,
+    pieces: AsyncIterator[bytes],
+    *,
+    headers: Mapping[str, str] | None = None,
+    as_gzip: bool = False,
 ) -> web.StreamResponse:
     """200 with the pieces as they come, up to log position `end`; the connection breaks where they cannot go on."""
-    response = web.StreamResponse(headers={"Content-Type": content_type, "Log-Position": str(end)})
+    sent = {"Content-Type": content_type, "Log-Position": str(end), **(headers or {})}
+    response = web.StreamResponse(headers=sent)
     if as_gzip and request.method == "HEAD":
         response.headers["Content-Encoding"] = "gzip"  # aiohttp would send the end of an empty one
     elif as_gzip:
