@@ -21,6 +21,6 @@ class QueueState(msgspec.Struct, frozen=True):
 
 
 async def queue_states(connection: Connection) -> list[QueueState]:
-    """Those states that there are builds in."""
+    """Those states that there are builds in; of builds that are over only the last day's are counted."""
     rows = await connection.fetch(query("builds", "queue"))
     return [msgspec.convert(dict(row), QueueState) for row in rows]

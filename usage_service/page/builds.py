@@ -11,7 +11,7 @@ from usage_service.builds import PENDING
 
 
 class QueueShown(NamedTuple):
-    """How many builds are in each state, what all of them read, and how long the oldest waits to be claimed."""
+    """How many builds are in each state (over: within a day), what they read, how long the oldest waits."""
 
     states: dict[str, int]
     bytes: float

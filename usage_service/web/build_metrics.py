@@ -18,7 +18,7 @@ LABELS = ["state", "prefetched"]
 
 def queue_metrics(states: list[QueueState]) -> Iterator[GaugeMetricFamily]:
     """How many builds there are in each state, what they cost, and how long the oldest waits to be claimed."""
-    builds = GaugeMetricFamily("glam_builds", "Builds in a state.", labels=LABELS)
+    builds = GaugeMetricFamily("glam_builds", "In a state; of those over the last day's.", labels=LABELS)
     attempts = GaugeMetricFamily("glam_build_attempts", "Attempts of the builds in a state.", labels=LABELS)
     read = GaugeMetricFamily("glam_build_bytes", "Bytes that they read in the warehouse.", labels=LABELS)
     oldest = GaugeMetricFamily(
