@@ -24,6 +24,7 @@ from tests.pages import (
     filled_pages,
     shown,
 )
+from usage_service.page.charts import sparkline
 from usage_service.page.distribution import histogram_of
 from usage_service.page.words import moment, number, seconds, size
 
@@ -60,6 +61,23 @@ async def test_the_overview_ranks_probes(pages: Pages, order: str) -> None:
     places = [section.text.index(probe["probe"]) for probe in answer["probes"]]
     assert places == sorted(places)
     assert len(answer["probes"]) >= 2
+
+
+@pytest.mark.parametrize(("window", "days"), [("7d", 7), ("28d", 28), ("365d", None)])
+async def test_the_overview_has_a_line_for_each_probe(pages: Pages, window: str, days: int | None) -> None:
+    """Of days; of weeks where the window is long."""
+    page = await shown(pages.client, f"/?product=fog&window={window}")
+    [most] = page.all("section", **{"aria-labelledby": "h-most"})
+    lines = [line.attributes["points"] for line in page.all("polyline")]
+    since = TODAY - timedelta(days=(days or 365) - 1)
+    since -= timedelta(days=0 if days else since.weekday())
+    asked = f"product=fog&interval={'day' if days else 'week'}&since={since:%Y-%m-%dT%H:%M:%SZ}"
+    ranked = (await answered(pages.client, f"/v1/popularity?product=fog&window={window}&limit=10"))["probes"]
+    assert ranked
+    for probe in ranked:
+        answer = await answered(pages.client, f"/v1/timeseries?{asked}&probe={probe['probe']}")
+        assert probe["probe"] in most.text
+        assert sparkline([bucket["views"] for bucket in answer["series"][0]["buckets"]]) in lines
 
 
 async def test_a_probe_draws_its_rows(pages: Pages) -> None:
@@ -133,8 +151,10 @@ async def test_sessions_are_as_summarised(pages: Pages) -> None:
     summary = (await answered(pages.client, f"/v1/sessions/summary?product=fog&since={SINCE}"))["summary"]
     for quantile in ("p25", "median", "p99"):
         assert seconds(summary["quantiles"]["seconds"][quantile]) in text
+    part = await shown(pages.client, "/sessions/journeys?product=fog")
     journeys = await answered(pages.client, f"/v1/journeys?product=fog&steps=2&since={SINCE}")
-    assert number(journeys["transitions"][0]["count"]) in text
+    counts = [cell.text for cell in part.all("td") if cell.text]
+    assert sorted(counts) == sorted(number(step["count"]) for step in journeys["transitions"])
 
 
 async def test_a_session_is_told_event_by_event(pages: Pages) -> None:

@@ -12,7 +12,7 @@ from usage_service.sessions import Bots
 from usage_service.shared.postgres import Connection
 from usage_service.windows import Span
 
-SESSIONS_LOOKED_AT = 1_500
+SESSIONS_LOOKED_AT = 1_000
 
 Kind = Literal["page", "probe", "all"]
 KINDS: dict[Kind, list[str]] = {"page": ["page"], "probe": ["probe"], "all": ["page", "probe", "tool"]}

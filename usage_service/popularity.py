@@ -10,11 +10,13 @@ from typing import Literal, NamedTuple
 import asyncpg
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from usage_service.cursors import Cursor
 from usage_service.hotlist_counts import Floats, Ints, ProbeKey, ranks_of
 from usage_service.queries import query
 from usage_service.shared.postgres import Connection
+from usage_service.view_columns import Described
 from usage_service.view_counts import FOUND, MISSING, ViewCounts
 from usage_service.windows import Days
 
@@ -103,13 +105,27 @@ async def popular_probes(
     return PopularPage(probes, following)
 
 
+async def views_by_probe(
+    connection: Connection, counts: ViewCounts, windows: Sequence[Days], probes: Sequence[ProbeKey], channel: str | None
+) -> list[list[int]]:
+    """People's views of each probe, window by window."""
+    read = await counts.read(connection, windows)
+    columns = read[0].columns
+    chosen, places = columns.chosen(None, channel, bots=False), {key: n for n, key in enumerate(columns.probes)}
+    totals = [_by_probe(columns, chosen, views.counts.sum(axis=0)).tolist() for views in read]
+    return [[total[places[key]] if key in places else 0 for total in totals] for key in probes]
+
+
+def _by_probe(columns: Described, chosen: npt.NDArray[np.bool_], counts: Ints) -> Ints:
+    return np.bincount(columns.probe_of[chosen], counts[chosen], len(columns.probes)).astype(np.int64)
+
+
 async def _windows(connection: Connection, counts: ViewCounts, ranking: Ranking) -> _Windows:
     now, before = await counts.read(connection, [ranking.days, _before(ranking.days)])
     columns = now.columns
     chosen = columns.chosen(ranking.product, ranking.channel, bots=ranking.bots)
     found, missing, earlier = (
-        np.bincount(columns.probe_of[chosen], row[chosen], len(columns.probes)).astype(np.int64)
-        for row in (now.counts[FOUND], now.counts[MISSING], before.counts.sum(axis=0))
+        _by_probe(columns, chosen, row) for row in (now.counts[FOUND], now.counts[MISSING], before.counts.sum(axis=0))
     )
     return _Windows(columns.probes, columns.ranks, found, missing, earlier)
 

@@ -13,7 +13,7 @@ from usage_service.sessions import Bots, Role
 from usage_service.shared.postgres import Connection
 from usage_service.windows import STEPS, Interval, Span
 
-SESSIONS_LOOKED_AT = 10_000
+SESSIONS_LOOKED_AT = 5_000
 PERCENTILES = {"p25": 0.25, "median": 0.5, "p75": 0.75, "p90": 0.9, "p99": 0.99}
 
 
@@ -100,6 +100,16 @@ async def summarise(
         came_from=_uses(used, "came_from", number),
         referrers=_uses(used, "referrers", number),
     )
+
+
+async def count_over_time(
+    connection: Connection, span: Span, product: str | None, bots: Bots, interval: Interval
+) -> list[Roles]:
+    """How many sessions began in each bucket of a span, and their roles; buckets without one are left out."""
+    roles = await connection.fetch(
+        query("sessions", "roles"), *span, product, bots, STEPS[interval], SESSIONS_LOOKED_AT
+    )
+    return _over_time(roles)
 
 
 def _shares(roles: list[asyncpg.Record]) -> dict[Role, float]:

@@ -31,14 +31,14 @@ def sessions_over_time(buckets: Sequence[Mapping[str, Any]], roles: Sequence[Map
     ]
 
 
-def over_time(series: Mapping[str, Any] | None, summary: Mapping[str, Any] | None) -> dict[str, list[Row]]:
+def over_time(series: Mapping[str, Any] | None, sessions: Sequence[Mapping[str, Any]] | None) -> dict[str, list[Row]]:
     """The charts of the overview: their titles and rows, of what there is an answer for."""
     if series is None:
         return {}
     buckets = series["series"][0]["buckets"]
     charts = {"Views": views_over_time(buckets), "Visitors": visitors_over_time(buckets)}
-    if summary is not None:
-        charts["Sessions"] = sessions_over_time(buckets, summary["summary"]["roles_over_time"])
+    if sessions is not None:
+        charts["Sessions"] = sessions_over_time(buckets, sessions)
     return charts
 
 
@@ -49,8 +49,3 @@ def release_marks(impacts: Mapping[str, Any] | None) -> list[Row]:
         {"start": release["published_at"], "release": f"{release['channel']} {release['version']}"}
         for release in releases
     ]
-
-
-def values_by_probe(series: Sequence[Mapping[str, Any]]) -> dict[str, list[int]]:
-    """The views of each probe, bucket by bucket."""
-    return {one["probe"]: [bucket["views"] for bucket in one["buckets"]] for one in series}

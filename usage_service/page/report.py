@@ -26,7 +26,7 @@ def report_page(product: str, answers: Answers, made_at: datetime) -> str:
     `trending` and `least` of /v1/popularity; `hot` of /v1/hotlist, and `backtest`, or None, of its backtest.
     """
     marks = release_marks(answers["releases"])
-    drawn = over_time(answers["series"], answers["summary"])
+    drawn = over_time(answers["series"], answers["summary"]["summary"]["roles_over_time"])
     backtest = answers["backtest"]
     coverage = chart("coverage", rows=coverage_rows(backtest), chosen=[]) if backtest else None
     return rendered(

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 
 from aiohttp import web
 
 from usage_service.catalogue import looked_at
-from usage_service.page.overview import over_time, release_marks, values_by_probe
-from usage_service.popularity import Order, Ranking
+from usage_service.hotlist_counts import ProbeKey
+from usage_service.page.overview import over_time, release_marks
+from usage_service.popularity import Order, Ranking, views_by_probe
 from usage_service.projections import Projection
+from usage_service.session_summaries import count_over_time
 from usage_service.shared.postgres import Connection
 from usage_service.timeseries import bucket_span
+from usage_service.view_counts import ViewCounts
 from usage_service.web.answering import Question
 from usage_service.web.answers import Body, as_json
 from usage_service.web.page import Page, begin
@@ -20,8 +25,8 @@ from usage_service.web.page_filters import Filters, ViewParameters, view_paramet
 from usage_service.web.page_frame import Panel, ask, ask_all, how_fresh
 from usage_service.web.popularity import VIEW_COUNTS, PopularityQuestion
 from usage_service.web.releases import ImpactQuestion
-from usage_service.web.session_summaries import SummaryQuestion
 from usage_service.web.timeseries import TimeSeriesQuestion
+from usage_service.windows import Days, Interval, Span
 
 SHOWN = 10
 IMPACT_DAYS = 7
@@ -44,6 +49,46 @@ class LookedAtQuestion(Question):
         return as_json(await looked_at(connection, self.product))
 
 
+@dataclass(frozen=True)
+class SessionsQuestion(Question):
+    """How many sessions of people began in each bucket of a span."""
+
+    span: Span
+    product: str
+    interval: Interval
+
+    @property
+    def reads(self) -> tuple[Projection, ...]:
+        """Nothing but sessions."""
+        return ("sessions",)
+
+    async def answer(self, connection: Connection) -> Body:
+        """The buckets that have any."""
+        return as_json(await count_over_time(connection, self.span, self.product, "exclude", self.interval))
+
+
+@dataclass(frozen=True)
+class SparksQuestion(Question):
+    """The views of some probes over time, as small as a line of text."""
+
+    buckets: tuple[Days, ...]
+    product: str
+    channel: str | None
+    probes: tuple[str, ...]
+    _counts: ViewCounts
+
+    @property
+    def reads(self) -> tuple[Projection, ...]:
+        """What was viewed."""
+        return ("popularity",)
+
+    async def answer(self, connection: Connection) -> Body:
+        """The views of each, bucket by bucket."""
+        keys = [ProbeKey(self.product, probe) for probe in self.probes]
+        views = await views_by_probe(connection, self._counts, self.buckets, keys, self.channel)
+        return as_json(dict(zip(self.probes, views, strict=True)))
+
+
 async def get_overview(request: web.Request) -> web.Response:
     """The page."""
     page = await begin(request, view_parameters(request, ViewParameters))
@@ -51,15 +96,15 @@ async def get_overview(request: web.Request) -> web.Response:
         return await page.shown("empty", {}, fresh=await how_fresh(request))
     questions: dict[str, Question] = {
         "series": series_question(page.filters),
-        "summary": SummaryQuestion((page.filters.span,), page.filters.product, "exclude", page.filters.interval, SHOWN),
+        "sessions": SessionsQuestion(page.filters.span, page.filters.product, page.filters.interval),
         "releases": releases_question(page.filters),
         "catalogue": LookedAtQuestion(page.filters.product),
     }
     questions |= {order: _ranked(request, page.filters, order) for order in ORDERS}
     panels = await ask_all(request, **questions)
-    sparks, fresh = await asyncio.gather(_sparks(page, [panels[order] for order in ORDERS]), how_fresh(request))
+    sparks, fresh = await asyncio.gather(ask(request, _sparks(page, panels)), how_fresh(request))
     drawn = {
-        "over_time": over_time(panels["series"].data, panels["summary"].data),
+        "over_time": over_time(panels["series"].data, panels["sessions"].data),
         "marks": release_marks(panels["releases"].data),
         "sparks": sparks,
     }
@@ -83,11 +128,19 @@ def _ranked(request: web.Request, filters: Filters, order: Order) -> PopularityQ
     return PopularityQuestion(ranking, SHOWN, None, request.app[VIEW_COUNTS])
 
 
-async def _sparks(page: Page, rankings: list[Panel]) -> dict[str, list[int]]:
-    """The views over time of all probes that are listed, ten in a question."""
-    names = {probe["probe"] for ranking in rankings if ranking.data for probe in ranking.data["probes"]}
-    listed = sorted(names)
-    tens = [listed[place : place + SHOWN] for place in range(0, len(listed), SHOWN)]
-    panels = await asyncio.gather(*(ask(page.request, series_question(page.filters, *ten)) for ten in tens))
-    answers = [panel.data["series"] for panel in panels if panel.data]
-    return {name: values for series in answers for name, values in values_by_probe(series).items()}
+def _sparks(page: Page, panels: Mapping[str, Panel]) -> SparksQuestion:
+    """Of all probes that are listed."""
+    lists = [panels[order].data for order in ORDERS]
+    names = {probe["probe"] for listed in lists if listed for probe in listed["probes"]}
+    filters, counts = page.filters, page.request.app[VIEW_COUNTS]
+    return SparksQuestion(_spark_buckets(filters), filters.product, filters.channel, tuple(sorted(names)), counts)
+
+
+def _spark_buckets(filters: Filters) -> tuple[Days, ...]:
+    """The days of the window, at least a week of them; the weeks that it touches where that is how it is drawn."""
+    first, last = filters.days
+    first, step = min(first, last - timedelta(days=6)), 1
+    if filters.interval == "week":
+        first, step = first - timedelta(days=first.weekday()), 7
+    starts = (first + timedelta(days=number) for number in range(0, (last - first).days + 1, step))
+    return tuple(Days(start, min(start + timedelta(days=step - 1), last)) for start in starts)

@@ -10,7 +10,7 @@ from usage_service.web.page_login import delete_login, get_login, post_login
 from usage_service.web.page_overview import get_overview
 from usage_service.web.page_probe import get_probe_page
 from usage_service.web.page_search import get_found, get_probes
-from usage_service.web.page_sessions import get_session_page, get_sessions_page
+from usage_service.web.page_sessions import get_journeys_part, get_session_page, get_sessions_page
 
 PAGE_ROUTES = (
     Route("GET", "/", "read", get_overview),
@@ -21,6 +21,7 @@ PAGE_ROUTES = (
     Route("GET", "/hotlist", "read", get_hotlist_page),
     Route("GET", "/hotlist/backtest", "read", get_backtest_part),
     Route("GET", "/sessions", "read", get_sessions_page),
+    Route("GET", "/sessions/journeys", "read", get_journeys_part),
     Route("GET", "/sessions/{visitor}/{started_at}", "read", get_session_page),
     Route("GET", "/login", "open", get_login),
     Route("POST", "/login", "open", post_login),

@@ -12,7 +12,7 @@ from usage_service.problems import Problem
 from usage_service.web.journeys import JourneysQuestion
 from usage_service.web.page import begin
 from usage_service.web.page_filters import ViewParameters, view_parameters
-from usage_service.web.page_frame import ask_all, how_fresh
+from usage_service.web.page_frame import ask, ask_all, how_fresh, html_answer
 from usage_service.web.parameters import parameters_from
 from usage_service.web.session_summaries import SummaryQuestion
 from usage_service.web.sessions import SessionPath, SessionsQuestion, TimelineQuestion
@@ -27,7 +27,7 @@ class SessionsView(ViewParameters, kw_only=True, forbid_unknown_fields=True):
 
 
 async def get_sessions_page(request: web.Request) -> web.Response:
-    """Length, depth, roles, what follows what, and the latest sessions."""
+    """Length, depth, roles and the latest sessions; what follows what comes after it."""
     asked = view_parameters(request, SessionsView)
     page = await begin(request, asked)
     filters = page.filters
@@ -35,7 +35,6 @@ async def get_sessions_page(request: web.Request) -> web.Response:
     panels = await ask_all(
         request,
         summary=SummaryQuestion((filters.span,), product, "exclude", filters.interval, MOST_USED),
-        journeys=JourneysQuestion(filters.span, product, "exclude", asked.kind, 2, MOST_TRANSITIONS),
         latest=SessionsQuestion(filters.span, product, "exclude", LATEST),
     )
     drawn: dict[str, object] = {"fresh": await how_fresh(request), "kind": asked.kind}
@@ -43,9 +42,18 @@ async def get_sessions_page(request: web.Request) -> web.Response:
         summary = panels["summary"].data["summary"]
         drawn |= {"roles": roles_over_time(summary)}
         drawn |= {"depths": depths(summary["probes_a_session"], summary["sessions_looked_at"])}
-    if panels["journeys"].data:
-        drawn |= {"matrix": transition_matrix(panels["journeys"].data["transitions"])}
     return await page.shown("sessions", panels, **drawn)
+
+
+async def get_journeys_part(request: web.Request) -> web.Response:
+    """The part of that page which takes longer: what follows what."""
+    asked = view_parameters(request, SessionsView)
+    filters = (await begin(request, asked)).filters
+    product = filters.product or None
+    question = JourneysQuestion(filters.span, product, "exclude", asked.kind, 2, MOST_TRANSITIONS)
+    journeys = await ask(request, question)
+    matrix = transition_matrix(journeys.data["transitions"]) if journeys.data else None
+    return await html_answer(request, "journeys", {"journeys": journeys, "matrix": matrix})
 
 
 async def get_session_page(request: web.Request) -> web.Response:
