@@ -76,7 +76,7 @@ class Parts:
         await self._once([*_module("builder"), "warehouse", "seed", "--data-dir", str(self._house.warehouse_dir)])
 
     async def _load_sample(self) -> None:
-        """A catalogue and two weeks of traffic, once: the marker says that it is done."""
+        """A catalogue and four weeks of traffic, once: the marker says that it is done."""
         done = self._house.data_dir / "sample-loaded"
         if done.exists():
             return

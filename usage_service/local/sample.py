@@ -1,4 +1,4 @@
-"""Sample traffic: what a team of engineers would do with the app in two weeks, from a fixed seed."""
+"""Sample traffic: what a team of engineers would do with the app in four weeks, from a fixed seed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-DAYS = 14
+DAYS = 28
 VISITORS = 120
 BOTS = 3
 SEED = 20261124
@@ -19,14 +19,14 @@ CONTROLS = {
     "aggregation_level": ["version", "build_id"],
     "process": ["parent"],
 }
-TOOLS = ["looker", "stmo", "bugzilla", "glean-dictionary", "searchfox"]
+TOOLS = ["Looker", "STMO", "Bugzilla", "Glean Dictionary", "Searchfox"]
 REFERRERS = ["dictionary.telemetry.mozilla.org", "bugzilla.mozilla.org", "sql.telemetry.mozilla.org", None, None, None]
 
 JsonObject = dict[str, Any]
 
 
 def write_sample_traffic(catalogue: Path, traffic: Path, until: date) -> None:
-    """Writes two weeks of events up to `until` about the probes of a catalogue of events, one JSON object a line."""
+    """Writes four weeks of events up to `until` about the probes of a catalogue of events, one JSON object a line."""
     probes = [json.loads(line) for line in catalogue.read_text("utf-8").splitlines()]
     names = [(probe["product"], probe["probe"]) for probe in probes]
     with traffic.open("w", encoding="utf-8") as file:

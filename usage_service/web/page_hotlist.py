@@ -11,7 +11,7 @@ from msgspec import Meta
 from usage_service.backtest import BUDGETS
 from usage_service.hotlist import DEFAULT_BUDGET, wanted_list
 from usage_service.hotlist_rules import find_rules
-from usage_service.page.hotlist import coverage_rows, coverage_table
+from usage_service.page.hotlist import coverage_rows, coverage_table, useful_budgets
 from usage_service.web.hotlist import HISTORIES, HotlistQuestion
 from usage_service.web.hotlist_backtest import NIGHTS, BacktestQuestion
 from usage_service.web.keys import service_of
@@ -20,6 +20,7 @@ from usage_service.web.page_filters import ViewParameters, view_parameters
 from usage_service.web.page_frame import ask, html_answer
 
 MOST_SHOWN = 2_000
+SHOWN_BUDGETS = (5, 10, *BUDGETS)
 
 
 class HotlistView(ViewParameters, kw_only=True, forbid_unknown_fields=True):
@@ -44,7 +45,10 @@ async def get_backtest_part(request: web.Request) -> web.Response:
     asked = view_parameters(request, HotlistView)
     page = await begin(request, asked)
     last, turn = page.filters.days.last - timedelta(days=1), request.app[HISTORIES].replaying
-    question = BacktestQuestion(page.filters.product or None, NIGHTS, BUDGETS, last, "json", turn)
+    question = BacktestQuestion(page.filters.product or None, NIGHTS, SHOWN_BUDGETS, last, "json", turn)
     found = await ask(request, question)
-    drawn = {"rows": coverage_rows(found.data), "table": coverage_table(found.data)} if found.data else {}
+    drawn: dict[str, object] = {}
+    if found.data:
+        drawn = {"rows": coverage_rows(found.data), "table": coverage_table(found.data)}
+        drawn["budgets"] = useful_budgets(found.data)
     return await html_answer(request, "backtest", {"found": found, "budget": asked.budget} | drawn)
