@@ -19,7 +19,7 @@ run: $(RUN_READY)  ## Run everything on this machine: PostgreSQL, server, wareho
 	@exec $(BIN)/usage-service up $(ARGS)
 
 test: $(DEV_READY)  ## Run all tests against an embedded PostgreSQL; ARGS="-k name" selects
-	@$(BIN)/python -m pytest -n 4 --cov --cov-report=term:skip-covered --cov-fail-under=90 --durations=12 $(ARGS)
+	@$(BIN)/python -m pytest -n 4 --dist worksteal --cov --cov-report=term:skip-covered --cov-fail-under=90 --durations=12 $(ARGS)
 
 lint: $(DEV_READY)  ## ruff, mypy --strict and the import contract
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-cache | tail -n 4
