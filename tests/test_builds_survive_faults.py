@@ -6,7 +6,6 @@ SOAK_ROUNDS says how many faults there are.
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import shutil
 import signal
@@ -22,13 +21,13 @@ from builder.settings import BuilderSettings
 from tests.builder_process import ROWS, BuilderProcess
 from tests.builders import put_in_catalogue, request
 from tests.proxy import Proxy, proxied
-from tests.support import Connection, connected, eventually
+from tests.support import Connection, connected, eventually, rounds
 from usage_service.local.embedded_postgres import EmbeddedPostgres
 from usage_service.local.postgres_cluster import PostgresCluster, wait_until
 from usage_service.shared.postgres import UNAVAILABLE
 from usage_service.shared.schema import install_schema
 
-ROUNDS = int(os.environ.get("SOAK_ROUNDS") or 20)
+ROUNDS = rounds(20)
 BUILDERS, BUILDS_A_ROUND = 2, 5
 LEASE_SECONDS, POLL_SECONDS = 1.5, 0.3
 DURABLE = {"fsync": "on", "recovery_init_sync_method": "syncfs", "shared_buffers": "32MB", "max_connections": "40"}
