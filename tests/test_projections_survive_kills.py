@@ -141,6 +141,7 @@ async def work_for_a_while(house: House) -> None:
         await append_traffic(connection, random.randint(1, 300))
 
 
+@pytest.mark.timeout(240)
 @pytest.mark.parametrize("victim", ["postgres", "rebuild"])
 async def test_a_kill_within_the_swap(house: House, victim: str) -> None:
     house.postgres.start()
@@ -154,13 +155,13 @@ async def test_a_kill_within_the_swap(house: House, victim: str) -> None:
         house.strike(victim)
         with suppress(*UNAVAILABLE):
             await connection.execute("SELECT pg_advisory_unlock(4711)")
-    house.keep_up()
 
     async def swapped() -> bool:
+        house.keep_up()  # again and again: who sees the database away may end only now
         return await house.ask(GENERATIONS) not in (None, before)
 
-    await eventually(swapped, "it was gone on with", 30)
-    await eventually(partial(says, house, FOLDED), "all is folded", 30)
+    await eventually(swapped, "it was gone on with", 60)
+    await eventually(partial(says, house, FOLDED), "all is folded", 60)
     async with connected(house.postgres.url) as connection:
         await assert_as_the_reference(connection)
 
