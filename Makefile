@@ -19,7 +19,7 @@ run: $(RUN_READY)  ## Run everything on this machine: PostgreSQL, server, wareho
 	@exec $(BIN)/usage-service up $(ARGS)
 
 test: $(DEV_READY)  ## Run all tests against an embedded PostgreSQL; ARGS="-k name" selects
-	@$(BIN)/python -m pytest -n 4 --cov --cov-report=term:skip-covered --cov-fail-under=90 --durations=12 $(ARGS)
+	@$(BIN)/python -m pytest -n 4 --dist worksteal --cov --cov-report=term:skip-covered --cov-fail-under=90 --durations=12 $(ARGS)
 
 lint: $(DEV_READY)  ## ruff, mypy --strict and the import contract
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-cache | tail -n 4
@@ -36,10 +36,9 @@ bench-large: $(DEV_READY)  ## The same with 50 million events in the log
 screenshots: $(DEV_READY)  ## Take the pictures in docs/images, of everything on sample data (needs Chromium)
 	@$(BIN)/python -m browser.screenshots
 
-soak: $(DEV_READY)  ## Kill the server and PostgreSQL 500 times under load, and projections as often while they fold
-	@SOAK_ROUNDS=500 $(BIN)/python -m pytest -n 0 -o timeout=0 tests/test_nothing_acknowledged_is_lost.py \
-		tests/test_projections_survive_kills.py tests/test_projections_equal_a_reference.py \
-		tests/test_builds_survive_faults.py tests/test_the_api_keeps_to_its_description.py $(ARGS)
+soak: $(DEV_READY)  ## Kill what runs 500 times under load, and try 500 examples of whatever is tried at random
+	@SOAK_ROUNDS=500 $(BIN)/python -m pytest -n 0 -o timeout=0 \
+		$$(grep -l "[ =(]rounds(" tests/test_*.py | grep -v test_build_equals_brute_force.py) $(ARGS)
 
 clean:  ## Remove .venv, caches and the local data directory
 	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis .coverage* .import_linter_cache data build dist

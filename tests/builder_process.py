@@ -33,7 +33,7 @@ from usage_service.shared.settings import load_settings
 ROWS = 20
 LONGEST_STEP_SECONDS = 0.05
 FAILS = 0.05
-STOP_SECONDS = 20.0
+STOP_SECONDS = 60.0
 FAILED: set[UUID] = set()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -24,6 +25,11 @@ JsonObject = dict[str, Any]
 
 SHARED = Path(__file__).parents[2] / "shared"
 NOON = "2026-11-20T12:00:00Z"
+
+
+def rounds(usual: int) -> int:
+    """How often something is tried: as usual, or what SOAK_ROUNDS says where that is more."""
+    return max(usual, int(os.environ.get("SOAK_ROUNDS") or 0))
 
 
 class ProductionServer(TestServer):

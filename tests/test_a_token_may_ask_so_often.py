@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.building import served
-from tests.support import Client, connected
+from tests.support import Client, connected, rounds
 from usage_service.tokens import create_token
 from usage_service.web import limits
 from usage_service.web.limits import BURST_SECONDS, Limits
@@ -44,7 +44,7 @@ async def test_without_the_setting_nothing_is_counted(client: Client) -> None:
     assert not [name for name in response.headers if name.lower().startswith("ratelimit")]
 
 
-@settings(max_examples=200, deadline=None, database=None, derandomize=True)
+@settings(max_examples=rounds(60), deadline=None, database=None, derandomize=True)
 @given(
     per_second=st.floats(min_value=0.1, max_value=1000),
     waits=st.lists(st.floats(min_value=0, max_value=30), min_size=1, max_size=60),

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.hot_reference import Name, Request, caught, ranked, scores
 from tests.hot_traffic import DAYS, FIRST, REGISTERED, REQUESTS, counts, in_batches
-from tests.support import Client, post, shared_file
+from tests.support import Client, post, rounds, shared_file
 from usage_service.backtest import Backtest, BacktestError, backtest, lists_of
 from usage_service.backtest_chart import chart
 from usage_service.backtest_files import counts_of_events, read_counts
@@ -37,7 +37,7 @@ def names(requests: list[Request], known: dict[Name, date], policy: str, nights:
 
 
 @given(REQUESTS, REQUESTS, REQUESTS, REGISTERED, REGISTERED, st.sampled_from(sorted(POLICIES)))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=rounds(60), deadline=None)
 def test_the_future_changes_no_list_of_the_past(
     past: list[Request],
     future: list[Request],
@@ -58,7 +58,7 @@ def test_the_future_changes_no_list_of_the_past(
 
 
 @given(REQUESTS, REGISTERED, st.lists(st.integers(1, 9), min_size=1, max_size=4, unique=True))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=rounds(30), deadline=None)
 def test_what_is_caught_is_what_plain_python_counts(
     requests: list[Request], known: dict[Name, date], budgets: list[int]
 ) -> None:

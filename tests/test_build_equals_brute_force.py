@@ -3,7 +3,6 @@
 SOAK_ROUNDS says how many sets of pings are tried.
 """
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from uuid import uuid4
@@ -22,8 +21,9 @@ from tests.googlesql import PROBES
 from tests.ping_makers import DATASETS, LABELS, RUN_DATE, pings_at_random, random_pings
 from tests.ping_warehouse import warehouse
 from tests.reference_statistics import Ping, Question, Rows, reference_rows
+from tests.support import rounds
 
-ROUNDS = int(os.environ.get("SOAK_ROUNDS") or 1)
+ROUNDS = rounds(1)
 BUCKETS = {"custom_distribution": ("exponential", 1, 90, 12), "labeled_custom_distribution": ("linear", 0, 64, 9)}
 CASES = [(metric_type, "release") for metric_type in PROBES] + [
     (metric_type, "nightly") for metric_type in ("counter", "labeled_boolean", "labeled_custom_distribution")

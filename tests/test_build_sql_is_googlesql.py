@@ -60,7 +60,7 @@ def googlesql() -> GoogleSql:
 
 @pytest.fixture(scope="module")
 def pings() -> list[Ping]:
-    return random_pings(11, 40, "release", 6) + random_pings(12, 40, "release", 6, DATASETS["release"])
+    return random_pings(11, 25, "release", 4) + random_pings(12, 25, "release", 4, DATASETS["release"])
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ exactly the events that tell of it.
 from __future__ import annotations
 
 import asyncio
-import os
 from collections import Counter
 from collections.abc import Coroutine
 from datetime import UTC, date, datetime, timedelta
@@ -28,10 +27,10 @@ from hypothesis.stateful import (
 
 from tests.build_model import BUILDS, EVENTS, STORE, Build
 from tests.builders import put_in_catalogue
-from tests.support import Connection
+from tests.support import Connection, rounds
 from usage_service.shared.postgres import connect
 
-EXAMPLES, STEPS = int(os.environ.get("SOAK_ROUNDS") or 25), 40
+EXAMPLES, STEPS = rounds(15), 40
 START = datetime(2026, 11, 24, 20, tzinfo=UTC)
 PROBES = ["a_ms", "b_ms", "c_ms"]
 UNDER_WAY, OVER_WELL = ("queued", "running"), ("succeeded", "no_data")

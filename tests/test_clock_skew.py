@@ -8,11 +8,11 @@ from typing import NamedTuple
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
-from tests.support import Client, Connection, JsonObject, event
+from tests.support import Client, Connection, JsonObject, event, rounds
 from usage_service.wire import EARLIEST, LARGEST_SKEW
 
 FEW = settings(
-    max_examples=80,
+    max_examples=rounds(40),
     deadline=None,
     database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
@@ -16,9 +17,9 @@ from builder.bigquery import make_client
 from builder.demand import Demand, demand_of_service, made_up_demand
 from builder.errors import TransientBuildError
 from builder.etl_demo import SAMPLE_OPTIONS, Built, Night, build_all, compare, requests_of
-from builder.warehouse.probes import PROBES
-from builder.warehouse.sample import PROJECT
-from builder.warehouse.seeding import CATALOGUE
+from builder.warehouse.probes import PROBES, sample_probes
+from builder.warehouse.sample import PROJECT, SampleOptions
+from builder.warehouse.seeding import CATALOGUE, seed
 from builder.warehouse.serving import served
 from tests.warehouse_support import UNTIL, nothing, seeded
 
@@ -112,8 +113,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_piped_it_prints_json(tmp_path: Path) -> None:
-    made = run("warehouse", "seed", "--data-dir", str(tmp_path), "--clients", "40", "--probes", "2")
-    assert made.returncode == 0, made.stderr
+    seed(tmp_path, SampleOptions(clients=40, until=datetime.now(UTC).date(), probes=sample_probes(2)), nothing)
     done = run("etl-demo", "--data-dir", str(tmp_path), "--budget", "1")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)

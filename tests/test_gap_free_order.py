@@ -26,6 +26,7 @@ from usage_service.appending import Record, append
 from usage_service.shared.postgres import UNAVAILABLE, connect
 
 STRIKES = 12
+STRIKES_WITHOUT_THE_LOCK = 3
 EVENTS_A_STRIKE = 20
 LONGEST_DAWDLE_SECONDS = 0.02
 SECONDS = 40.0
@@ -120,13 +121,13 @@ async def read_by_http(session: aiohttp.ClientSession, urls: list[str], course: 
         await asyncio.sleep(0)
 
 
-async def strike(owner: Connection, servers: list[ServerProcess], session: aiohttp.ClientSession) -> None:
-    """Terminates writers whenever the log has grown somewhat, and kills a server twice."""
-    for number in range(1, STRIKES + 1):
+async def strike(owner: Connection, servers: list[ServerProcess], session: aiohttp.ClientSession, strikes: int) -> None:
+    """Terminates writers whenever the log has grown somewhat, and kills a server every now and then."""
+    for number in range(1, strikes + 1):
         aim = int(await owner.fetchval("SELECT last_position()")) + EVENTS_A_STRIKE
         await eventually(partial(grown, owner, aim), f"the log grows, strike {number}", SECONDS)
         await owner.execute(TERMINATE)
-        if number % (STRIKES // 2) == 3:
+        if number % 6 == 3:
             victim = random.choice(servers)
             victim.kill()
             await victim.ready(session)
@@ -136,7 +137,7 @@ async def grown(owner: Connection, position: int) -> bool:
     return int(await owner.fetchval("SELECT last_position()")) >= position
 
 
-async def play(url: str, owner: Connection, directory: Path) -> tuple[Seen, list[Seen]]:
+async def play(url: str, owner: Connection, directory: Path, strikes: int) -> tuple[Seen, list[Seen]]:
     """The scenario: the log in the end, and what each reader has seen of it."""
     course, readers = Course(), [Seen() for _ in range(4)]
     async with client_session() as session, running_servers(url, directory, 2, session) as servers:
@@ -150,7 +151,7 @@ async def play(url: str, owner: Connection, directory: Path) -> tuple[Seen, list
             async with asyncio.TaskGroup() as writing:
                 for work in (*(dawdle(url, course) for _ in range(3)), *(each.run(course.ended) for each in senders)):
                     writing.create_task(work)
-                await strike(owner, servers, session)
+                await strike(owner, servers, session, strikes)
                 course.ended.set()
             course.last_position = await owner.fetchval("SELECT last_position()")
         assert all(server.alive for server in servers), "a terminated connection has ended the server"
@@ -190,7 +191,7 @@ async def without_the_lock(owner: Connection) -> AsyncIterator[None]:
 async def test_every_reader_sees_every_event_once_and_in_order(
     database_url: str, database: asyncpg.Connection[asyncpg.Record], tmp_path: Path
 ) -> None:
-    log, readers = await play(database_url, database, tmp_path)
+    log, readers = await play(database_url, database, tmp_path, STRIKES)
     assert missed(log, readers) == [[]] * len(readers)
     assert readers == [log] * len(readers)
 
@@ -199,7 +200,7 @@ async def test_the_scenario_would_show_a_log_without_order(
     database_url: str, database: asyncpg.Connection[asyncpg.Record], tmp_path: Path
 ) -> None:
     async with without_the_lock(database):
-        log, readers = await play(database_url, database, tmp_path)
+        log, readers = await play(database_url, database, tmp_path, STRIKES_WITHOUT_THE_LOCK)
     assert any(missed(log, readers))
     restored = await database.fetchval("SELECT pg_get_functiondef('lock_event_log()'::regprocedure)")
     assert "pg_advisory_xact_lock" in restored

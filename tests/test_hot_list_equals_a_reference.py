@@ -15,7 +15,7 @@ from hypothesis import given, settings
 
 from tests.hot_reference import Name, Request, ranked, scores
 from tests.hot_traffic import DAYS, FIRST, NAMES, REGISTERED, REQUESTS, as_event, counts, in_batches, registration
-from tests.support import Client, Connection, JsonObject, event, post, registered, shared_file
+from tests.support import Client, Connection, JsonObject, event, post, registered, rounds, shared_file
 from usage_service.commands.importing import import_file
 from usage_service.hotlist_scoring import expected_coverage, ranking, score_parts
 
@@ -47,7 +47,7 @@ def made(seed: int, number: int) -> list[Request]:
 
 
 @given(REQUESTS, REGISTERED)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=rounds(60), deadline=None)
 def test_any_history_scores_as_in_the_reference(requests: list[Request], known: dict[Name, date]) -> None:
     history = counts(requests, known)
     target = LAST + timedelta(days=1)
@@ -60,7 +60,7 @@ def test_any_history_scores_as_in_the_reference(requests: list[Request], known: 
 
 
 @given(REQUESTS, REGISTERED)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=rounds(30), deadline=None)
 def test_coverage_rises_to_at_most_all(requests: list[Request], known: dict[Name, date]) -> None:
     history = counts(requests, known)
     score = score_parts(history, LAST + timedelta(days=1)).score

@@ -28,13 +28,13 @@ VISITOR = "visitor-5b7d2e"
 def logged(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
     """What goes to stderr, which is no terminal, as the programs log it."""
     stream = io.StringIO()
-    handlers, level = logging.root.handlers[:], logging.root.level
+    before, handlers, level = structlog.get_config(), logging.root.handlers[:], logging.root.level
     monkeypatch.setattr(sys, "stderr", stream)
     configure_logs("debug")
     # Else the modules' loggers stay as they are now; and pytest puts a stderr of its own in the place of ours.
     structlog.configure(logger_factory=structlog.WriteLoggerFactory(file=stream), cache_logger_on_first_use=False)
     yield stream
-    structlog.reset_defaults()
+    structlog.configure(**before)
     logging.basicConfig(level=level, handlers=handlers, force=True)
 
 

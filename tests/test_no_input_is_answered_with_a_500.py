@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from yarl import URL
 
 from tests.bad_input import FUZZING, INSIDE, JSON, LINES, STATEMENTS, one_service
-from tests.support import NOON, Client, event
+from tests.support import NOON, Client, event, rounds
 from usage_service.web.routes import ROUTES, Route
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -73,7 +73,7 @@ PARAMETERS = [
     "x",
 ]
 QUERIES = st.lists(st.tuples(st.sampled_from(PARAMETERS) | st.text(max_size=5), VALUES), max_size=4)
-FUZZ = settings(FUZZING, max_examples=200)
+FUZZ = settings(FUZZING, max_examples=rounds(120))
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module", name="client")

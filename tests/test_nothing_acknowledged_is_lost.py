@@ -6,7 +6,6 @@ SOAK_ROUNDS says how many times something is killed.
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,12 +15,12 @@ from pathlib import Path
 import pytest
 
 from tests.chaos import Sender, ServerProcess, acknowledged, client_session, running_servers
-from tests.support import Connection, at_random_within, event, eventually
+from tests.support import Connection, at_random_within, event, eventually, rounds
 from usage_service.local.embedded_postgres import EmbeddedPostgres
 from usage_service.local.postgres_cluster import PostgresCluster, wait_until
 from usage_service.shared.postgres import connect
 
-ROUNDS = int(os.environ.get("SOAK_ROUNDS") or 12)
+ROUNDS = rounds(20)
 SENDERS = 3
 # What was killed starts sooner when it syncs the file system at once, not a thousand files one after the other.
 DURABLE = {"fsync": "on", "recovery_init_sync_method": "syncfs", "shared_buffers": "32MB", "max_connections": "100"}

@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from tests.chaos import client_session, running_servers
 from tests.conftest import SECRET, Start
 from tests.request_forms import JSON
-from tests.support import Client, Connection, JsonObject, event, eventually, post
+from tests.support import Client, Connection, JsonObject, event, eventually, post, rounds
 from usage_service import forgetting
 from usage_service.shared.settings import ServerSettings
 from usage_service.visitors import VisitorKeys
@@ -113,7 +113,7 @@ async def test_a_link_would_be_found(client: Client, database: Connection) -> No
     assert not leads_back(await dump(database), f"raw-{uuid4()}")
 
 
-@examples(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(max_examples=rounds(15), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     raws=st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=256), min_size=2, max_size=6)
 )

@@ -5,7 +5,6 @@ SOAK_ROUNDS says how many logs are tried.
 
 from __future__ import annotations
 
-import os
 import random
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -14,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests import reference
-from tests.support import Connection, JsonObject, event
+from tests.support import Connection, JsonObject, event, rounds
 from tests.traffic import PROJECTIONS, VISITORS, assert_rows_of, ignore, records
 from usage_service.appending import append
 from usage_service.maintenance import verify
@@ -28,7 +27,7 @@ DAYS = [0, 0, 0, 1, 2, 9, 30, 130]  # so that people come again, and weeks end
 GAP = """
 UPDATE projections SET settings = settings || jsonb_build_object('gap_minutes', $1::integer) WHERE name = 'sessions'
 """
-EXAMPLES = int(os.environ.get("SOAK_ROUNDS") or 10)
+EXAMPLES = rounds(10)
 
 moments = st.builds(
     timedelta, days=st.sampled_from(DAYS), minutes=st.sampled_from(MINUTES), seconds=st.sampled_from(SECONDS)

@@ -6,7 +6,6 @@ SOAK_ROUNDS says how many times something is killed.
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import shutil
 import signal
@@ -19,7 +18,7 @@ from uuid import UUID
 import pytest
 
 from tests.projection_process import ProjectionProcess
-from tests.support import Connection, at_random_within, connected, eventually
+from tests.support import Connection, at_random_within, connected, eventually, rounds
 from tests.traffic import PROJECTIONS, append_traffic, assert_as_the_reference, ignore, leftovers
 from usage_service.folding import Runners
 from usage_service.local.embedded_postgres import EmbeddedPostgres
@@ -28,7 +27,7 @@ from usage_service.maintenance import rebuild, verify
 from usage_service.shared.postgres import UNAVAILABLE, Pool, open_pool
 from usage_service.shared.schema import install_schema
 
-ROUNDS = int(os.environ.get("SOAK_ROUNDS") or 6)
+ROUNDS = rounds(6)
 DURABLE = {"fsync": "on", "recovery_init_sync_method": "syncfs", "shared_buffers": "32MB", "max_connections": "50"}
 LATEST_STRIKE_SECONDS = 0.2
 VICTIMS = ["postgres", "postgres", "fold", "rebuild", "rebuild", "all"]
@@ -142,6 +141,7 @@ async def work_for_a_while(house: House) -> None:
         await append_traffic(connection, random.randint(1, 300))
 
 
+@pytest.mark.timeout(240)
 @pytest.mark.parametrize("victim", ["postgres", "rebuild"])
 async def test_a_kill_within_the_swap(house: House, victim: str) -> None:
     house.postgres.start()
@@ -155,13 +155,13 @@ async def test_a_kill_within_the_swap(house: House, victim: str) -> None:
         house.strike(victim)
         with suppress(*UNAVAILABLE):
             await connection.execute("SELECT pg_advisory_unlock(4711)")
-    house.keep_up()
 
     async def swapped() -> bool:
+        house.keep_up()  # again and again: who sees the database away may end only now
         return await house.ask(GENERATIONS) not in (None, before)
 
-    await eventually(swapped, "it was gone on with", 30)
-    await eventually(partial(says, house, FOLDED), "all is folded", 30)
+    await eventually(swapped, "it was gone on with", 60)
+    await eventually(partial(says, house, FOLDED), "all is folded", 60)
     async with connected(house.postgres.url) as connection:
         await assert_as_the_reference(connection)
 

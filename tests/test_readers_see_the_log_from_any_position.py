@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.support import Client, Connection, JsonObject, event, post
+from tests.support import Client, Connection, JsonObject, event, post, rounds
 from usage_service import columns, reading
 
 ARROW = {"Accept": "application/vnd.apache.arrow.stream"}
@@ -149,7 +149,7 @@ async def test_readers_that_go_away_leave_no_connection_behind(
 
 
 @given(after=st.integers(0, 25), limit=st.none() | st.integers(1, 30), span=st.integers(1, 30))
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=rounds(15), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_any_span_reads_the_same(
     client: Client, posted: list[JsonObject], monkeypatch: pytest.MonkeyPatch, after: int, limit: int | None, span: int
 ) -> None:

@@ -17,10 +17,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.request_forms import FORMS, in_form
-from tests.support import NOON, Client, Connection, JsonObject, event
+from tests.support import NOON, Client, Connection, JsonObject, event, rounds
 
 FEW = settings(
-    max_examples=50,
+    max_examples=rounds(30),
     deadline=None,
     database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],

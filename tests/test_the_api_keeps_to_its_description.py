@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Callable
 
 import pytest
@@ -14,14 +13,14 @@ from schemathesis.core.failures import FailureGroup
 
 from tests.api_cases import AUTHORIZED, AnyCase, Served, operations, prove, served
 from tests.conftest import new_database
-from tests.support import JsonObject
+from tests.support import JsonObject, rounds
 from usage_service.web.openapi import openapi_document
 from usage_service.web.operations import JSON
 from usage_service.web.routes import ROUTES, Route
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-EXAMPLES = max(8, int(os.environ.get("SOAK_ROUNDS", "0")) // 10)  # of each route
+EXAMPLES = max(8, rounds(0) // 10)  # of each route
 WRONG = {"Authorization": "Bearer none-that-opens"}
 
 

@@ -22,7 +22,7 @@ from structlog.testing import capture_logs
 
 from tests.bad_input import FUZZING, INSIDE, JSON, STATEMENTS, filled, named, spoken
 from tests.building import served
-from tests.support import Client, connected, event, eventually, post
+from tests.support import Client, connected, event, eventually, post, rounds
 from usage_service.web import (
     connections,
     glam_usage,
@@ -43,7 +43,7 @@ from usage_service.web.routes import ROUTES, Route
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-FUZZ = settings(FUZZING, max_examples=150)
+FUZZ = settings(FUZZING, max_examples=rounds(80))
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module", name="client")

@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.logs import BEGIN, KINDS, line, write_log
-from tests.support import Client, Connection, JsonObject, event, post
+from tests.support import Client, Connection, JsonObject, event, post, rounds
 from usage_service import columns, exported, stored
 from usage_service.columns import SCHEMA
 from usage_service.commands.exporting import export_log
@@ -93,7 +93,7 @@ def wanted(asked: dict[str, Any], item: JsonObject) -> bool:
 
 
 @given(asked=ASKED)
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=rounds(6), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_every_source_gives_what_was_asked_for(sources: dict[str, str], asked: dict[str, Any]) -> None:
     expected = [item for item in map(line, POSITIONS) if wanted(asked, item)]
     for name, source in sources.items():

@@ -11,8 +11,11 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
+import structlog
+from typer.testing import CliRunner, Result
 
 from builder.bigquery import make_client
+from builder.warehouse.cli import app
 from builder.warehouse.sample import PROJECT
 from tests.warehouse_support import ENDLESS, NEVER, over_pings, rows, seeded, start
 
@@ -24,11 +27,23 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return seeded(tmp_path_factory).parent
 
 
-def run(*arguments: str, directory: Path) -> subprocess.CompletedProcess[str]:
-    """One command with the data directory in the environment."""
+def run(*arguments: str, directory: Path) -> Result:
+    """One command within this process, piped, with the data directory in the environment."""
+    return CliRunner().invoke(app, arguments, env={"PROBE_BUILDER_WAREHOUSE_DIR": str(directory)})
+
+
+def run_beside(*arguments: str, directory: Path) -> subprocess.CompletedProcess[str]:
+    """One command in a process of its own."""
     environment = os.environ | {"PROBE_BUILDER_WAREHOUSE_DIR": str(directory)}
     command = [sys.executable, "-m", "builder.warehouse", *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False)
+
+
+@pytest.fixture(scope="module")
+def address(directory: Path) -> Iterator[str]:
+    """Of a server for all tests that leave it running."""
+    with server(directory) as (_, address):
+        yield address
 
 
 @contextmanager
@@ -46,7 +61,7 @@ def server(directory: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
 
 
 def test_query_prints_csv_when_piped(directory: Path) -> None:
-    done = run("query", "SELECT 1 AS one, 'a,b' AS two, NULL AS three", directory=directory)
+    done = run_beside("query", "SELECT 1 AS one, 'a,b' AS two, NULL AS three", directory=directory)
     assert (done.returncode, done.stdout) == (0, 'one,two,three\n1,"a,b",\n')
 
 
@@ -60,18 +75,18 @@ def test_query_prints_a_table_or_json_when_told_to(directory: Path) -> None:
 
 def test_query_tells_what_is_wrong_in_one_line(directory: Path, tmp_path: Path) -> None:
     wrong = run("query", "SELECT nope", directory=directory)
-    assert (wrong.returncode, wrong.stderr) == (1, "probe-builder warehouse: Unrecognized name: nope at [1:8]\n")
+    assert (wrong.exit_code, wrong.stderr) == (1, "probe-builder warehouse: Unrecognized name: nope at [1:8]\n")
     missing = run("query", "SELECT 1", directory=tmp_path)
-    assert missing.returncode == 1
+    assert missing.exit_code == 1
     assert "seed the warehouse first" in missing.stderr
 
 
 def test_seed_is_a_no_op_the_second_time(tmp_path: Path) -> None:
     arguments = ("seed", "--clients", "20", "--probes", "2", "--until", "2026-03-31")
-    first, second = run(*arguments, directory=tmp_path), run(*arguments, directory=tmp_path)
-    assert (first.returncode, second.returncode) == (0, 0)
-    assert "written=True" in first.stdout + first.stderr
-    assert "written=False" in second.stdout + second.stderr
+    with structlog.testing.capture_logs() as logged:
+        first, second = run(*arguments, directory=tmp_path), run(*arguments, directory=tmp_path)
+    assert (first.exit_code, second.exit_code) == (0, 0)
+    assert [line["written"] for line in logged if line["event"] == "seed_ready"] == [True, False]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -91,15 +106,12 @@ def test_a_server_stops_soon_even_while_a_query_runs(directory: Path, number: si
         assert time.monotonic() - began < 5
 
 
-def test_query_asks_a_running_server(directory: Path, tmp_path: Path) -> None:
-    with server(directory) as (_, address):
-        done = run("query", "SELECT [1, 2] AS a", "--url", address, directory=tmp_path)
-    assert (done.returncode, done.stdout) == (0, 'a\n"[1, 2]"\n')
+def test_query_asks_a_running_server(address: str, tmp_path: Path) -> None:
+    done = run("query", "SELECT [1, 2] AS a", "--url", address, directory=tmp_path)
+    assert (done.exit_code, done.stdout) == (0, 'a\n"[1, 2]"\n')
 
 
-def test_a_taken_port_is_told_in_one_line(directory: Path) -> None:
-    with server(directory) as (_, address):
-        port = address.rsplit(":", 1)[1]
-        done = run("serve", "--port", port, directory=directory)
-    assert done.returncode == 1
+def test_a_taken_port_is_told_in_one_line(directory: Path, address: str) -> None:
+    done = run("serve", "--port", address.rsplit(":", 1)[1], directory=directory)
+    assert done.exit_code == 1
     assert "address already in use" in done.stderr

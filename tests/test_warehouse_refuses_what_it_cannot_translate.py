@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from builder.warehouse.engine import Engine
 from builder.warehouse.errors import BigQueryError
+from tests.support import rounds
 from tests.warehouse_support import over_pings, seeded
 
 REFUSED = [
@@ -184,7 +185,7 @@ def test_a_query_too_deep_or_too_long_is_refused_not_a_crash(engine: Engine) -> 
     assert "too large" in refusal(engine, f"SELECT '{'x' * 1_000_001}'").message
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=rounds(100), deadline=None)
 @given(st.lists(st.sampled_from(WORDS), max_size=12))
 def test_no_text_makes_it_crash(engine: Engine, words: list[str]) -> None:
     with contextlib.suppress(BigQueryError):
