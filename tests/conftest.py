@@ -130,10 +130,9 @@ DECLARE
     has_rows  boolean;
     filled    text[] := '{}';
 BEGIN
-    FOREACH candidate IN ARRAY ARRAY[
-        'event_log', 'dropped_events', 'visitor_keys', 'catalogue', 'popularity_returns', 'popularity_series',
-        'popularity_views', 'popularity_visitors', 'releases', 'sessions', 'journey_events', 'probe_hours', 'builds',
-        'build_keys', 'warehouse_days', 'etl_times', 'probe_rows', 'hotlist_rules', 'hotlist_runs', 'tokens']
+    FOR candidate IN  -- all but those that an installation fills
+        SELECT tablename FROM pg_tables
+        WHERE schemaname = 'public' AND tablename NOT IN ('schema_version', 'projections', 'tools', 'metric_types')
     LOOP
         EXECUTE format('SELECT EXISTS (SELECT FROM %I)', candidate) INTO has_rows;
         IF has_rows THEN
