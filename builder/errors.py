@@ -1,7 +1,9 @@
 """Why a build ends without a result: for good, for now, or because it is stopped."""
 
+from usage_service.shared.errors import UserError
 
-class BuildError(Exception):
+
+class BuildError(UserError):
     """A build that failed: a machine-readable `code` (BigQuery's reason where it has one) and a message."""
 
     def __init__(self, code: str, message: str) -> None:

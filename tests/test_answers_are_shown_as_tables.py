@@ -17,7 +17,7 @@ from typer.testing import CliRunner, Result
 
 from tests.building import served
 from tests.support import Client, connected, drained_projections, event, post
-from usage_service.cli import app
+from usage_service.cli import make_app
 from usage_service.commands.remote import RemoteError
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -47,7 +47,7 @@ async def one_client(worker_database_url: str) -> AsyncIterator[Client]:
 async def called(client: Client | BaseTestServer, *words: str) -> Result:
     """The command as typed, asking this service."""
     url = str(client.make_url("/"))
-    return await asyncio.to_thread(CliRunner().invoke, app, [*words, "--url", url, "--token", TOKEN])
+    return await asyncio.to_thread(CliRunner().invoke, make_app(), [*words, "--url", url, "--token", TOKEN])
 
 
 SPAN = ("--since", "2026-11-20T00:00:00Z", "--until", "2026-11-21T00:00:00Z")
@@ -159,5 +159,5 @@ async def test_what_is_no_answer_is_one_line(elsewhere: BaseTestServer, command:
 
 async def test_a_service_that_is_not_there_is_named(unused_tcp_port: int) -> None:
     words = ["popular", "--url", f"http://127.0.0.1:{unused_tcp_port}"]
-    result = await asyncio.to_thread(CliRunner().invoke, app, words)
+    result = await asyncio.to_thread(CliRunner().invoke, make_app(), words)
     assert f"127.0.0.1:{unused_tcp_port} does not answer" in str(result.exception)

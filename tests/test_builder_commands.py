@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from builder import cli
+from builder.commands import running
 from builder.computation import Compute
 from builder.settings import BuilderSettings
 from tests.builders import put_in_catalogue, request
@@ -28,7 +29,7 @@ def run(database_url: str, monkeypatch: pytest.MonkeyPatch) -> CliRunner:
 
 async def called(run: CliRunner, *words: str) -> Result:
     """The command has an event loop of its own."""
-    return await asyncio.to_thread(run.invoke, cli.app, list(words))
+    return await asyncio.to_thread(run.invoke, cli.make_app(), list(words))
 
 
 async def fail(database: Connection, probe: str) -> UUID:
@@ -97,7 +98,7 @@ async def test_the_option_goes_over_the_setting(
         seen.append(settings.concurrency)
         return True
 
-    monkeypatch.setattr(cli, "run_builder", run_builder)
+    monkeypatch.setattr(running, "run_builder", run_builder)
     monkeypatch.setenv("PROBE_BUILDER_CONCURRENCY", "3")
     monkeypatch.setenv("PROBE_BUILDER_WAREHOUSE_URL", "http://127.0.0.1:9")
     assert (await called(run, "run", *words)).exit_code == 0

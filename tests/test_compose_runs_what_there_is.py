@@ -36,7 +36,7 @@ GIVEN = {
     "USAGE_SERVICE_TOKEN": "a token",
     "USAGE_SERVICE_VISITOR_SECRET": "sixteen or more characters",
 }
-APPS = {"usage-service": service_cli.app, "probe-builder": builder_cli.app}
+APPS = {"usage-service": service_cli.make_app(), "probe-builder": builder_cli.make_app()}
 SETTINGS: dict[str, tuple[type[msgspec.Struct], ...]] = {
     "usage-service": (ServerSettings, ClientSettings, TracingSettings),
     "probe-builder": (BuilderSettings, WarehouseSettings, TracingSettings),

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from builder.cli import app as builder_app
-from usage_service.cli import app as service_app
+from builder.cli import make_app as make_builder_app
+from usage_service.cli import make_app
 from usage_service.shared.schema import schema_text
 
 ROOT = Path(__file__).parents[1]
@@ -33,7 +33,7 @@ def test_commands_of_the_guide_exist() -> None:
     found = re.findall(r"(usage-service|probe-builder) ((?:[a-z]+ ?)+)", OPERATING)
     assert ("usage-service", "retention drop ") in found
     for program, words in found:
-        app = service_app if program == "usage-service" else builder_app
+        app = make_app() if program == "usage-service" else make_builder_app()
         result = CliRunner().invoke(app, [*words.split(), "--help"])
         assert result.exit_code == 0, (program, words)
 

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from tests.logs import SUM, write_analysis, write_log
 from usage_service.analyses import ReplayError
-from usage_service.cli import app
+from usage_service.cli import make_app
 from usage_service.log import LogReadError
 from usage_service.results import show, table_of, write
 
@@ -29,7 +29,7 @@ TABLE = pa.table({"visitor": pa.array([UUID(int=1).bytes, None], pa.uuid()), "vi
 def replay(analysis: Path, log: Path, *words: str) -> str:
     """What it prints; raises what the command raises."""
     with patch("usage_service.commands.replaying.configure_logs"):  # it would log to what is closed afterwards
-        done = CliRunner().invoke(app, ["replay", str(analysis), "--source", str(log), *words])
+        done = CliRunner().invoke(make_app(), ["replay", str(analysis), "--source", str(log), *words])
     if done.exception and not isinstance(done.exception, SystemExit):
         raise done.exception
     assert done.exit_code == 0, done.output
@@ -188,6 +188,6 @@ def test_a_source_that_cannot_be_read_is_told(tmp_path: Path) -> None:
 
 
 def test_the_help_warns_of_checkpoints() -> None:
-    shown = CliRunner().invoke(app, ["replay", "--help"], env={"COLUMNS": "200", "TERM": "dumb"}).stdout
+    shown = CliRunner().invoke(make_app(), ["replay", "--help"], env={"COLUMNS": "200", "TERM": "dumb"}).stdout
     assert "pickle" in shown
     assert "only use your own" in " ".join(shown.replace("│", " ").split())

@@ -19,8 +19,8 @@ from usage_service.shared.settings import ClientSettings, ServerSettings, UpSett
 
 GUIDE = Path(__file__).parents[1] / "docs" / "guides" / "operating.md"
 PRINTED: dict[str, tuple[Typer, list[str]]] = {
-    "usage-service reference settings": (service_cli.app, ["reference", "settings"]),
-    "probe-builder settings": (builder_cli.app, ["settings"]),
+    "usage-service reference settings": (service_cli.make_app(), ["reference", "settings"]),
+    "probe-builder settings": (builder_cli.make_app(), ["settings"]),
 }
 KINDS: list[type[msgspec.Struct]] = [
     ServerSettings,

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from tests.conftest import Start
 from tests.support import Client, JsonObject
-from usage_service.cli import app
+from usage_service.cli import make_app
 from usage_service.shared.settings import ServerSettings
 from usage_service.web.api_pages import markdown_page
 from usage_service.web.health import get_lbheartbeat
@@ -82,7 +82,7 @@ def test_what_is_referred_to_is_there_and_a_schema(document: JsonObject) -> None
 
 
 def test_the_reference_is_what_the_routes_say(document: JsonObject) -> None:
-    printed = CliRunner().invoke(app, ["reference", "api"])
+    printed = CliRunner().invoke(make_app(), ["reference", "api"])
     assert printed.exit_code == 0
     assert printed.stdout == markdown_page(document)
     assert printed.stdout == PAGE.read_text("utf-8"), "run: usage-service reference api > docs/api.md"

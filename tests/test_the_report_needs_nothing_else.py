@@ -11,7 +11,7 @@ import pytest_asyncio
 from typer.testing import CliRunner
 
 from tests.pages import NASTY, Pages, Shown, answered, filled_pages
-from usage_service.cli import app
+from usage_service.cli import make_app
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -25,7 +25,9 @@ async def some_pages(worker_database_url: str) -> AsyncIterator[Pages]:
 async def test_the_report_is_one_file(pages: Pages, tmp_path: Path) -> None:
     out = tmp_path / "report.html"
     url = str(pages.client.make_url("")).rstrip("/")
-    told = await asyncio.to_thread(CliRunner().invoke, app, ["report", "--out", str(out), "--url", url, "--token", "x"])
+    told = await asyncio.to_thread(
+        CliRunner().invoke, make_app(), ["report", "--out", str(out), "--url", url, "--token", "x"]
+    )
     assert told.exit_code == 0, told.output
     page = Shown(out.read_text("utf-8"))
     assert not page.all("script")

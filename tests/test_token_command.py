@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from tests.building import served
-from usage_service.cli import app
+from usage_service.cli import make_app
 from usage_service.commands import tokens
 from usage_service.commands.tokens import TokenError
 from usage_service.tokens import FORM
@@ -25,7 +25,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch, database_url: str) -> None:
 
 async def called(*words: str) -> Result:
     """The command has an event loop of its own."""
-    return await asyncio.to_thread(CliRunner().invoke, app, ["token", *words])
+    return await asyncio.to_thread(CliRunner().invoke, make_app(), ["token", *words])
 
 
 async def listed() -> list[dict[str, Any]]:

@@ -16,13 +16,14 @@ from typing import Protocol, TypeVar, cast
 import pyarrow as pa
 
 from usage_service.columns import SCHEMA
+from usage_service.shared.errors import UserError
 
 MODULE = "usage_analysis"  # the name that the file is imported and its state pickled under
 
 Made = TypeVar("Made")
 
 
-class ReplayError(Exception):
+class ReplayError(UserError):
     """A replay cannot begin, go on or end; the message names the file and line, or the option."""
 
 

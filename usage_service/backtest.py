@@ -16,13 +16,14 @@ import numpy as np
 from usage_service.backtest_policies import CLAIRVOYANT, POLICIES, Policy, hot_list
 from usage_service.hotlist_counts import Counts, DayCounts, Floats, Ints
 from usage_service.hotlist_scoring import HISTORY_DAYS, expected_coverage, ranking, score_parts
+from usage_service.shared.errors import UserError
 from usage_service.shared.progress import Report
 
 BUDGETS = (25, 50, 100, 200, 500, 1_000, 2_000)
 NIGHTS = 90
 
 
-class BacktestError(Exception):
+class BacktestError(UserError):
     """There is nothing to replay; the message says why."""
 
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Generator, Iterator
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
-import adbc_driver_postgresql.dbapi
 import pyarrow as pa
 
 from usage_service.queries import query
 from usage_service.reading import LogFilter
+
+if TYPE_CHECKING:
+    from adbc_driver_postgresql.dbapi import Connection, Cursor
 
 SPAN_POSITIONS = 10_000  # about 2 MB: PostgreSQL is done with a span before the reader has it
 STATEMENT_MILLISECONDS = "30000"
@@ -78,16 +80,16 @@ def _plain(column: pa.Array[Any]) -> pa.Array[Any]:
     return column.storage if isinstance(column, pa.ExtensionArray) and isinstance(column.type, pa.JsonType) else column
 
 
-def _connected(url: str) -> adbc_driver_postgresql.dbapi.Connection:
+def _connected(url: str) -> Connection:
+    import adbc_driver_postgresql.dbapi  # not with the server: loading it takes as long as all the rest
+
     parts = urlsplit(url)
     parameters = urlencode(dict(parse_qsl(parts.query)) | BOUNDS, quote_via=quote)
     return adbc_driver_postgresql.dbapi.connect(urlunsplit(parts._replace(query=parameters)), autocommit=True)
 
 
 @contextmanager
-def _transaction(
-    connection: adbc_driver_postgresql.dbapi.Connection, role: str | None
-) -> Iterator[adbc_driver_postgresql.dbapi.Cursor]:
+def _transaction(connection: Connection, role: str | None) -> Iterator[Cursor]:
     """A transaction with the role and the bounds of a reader; nothing is open before and after it."""
     connection.adbc_connection.set_autocommit(False)
     with connection.cursor() as cursor:

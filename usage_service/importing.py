@@ -19,6 +19,7 @@ from typing import Any, BinaryIO, NamedTuple, cast
 from uuid import UUID, uuid5
 
 from usage_service.product_details import MOST_BYTES, ReleasesOf, is_product_details, release_events
+from usage_service.shared.errors import UserError
 
 JsonObject = dict[str, Any]
 CATALOGUE_FIELDS = {"product", "probe", "type"}
@@ -27,7 +28,7 @@ IMPORTED = UUID("6d0a3b0f-5a0c-4b0e-9d7c-3f1e0c8b7a51")  # the namespace of thes
 TRAFFIC_FIELDS = {"occurred_at", "path", "status"}
 
 
-class UnreadableFileError(Exception):
+class UnreadableFileError(UserError):
     """A file cannot be imported; the message says why and what can be."""
 
 

@@ -17,6 +17,7 @@ import asyncpg
 
 from usage_service.folding import NO_PROJECTION, Folder, NoProjectionError, UnfoldableError
 from usage_service.queries import query
+from usage_service.shared.errors import UserError
 from usage_service.shared.postgres import UNAVAILABLE, Connection, connect
 from usage_service.shared.progress import Report
 
@@ -29,7 +30,7 @@ MOST_DIFFERENCES = 10
 NOT_WHOLE = "UB005"
 
 
-class MaintenanceError(Exception):
+class MaintenanceError(UserError):
     """What was asked for cannot be done; the message says why and what would help."""
 
 

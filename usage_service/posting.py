@@ -12,13 +12,15 @@ import aiohttp
 import msgspec
 import structlog
 
+from usage_service.shared.errors import UserError
+
 MOST_TRIES = 8
 PASSING = frozenset({429, 502, 503, 504})
 
 log = structlog.get_logger(__name__)
 
 
-class PostError(Exception):
+class PostError(UserError):
     """The service cannot be reached or does not take the events; the message says what to do."""
 
 

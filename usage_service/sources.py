@@ -17,13 +17,14 @@ import urllib3
 from usage_service.answers import reason
 from usage_service.columns import END_OF_STREAM, read_batches, read_begin, read_end
 from usage_service.reading import LogFilter, was_dropped
+from usage_service.shared.errors import UserError
 
 ARROW = "application/vnd.apache.arrow.stream"
 BEYOND = 2**62  # the last position that there may be
 TIMEOUT = urllib3.Timeout(connect=5, read=30)
 
 
-class LogReadError(Exception):
+class LogReadError(UserError):
     """A log cannot be read, or not to its end; the message says which, why, and what to do."""
 
 

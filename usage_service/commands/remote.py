@@ -10,6 +10,7 @@ import typer
 import urllib3
 
 from usage_service.answers import reason
+from usage_service.shared.errors import UserError
 from usage_service.shared.settings import TOKEN_FILE, kept_token
 
 DEFAULT_URL = "http://127.0.0.1:8080"
@@ -19,7 +20,7 @@ Url = Annotated[str, typer.Option(envvar="USAGE_SERVICE_URL", help="where the se
 Token = Annotated[str | None, typer.Option(envvar="USAGE_SERVICE_TOKEN", show_default=str(TOKEN_FILE))]
 
 
-class RemoteError(Exception):
+class RemoteError(UserError):
     """The service cannot be reached or does not answer; the message says which, why, and what to do."""
 
 

@@ -16,6 +16,7 @@ import typer
 
 from usage_service.commands.tables import FormatOption, show
 from usage_service.local.database import database_url
+from usage_service.shared.errors import UserError
 from usage_service.shared.logs import configure_logs
 from usage_service.shared.postgres import UNAVAILABLE, Connection, connect
 from usage_service.tokens import TokenScope, create_token, list_tokens, revoke_tokens
@@ -32,7 +33,7 @@ DataDir = Annotated[Path, typer.Option(file_okay=False, help="of `usage-service 
 token_app = typer.Typer(no_args_is_help=True, help="Create, list and revoke tokens, on the database itself.")
 
 
-class TokenError(Exception):
+class TokenError(UserError):
     """A token cannot be made or revoked; the message says what to change."""
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import structlog
 
 from usage_service.local.owned_process import owned_command
+from usage_service.shared.errors import UserError
 
 LONGEST_PAUSE_SECONDS = 10.0
 LONG_LIFE_SECONDS = 30.0
@@ -21,7 +22,7 @@ MOST_LOG_BYTES = 8 * 1024 * 1024
 log = structlog.get_logger(__name__)
 
 
-class ChildError(Exception):
+class ChildError(UserError):
     """A child process does not stay up; the message ends with what it logged last."""
 
 

@@ -19,6 +19,7 @@ from usage_service.local.house import House
 from usage_service.local.owned_process import owned_command
 from usage_service.local.sample import write_sample_traffic
 from usage_service.local.tour import tour
+from usage_service.shared.errors import UserError
 from usage_service.shared.schema import install_schema
 
 SAMPLE_MINIMUMS = "*=50/10"  # some thousands of clients send sample pings, not the millions of GLAM's thresholds
@@ -29,7 +30,7 @@ WATCH_SECONDS = 0.5
 log = structlog.get_logger(__name__)
 
 
-class HouseError(Exception):
+class HouseError(UserError):
     """The house cannot start; the message says what to change."""
 
 

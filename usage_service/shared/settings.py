@@ -9,13 +9,15 @@ from typing import Annotated, Literal, TypeVar
 import msgspec
 from msgspec import Meta, field
 
+from usage_service.shared.errors import UserError
+
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 ORIGINS = r"^https?://[^/,\s]+(,https?://[^/,\s]+)*(?!\n)$"  # separated by commas, each as browsers spell it
 DatabaseUrl = Annotated[str, Meta(pattern="^postgres(ql)?://")]
 
 
-class SettingsError(Exception):
+class SettingsError(UserError):
     """A setting is missing, unknown or out of range; the message names it and what would be right."""
 
 

@@ -13,6 +13,7 @@ from usage_service.freshness import Positions
 from usage_service.hotlist_history import Histories
 from usage_service.page.vega import Vega
 from usage_service.service import open_service
+from usage_service.shared.errors import UserError
 from usage_service.shared.lifetime import Lifetime
 from usage_service.shared.settings import ServerSettings
 from usage_service.shared.tasks import Tasks
@@ -40,7 +41,7 @@ from usage_service.web.tracing import trace_request
 log = structlog.get_logger(__name__)
 
 
-class ServerError(Exception):
+class ServerError(UserError):
     """The server cannot start; the message says what to change."""
 
 

@@ -1,0 +1,1 @@
+"""What `probe-builder` can do, a module a command."""
