@@ -15,7 +15,7 @@ from usage_service.shared.postgres import UNAVAILABLE, Connection, Pool
 
 BATCH_POSITIONS = 20_000
 POLL_SECONDS = 1.0
-PAUSE_SECONDS = 0.03, 0.3  # between folds, least and most: many small batches cost more than one
+PAUSE_SECONDS = 0.03, 0.1  # between folds, least and most: many small batches cost more than one
 PAUSE_SHARE = 2.0  # of the time that the last fold took: what is dear gathers more, and takes a third of a core at most
 AFTER_FAILURE_SECONDS = 5.0
 AT_ONCE = 4
