@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 
 import structlog
@@ -15,11 +16,13 @@ from usage_service.web.gzipped import gzip_answer, mark_gzip, takes_gzip
 log = structlog.get_logger(__name__)
 
 VEGA_SCRIPT = web.AppKey("vega_script", Vega)
+AFTER_SECONDS = 10.0  # a server that has just started has better things to do
 FOR_GOOD = {"Cache-Control": "public, max-age=31536000, immutable"}
 
 
 async def make_charts(app: web.Application) -> None:
     """Has the charts' script ready before somebody asks for it; who asks, tries again where that failed."""
+    await asyncio.sleep(AFTER_SECONDS)
     try:
         await app[VEGA_SCRIPT].packed()
     except (VegaError, OSError) as error:
