@@ -6,6 +6,7 @@ import errno
 import os
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -43,12 +44,14 @@ def test_files_are_the_owners_alone(postgres: EmbeddedPostgres) -> None:
 
 
 def test_listens_on_loopback_only(postgres: EmbeddedPostgres) -> None:
-    listening = {
-        connection.laddr
-        for pid in processes_of(data_dir(postgres))
-        for connection in psutil.Process(pid).net_connections("all")
-        if connection.status == psutil.CONN_LISTEN or connection.family == socket.AF_UNIX
-    }
+    listening = set[object]()
+    for pid in processes_of(data_dir(postgres)):
+        with suppress(psutil.NoSuchProcess):  # a worker that has ended meanwhile
+            listening |= {
+                connection.laddr
+                for connection in psutil.Process(pid).net_connections("all")
+                if connection.status == psutil.CONN_LISTEN or connection.family == socket.AF_UNIX
+            }
     assert listening == {("127.0.0.1", urlsplit(postgres.url).port)}
 
 
