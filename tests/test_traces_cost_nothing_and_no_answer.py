@@ -51,8 +51,8 @@ def deaf() -> Iterator[str]:
 async def ask(server: ServerProcess) -> None:
     async with aiohttp.ClientSession() as session:
         await server.ready(session)
-        async with session.post(f"{server.url}/v1/builds", json=ASKED) as response:
-            assert response.status == 202
+        async with session.post(f"{server.url}/v1/builds", json=ASKED, allow_redirects=False) as response:
+            assert response.status in (202, 303)  # it may be over already
 
 
 @pytest.mark.usefixtures("catalogue")
