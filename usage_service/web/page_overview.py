@@ -50,7 +50,7 @@ class LookedAtQuestion(Question):
 
 
 @dataclass(frozen=True)
-class SessionsQuestion(Question):
+class SessionCountsQuestion(Question):
     """How many sessions of people began in each bucket of a span."""
 
     span: Span
@@ -96,7 +96,7 @@ async def get_overview(request: web.Request) -> web.Response:
         return await page.shown("empty", {}, fresh=await how_fresh(request))
     questions: dict[str, Question] = {
         "series": series_question(page.filters),
-        "sessions": SessionsQuestion(page.filters.span, page.filters.product, page.filters.interval),
+        "sessions": SessionCountsQuestion(page.filters.span, page.filters.product, page.filters.interval),
         "releases": releases_question(page.filters),
         "catalogue": LookedAtQuestion(page.filters.product),
     }
