@@ -32,6 +32,9 @@ ENDS_SECONDS = 2.5
 ASKED = {"product": "fog", "channel": "nightly", "probe": PROBE}
 LOADED = """
 import sys, builder.cli, usage_service.cli
+for program in (builder.cli, usage_service.cli):
+    program.make_app()  # loads all commands
+assert {'builder.worker', 'usage_service.web.server'} <= sys.modules.keys()
 sys.exit('opentelemetry.sdk' in sys.modules or 'opentelemetry.exporter' in sys.modules)
 """
 
