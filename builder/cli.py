@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import typer
 
-from usage_service.shared.commands import add_commands, run_program
+from usage_service.shared.commands import make_program, run_program
 from usage_service.shared.logs import configure_logs
 from usage_service.shared.settings import LogSettings, load_settings
 
@@ -21,16 +21,13 @@ COMMANDS = {
 
 def make_app(arguments: Sequence[str] = ()) -> typer.Typer:
     """The program with the command that the arguments begin with, or with all of them."""
-    app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+    return make_program(prepare, COMMANDS, arguments)
 
-    @app.callback()
-    def probe_builder() -> None:
-        """Computes missing probes on BigQuery and stores their rows."""
-        settings = load_settings(LogSettings)
-        configure_logs(settings.log_level, settings.log_format)
 
-    add_commands(app, COMMANDS, arguments)
-    return app
+def prepare() -> None:
+    """Computes missing probes on BigQuery and stores their rows."""
+    settings = load_settings(LogSettings)
+    configure_logs(settings.log_level, settings.log_format)
 
 
 def main() -> None:

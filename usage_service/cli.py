@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import typer
 
-from usage_service.shared.commands import add_commands, run_program
+from usage_service.shared.commands import make_program, run_program
 
 COMMANDS = {
     "up": "usage_service.commands.up:up_command",
@@ -31,14 +31,11 @@ COMMANDS = {
 
 def make_app(arguments: Sequence[str] = ()) -> typer.Typer:
     """The program with the command that the arguments begin with, or with all of them."""
-    app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+    return make_program(prepare, COMMANDS, arguments)
 
-    @app.callback()
-    def usage_service() -> None:
-        """Which probes of GLAM are looked at, and how people work with them."""
 
-    add_commands(app, COMMANDS, arguments)
-    return app
+def prepare() -> None:
+    """Which probes of GLAM are looked at, and how people work with them."""
 
 
 def main() -> None:

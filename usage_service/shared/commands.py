@@ -13,19 +13,23 @@ from rich.console import Console
 from usage_service.shared.errors import UserError
 
 
-def add_commands(app: typer.Typer, places: Mapping[str, str], arguments: Sequence[str]) -> None:
-    """Adds the command that the arguments begin with, or all where they name none.
+def make_program(prepare: Callable[[], None], places: Mapping[str, str], arguments: Sequence[str]) -> typer.Typer:
+    """The program with the command that the arguments begin with, or with all where they name none.
 
-    `places` has a command's name and the `module:attribute` of its function, or of its own program of commands. To load
-    all takes longer than most of them run.
+    `prepare` is called before any command, and says what the program is for. `places` has a command's name and the
+    `module:attribute` of its function, or of its own program of commands. To load all takes longer than most of them
+    run.
     """
+    program = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+    program.callback()(prepare)
     for name in arguments[:1] if arguments[:1] and arguments[0] in places else places:
         module, _, attribute = places[name].partition(":")
         found = getattr(import_module(module), attribute)
         if isinstance(found, typer.Typer):
-            app.add_typer(found, name=name)
+            program.add_typer(found, name=name)
         else:
-            app.command(name)(found)
+            program.command(name)(found)
+    return program
 
 
 def run_program(name: str, app: Callable[[], object]) -> None:
