@@ -60,6 +60,8 @@ async def check(posted: Posted, database: Connection, age: timedelta) -> None:
 @FEW
 @given(sent_at=INSTANTS, age=AGES, zone=OFFSETS)
 @example(sent_at=datetime(1970, 1, 1, tzinfo=UTC), age=timedelta(0), zone=UTC)
+@example(sent_at=datetime(9000, 1, 1, tzinfo=UTC), age=timedelta(days=365 * 3000), zone=UTC)
+@example(sent_at=datetime(1000, 1, 1, tzinfo=UTC), age=timedelta(days=-365 * 8500), zone=UTC)
 @example(sent_at=NOW, age=-LARGEST_SKEW, zone=UTC)
 @example(sent_at=NOW, age=-LARGEST_SKEW - timedelta(microseconds=1), zone=UTC)
 @example(sent_at=datetime(9999, 12, 29, tzinfo=UTC), age=timedelta(days=9000), zone=UTC)

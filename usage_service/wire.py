@@ -193,9 +193,13 @@ def _has_nul(value: object) -> bool:
 
 def _corrected(occurred_at: datetime, skew: timedelta, received: datetime) -> datetime:
     try:
-        corrected = occurred_at.astimezone(UTC) + skew
+        utc = occurred_at.astimezone(UTC)
     except OverflowError:
         raise UnusableEventError("/occurred_at", "is outside the calendar") from None
+    try:
+        corrected = utc + skew
+    except OverflowError:  # beyond one end of the calendar: as far ahead, or as long ago, as can be
+        corrected = (datetime.max if skew > timedelta(0) else datetime.min).replace(tzinfo=UTC)
     if corrected > received + LARGEST_SKEW:
         raise UnusableEventError("/occurred_at", "is more than 24 hours ahead of the server's clock; send sent_at")
     if corrected < EARLIEST:
