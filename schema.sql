@@ -1691,6 +1691,11 @@ CREATE TABLE dropped_events (
 -- Readers ask for the last one, to know from where on the log is whole.
 CREATE INDEX dropped_events_by_position ON dropped_events (position);
 
+-- The first position from which on the log holds every event: after the last that was dropped, whatever was put back.
+CREATE FUNCTION whole_from() RETURNS bigint LANGUAGE sql STABLE AS $$
+    SELECT coalesce(max(position), 0) + 1 FROM dropped_events
+$$;
+
 -- Held by who drops events, shared by who begins to fill a projection from the beginning.
 CREATE FUNCTION history_lock() RETURNS bigint LANGUAGE sql IMMUTABLE AS $$
     SELECT hashtextextended('history of the log', 0)
@@ -1802,8 +1807,8 @@ END $$;
 
 GRANT USAGE ON SCHEMA public TO usage_server, usage_builder, usage_reader, usage_projections;
 GRANT SELECT ON ALL TABLES IN SCHEMA public TO usage_server, usage_builder, usage_reader, usage_projections;
-GRANT EXECUTE ON FUNCTION current_instant, utc_day, last_position, referrer_host, series_number, span_start, whole_spans, window_spans,
-    window_visitors, sessions_begun, sample_mark, sample_bound, mark_for, is_excluded
+GRANT EXECUTE ON FUNCTION current_instant, utc_day, last_position, whole_from, referrer_host, series_number, span_start,
+    whole_spans, window_spans, window_visitors, sessions_begun, sample_mark, sample_bound, mark_for, is_excluded
     TO usage_server, usage_builder, usage_reader, usage_projections;
 GRANT EXECUTE ON FUNCTION projection_setting TO usage_projections;
 REVOKE SELECT ON visitor_keys FROM usage_server, usage_builder, usage_reader, usage_projections;

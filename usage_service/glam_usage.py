@@ -32,6 +32,10 @@ class UsageFilter(msgspec.Struct, frozen=True):
     end: date | None
     product: str | None
 
+    def begins_before(self, instant: datetime) -> bool:
+        """Whether views of before an instant are among them."""
+        return self.first is None or _midnight(self.first) < instant
+
 
 class Groups(NamedTuple):
     """Each combination of fields, in the order of its probe, product and channel; and that of each column."""
@@ -73,7 +77,7 @@ def _in_order(row: dict[str, str | None]) -> tuple[object, ...]:
 
 async def read_views(pool: Pool, upto: int, only: UsageFilter, fields: Sequence[str]) -> AsyncIterator[list[bytes]]:
     """The views up to a position as JSON objects of `fields`, in the order of the log, a span of it at a time."""
-    since, until = (_midnight(day) for day in (only.first, only.end))
+    since, until = (_midnight(day) if day else None for day in (only.first, only.end))
     for after in range(0, upto, SPAN_POSITIONS):
         async with pool.acquire(timeout=5) as connection:
             span_end = min(after + SPAN_POSITIONS, upto)
@@ -82,8 +86,15 @@ async def read_views(pool: Pool, upto: int, only: UsageFilter, fields: Sequence[
             yield [msgspec.json.encode(_chosen(row, fields)) for row in rows]
 
 
-def _midnight(day: date | None) -> datetime | None:
-    return datetime.combine(day, time(), UTC) if day else None
+async def whole_from(pool: Pool) -> tuple[int, datetime | None]:
+    """The position and the instant from which on every view is listed; no instant where none was dropped."""
+    async with pool.acquire(timeout=5) as connection:
+        [row] = await connection.fetch(query("glam", "begins"))
+    return row["position"], row["instant"]
+
+
+def _midnight(day: date) -> datetime:
+    return datetime.combine(day, time(), UTC)
 
 
 def _chosen(row: asyncpg.Record, fields: Sequence[str]) -> dict[str, object]:

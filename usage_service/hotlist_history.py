@@ -139,10 +139,15 @@ class Histories:
     async def _current(self, connection: Connection, product: str | None, now: _Mark) -> _Product:
         """What is kept of a product, with what has changed up to now."""
         kept = self._products.pop(product, None)
-        if kept is None or kept.popularity.generation != now.generation or now.at - kept.popularity.at > MOST_BEHIND:
+        if kept is None or kept.popularity.generation != now.generation:
             kept = _Product(now)
         elif now.at > kept.popularity.at:
-            kept.change(await connection.fetch(query("hotlist", "changed"), product, kept.popularity.at, now.at), now)
+            whole_from: int = await connection.fetchval(query("hotlist", "whole_from"))
+            if kept.popularity.at < max(now.at - MOST_BEHIND, whole_from - 1):
+                kept = _Product(now)
+            else:
+                cells = await connection.fetch(query("hotlist", "changed"), product, kept.popularity.at, now.at)
+                kept.change(cells, now)
         self._products[product] = kept
         if len(self._products) > MOST_PRODUCTS_KEPT:
             del self._products[next(iter(self._products))]

@@ -33,7 +33,7 @@ class State(NamedTuple):
 
     generation: UUID
     changed_at: int
-    log_begins: int
+    whole_from: int
     first_day: date | None
     last_day: date | None
 
@@ -150,7 +150,7 @@ class ViewCounts:
 
     def _latest(self, state: State) -> _Version | None:
         """The latest that holds nothing which the snapshot does not; none where too much came after it, or is gone."""
-        since = max(state.changed_at - MOST_BEHIND, min(state.log_begins - 1, state.changed_at))
+        since = max(state.changed_at - MOST_BEHIND, min(state.whole_from - 1, state.changed_at))
         fitting = [
             version
             for version in self._versions

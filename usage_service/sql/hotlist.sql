@@ -25,6 +25,9 @@ CROSS JOIN LATERAL (
     WHERE v.days = 1 AND v.first_day = c.day AND v.series = series_number(c.product, c.probe, false)
 ) d;
 
+-- whole_from: from which position on the log holds every event.
+SELECT whole_from();
+
 -- range: the first and last day that people asked for the product $1 (null: for any).
 SELECT min(v.first_day) AS first, max(v.first_day) AS last
 FROM popularity_views v JOIN popularity_series s USING (series)

@@ -61,5 +61,5 @@ LIMIT nullif(current_setting('usage.limit'), '')::bigint;
 SELECT last_position();
 
 -- begin: the first position from which on the log holds every event.
-SELECT coalesce(max(position), 0) + 1 FROM dropped_events;
+SELECT whole_from();
 

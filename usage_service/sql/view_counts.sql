@@ -1,6 +1,6 @@
--- state: which version of popularity there is, from where on the log holds every event, and the first and last day of views.
+-- state: which version of popularity there is, from where on the log is whole, and the first and last day of views.
 SELECT p.generation, p.changed_at,
-       (SELECT coalesce(min(e.position), 0) FROM event_log e) AS log_begins,
+       whole_from(),
        (SELECT min(v.first_day) FROM popularity_views v WHERE v.days = 1) AS first_day,
        (SELECT max(v.first_day) FROM popularity_views v WHERE v.days = 1) AS last_day
 FROM projections p WHERE p.name = 'popularity' AND p.stage = 'live';

@@ -9,7 +9,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, time, timedelta
 
 from aiohttp import web
 from msgspec import field
@@ -22,17 +22,19 @@ from usage_service.glam_usage import (
     UsageFilter,
     count_views,
     read_views,
+    whole_from,
 )
 from usage_service.problems import FieldError, Problem
 from usage_service.projections import Projection
 from usage_service.reading import log_end
-from usage_service.shared.postgres import Connection
+from usage_service.shared.postgres import Connection, Pool
 from usage_service.view_counts import ViewCounts
 from usage_service.web.answering import Question, answer
 from usage_service.web.answers import Body, as_json, json_answer
 from usage_service.web.freshness import FreshnessParameters
 from usage_service.web.gzipped import gzip_answer, mark_gzip, packed, takes_gzip
 from usage_service.web.keys import service_of
+from usage_service.web.log import BEGIN
 from usage_service.web.operations import Response, described, ok, problem
 from usage_service.web.parameters import parameters_from
 from usage_service.web.popularity import VIEW_COUNTS
@@ -52,6 +54,7 @@ class UsageParameters(FreshnessParameters, forbid_unknown_fields=False):
     action: str = field(name="actionType", default="")
     agg: str = ""
     product: str = ""
+    partial: str = ""
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,11 @@ class CountQuestion(Question):
     ok(list[dict[str, str | int | None]], "ETag", "Log-Position", "Cache-Control", "Vary", means="the views"),
     Response(304, "the caller has these counts already", (), ("ETag", "Log-Position", "Cache-Control", "Vary")),
     problem(400, "a field, day or product is not one"),
+    problem(
+        410,
+        "views of these days were dropped: `agg=count` counts them still, `partial=true` lists the rest",
+        BEGIN,
+    ),
     query=UsageParameters,
 )
 async def get_usage(request: web.Request) -> web.StreamResponse:
@@ -94,14 +102,41 @@ async def get_usage(request: web.Request) -> web.StreamResponse:
         question = CountQuestion(only, fields, is_packed, request.app[VIEW_COUNTS])
         counted = await answer(request, asked, question)
         return mark_gzip(counted, is_packed)
-    return await _stream(request, only, fields)
+    return await _list(request, only, fields, asked.partial == "true")
 
 
-async def _stream(request: web.Request, only: UsageFilter, fields: tuple[str, ...]) -> web.StreamResponse:
+async def _list(
+    request: web.Request, only: UsageFilter, fields: tuple[str, ...], is_partial: bool
+) -> web.StreamResponse:
     pool, wanted = service_of(request).pool, takes_gzip(request)
+    begin = await _require_whole(pool, only, is_partial)
     end = await log_end(pool)
-    pieces = _array(read_views(pool, end, only, fields))
-    return await stream_answer(request, "application/json", end, pieces, as_gzip=wanted)
+    pieces = _array(_whole(pool, end, only, fields, is_partial))
+    return await stream_answer(request, "application/json", end, pieces, headers={BEGIN: str(begin)}, as_gzip=wanted)
+
+
+async def _whole(
+    pool: Pool, end: int, only: UsageFilter, fields: tuple[str, ...], is_partial: bool
+) -> AsyncIterator[list[bytes]]:
+    async for objects in read_views(pool, end, only, fields):
+        yield objects
+    await _require_whole(pool, only, is_partial)  # some may have been dropped meanwhile: then this breaks off
+
+
+async def _require_whole(pool: Pool, only: UsageFilter, is_partial: bool) -> int:
+    """Where the whole log begins; raises 410 where views were dropped that the caller counts on."""
+    begin, instant = await whole_from(pool)
+    if instant is None or is_partial or not only.begins_before(instant):
+        return begin
+    whole = (instant + timedelta(days=1)).date() if instant.time() != time() else instant.date()
+    detail = (
+        f"views of before {whole:%Y%m%d} were dropped from the log: count them with agg={COUNT}, which remembers them; "
+        f"list from fromDate={whole:%Y%m%d} on; or say partial=true for what is left"
+    )
+    raise Problem(
+        410, "Views were dropped", detail, [FieldError(parameter="fromDate", detail=f"is before {whole:%Y%m%d}")],
+        headers={BEGIN: str(begin)},
+    )  # fmt: skip
 
 
 async def _array(batches: AsyncIterator[list[bytes]]) -> AsyncIterator[bytes]:
