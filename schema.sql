@@ -640,14 +640,15 @@ CREATE TABLE popularity_visitors (
     PRIMARY KEY (series, visitor, day, channel)
 );
 
--- How many visitors of a day, whatever the channel, were there last on which day before. The distinct visitors of a window
--- are those of each of its days who were not there before within the window: counted without looking at visitors.
+-- How many visitors of a day, by one channel or by whichever, were there last (by it) on which day before. The distinct visitors
+-- of a window are those of each of its days who were not there before within the window: counted without looking at visitors.
 CREATE TABLE popularity_returns (
     series       bigint  NOT NULL,
+    channel      text    NOT NULL,  -- '*': whichever, or none
     day          date    NOT NULL,
     previous_day date    NOT NULL,  -- -infinity: never before
     visitors     integer NOT NULL CONSTRAINT somebody_returned CHECK (visitors > 0),
-    PRIMARY KEY (series, day, previous_day)
+    PRIMARY KEY (series, channel, day, previous_day)
 );
 
 CREATE FUNCTION series_number(product text, probe text, bot boolean) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
@@ -679,52 +680,76 @@ SET enable_memoize = off AS $$
     ), latest AS MATERIALIZED (
         SELECT max(first_day) AS day FROM popularity_views WHERE days = 1
     ),
-    -- Visitors, with the day that they were there last, this day included, and the next day that they were there.
+    -- Visitors, with the day that they were there last, this day included, and the next day that they were there; and those by the
+    -- same channel, before this day and after it. Each is looked up where it can be, and not joined.
     there AS MATERIALIZED (
-        SELECT t.series, t.visitor, t.day, t.channel, before.day AS before, after.day AS after, same.channel AS known
-        FROM (SELECT DISTINCT series, visitor, day, channel FROM viewed WHERE visitor IS NOT NULL) t
-        LEFT JOIN LATERAL (
-            SELECT v.day FROM popularity_visitors v
-            WHERE v.series = t.series AND v.visitor = t.visitor AND v.day <= t.day ORDER BY v.day DESC LIMIT 1
-        ) before ON true
-        LEFT JOIN LATERAL (
-            SELECT v.day FROM popularity_visitors v
-            WHERE v.series = t.series AND v.visitor = t.visitor AND v.day > t.day AND t.day < (SELECT day FROM latest)
-            ORDER BY v.day LIMIT 1
-        ) after ON true
-        LEFT JOIN LATERAL (
-            SELECT v.channel FROM popularity_visitors v
-            WHERE (v.series, v.visitor, v.day, v.channel) = (t.series, t.visitor, t.day, t.channel) AND before.day = t.day
-            LIMIT 1  -- as NOT EXISTS it could be answered by hashing all visitors
-        ) same ON true
+        SELECT k.*,
+               CASE WHEN before IS NOT NULL AND known IS NULL THEN (
+                   SELECT v.day FROM popularity_visitors v
+                   WHERE v.series = k.series AND v.visitor = k.visitor AND v.day < k.day AND v.channel = k.channel
+                   ORDER BY v.day DESC LIMIT 1
+               ) END AS same_before,
+               CASE WHEN after IS NOT NULL AND known IS NULL THEN (
+                   SELECT v.day FROM popularity_visitors v
+                   WHERE v.series = k.series AND v.visitor = k.visitor AND v.day > k.day AND v.channel = k.channel
+                   ORDER BY v.day LIMIT 1
+               ) END AS same_after
+        FROM (
+            SELECT b.*,
+                   CASE WHEN before = day THEN (
+                       SELECT v.channel FROM popularity_visitors v
+                       WHERE (v.series, v.visitor, v.day, v.channel) = (b.series, b.visitor, b.day, b.channel)
+                   ) END AS known
+            FROM (
+                SELECT t.series, t.visitor, t.day, t.channel,
+                       (
+                           SELECT v.day FROM popularity_visitors v
+                           WHERE v.series = t.series AND v.visitor = t.visitor AND v.day <= t.day ORDER BY v.day DESC LIMIT 1
+                       ) AS before,
+                       CASE WHEN t.day < (SELECT day FROM latest) THEN (
+                           SELECT v.day FROM popularity_visitors v
+                           WHERE v.series = t.series AND v.visitor = t.visitor AND v.day > t.day ORDER BY v.day LIMIT 1
+                       ) END AS after
+                FROM (SELECT DISTINCT series, visitor, day, channel FROM viewed WHERE visitor IS NOT NULL) t
+                OFFSET 0  -- so that each is looked up once
+            ) b
+            OFFSET 0
+        ) k
     ), new_visitors AS (
         INSERT INTO popularity_visitors (series, visitor, day, channel)
         SELECT series, visitor, day, channel FROM there WHERE known IS NULL
-    ), placed AS MATERIALIZED (  -- those new on a day, among each other
-        SELECT series, day, after, coalesce(before, '-infinity') AS before,
+    ), placed AS MATERIALIZED (  -- those new on a day, by whichever channel and by each, among each other
+        SELECT series, channel, day, after, coalesce(before, '-infinity') AS before,
                greatest(before, lag(day) OVER w, '-infinity') AS previous_day,
                coalesce(lead(day) OVER w > after, after IS NOT NULL) AS last_before_after
-        FROM (SELECT DISTINCT series, visitor, day, before, after FROM there WHERE before IS DISTINCT FROM day) t
-        WINDOW w AS (PARTITION BY series, visitor ORDER BY day)
-    ), changes AS MATERIALIZED (
-        SELECT series, day, previous_day, sum(number)::integer AS number
         FROM (
-            SELECT series, day, previous_day, 1 AS number FROM placed
-            UNION ALL SELECT series, after, day, 1 FROM placed WHERE last_before_after
-            UNION ALL SELECT series, after, before, -1 FROM placed WHERE last_before_after
+            SELECT DISTINCT series, visitor, '*' AS channel, day, before, after FROM there WHERE before IS DISTINCT FROM day
+            UNION ALL
+            SELECT series, visitor, channel, day, same_before, same_after FROM there WHERE known IS NULL AND channel <> ''
+        ) t
+        WINDOW w AS (PARTITION BY series, visitor, channel ORDER BY day)
+    ), changes AS MATERIALIZED (
+        SELECT series, channel, day, previous_day, sum(number)::integer AS number
+        FROM (
+            SELECT series, channel, day, previous_day, 1 AS number FROM placed
+            UNION ALL SELECT series, channel, after, day, 1 FROM placed WHERE last_before_after
+            UNION ALL SELECT series, channel, after, before, -1 FROM placed WHERE last_before_after
         ) c
-        GROUP BY series, day, previous_day HAVING sum(number) <> 0
+        GROUP BY series, channel, day, previous_day HAVING sum(number) <> 0
     ), none_returned AS (
         DELETE FROM popularity_returns r USING changes c
-        WHERE (r.series, r.day, r.previous_day) = (c.series, c.day, c.previous_day) AND visitors + number = 0
+        WHERE (r.series, r.channel, r.day, r.previous_day) = (c.series, c.channel, c.day, c.previous_day)
+          AND c.number < 0 AND visitors + number = 0
     ), others_returned AS (
         UPDATE popularity_returns r SET visitors = visitors + number FROM changes c
-        WHERE (r.series, r.day, r.previous_day) = (c.series, c.day, c.previous_day) AND visitors + number > 0
-        RETURNING r.series, r.day, r.previous_day
+        WHERE (r.series, r.channel, r.day, r.previous_day) = (c.series, c.channel, c.day, c.previous_day)
+          AND visitors + number > 0
+        RETURNING r.series, r.channel, r.day, r.previous_day
     ), first_returned AS (
-        INSERT INTO popularity_returns (series, day, previous_day, visitors)
-        SELECT series, day, previous_day, number FROM changes
-        WHERE number > 0 AND (series, day, previous_day) NOT IN (SELECT series, day, previous_day FROM others_returned)
+        INSERT INTO popularity_returns (series, channel, day, previous_day, visitors)
+        SELECT series, channel, day, previous_day, number FROM changes
+        WHERE number > 0
+          AND (series, channel, day, previous_day) NOT IN (SELECT series, channel, day, previous_day FROM others_returned)
     ),
     -- Views of days, and of weeks and more that ended before, or just now by the beginning of another week.
     daily AS MATERIALIZED (
@@ -780,10 +805,26 @@ LANGUAGE sql STABLE ROWS 7 AS $$
     WHERE s.since <= s.until
 $$;
 
--- Distinct people who looked at a series in a window.
-CREATE FUNCTION window_visitors(of_series bigint, first_day date, last_day date) RETURNS bigint LANGUAGE sql STABLE AS $$
+-- Distinct visitors of a series in a window, by a channel or by whichever ('*').
+CREATE FUNCTION window_visitors(of_series bigint, by_channel text, first_day date, last_day date) RETURNS bigint
+LANGUAGE sql STABLE AS $$
     SELECT coalesce(sum(r.visitors), 0) FROM popularity_returns r
-    WHERE r.series = of_series AND r.day BETWEEN first_day AND last_day AND r.previous_day < first_day
+    WHERE r.series = of_series AND r.channel = by_channel AND r.day BETWEEN first_day AND last_day AND r.previous_day < first_day
+$$;
+
+-- Those of a series who are visitors of another one, too: of people's, if they browse with a bot's name at times.
+CREATE FUNCTION shared_visitors(of_series bigint, of_other bigint, by_channel text, first_day date, last_day date) RETURNS bigint
+LANGUAGE sql STABLE SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+    SELECT count(*)
+    FROM (
+        SELECT DISTINCT v.visitor FROM popularity_visitors v
+        WHERE v.series = of_series AND v.day BETWEEN first_day AND last_day AND by_channel IN ('*', v.channel)
+    ) s
+    WHERE EXISTS (
+        SELECT FROM popularity_visitors v
+        WHERE v.series = of_other AND v.visitor = s.visitor AND v.day BETWEEN first_day AND last_day
+          AND by_channel IN ('*', v.channel)
+    )
 $$;
 
 -- Releases --------------------------------------------------------------------------------------------------------
@@ -1808,7 +1849,7 @@ END $$;
 GRANT USAGE ON SCHEMA public TO usage_server, usage_builder, usage_reader, usage_projections;
 GRANT SELECT ON ALL TABLES IN SCHEMA public TO usage_server, usage_builder, usage_reader, usage_projections;
 GRANT EXECUTE ON FUNCTION current_instant, utc_day, last_position, whole_from, referrer_host, series_number, span_start,
-    whole_spans, window_spans, window_visitors, sessions_begun, sample_mark, sample_bound, mark_for, is_excluded
+    whole_spans, window_spans, window_visitors, shared_visitors, sessions_begun, sample_mark, sample_bound, mark_for, is_excluded
     TO usage_server, usage_builder, usage_reader, usage_projections;
 GRANT EXECUTE ON FUNCTION projection_setting TO usage_projections;
 REVOKE SELECT ON visitor_keys FROM usage_server, usage_builder, usage_reader, usage_projections;

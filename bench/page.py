@@ -20,6 +20,7 @@ MOST_SECONDS, MOST_KILOBYTES, MOST_MILLISECONDS = 1.0, 600.0, 100.0
 FIRST = "/?product=fog"
 VIEWS = {
     "overview": FIRST,
+    "overview of a channel": f"{FIRST}&channel=beta&window=90d",
     "probe": "/probes/fog/probe_0001?window=28d",
     "sessions": "/sessions?product=fog",
     "hot list": "/hotlist?product=fog",

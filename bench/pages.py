@@ -39,6 +39,12 @@ PAGES: dict[str, Page] = {
     "popularity of 90 days": Page(
         lambda n: f"/v1/popularity?since={first_day(n):%Y-%m-%d}T00:00:00Z", 25, is_same_as_raw=True
     ),
+    "popularity of 90 days, one channel": Page(
+        lambda n: f"/v1/popularity?channel=beta&since={first_day(n):%Y-%m-%d}T00:00:00Z", 25
+    ),
+    "popularity of 90 days, with bots": Page(
+        lambda n: f"/v1/popularity?bots=true&since={first_day(n):%Y-%m-%d}T00:00:00Z", 25
+    ),
     "popularity of 90 days, asked again": Page(lambda _: "/v1/popularity?window=90d&limit=50", is_same_as_raw=True),
     "hot list": Page(lambda n: f"/v1/hotlist?product=fog&budget={500 + n}", 25, is_same_as_raw=True),
     "time series of 90 days": Page(

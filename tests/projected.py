@@ -50,12 +50,12 @@ async def projected_spans(database: Connection, days: int) -> dict[tuple[Any, ..
 
 
 async def projected_returns(database: Connection) -> dict[tuple[Any, ...], int]:
-    """How many came again, by product, probe, bot, day and the day before, None for who never came before."""
+    """How many came again, by product, probe, bot, channel ('*': whichever), day and the day before, None for never."""
     rows = await database.fetch("""
-        SELECT product, probe, bot, day, nullif(previous_day, '-infinity'), visitors
+        SELECT product, probe, bot, channel, day, nullif(previous_day, '-infinity'), visitors
         FROM popularity_returns JOIN popularity_series USING (series)
     """)
-    return {tuple(row)[:5]: row["visitors"] for row in rows}
+    return {tuple(row)[:6]: row["visitors"] for row in rows}
 
 
 async def projected_timeseries(database: Connection) -> dict[tuple[Any, ...], ProbeDay]:

@@ -91,15 +91,16 @@ def popularity_spans(events: Iterable[JsonObject], length: int) -> dict[tuple[An
 
 
 def popularity_returns(events: Iterable[JsonObject]) -> dict[tuple[Any, ...], int]:
-    """How many came again, by product, probe, bot, day and the day that they were there before, None for none."""
+    """How many came again, by product, probe, bot, channel ('*': whichever), day and the day before, None for none."""
     there: dict[tuple[Any, ...], set[date]] = defaultdict(set)
-    for (product, day, probe, _channel, bot), views in popularity(events).items():
+    for (product, day, probe, channel, bot), views in popularity(events).items():
         for visitor in views.visitors:
-            there[product, probe, bot, visitor].add(day)
+            for by in {"*", channel or "*"}:
+                there[product, probe, bot, by, visitor].add(day)
     returns: Counter[tuple[Any, ...]] = Counter()
-    for (product, probe, bot, _visitor), days in there.items():
+    for (*series, _visitor), days in there.items():
         for before, day in zip([None, *sorted(days)], sorted(days), strict=False):
-            returns[product, probe, bot, day, before] += 1
+            returns[*series, day, before] += 1
     return dict(returns)
 
 

@@ -7,14 +7,14 @@ FROM (
     GROUP BY v.first_day, v.series
 ) d
 JOIN popularity_series s USING (series)
-CROSS JOIN LATERAL (SELECT window_visitors(d.series, d.day, d.day)::integer AS people) p
+CROSS JOIN LATERAL (SELECT window_visitors(d.series, '*', d.day, d.day)::integer AS people) p
 WHERE NOT s.bot AND ($1::text IS NULL OR s.product = $1)
 GROUP BY d.day;
 
 -- changed: the same for each probe and day, of the product $1 (null: of all), that events after the position $2, up to $3,
 -- are about.
-SELECT c.day, c.product, c.probe, d.views, window_visitors(series_number(c.product, c.probe, false), c.day, c.day)::integer AS people,
-       d.missing
+SELECT c.day, c.product, c.probe, d.views,
+       window_visitors(series_number(c.product, c.probe, false), '*', c.day, c.day)::integer AS people, d.missing
 FROM (
     SELECT DISTINCT e.product, e.probe, utc_day(e.occurred_at) AS day FROM event_log e
     WHERE e.position > $2 AND e.position <= $3 AND e.type = 'probe_viewed' AND ($1::text IS NULL OR e.product = $1)
