@@ -306,6 +306,8 @@ BEGIN
     -- Rows and checkpoint are lost together or not at all, and what is lost is folded again: no need to wait for a disk.
     PERFORM set_config('synchronous_commit', 'off', true);
     PERFORM set_config('usage.projection', of_projection.settings::text, true);
+    -- A few events are folded sooner than the statement is planned: its plan for small batches is kept by the session.
+    PERFORM set_config('plan_cache_mode', CASE WHEN to_position - after_position < 5000 THEN 'force_generic_plan' ELSE 'auto' END, true);
     PERFORM set_config('search_path', concat_ws(', ', quote_ident(of_projection.home), (
         SELECT quote_ident(p.home) FROM public.projections p WHERE p.name = of_projection.name AND p.stage = 'live'
     ), 'public', 'pg_temp'), true);
@@ -919,6 +921,23 @@ CREATE FUNCTION session_gap() RETURNS interval LANGUAGE sql STABLE AS $$
     SELECT make_interval(mins => coalesce(projection_setting('gap_minutes')::integer, 30))
 $$;
 
+CREATE FUNCTION sorted_names(names text[]) RETURNS text[] LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT ARRAY(SELECT DISTINCT n.name FROM unnest(names) n (name) ORDER BY n.name)
+$$;
+
+-- The names of a session, sorted, and those that come to it: nearly always none that is new, or one that finds its place.
+CREATE FUNCTION names_with(known text[], is_sorted boolean, names text[]) RETURNS text[] LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT CASE
+        WHEN is_sorted AND names IS NULL THEN coalesce(known, '{}')
+        WHEN is_sorted AND cardinality(names) < 10 AND names <@ known THEN known
+        WHEN is_sorted AND cardinality(names) = 1 THEN
+            known[:width_bucket(names[1], coalesce(known, '{}'))] || names || known[width_bucket(names[1], coalesce(known, '{}')) + 1:]
+        ELSE sorted_names(known || names)
+    END
+$$;
+
+CREATE AGGREGATE concatenated(text[]) (SFUNC = array_cat, STYPE = text[], PARALLEL = SAFE);
+
 -- The events of the batch and the sessions they could touch are pieces; pieces less than a gap apart are one session.
 -- Adding an event can extend or merge sessions, never split one, so nothing but the sessions themselves is read again.
 CREATE FUNCTION fold_sessions(after_position bigint, to_position bigint) RETURNS bigint
@@ -939,24 +958,27 @@ LANGUAGE sql SET enable_seqscan = off AS $$
         SELECT visitor, min(occurred_at) - (SELECT session_gap()) AS since,
                max(occurred_at) + (SELECT session_gap()) AS until
         FROM batch GROUP BY visitor
-    ), touched AS (  -- one by one and by their places: joined, all sessions could be read
-        DELETE FROM sessions WHERE ctid = ANY (ARRAY(
-            SELECT t.place
-            FROM reach r
-            CROSS JOIN LATERAL (
-                SELECT s.ctid AS place FROM sessions s
-                WHERE s.visitor = r.visitor AND s.ended_at > r.since AND s.started_at < r.until OFFSET 0
-            ) t
-        ))
-        RETURNING *
+    ), touched AS MATERIALIZED (  -- one visitor's after another's: joined, all sessions could be read
+        SELECT t.*
+        FROM reach r
+        CROSS JOIN LATERAL (
+            SELECT s.ctid AS place, s.* FROM sessions s
+            WHERE s.ended_at > r.since AND (s.visitor, s.started_at) < (r.visitor, r.until)
+              AND (s.visitor, s.started_at) >= (r.visitor, coalesce((
+                  SELECT p.started_at FROM sessions p WHERE (p.visitor, p.started_at) < (r.visitor, r.since) AND p.visitor = r.visitor
+                  ORDER BY p.visitor DESC, p.started_at DESC LIMIT 1
+              ), r.since))
+            OFFSET 0
+        ) t
     ), pieces AS (
         SELECT visitor, occurred_at AS started_at, occurred_at AS ended_at, 1::bigint AS events, bot,
                page AS entry, page AS exit, product, probe, control, tool,
-               NULL::text[] AS products, NULL::text[] AS probes, NULL::text[] AS controls, NULL::text[] AS tools_left
+               NULL::text[] AS products, NULL::text[] AS probes, NULL::text[] AS controls, NULL::text[] AS tools_left,
+               NULL::tid AS place
         FROM batch
         UNION ALL
         SELECT visitor, started_at, ended_at, events, bot, entry, exit, NULL, NULL, NULL, NULL,
-               products, probes, controls, tools_left
+               products, probes, controls, tools_left, place
         FROM touched
     ), starts AS (
         SELECT *, started_at >= (SELECT session_gap()) + max(ended_at) OVER (
@@ -970,24 +992,16 @@ LANGUAGE sql SET enable_seqscan = off AS $$
         FROM starts
     ), spans AS (
         SELECT visitor, session, min(started_at) AS started_at, max(ended_at) AS ended_at, sum(events) AS events,
-               bool_or(bot) AS bot
+               bool_or(bot) AS bot, count(place) AS pieces,
+               array_agg(product) FILTER (WHERE product IS NOT NULL) AS product_names,
+               array_agg(probe) FILTER (WHERE probe IS NOT NULL) AS probe_names,
+               array_agg(control) FILTER (WHERE control IS NOT NULL) AS control_names,
+               array_agg(tool) FILTER (WHERE tool IS NOT NULL) AS tool_names,
+               concatenated(products) FILTER (WHERE place IS NOT NULL) AS products,
+               concatenated(probes) FILTER (WHERE place IS NOT NULL) AS probes,
+               concatenated(controls) FILTER (WHERE place IS NOT NULL) AS controls,
+               concatenated(tools_left) FILTER (WHERE place IS NOT NULL) AS tools_left
         FROM numbered GROUP BY visitor, session
-    ), names AS (
-        SELECT visitor, session, 'product' AS kind, product AS name FROM numbered WHERE product IS NOT NULL
-        UNION SELECT visitor, session, 'probe', probe FROM numbered WHERE probe IS NOT NULL
-        UNION SELECT visitor, session, 'control', control FROM numbered WHERE control IS NOT NULL
-        UNION SELECT visitor, session, 'tool', tool FROM numbered WHERE tool IS NOT NULL
-        UNION SELECT visitor, session, 'product', unnest(products) FROM numbered WHERE products IS NOT NULL
-        UNION SELECT visitor, session, 'probe', unnest(probes) FROM numbered WHERE probes IS NOT NULL
-        UNION SELECT visitor, session, 'control', unnest(controls) FROM numbered WHERE controls IS NOT NULL
-        UNION SELECT visitor, session, 'tool', unnest(tools_left) FROM numbered WHERE tools_left IS NOT NULL
-    ), used AS (
-        SELECT visitor, session,
-               array_agg(name ORDER BY name) FILTER (WHERE kind = 'product') AS products,
-               array_agg(name ORDER BY name) FILTER (WHERE kind = 'probe') AS probes,
-               array_agg(name ORDER BY name) FILTER (WHERE kind = 'control') AS controls,
-               array_agg(name ORDER BY name) FILTER (WHERE kind = 'tool') AS tools_left
-        FROM names GROUP BY visitor, session
     ), entries AS (
         SELECT DISTINCT ON (visitor, session) visitor, session, entry FROM numbered WHERE entry IS DISTINCT FROM NULL
         ORDER BY visitor, session, (entry).occurred_at, (entry).event_id
@@ -995,7 +1009,7 @@ LANGUAGE sql SET enable_seqscan = off AS $$
         SELECT DISTINCT ON (visitor, session) visitor, session, exit FROM numbered WHERE exit IS DISTINCT FROM NULL
         ORDER BY visitor, session, (exit).occurred_at DESC, (exit).event_id DESC
     ), origins AS MATERIALIZED (
-        SELECT referrer, referrer_host(referrer) AS host FROM (SELECT DISTINCT (entry).referrer FROM entries) e
+        SELECT referrer, referrer_host(referrer) AS host FROM (SELECT DISTINCT (entry).referrer FROM entries OFFSET 0) e
         WHERE NOT coalesce((SELECT projection_setting('own_hosts')) ? referrer_host(referrer), false)
     ), named_origins AS MATERIALIZED (
         SELECT o.referrer, coalesce((
@@ -1003,22 +1017,42 @@ LANGUAGE sql SET enable_seqscan = off AS $$
             ORDER BY length(t.host) DESC LIMIT 1
         ), o.host) AS came_from
         FROM origins o
-    ), written AS (
-        INSERT INTO sessions (visitor, started_at, ended_at, events, bot, entry, exit, products, probes, controls,
-                              tools_left, came_from)
-        SELECT s.visitor, s.started_at, s.ended_at, s.events, s.bot, e.entry, x.exit, coalesce(u.products, '{}'),
-               coalesce(u.probes, '{}'), coalesce(u.controls, '{}'), coalesce(u.tools_left, '{}'), o.came_from
+    ), whole AS MATERIALIZED (  -- the sessions as they are now, with the row that each has already
+        SELECT s.visitor, s.started_at, s.ended_at, s.events, s.bot, e.entry, x.exit,
+               names_with(s.products, s.pieces < 2, s.product_names) AS products,
+               names_with(s.probes, s.pieces < 2, s.probe_names) AS probes,
+               names_with(s.controls, s.pieces < 2, s.control_names) AS controls,
+               names_with(s.tools_left, s.pieces < 2, s.tool_names) AS tools_left,
+               o.came_from, t.place, t.products AS old_products, t.bot AS old_bot, t.role AS old_role
         FROM spans s
-        LEFT JOIN used u USING (visitor, session)
         LEFT JOIN entries e USING (visitor, session)
         LEFT JOIN exits x USING (visitor, session)
         LEFT JOIN named_origins o ON o.referrer = (e.entry).referrer
+        LEFT JOIN touched t ON (t.visitor, t.started_at) = (s.visitor, s.started_at)
+    ), gone AS (
+        DELETE FROM sessions WHERE ctid = ANY (ARRAY(SELECT place FROM touched EXCEPT SELECT place FROM whole))
         RETURNING started_at, products, bot, role
+    ), begun AS (
+        INSERT INTO sessions (visitor, started_at, ended_at, events, bot, entry, exit, products, probes, controls,
+                              tools_left, came_from)
+        SELECT visitor, started_at, ended_at, events, bot, entry, exit, products, probes, controls, tools_left, came_from
+        FROM whole WHERE place IS NULL
+        RETURNING started_at, products, bot, role
+    ), gone_on AS (
+        UPDATE sessions s SET
+            ended_at = w.ended_at, events = w.events, bot = w.bot, entry = w.entry, exit = w.exit, products = w.products,
+            probes = w.probes, controls = w.controls, tools_left = w.tools_left, came_from = w.came_from
+        FROM whole w WHERE s.ctid = w.place
+        RETURNING s.started_at, s.products, s.bot, s.role, w.old_products, w.old_bot, w.old_role
+    ), counted_otherwise AS (
+        SELECT * FROM gone_on WHERE (products, bot, role) <> (old_products, old_bot, old_role)
     ), changes AS MATERIALIZED (
         SELECT date_bin('1 hour', c.started_at, '2001-01-01T00:00:00Z') AS hour, p.product, c.bot, c.role, sum(c.number)::integer AS number
         FROM (
-            SELECT started_at, products, bot, role, 1 AS number FROM written
-            UNION ALL SELECT started_at, products, bot, role, -1 FROM touched
+            SELECT started_at, products, bot, role, 1 AS number FROM begun
+            UNION ALL SELECT started_at, products, bot, role, -1 FROM gone
+            UNION ALL SELECT started_at, products, bot, role, 1 FROM counted_otherwise
+            UNION ALL SELECT started_at, old_products, old_bot, old_role, -1 FROM counted_otherwise
         ) c
         CROSS JOIN LATERAL unnest(c.products || ''::text) p (product)
         GROUP BY 1, 2, 3, 4 HAVING sum(c.number) <> 0
@@ -1034,7 +1068,7 @@ LANGUAGE sql SET enable_seqscan = off AS $$
         SELECT hour, product, bot, role, number FROM changes
         WHERE number > 0 AND (hour, product, bot, role) NOT IN (SELECT hour, product, bot, role FROM counted_again)
     )
-    SELECT count(*) FROM written
+    SELECT (SELECT count(*) FROM begun) + (SELECT count(*) FROM gone_on)
 $$;
 
 -- How many sessions began in a span, by the hour and role: whole hours as they are counted, the rest one by one. `bots` is
