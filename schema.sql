@@ -294,8 +294,9 @@ END $$;
 
 -- Folds up to a position, for who holds the projection's lock. Answers where it is then.
 CREATE FUNCTION fold_projection(of_projection projections, to_position bigint) RETURNS bigint
--- The search path is put back on return. Batches are large: their sorts are to fit into memory.
-LANGUAGE plpgsql SET search_path = public, pg_temp SET work_mem = '64MB' AS $$
+-- The search path is put back on return. Batches are large: their sorts are to fit into memory. Folds ask the planner not to read
+-- all of a table, at prices so high that each would be compiled first, which takes longer than it.
+LANGUAGE plpgsql SET search_path = public, pg_temp SET work_mem = '64MB' SET jit = off AS $$
 DECLARE
     after_position bigint := of_projection.position;
     written text;
@@ -963,9 +964,9 @@ LANGUAGE sql SET enable_seqscan = off AS $$
         FROM reach r
         CROSS JOIN LATERAL (
             SELECT s.ctid AS place, s.* FROM sessions s
-            WHERE s.ended_at > r.since AND (s.visitor, s.started_at) < (r.visitor, r.until)
+            WHERE s.visitor = r.visitor AND s.ended_at > r.since AND (s.visitor, s.started_at) < (r.visitor, r.until)
               AND (s.visitor, s.started_at) >= (r.visitor, coalesce((
-                  SELECT p.started_at FROM sessions p WHERE (p.visitor, p.started_at) < (r.visitor, r.since) AND p.visitor = r.visitor
+                  SELECT p.started_at FROM sessions p WHERE p.visitor = r.visitor AND (p.visitor, p.started_at) < (r.visitor, r.since)
                   ORDER BY p.visitor DESC, p.started_at DESC LIMIT 1
               ), r.since))
             OFFSET 0
@@ -1056,17 +1057,20 @@ LANGUAGE sql SET enable_seqscan = off AS $$
         ) c
         CROSS JOIN LATERAL unnest(c.products || ''::text) p (product)
         GROUP BY 1, 2, 3, 4 HAVING sum(c.number) <> 0
+    ), counted AS MATERIALIZED (
+        SELECT c.*, known.place, known.sessions + c.number AS sessions
+        FROM changes c
+        LEFT JOIN LATERAL (
+            SELECT n.ctid AS place, n.sessions FROM session_counts n
+            WHERE (n.hour, n.product, n.bot, n.role) = (c.hour, c.product, c.bot, c.role) OFFSET 0
+        ) known ON true
     ), none_left AS (
-        DELETE FROM session_counts n USING changes c
-        WHERE (n.hour, n.product, n.bot, n.role) = (c.hour, c.product, c.bot, c.role) AND sessions + number = 0
+        DELETE FROM session_counts WHERE ctid = ANY (ARRAY(SELECT place FROM counted WHERE sessions = 0))
     ), counted_again AS (
-        UPDATE session_counts n SET sessions = sessions + number FROM changes c
-        WHERE (n.hour, n.product, n.bot, n.role) = (c.hour, c.product, c.bot, c.role) AND sessions + number > 0
-        RETURNING n.hour, n.product, n.bot, n.role
+        UPDATE session_counts n SET sessions = c.sessions FROM counted c WHERE n.ctid = c.place AND c.sessions > 0
     ), counted_first AS (
         INSERT INTO session_counts (hour, product, bot, role, sessions)
-        SELECT hour, product, bot, role, number FROM changes
-        WHERE number > 0 AND (hour, product, bot, role) NOT IN (SELECT hour, product, bot, role FROM counted_again)
+        SELECT hour, product, bot, role, number FROM counted WHERE place IS NULL
     )
     SELECT (SELECT count(*) FROM begun) + (SELECT count(*) FROM gone_on)
 $$;

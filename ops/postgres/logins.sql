@@ -8,6 +8,8 @@ CREATE ROLE glam_builder LOGIN PASSWORD :'password' IN ROLE usage_builder;
 ALTER ROLE glam_server SET statement_timeout = '30s';
 ALTER ROLE glam_server SET lock_timeout = '10s';
 ALTER ROLE glam_server SET idle_in_transaction_session_timeout = '15s';
+ALTER ROLE glam_server SET jit = off;
 ALTER ROLE glam_builder SET statement_timeout = '30s';
 ALTER ROLE glam_builder SET lock_timeout = '10s';
 ALTER ROLE glam_builder SET idle_in_transaction_session_timeout = '15s';
+ALTER ROLE glam_builder SET jit = off;
