@@ -1010,7 +1010,8 @@ LANGUAGE sql SET enable_seqscan = off AS $$
         SELECT DISTINCT ON (visitor, session) visitor, session, exit FROM numbered WHERE exit IS DISTINCT FROM NULL
         ORDER BY visitor, session, (exit).occurred_at DESC, (exit).event_id DESC
     ), origins AS MATERIALIZED (
-        SELECT referrer, referrer_host(referrer) AS host FROM (SELECT DISTINCT (entry).referrer FROM entries OFFSET 0) e
+        SELECT referrer, referrer_host(referrer) AS host
+        FROM (SELECT DISTINCT (entry).referrer FROM entries OFFSET 0) e  -- or the host is found for each session
         WHERE NOT coalesce((SELECT projection_setting('own_hosts')) ? referrer_host(referrer), false)
     ), named_origins AS MATERIALIZED (
         SELECT o.referrer, coalesce((
@@ -1029,7 +1030,10 @@ LANGUAGE sql SET enable_seqscan = off AS $$
         LEFT JOIN entries e USING (visitor, session)
         LEFT JOIN exits x USING (visitor, session)
         LEFT JOIN named_origins o ON o.referrer = (e.entry).referrer
-        LEFT JOIN touched t ON (t.visitor, t.started_at) = (s.visitor, s.started_at)
+        LEFT JOIN LATERAL (  -- by its key: joined with those touched, each would be compared with all where few are expected
+            SELECT t.ctid AS place, t.products, t.bot, t.role FROM sessions t
+            WHERE s.pieces > 0 AND (t.visitor, t.started_at) = (s.visitor, s.started_at) OFFSET 0
+        ) t ON true
     ), gone AS (
         DELETE FROM sessions WHERE ctid = ANY (ARRAY(SELECT place FROM touched EXCEPT SELECT place FROM whole))
         RETURNING started_at, products, bot, role
