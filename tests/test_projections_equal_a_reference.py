@@ -119,6 +119,17 @@ async def test_a_pause_of_exactly_the_gap_ends_a_session(own_database: Connectio
         assert await own_database.fetchval("SELECT count(*) FROM sessions") == number, seconds
 
 
+async def test_sessions_that_are_joined_have_each_name_once_and_sorted(own_database: Connection) -> None:
+    arriving = [(0, "b"), (0, "c"), (40, "a"), (40, "b"), (20, None), (25, "aa")]
+    for minutes, probe in arriving:
+        at = (START + timedelta(minutes=minutes)).isoformat()
+        viewed = event("probe_viewed", probe=probe) if probe else event("page_viewed", data={"page": "/"})
+        await append(own_database, records([viewed | {"occurred_at": at, "visitor": "ann"}]))
+        await advance(own_database, "sessions", "live", 1)
+    [session] = await own_database.fetch("SELECT probes, events FROM sessions")
+    assert tuple(session) == (["a", "aa", "b", "c"], len(arriving))
+
+
 async def step_at_random(database: Connection, chance: random.Random, gaps: tuple[int, int]) -> None:
     """Some projections are folded on, some are rebuilt, some swapped: each a batch, whatever came before."""
     for projection in PROJECTIONS:
