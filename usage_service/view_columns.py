@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
@@ -33,6 +33,7 @@ class Described:
 
     cells: Sequence[Cell]
     probes: Sequence[ProbeKey]
+    places: Mapping[ProbeKey, int]  # that of each probe in `probes`
     probe_of: Ints  # the place of a column's probe in `probes`
     ranks: Ints  # the place of each probe in the order of names
     _made: dict[Hashable, Any] = field(default_factory=dict)
@@ -87,13 +88,9 @@ class Columns:
 
 def describe(cells: Sequence[Cell]) -> Described:
     """These columns."""
-    probes = {key: place for place, key in enumerate(dict.fromkeys(cell.key for cell in cells))}
-    return Described(
-        cells,
-        list(probes),
-        np.fromiter((probes[cell.key] for cell in cells), np.int64, len(cells)),
-        ranks_of(list(probes)),
-    )
+    places = {key: place for place, key in enumerate(dict.fromkeys(cell.key for cell in cells))}
+    probe_of = np.fromiter((places[cell.key] for cell in cells), np.int64, len(cells))
+    return Described(cells, list(places), places, probe_of, ranks_of(list(places)))
 
 
 def _chosen(cells: Sequence[Cell], asked: tuple[str | None, str | None, bool]) -> npt.NDArray[np.bool_]:

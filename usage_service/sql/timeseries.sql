@@ -15,20 +15,21 @@ WITH cells AS MATERIALIZED (
            sum(held) AS held, min(complete_below) AS complete_below
     FROM cells GROUP BY probe, start
 ), marked AS (
-    SELECT *, CASE WHEN cells > 1 OR complete_below IS NOT NULL THEN
+    SELECT *, row_number() OVER () AS bucket, CASE WHEN cells > 1 OR complete_below IS NOT NULL THEN
         least(complete_below, mark_for($8, (sum(held) FILTER (WHERE cells > 1) OVER ())::bigint)) END AS mark
     FROM buckets
+), bounded AS MATERIALIZED (  -- once a bucket, not for each of its cells
+    SELECT bucket, probe, start, sample_bound(mark) AS bound FROM marked WHERE mark IS NOT NULL
 ), united AS (
-    SELECT probe, start, count(*) AS visitors FROM (
-        SELECT DISTINCT m.probe, m.start, v
-        FROM marked m
-        JOIN cells c USING (probe, start)
-        CROSS JOIN LATERAL unnest(c.visitors[:width_bucket(sample_bound(m.mark), c.visitors)]) AS v
-        WHERE m.mark IS NOT NULL
-    ) distinct_visitors GROUP BY probe, start
+    SELECT bucket, count(*) AS visitors FROM (
+        SELECT DISTINCT bucket, visitor FROM (
+            SELECT b.bucket, unnest(c.visitors[:width_bucket(b.bound, c.visitors)]) AS visitor
+            FROM bounded b JOIN cells c USING (probe, start)
+        ) looked_at
+    ) distinct_visitors GROUP BY bucket
 )
 SELECT m.probe, m.start, m.found, m.missing,
        CASE WHEN m.mark IS NULL THEN m.held
             ELSE round(coalesce(u.visitors, 0) * (1::bigint << 32)::numeric / m.mark) END::bigint AS visitors,
        coalesce(m.mark / (1::bigint << 32)::float8, 1) AS visitors_looked_at
-FROM marked m LEFT JOIN united u USING (probe, start);
+FROM marked m LEFT JOIN united u USING (bucket);
