@@ -9,6 +9,8 @@ import msgspec
 from usage_service.queries import query
 from usage_service.shared.postgres import Connection
 
+VISITS_LOOKED_AT = 1_000
+
 
 class Entry(msgspec.Struct, frozen=True):
     """A probe as it was registered; `built_at` is when the ETL last built it, `buildable` whether its type is."""
@@ -62,6 +64,10 @@ async def looked_at(connection: Connection, product: str) -> LookedAt:
 async def viewed_together(
     connection: Connection, since: datetime, until: datetime, product: str, probe: str, limit: int
 ) -> list[Around]:
-    """What people viewed in the same sessions, of the latest that began in a span, most often first."""
-    rows = await connection.fetch(query("catalogue", "together"), since, until, product, probe, limit)
+    """What people viewed in the sessions of a span in which they viewed a probe, most often first.
+
+    Looked at are the latest VISITS_LOOKED_AT times that a visitor viewed it, all of an hour taken as one.
+    """
+    asked = since, until, product, probe, limit, VISITS_LOOKED_AT
+    rows = await connection.fetch(query("catalogue", "together"), *asked)
     return [Around(**row) for row in rows]

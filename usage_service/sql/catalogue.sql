@@ -23,12 +23,26 @@ SELECT count(*) AS probes, count(s.series) AS ever_viewed
 FROM catalogue c LEFT JOIN popularity_series s ON s.product = c.product AND s.probe = c.probe AND NOT s.bot
 WHERE c.product = $1 AND c.metric_type IS NOT NULL AND (c.retired_at IS NULL OR c.retired_at < c.described_at);
 
--- together: what was viewed in the same of people's latest 10,000 sessions of a span. $1 since, $2 until, $3 product,
--- $4 probe, $5 limit.
-SELECT other AS probe, count(*) AS sessions FROM (
-    SELECT probes FROM sessions
-    WHERE started_at >= $1 AND started_at < $2 AND NOT bot AND $3 = ANY (products)
-    ORDER BY started_at DESC LIMIT 10000
-) latest CROSS JOIN LATERAL unnest(probes) AS other
-WHERE $4 = ANY (probes) AND other <> $4
+-- together: what people viewed in the sessions of a span in which they viewed a probe. $1 since, $2 until, $3 product,
+-- $4 probe, $5 limit, $6 how many visits to look at, the latest. Who viewed it in an hour is known, and each has one session
+-- that had begun before that hour, if any, and those that began in it: so it takes as long for a probe that is rarely viewed.
+WITH visits AS MATERIALIZED (
+    SELECT h.hour, visitor
+    FROM probe_hours h CROSS JOIN LATERAL unnest(h.visitors) AS visitor
+    WHERE h.product = $3 AND h.probe = $4 AND h.hour > $1::timestamptz - interval '1 hour' AND h.hour < $2 AND NOT h.bot
+    ORDER BY h.hour DESC, visitor LIMIT $6
+), visited AS (
+    SELECT DISTINCT ON (s.visitor, s.started_at) s.probes
+    FROM visits v
+    CROSS JOIN LATERAL (
+        SELECT * FROM sessions s
+        WHERE s.visitor = v.visitor AND s.started_at >= v.hour AND s.started_at < v.hour + interval '1 hour'
+        UNION ALL
+        (SELECT * FROM sessions s WHERE s.visitor = v.visitor AND s.started_at < v.hour ORDER BY s.started_at DESC LIMIT 1)
+    ) s
+    WHERE s.ended_at >= v.hour AND s.started_at >= $1 AND s.started_at < $2 AND NOT s.bot AND s.probes @> ARRAY[$4]
+)
+SELECT other AS probe, count(*) AS sessions
+FROM visited CROSS JOIN LATERAL unnest(probes) AS other
+WHERE other <> $4
 GROUP BY other ORDER BY sessions DESC, other LIMIT $5;

@@ -56,20 +56,25 @@ WITH looked_at AS MATERIALIZED (
     WHERE started_at >= $1 AND started_at < $2 AND visitor <= sample_bound($5)
       AND ($3::text IS NULL OR $3 = ANY (products))
       AND ($4 = 'include' OR bot = ($4 = 'only'))
-), names AS (
-    SELECT 'probes' AS kind, unnest(probes) AS name FROM looked_at
-    UNION ALL SELECT 'controls', unnest(controls) FROM looked_at
-    UNION ALL SELECT 'tools_left', unnest(tools_left) FROM looked_at
-    UNION ALL SELECT 'came_from', came_from FROM looked_at WHERE came_from IS NOT NULL
-    UNION ALL SELECT 'referrers', referrer FROM looked_at WHERE referrer <> ''
-), ranked AS (
-    SELECT kind, name, count(*) AS sessions,
-           row_number() OVER (PARTITION BY kind ORDER BY count(*) DESC, name) AS rank
-    FROM names GROUP BY kind, name
 )
-SELECT kind, name, sessions, rank FROM ranked WHERE rank <= $6
+(SELECT 'probes' AS kind, name, count(*) AS sessions, row_number() OVER (ORDER BY count(*) DESC, name) AS rank
+ FROM (SELECT unnest(probes) AS name FROM looked_at) used GROUP BY name ORDER BY rank LIMIT $6)
 UNION ALL
-SELECT 'probes_a_session', cardinality(probes)::text, count(*), cardinality(probes) FROM looked_at GROUP BY 2, 4
+(SELECT 'controls' AS kind, name, count(*) AS sessions, row_number() OVER (ORDER BY count(*) DESC, name) AS rank
+ FROM (SELECT unnest(controls) AS name FROM looked_at) used GROUP BY name ORDER BY rank LIMIT $6)
 UNION ALL
-SELECT 'controls_a_session', cardinality(controls)::text, count(*), cardinality(controls) FROM looked_at GROUP BY 2, 4
+(SELECT 'tools_left' AS kind, name, count(*) AS sessions, row_number() OVER (ORDER BY count(*) DESC, name) AS rank
+ FROM (SELECT unnest(tools_left) AS name FROM looked_at) used GROUP BY name ORDER BY rank LIMIT $6)
+UNION ALL
+(SELECT 'came_from' AS kind, name, count(*) AS sessions, row_number() OVER (ORDER BY count(*) DESC, name) AS rank
+ FROM (SELECT came_from AS name FROM looked_at WHERE came_from IS NOT NULL) used GROUP BY name ORDER BY rank LIMIT $6)
+UNION ALL
+(SELECT 'referrers' AS kind, name, count(*) AS sessions, row_number() OVER (ORDER BY count(*) DESC, name) AS rank
+ FROM (SELECT referrer AS name FROM looked_at WHERE referrer <> '') used GROUP BY name ORDER BY rank LIMIT $6)
+UNION ALL
+SELECT 'probes_a_session', number::text, count(*), number
+FROM (SELECT cardinality(probes) AS number FROM looked_at) had GROUP BY number
+UNION ALL
+SELECT 'controls_a_session', number::text, count(*), number
+FROM (SELECT cardinality(controls) AS number FROM looked_at) had GROUP BY number
 ORDER BY kind, rank;

@@ -56,8 +56,8 @@ class TogetherQuestion(Question):
 
     @property
     def reads(self) -> tuple[Projection, ...]:
-        """Nothing but sessions."""
-        return ("sessions",)
+        """Who viewed it, and what else in that session."""
+        return ("sessions", "timeseries")
 
     async def answer(self, connection: Connection) -> Body:
         """Other probes, the most frequent first."""
