@@ -6,6 +6,7 @@ import os
 import platform
 import re
 import statistics
+import timeit
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,11 +20,12 @@ TITLE = """# Measured
 
 Written by `make bench` (`python -m bench`). Medians of the runs, least and most in brackets. What is compared was
 measured in turns, and a ratio is the median of the ratios of neighbours. Requests come over HTTP from a process of
-its own.
+its own. Machines that are shared have slow hours: what Python itself did in that hour says how slow.
 """
 TABLE = """| what | measured | held against | measured | ratio | to reach | reached |
 |---|---|---|---|---|---|---|
 """
+ADDITIONS = 2_000_000
 SECTION = re.compile(r"^## (\w+)\n(.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
 
 
@@ -62,8 +64,19 @@ def _conditions(settings: str) -> str:
     memory = psutil.virtual_memory().total / 2**30
     return (
         f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC; {_processor()}, {os.cpu_count()} cores, {memory:.0f} GiB; "
-        f"Python {platform.python_version()}; {settings}."
+        f"Python {platform.python_version()}, {_millions_a_second():.0f} million additions a second; {settings}."
     )
+
+
+def _millions_a_second() -> float:
+    """How fast Python adds up numbers now, the best of a few times."""
+    return ADDITIONS / 1e6 / min(timeit.repeat(_add_up, number=1, repeat=5))
+
+
+def _add_up() -> None:
+    total = 0
+    for number in range(ADDITIONS):
+        total += number
 
 
 def _processor() -> str:
