@@ -149,15 +149,26 @@ WHERE (position, changed_at) <> (0, 0) OR failed_at IS NOT NULL;
 """
 
 
-@pytest.fixture
-async def database_url(worker_database_url: str) -> str:
-    """The worker's database as a fresh installation leaves it."""
-    connection = await asyncpg.connect(worker_database_url)
+async def emptied(url: str) -> str:
+    """The same, as a fresh installation leaves it; no server may run before it."""
+    connection = await asyncpg.connect(url)
     try:
         await connection.execute(EMPTY)
     finally:
         await connection.close()
-    return worker_database_url
+    return url
+
+
+@pytest.fixture
+async def database_url(worker_database_url: str) -> str:
+    """The worker's database, emptied for each test."""
+    return await emptied(worker_database_url)
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def module_database_url(worker_database_url: str) -> str:
+    """The worker's database, emptied once for all tests of a module."""
+    return await emptied(worker_database_url)
 
 
 @pytest.fixture
@@ -236,9 +247,9 @@ def drained(database: Connection) -> Callable[[], Awaitable[None]]:
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
-async def standing_house(worker_database_url: str) -> AsyncIterator[House]:
+async def standing_house(module_database_url: str) -> AsyncIterator[House]:
     """Two servers for a module's tests of builds."""
-    async with one_house(worker_database_url) as made:
+    async with one_house(module_database_url) as made:
         yield made
 
 

@@ -118,7 +118,6 @@ class Row:
 async def filled_pages(url: str, **settings: object) -> AsyncIterator[Pages]:
     """The pages for all tests of a module."""
     async with served(url, **settings) as client, connected(url) as database:
-        await database.execute("TRUNCATE builds, build_keys, probe_rows, hotlist_rules CASCADE")
         await post(client, *[registered(probe, kind) for probe, kind in PROBES.items()])
         await post(client, *_traffic(datetime.now(UTC) - timedelta(days=3)))
         await drained_projections(database)

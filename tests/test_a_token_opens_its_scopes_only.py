@@ -37,9 +37,8 @@ class Doors(NamedTuple):
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module", name="doors")
-async def one_doors(worker_database_url: str) -> AsyncIterator[Doors]:
-    async with served(worker_database_url, token=OWN) as client, connected(worker_database_url) as database:
-        await database.execute("TRUNCATE tokens")
+async def one_doors(module_database_url: str) -> AsyncIterator[Doors]:
+    async with served(module_database_url, token=OWN) as client, connected(module_database_url) as database:
         yield Doors(client, database)
 
 

@@ -17,8 +17,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module", name="client")
-async def one_client(worker_database_url: str) -> AsyncIterator[Client]:
-    async with served(worker_database_url) as client:
+async def one_client(module_database_url: str) -> AsyncIterator[Client]:
+    async with served(module_database_url) as client:
         yield client
 
 

@@ -27,12 +27,8 @@ EVIL = 'a\x1b[31m"page",\n=1+1 [red]x[/red] :smile:'
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module", name="client")
-async def one_client(worker_database_url: str) -> AsyncIterator[Client]:
-    async with served(worker_database_url) as client, connected(worker_database_url) as database:
-        await database.execute(
-            "TRUNCATE event_log, popularity_returns, popularity_series, popularity_views, popularity_visitors,"
-            " sessions, session_counts"
-        )
+async def one_client(module_database_url: str) -> AsyncIterator[Client]:
+    async with served(module_database_url) as client, connected(module_database_url) as database:
         await post(
             client,
             *(event("probe_viewed", probe="gc_ms", visitor=name) for name in ("a", "b", "c")),

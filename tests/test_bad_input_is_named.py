@@ -19,8 +19,8 @@ DEEP = b"[" * 100_000 + b"]" * 100_000
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module", name="client")
-async def one_client(worker_database_url: str) -> AsyncIterator[Client]:
-    async with one_service(worker_database_url) as client:
+async def one_client(module_database_url: str) -> AsyncIterator[Client]:
+    async with one_service(module_database_url) as client:
         yield client
 
 

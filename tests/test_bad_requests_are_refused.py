@@ -26,8 +26,8 @@ GIBIBYTE = 2**30
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module", name="client")
-async def one_client(worker_database_url: str) -> AsyncIterator[Client]:
-    async with one_service(worker_database_url) as client:
+async def one_client(module_database_url: str) -> AsyncIterator[Client]:
+    async with one_service(module_database_url) as client:
         yield client
 
 

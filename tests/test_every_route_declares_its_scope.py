@@ -38,8 +38,8 @@ def filled(route: Route) -> str:
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
-async def guarded(worker_database_url: str) -> AsyncIterator[Client]:
-    settings = ServerSettings(database_url=worker_database_url, visitor_secret=SECRET, token=TOKEN)
+async def guarded(module_database_url: str) -> AsyncIterator[Client]:
+    settings = ServerSettings(database_url=module_database_url, visitor_secret=SECRET, token=TOKEN)
     async with TestClient(ProductionServer(create_app(settings, lambda: None))) as client:
         yield client
 

@@ -35,8 +35,8 @@ class Glam(NamedTuple):
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module", name="glam")
-async def one_glam(worker_database_url: str) -> AsyncIterator[Glam]:
-    async with served(worker_database_url) as client, connected(worker_database_url) as database:
+async def one_glam(module_database_url: str) -> AsyncIterator[Glam]:
+    async with served(module_database_url) as client, connected(module_database_url) as database:
         await post(client, registered("gc_ms"), registered("slow_ms"))
 
         async def asked_for() -> bool:

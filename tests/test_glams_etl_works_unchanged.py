@@ -54,12 +54,9 @@ def some_views() -> list[JsonObject]:
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module", name="glam")
-async def one_glam(worker_database_url: str) -> AsyncIterator[Glam]:
-    async with served(worker_database_url) as client, connected(worker_database_url) as database:
+async def one_glam(module_database_url: str) -> AsyncIterator[Glam]:
+    async with served(module_database_url) as client, connected(module_database_url) as database:
         views = some_views()
-        await database.execute(
-            "TRUNCATE event_log, popularity_returns, popularity_series, popularity_views, popularity_visitors"
-        )
         await post(client, *views, event("page_viewed"), event("probe_searched", data={"query": "gc", "results": 3}))
         await drained_projections(database)
         yield Glam(client, database, views)

@@ -35,8 +35,8 @@ SINCE = f"{TODAY - timedelta(days=27):%Y-%m-%dT%H:%M:%SZ}"
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module", name="pages")
-async def some_pages(worker_database_url: str) -> AsyncIterator[Pages]:
-    async with filled_pages(worker_database_url) as pages:
+async def some_pages(module_database_url: str) -> AsyncIterator[Pages]:
+    async with filled_pages(module_database_url) as pages:
         yield pages
 
 

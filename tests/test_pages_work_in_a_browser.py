@@ -32,8 +32,8 @@ PATHS = (
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module", name="pages")
-async def some_pages(worker_database_url: str) -> AsyncIterator[Pages]:
-    async with filled_pages(worker_database_url) as pages:
+async def some_pages(module_database_url: str) -> AsyncIterator[Pages]:
+    async with filled_pages(module_database_url) as pages:
         yield pages
 
 

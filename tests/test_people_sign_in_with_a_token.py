@@ -24,8 +24,8 @@ PAGES = [route.path for route in PAGE_ROUTES if route.scope == "read" and "{" no
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module", name="client")
-async def one_client(worker_database_url: str) -> AsyncIterator[Client]:
-    async with served(worker_database_url, token=OWN) as client:
+async def one_client(module_database_url: str) -> AsyncIterator[Client]:
+    async with served(module_database_url, token=OWN) as client:
         yield client
 
 
