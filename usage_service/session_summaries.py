@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from datetime import datetime
 
 import asyncpg
@@ -80,25 +81,25 @@ async def summarise(
     of = (*span, product, bots)
     roles = await connection.fetch(query("sessions", "roles"), *of, STEPS[interval], SESSIONS_LOOKED_AT)
     mark = roles[0]["mark"] if roles else 0
-    [measures] = await connection.fetch(query("sessions", "measures"), *of, mark, list(PERCENTILES.values()))
-    used = await connection.fetch(query("sessions", "used"), *of, mark, limit)
-    number = measures["sessions"]
+    rows = await connection.fetch(query("sessions", "like"), *of, mark, limit, list(PERCENTILES.values()))
+    measures = {row["name"]: row for row in rows if row["kind"] == "measure"}
+    number = measures["events"]["sessions"]
     return Summary(
         since=span.since,
         until=span.until,
         sessions=sum(row["sessions"] for row in roles),
         sessions_looked_at=number,
-        visitors_looked_at=measures["share"] if roles else 1.0,
+        visitors_looked_at=mark / 2**32 if roles else 1.0,
         roles=_shares(roles),
         roles_over_time=_over_time(roles),
         quantiles=_quantiles(measures) if number else None,
-        probes_a_session=_numbers(used, "probes_a_session"),
-        controls_a_session=_numbers(used, "controls_a_session"),
-        probes=_uses(used, "probes", number),
-        controls=_uses(used, "controls", number),
-        tools_left=_uses(used, "tools_left", number),
-        came_from=_uses(used, "came_from", number),
-        referrers=_uses(used, "referrers", number),
+        probes_a_session=_numbers(rows, "probes_a_session"),
+        controls_a_session=_numbers(rows, "controls_a_session"),
+        probes=_uses(rows, "probes", number),
+        controls=_uses(rows, "controls", number),
+        tools_left=_uses(rows, "tools_left", number),
+        came_from=_uses(rows, "came_from", number),
+        referrers=_uses(rows, "referrers", number),
     )
 
 
@@ -127,14 +128,16 @@ def _over_time(roles: list[asyncpg.Record]) -> list[Roles]:
     return [Roles(start, sum(row["sessions"] for row in own), _shares(own)) for start, own in sorted(by_start.items())]
 
 
-def _quantiles(measures: asyncpg.Record) -> dict[str, Quantiles]:
-    return {name: Quantiles(*measures[name]) for name in ("seconds", "events", "probes", "controls")}
+def _quantiles(measures: Mapping[str, asyncpg.Record]) -> dict[str, Quantiles]:
+    seconds = Quantiles(*measures["seconds"]["percentiles"])
+    depths = {name: Quantiles(*map(int, measures[name]["percentiles"])) for name in ("events", "probes", "controls")}
+    return {"seconds": seconds, **depths}
 
 
-def _numbers(used: list[asyncpg.Record], kind: str) -> list[Number]:
-    return [Number(row["rank"], row["sessions"]) for row in used if row["kind"] == kind]
+def _numbers(rows: list[asyncpg.Record], kind: str) -> list[Number]:
+    return [Number(row["rank"], row["sessions"]) for row in rows if row["kind"] == kind]
 
 
-def _uses(used: list[asyncpg.Record], kind: str, number: int) -> list[Use]:
-    counts = [(row["name"], row["sessions"]) for row in used if row["kind"] == kind]
+def _uses(rows: list[asyncpg.Record], kind: str, number: int) -> list[Use]:
+    counts = [(row["name"], row["sessions"]) for row in rows if row["kind"] == kind]
     return [Use(name, sessions, round(sessions / number, 6)) for name, sessions in counts]

@@ -36,45 +36,48 @@ SELECT date_bin($5, hour, '2001-01-01T00:00:00Z') AS start, role, sum(sessions):
 FROM sessions_begun($1, $2, $3, $4)
 GROUP BY 1, 2;
 
--- measures: quartiles, the 90th and the 99th percentile (nearest rank) of length and depth, of visitors with a low mark.
--- $5 the mark, $6 which percentiles.
-SELECT count(*) AS sessions, $5::bigint / (1::bigint << 32)::float8 AS share,
-       percentile_disc($6::float8[]) WITHIN GROUP (ORDER BY extract(epoch FROM ended_at - started_at)::float8) AS seconds,
-       percentile_disc($6::float8[]) WITHIN GROUP (ORDER BY events) AS events,
-       percentile_disc($6::float8[]) WITHIN GROUP (ORDER BY cardinality(probes)) AS probes,
-       percentile_disc($6::float8[]) WITHIN GROUP (ORDER BY cardinality(controls)) AS controls
-FROM sessions
-WHERE started_at >= $1 AND started_at < $2 AND visitor <= sample_bound($5)
-  AND ($3::text IS NULL OR $3 = ANY (products))
-  AND ($4 = 'include' OR bot = ($4 = 'only'));
-
--- used: in how many sessions of visitors with a low mark something was used, the $6 most used of each kind; and how many
--- had so many probes or controls.
+-- like: what the sessions of visitors with a low mark are like, each looked up once. In how many of them something was used,
+-- the $6 most used of each kind; how many had so many probes or controls; percentiles (nearest rank) of length and depth.
+-- $5 the mark, $7 which percentiles.
 WITH looked_at AS MATERIALIZED (
-    SELECT probes, controls, tools_left, came_from, (entry).referrer AS referrer
+    SELECT probes, controls, tools_left, came_from, (entry).referrer AS referrer, events,
+           extract(epoch FROM ended_at - started_at)::float8 AS seconds
     FROM sessions
     WHERE started_at >= $1 AND started_at < $2 AND visitor <= sample_bound($5)
       AND ($3::text IS NULL OR $3 = ANY (products))
       AND ($4 = 'include' OR bot = ($4 = 'only'))
 )
-(SELECT 'probes' AS kind, name, count(*) AS sessions, row_number() OVER (ORDER BY count(*) DESC, name) AS rank
+(SELECT 'probes' AS kind, name, count(*) AS sessions, row_number() OVER (ORDER BY count(*) DESC, name) AS rank,
+        NULL::float8[] AS percentiles
  FROM (SELECT unnest(probes) AS name FROM looked_at) used GROUP BY name ORDER BY rank LIMIT $6)
 UNION ALL
-(SELECT 'controls' AS kind, name, count(*) AS sessions, row_number() OVER (ORDER BY count(*) DESC, name) AS rank
+(SELECT 'controls', name, count(*), row_number() OVER (ORDER BY count(*) DESC, name) AS rank, NULL
  FROM (SELECT unnest(controls) AS name FROM looked_at) used GROUP BY name ORDER BY rank LIMIT $6)
 UNION ALL
-(SELECT 'tools_left' AS kind, name, count(*) AS sessions, row_number() OVER (ORDER BY count(*) DESC, name) AS rank
+(SELECT 'tools_left', name, count(*), row_number() OVER (ORDER BY count(*) DESC, name) AS rank, NULL
  FROM (SELECT unnest(tools_left) AS name FROM looked_at) used GROUP BY name ORDER BY rank LIMIT $6)
 UNION ALL
-(SELECT 'came_from' AS kind, name, count(*) AS sessions, row_number() OVER (ORDER BY count(*) DESC, name) AS rank
+(SELECT 'came_from', name, count(*), row_number() OVER (ORDER BY count(*) DESC, name) AS rank, NULL
  FROM (SELECT came_from AS name FROM looked_at WHERE came_from IS NOT NULL) used GROUP BY name ORDER BY rank LIMIT $6)
 UNION ALL
-(SELECT 'referrers' AS kind, name, count(*) AS sessions, row_number() OVER (ORDER BY count(*) DESC, name) AS rank
+(SELECT 'referrers', name, count(*), row_number() OVER (ORDER BY count(*) DESC, name) AS rank, NULL
  FROM (SELECT referrer AS name FROM looked_at WHERE referrer <> '') used GROUP BY name ORDER BY rank LIMIT $6)
 UNION ALL
-SELECT 'probes_a_session', number::text, count(*), number
+SELECT 'probes_a_session', number::text, count(*), number, NULL
 FROM (SELECT cardinality(probes) AS number FROM looked_at) had GROUP BY number
 UNION ALL
-SELECT 'controls_a_session', number::text, count(*), number
+SELECT 'controls_a_session', number::text, count(*), number, NULL
 FROM (SELECT cardinality(controls) AS number FROM looked_at) had GROUP BY number
+UNION ALL
+SELECT 'measure', 'seconds', count(*), NULL, percentile_disc($7::float8[]) WITHIN GROUP (ORDER BY seconds)::float8[]
+FROM looked_at
+UNION ALL
+SELECT 'measure', 'events', count(*), NULL, percentile_disc($7::float8[]) WITHIN GROUP (ORDER BY events)::float8[]
+FROM looked_at
+UNION ALL
+SELECT 'measure', 'probes', count(*), NULL, percentile_disc($7::float8[]) WITHIN GROUP (ORDER BY cardinality(probes))::float8[]
+FROM looked_at
+UNION ALL
+SELECT 'measure', 'controls', count(*), NULL, percentile_disc($7::float8[]) WITHIN GROUP (ORDER BY cardinality(controls))::float8[]
+FROM looked_at
 ORDER BY kind, rank;
