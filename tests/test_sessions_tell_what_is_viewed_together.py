@@ -8,9 +8,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tests import reference
-from tests.support import Connection, JsonObject
-from tests.traffic import append_traffic, fold_all, logged
+from tests.support import Connection, JsonObject, event
+from tests.traffic import append_traffic, fold_all, logged, records
 from usage_service import catalogue
+from usage_service.appending import append
 from usage_service.catalogue import viewed_together
 
 SINCE, UNTIL = datetime(2026, 11, 20, 18, 20, tzinfo=UTC), datetime(2026, 11, 23, 6, 40, tzinfo=UTC)
@@ -18,15 +19,19 @@ ALL = 1_000_000
 HOUR = timedelta(hours=1)
 
 
+def hour_of(item: JsonObject) -> datetime:
+    return reference.moment(item).replace(minute=0, second=0, microsecond=0)
+
+
 def expected(log: list[JsonObject], product: str, probe: str, most_visits: int) -> dict[str, int]:
     """In how many sessions of people each other probe was viewed, of those of the latest visits to this one."""
     visits = {
-        (reference.moment(item).replace(minute=0, second=0, microsecond=0), item["visitor"])
+        (hour_of(item), item["visitor"])
         for item in log
         if (item["type"], item["product"], item["probe"]) == ("probe_viewed", product, probe)
         and item["visitor"]
         and item["data"].get("bot") is not True
-        and SINCE - HOUR < reference.moment(item).replace(minute=0, second=0, microsecond=0) < UNTIL
+        and SINCE - HOUR < hour_of(item) < UNTIL
     }
     latest = sorted(visits, key=lambda visit: (-visit[0].timestamp(), visit[1]))[:most_visits]
     visited = [
@@ -58,6 +63,21 @@ async def test_it_is_what_plain_python_finds(
         for probe in ("gc_ms", "slow_ms", "other_ms"):
             assert dict(await found(database, product, probe)) == expected(log, product, probe, most_visits)
     assert most_visits < ALL or any(expected(log, "fog", probe, ALL) for probe in ("gc_ms", "slow_ms"))
+
+
+async def test_the_span_begins_and_ends_within_an_hour(database: Connection) -> None:
+    for visitor, begun in (
+        ("before", SINCE - HOUR / 60),
+        ("first", SINCE),
+        ("last", UNTIL - HOUR / 60),
+        ("after", UNTIL),
+    ):
+        for minutes, probe in enumerate(("gc_ms", f"{visitor}_ms")):
+            at = (begun + timedelta(minutes=minutes)).isoformat()
+            viewed = event("probe_viewed", probe=probe, occurred_at=at, visitor=visitor)
+            await append(database, records([viewed]))
+    await fold_all(database)
+    assert await found(database, "fog", "gc_ms") == [("first_ms", 1), ("last_ms", 1)]
 
 
 async def test_the_most_frequent_come_first(database: Connection) -> None:
