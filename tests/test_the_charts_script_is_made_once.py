@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gzip
 from pathlib import Path
 
@@ -78,4 +79,16 @@ def test_another_version_takes_the_place_of_the_last(
 def test_where_nothing_can_be_kept_it_is_made_all_the_same(place: Path, makings: list[str]) -> None:
     place.write_text("a file where the directory would be")
     assert gzip.decompress(make_and_keep()).decode() == SCRIPT
+    assert len(makings) == 1
+
+
+def test_where_the_disk_is_full_it_is_made_all_the_same(
+    place: Path, makings: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("tempfile.NamedTemporaryFile", full)
+    assert gzip.decompress(make_and_keep()).decode() == SCRIPT
+    assert not list(place.glob("vega-*"))
     assert len(makings) == 1
