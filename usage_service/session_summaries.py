@@ -15,6 +15,7 @@ from usage_service.shared.postgres import Connection
 from usage_service.windows import STEPS, Interval, Span
 
 SESSIONS_LOOKED_AT = 5_000
+MARKS = 2**32  # a mark is 32 bits of a pseudonym (sample_mark)
 PERCENTILES = {"p25": 0.25, "median": 0.5, "p75": 0.75, "p90": 0.9, "p99": 0.99}
 
 
@@ -89,7 +90,7 @@ async def summarise(
         until=span.until,
         sessions=sum(row["sessions"] for row in roles),
         sessions_looked_at=number,
-        visitors_looked_at=mark / 2**32 if roles else 1.0,
+        visitors_looked_at=mark / MARKS if roles else 1.0,
         roles=_shares(roles),
         roles_over_time=_over_time(roles),
         quantiles=_quantiles(measures) if number else None,
