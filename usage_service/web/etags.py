@@ -10,6 +10,8 @@ from pathlib import Path
 
 import msgspec
 
+from usage_service.shared.schema import schema_text
+
 PACKAGE = Path(__file__).parents[1]
 TAG = re.compile(r'(?:W/)?("[^"]*")')
 
@@ -26,10 +28,20 @@ def is_matched(if_none_match: Iterable[str], tag: str) -> bool:
     return given.strip() == "*" or tag in TAG.findall(given)
 
 
+def code_files(package: Path = PACKAGE) -> list[Path]:
+    """Return every file of the package in any folder, by name; compiled modules are left out."""
+    return sorted(path for path in package.rglob("*") if path.is_file() and path.suffix != ".pyc")
+
+
+def code_digest(package: Path, schema: str) -> bytes:
+    """Return the digest, 32 bytes, of the package's files, their names, and the text of the database's schema."""
+    digest = hashlib.blake2b(schema.encode(), digest_size=32)
+    for path in code_files(package):
+        content = path.read_bytes()
+        digest.update(f"\0{path.relative_to(package)}\0{len(content)}\0".encode() + content)
+    return digest.digest()
+
+
 @cache
 def _code() -> bytes:
-    digest = hashlib.blake2b(digest_size=32)
-    for pattern in ("*.py", "sql/*.sql", "web/*.py"):
-        for path in sorted(PACKAGE.glob(pattern)):
-            digest.update(path.read_bytes())
-    return digest.digest()
+    return code_digest(PACKAGE, schema_text())
