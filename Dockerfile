@@ -8,7 +8,7 @@ COPY . .
 RUN /app/bin/pip install --no-cache-dir --no-deps --no-build-isolation .
 # The charts' script takes seconds to make: done here, once for all that are started.
 ENV XDG_CACHE_HOME=/app/cache
-RUN /app/bin/python -m usage_service.page.vega > /dev/null && chmod -R a+rX /app/cache
+RUN /app/bin/python -m usage_service.web.pages.presentation.vega > /dev/null && chmod -R a+rX /app/cache
 
 FROM python:3.11-slim
 RUN useradd --uid 10001 --no-create-home usage && install -d -o usage /data

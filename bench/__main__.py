@@ -13,7 +13,6 @@ from rich.console import Console
 
 from bench.building import measure_building
 from bench.folding import measure_folding
-from bench.house import BenchError, House, open_house
 from bench.large import measure_large
 from bench.memory import measure_memory
 from bench.numbers import Row
@@ -22,6 +21,7 @@ from bench.pages import measure_pages
 from bench.reading import measure_reading
 from bench.rebuilding import measure_rebuilding
 from bench.report import table, write_sections
+from bench.stack import BenchError, House, open_house
 from bench.warehouse import measure_warehouse
 from bench.writing import measure_batches, measure_requests
 

@@ -11,8 +11,8 @@ import time
 
 import uvloop
 
+from builder.aggregates.probe import BuildRequest, BuiltProbe, Progress
 from builder.control import Control
-from builder.probe import BuildRequest, BuiltProbe, Progress
 from builder.running import Warehouse, run_builder
 from builder.settings import BuilderSettings
 from usage_service.shared.logs import configure_logs

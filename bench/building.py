@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
 
-from bench.house import BENCH_ENVIRONMENT, ROOT, BenchError, House, Server, psql
 from bench.numbers import Load, Row, percentile
 from bench.queue_peers import jobs_a_second, pickup_seconds
+from bench.stack import BENCH_ENVIRONMENT, ROOT, BenchError, House, Server, psql
 from usage_service.local.owned_process import owned_command
 from usage_service.local.postgres_cluster import wait_until
 

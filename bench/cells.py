@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from bench.memory import peak_megabytes
-from builder.bucket_list import BucketList
-from builder.cells import read_cells
-from builder.rows import Layout, ProbeRows
+from builder.aggregates.bucket_list import BucketList
+from builder.aggregates.cells import read_cells
+from builder.aggregates.rows import Layout, ProbeRows
 
 CELLS, BUCKETS = 1_000_000, 100
 

@@ -11,8 +11,8 @@ import asyncpg
 import msgspec
 
 from bench.events import make_events
-from bench.house import BenchError, House, Server, psql
 from bench.numbers import Load, Row, cores, percentile, rates
+from bench.stack import BenchError, House, Server, psql
 
 CONNECTIONS, BATCH = 16, 100
 CATCH_UP_SECONDS = 300

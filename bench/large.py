@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from bench.house import House, Server, fill, psql
 from bench.numbers import Load, Row, latencies, rates
+from bench.stack import House, Server, fill, psql
 from usage_service.shared.progress import progress
 
 STEP = 1_000_000

@@ -11,9 +11,9 @@ from itertools import accumulate
 
 import numpy as np
 
-from bench.house import BENCH_ENVIRONMENT, ROOT
 from bench.numbers import Row
-from builder.statistics import PERCENTILES, percentile_places, smoothed, ten_thousandths
+from bench.stack import BENCH_ENVIRONMENT, ROOT
+from builder.aggregates.statistics import PERCENTILES, percentile_places, smoothed, ten_thousandths
 
 COMBINATIONS, BUCKETS = 10_000, 100
 MOST_SECONDS, MOST_MEGABYTES = 1.0, 300.0

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bench.house import House
 from bench.numbers import Row
 from bench.reading import read_log
+from bench.stack import House
 
 # Connections and events a request: many small ones, many batches, the largest bodies there are.
 LOADS = ((32, 1), (16, 100), (8, 1_000))

@@ -10,9 +10,9 @@ from uuid import uuid4
 
 from playwright.sync_api import Browser
 
-from bench.house import BenchError, House, Server
 from bench.numbers import Row, percentile
 from bench.pages import folded
+from bench.stack import BenchError, House, Server
 from browser.chromium import NoChromiumError, open_browser, wait_until_drawn
 
 REQUESTS, WARM = 50, 3

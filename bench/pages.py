@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import psutil
 
-from bench.house import BenchError, House, Server, fill_traffic, psql_seconds
 from bench.numbers import Row, percentile
 from bench.rebuilding import fold_all
+from bench.stack import BenchError, House, Server, fill_traffic, psql_seconds
 
 SMALL, MILLION, DAYS, PROBES = 100_000, 1_000_000, 90, 5_000
 REQUESTS = 100

@@ -14,7 +14,7 @@ from pgqueuer import AsyncpgDriver, Job, PgQueuer, Queries
 from procrastinate import App, PsycopgConnector
 from procrastinate.types import JSONValue
 
-from bench.house import ROOT, BenchError
+from bench.stack import ROOT, BenchError
 from usage_service.local.owned_process import owned_command
 
 JOB_SECONDS = 10

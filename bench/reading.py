@@ -8,9 +8,9 @@ import sys
 import msgspec
 
 from bench.download import Download
-from bench.house import ROOT, BenchError, House, Server, fill, psql, psql_seconds
 from bench.numbers import Row
 from bench.peers import insert_events, open_recorder, read_rate
+from bench.stack import ROOT, BenchError, House, Server, fill, psql, psql_seconds
 from usage_service.local.owned_process import owned_command
 
 EVENTS = 500_000

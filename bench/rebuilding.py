@@ -6,8 +6,8 @@ import subprocess
 import sys
 import time
 
-from bench.house import BENCH_ENVIRONMENT, ROOT, BenchError, House, fill_traffic, psql, psql_seconds
 from bench.numbers import Row, rates
+from bench.stack import BENCH_ENVIRONMENT, ROOT, BenchError, House, fill_traffic, psql, psql_seconds
 
 CONNECTIONS, BATCH, DAYS = 16, 100, 90
 NOTHING = """

@@ -15,8 +15,8 @@ from itertools import count
 import uvloop
 from aiohttp import web
 
-from usage_service.appending import Appended, Record, append
-from usage_service.ingest import Answer, Ingest
+from usage_service.ingest.appending import Appended, Record, append
+from usage_service.ingest.group_commit import Answer, Ingest
 from usage_service.service import Service
 from usage_service.shared.logs import configure_logs
 from usage_service.shared.settings import ServerSettings, load_settings

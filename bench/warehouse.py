@@ -12,18 +12,18 @@ from pathlib import Path
 import duckdb
 from google.cloud import bigquery
 
-from bench.house import BenchError, House
 from bench.light_statistics import measure_statistics
 from bench.numbers import Row
+from bench.stack import BenchError, House
 from builder.bigquery import make_client
-from builder.etl_demo import SAMPLE_OPTIONS, Built, build_all, requests_of
-from builder.warehouse.filling import steps
-from builder.warehouse.populations import NEWEST_VERSION, TABLES
-from builder.warehouse.probes import PROBES, sample_probes
-from builder.warehouse.sample import PROJECT, SampleOptions
-from builder.warehouse.seeding import CATALOGUE, DATABASE, seed
-from builder.warehouse.serving import served
+from builder.etl_demo.nights import SAMPLE_OPTIONS, Built, build_all, requests_of
 from usage_service.shared.progress import progress
+from warehouse.sample.filling import steps
+from warehouse.sample.pings import PROJECT, SampleOptions
+from warehouse.sample.populations import NEWEST_VERSION, TABLES
+from warehouse.sample.probes import PROBES, sample_probes
+from warehouse.sample.seeding import CATALOGUE, DATABASE, seed
+from warehouse.serving import served
 
 UNTIL = date(2026, 11, 24)
 PROBE, COUNTER = "wr_renderer_time", "downloads_file_opened"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 
-from bench.house import House, Server, psql, psql_seconds
 from bench.numbers import Load, Row, cores, latencies, rates
 from bench.peers import insert_rate, open_recorder
+from bench.stack import House, Server, psql, psql_seconds
 
 CONNECTIONS = 32
 BATCH_CONNECTIONS = 16

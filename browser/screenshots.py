@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, Page, ViewportSize, expect
 from rich.console import Console
 
 from browser.chromium import NoChromiumError, open_browser, wait_until_drawn
-from browser.sample_house import HouseError, SampleHouse, sample_house
+from browser.sample_stack import HouseError, SampleHouse, sample_house
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 MOST_BYTES = 200_000

@@ -14,9 +14,9 @@ from typing import TypeVar
 
 import structlog
 
-from builder.computation import Computation, Compute
+from builder.aggregates.probe import BuiltProbe
+from builder.computation_thread import Computation, Compute
 from builder.errors import BuildError, PermanentBuildError, TransientBuildError
-from builder.probe import BuiltProbe
 from builder.queue import BuildCancelledElsewhereError, BuildQueue, Claim, LeaseLostError
 from builder.settings import BuilderSettings
 from usage_service.shared.postgres import UNAVAILABLE

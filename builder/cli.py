@@ -15,7 +15,7 @@ COMMANDS = {
     "failed": "builder.commands.dead_letters:failed_command",
     "retry": "builder.commands.dead_letters:retry_command",
     "etl-demo": "builder.commands.etl_demo:etl_demo_command",
-    "warehouse": "builder.warehouse.cli:app",
+    "warehouse": "warehouse.cli:app",
 }
 
 

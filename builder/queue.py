@@ -14,9 +14,9 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
+from builder.aggregates.definition import Definition
+from builder.aggregates.probe import BuildRequest, ProbeRow, Rows
 from builder.completions import Completion, Completions
-from builder.definition import Definition
-from builder.probe import BuildRequest, ProbeRow, Rows
 from usage_service.shared.postgres import Connection, Pool
 from usage_service.shared.tracing import spanned
 

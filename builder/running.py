@@ -9,13 +9,13 @@ from typing import NamedTuple
 
 import structlog
 
-from builder import hearing
+from builder import listener_check
+from builder.aggregates.aggregating import ComputeOptions, compute_probe
 from builder.bigquery import JobOptions, make_client, stop_jobs
-from builder.computation import Compute
-from builder.compute import ComputeOptions, compute_probe
-from builder.hearing import Hearing
-from builder.left_jobs import LeftJobs, StopJobs, nothing_to_stop
+from builder.computation_thread import Compute
+from builder.listener_check import Hearing
 from builder.metrics import BuilderMetrics, served
+from builder.orphaned_jobs import LeftJobs, StopJobs, nothing_to_stop
 from builder.queue import BuildQueue
 from builder.settings import BuilderSettings, source_options
 from builder.worker import Worker
@@ -58,7 +58,7 @@ class Builder:
         self.worker = Worker(queue, warehouse.compute, settings, self.metrics)
         self._left_jobs = LeftJobs(queue, warehouse.stop_jobs, settings.poll_seconds)
         self._hearing = Hearing(queue.notify, self.metrics.hears.set)
-        self.listener = Listener(settings.listen_url, [REQUESTED, CANCELLED, hearing.CHANNEL], self._hear)
+        self.listener = Listener(settings.listen_url, [REQUESTED, CANCELLED, listener_check.CHANNEL], self._hear)
 
     def start(self, tasks: Tasks) -> None:
         """Starts what should never end."""
@@ -72,7 +72,7 @@ class Builder:
             self.worker.wake()
         elif channel == CANCELLED:
             self.worker.cancel(payload)
-        elif channel == hearing.CHANNEL:
+        elif channel == listener_check.CHANNEL:
             self._hearing.heard(payload)
         else:
             self._hearing.connected()

@@ -8,9 +8,9 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, field
 
-from builder.sampling import SAMPLE_IDS, SAMPLED_CHANNELS
-from builder.source import DATASETS, SourceOptions
-from builder.thresholds import Thresholds
+from builder.aggregates.sampling import SAMPLE_IDS, SAMPLED_CHANNELS
+from builder.aggregates.source import DATASETS, SourceOptions
+from builder.aggregates.thresholds import Thresholds
 from usage_service.shared.settings import DatabaseSettings, Port, Seconds, SettingsError
 
 MOST_AT_ONCE = 64

@@ -7,18 +7,18 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
+from pathlib import Path
 
 from google.cloud.bigquery import ArrayQueryParameter, ScalarQueryParameter
 
 from builder.errors import PermanentBuildError
+from usage_service.shared.queries import SqlFolder
 
 Parameter = ScalarQueryParameter | ArrayQueryParameter
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,254}", re.ASCII)
+render = SqlFolder(Path(__file__).parent / "aggregates" / "sql").template
 PROJECT = re.compile(r"[a-z][a-z0-9-]{4,28}[a-z0-9]", re.ASCII)
-PLACE = re.compile(r"\{\{(\w+)\}\}")
 
 
 @dataclass(frozen=True)
@@ -33,17 +33,6 @@ class Statement:
         """Twelve hexadecimal digits of the text and the parameters."""
         content = json.dumps([self.sql, [parameter.to_api_repr() for parameter in self.parameters]])
         return hashlib.sha256(content.encode()).hexdigest()[:12]
-
-
-def render(name: str, **parts: str) -> str:
-    """The text of `sql/<name>.sql` with its places filled; KeyError for a place without a part."""
-    return PLACE.sub(lambda place: parts[place[1]], template(name))
-
-
-@cache
-def template(name: str) -> str:
-    """The text of `sql/<name>.sql`."""
-    return files("builder").joinpath("sql", f"{name}.sql").read_text(encoding="utf-8").rstrip()
 
 
 def identifier(text: str) -> str:

@@ -9,7 +9,7 @@ import time
 import structlog
 
 from builder.attempt import Attempt
-from builder.computation import Compute
+from builder.computation_thread import Compute
 from builder.metrics import BuilderMetrics
 from builder.queue import BuildQueue, Claim
 from builder.settings import BuilderSettings

@@ -17,9 +17,9 @@ import pytest_asyncio
 import structlog
 from aiohttp.test_utils import TestClient
 
-from tests import postgres_owner
-from tests.building import House, one_house, without_builds
-from tests.support import Client, Connection, ProductionServer, drained_projections
+from tests.support import postgres_owner
+from tests.support.building import House, one_house, without_builds
+from tests.support.servers import Client, Connection, ProductionServer, drained_projections
 from usage_service.local.embedded_postgres import EmbeddedPostgres
 from usage_service.shared.postgres import connect
 from usage_service.shared.schema import install_schema

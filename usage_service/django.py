@@ -22,7 +22,7 @@ from django.http.response import HttpResponseBase
 from django.utils.module_loading import import_string
 
 from usage_service.client import UsageClient
-from usage_service.client.notes import Notes
+from usage_service.client.rate_limited_log import Notes
 
 MOST_BODY_BYTES = 16 * 1024
 MOST_VISITOR_CHARACTERS = 256

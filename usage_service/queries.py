@@ -1,10 +1,7 @@
-"""The statements that the service runs, by file and name."""
+"""The statements that the service runs, by file and name: `query("log", "append")` is of `sql/log.sql`."""
 
 from pathlib import Path
 
-from usage_service.shared.queries import load_queries
+from usage_service.shared.queries import SqlFolder
 
-
-def query(file: str, name: str) -> str:
-    """The statement `name` of `sql/<file>.sql`."""
-    return load_queries(Path(__file__).parent / "sql" / f"{file}.sql")[name]
+query = SqlFolder(Path(__file__).parent / "sql").statement

@@ -15,16 +15,16 @@ import asyncpg
 import msgspec
 import pyarrow as pa
 
-from usage_service.exported import ParquetSource
-from usage_service.exports import write_batches
-from usage_service.maintenance import MaintenanceError, owner_connection, told
+from usage_service.log.batches import events_of
+from usage_service.log.exported import ParquetSource
+from usage_service.log.exports import write_batches
+from usage_service.log.reading import LogFilter
+from usage_service.log.sources import DatabaseSource
+from usage_service.projections.rebuilding import MaintenanceError, owner_connection, told
 from usage_service.queries import query
-from usage_service.reading import LogFilter
 from usage_service.shared.files import sync_directory
 from usage_service.shared.postgres import Connection
 from usage_service.shared.progress import Report
-from usage_service.sources import DatabaseSource
-from usage_service.typed import events_of
 
 NOT_AS_EXPORTED = "UB006"
 SOURCE = "retention"

@@ -6,25 +6,24 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from usage_service import announcer, build_watch
-from usage_service.announcer import Announcer
-from usage_service.build_watch import BuildWatch
-from usage_service.folding import AT_ONCE, Runners
-from usage_service.forgetting import forget_old_visitors
-from usage_service.fresh_builds import FreshBuilds
-from usage_service.ingest import Ingest
+from usage_service.builds import watching
+from usage_service.builds.fresh import FreshBuilds
+from usage_service.builds.watching import BuildWatch
+from usage_service.ingest import group_commit
+from usage_service.ingest.group_commit import Announcer, Ingest
+from usage_service.ingest.parsing import Reader
+from usage_service.ingest.visitors import VisitorKeys, forget_old_visitors
+from usage_service.log.following import Tail
+from usage_service.projections.runner import AT_ONCE, Runners
 from usage_service.shared.listener import Listener
 from usage_service.shared.postgres import Pool, open_pool
 from usage_service.shared.schema import install_schema
 from usage_service.shared.settings import ServerSettings
+from usage_service.shared.stream_limit import Slots
 from usage_service.shared.tasks import Tasks
-from usage_service.slots import Slots
-from usage_service.tail import Tail
-from usage_service.visitors import VisitorKeys
-from usage_service.wire import Reader
 
 MOST_STREAMS = 500
-CHANNELS = (announcer.CHANNEL, build_watch.CHANNEL)
+CHANNELS = (group_commit.CHANNEL, watching.CHANNEL)
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,7 @@ def _waker(tail: Tail, runners: Runners, watch: BuildWatch) -> Callable[[str | N
     """What the listener calls: a notification wakes those whom it concerns, a reconnect all."""
 
     def wake(channel: str | None, payload: str) -> None:
-        if channel == build_watch.CHANNEL:
+        if channel == watching.CHANNEL:
             watch.hear(payload)
             return
         if channel is None:

@@ -10,15 +10,15 @@ from typing import Annotated
 import typer
 
 from builder.bigquery import make_client
-from builder.demand import demand_of_service, made_up_demand
-from builder.etl_demo import SAMPLE_OPTIONS, build_all, compare, requests_of, today
-from builder.etl_report import show
-from builder.warehouse.cli import DEFAULT_DIR, seed_command
-from builder.warehouse.sample import PROJECT
-from builder.warehouse.seeding import CATALOGUE, DATABASE
-from builder.warehouse.serving import served
+from builder.etl_demo.demand import demand_of_service, made_up_demand
+from builder.etl_demo.nights import SAMPLE_OPTIONS, build_all, compare, requests_of, today
+from builder.etl_demo.report import show
 from usage_service.shared.logs import configure_logs
 from usage_service.shared.progress import progress
+from warehouse.cli import DEFAULT_DIR, seed_command
+from warehouse.sample.pings import PROJECT
+from warehouse.sample.seeding import CATALOGUE, DATABASE
+from warehouse.serving import served
 
 
 def etl_demo_command(

@@ -12,9 +12,9 @@ import uvloop
 
 from builder.running import open_warehouse, run_builder
 from builder.settings import MOST_AT_ONCE, BuilderSettings, WarehouseSettings
-from usage_service.shared.exporting import exported_spans
 from usage_service.shared.settings import check_names, load_settings
 from usage_service.shared.settings_reference import settings_reference
+from usage_service.shared.trace_export import exported_spans
 
 SETTINGS: dict[str, type[msgspec.Struct]] = {
     "probe-builder run": BuilderSettings,

@@ -11,11 +11,11 @@ from typing import Self
 from uuid import UUID
 
 from usage_service.client import lifecycle
+from usage_service.client.delivery_stats import Stats
 from usage_service.client.ids import new_event_id
-from usage_service.client.notes import Notes
 from usage_service.client.outgoing import Outgoing, UnfitEventError, encode_line, with_zone
+from usage_service.client.rate_limited_log import Notes
 from usage_service.client.settings import Settings
-from usage_service.client.tally import Stats
 from usage_service.client.worker import Worker
 
 MIB = 1024 * 1024

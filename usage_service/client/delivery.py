@@ -6,9 +6,9 @@ import logging
 import random
 from collections.abc import Callable
 
-from usage_service.client.notes import Notes
+from usage_service.client.delivery_stats import Tally
+from usage_service.client.rate_limited_log import Notes
 from usage_service.client.sender import Item, ItemError, MisconfiguredError, NotTakenError, Sender, TryAgainError
-from usage_service.client.tally import Tally
 
 FIRST_WAIT = 0.1
 

@@ -6,8 +6,8 @@ import time
 from collections import deque
 from pathlib import Path
 
-from usage_service.client.notes import Notes
 from usage_service.client.queues import Batch
+from usage_service.client.rate_limited_log import Notes
 from usage_service.client.segment import HEADER_BYTES, SUFFIX, Segment
 
 LARGEST_SEGMENT = 1024 * 1024

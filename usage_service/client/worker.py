@@ -8,13 +8,13 @@ import time
 import traceback
 
 from usage_service.client.delivery import Delivery, StoppedError
-from usage_service.client.notes import Notes
+from usage_service.client.delivery_stats import Stats, Tally
 from usage_service.client.orphans import Orphans
 from usage_service.client.queues import MemoryQueue, OwnQueue, Queue
+from usage_service.client.rate_limited_log import Notes
 from usage_service.client.sender import Sender
 from usage_service.client.settings import Settings
 from usage_service.client.spool import Spool
-from usage_service.client.tally import Stats, Tally
 
 LOOK_SECONDS = 5.0  # how often orphans are looked for, and how long an idle thread sleeps at most
 SYNC_SECONDS = 1.0

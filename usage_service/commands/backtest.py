@@ -14,15 +14,15 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from usage_service.backtest import BUDGETS, NIGHTS, Backtest, PolicyResult, backtest
-from usage_service.backtest_chart import chart
-from usage_service.backtest_files import read_counts
-from usage_service.backtest_policies import POLICIES
 from usage_service.commands.remote import DEFAULT_URL, Token, Url, send
-from usage_service.hotlist_counts import DayCounts
+from usage_service.hotlist.backtest.chart import chart
+from usage_service.hotlist.backtest.files import read_counts
+from usage_service.hotlist.backtest.policies import POLICIES
+from usage_service.hotlist.backtest.replaying import BUDGETS, NIGHTS, Backtest, PolicyResult, backtest
+from usage_service.hotlist.backtest.sample_traffic import SEED, Shape, generate_traffic
+from usage_service.hotlist.counts import DayCounts
 from usage_service.shared.logs import configure_logs
 from usage_service.shared.progress import progress
-from usage_service.traffic_generator import SEED, Shape, generate_traffic
 
 FIRST_DAY = date(2026, 1, 5)
 

@@ -14,8 +14,8 @@ import urllib3
 from rich.console import Console
 
 from usage_service.commands.remote import DEFAULT_URL, Token, Url, token_or_kept
-from usage_service.exports import Format, Moved, write_lines, write_parquet
-from usage_service.posting import PostError
+from usage_service.imports.posting import PostError
+from usage_service.log.exports import Format, Moved, write_lines, write_parquet
 from usage_service.shared.logs import configure_logs
 from usage_service.shared.progress import progress
 

@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.table import Table
 
 from usage_service.commands.remote import DEFAULT_URL, Token, Url, send
-from usage_service.hotlist import HotList
-from usage_service.hotlist_rules import Rule
+from usage_service.hotlist.listing import HotList
+from usage_service.hotlist.rules import Rule
 
 Product = Annotated[str | None, typer.Option(help="of this product only")]
 Channel = Annotated[str, typer.Option(help="that it was built for")]

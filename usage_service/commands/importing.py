@@ -14,10 +14,11 @@ import typer
 from rich.console import Console
 
 from usage_service.commands.remote import DEFAULT_URL, Token, Url, token_or_kept
-from usage_service.exports import is_export, parquet_lines
-from usage_service.importing import Line, OpenFile, open_file, read_lines
-from usage_service.posting import Poster, Tally, open_session
-from usage_service.product_details import FIREFOX, ReleasesOf
+from usage_service.imports.formats import Line, read_lines
+from usage_service.imports.posting import Poster, Tally, open_session
+from usage_service.imports.product_details import FIREFOX, ReleasesOf
+from usage_service.log.exports import is_export, parquet_lines
+from usage_service.shared.files import OpenFile, open_file
 from usage_service.shared.logs import configure_logs
 from usage_service.shared.progress import Report, progress
 

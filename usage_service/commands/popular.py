@@ -8,7 +8,7 @@ import typer
 
 from usage_service.commands.remote import DEFAULT_URL, Token, Url, ask
 from usage_service.commands.tables import FormatOption, show
-from usage_service.popularity import Order
+from usage_service.stats.popularity import Order
 
 COLUMNS = ("product", "probe", "views", "visitors", "found", "missing", "views_before", "trend")
 

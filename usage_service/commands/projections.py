@@ -16,9 +16,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from usage_service.folding import UnfoldableError
 from usage_service.local.database import database_url
-from usage_service.maintenance import (
+from usage_service.projections.rebuilding import (
     MaintenanceError,
     TableVerdict,
     Verdict,
@@ -29,7 +28,8 @@ from usage_service.maintenance import (
     rebuild,
     verify,
 )
-from usage_service.projections import Status, projection_statuses
+from usage_service.projections.runner import UnfoldableError
+from usage_service.projections.state import Status, projection_statuses
 from usage_service.queries import query
 from usage_service.shared.logs import configure_logs
 from usage_service.shared.postgres import UNAVAILABLE

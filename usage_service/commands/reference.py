@@ -10,12 +10,12 @@ import msgspec
 import typer
 
 from usage_service.reference import events_page
-from usage_service.shared.exporting import TracingSettings
 from usage_service.shared.settings import ClientSettings, ServerSettings, UpSettings
 from usage_service.shared.settings_reference import settings_reference
-from usage_service.web.api_pages import markdown_page
-from usage_service.web.openapi import openapi_document
-from usage_service.web.routes import ROUTES
+from usage_service.shared.trace_export import TracingSettings
+from usage_service.web.api.routes import ROUTES
+from usage_service.web.openapi.document import openapi_document
+from usage_service.web.openapi.reference_page import markdown_page
 
 SETTINGS: dict[str, type[msgspec.Struct]] = {
     "usage-service serve": ServerSettings,

@@ -9,8 +9,8 @@ import msgspec
 import typer
 import urllib3
 
-from usage_service.answers import reason
 from usage_service.shared.errors import UserError
+from usage_service.shared.service_errors import reason
 from usage_service.shared.settings import TOKEN_FILE, kept_token
 
 DEFAULT_URL = "http://127.0.0.1:8080"

@@ -9,14 +9,14 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from usage_service.analyses import AnalysisFile, load_analysis
-from usage_service.checkpoints import CheckpointFile
-from usage_service.log import Log, read
-from usage_service.replaying import Replay
-from usage_service.results import check_out, show, write
+from usage_service.log.history import Log, read
+from usage_service.replay.analyses import AnalysisFile, load_analysis
+from usage_service.replay.checkpoints import CheckpointFile
+from usage_service.replay.replaying import Replay
+from usage_service.replay.results import check_out, show, write
+from usage_service.replay.stopping import StoppedError
 from usage_service.shared.logs import configure_logs
 from usage_service.shared.progress import progress
-from usage_service.stopping import StoppedError
 
 EVERY = 1_000_000
 INTERRUPTED = 130

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from usage_service.commands.remote import DEFAULT_URL, RemoteError, Token, Url, ask
-from usage_service.page.report import report_page
+from usage_service.web.pages.presentation.report import report_page
 
 LISTED = 10
 

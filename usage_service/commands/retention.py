@@ -12,9 +12,9 @@ import typer
 from rich.console import Console
 
 from usage_service.commands.projections import DEFAULT_DATA_DIR, DataDir, Url, run_work
-from usage_service.exported import ParquetSource
 from usage_service.local.database import database_url
-from usage_service.maintenance import owner_connection
+from usage_service.log.exported import ParquetSource
+from usage_service.projections.rebuilding import owner_connection
 from usage_service.retention import Moved, drop_old, find_span, put_back
 from usage_service.shared.logs import configure_logs
 from usage_service.shared.progress import progress

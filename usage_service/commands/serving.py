@@ -5,9 +5,9 @@ import os
 import typer
 import uvloop
 
-from usage_service.shared.exporting import exported_spans
 from usage_service.shared.logs import configure_logs
 from usage_service.shared.settings import ClientSettings, ServerSettings, check_names, load_settings
+from usage_service.shared.trace_export import exported_spans
 from usage_service.web.server import serve
 
 

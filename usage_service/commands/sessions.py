@@ -8,7 +8,7 @@ import typer
 
 from usage_service.commands.remote import DEFAULT_URL, Token, Url, ask
 from usage_service.commands.tables import FormatOption, show
-from usage_service.sessions import Bots
+from usage_service.stats.sessions import Bots
 
 COLUMNS = ("started_at", "seconds", "events", "role", "came_from", "first_page", "probes", "controls", "tools_left")
 

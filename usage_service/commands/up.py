@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from usage_service.local.house import House
 from usage_service.local.running import run_house
+from usage_service.local.stack import House
 from usage_service.shared.logs import configure_logs
 from usage_service.shared.settings import UpSettings, load_settings
 

@@ -9,8 +9,8 @@ import socket
 from rich.console import Console
 
 from usage_service.local.embedded_postgres import EmbeddedPostgres
-from usage_service.local.house import House
-from usage_service.local.parts import STOP_SECONDS, HouseError, Parts
+from usage_service.local.services import STOP_SECONDS, HouseError, Parts
+from usage_service.local.stack import House
 
 
 async def run_house(house: House, console: Console) -> None:

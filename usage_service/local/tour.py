@@ -9,7 +9,7 @@ from string import Template
 from uuid import uuid4
 
 from usage_service.local.embedded_postgres import EmbeddedPostgres
-from usage_service.local.house import House
+from usage_service.local.stack import House
 
 SHOWN_TYPE = "timing_distribution"
 

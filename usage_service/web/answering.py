@@ -12,15 +12,15 @@ from typing import NamedTuple
 
 from aiohttp import web
 
-from usage_service.freshness import Marks, Positions, seen_by
 from usage_service.problems import Problem
-from usage_service.projections import Projection, snapshot
+from usage_service.projections.freshness import Marks, Positions, seen_by
+from usage_service.projections.state import Projection, snapshot
 from usage_service.shared.postgres import Connection, Pool
 from usage_service.web.access import needs_token
 from usage_service.web.answers import Body, body_answer
 from usage_service.web.etags import entity_tag, is_matched
 from usage_service.web.freshness import FreshnessParameters, await_position, not_fresh
-from usage_service.web.kept import Flights, Kept
+from usage_service.web.kept_answers import Flights, Kept
 
 MOST_KEPT_BYTES = 32 * 1024 * 1024
 ANSWER_SECONDS = 45.0  # for all attempts together; a statement may take 30

@@ -8,10 +8,10 @@ import structlog
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from usage_service.ingest import LogUnavailableError, QueueFullError
+from usage_service.ingest.group_commit import LogUnavailableError, QueueFullError
 from usage_service.problems import Problem
 from usage_service.shared.postgres import UNAVAILABLE, is_away
-from usage_service.slots import NoSlotError
+from usage_service.shared.stream_limit import NoSlotError
 from usage_service.web.answers import problem_answer
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

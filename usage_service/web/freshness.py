@@ -8,9 +8,9 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from usage_service.freshness import Positions
 from usage_service.problems import Problem
-from usage_service.projections import Projection
+from usage_service.projections.freshness import Positions
+from usage_service.projections.state import Projection
 
 
 class FreshnessParameters(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):

@@ -9,33 +9,33 @@ from collections.abc import AsyncIterator, Callable
 import structlog
 from aiohttp import web
 
-from usage_service.freshness import Positions
-from usage_service.hotlist_history import Histories
-from usage_service.page.vega import Vega
+from usage_service.hotlist.history import Histories
+from usage_service.projections.freshness import Positions
 from usage_service.service import open_service
 from usage_service.shared.errors import UserError
 from usage_service.shared.lifetime import Lifetime
 from usage_service.shared.settings import ServerSettings
 from usage_service.shared.tasks import Tasks
 from usage_service.shared.tracing import is_traced
-from usage_service.view_counts import ViewCounts
+from usage_service.stats.view_counts import ViewCounts
 from usage_service.web.access import ACCESS, Access, check_exposure, guarded
 from usage_service.web.answering import ANSWERING, Answering
+from usage_service.web.api.hotlist import HISTORIES
+from usage_service.web.api.metrics import METRICS, Metrics
+from usage_service.web.api.popularity import VIEW_COUNTS
+from usage_service.web.api.routes import ROUTES
 from usage_service.web.connections import GuardedRunner
 from usage_service.web.cors import let_origins_ask
-from usage_service.web.documentation import DOCUMENTATION, Documentation
 from usage_service.web.errors import problems_middleware
 from usage_service.web.headers import add_allowance, add_headers
-from usage_service.web.hotlist import HISTORIES
 from usage_service.web.keys import SERVICE
-from usage_service.web.metrics import METRICS, Metrics
-from usage_service.web.page_assets import VEGA_SCRIPT, make_charts
-from usage_service.web.page_problems import pages_middleware
-from usage_service.web.page_routes import PAGE_ROUTES
+from usage_service.web.openapi.documentation import DOCUMENTATION, Documentation
+from usage_service.web.pages.assets import VEGA_SCRIPT, make_charts
+from usage_service.web.pages.presentation.vega import Vega
+from usage_service.web.pages.problems import pages_middleware
+from usage_service.web.pages.routes import PAGE_ROUTES
 from usage_service.web.parameters import MOST_BODY_BYTES
-from usage_service.web.popularity import VIEW_COUNTS
 from usage_service.web.request_ids import add_request_id, name_request
-from usage_service.web.routes import ROUTES
 from usage_service.web.tracing import trace_request
 
 log = structlog.get_logger(__name__)

@@ -1,0 +1,59 @@
+"""The buckets that a histogram's values are filled into."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+from builder.aggregates.definition import Definition
+from usage_service.shared.glean_buckets import functional_buckets
+
+PER_MAGNITUDE = {"timing": 8, "memory": 16}  # buckets a power of two (Glean book)
+CUSTOM = "custom_distribution"
+WHOLE_NUMBER = re.compile(r"0|[1-9][0-9]{0,17}", re.ASCII)
+
+
+@dataclass(frozen=True)
+class BucketList:
+    """Keys of a histogram in their order; names have no percentiles, numbers have."""
+
+    keys: tuple[str, ...]
+    numeric: bool = True
+
+    @cached_property
+    def places(self) -> dict[str, int]:
+        """The place of each key."""
+        return {key: place for place, key in enumerate(self.keys)}
+
+    @cached_property
+    def json_keys(self) -> list[str]:
+        """Each key as it stands in a JSON object, with its colon."""
+        return [f"{json.dumps(key)}:" for key in self.keys]
+
+    @cached_property
+    def json_numbers(self) -> list[str]:
+        """Each key as the number that a percentile is, its decimals without zeros at the end."""
+        return [key.rstrip("0").rstrip(".") if "." in key else key for key in self.keys]
+
+
+BOOLEANS = BucketList(("always", "never", "sometimes"), numeric=False)
+
+
+def stored_type(metric_type: str, definition: Definition) -> str:
+    """The metric type of the rows: that of a custom distribution tells the kind of its buckets."""
+    return f"{metric_type}_{definition.kind()}" if metric_type.endswith(CUSTOM) else metric_type
+
+
+def distribution_buckets(metric_type: str, definition: Definition, seen: Iterable[str]) -> BucketList:
+    """The buckets of a distribution of which these were seen anywhere; of a counter over declared labels, those."""
+    if metric_type == "labeled_counter":
+        return BucketList(tuple(sorted(seen)), numeric=False)
+    if metric_type.endswith(CUSTOM):
+        bounds = definition.custom_buckets()
+    else:
+        largest = max((int(key) for key in seen if WHOLE_NUMBER.fullmatch(key)), default=-1)
+        bounds = functional_buckets(2, PER_MAGNITUDE[metric_type.split("_")[-2]], largest)
+    return BucketList(tuple(map(str, bounds)))

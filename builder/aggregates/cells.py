@@ -1,0 +1,96 @@
+"""What leaves the warehouse: a number for each combination and bucket, kept as columns."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from operator import itemgetter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from builder.aggregates.probe import Combination
+from builder.aggregates.statistics import Floats, Integers
+from builder.errors import PermanentBuildError
+
+MOST_CELLS = 5_000_000  # at 33 bytes each, and about as much again while they are sorted
+NUMBERS = {"amount": "d", "users": "d", "samples": "q", "weighted": "b"}
+
+_combination = itemgetter(*Combination._fields)
+_numbers = itemgetter(*NUMBERS)
+
+
+@dataclass(frozen=True)
+class Cells:
+    """The cells of one probe, those of a combination one after the other, combinations in their order.
+
+    `combinations`, `total` (the sum of its amounts), `users` (its total_users), `samples` and `weighted` (whether some
+    of its clients stand for several) have one entry for each combination; `starts` says where its cells are, and last
+    where all of them end. Of each cell, `bucket` is a place in `buckets`, `amount` what is in it, `counts` the raw
+    count.
+    """
+
+    buckets: list[Any]
+    combinations: list[Combination]
+    starts: Integers
+    bucket: NDArray[np.int32]
+    amount: Floats
+    counts: Integers
+    total: Floats
+    users: Integers
+    samples: Integers
+    weighted: NDArray[np.bool_]
+
+
+def read_cells(rows: Iterable[Mapping[str, Any]], most: int = MOST_CELLS) -> Cells:
+    """The cells in rows of distribution.sql, scalar_cells.sql or boolean.sql.
+
+    A row of no version only says that there is such a bucket. Raises PermanentBuildError for more than `most` cells.
+    """
+    places: dict[Combination, int] = {}
+    buckets: dict[Any, int] = {}
+    owner, bucket = array("i"), array("i")
+    columns = {name: array(code) for name, code in NUMBERS.items()}
+    appends = [column.append for column in columns.values()]
+    for row in rows:
+        place = buckets.setdefault(row["bucket"], len(buckets))
+        if row["version"] is None:
+            continue
+        bucket.append(place)
+        owner.append(places.setdefault(Combination._make(_combination(row)), len(places)))
+        for append, value in zip(appends, _numbers(row), strict=True):
+            append(value)
+        if len(owner) > most:
+            raise PermanentBuildError("resultTooLarge", f"the probe has more than {most:,} values to show")
+    return _in_order(places, list(buckets), np.array(owner), np.array(bucket), columns)
+
+
+def _in_order(
+    places: Mapping[Combination, int],
+    buckets: list[Any],
+    owner: NDArray[np.int32],
+    bucket: NDArray[np.int32],
+    columns: Mapping[str, array[Any]],
+) -> Cells:
+    combinations = sorted(places)
+    rank = np.empty(len(places), dtype=np.int32)
+    rank[[places[combination] for combination in combinations]] = np.arange(len(places))
+    owner = rank[owner]
+    order = np.argsort(owner, kind="stable")
+    starts = np.searchsorted(owner[order], np.arange(len(places) + 1))
+    cells = {name: np.array(column)[order] for name, column in columns.items()}
+    sums = {name: np.add.reduceat(cells[name], starts[:-1]) for name in ("amount", "users", "samples")}
+    return Cells(
+        buckets=buckets,
+        combinations=combinations,
+        starts=starts,
+        bucket=bucket[order],
+        amount=cells["amount"],
+        counts=cells["samples"],
+        total=np.rint(sums["amount"]),
+        users=np.rint(sums["users"]).astype(np.int64),
+        samples=sums["samples"],
+        weighted=np.logical_or.reduceat(cells["weighted"], starts[:-1]),
+    )

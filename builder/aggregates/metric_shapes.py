@@ -1,0 +1,74 @@
+"""The metric types that can be built: where their values are and how they are aggregated."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from types import MappingProxyType
+
+from builder.aggregates.definition import Definition
+from builder.errors import UnsupportedMetricError
+from builder.statement import identifier, render
+
+
+class Family(Enum):
+    """How the values of a probe become rows."""
+
+    SCALAR = "scalar"
+    BOOLEAN = "boolean"
+    DISTRIBUTION = "distribution"
+
+
+@dataclass(frozen=True)
+class MetricShape:
+    """One metric type: its family, the `.sql` file that takes its values out of the pings, and the field they are in.
+
+    `values` is the `.sql` file that narrows the column down to what is used, where naming a field does not.
+    """
+
+    family: Family
+    sent: str
+    field: str = ""
+    values: str | None = None
+
+    def value(self, metric_type: str, probe: str) -> str:
+        """The probe's own column, the only one of `metrics` that may be read, as an expression."""
+        column = f"metrics.{identifier(metric_type)}.{identifier(probe)}{self.field}"
+        return render(self.values, column=column) if self.values else column
+
+
+_SCALAR = MetricShape(Family.SCALAR, "sent_value")
+_DISTRIBUTION = MetricShape(Family.DISTRIBUTION, "sent_buckets", field=".values")
+_LABELED_DISTRIBUTION = MetricShape(Family.DISTRIBUTION, "sent_labeled_buckets", values="labeled_values")
+_DECLARED_LABELS = MetricShape(Family.DISTRIBUTION, "sent_declared_labels")
+
+SHAPES: Mapping[str, MetricShape] = MappingProxyType({
+    "boolean": MetricShape(Family.BOOLEAN, "sent_value"),
+    "labeled_boolean": MetricShape(Family.BOOLEAN, "sent_labels"),
+    "counter": _SCALAR,
+    "quantity": _SCALAR,
+    "timespan": MetricShape(Family.SCALAR, "sent_value", field=".value"),
+    "labeled_counter": MetricShape(Family.SCALAR, "sent_labels"),
+    "dual_labeled_counter": MetricShape(Family.SCALAR, "sent_dual_labels"),
+    "timing_distribution": _DISTRIBUTION,
+    "memory_distribution": _DISTRIBUTION,
+    "custom_distribution": _DISTRIBUTION,
+    "labeled_timing_distribution": _LABELED_DISTRIBUTION,
+    "labeled_memory_distribution": _LABELED_DISTRIBUTION,
+    "labeled_custom_distribution": _LABELED_DISTRIBUTION,
+})  # fmt: skip
+
+# Use counters have an ETL of their own; the two others are too large for any.
+EXCLUDED = re.compile(r"use[._]?counter.*|sqlite_store_(open|query)")
+
+
+def shape_of(metric_type: str, probe: str, definition: Definition) -> MetricShape:
+    """The shape of a probe. Raises UnsupportedMetricError for a type or a probe that is never built."""
+    if EXCLUDED.fullmatch(probe):
+        raise UnsupportedMetricError(f"{probe} is left out of the aggregates by name")
+    if metric_type not in SHAPES:
+        known = ", ".join(sorted(SHAPES))
+        raise UnsupportedMetricError(f"{probe} is a {metric_type}; only these types are built: {known}")
+    if metric_type == "labeled_counter" and definition.labels:
+        return _DECLARED_LABELS
+    return SHAPES[metric_type]

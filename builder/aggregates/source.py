@@ -1,0 +1,151 @@
+"""What a build reads: the statements over the raw pings of one probe."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time, timedelta
+from types import MappingProxyType
+
+from google.cloud.bigquery import ArrayQueryParameter, ScalarQueryParameter
+
+from builder.aggregates.metric_shapes import MetricShape, shape_of
+from builder.aggregates.probe import BuildRequest
+from builder.aggregates.sampling import SAMPLED_CHANNELS, Sampling, sampling_of
+from builder.aggregates.thresholds import Thresholds
+from builder.errors import PermanentBuildError
+from builder.statement import Parameter, Statement, render, table_name
+
+PINGS_PROJECT = "moz-fx-data-shared-prod"
+# By product, or by product and channel; the stable tables are in the dataset of that name and "_stable".
+DATASETS: Mapping[str, str] = MappingProxyType({
+    "fog": "firefox_desktop",
+    "fenix/nightly": "org_mozilla_fenix",
+    "fenix/beta": "org_mozilla_firefox_beta",
+    "fenix/release": "org_mozilla_firefox",
+})  # fmt: skip
+PRODUCTS = ("fog", "fenix")  # each has build ids of its own kind, and so a file of SQL
+VERSIONS = 3
+VERSION_DAYS = 28
+VERSION_CLIENTS = 5
+OLDEST_BUILD, NEWEST_BUILD = timedelta(days=365), timedelta(days=3)
+LABELS = MappingProxyType({
+    "sent_labels": "entry.key",
+    "sent_dual_labels": "CONCAT(category.key, '[', entry.key, ']')",
+    "sent_labeled_buckets": "labeled.key",
+    "sent_declared_labels": "entry.key",
+})  # fmt: skip
+
+
+@dataclass(frozen=True)
+class SourceOptions:
+    """Where the pings are, how far back they are read, who is left out, and who stands for others."""
+
+    project: str = PINGS_PROJECT
+    datasets: Mapping[str, str] = field(default_factory=lambda: DATASETS)
+    history: timedelta = OLDEST_BUILD
+    thresholds: Thresholds = field(default_factory=Thresholds)
+    sampled_by_clients: frozenset[str] = frozenset()
+    sampled_channels: Mapping[str, int] = field(default_factory=lambda: SAMPLED_CHANNELS)
+
+    def sampling(self, request: BuildRequest) -> Sampling:
+        """The sampling of a build's Windows clients."""
+        return sampling_of(request.channel, request.probe, self.sampled_by_clients, self.sampled_channels)
+
+
+def probe_statement(
+    name: str, request: BuildRequest, options: SourceOptions, latest: int, ranges: Sequence[str] = ()
+) -> Statement:
+    """One of the statements that read the probe: distribution, boolean, scalar_ranges, scalar_cells (with ranges)."""
+    shape = shape_of(request.metric_type, request.probe, request.definition)
+    received = _received(request, options, shape)
+    origins = render("origins", version=_version("sent_version"), build_hour=render(f"build_hour_{request.product}"))
+    sent = render("sent", received=received, origins=origins, builds=render("builds"), sent=_sent(shape))
+    parts = {name: render(name) for name in ("roll_ups", "shown")}
+    parts["distinct_clients"] = render("distinct_clients", **parts)
+    sql = render(name, sent=sent, scalar_clients=render("scalar_clients", sent=sent), **parts)
+    return _statement(name, sql, (*_probe_parameters(request, options, latest), _array("ranges", "STRING", ranges)))
+
+
+def latest_version_statement(request: BuildRequest, options: SourceOptions) -> Statement:
+    """The largest version with more than five clients in the 28 days that end with the run."""
+    tables, version = _tables(request, options), _version("client_info.app_display_version")
+    versions = _union([render("versions", table=table, version=version) for table in tables.values()])
+    since = request.run_date - timedelta(days=VERSION_DAYS - 1)
+    minimum = _scalar("minimum_version_clients", "INT64", VERSION_CLIENTS)
+    parameters = (*_submitted(since, request.run_date), _scalar("channel", "STRING", request.channel), minimum)
+    return _statement("latest_version", render("latest_version", versions=versions), parameters)
+
+
+def only_ping(request: BuildRequest) -> str | None:
+    """The one ping type that carries the probe, or None where there are several."""
+    pings = sorted(set(request.pings))
+    return pings[0] if len(pings) == 1 else None
+
+
+def _statement(name: str, sql: str, parameters: tuple[Parameter, ...]) -> Statement:
+    used = set(re.findall(r"@(\w+)", sql))
+    return Statement(name, sql, tuple(parameter for parameter in parameters if parameter.name in used))
+
+
+def _received(request: BuildRequest, options: SourceOptions, shape: MetricShape) -> str:
+    value = shape.value(request.metric_type, request.probe)
+    tables = _tables(request, options)
+    return _union([render("pings", ping=ping, table=table, value=value) for ping, table in tables.items()])
+
+
+def _version(sent: str) -> str:
+    return render("version", sent_version=sent)
+
+
+def _sent(shape: MetricShape) -> str:
+    text = LABELS.get(shape.sent)
+    return render(shape.sent, label=render("label", text=text)) if text else render(shape.sent)
+
+
+def _tables(request: BuildRequest, options: SourceOptions) -> dict[str, str]:
+    product, channel = request.product, request.channel
+    dataset = options.datasets.get(f"{product}/{channel}") or options.datasets.get(product)
+    if product not in PRODUCTS or dataset is None:
+        raise PermanentBuildError("unsupported", f"probes of the product {product!r} on {channel!r} are not built")
+    if not request.pings:
+        raise PermanentBuildError("unsupported", f"no ping is known to carry {request.probe}")
+    return {ping: table_name(options.project, f"{dataset}_stable", ping) for ping in sorted(set(request.pings))}
+
+
+def _union(selects: list[str]) -> str:
+    return "\nUNION ALL\n".join(selects)
+
+
+def _probe_parameters(request: BuildRequest, options: SourceOptions, latest: int) -> tuple[Parameter, ...]:
+    sampling = options.sampling(request)
+    minimum = options.thresholds.of(request.product, request.channel)
+    counts = {
+        "first_version": latest - VERSIONS + 1,
+        "last_version": latest,
+        "windows_sample_ids": sampling.sample_ids,
+        "windows_weight": sampling.weight,
+        "minimum_build_clients": minimum.build_clients,
+        "minimum_row_users": minimum.row_users,
+    }
+    return (
+        *_submitted(request.run_date - options.history, request.run_date),
+        _scalar("first_build_day", "DATE", request.run_date - OLDEST_BUILD),
+        _scalar("last_build_day", "DATE", request.run_date + NEWEST_BUILD),
+        _scalar("channel", "STRING", request.channel),
+        _scalar("nul", "STRING", "\0"),  # which PostgreSQL does not store
+        _array("any_ping", "BOOL", [True] if only_ping(request) else [False, True]),
+        *(_scalar(name, "INT64", value) for name, value in counts.items()),
+    )
+
+
+def _submitted(first: date, last: date) -> tuple[Parameter, ...]:
+    bounds = {"since": first, "until": last + timedelta(days=1)}
+    return tuple(_scalar(name, "TIMESTAMP", datetime.combine(day, time(), tzinfo=UTC)) for name, day in bounds.items())
+
+
+def _scalar(name: str, kind: str, value: str | int | date) -> Parameter:
+    return ScalarQueryParameter(name, kind, value)
+
+
+def _array(name: str, kind: str, values: Sequence[object]) -> Parameter:
+    return ArrayQueryParameter(name, kind, list(values))

@@ -1,0 +1,153 @@
+"""A probe built through BigQuery's client and the embedded warehouse equals the brute force over the raw pings.
+
+SOAK_ROUNDS says how many sets of pings are tried.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from uuid import uuid4
+
+import pytest
+from google.cloud import bigquery
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from builder.aggregates.aggregating import BuildRequest, ComputeOptions, compute_probe
+from builder.aggregates.definition import Definition
+from builder.aggregates.source import SourceOptions
+from builder.aggregates.thresholds import Minimum, Thresholds
+from tests.support.built_rows import as_rows
+from tests.support.googlesql import PROBES
+from tests.support.ping_makers import DATASETS, LABELS, RUN_DATE, pings_at_random, random_pings
+from tests.support.ping_warehouse import warehouse
+from tests.support.reference_statistics import Ping, Question, Rows, reference_rows
+from tests.support.servers import rounds
+
+ROUNDS = rounds(1)
+BUCKETS = {"custom_distribution": ("exponential", 1, 90, 12), "labeled_custom_distribution": ("linear", 0, 64, 9)}
+CASES = [(metric_type, "release") for metric_type in PROBES] + [
+    (metric_type, "nightly") for metric_type in ("counter", "labeled_boolean", "labeled_custom_distribution")
+]
+
+
+@dataclass(frozen=True)
+class Warehouse:
+    """Pings of all channels in one warehouse: a channel's pings are its own, so each is a set to be tried."""
+
+    client: bigquery.Client
+    pings: Sequence[Ping]
+
+    def agrees(self, question: Question) -> Rows:
+        """The rows of a probe, which are those of the reference."""
+        expected = reference_rows(self.of(question), question)
+        assert self.built(question) == expected
+        return expected
+
+    def of(self, question: Question) -> list[Ping]:
+        """The pings of its product and channel."""
+        own = [ping for ping in self.pings if question.channel == ping.app_channel]
+        return [ping for ping in own if (ping.dataset == "firefox_desktop") == (question.product == "fog")]
+
+    def built(self, question: Question) -> Rows:
+        """The rows that the builder makes."""
+        request = BuildRequest(
+            uuid4(),
+            question.product,
+            question.channel,
+            PROBES[question.metric_type],
+            question.metric_type,
+            ("metrics", "baseline"),
+            question.run_date,
+            question.latest_version,
+            definition_of(question),
+        )
+        options = ComputeOptions(
+            SourceOptions(
+                thresholds=Thresholds({}, Minimum(question.more_clients_than, question.more_users_than)),
+                sampled_by_clients=frozenset(PROBES.values()) if question.sampled_by_clients else frozenset(),
+                sampled_channels={question.channel: 10} if question.sampled else {},
+            )
+        )
+        return as_rows(compute_probe(self.client, request, options, lambda *_: None).rows)
+
+
+def definition_of(question: Question) -> Definition:
+    labels = LABELS if question.declared_labels else ()
+    if question.buckets is None:
+        return Definition(labels=labels)
+    kind, smallest, largest, count = question.buckets
+    return Definition(kind, smallest, largest, count, labels)
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warehouse]:
+    pings = [ping for channel in DATASETS for ping in random_pings(0, 150, channel, 20, DATASETS[channel])]
+    pings += [replace(ping, display_version="152.0") for ping in random_pings(8, 40, "few", 5)]
+    pings += random_pings(7, 100, "few", 20)
+    for seed in range(ROUNDS):
+        pings += random_pings(seed, 150, f"nightly-{seed}", 20)
+        pings += random_pings(seed, 150, f"release-{seed}", 20)
+    with warehouse(tmp_path_factory.mktemp("filled") / "pings.duckdb", pings) as client:
+        yield Warehouse(client, pings)
+
+
+@pytest.mark.parametrize("seed", range(ROUNDS))
+@pytest.mark.parametrize(("metric_type", "channel"), CASES)
+def test_every_metric_type_has_the_same_rows(filled: Warehouse, metric_type: str, channel: str, seed: int) -> None:
+    question = Question(
+        metric_type,
+        RUN_DATE,
+        f"{channel}-{seed}",
+        more_clients_than=6,
+        more_users_than=3,
+        buckets=BUCKETS.get(metric_type),
+        sampled=channel == "release",
+    )
+    assert len(filled.agrees(question)) > 10
+
+
+@pytest.mark.parametrize("seed", range(ROUNDS))
+@pytest.mark.parametrize("channel", ["nightly", "release"])
+def test_a_counter_that_declares_its_labels_is_a_distribution(filled: Warehouse, channel: str, seed: int) -> None:
+    question = Question(
+        "labeled_counter", RUN_DATE, f"{channel}-{seed}", 150, 6, 3, declared_labels=True, sampled=channel == "release"
+    )
+    rows = filled.agrees(question)
+    assert len(rows) > 10
+    assert {row.percentiles for row in rows.values()} == {"{}"}
+
+
+@pytest.mark.parametrize(
+    ("channel", "metric_type"),
+    [("nightly", "counter"), ("beta", "labeled_boolean"), ("release", "timing_distribution")],
+)
+def test_the_channels_of_fenix_are_read_from_their_own_datasets(
+    filled: Warehouse, channel: str, metric_type: str
+) -> None:
+    question = Question(metric_type, RUN_DATE, channel, 150, 6, 3, product="fenix", sampled=channel == "release")
+    builds = {build for _, _, _, build, _, _ in filled.agrees(question)}
+    assert {"*", "2026103009"} <= builds <= {"*", "2026103009", "2026111221", "2026111910"}
+
+
+def test_the_latest_version_is_found_in_the_pings(filled: Warehouse) -> None:
+    rows = filled.agrees(Question("timing_distribution", RUN_DATE, "few", latest_version=None))
+    assert {version for version, *_ in rows} == {148, 149, 150}
+
+
+@pytest.mark.parametrize("metric_type", ["counter", "timing_distribution"])
+def test_a_probe_that_clients_sample_keeps_all_of_them(filled: Warehouse, metric_type: str) -> None:
+    sampled = Question(metric_type, RUN_DATE, "few", sampled=True)
+    kept = replace(sampled, sampled_by_clients=True)
+    assert filled.agrees(kept) != reference_rows(filled.of(kept), sampled)
+
+
+@given(st.lists(st.lists(pings_at_random(), min_size=1, max_size=12), min_size=8, max_size=8))
+@settings(max_examples=ROUNDS, deadline=None, suppress_health_check=list(HealthCheck))
+def test_whatever_is_sent_has_the_same_rows(tmp_path_factory: pytest.TempPathFactory, sets: list[list[Ping]]) -> None:
+    """Each set of pings is a channel of one warehouse, and each is asked for other metric types."""
+    pings = [replace(ping, app_channel=f"set-{number}") for number, own in enumerate(sets) for ping in own]
+    with warehouse(tmp_path_factory.mktemp("drawn") / "pings.duckdb", pings) as client:
+        drawn = Warehouse(client, pings)
+        for number, metric_type in enumerate(PROBES):
+            question = Question(metric_type, RUN_DATE, f"set-{number % len(sets)}", buckets=BUCKETS.get(metric_type))
+            drawn.agrees(replace(question, sampled=number % 2 == 1))

@@ -1,0 +1,116 @@
+"""Every statement that a build can run is valid GoogleSQL for the real column types, and Google's own reference
+engine computes the same rows from it as the embedded warehouse."""
+
+import importlib.util
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+from uuid import UUID
+
+import pytest
+from google.cloud import bigquery
+
+from builder.aggregates.definition import Definition
+from builder.aggregates.metric_shapes import SHAPES, Family, shape_of
+from builder.aggregates.probe import BuildRequest, Combination
+from builder.aggregates.scalar_ranges import ScalarRanges
+from builder.aggregates.source import SourceOptions, latest_version_statement, probe_statement
+from builder.aggregates.thresholds import Minimum, Thresholds
+from builder.statement import Statement
+from tests.support.googlesql import FENIX_DATASETS, METRICS, PROBES, GoogleSql
+from tests.support.ping_makers import DATASETS, RUN_DATE, random_pings
+from tests.support.ping_warehouse import warehouse
+from tests.support.reference_statistics import Ping
+
+pytestmark = [
+    pytest.mark.skipif(not importlib.util.find_spec("zetasql"), reason="zetasql cannot be imported here"),
+    pytest.mark.timeout(300),  # the first run on a machine compiles the engine
+]
+
+OPTIONS = SourceOptions(thresholds=Thresholds({}, Minimum(2, 1)))
+CELLS = [*Combination._fields, "bucket", "amount", "users", "samples", "weighted"]
+STATEMENTS = {
+    Family.DISTRIBUTION: {"distribution": CELLS},
+    Family.BOOLEAN: {"boolean": CELLS},
+    Family.SCALAR: {"scalar_ranges": ["metric_key", "smallest", "largest"], "scalar_cells": CELLS},
+}
+REQUEST = BuildRequest(UUID(int=7), "fog", "release", "", "", ("metrics", "baseline"), RUN_DATE, 150)
+FENIX = replace(REQUEST, product="fenix")
+REQUESTS = [replace(REQUEST, probe=PROBES[name], metric_type=name) for name in SHAPES]
+DECLARED = replace(REQUEST, probe=PROBES["labeled_counter"], metric_type="labeled_counter")
+REQUESTS += [replace(DECLARED, definition=Definition(labels=("a",)))]
+SAME = (
+    "quantity",
+    "memory_distribution",
+    "custom_distribution",
+    "labeled_memory_distribution",
+)  # as others are
+REQUESTS += [replace(FENIX, probe=PROBES[name], metric_type=name) for name in ("counter", "timing_distribution")]
+
+
+def name_of(request: BuildRequest) -> str:
+    return f"{request.product}-{request.metric_type}{'-declared' if request.definition.labels else ''}"
+
+
+@pytest.fixture(scope="module")
+def googlesql() -> GoogleSql:
+    return GoogleSql()
+
+
+@pytest.fixture(scope="module")
+def pings() -> list[Ping]:
+    return random_pings(11, 25, "release", 4) + random_pings(12, 25, "release", 4, DATASETS["release"])
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory, pings: list[Ping]) -> Iterator[bigquery.Client]:
+    with warehouse(tmp_path_factory.mktemp("engines") / "pings.duckdb", pings) as client:
+        yield client
+
+
+def test_the_columns_are_those_of_every_metric_type() -> None:
+    assert set(SHAPES) == set(METRICS)
+    assert f"{DATASETS['release']}_stable" in FENIX_DATASETS
+
+
+@pytest.mark.parametrize("request_of", REQUESTS, ids=name_of)
+def test_each_statement_type_checks(googlesql: GoogleSql, request_of: BuildRequest) -> None:
+    family = shape_of(request_of.metric_type, request_of.probe, request_of.definition).family
+    for name, columns in STATEMENTS[family].items():
+        found = googlesql.columns(probe_statement(name, request_of, OPTIONS, 150, ["1.00,2.00|"]))
+        assert sorted(found) == sorted(columns)
+
+
+def test_the_search_for_the_latest_version_type_checks(googlesql: GoogleSql) -> None:
+    assert googlesql.columns(latest_version_statement(REQUESTS[0], OPTIONS)) == ["version"]
+
+
+@pytest.mark.parametrize("request_of", [r for r in REQUESTS if r.metric_type not in SAME], ids=name_of)
+def test_the_reference_engine_gives_the_rows_of_the_warehouse(
+    googlesql: GoogleSql, client: bigquery.Client, pings: list[Ping], request_of: BuildRequest
+) -> None:
+    family = shape_of(request_of.metric_type, request_of.probe, request_of.definition).family
+    ranges: list[str] = []
+    for name in STATEMENTS[family]:
+        statement = probe_statement(name, request_of, OPTIONS, 150, ranges)
+        rows = answered(client, statement)
+        assert in_order(googlesql.evaluate(statement, pings)) == in_order(rows)
+        assert rows
+        if name == "scalar_ranges":
+            ranges = ScalarRanges(rows).parameter()
+
+
+def answered(client: bigquery.Client, statement: Statement) -> list[dict[str, Any]]:
+    config = bigquery.QueryJobConfig(query_parameters=list(statement.parameters))
+    return [dict(row) for row in client.query(statement.sql, job_config=config).result(timeout=60)]
+
+
+def in_order(rows: Iterable[Mapping[str, Any]]) -> list[tuple[tuple[str, str], ...]]:
+    """The rows in an order of their own, numbers as far as the order of their summands does not matter."""
+    return sorted(tuple((name, plain(value)) for name, value in sorted(row.items())) for row in rows)
+
+
+def plain(value: object) -> str:
+    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return f"{value:.9g}" if number else repr(value)

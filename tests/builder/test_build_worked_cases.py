@@ -1,0 +1,150 @@
+"""The two cases that the specification works through, from raw pings to rows; and who is counted where."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import UUID
+
+import numpy as np
+import pytest
+
+from builder.aggregates.aggregating import BuildRequest, BuiltProbe, ComputeOptions, ProbeRow, compute_probe
+from builder.aggregates.cells import read_cells
+from builder.aggregates.rows import Layout, ProbeRows
+from builder.aggregates.scalar_ranges import ScalarRanges
+from builder.aggregates.source import SourceOptions
+from builder.aggregates.thresholds import Minimum, Thresholds
+from builder.errors import PermanentBuildError, UnsupportedMetricError
+from tests.support.googlesql import COUNTER, TIMING
+from tests.support.ping_makers import RUN_DATE
+from tests.support.ping_warehouse import warehouse
+from tests.support.reference_statistics import Ping
+
+NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
+BUILD = "2026110109"
+BOTH = {"timing_distribution": (("1", 1),), "counter": 3}
+SENT = Ping(None, NOON, sent=BOTH)
+REQUEST = BuildRequest(UUID(int=3), "fog", "nightly", TIMING, "timing_distribution", ("metrics",), RUN_DATE, 150)
+COUNTER_REQUEST = replace(REQUEST, probe=COUNTER, metric_type="counter")
+
+
+def clients(count: int, like: Ping, first: int = 0) -> list[Ping]:
+    """The ping as each of the clients would send it."""
+    return [replace(like, client_id=f"client-{number}") for number in range(first, first + count)]
+
+
+def build(directory: Path, pings: Sequence[Ping], request: BuildRequest, minimum: Minimum | None = None) -> BuiltProbe:
+    thresholds = Thresholds({}, minimum) if minimum else Thresholds()
+    options = ComputeOptions(SourceOptions(thresholds=thresholds))
+    with warehouse(directory / "pings.duckdb", pings) as client:
+        return compute_probe(client, request, options, lambda *_: None)
+
+
+def row_of(built: BuiltProbe, os: str = "*", app_build_id: str = "*", agg: str | None = None) -> ProbeRow:
+    found = [
+        row
+        for row in built.rows
+        if (row.ping_type, row.os, row.app_build_id) == ("*", os, app_build_id) and agg in (None, row.client_agg_type)
+    ]
+    assert len(found) == 1
+    return found[0]
+
+
+def test_900_clients_of_a_timing_distribution(tmp_path: Path) -> None:
+    built = build(tmp_path, clients(900, Ping(None, NOON, sent={"timing_distribution": (("1", 1), ("2", 0))})), REQUEST)
+    assert len(built.rows) == 8
+    for row in built.rows:
+        assert row.histogram == '{"0":0.0004,"1":0.9993,"2":0.0004}'
+        assert set(json.loads(row.percentiles).values()) == {1}
+        assert list(json.loads(row.percentiles)) == ["0.1", "1", "5", "25", "50", "75", "95", "99", "99.9"]
+        assert row.non_norm_histogram == '{"0":0,"1":900,"2":0}'
+        assert (row.total_users, row.total_sample) == (900, 900)
+        assert (row.metric_type, row.metric_key, row.client_agg_type) == ("timing_distribution", "", "summed_histogram")
+    assert {row.build_date for row in built.rows if row.app_build_id == BUILD} == {datetime(2026, 11, 1, 9, tzinfo=UTC)}
+    assert {row.build_date for row in built.rows if row.app_build_id == "*"} == {None}
+
+
+def test_900_clients_of_a_counter_whose_values_are_all_equal(tmp_path: Path) -> None:
+    """Sent once with a value of 1, so that max, min, avg, sum and count are all 1."""
+    built = build(tmp_path, clients(900, Ping(None, NOON, sent={"counter": 1})), COUNTER_REQUEST)
+    assert len(built.rows) == 8 * 5
+    for row in built.rows:
+        assert (row.histogram, row.percentiles, row.non_norm_histogram, row.non_norm_percentiles) == ("{}",) * 4
+        assert (row.total_users, row.total_sample) == (900, 900)
+
+
+def test_900_clients_whose_every_aggregate_is_4() -> None:
+    """No pings give this, since a counter of 4 that is sent once has a count of 1: so it starts behind the SQL."""
+    ranges = ScalarRanges([{"metric_key": "", "smallest": 4.0, "largest": 4.0}])
+    about = {"version": 150, "ping_type": "*", "os": "*", "build_hour": "*", "metric_key": "", "client_agg_type": "max"}
+    cell = {"bucket": 0, "amount": 900, "users": 900, "samples": 3600, "weighted": False}
+    layout = Layout("counter", ranges.buckets, np.array([-1]), raw=False)
+    [row] = ProbeRows(read_cells([about | cell]), layout, 1, None)
+    assert ranges.parameter() == ["|"]
+    assert (row.histogram, row.percentiles, row.total_users, row.total_sample) == ("{}", "{}", 900, 3600)
+
+
+def test_a_counter_of_4_that_is_sent_once_ranges_from_its_count_to_4(tmp_path: Path) -> None:
+    built = build(tmp_path, clients(900, Ping(None, NOON, sent={"counter": 4})), COUNTER_REQUEST)
+    assert {row.total_users for row in built.rows} == {900}
+    medians = {row.client_agg_type: json.loads(row.percentiles)["50"] for row in built.rows}
+    assert medians == {"max": 3.94, "min": 3.94, "avg": 3.94, "sum": 3.94, "count": 1}
+
+
+def test_too_few_clients_give_no_row_and_no_error(tmp_path: Path) -> None:
+    assert len(build(tmp_path, clients(10, SENT), REQUEST).rows) == 0
+
+
+def test_a_probe_that_nobody_sent_gives_no_row_and_no_error(tmp_path: Path) -> None:
+    assert len(build(tmp_path, clients(900, Ping(None, NOON)), COUNTER_REQUEST).rows) == 0
+
+
+@pytest.mark.parametrize("request_of", [REQUEST, COUNTER_REQUEST], ids=["distribution", "scalar"])
+def test_a_small_build_counts_in_the_roll_up_of_distributions_only(tmp_path: Path, request_of: BuildRequest) -> None:
+    other = replace(SENT, app_build="20261102100000")
+    pings = clients(60, SENT) + clients(20, other, first=100)
+    built = build(tmp_path, pings, request_of)
+    assert {row.app_build_id for row in built.rows} == {"*", BUILD}
+    users = {row.total_users for row in built.rows if row.app_build_id == "*"}
+    assert users == ({80} if request_of is REQUEST else {60})
+
+
+def test_clients_without_the_probe_make_a_build_large_enough(tmp_path: Path) -> None:
+    built = build(tmp_path, clients(15, SENT) + clients(60, Ping(None, NOON), first=100), COUNTER_REQUEST)
+    assert row_of(built, app_build_id=BUILD, agg="max").total_users == 15
+
+
+def test_a_client_on_three_builds_weighs_three_in_a_distribution_and_one_in_a_scalar(tmp_path: Path) -> None:
+    builds = ("20261101093000", "20261102093000", "20261103093000")
+    pings = [ping for app_build in builds for ping in clients(60, replace(SENT, app_build=app_build))]
+    assert row_of(build(tmp_path, pings, REQUEST)).total_users == 180
+    (tmp_path / "pings.duckdb").unlink()
+    assert row_of(build(tmp_path, pings, COUNTER_REQUEST), agg="max").total_users == 60
+
+
+def test_a_windows_client_on_release_stands_for_ten(tmp_path: Path) -> None:
+    request = replace(COUNTER_REQUEST, channel="release")
+    linux = replace(SENT, app_channel="release", display_version="150.0")
+    windows = replace(linux, os="Windows", sample_id=9)
+    pings = clients(5, windows) + clients(9, replace(windows, sample_id=10), first=20) + clients(3, linux, first=40)
+    built = build(tmp_path, pings, request, Minimum(0, 0))
+    assert [row_of(built, os=os, agg="max").total_users for os in ("Windows", "Linux", "*")] == [50, 3, 53]
+    assert [row_of(built, os=os, agg="sum").total_sample for os in ("Windows", "Linux", "*")] == [50, 3, 80]
+
+
+def test_a_type_that_is_not_built_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedMetricError, match="string_list"):
+        build(tmp_path, [], replace(REQUEST, metric_type="string_list"))
+
+
+def test_a_probe_left_out_by_name_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedMetricError, match="use_counter_page_x"):
+        build(tmp_path, [], replace(COUNTER_REQUEST, probe="use_counter_page_x"))
+
+
+@pytest.mark.parametrize("probe", ["a; DROP TABLE x", "a`b", "a.b", "Ä", "", "x" * 256, "a\n"])
+def test_a_name_that_is_none_never_gets_into_a_statement(tmp_path: Path, probe: str) -> None:
+    with pytest.raises(PermanentBuildError, match="cannot be the name"):
+        build(tmp_path, [], replace(COUNTER_REQUEST, probe=probe))

@@ -1,0 +1,117 @@
+"""`probe-builder failed` and `retry` for what failed for good; `run` as many at a time as it is told."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from uuid import UUID, uuid4
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from builder import cli
+from builder.commands import running
+from builder.computation_thread import Compute
+from builder.settings import BuilderSettings
+from tests.support.builders import put_in_catalogue, request
+from tests.support.servers import Connection
+
+
+@pytest.fixture
+def run(database_url: str, monkeypatch: pytest.MonkeyPatch) -> CliRunner:
+    """A terminal beside the database."""
+    monkeypatch.setenv("DATABASE_URL", database_url)
+    monkeypatch.setattr(cli, "configure_logs", lambda *_given: None)  # which would write to this terminal ever after
+    for name in [name for name in os.environ if name.startswith("PROBE_BUILDER_")]:
+        monkeypatch.delenv(name)
+    return CliRunner()
+
+
+async def called(run: CliRunner, *words: str) -> Result:
+    """The command has an event loop of its own."""
+    return await asyncio.to_thread(run.invoke, cli.make_app(), list(words))
+
+
+async def fail(database: Connection, probe: str) -> UUID:
+    """A build of the probe that has failed for good."""
+    build_id = await request(database, probe)
+    claimed = await database.fetchval("SELECT attempt FROM claim_build('w', '15 s')")
+    await database.execute("SELECT fail_build($1, $2, 'invalidQuery', $3)", build_id, claimed, "no such\ncolumn")
+    return build_id
+
+
+@pytest.fixture
+async def failed(database: Connection) -> list[UUID]:
+    await put_in_catalogue(database, "gc_ms", "slow_ms")
+    return [await fail(database, "gc_ms"), await fail(database, "slow_ms")]
+
+
+async def test_what_failed_is_listed_a_line_each(run: CliRunner, failed: list[UUID]) -> None:
+    result = await called(run, "failed")
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    assert [line.split()[:2] for line in lines] == [
+        [str(failed[1]), "fog/nightly/slow_ms"],
+        [str(failed[0]), "fog/nightly/gc_ms"],
+    ]
+    assert all(line.endswith("attempts=1 invalidQuery: no such column") for line in lines)
+
+
+async def test_what_was_asked_for_again_is_listed_no_more(
+    run: CliRunner, database: Connection, failed: list[UUID]
+) -> None:
+    await request(database, "gc_ms")
+    assert (await called(run, "failed")).stdout.split()[0] == str(failed[1])
+    assert len((await called(run, "failed")).stdout.splitlines()) == 1
+
+
+async def test_failed_builds_are_queued_again(run: CliRunner, database: Connection, failed: list[UUID]) -> None:
+    result = await called(run, "retry", "--all")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert sorted(result.stdout.splitlines()) == sorted(f"{build_id} queued" for build_id in failed)
+    assert await database.fetchval("SELECT array_agg(DISTINCT state) FROM builds") == ["queued"]
+    assert (await called(run, "failed")).stdout == ""
+    assert (await called(run, "retry", "--all")).exit_code == 0
+
+
+async def test_what_cannot_be_is_said_a_line_each(run: CliRunner, database: Connection, failed: list[UUID]) -> None:
+    unknown = uuid4()
+    pending = await request(database, "gc_ms")
+    result = await called(run, "retry", str(failed[0]), str(failed[1]), str(pending), str(unknown))
+    assert result.exit_code == 1
+    assert result.stdout == f"{failed[1]} queued\n"
+    assert result.stderr.splitlines() == [f"{failed[0]} under_way", f"{pending} not_failed", f"{unknown} unknown"]
+
+
+@pytest.mark.parametrize("words", [["retry"], ["retry", "--all", str(uuid4())], ["retry", "not-an-id"]])
+async def test_nothing_is_guessed(run: CliRunner, words: list[str]) -> None:
+    assert (await called(run, *words)).exit_code == 2
+
+
+@pytest.mark.parametrize(("words", "expected"), [([], 3), (["--concurrency", "7"], 7)])
+async def test_the_option_goes_over_the_setting(
+    run: CliRunner, monkeypatch: pytest.MonkeyPatch, words: list[str], expected: int
+) -> None:
+    seen: list[int] = []
+
+    async def run_builder(settings: BuilderSettings, compute: Compute) -> bool:
+        seen.append(settings.concurrency)
+        return True
+
+    monkeypatch.setattr(running, "run_builder", run_builder)
+    monkeypatch.setenv("PROBE_BUILDER_CONCURRENCY", "3")
+    monkeypatch.setenv("PROBE_BUILDER_WAREHOUSE_URL", "http://127.0.0.1:9")
+    assert (await called(run, "run", *words)).exit_code == 0
+    assert seen == [expected]
+    assert (await called(run, "run", "--concurrency", "0")).exit_code == 2
+
+
+def test_a_database_that_is_away_is_one_line(
+    run: CliRunner, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://127.0.0.1:9/nothing")
+    monkeypatch.setattr("sys.argv", ["probe-builder", "failed"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2
+    assert "DATABASE_URL did not answer" in capsys.readouterr().err

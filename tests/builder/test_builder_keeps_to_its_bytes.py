@@ -1,0 +1,119 @@
+"""No statement starts that would read more than is left of the day; what attempts read is counted, however they end."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+
+import pytest
+
+from builder.aggregates.probe import BuildRequest, BuiltProbe, Progress
+from builder.control import Control
+from builder.errors import TransientBuildError
+from tests.support.builders import ROW, put_in_catalogue, request, running_builder, until_state
+from tests.support.servers import Connection, eventually
+
+NEEDED = 600
+COUNTED = "SELECT coalesce(sum(bytes), 0)::int FROM warehouse_days"
+
+
+def two_statements(build: BuildRequest, progress: Progress, control: Control) -> BuiltProbe:
+    """Each reads 600 bytes, after it was let."""
+    for number in range(2):
+        control.admit(number * NEEDED, NEEDED)
+        progress("aggregating", 40 * number, (number + 1) * NEEDED)
+    return BuiltProbe([ROW], 2 * NEEDED, [])
+
+
+@pytest.fixture(autouse=True)
+async def catalogue(database: Connection) -> None:
+    await put_in_catalogue(database, "gc_ms", "slow_ms")
+
+
+async def test_within_the_limit_it_is_built_and_counted(database: Connection, database_url: str) -> None:
+    async with running_builder(database_url, two_statements, most_bytes_a_day=2 * NEEDED):
+        await request(database)
+        await until_state(database, "succeeded")
+    assert await database.fetchval(COUNTED) == 2 * NEEDED
+
+
+async def test_over_the_limit_it_fails_for_good_and_says_what_to_change(
+    database: Connection, database_url: str
+) -> None:
+    """What was refused was not read: only the first statement counts."""
+    async with running_builder(database_url, two_statements, most_bytes_a_day=2 * NEEDED - 1):
+        await request(database)
+        await until_state(database, "failed")
+    error = await database.fetchval("SELECT error FROM builds")
+    assert error["code"] == "dailyBytesExceeded"
+    for part in ("600 bytes", "1,199", "599", "PROBE_BUILDER_MOST_BYTES_A_DAY"):
+        assert part in error["message"]
+    assert await database.fetchval(COUNTED) == NEEDED
+
+
+async def test_what_others_read_today_counts_and_yesterdays_does_not(database: Connection, database_url: str) -> None:
+    await database.execute("INSERT INTO warehouse_days VALUES (utc_day(now()) - 1, 1000000), (utc_day(now()), 1)")
+    async with running_builder(database_url, two_statements, most_bytes_a_day=2 * NEEDED + 1):
+        await request(database)
+        await until_state(database, "succeeded")
+        await request(database, "slow_ms")
+        await until_state(database, "succeeded", "failed")
+    assert (
+        await database.fetchval("SELECT error ->> 'code' FROM builds WHERE probe = 'slow_ms'") == "dailyBytesExceeded"
+    )
+
+
+async def test_builders_at_the_same_time_do_not_exceed_it_together(database: Connection, database_url: str) -> None:
+    """Ten at once, where there are bytes for three: at most three get theirs, whoever asks when."""
+    probes = [f"p{number}" for number in range(10)]
+    await put_in_catalogue(database, *probes)
+
+    def one_statement(build: BuildRequest, progress: Progress, control: Control) -> BuiltProbe:
+        control.admit(0, NEEDED)
+        progress("aggregating", 50, NEEDED)
+        return BuiltProbe([ROW], NEEDED, [])
+
+    run = partial(running_builder, database_url, one_statement, most_bytes_a_day=3 * NEEDED, concurrency=5)
+    async with run(name="b1"), run(name="b2"):
+        await asyncio.gather(*[eventually(partial(queued, database, probe), "it is asked for") for probe in probes[:1]])
+        for probe in probes[1:]:
+            await request(database, probe)
+        await until_state(database, "succeeded", "failed")
+    assert await database.fetchval(COUNTED) <= 3 * NEEDED
+    assert await database.fetchval("SELECT count(*) FROM builds WHERE state = 'succeeded'") in (1, 2, 3)
+
+
+async def queued(database: Connection, probe: str) -> bool:
+    return bool(await request(database, probe))
+
+
+async def test_attempts_that_failed_are_counted_once_each(database: Connection, database_url: str) -> None:
+    attempts: list[int] = []
+
+    def flaky(build: BuildRequest, progress: Progress, control: Control) -> BuiltProbe:
+        control.admit(0, NEEDED)
+        attempts.append(1)
+        if len(attempts) < 3:
+            raise TransientBuildError("backendError", "busy")
+        return BuiltProbe([ROW], NEEDED, [])
+
+    async with running_builder(database_url, flaky):
+        await request(database)
+        await until_state(database, "succeeded")
+    assert await database.fetchval(COUNTED) == 3 * NEEDED
+
+
+async def test_percent_never_goes_back_and_nothing_is_told_twice(database: Connection, database_url: str) -> None:
+    def hesitant(build: BuildRequest, progress: Progress, control: Control) -> BuiltProbe:
+        for percent in (10, 40, 40, 20, 20, 60):
+            progress("aggregating", percent, 10)
+            control.wait(0.05)
+        return BuiltProbe([ROW], 10, [])
+
+    async with running_builder(database_url, hesitant):
+        await request(database)
+        await until_state(database, "succeeded")
+    steps = await database.fetch("SELECT data FROM event_log WHERE type = 'build_progressed' ORDER BY position")
+    percents = [row["data"]["percent"] for row in steps]
+    assert percents == sorted(set(percents))
+    assert percents[-1] == 60

@@ -1,0 +1,48 @@
+"""A builder takes as many builds as it has room for in one transaction, those waited for longest first."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from builder.queue import BuildQueue
+from tests.support.servers import Connection, registered
+from tests.support.traffic import fold_all, records
+from usage_service.ingest.appending import append
+from usage_service.shared.postgres import open_pool
+
+PROBES = [f"probe_{number}" for number in range(5)]
+
+
+async def queued(database: Connection) -> None:
+    """Five builds, of which the second and fourth are prefetched."""
+    await append(database, records([registered(probe) for probe in PROBES]))
+    await fold_all(database)
+    for number, probe in enumerate(PROBES):
+        await database.execute("SELECT request_build('fog', 'nightly', $1, 'tests', $2)", probe, number % 2 == 1)
+
+
+@pytest.mark.parametrize("most", [1, 2, 4, 5, 9])
+async def test_those_waited_for_longest_come_first(own_database: Connection, own_database_url: str, most: int) -> None:
+    await queued(own_database)
+    before = await own_database.fetchval("SELECT last_position()")
+    async with open_pool(own_database_url, role="usage_builder", application="tests", size=1) as pool:
+        queue = BuildQueue(pool, "b1", timedelta(seconds=15))
+        first, rest = await queue.claim(most), await queue.claim(9)
+    assert {claim.probe for claim in first} == set([*PROBES[::2], *PROBES[1::2]][:most])
+    assert sorted(claim.probe for claim in first + rest) == PROBES
+    started = await own_database.fetch(
+        "SELECT probe, data ->> 'attempt' AS attempt FROM event_log WHERE position > $1 AND type = 'build_started'",
+        before,
+    )
+    assert sorted((row["probe"], row["attempt"]) for row in started) == [(probe, "1") for probe in PROBES]
+
+
+async def test_two_builders_never_hold_the_same(own_database: Connection, own_database_url: str) -> None:
+    await queued(own_database)
+    async with open_pool(own_database_url, role="usage_builder", application="tests", size=2) as pool:
+        one, two = (BuildQueue(pool, name, timedelta(seconds=15)) for name in ("b1", "b2"))
+        claimed = [await one.claim(2), await two.claim(2), await one.claim(2), await two.claim(2)]
+    assert [len(claims) for claims in claimed] == [2, 2, 1, 0]
+    assert sorted(claim.probe for claims in claimed for claim in claims) == PROBES

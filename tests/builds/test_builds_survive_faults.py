@@ -1,0 +1,221 @@
+"""Whatever befalls builders, their connections and the database: every build ends, once, with the rows of one attempt.
+
+SOAK_ROUNDS says how many faults there are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import shutil
+import signal
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from builder.queue import LONGEST_WAIT_SECONDS
+from builder.settings import BuilderSettings
+from tests.support.builder_process import ROWS, BuilderProcess
+from tests.support.builders import put_in_catalogue, request
+from tests.support.proxy import Proxy, proxied
+from tests.support.servers import Connection, connected, eventually, rounds
+from usage_service.local.embedded_postgres import EmbeddedPostgres
+from usage_service.local.postgres_cluster import PostgresCluster, wait_until
+from usage_service.shared.postgres import UNAVAILABLE
+from usage_service.shared.schema import install_schema
+
+ROUNDS = rounds(20)
+BUILDERS, BUILDS_A_ROUND = 2, 5
+LEASE_SECONDS, POLL_SECONDS = 1.5, 0.3
+DURABLE = {"fsync": "on", "recovery_init_sync_method": "syncfs", "shared_buffers": "32MB", "max_connections": "40"}
+LATEST_STRIKE_SECONDS = 0.3
+PATIENCE = 60.0  # seconds, on the busiest machine
+FAULTS = ["kill", "kill", "freeze", "cut", "swallow", "deaf", "postgres", "full", "stop", "none"]
+
+
+class House:
+    """A database that survives crashes, and builders that each reach it by two proxies: one to ask, one to listen."""
+
+    def __init__(self, postgres: EmbeddedPostgres, directory: Path) -> None:
+        self.postgres = postgres
+        self.cluster = PostgresCluster(directory)
+        self.builders: list[BuilderProcess] = []
+        self.ways: list[Proxy] = []
+        self.ears: list[Proxy] = []
+
+    async def add_builder(self, stack: AsyncExitStack, directory: Path) -> None:
+        """One more, not started yet."""
+        way, url = await stack.enter_async_context(proxied(self.postgres.url))
+        ear, listen_url = await stack.enter_async_context(proxied(self.postgres.url))
+        environ = {
+            "DATABASE_URL": url,
+            "LISTEN_DATABASE_URL": listen_url,
+            "PROBE_BUILDER_LEASE_SECONDS": str(LEASE_SECONDS),
+            "PROBE_BUILDER_POLL_SECONDS": str(POLL_SECONDS),
+            "PROBE_BUILDER_RETRY_SECONDS": "0.05",
+            "PROBE_BUILDER_GRACE_SECONDS": "0.05",
+        }
+        self.ways.append(way)
+        self.ears.append(ear)
+        self.builders.append(BuilderProcess(f"builder-{len(self.builders)}", directory, environ))
+
+    def keep_up(self) -> None:
+        """Starts again whatever is dead, and mends the ways."""
+        self.postgres.start()
+        for proxy in (*self.ways, *self.ears):
+            proxy.restore()
+        for builder in self.builders:
+            builder.signal(signal.SIGCONT)
+            builder.spawn()
+
+    async def strike(self, fault: str) -> None:
+        """Does it to one of the builders, or to the database."""
+        chosen = random.randrange(BUILDERS)
+        builder, way, ear = self.builders[chosen], self.ways[chosen], self.ears[chosen]
+        if fault in ("kill", "stop"):
+            builder.signal(signal.SIGKILL if fault == "kill" else signal.SIGTERM)
+        elif fault == "postgres":
+            self.cluster.kill()
+            assert wait_until(lambda: self.postgres.pid is None, 10)
+        elif fault == "full":
+            await self._fill()
+        elif fault == "cut":
+            way.cut()
+        elif fault == "deaf":
+            ear.swallow()
+        else:
+            builder.signal(signal.SIGSTOP) if fault == "freeze" else way.swallow()
+            await eventually(partial(self.holds, TAKEN, f"%-{builder.pid}"), f"others go on after {fault}", PATIENCE)
+
+    async def holds(self, condition: str, *values: object) -> bool:
+        """Whether it does; not while the database is away."""
+        with suppress(*UNAVAILABLE):
+            async with connected(self.postgres.url) as connection:
+                return bool(await connection.fetchval(condition, *values))
+        return False
+
+    async def _fill(self) -> None:
+        """Takes every connection that is left, until the builds are over or for a second."""
+        async with AsyncExitStack() as stack:
+            connection = await stack.enter_async_context(connected(self.postgres.url))
+            with suppress(*UNAVAILABLE):
+                while True:
+                    await stack.enter_async_context(connected(self.postgres.url))
+            with suppress(AssertionError):
+                await eventually(partial(holds, connection, OVER), "all builds are over", 1)
+
+
+async def holds(connection: Connection, condition: str) -> bool:
+    return bool(await connection.fetchval(condition))
+
+
+@asynccontextmanager
+async def running_house(directory: Path) -> AsyncIterator[House]:
+    with EmbeddedPostgres(directory, options=DURABLE) as postgres:
+        await install_schema(postgres.url)
+        house = House(postgres, directory)
+        try:
+            async with AsyncExitStack() as stack:
+                for _ in range(BUILDERS):
+                    await house.add_builder(stack, directory)
+                yield house
+        finally:
+            for builder in house.builders:
+                builder.signal(signal.SIGKILL)
+
+
+@pytest.fixture
+async def house(made: Path, tmp_path: Path) -> AsyncIterator[House]:
+    directory = tmp_path / "house"
+    shutil.copytree(made, directory)
+    async with running_house(directory) as house:
+        yield house
+
+
+@pytest.mark.timeout(120 + 30 * ROUNDS)
+async def test_faults_at_random_neither_lose_nor_repeat_a_build(house: House) -> None:
+    house.keep_up()
+    for number in range(ROUNDS):
+        fault = FAULTS[number % len(FAULTS)]
+        async with connected(house.postgres.url) as connection:
+            await ask_for_builds(connection, number)
+        await strike_at_random(house, fault)
+        house.keep_up()
+        await eventually(partial(house.holds, OVER), f"all builds are over after {fault}", PATIENCE)
+        async with connected(house.postgres.url) as connection:
+            assert not await connection.fetch(WRONG, ROWS), fault
+
+
+async def ask_for_builds(connection: Connection, number: int) -> None:
+    """Of probes that no round before had; one of them has no data."""
+    probes = [f"p{number}_{n}" for n in range(BUILDS_A_ROUND - 1)] + [f"p{number}_none"]
+    await put_in_catalogue(connection, *probes)
+    for probe in probes:
+        await request(connection, probe)
+
+
+async def strike_at_random(house: House, fault: str) -> None:
+    """At a moment that has nothing to do with what the builders do."""
+    moment = asyncio.Event()
+    asyncio.get_running_loop().call_later(random.uniform(0, LATEST_STRIKE_SECONDS), moment.set)
+    await asyncio.wait_for(moment.wait(), 20)
+    await house.strike(fault)
+
+
+@pytest.mark.timeout(300)
+async def test_a_dead_builders_build_soon_runs_again(house: House) -> None:
+    """Within the lease and a poll: with the defaults 15 s and 5 s, and 5 s more at the longest for a slow answer."""
+    defaults = BuilderSettings(database_url="postgresql://unused")
+    assert defaults.lease_seconds + defaults.poll_seconds + LONGEST_WAIT_SECONDS <= 30
+    house.keep_up()
+    async with connected(house.postgres.url) as connection:
+        await ask_for_builds(connection, 0)
+        await eventually(partial(holds, connection, RUNNING), "something runs", PATIENCE)
+        worker = await connection.fetchval("SELECT worker FROM builds WHERE state = 'running' LIMIT 1")
+        [victim] = [builder for builder in house.builders if worker.endswith(f"-{builder.pid}")]
+        victim.signal(signal.SIGKILL)
+        await eventually(partial(holds, connection, OVER), "all builds are over", PATIENCE)
+        waited = await connection.fetchval(LONGEST_PAUSE)
+        assert waited is None or waited < LEASE_SECONDS + POLL_SECONDS + 1
+
+
+OVER = "SELECT NOT EXISTS (SELECT FROM builds WHERE finished_at IS NULL)"
+RUNNING = "SELECT EXISTS (SELECT FROM builds WHERE state = 'running')"
+TAKEN = "SELECT NOT EXISTS (SELECT FROM builds WHERE state = 'running' AND worker LIKE $1)"
+# From the last that was heard of an attempt to the start of the next one, in seconds, where its lease was lost.
+LONGEST_PAUSE = """
+SELECT max(extract(epoch FROM started.occurred_at - heard.occurred_at))::float8
+FROM event_log lost
+JOIN event_log started ON started.type = 'build_started' AND started.data ->> 'build_id' = lost.data ->> 'build_id'
+                      AND (started.data ->> 'attempt')::int = (lost.data ->> 'attempt')::int + 1
+CROSS JOIN LATERAL (
+    SELECT max(e.occurred_at) AS occurred_at FROM event_log e
+    WHERE e.data ->> 'build_id' = lost.data ->> 'build_id' AND e.position < lost.position) heard
+WHERE lost.type = 'build_failed' AND lost.data ->> 'code' = 'lease_lost'
+"""
+# Builds that did not end well and once, with the rows of one computation and nothing said by an attempt that was over.
+WRONG = """
+WITH told AS (
+    SELECT (data ->> 'build_id')::uuid AS build_id, position, type, (data ->> 'attempt')::int AS attempt,
+           lag((data ->> 'attempt')::int) OVER of_build AS before, lag(type) OVER of_build AS type_before
+    FROM event_log WHERE type LIKE 'build%' WINDOW of_build AS (PARTITION BY data ->> 'build_id' ORDER BY position)
+), stories AS (
+    SELECT build_id, count(*) FILTER (WHERE type = 'build_requested') AS requests,
+           count(*) FILTER (WHERE type = 'build_started') AS starts,
+           count(*) FILTER (WHERE type IN ('build_succeeded', 'build_found_no_data')) AS ends,
+           bool_or(attempt < before OR type_before IN ('build_succeeded', 'build_found_no_data')
+                   OR (type = 'build_started') <> coalesce(attempt > coalesce(before, 0), false)) AS odd
+    FROM told GROUP BY build_id
+), stored AS (
+    SELECT built_by, count(*) AS rows, count(DISTINCT total_users) AS computations FROM probe_rows GROUP BY built_by
+)
+SELECT b.build_id, b.probe, b.state, b.attempt, b.error, s.*, r.*
+FROM builds b JOIN stories s USING (build_id) LEFT JOIN stored r ON r.built_by = b.build_id
+WHERE b.state <> CASE WHEN b.probe LIKE '%none' THEN 'no_data' ELSE 'succeeded' END
+   OR s.requests <> 1 OR s.ends <> 1 OR s.starts <> b.attempt OR s.odd
+   OR (coalesce(r.rows, 0), coalesce(r.computations, 1)) <> (coalesce(b.rows, 0)::bigint, 1)
+   OR b.rows <> $1
+"""

@@ -1,0 +1,240 @@
+"""UsageClient: whatever is wrong with the service, the disk or the event, record() returns soon and raises nothing."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from datetime import datetime
+from pathlib import Path
+from statistics import quantiles
+from typing import Any
+
+import pytest
+
+from tests.support.fake_service import fake_service, soon
+from usage_service.client import UsageClient
+from usage_service.client.outgoing import MOST_EVENT_BYTES
+
+
+@contextmanager
+def nowhere() -> Iterator[str]:
+    """An address where nobody listens."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{bound.getsockname()[1]}"
+
+
+@contextmanager
+def black_hole() -> Iterator[str]:
+    """A server that takes connections and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+@contextmanager
+def lost(client: UsageClient) -> Iterator[UsageClient]:
+    """A client that is not waited for at the end."""
+    try:
+        yield client
+    finally:
+        client.close(0)
+
+
+@pytest.mark.parametrize("where", [nowhere, black_hole])
+@pytest.mark.parametrize("spooled", [False, True], ids=["memory", "spool"])
+def test_recording_takes_no_time_while_the_service_is_away(
+    where: Callable[[], AbstractContextManager[str]], spooled: bool, tmp_path: Path
+) -> None:
+    seconds = []
+    spool = tmp_path if spooled else None
+    with where() as url, lost(UsageClient(url, spool_dir=spool, max_queue_events=3_000, timeout=0.2)) as client:
+        for _ in range(4_000):
+            begun = time.perf_counter()
+            client.record("page_viewed", visitor="somebody", data={"page": "/"})
+            seconds.append(time.perf_counter() - begun)
+        stats = client.stats()
+        assert not client.flush(0.05)
+    cuts = quantiles(seconds, n=100)
+    print(f"record(): median {cuts[49] * 1e6:.0f} us, p99 {cuts[98] * 1e6:.0f} us, worst {max(seconds) * 1e3:.1f} ms")
+    assert cuts[49] < 0.001
+    assert cuts[94] < 0.01
+    assert stats.recorded + stats.dropped == 4_000
+    assert (stats.spooled, stats.queued) == ((4_000, 0) if spooled else (0, 3_000))
+
+
+def test_a_full_queue_drops_the_newest_says_so_once_and_counts(caplog: pytest.LogCaptureFixture) -> None:
+    with fake_service() as service:
+        service.stop()
+        with lost(UsageClient(service.url, max_queue_events=5, retry_seconds=0.05)) as client:
+            ids = [client.record("x_note") for _ in range(8)]
+            assert client.stats().dropped == 3
+            service.start()
+            assert client.flush(10)
+        assert list(service.events) == ids[:5]
+    assert caplog.text.count("event_dropped") == 1
+
+
+class Awkward:
+    """Raises whatever is done with it."""
+
+    def __getattribute__(self, name: str) -> object:
+        raise ZeroDivisionError
+
+    def __str__(self) -> str:
+        raise ZeroDivisionError
+
+
+def _endless() -> dict[str, object]:
+    data: dict[str, object] = {}
+    data["data"] = data
+    return data
+
+
+@pytest.mark.parametrize(
+    "data",
+    [{"it": object()}, {"it": {1, object()}}, {"it": "\ud800"}, _endless(), {"it": Awkward()}],
+    ids=["object", "set", "surrogate", "cycle", "awkward"],
+)
+def test_an_event_that_cannot_be_written_is_logged_and_counted(
+    data: dict[str, object], caplog: pytest.LogCaptureFixture
+) -> None:
+    with fake_service() as service, UsageClient(service.url) as client:
+        assert client.record("x_note", visitor="a raw id", data=data)
+        good = client.record("x_note", visitor="a raw id", data={"it": 1})
+        assert client.flush(10)
+        assert list(service.events) == [good]
+        assert client.stats()[:5] == (1, 1, 0, 0, 1)
+    assert "event_unfit" in caplog.text
+    assert "a raw id" not in caplog.text
+
+
+def test_an_event_that_is_too_long_is_dropped() -> None:
+    with fake_service() as service, UsageClient(service.url) as client:
+        client.record("x_note", data={"it": "x" * MOST_EVENT_BYTES})
+        assert client.stats().dropped == 1
+
+
+def test_a_time_without_zone_is_local() -> None:
+    with fake_service() as service, UsageClient(service.url) as client:
+        event_id = client.record("x_note", occurred_at=datetime(2026, 11, 20, 12))
+        assert client.flush(10)
+        sent = datetime.fromisoformat(service.events[event_id]["occurred_at"])
+        assert sent == datetime(2026, 11, 20, 12).astimezone()
+
+
+def test_a_spool_that_cannot_be_written_is_replaced_by_memory(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    with fake_service() as service, UsageClient(service.url, spool_dir=file / "spool") as client:
+        ids = [client.record("x_note") for _ in range(10)]
+        assert client.flush(10)
+        assert list(service.events) == ids
+    assert caplog.text.count("spool_unusable") == 1
+
+
+def test_a_spool_is_bounded_for_the_whole_directory(tmp_path: Path) -> None:
+    bound = 64 * 1024
+    with nowhere() as url:
+        clients = [UsageClient(url, spool_dir=tmp_path, max_spool_bytes=bound, max_queue_events=10) for _ in range(3)]
+        for client in clients * 400:
+            client.record("x_note", data={"it": "x" * 100})
+        taken = sum(path.stat().st_size for path in tmp_path.iterdir())
+        stats = [client.stats() for client in clients]
+        for client in clients:
+            client.close(0)
+    assert bound / 2 < taken <= bound
+    assert all(one.queued == 10 and one.recorded + one.dropped == 400 for one in stats)
+
+
+def test_a_log_handler_that_raises_does_not_matter() -> None:
+    class Raising(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            raise ZeroDivisionError
+
+    log, handler = logging.getLogger("usage_service.client"), Raising()
+    log.addHandler(handler)
+    try:
+        with fake_service() as service, UsageClient(service.url) as client:
+            client.record("x_note", data={"it": object()})
+            good = client.record("x_note")
+            assert client.flush(10)
+            assert list(service.events) == [good]
+    finally:
+        log.removeHandler(handler)
+
+
+def test_many_threads_at_once(tmp_path: Path) -> None:
+    with fake_service() as service, UsageClient(service.url, spool_dir=tmp_path) as client:
+        ids: list[str] = []
+        threads = [
+            threading.Thread(target=lambda: ids.extend([client.record("x_note") for _ in range(200)])) for _ in range(8)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(20)
+        assert client.flush(10)
+        assert sorted(service.events) == sorted(ids)
+        assert len(ids) == 1_600
+
+
+def test_a_closed_client_drops_and_counts() -> None:
+    with fake_service() as service:
+        client = UsageClient(service.url)
+        client.record("x_note")
+        assert client.close()
+        client.record("x_note")
+        assert client.stats()[:5] == (1, 1, 0, 0, 1)
+        assert not any(thread.name == "usage-client" for thread in threading.enumerate())
+
+
+def test_files_are_for_the_app_only(tmp_path: Path) -> None:
+    with nowhere() as url, lost(UsageClient(url, spool_dir=tmp_path / "spool")) as client:
+        client.record("x_note", visitor="a raw id")
+        [path] = (tmp_path / "spool").iterdir()
+        assert (path.stat().st_mode & 0o777, path.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+
+
+def test_durable_events_are_synced_while_the_service_is_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fdatasync", synced.append)
+    with nowhere() as url, lost(UsageClient(url, spool_dir=tmp_path, durable=True, retry_seconds=60)) as client:
+        client.record("x_note")
+        soon(lambda: len(synced) == 1, "synced")
+        client.record("x_note")
+        soon(lambda: len(synced) == 2, "synced while it waits to try again")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"url": "ftp://here"},
+        {"url": "here:8080"},
+        {"token": "with\nline feed"},
+        {"token": ""},
+        {"source": "two words"},
+        {"batch_events": 0},
+        {"batch_events": 1_001},
+        {"timeout": 0},
+        {"linger_seconds": -1},
+        {"max_queue_events": 0},
+    ],
+    ids=str,
+)
+def test_what_cannot_work_is_said_when_the_client_is_made(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))) as caught:
+        UsageClient(**{"url": "http://127.0.0.1:1"} | wrong)
+    assert "line feed" not in str(caught.value)
+
+
+def test_importing_it_loads_nothing_heavy() -> None:
+    heavy = "{'aiohttp', 'asyncio', 'asyncpg', 'duckdb', 'structlog', 'rich', 'numpy'}"
+    asked = f"import sys, usage_service.client; print(sorted({heavy} & set(sys.modules)))"
+    assert subprocess.check_output([sys.executable, "-c", asked], text=True, timeout=30).strip() == "[]"

@@ -1,0 +1,297 @@
+"""UsageMiddleware in a Django project: data requests and pages are recorded, responses are the app's own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+pytest.importorskip("django")
+
+import django
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.test import AsyncClient, Client, override_settings
+from django.urls import path
+
+from tests.support.fake_service import FakeService, fake_service
+from tests.support.servers import Client as ServiceClient
+from tests.support.servers import Connection
+from usage_service import django as middleware_module
+from usage_service.django import UsageMiddleware
+
+MIDDLEWARE = [
+    "usage_service.django.UsageMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+]
+FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.0"
+QUERY = {
+    "product": "fog",
+    "app_id": "nightly",
+    "ping_type": "*",
+    "probe": "gc_ms",
+    "aggregationLevel": "version",
+    "os": "Windows",
+    "versions": 3,
+}
+
+
+def data(request: HttpRequest) -> HttpResponse:
+    """GLAM's data route: reads the body as a stream, which nobody may have used up."""
+    query = json.loads(request.read())["query"]
+    status = {"no_such": 404, "broken": 500, "bad": 400}.get(query["probe"], 200)
+    return JsonResponse({"response": [query["probe"]]}, status=status)
+
+
+async def data_async(request: HttpRequest) -> HttpResponse:
+    return data(request)
+
+
+def page(request: HttpRequest) -> HttpResponse:
+    return HttpResponse("<p>hello")
+
+
+def failing(request: HttpRequest) -> HttpResponse:
+    raise ZeroDivisionError
+
+
+def plain(request: HttpRequest) -> HttpResponse:
+    return JsonResponse({})
+
+
+urlpatterns = [
+    path("api/v1/data/", data),
+    path("async/data/", data_async),
+    path("failing/", failing),
+    path("plain/", plain),
+    path("admin/", page),
+    path("", page),
+]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def project() -> None:
+    if not settings.configured:
+        settings.configure(
+            SECRET_KEY="of tests only",
+            ALLOWED_HOSTS=["testserver"],
+            ROOT_URLCONF=sys.modules[__name__],
+            MIDDLEWARE=MIDDLEWARE,
+            INSTALLED_APPS=["django.contrib.contenttypes", "django.contrib.auth", "django.contrib.sessions"],
+            SESSION_ENGINE="django.contrib.sessions.backends.signed_cookies",
+            DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
+            LOGGING_CONFIG=None,
+        )
+        django.setup()
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[UsageMiddleware]]:
+    """The middlewares that a test made."""
+    made: list[UsageMiddleware] = []
+    make = UsageMiddleware.__init__
+
+    def remembered(self: UsageMiddleware, get_response: middleware_module.Answer) -> None:
+        make(self, get_response)
+        made.append(self)
+
+    monkeypatch.setattr(UsageMiddleware, "__init__", remembered)
+    yield made
+    for middleware in made:
+        middleware.client.close(0)
+
+
+@pytest.fixture
+def service() -> Iterator[FakeService]:
+    with fake_service() as service:
+        yield service
+
+
+def configured(url: str, **options: object) -> override_settings:
+    return override_settings(USAGE_SERVICE={"URL": url, "PRODUCT": "fog", **options})
+
+
+def ask(client: Client, body: object, **headers: str) -> int:
+    headers = {"user-agent": FIREFOX} | headers
+    response = client.post("/api/v1/data/", body, content_type="application/json", headers=headers)
+    return response.status_code
+
+
+def recorded(service: FakeService, made: list[UsageMiddleware]) -> list[dict[str, Any]]:
+    assert all(middleware.client.flush(10) for middleware in made)
+    return list(service.events.values())
+
+
+def test_data_requests(service: FakeService, made: list[UsageMiddleware]) -> None:
+    with configured(service.url):
+        client = Client(raise_request_exception=False)
+        probes = ["gc_ms", "no_such", "broken", "bad"]
+        assert [ask(client, {"query": QUERY | {"probe": probe}}) for probe in probes] == [200, 404, 500, 400]
+        assert ask(client, {"query": QUERY | {"versions": [118, 119]}}) == 200
+    first, missing, listed = recorded(service, made)
+    assert (first["type"], first["product"], first["channel"], first["probe"]) == (
+        "probe_viewed",
+        "fog",
+        "nightly",
+        "gc_ms",
+    )
+    assert first["data"] == {"found": True, "ping_type": "*", "os": "Windows", "aggregation_level": "version"}
+    assert (missing["probe"], missing["data"]["found"]) == ("no_such", False)
+    assert listed["data"]["versions"] == [118, 119]
+    assert first["visitor"] == f"127.0.0.1 {FIREFOX}"
+
+
+async def test_the_real_service_takes_them(
+    client: ServiceClient, database: Connection, made: list[UsageMiddleware]
+) -> None:
+    with configured(str(client.make_url("/"))):
+        app = Client()
+        await asyncio.to_thread(ask, app, {"query": QUERY})
+        await asyncio.to_thread(app.get, "/", headers={"referer": "https://bugzilla.mozilla.org/show_bug.cgi?id=1"})
+        assert await made[0].client.aflush(10)
+    rows = await database.fetch("SELECT type, probe, data ->> 'referrer', visitor FROM event_log ORDER BY position")
+    assert [tuple(row)[:3] for row in rows] == [
+        ("probe_viewed", "gc_ms", None),
+        ("page_viewed", None, "bugzilla.mozilla.org"),
+    ]
+    assert all(row["visitor"] for row in rows)
+
+
+def test_pages(service: FakeService, made: list[UsageMiddleware]) -> None:
+    with configured(service.url, IGNORED_PATHS=["/admin/"]):
+        client = Client(headers={"user-agent": FIREFOX}, raise_request_exception=False)
+        client.get("/", headers={"referer": "https://user@phabricator.services.mozilla.com/D1?secret=1"})
+        client.get("/?secret=1", headers={"referer": "http://testserver/plain/"})
+        for unrecorded in ("/admin/", "/plain/", "/missing/", "/failing/"):
+            client.get(unrecorded)
+        client.head("/")
+        client.post("/")
+    assert [(event["type"], event["product"], event["data"]) for event in recorded(service, made)] == [
+        ("page_viewed", "fog", {"page": "/", "referrer": "phabricator.services.mozilla.com"}),
+        ("page_viewed", "fog", {"page": "/"}),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("agent", "bot"),
+    [
+        (FIREFOX, False),
+        ("", True),
+        ("Mozilla/5.0 (compatible; Googlebot/2.1)", True),
+        ("curl/8.5.0", True),
+        ("python-requests/2.34", True),
+        ("Mozilla/5.0 (Macintosh) AppleWebKit/605 Version/18 Safari/605", False),
+        ("Mozilla/5.0 (X11; CUBOT X30) Chrome/140", False),
+    ],
+)
+def test_bots_are_marked(agent: str, bot: bool, service: FakeService, made: list[UsageMiddleware]) -> None:
+    with configured(service.url):
+        ask(Client(), {"query": QUERY}, **{"user-agent": agent})
+    [event] = recorded(service, made)
+    assert event["data"].get("bot", False) is bot
+
+
+class User:
+    """A user that is logged in, without a database."""
+
+    pk = 42
+    is_authenticated = True
+
+
+def test_visitors(service: FakeService, made: list[UsageMiddleware], monkeypatch: pytest.MonkeyPatch) -> None:
+    with configured(service.url):
+        client = Client()
+        ask(client, {"query": QUERY})
+        session = client.session
+        session["seen"] = True
+        session.save()
+        client.cookies[settings.SESSION_COOKIE_NAME] = str(session.session_key)
+        ask(client, {"query": QUERY})
+        monkeypatch.setattr("django.contrib.auth.middleware.get_user", lambda request: User())
+        ask(client, {"query": QUERY})
+    visitors = [event["visitor"] for event in recorded(service, made)]
+    assert visitors == [f"127.0.0.1 {FIREFOX}", f"session {session.session_key}"[:256], "user 42"]
+
+
+def by_cookie(request: HttpRequest) -> str | None:
+    return request.COOKIES.get("who")
+
+
+def test_functions_of_the_apps_own(service: FakeService, made: list[UsageMiddleware]) -> None:
+    with configured(service.url, VISITOR=f"{__name__}.by_cookie", IS_BOT=lambda request: "who" not in request.COOKIES):
+        client = Client()
+        ask(client, {"query": QUERY})
+        client.cookies["who"] = "x" * 300
+        ask(client, {"query": QUERY})
+    first, second = recorded(service, made)
+    assert ("visitor" not in first, first["data"]["bot"]) == (True, True)
+    assert (second["visitor"], "bot" in second["data"]) == ("x" * 256, False)
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["no json", "[1]", '{"query": {"probe": 1}}', '{"query": {"product": "fog", "probe": "' + "x" * 20_000 + '"}}'],
+)
+def test_bodies_that_say_nothing_are_the_views_alone(
+    body: str, service: FakeService, made: list[UsageMiddleware]
+) -> None:
+    with configured(service.url):
+        ask(Client(raise_request_exception=False), body.encode())
+    assert recorded(service, made) == []
+
+
+def test_what_fails_inside_is_logged_and_the_response_is_the_apps(
+    service: FakeService, made: list[UsageMiddleware], caplog: pytest.LogCaptureFixture
+) -> None:
+    def failing_visitor(request: HttpRequest) -> str:
+        raise LookupError("a raw id")
+
+    with configured(service.url, VISITOR=failing_visitor):
+        assert ask(Client(), {"query": QUERY}) == 200
+        assert Client().get("/").content == b"<p>hello"
+    assert recorded(service, made) == []
+    assert "request_not_recorded" in caplog.text
+    assert "a raw id" not in caplog.text
+
+
+def test_a_view_that_raises_still_raises(service: FakeService) -> None:
+    with configured(service.url), pytest.raises(ZeroDivisionError):
+        Client().get("/failing/")
+
+
+def test_the_response_of_a_page_does_not_vary_by_cookie(service: FakeService, made: list[UsageMiddleware]) -> None:
+    with configured(service.url):
+        client = Client()
+        client.cookies[settings.SESSION_COOKIE_NAME] = str(client.session.session_key)
+        assert "Vary" not in client.get("/").headers
+
+
+async def test_under_asgi(service: FakeService, made: list[UsageMiddleware]) -> None:
+    with configured(service.url, DATA_PATH="/async/data/"):
+        client = AsyncClient(headers={"user-agent": FIREFOX})
+        response = await client.post("/async/data/", {"query": QUERY}, content_type="application/json")
+        assert (response.status_code, response.json()) == (200, {"response": ["gc_ms"]})
+        assert (await client.get("/")).status_code == 200
+        assert await made[0].client.aflush(10)
+    assert [event["type"] for event in service.events.values()] == ["probe_viewed", "page_viewed"]
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (None, "URL"),
+        ({}, "URL"),
+        ({"URL": "nowhere"}, "http"),
+        ({"URL": "http://127.0.0.1:1", "TOKN": "x"}, "TOKN"),
+        ({"URL": "http://127.0.0.1:1", "CLIENT_OPTIONS": {"batch": 1}}, "batch"),
+    ],
+)
+def test_settings_that_cannot_work_are_named_at_start(options: dict[str, object] | None, named: str) -> None:
+    with override_settings(USAGE_SERVICE=options), pytest.raises(ImproperlyConfigured, match=named):
+        UsageMiddleware(page)

@@ -1,0 +1,58 @@
+"""A command comes without the others; what a person can mend is one line, and what nobody can is not hidden."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from types import ModuleType
+
+import pytest
+
+import builder.cli
+import usage_service.cli
+from usage_service.shared.commands import run_program
+from usage_service.shared.errors import UserError
+
+LOADED = "import sys, {0}; {0}.make_app({1!r}); print(*sys.modules)"
+
+
+def loaded(program: str, *arguments: str) -> set[str]:
+    """The modules in a process of its own."""
+    command = [sys.executable, "-c", LOADED.format(program, list(arguments))]
+    return set(subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.split())
+
+
+def test_a_command_comes_without_the_others() -> None:
+    tokens, failed = loaded("usage_service.cli", "token", "list"), loaded("builder.cli", "failed")
+    assert "usage_service.commands.tokens" in tokens
+    assert not tokens & {"usage_service.web.server", "usage_service.commands.exporting", "pyarrow", "numpy"}
+    assert "builder.commands.dead_letters" in failed
+    assert not failed & {"builder.commands.running", "warehouse.engine", "duckdb", "google.cloud.bigquery"}
+
+
+@pytest.mark.parametrize("arguments", [(), ("--help",), ("no-such-command",)])
+@pytest.mark.parametrize("program", [usage_service.cli, builder.cli])
+def test_without_one_all_are_there(program: ModuleType, arguments: tuple[str, ...]) -> None:
+    app = program.make_app(arguments)
+    named = [command.name for command in app.registered_commands] + [group.name for group in app.registered_groups]
+    assert sorted(map(str, named)) == sorted(program.COMMANDS)
+
+
+@pytest.mark.parametrize("error", [UserError("set X"), ExceptionGroup("both", [UserError("set X"), UserError("too")])])
+def test_what_can_be_mended_is_one_line(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
+    def app() -> None:
+        raise error
+
+    with pytest.raises(SystemExit) as ended:
+        run_program("program", app)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == "program: set X\n"
+
+
+@pytest.mark.parametrize("error", [KeyError("x"), ExceptionGroup("mixed", [UserError("set X"), KeyError("x")])])
+def test_what_is_our_mistake_is_not_hidden(error: Exception) -> None:
+    def app() -> None:
+        raise error
+
+    with pytest.raises(type(error)):
+        run_program("program", app)

@@ -1,0 +1,286 @@
+"""GLAM's data requests are answered as its own server does, and each is recorded as a view."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import NamedTuple
+from uuid import UUID
+
+import pytest
+import pytest_asyncio
+from structlog.testing import capture_logs
+
+from tests.support.bad_input import service
+from tests.support.building import COLUMNS, ask, asked, claim, served
+from tests.support.servers import Client, Connection, JsonObject, connected, eventually, post, registered
+from usage_service.ingest.group_commit import QueueFullError
+from usage_service.web.api import glam_data
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+URL = "/api/v1/data/"
+HISTOGRAM = '{"0": 100.0001, "2": 200.0002, "10": 300.0003}'
+PERCENTILES = '{"0.1": 0, "5": 2, "95": 10}'
+VERSIONS = (144, 143, 142, 141, 101, 99)
+BUILT = datetime(2026, 11, 20, 10, tzinfo=UTC)
+
+
+class Glam(NamedTuple):
+    """A service with one probe built, and its database."""
+
+    client: Client
+    database: Connection
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module", name="glam")
+async def one_glam(module_database_url: str) -> AsyncIterator[Glam]:
+    async with served(module_database_url) as client, connected(module_database_url) as database:
+        await post(client, registered("gc_ms"), registered("slow_ms"))
+
+        async def asked_for() -> bool:
+            return (await ask(client)).status == 202
+
+        await eventually(asked_for, "the catalogue has the probe")
+        build_id = await asked(client)
+        await claim(database, build_id)
+        await store(database, build_id)
+        yield Glam(client, database)
+
+
+async def store(database: Connection, build_id: UUID) -> None:
+    """Rows of six versions, with and without builds, systems, pings and labels."""
+    combinations = [
+        (version, ping, os, build, key)
+        for version in VERSIONS
+        for ping in ("*", "metrics")
+        for os in ("*", "Windows")
+        for build in ("*", f"20261120{version % 24:02}")
+        for key in ("", "a label")
+    ]
+    records = [
+        ("fog", "nightly", "gc_ms", build_id, version, ping, os, build, "timing_distribution", key,
+         "summed_histogram", 1110, 2220, HISTOGRAM, PERCENTILES, "{}", "{}", None if build == "*" else BUILT)
+        for version, ping, os, build, key in combinations
+    ]  # fmt: skip
+    async with database.transaction():
+        await database.copy_records_to_table("probe_rows", records=records, columns=(*COLUMNS, "build_date"))
+        await database.execute("SELECT complete_build($1, 1, 1000)", build_id)
+
+
+def wanted(**changes: object) -> JsonObject:
+    query = {"product": "fog", "app_id": "nightly", "ping_type": "*", "probe": "gc_ms", "aggregationLevel": "version"}
+    return {name: value for name, value in (query | changes).items() if value is not ...}
+
+
+async def rows_of(glam: Glam, headers: dict[str, str] | None = None, **changes: object) -> list[JsonObject]:
+    response = await glam.client.post(URL, json={"query": wanted(**changes)}, headers=headers)
+    assert response.status == 200, await response.text()
+    return list((await response.json())["response"])
+
+
+async def complaints(glam: Glam, body: JsonObject) -> list[str]:
+    response = await glam.client.post(URL, json=body)
+    assert (response.status, response.content_type) == (400, "application/json"), await response.text()
+    return list(await response.json())
+
+
+async def last_view(database: Connection) -> JsonObject:
+    row = await database.fetchrow(
+        "SELECT type, product, channel, probe, visitor, source, data FROM event_log ORDER BY position DESC LIMIT 1"
+    )
+    assert row is not None
+    return dict(row)
+
+
+async def number_of_events(database: Connection) -> int:
+    return int(await database.fetchval("SELECT count(*) FROM event_log"))
+
+
+async def test_a_row_has_what_glam_reads_of_it(glam: Glam) -> None:
+    [row] = await rows_of(glam, versions=1, metric_key="")
+    assert row == {
+        "version": 144,
+        "ping_type": "*",
+        "os": "*",
+        "build_id": "*",
+        "revision": "",
+        "build_date": None,
+        "metric": "gc_ms",
+        "metric_type": "timing_distribution",
+        "metric_key": "",
+        "client_agg_type": "summed_histogram",
+        "total_users": 1110,
+        "sample_count": 2220,
+        "histogram": {"0": 100.0001, "2": 200.0002, "10": 300.0003},
+        "percentiles": {"0.1": 0, "5": 2, "95": 10},
+        "non_norm_histogram": "",
+        "non_norm_percentiles": "",
+    }
+    assert list(row["histogram"]) == ["0", "2", "10"]
+
+
+@pytest.mark.parametrize(("number", "versions"), [(..., 3), (1, 1), (4, 4), (50, 6)])
+async def test_the_latest_versions_are_answered_by_number_not_by_text(
+    glam: Glam, number: object, versions: int
+) -> None:
+    rows = await rows_of(glam, versions=number)
+    assert [row["version"] for row in rows] == [version for version in VERSIONS[:versions] for _ in range(2)]
+
+
+async def test_versions_are_those_that_have_anything_of_the_probe(glam: Glam) -> None:
+    await glam.database.execute("UPDATE probe_rows SET os = 'Linux' WHERE version = 143 AND os = 'Windows'")
+    assert {row["version"] for row in await rows_of(glam, os="Windows")} == {144, 142}
+    await glam.database.execute("UPDATE probe_rows SET os = 'Windows' WHERE version = 143 AND os = 'Linux'")
+
+
+async def test_builds_are_those_of_single_builds(glam: Glam) -> None:
+    rows = await rows_of(glam, aggregationLevel="build_id", metric_key="", os="Windows", ping_type="metrics")
+    assert [(row["version"], row["build_id"], row["os"], row["ping_type"]) for row in rows] == [
+        (version, f"20261120{version % 24:02}", "Windows", "metrics") for version in VERSIONS[:3]
+    ]
+    assert {row["build_date"] for row in rows} == {"2026-11-20T10:00:00Z"}
+
+
+@pytest.mark.parametrize("body", [{}, {"query": None}, {"query": []}, {"query": "fog"}])
+async def test_without_a_query_it_is_400(glam: Glam, body: JsonObject) -> None:
+    assert (await complaints(glam, body))[0] == "Unexpected JSON body"
+
+
+@pytest.mark.parametrize(
+    ("query", "missing"),
+    [
+        ({"product": "firefox", "probe": None, "aggregationLevel": None}, "channel"),
+        ({"channel": None, "probe": None, "versions": []}, "aggregationLevel"),
+        ({"channel": None, "aggregationLevel": None}, "probe"),
+        ({"channel": None}, "aggregationLevel, probe"),
+        ({}, "aggregationLevel, channel, probe"),
+        ({"product": "fenix", "ping_type": None, "probe": None}, "aggregationLevel, app_id"),
+        ({"product": "fog", "aggregationLevel": None, "app_id": None, "probe": None}, "ping_type"),
+        ({"product": "fog"}, "aggregationLevel, app_id, ping_type, probe"),
+    ],
+)
+async def test_missing_parameters_are_named_in_order(glam: Glam, query: JsonObject, missing: str) -> None:
+    answer = await complaints(glam, {"query": query})
+    assert answer == [f"Missing required query parameters: {missing}"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"product": "feenicks"}, "Unsupported product specified. We currently support only: firefox, fenix, fog"),
+        ({"product": ["fog"]}, "Unsupported product specified."),
+        ({"product": "firefox", "channel": "ohrora"}, "Product not currently supported"),
+        ({"app_id": "ohrora"}, "Invalid channel: ohrora"),
+        ({"app_id": None}, "Invalid channel: None"),
+        ({"aggregationLevel": "os"}, "Invalid aggregation level: os"),
+        ({"os": "BeOS"}, "Invalid os: BeOS"),
+        ({"versions": "3"}, "Invalid versions: 3"),
+        ({"versions": True}, "Invalid versions: True"),
+        ({"versions": 0}, "Invalid versions: 0"),
+        ({"versions": 10**40}, "Invalid versions: 1000"),
+        ({"probe": "gc ms"}, "Invalid probe: gc ms"),
+        ({"probe": "' OR '1'='1"}, "Invalid probe: "),
+        ({"ping_type": "\x00"}, "Invalid ping type: "),
+        ({"metric_key": 7}, "Invalid metric key: 7"),
+    ],
+)
+async def test_a_wrong_value_is_named(glam: Glam, changes: JsonObject, said: str) -> None:
+    before = await number_of_events(glam.database)
+    [message] = await complaints(glam, {"query": wanted(**changes)})
+    assert message.startswith(said)
+    assert len(message) < 200
+    assert await number_of_events(glam.database) == before
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"probe": "slow_ms"}, {"probe": "never_heard_of"}, {"app_id": "release"}, {"os": "Android"}, {"product": "fenix"}],
+)
+async def test_without_rows_it_is_404_and_says_how_to_ask_for_them(glam: Glam, changes: JsonObject) -> None:
+    query = wanted(**changes)
+    response = await glam.client.post(URL, json={"query": query})
+    problem = await response.json(content_type="application/problem+json")
+    assert (response.status, problem["detail"]) == (404, "No documents found for the given parameters")
+    assert response.headers["Link"] == '</v1/builds>; rel="create-form"'
+    assert problem["request"] == {"product": query["product"], "channel": query["app_id"], "probe": query["probe"]}
+    view = await last_view(glam.database)
+    assert (view["type"], view["probe"], view["data"]["found"]) == ("probe_viewed", query["probe"], False)
+
+
+async def test_what_is_linked_asks_for_the_build(glam: Glam) -> None:
+    response = await glam.client.post(URL, json={"query": wanted(probe="slow_ms")})
+    problem = await response.json(content_type=None)
+    link = response.headers["Link"].partition(">")[0].removeprefix("<")
+    assert (await glam.client.post(link, json=problem["request"])).status == 202
+
+
+async def test_the_legacy_product_has_no_rows_and_no_builds(glam: Glam) -> None:
+    response = await glam.client.post(
+        URL, json={"query": {"channel": "nightly", "probe": "GC_MS", "aggregationLevel": "version", "process": "gpu"}}
+    )
+    assert (response.status, "Link" in response.headers) == (404, False)
+
+
+async def test_a_view_says_what_was_looked_at_but_not_who(glam: Glam) -> None:
+    named = [{"Usage-Visitor": "somebody"}, {"Cookie": "glam_visitor=somebody"}]
+    for headers in named:
+        await rows_of(glam, os="Windows")
+        alone = await last_view(glam.database)
+        await rows_of(glam, headers, os="Windows")
+        view = await last_view(glam.database)
+        assert alone == view | {"visitor": None}
+        assert isinstance(view["visitor"], UUID)
+        data = {"found": True, "ping_type": "*", "os": "Windows", "aggregation_level": "version"}
+        assert view | {"visitor": None} == {
+            "type": "probe_viewed", "product": "fog", "channel": "nightly", "probe": "gc_ms", "visitor": None,
+            "source": "app", "data": data,
+        }  # fmt: skip
+
+
+async def test_one_visitor_is_one_however_named(glam: Glam) -> None:
+    await rows_of(glam, {"Usage-Visitor": "x" * 5_000})
+    first = await last_view(glam.database)
+    await rows_of(glam, {"Cookie": "glam_visitor=" + "x" * 5_000})
+    assert (await last_view(glam.database))["visitor"] == first["visitor"] is not None
+
+
+async def test_a_log_that_does_not_answer_delays_by_a_bound_and_fails_nothing(
+    glam: Glam, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = await number_of_events(glam.database)
+    monkeypatch.setattr(glam_data, "RECORD_SECONDS", 0.1)
+    async with glam.database.transaction():
+        await glam.database.execute("SELECT lock_event_log()")
+        started = asyncio.get_running_loop().time()
+        await rows_of(glam)
+        assert asyncio.get_running_loop().time() - started < 2
+        assert await number_of_events(glam.database) == before
+
+    async def recorded() -> bool:
+        return await number_of_events(glam.database) == before + 1
+
+    await eventually(recorded, "the view is recorded once the log answers again")
+
+
+async def test_a_full_queue_costs_the_view_but_not_the_answer(glam: Glam, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_records: object) -> None:
+        raise QueueFullError
+
+    monkeypatch.setattr(service(glam.client).ingest, "enqueue", full)
+    with capture_logs() as logged:
+        await rows_of(glam)
+    assert [line["event"] for line in logged] == ["view_not_recorded"]
+
+
+@pytest.mark.parametrize("offer", ["gzip", "gzip, deflate, br", "br;q=1, gzip;q=0.5"])
+async def test_who_takes_gzip_gets_it(glam: Glam, offer: str) -> None:
+    plain = await glam.client.post(URL, json={"query": wanted()}, headers={"Accept-Encoding": "identity"})
+    async with glam.client.post(
+        URL, json={"query": wanted()}, headers={"Accept-Encoding": offer}, skip_auto_headers=["Accept-Encoding"]
+    ) as response:
+        assert response.headers["Content-Encoding"] == "gzip"
+        assert await response.read() == await plain.read()
+    assert "Content-Encoding" not in plain.headers
+    assert plain.headers["Vary"] == "Accept-Encoding"

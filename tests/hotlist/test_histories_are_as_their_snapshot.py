@@ -1,0 +1,68 @@
+"""Days kept in memory are those of the reader's snapshot, whoever read before it, whatever was folded meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+import pytest
+
+from tests.hotlist.test_hot_list_equals_a_reference import made
+from tests.support.hot_traffic import DAYS, FIRST, as_event, registration
+from tests.support.servers import Client, connected, post
+from usage_service.hotlist import history
+from usage_service.hotlist.counts import LONG_AGO, DayCounts
+from usage_service.hotlist.history import Histories
+from usage_service.shared.postgres import Connection
+
+LAST = FIRST + timedelta(days=DAYS - 1)
+Drained = Callable[[], Awaitable[None]]
+
+
+@asynccontextmanager
+async def snapshot(url: str) -> AsyncIterator[Connection]:
+    async with connected(url) as connection, connection.transaction(isolation="repeatable_read"):
+        await connection.execute("SELECT FROM projections")
+        yield connection
+
+
+async def read(histories: Histories, connection: Connection) -> dict[str, object]:
+    """What it has of each probe that anybody asked for or registered."""
+    counts: DayCounts = (await histories.read(connection, "fog", FIRST, LAST)).counts
+    columns = [
+        (
+            key.probe,
+            int(counts.registered[n]),
+            *(m[:, n].tolist() for m in (counts.views, counts.people, counts.missing)),
+        )
+        for n, key in enumerate(counts.probes)
+        if counts.views[:, n].any() or counts.registered[n] != LONG_AGO
+    ]
+    return {str(name): rest for name, *rest in sorted(columns)}
+
+
+@pytest.mark.parametrize("most_behind", [200_000, 10])
+async def test_readers_of_different_snapshots_share_what_is_kept(
+    client: Client, drained: Drained, database_url: str, monkeypatch: pytest.MonkeyPatch, most_behind: int
+) -> None:
+    monkeypatch.setattr(history, "MOST_BEHIND", most_behind)
+    await post(client, *(as_event(request) for request in made(1, 80)))
+    await drained()
+    shared = Histories()
+    async with snapshot(database_url) as old:
+        await post(client, *(as_event(request) for request in made(2, 80)), registration(("fog", "probe_new"), FIRST))
+        await drained()
+        async with snapshot(database_url) as new:
+            before, after = await read(Histories(), old), await read(Histories(), new)
+            assert before != after
+            for reader, expected in ((old, before), (new, after), (old, before), (old, before), (new, after)):
+                assert await read(shared, reader) == expected
+
+
+async def test_the_products_kept_are_few(client: Client, database_url: str) -> None:
+    histories = Histories()
+    async with snapshot(database_url) as connection:
+        for number in range(20):
+            await histories.read(connection, f"product_{number}", FIRST, LAST)
+    assert len(histories._products) == history.MOST_PRODUCTS_KEPT

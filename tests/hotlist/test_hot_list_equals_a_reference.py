@@ -1,0 +1,216 @@
+"""The hot list is what plain Python makes of the requests: for any history, over HTTP, and on real traffic."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import random
+from collections.abc import Awaitable, Callable
+from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+
+from tests.support.hot_reference import Name, Request, ranked, scores
+from tests.support.hot_traffic import (
+    DAYS,
+    FIRST,
+    NAMES,
+    REGISTERED,
+    REQUESTS,
+    as_event,
+    counts,
+    in_batches,
+    registration,
+)
+from tests.support.servers import Client, Connection, JsonObject, event, post, registered, rounds, shared_file
+from usage_service.commands.importing import import_file
+from usage_service.hotlist.scoring import expected_coverage, ranking, score_parts
+
+Drained = Callable[[], Awaitable[None]]
+TRAFFIC = shared_file("web_traffic.ndjson.gz")
+LAST = FIRST + timedelta(days=DAYS - 1)
+UNTIL = f"until={LAST + timedelta(days=1)}T00:00:00Z"
+
+
+async def asked(client: Client, query: str) -> JsonObject:
+    response = await client.get(f"/v1/hotlist?{query}")
+    body: JsonObject = await response.json()
+    assert response.status == 200, body
+    return body
+
+
+def made(seed: int, number: int) -> list[Request]:
+    """Requests over all the days, of a few probes more than of others."""
+    dice = random.Random(seed)
+    return [
+        Request(
+            FIRST + timedelta(days=dice.randrange(DAYS)),
+            NAMES[min(dice.randrange(8), dice.randrange(8))],
+            dice.choice(["ann", "bob", "cid", "dan", None]),
+            dice.random() < 0.8,
+        )
+        for _ in range(number)
+    ]
+
+
+@given(REQUESTS, REGISTERED)
+@settings(max_examples=rounds(60), deadline=None)
+def test_any_history_scores_as_in_the_reference(requests: list[Request], known: dict[Name, date]) -> None:
+    history = counts(requests, known)
+    target = LAST + timedelta(days=1)
+    score = score_parts(history, target).score
+    expected = scores(requests, known, LAST, target)
+    for key, value in zip(history.probes, score, strict=True):
+        assert value == pytest.approx(expected.get((key.product, key.probe), 0.0), abs=2e-6)
+    order = [(-float(score[column]), history.probes[column]) for column in ranking(score, history.ranks)]
+    assert order == sorted(order)
+
+
+@given(REQUESTS, REGISTERED)
+@settings(max_examples=rounds(30), deadline=None)
+def test_coverage_rises_to_at_most_all(requests: list[Request], known: dict[Name, date]) -> None:
+    history = counts(requests, known)
+    score = score_parts(history, LAST + timedelta(days=1)).score
+    shares = expected_coverage(history, score, ranking(score, history.ranks))
+    assert all(-1e-9 <= one <= other + 1e-9 for one, other in pairwise(shares))
+    assert all(share <= 1 + 1e-9 for share in shares)
+
+
+async def test_the_answer_is_that_of_the_reference_however_the_log_grows(client: Client, drained: Drained) -> None:
+    """The days kept in memory are brought up to date by late events, too, and agree with those read at once."""
+    known = {name: FIRST + timedelta(days=3 * number) for number, name in enumerate(NAMES)}
+    await post(client, *(registration(name, day) for name, day in known.items()))
+    requests: list[Request] = []
+    for seed in range(4):
+        more = made(seed, 150)
+        requests += more
+        for batch in in_batches([as_event(request) for request in more]):
+            await post(client, *batch)
+        await drained()
+        body = await asked(client, f"product=fog&{UNTIL}&budget=5")
+        expected = scores(requests, known, LAST, LAST + timedelta(days=1))
+        assert [(one["product"], one["probe"]) for one in body["probes"]] == ranked(expected)[:5]
+        for one in body["probes"]:
+            assert one["score"] == pytest.approx(expected[one["product"], one["probe"]], abs=2e-6)
+            total = sum(reason["value"] for reason in one["reasons"])
+            assert total == pytest.approx(one["score"], abs=1e-5)
+            assert all(reason["text"] for reason in one["reasons"])
+    early = await asked(client, f"product=fog&until={FIRST + timedelta(days=9)}T00:00:00Z&budget=8")
+    then = FIRST + timedelta(days=8)
+    past = scores([one for one in requests if one.day <= then], known, then, then + timedelta(days=1))
+    assert [one["score"] for one in early["probes"]] == pytest.approx([past[name] for name in ranked(past)], abs=2e-6)
+
+
+async def test_an_empty_log_has_an_empty_list(client: Client) -> None:
+    body = await asked(client, "product=fog")
+    assert (body["probes"], body["expected_coverage"], body["budget"]) == ([], 0.0, 100)
+    assert (await client.get("/v1/hotlist/backtest?product=fog")).status == 404
+
+
+async def test_one_event_is_a_list_of_one(client: Client, drained: Drained) -> None:
+    await post(client, event("probe_viewed", data={"found": False}, occurred_at=f"{LAST}T01:00:00Z"))
+    await drained()
+    body = await asked(client, UNTIL)
+    assert [one["probe"] for one in body["probes"]] == ["gc_ms"]
+    reasons = {reason["name"]: reason["text"] for reason in body["probes"][0]["reasons"]}
+    assert reasons["recent"] == "1 request in 28 days, by 1 person a day added up"
+    assert reasons["missed"] == "asked for and missing 1 time in 28 days"
+    assert body["for_day"] == str(LAST + timedelta(days=1))
+
+
+async def test_who_reloads_counts_less_than_as_many_people(client: Client, drained: Drained) -> None:
+    at = f"{LAST}T01:00:00Z"
+    alone = [event("probe_viewed", probe="reloaded", occurred_at=at, visitor="one") for _ in range(30)]
+    many = [event("probe_viewed", probe="shared", occurred_at=at, visitor=f"v{number}") for number in range(10)]
+    bots = [event("probe_viewed", probe="crawled", occurred_at=at, data={"found": True, "bot": True})] * 1
+    await post(client, *alone, *many, *bots)
+    await drained()
+    body = await asked(client, UNTIL)
+    assert [one["probe"] for one in body["probes"]] == ["shared", "reloaded"]
+
+
+async def test_equals_are_in_the_order_of_names_and_what_cannot_be_built_is_left_out(
+    client: Client, drained: Drained
+) -> None:
+    at = f"{LAST}T01:00:00Z"
+    names = ["c_ms", "a_ms", "use_counter_x", "b_ms", "gone_ms", "unknown_ms"]
+    views = [event("probe_viewed", probe=name, occurred_at=at) for name in names]
+    random.Random(1).shuffle(views)
+    known = [registered(name, occurred_at="2026-01-01T00:00:00Z") for name in names if name != "unknown_ms"]
+    await post(client, *views, *known, event("probe_retired", probe="gone_ms", visitor=None, data={}))
+    await drained()
+    body = await asked(client, f"product=fog&{UNTIL}")
+    assert [one["probe"] for one in body["probes"]] == ["a_ms", "b_ms", "c_ms"]
+
+
+async def test_coverage_asks_for_no_more_than_it_needs(client: Client, drained: Drained) -> None:
+    await post(client, *(as_event(request) for request in made(7, 400)))
+    await drained()
+    whole = await asked(client, f"product=fog&{UNTIL}")
+    for share in (0.3, 0.6, 0.9):
+        body = await asked(client, f"product=fog&{UNTIL}&coverage={share}")
+        number = len(body["probes"])
+        assert body["probes"] == whole["probes"][:number]
+        assert body["expected_coverage"] >= share
+        less = (
+            await asked(client, f"product=fog&{UNTIL}&budget={number - 1}") if number > 1 else {"expected_coverage": 0}
+        )
+        assert less["expected_coverage"] < share
+    both = await asked(client, f"product=fog&{UNTIL}&coverage=0.99&budget=2")
+    assert len(both["probes"]) == 2
+
+
+async def test_a_rebuilt_projection_is_read_anew(client: Client, drained: Drained, database: Connection) -> None:
+    await post(client, *(as_event(request) for request in made(3, 100)))
+    await drained()
+    before = await asked(client, f"product=fog&{UNTIL}")
+    await database.execute(
+        "UPDATE popularity_views SET found = found + 5"
+        " WHERE series IN (SELECT series FROM popularity_series WHERE probe = 'probe_a')"
+    )
+    await database.execute("UPDATE projections SET generation = gen_random_uuid() WHERE name = 'popularity'")
+    after = await asked(client, f"product=fog&{UNTIL}")
+    assert before["probes"] != after["probes"]
+
+
+@pytest.mark.skipif(not TRAFFIC.exists(), reason="the real traffic is not here")
+async def test_real_traffic_scores_as_in_the_reference(client: Client, drained: Drained) -> None:
+    await import_file(TRAFFIC, datetime(2026, 11, 1, tzinfo=UTC), str(client.make_url("/")), None)
+    await drained()
+    lines = map(json.loads, gzip.decompress(TRAFFIC.read_bytes()).splitlines())
+    requests = [
+        Request(date.fromisoformat(o["occurred_at"][:10]), (o["product"], o["probe"]), o["visitor"], o["status"] != 404)
+        for o in lines
+        if not o["bot"]
+    ]
+    last = date(2015, 5, 19)
+    expected = scores([one for one in requests if one.day <= last], {}, last, date(2015, 5, 20))
+    body = await asked(client, "product=fog&until=2015-05-20T00:00:00Z&budget=10000")
+    assert {("fog", one["probe"]): one["score"] for one in body["probes"]} == {
+        name: pytest.approx(score, abs=2e-6) for name, score in expected.items() if score
+    }
+    found = [one["score"] for one in body["probes"]]
+    assert found == sorted(found, reverse=True)
+
+
+async def test_csv_and_lines_say_the_same_and_are_packed_on_request(client: Client, drained: Drained) -> None:
+    await post(client, *(as_event(request) for request in made(5, 200)))
+    await drained()
+    query = f"/v1/hotlist?product=fog&{UNTIL}"
+    listed = await (await client.get(query)).json()
+    names = [one["probe"] for one in listed["probes"]]
+    lines = await client.get(f"{query}&format=lines", headers={"Accept-Encoding": "gzip"})
+    assert (lines.content_type, lines.headers["Content-Encoding"]) == ("text/plain", "gzip")
+    assert (await lines.text()).split("\n") == [*names, ""]
+    table = await client.get(f"{query}&format=csv", headers={"Accept-Encoding": "identity"})
+    assert (table.content_type, table.headers.get("Content-Encoding")) == ("text/csv", None)
+    rows = list(csv.DictReader((await table.text()).splitlines()))
+    assert [(row["probe"], float(row["score"])) for row in rows] == [(o["probe"], o["score"]) for o in listed["probes"]]
+    tags = {response.headers["ETag"] for response in (lines, table)}
+    assert len(tags) == 2
+    for tag in tags:
+        kept = [await client.get(f"{query}&format={form}", headers={"If-None-Match": tag}) for form in ("lines", "csv")]
+        assert sorted(one.status for one in kept) == [200, 304]

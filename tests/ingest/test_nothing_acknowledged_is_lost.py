@@ -1,0 +1,154 @@
+"""What was acknowledged is in the log, once and where it was said to be, whoever is killed at whatever moment.
+
+SOAK_ROUNDS says how many times something is killed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests.support.chaos import Sender, ServerProcess, acknowledged, client_session, running_servers
+from tests.support.servers import Connection, at_random_within, event, eventually, rounds
+from usage_service.local.embedded_postgres import EmbeddedPostgres
+from usage_service.local.postgres_cluster import PostgresCluster, wait_until
+from usage_service.shared.postgres import connect
+
+ROUNDS = rounds(20)
+SENDERS = 3
+# What was killed starts sooner when it syncs the file system at once, not a thousand files one after the other.
+DURABLE = {"fsync": "on", "recovery_init_sync_method": "syncfs", "shared_buffers": "32MB", "max_connections": "100"}
+LATEST_STRIKE_SECONDS = 0.03
+VICTIMS = ["postgres", "postgres", "postgres", "server", "server", "all"]
+
+
+class House:
+    """A database that survives crashes, two servers, and clients that post all the time."""
+
+    def __init__(self, postgres: EmbeddedPostgres, directory: Path, servers: list[ServerProcess]) -> None:
+        self.postgres = postgres
+        self.cluster = PostgresCluster(directory)
+        self.servers = servers
+        self.session = client_session()
+        self.senders = [Sender(self.session, [server.url for server in servers]) for _ in range(SENDERS)]
+
+    def strike(self, victim: str) -> None:
+        """Kills the whole of PostgreSQL, one of the servers, or all of them."""
+        if victim in ("postgres", "all"):
+            self.cluster.kill()
+            assert wait_until(lambda: self.postgres.pid is None, 10)
+        for server in self.servers if victim == "all" else [random.choice(self.servers)] if victim == "server" else []:
+            server.kill()
+
+    def keep_up(self) -> None:
+        """Starts again whatever is dead; a server that starts while the database is away gives up, too."""
+        self.postgres.start()
+        for server in self.servers:
+            server.spawn()
+
+    async def logged(self, after: int = 0) -> dict[str, int]:
+        """The position of every event in the log; fails when one is there twice."""
+        connection = await connect(self.postgres.url, application="tests")
+        try:
+            rows = await connection.fetch("SELECT event_id, position FROM event_log WHERE position > $1", after)
+        finally:
+            await connection.close()
+        positions = {str(row["event_id"]): row["position"] for row in rows}
+        assert len(positions) == len(rows)
+        return positions
+
+
+@asynccontextmanager
+async def running_house(directory: Path) -> AsyncIterator[House]:
+    """Everything started; at the end everything gone."""
+    with EmbeddedPostgres(directory, options=DURABLE) as postgres:
+        async with client_session() as session, running_servers(postgres.url, directory, 2, session) as servers:
+            house = House(postgres, directory, servers)
+            async with house.session:
+                yield house
+
+
+async def strike_at_random(house: House) -> None:
+    """Waits for some more acknowledgements, and kills at a moment that has nothing to do with them."""
+    enough = len(acknowledged(house.senders)) + random.randint(1, 100)
+
+    async def more() -> bool:
+        house.keep_up()
+        return len(acknowledged(house.senders)) >= enough
+
+    await eventually(more, "events are acknowledged", 60)
+    await at_random_within(LATEST_STRIKE_SECONDS, lambda: house.strike(random.choice(VICTIMS)))
+
+
+def differing(said: dict[str, int], logged: dict[str, int]) -> dict[str, tuple[int, int | None]]:
+    """The events that are not where they were said to be."""
+    return {event_id: (at, logged.get(event_id)) for event_id, at in said.items() if logged.get(event_id) != at}
+
+
+@pytest.mark.timeout(60 + 10 * ROUNDS)
+async def test_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
+    async with running_house(tmp_path) as house:
+        end = asyncio.Event()
+        async with asyncio.TaskGroup() as sending:
+            for sender in house.senders:
+                sending.create_task(sender.run(end))
+            await strike_and_check(house)
+            end.set()
+            await asyncio.gather(*(server.ready(house.session) for server in house.servers))
+        said, logged = acknowledged(house.senders), await house.logged()
+        assert not differing(said, logged)
+        assert len(said) == len(logged)
+        assert said.keys() == set().union(*(sender.sent for sender in house.senders))
+
+
+async def strike_and_check(house: House) -> None:
+    """Kills in rounds; after each, looks for what was acknowledged since the last one."""
+    checked: dict[str, int] = {}
+    for number in range(ROUNDS):
+        await strike_at_random(house)
+        said = acknowledged(house.senders)
+        house.keep_up()
+        new = {event_id: at for event_id, at in said.items() if event_id not in checked}
+        assert not differing(new, await house.logged(after=min(new.values(), default=1) - 1)), f"round {number}"
+        checked = said
+
+
+async def test_a_commit_whose_answer_was_lost_is_found_again(
+    tmp_path: Path, database: Connection, database_url: str
+) -> None:
+    """The client cannot know whether it was recorded: it sends again, and learns where it is."""
+    async with client_session() as session, running_servers(database_url, tmp_path, 1, session) as [server]:
+        sender, batch = Sender(session, [server.url]), [event() for _ in range(3)]
+        holder = await connect(database_url, application="holder")
+        try:
+            async with holder.transaction():
+                await holder.execute("SELECT lock_event_log()")
+                sending = asyncio.create_task(sender.send(batch))
+                await eventually(partial(holds, database, WAITING), "the commit waits for the log")
+                server.freeze()
+        finally:
+            await holder.close()
+        await eventually(partial(holds, database, RECORDED), "it is recorded")
+        server.kill()
+        await server.ready(session)
+        await asyncio.wait_for(sending, 30)
+    assert sender.repeats == len(batch)
+    rows = await database.fetch("SELECT event_id, position FROM event_log")
+    assert sorted((str(row["event_id"]), row["position"]) for row in rows) == sorted(sender.positions.items())
+
+
+WAITING = """
+SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
+               AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))
+"""
+RECORDED = "SELECT EXISTS (SELECT FROM event_log)"
+
+
+async def holds(database: Connection, condition: str) -> bool:
+    return bool(await database.fetchval(condition))

@@ -1,0 +1,234 @@
+"""Migrations lead an older schema to what a fresh one is, whole steps at a time, under servers that go on working.
+
+No version was released yet, so the migrations are made up; those of the program itself are checked as files.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import asyncpg
+import pytest
+
+from tests.conftest import SECRET, Start
+from tests.support.catalog import catalog
+from tests.support.servers import Connection, connected, event, eventually, post
+from usage_service import service
+from usage_service.shared.migrations import FIRST_VERSION, Migration, MigrationFileError, load_migrations
+from usage_service.shared.schema import (
+    SCHEMA_VERSION,
+    Schema,
+    SchemaMismatchError,
+    current_schema,
+    install_schema,
+    schema_text,
+)
+from usage_service.shared.settings import ServerSettings
+
+ADDED = """
+CREATE TABLE notes (probe text PRIMARY KEY, text text NOT NULL CONSTRAINT it_says_something CHECK (text <> ''));
+CREATE INDEX notes_by_text ON notes (text);
+GRANT SELECT ON notes TO usage_server, usage_builder, usage_reader, usage_projections;
+CREATE FUNCTION note_probe(for_probe text, said text) RETURNS void LANGUAGE sql SECURITY DEFINER
+SET search_path = public, pg_temp AS $$ INSERT INTO notes VALUES (for_probe, said) $$;
+REVOKE ALL ON FUNCTION note_probe FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION note_probe TO usage_server;
+CREATE OR REPLACE FUNCTION utc_day(instant timestamptz) RETURNS date LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT (instant AT TIME ZONE 'Etc/UTC')::date
+$$;
+"""
+SECOND = Migration(2, 1, "0002_notes.sql", ADDED)
+THIRD = Migration(3, 1, "0003_stars.sql", "ALTER TABLE notes ADD COLUMN stars smallint NOT NULL DEFAULT 0;")
+BREAKING = Migration(3, 3, "0003_no_stars.sql", "ALTER TABLE notes DROP COLUMN text;")
+GATE = 990_001
+
+
+def made_up(*migrations: Migration) -> Schema:
+    """The schema of a later program: what it does to a database of today, and what it makes of an empty one."""
+    text = schema_text() + "".join(migration.text for migration in migrations)
+    return Schema(FIRST_VERSION + len(migrations), text, list(migrations))
+
+
+async def versions(database: Connection) -> list[int]:
+    return [row[0] for row in await database.fetch("SELECT version FROM schema_version ORDER BY version")]
+
+
+def waiting_for(database: Connection, lock: str) -> Callable[[], Awaitable[bool]]:
+    """Whether a migration of this database waits for such a lock."""
+
+    async def waits() -> bool:
+        return bool(
+            await database.fetchval(
+                "SELECT count(*) FROM pg_stat_activity"
+                " WHERE wait_event = $1 AND application_name LIKE '%schema' AND datname = current_database()",
+                lock,
+            )
+        )
+
+    return waits
+
+
+@pytest.fixture
+async def fresh_catalog(own_database_url: str) -> set[tuple[str, str]]:
+    """Of the later program's schema in an empty database; the test's own is as it was afterwards."""
+    async with connected(own_database_url) as database:
+        name = f"{await database.fetchval('SELECT current_database()')}_fresh"
+        await database.execute(f"CREATE DATABASE {name}")
+        url = own_database_url.rpartition("/")[0] + f"/{name}"
+        try:
+            assert await install_schema(url, schema=made_up(SECOND, THIRD)) == 3
+            async with connected(url) as fresh:
+                assert await versions(fresh) == [3]
+                return await catalog(fresh)
+        finally:
+            await database.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def test_the_programs_own_are_whole() -> None:
+    assert current_schema().migrations == load_migrations()
+    assert FIRST_VERSION + len(load_migrations()) == SCHEMA_VERSION
+
+
+async def test_an_upgraded_database_equals_a_fresh_one(
+    own_database_url: str, own_database: Connection, fresh_catalog: set[tuple[str, str]]
+) -> None:
+    assert await catalog(own_database) != fresh_catalog
+    assert await install_schema(own_database_url, schema=made_up(SECOND, THIRD)) == 3
+    assert await catalog(own_database) == fresh_catalog
+    assert await versions(own_database) == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    "forgotten",
+    [
+        "GRANT SELECT ON notes TO usage_server, usage_builder, usage_reader, usage_projections;",
+        "REVOKE ALL ON FUNCTION note_probe FROM PUBLIC;",
+        "CREATE INDEX notes_by_text ON notes (text);",
+        " CONSTRAINT it_says_something CHECK (text <> '')",
+        "'Etc/",
+    ],
+)
+async def test_what_a_migration_forgets_is_found(
+    own_database_url: str, own_database: Connection, fresh_catalog: set[tuple[str, str]], forgotten: str
+) -> None:
+    assert forgotten in ADDED
+    faulty = SECOND._replace(text=ADDED.replace(forgotten, "'" if forgotten == "'Etc/" else ""))
+    await install_schema(own_database_url, schema=made_up(faulty, THIRD))
+    assert await catalog(own_database) != fresh_catalog
+
+
+async def test_an_interrupted_one_leaves_nothing_and_is_resumed(
+    own_database_url: str, own_database: Connection
+) -> None:
+    gated = THIRD._replace(text=f"{THIRD.text} SELECT pg_advisory_xact_lock({GATE});")
+
+    async with connected(own_database_url) as holder:
+        await holder.execute("SELECT pg_advisory_lock($1)", GATE)
+        migrating = asyncio.create_task(install_schema(own_database_url, schema=made_up(SECOND, gated)))
+        await eventually(waiting_for(own_database, "advisory"), "the third migration is under way")
+        await own_database.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE application_name LIKE '%schema' AND datname = current_database()"
+        )
+        with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+            await migrating
+        assert migrating.done()
+        assert await versions(own_database) == [1, 2]
+        assert not any("stars" in text for _, text in await catalog(own_database))
+    assert await install_schema(own_database_url, schema=made_up(SECOND, gated)) == 3
+    assert await versions(own_database) == [1, 2, 3]
+
+
+async def test_five_at_once_apply_each_once(own_database_url: str, own_database: Connection) -> None:
+    later = made_up(SECOND, THIRD)
+    found = await asyncio.gather(*(install_schema(own_database_url, schema=later) for _ in range(5)))
+    assert found == [3] * 5
+    assert await versions(own_database) == [1, 2, 3]
+
+
+async def test_a_table_in_use_is_waited_for_in_short_turns(own_database_url: str, own_database: Connection) -> None:
+    """Between its tries nobody queues behind the migration."""
+    await install_schema(own_database_url, schema=made_up(SECOND))
+    async with connected(own_database_url) as reader:
+        reading = reader.transaction()
+        await reading.start()
+        await reader.fetch("SELECT * FROM notes")
+        migrating = asyncio.create_task(install_schema(own_database_url, schema=made_up(SECOND, THIRD)))
+        await eventually(waiting_for(own_database, "relation"), "the migration wants the table")
+        # Behind the migration's try, which gives up before this one does.
+        await own_database.execute("SET lock_timeout = '8s'; SELECT * FROM notes")
+        assert not migrating.done()
+        await reading.rollback()
+        assert await migrating == 3
+
+
+async def test_old_and_new_servers_work_side_by_side(
+    own_database_url: str, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = ServerSettings(database_url=own_database_url, visitor_secret=SECRET)
+    old = await start(settings)
+    await post(old, event())
+
+    async def install_later(url: str) -> int:
+        return await install_schema(url, schema=made_up(SECOND))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(service, "install_schema", install_later)
+        new = await start(settings)
+    restarted = await start(settings)  # an old program, on the newer schema
+    for number, client in enumerate((new, old, restarted), 2):
+        [item] = await post(client, event())
+        assert item["position"] == number
+        assert (await client.get(f"/v1/popularity?product=fog&at_least={number}&wait=5")).status == 200
+
+
+async def test_what_old_programs_cannot_stand_is_not_done_under_them(
+    own_database_url: str, own_database: Connection
+) -> None:
+    later = made_up(SECOND, BREAKING)
+    with pytest.raises(SchemaMismatchError, match=r"0003_no_stars.sql: stop all .* `usage-service migrate`"):
+        await install_schema(own_database_url, schema=later)
+    assert await versions(own_database) == [1, 2]
+    assert await install_schema(own_database_url) == 2  # programs of today still start
+    assert await install_schema(own_database_url, schema=later, alone=True) == 3
+    with pytest.raises(SchemaMismatchError, match=r"programs of 3 and later work with, .* update the program"):
+        await install_schema(own_database_url)
+
+
+async def test_a_login_that_may_not_is_told_who_may(own_database_url: str, own_database: Connection) -> None:
+    await own_database.execute("CREATE ROLE no_owner LOGIN PASSWORD 'secret' IN ROLE usage_server")
+    try:
+        parts = urlsplit(own_database_url)
+        url = parts._replace(netloc=f"no_owner:secret@{parts.hostname}:{parts.port}").geturl()
+        assert await install_schema(url) == 1
+        with pytest.raises(SchemaMismatchError, match=r"may not change the schema .* with the owner's"):
+            await install_schema(url, schema=made_up(SECOND))
+    finally:
+        await own_database.execute("DROP ROLE no_owner")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("0002_notes.sql", "-- works with: 1\n-- Notes.\nSELECT 1;", None),
+        ("0003_notes.sql", "-- works with: 1\n-- Notes.\nSELECT 1;", "the next is number 2"),
+        ("2_notes.sql", "-- works with: 1\n-- Notes.\nSELECT 1;", "is named like"),
+        ("0002_notes.sql", "SELECT 1;", "begin with `-- works with"),
+        ("0002_notes.sql", "-- works with: 1\nSELECT 1;", "and why"),
+        ("0002_notes.sql", "-- works with: 3\n-- Notes.\nSELECT 1;", "begin with"),
+    ],
+)
+def test_a_file_that_is_not_as_it_has_to_be_is_refused(
+    tmp_path: Path, name: str, text: str, message: str | None
+) -> None:
+    (tmp_path / "README.md").write_text("no migration")
+    (tmp_path / name).write_text(text)
+    if message is None:
+        assert [(one.version, one.works_with, one.name) for one in load_migrations(tmp_path)] == [(2, 1, name)]
+    else:
+        with pytest.raises(MigrationFileError, match=message):
+            load_migrations(tmp_path)

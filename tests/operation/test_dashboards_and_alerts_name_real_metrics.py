@@ -1,0 +1,105 @@
+"""The dashboard and the alerts under ops/ ask for metrics, labels and settings that there are."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import msgspec
+import pytest
+import yaml
+from prometheus_client import generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from builder import cli as builder_cli
+from builder.attempt import Outcome
+from builder.metrics import BuilderMetrics
+from builder.settings import BuilderSettings
+from tests.support.servers import Client
+from usage_service import cli as service_cli
+from usage_service.shared.settings import ServerSettings
+
+OPS = Path(__file__).parents[2] / "ops"
+ALERTS = yaml.safe_load((OPS / "prometheus" / "alerts.yml").read_text("utf-8"))
+DASHBOARD = json.loads((OPS / "grafana" / "dashboard.json").read_text("utf-8"))
+RULES = [rule for group in ALERTS["groups"] for rule in group["rules"]]
+QUERIES = [rule["expr"] for rule in RULES] + [
+    target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]
+]
+NAMED = re.compile(r"\b(glam_[a-z_]+|up)\b(?:\{([^}]*)\})?")
+SELECTOR = re.compile(r'(\w+)\s*(?:=~|!=|=)\s*"([^"]*)"')
+GROUPED = re.compile(r"\bby \(([^)]*)\)")
+KIND = re.compile(r"_(bucket|count|sum|total|created)$")
+OF_PROMETHEUS = {"job", "instance", "le"}
+
+
+@pytest.fixture
+async def labels(client: Client) -> dict[str, dict[str, set[str]]]:
+    """The values of each label of each metric that a server and a builder give."""
+    builder = BuilderMetrics()
+    text = await (await client.get("/metrics")).text()
+    found: dict[str, dict[str, set[str]]] = {"up": {}}
+    for exposition in (text, generate_latest(builder.registry).decode()):
+        for family in text_string_to_metric_families(exposition):
+            suffixes = ("", "_bucket", "_total") if family.type in {"histogram", "counter"} else ("",)
+            for suffix in suffixes:
+                found.setdefault(family.name + suffix, {})
+            for sample in family.samples:
+                for label, value in sample.labels.items():
+                    found.setdefault(sample.name, {}).setdefault(label, set()).add(value)
+    for name in ("glam_builder_attempts_total", "glam_builder_attempt_seconds_bucket"):
+        found[name]["outcome"] = {outcome.value for outcome in Outcome}
+    return found
+
+
+async def test_every_query_finds_something(labels: dict[str, dict[str, set[str]]]) -> None:
+    for query in QUERIES:
+        names = [name for name, _ in NAMED.findall(query)]
+        assert names, query
+        for name, selectors in NAMED.findall(query):
+            assert name in labels, query
+            for label, pattern in SELECTOR.findall(selectors):
+                known = labels[name].get(label, set())
+                assert label in OF_PROMETHEUS or any(re.fullmatch(pattern, value) for value in known), query
+        for label in (one.strip() for group in GROUPED.findall(query) for one in group.split(",")):
+            assert label in OF_PROMETHEUS or any(label in labels[name] for name in names), query
+
+
+async def test_what_a_server_gives_is_shown(labels: dict[str, dict[str, set[str]]]) -> None:
+    """But what only tells what another one does as well."""
+    shown = {KIND.sub("", name) for query in QUERIES for name, _ in NAMED.findall(query)}
+    families = {KIND.sub("", name) for name in labels if name.startswith("glam_")}
+    told_otherwise = {
+        "glam_projection_position",
+        "glam_projection_failed_after_position",
+        "glam_build_attempts",
+        "glam_build_bytes",
+    }
+    assert families - shown == told_otherwise
+
+
+def test_every_alert_says_what_to_do() -> None:
+    names = [rule["alert"] for rule in RULES]
+    assert len(set(names)) == len(names)
+    for rule in RULES:
+        assert rule["labels"]["severity"] in {"page", "ticket"}, rule["alert"]
+        assert all(rule["annotations"][part] for part in ("summary", "action")), rule["alert"]
+
+
+def test_commands_and_settings_in_the_alerts_exist() -> None:
+    actions = " ".join(rule["annotations"]["action"] for rule in RULES)
+    settings = {
+        field.encode_name for kind in (ServerSettings, BuilderSettings) for field in msgspec.structs.fields(kind)
+    }
+    assert set(re.findall(r"\b[A-Z]+_[A-Z_]+\b", actions)) <= settings
+    commands = {"usage-service": service_cli.COMMANDS, "probe-builder": builder_cli.COMMANDS}
+    found = re.findall(r"`(usage-service|probe-builder) ([a-z-]+)", actions)
+    assert found
+    assert all(command in commands[program] for program, command in found)
+
+
+def test_panels_do_not_overlap() -> None:
+    places = [(panel["gridPos"]["x"], panel["gridPos"]["y"]) for panel in DASHBOARD["panels"]]
+    assert len(set(places)) == len(places)
+    assert len({panel["id"] for panel in DASHBOARD["panels"]}) == len(places)

@@ -1,0 +1,54 @@
+"""Every statement of a `.sql` file has a name and a reason, and PostgreSQL can prepare it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import usage_service
+from tests.support.servers import Connection
+from usage_service.queries import query
+from usage_service.shared.postgres import connect
+from usage_service.shared.queries import load_queries
+
+FILES = sorted((Path(usage_service.__file__).parent / "sql").glob("*.sql"))
+
+
+def test_a_file_is_read_by_names(tmp_path: Path) -> None:
+    path = tmp_path / "some.sql"
+    path.write_text("-- one: why.\n-- More of it.\nSELECT 1;\n\n-- two: why not.\nSELECT 2\n  -- inside\n  + 2;\n")
+    assert load_queries(path) == {"one": "-- More of it.\nSELECT 1", "two": "SELECT 2\n  -- inside\n  + 2"}
+
+
+def test_a_statement_without_a_name_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "some.sql"
+    path.write_text("SELECT 0;\n-- one: why.\nSELECT 1;\n")
+    with pytest.raises(ValueError, match="before the first name"):
+        load_queries(path)
+
+
+def test_a_name_used_twice_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "some.sql"
+    path.write_text("-- one: why.\nSELECT 1;\n-- one: again.\nSELECT 2;\n")
+    with pytest.raises(ValueError, match="one"):
+        load_queries(path)
+
+
+def test_an_unknown_name_is_an_error() -> None:
+    with pytest.raises(KeyError):
+        query("health", "nonsense")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+async def test_every_statement_can_be_prepared_by_the_server(
+    path: Path, database: Connection, database_url: str
+) -> None:
+    statements = load_queries(path)
+    assert statements
+    connection = await connect(database_url, role="usage_server", application="tests")
+    try:
+        for name, text in statements.items():
+            assert (await connection.prepare(text)).get_query() == text, name
+    finally:
+        await connection.close()

@@ -1,0 +1,194 @@
+"""Every page shows what the API answers to the same question."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import pytest_asyncio
+
+from tests.support.pages import (
+    BUILDS,
+    CATEGORIES,
+    EMPTY,
+    FAILED,
+    HISTOGRAM,
+    MISSING,
+    NASTY,
+    NUMERIC,
+    PERCENTILES,
+    RUNNING,
+    Pages,
+    answered,
+    filled_pages,
+    shown,
+)
+from usage_service.web.pages.presentation.charts import sparkline
+from usage_service.web.pages.presentation.distribution import histogram_of
+from usage_service.web.pages.presentation.words import moment, number, seconds, size
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+TODAY = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+SINCE = f"{TODAY - timedelta(days=27):%Y-%m-%dT%H:%M:%SZ}"
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module", name="pages")
+async def some_pages(module_database_url: str) -> AsyncIterator[Pages]:
+    async with filled_pages(module_database_url) as pages:
+        yield pages
+
+
+async def test_the_overview_draws_the_time_series(pages: Pages) -> None:
+    page = await shown(pages.client, "/?product=fog")
+    views, visitors, sessions = (chart["datasets"]["rows"] for chart in page.charts())
+    answer = await answered(pages.client, f"/v1/timeseries?product=fog&since={SINCE}")
+    buckets = answer["series"][0]["buckets"]
+    assert [(row["start"], row["value"]) for row in visitors] == [(one["start"], one["visitors"]) for one in buckets]
+    for kind, words in (("found", "data was there"), ("missing", "not built")):
+        drawn = [(row["start"], row["value"]) for row in views if row["series"] == words]
+        assert drawn == [(one["start"], one[kind]) for one in buckets]
+    summary = await answered(pages.client, f"/v1/sessions/summary?product=fog&since={SINCE}")
+    assert sum(row["value"] for row in sessions) == summary["summary"]["sessions"] > 0
+
+
+@pytest.mark.parametrize("order", ["most", "trending", "least"])
+async def test_the_overview_ranks_probes(pages: Pages, order: str) -> None:
+    page = await shown(pages.client, "/?product=fog")
+    answer = await answered(pages.client, f"/v1/popularity?product=fog&window=28d&limit=10&order={order}")
+    [section] = page.all("section", **{"aria-labelledby": f"h-{order}"})
+    places = [section.text.index(probe["probe"]) for probe in answer["probes"]]
+    assert places == sorted(places)
+    assert len(answer["probes"]) >= 2
+
+
+@pytest.mark.parametrize(("window", "days"), [("7d", 7), ("28d", 28), ("365d", None)])
+async def test_the_overview_has_a_line_for_each_probe(pages: Pages, window: str, days: int | None) -> None:
+    """Of days; of weeks where the window is long."""
+    page = await shown(pages.client, f"/?product=fog&window={window}")
+    [most] = page.all("section", **{"aria-labelledby": "h-most"})
+    lines = [line.attributes["points"] for line in page.all("polyline")]
+    since = TODAY - timedelta(days=(days or 365) - 1)
+    since -= timedelta(days=0 if days else since.weekday())
+    asked = f"product=fog&interval={'day' if days else 'week'}&since={since:%Y-%m-%dT%H:%M:%SZ}"
+    ranked = (await answered(pages.client, f"/v1/popularity?product=fog&window={window}&limit=10"))["probes"]
+    assert ranked
+    for probe in ranked:
+        answer = await answered(pages.client, f"/v1/timeseries?{asked}&probe={probe['probe']}")
+        assert probe["probe"] in most.text
+        assert sparkline([bucket["views"] for bucket in answer["series"][0]["buckets"]]) in lines
+
+
+async def test_a_probe_draws_its_rows(pages: Pages) -> None:
+    page = await shown(pages.client, f"/probes/fog/{NUMERIC}?version=140&label=a")
+    bands, histogram, *_ = page.charts()
+    drawn = bands["datasets"]["bands"]
+    assert [row["start"][:10] for row in drawn] == sorted(
+        f"{one[:4]}-{one[4:6]}-{one[6:8]}" for one in BUILDS for _ in "ab"
+    )
+    assert all(row[f"p{percent}"] == PERCENTILES[percent] for row in drawn for percent in ("5", "25", "50", "75", "95"))
+    buckets = histogram["datasets"]["buckets"]
+    assert {f"{row['from']:g}": row["share"] for row in buckets} == {key: v for key, v in HISTOGRAM.items() if v}
+    assert [row["to"] for row in buckets] == [10, 100, 1_000, 10_000]
+    assert histogram["encoding"]["x"]["scale"] == {"type": "symlog"}
+
+
+async def test_a_probe_of_categories_draws_shares(pages: Pages) -> None:
+    page = await shown(pages.client, f"/probes/fog/{CATEGORIES}")
+    shares = page.charts()[0]["datasets"]["shares"]
+    assert len(shares) == 2 * len(BUILDS)
+    assert {(row["series"], row["value"]) for row in shares} == {("always", 0.25), (NASTY, 0.75)}
+
+
+async def test_every_state_of_a_build_is_said_in_words(pages: Pages) -> None:
+    said = {
+        MISSING: ("has not been built", "POST"),
+        RUNNING: ("Being built", "DELETE"),
+        FAILED: ("could not be built", "POST"),
+        EMPTY: ("too few clients", None),
+    }
+    for probe, (words, method) in said.items():
+        page = await shown(pages.client, f"/probes/fog/{probe}")
+        [section] = page.all("section", **{"aria-labelledby": "h-shows"})
+        assert words in section.text
+        sends = [button.attributes["data-send"] for button in page.all("button") if "data-send" in button.attributes]
+        assert sends == ([method] if method else [])
+
+
+async def test_builds_are_those_of_the_queue(pages: Pages) -> None:
+    page = await shown(pages.client, "/builds?product=fog")
+    text = page.all("main")[0].text
+    for build in (await answered(pages.client, "/v1/builds?product=fog"))["builds"]:
+        assert build["probe"] in text
+        assert moment(build["requested_at"]) in text
+        assert size(build["bytes"]) in text
+        assert f"{build['attempt']}/{build['max_attempts']}" in text
+
+
+async def test_the_hot_list_gives_scores_and_reasons(pages: Pages) -> None:
+    page = await shown(pages.client, "/hotlist?product=fog&budget=10")
+    answer = await answered(pages.client, "/v1/hotlist?product=fog&budget=10")
+    text = page.all("main")[0].text
+    assert answer["probes"]
+    for probe in answer["probes"]:
+        assert probe["probe"] in text
+        assert number(probe["score"]) in text
+        assert all(reason["text"] in text for reason in probe["reasons"])
+
+
+async def test_the_backtest_is_drawn_with_the_budget(pages: Pages) -> None:
+    page = await shown(pages.client, "/hotlist/backtest?product=fog&budget=30")
+    budgets = "5,10,25,50,100,200,500,1000,2000"
+    answer = await answered(pages.client, f"/v1/hotlist/backtest?product=fog&budgets={budgets}")
+    [chart] = page.charts()
+    assert chart["datasets"]["chosen"] == [{"budget": 30}]
+    drawn = [row["share"] for row in chart["datasets"]["rows"] if row["policy"] == "hot list"]
+    caught = next(policy["caught"] for policy in answer["policies"] if policy["policy"] == "hot_list")
+    assert caught == drawn + drawn[-1:] * (len(caught) - len(drawn))
+    assert 1 <= len(drawn) < len(caught)
+
+
+async def test_sessions_are_as_summarised(pages: Pages) -> None:
+    text = (await shown(pages.client, "/sessions?product=fog")).all("main")[0].text
+    summary = (await answered(pages.client, f"/v1/sessions/summary?product=fog&since={SINCE}"))["summary"]
+    for quantile in ("p25", "median", "p99"):
+        assert seconds(summary["quantiles"]["seconds"][quantile]) in text
+    part = await shown(pages.client, "/sessions/journeys?product=fog")
+    journeys = await answered(pages.client, f"/v1/journeys?product=fog&steps=2&since={SINCE}")
+    counts = [cell.text for cell in part.all("td") if cell.text]
+    assert sorted(counts) == sorted(number(step["count"]) for step in journeys["transitions"])
+
+
+async def test_a_session_is_told_event_by_event(pages: Pages) -> None:
+    [latest, *_] = (await answered(pages.client, "/v1/sessions?product=fog"))["sessions"]
+    page = await shown(pages.client, f"/sessions/{latest['visitor']}/{latest['started_at']}")
+    [timeline] = page.all("ol")
+    assert len(page.all("time")) == latest["events"]
+    assert NUMERIC in timeline.text
+
+
+async def test_the_search_finds_by_parts_of_names_and_by_likeness(pages: Pages) -> None:
+    for text in ("ms", "GC", "gc_sm"):
+        page = await shown(pages.client, f"/probes/found?product=fog&q={text}")
+        assert NUMERIC in "".join(link.text for link in page.all("a", role="option"))
+    nothing = await shown(pages.client, "/probes/found?product=fog&q=zzzz")
+    assert not nothing.all("a")
+
+
+@pytest.mark.parametrize(
+    "path", ["/nothing", "/probes/fog/never_heard_of", "/sessions/x/y", "/?window=3d", "/builds?state=odd"]
+)
+async def test_what_is_not_there_is_said_on_a_page(pages: Pages, path: str) -> None:
+    response = await pages.client.get(path)
+    problem = await response.json()
+    page = await shown(pages.client, path, response.status)
+    assert response.status in (404, 422)
+    assert problem["detail"] in page.all("main")[0].text
+
+
+async def test_empty_buckets_are_left_out_at_the_ends_only() -> None:
+    drawn = histogram_of({"histogram": {"0": 0, "2": 0.5, "4": 0, "8": 0.5, "16": 0}})
+    assert [(row["from"], row["to"]) for row in drawn] == [(2, 4), (4, 8), (8, 16)]
+    assert histogram_of({"histogram": {"0": 0, "1": 0}}) == []
+    assert histogram_of({"histogram": {"1": 0.5, "4": 0.5}})[-1]["to"] == 16

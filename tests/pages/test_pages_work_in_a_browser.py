@@ -1,0 +1,159 @@
+"""In a browser: charts are drawn under the pages' policy, a build is followed to its plot, and nobody is left out."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from urllib.parse import urljoin
+
+import pytest
+import pytest_asyncio
+from axe_playwright_python.async_playwright import Axe
+from playwright.async_api import BrowserContext, Page, async_playwright, expect
+
+from browser.chromium import arguments, chromium
+from tests.support.building import asked, claim, complete, progress, served
+from tests.support.pages import CATEGORIES, MISSING, NUMERIC, RESTARTED, RUNNING, Pages, filled_pages
+from tests.support.proxy import proxied
+
+CHROMIUM = chromium()
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed"),
+    pytest.mark.timeout(300),
+]
+MOST_MILLISECONDS = 60_000  # a browser among three other workers of two slow cores
+PATHS = (
+    "/?product=fog", f"/probes/fog/{NUMERIC}", f"/probes/fog/{CATEGORIES}", f"/probes/fog/{RUNNING}",
+    "/builds?product=fog&state=failed", "/hotlist?product=fog", "/sessions?product=fog",
+    "/probes?product=fog", "/login",
+)  # fmt: skip
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module", name="pages")
+async def some_pages(module_database_url: str) -> AsyncIterator[Pages]:
+    async with filled_pages(module_database_url) as pages:
+        yield pages
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module", name="browser")
+async def one_browser() -> AsyncIterator[BrowserContext]:
+    """A browser that keeps what it loaded, as a person's does."""
+    expect.set_options(timeout=MOST_MILLISECONDS)
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=Path(CHROMIUM or ""), args=arguments())
+        context = await browser.new_context(viewport={"width": 1440, "height": 900})
+        context.set_default_timeout(MOST_MILLISECONDS)
+        yield context
+        await browser.close()
+
+
+async def opened(pages: Pages, browser: BrowserContext, path: str) -> tuple[Page, list[str]]:
+    """The page, and what there is to complain of from then on: what it says itself, and whom else it asks."""
+    base = str(pages.client.make_url("/"))
+    page, complaints = await browser.new_page(), list[str]()
+    page.on(
+        "console", lambda message: complaints.append(message.text) if message.type in ("error", "warning") else None
+    )
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("request", lambda asked: None if asked.url.startswith(base) else complaints.append(asked.url))
+    await page.goto(urljoin(base, path))
+    return page, complaints
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_charts_are_drawn_and_anybody_can_use_the_page(pages: Pages, browser: BrowserContext, path: str) -> None:
+    page, complaints = await opened(pages, browser, path)
+    await looked_over(page, 1440)
+    await page.emulate_media(color_scheme="dark")
+    await page.set_viewport_size({"width": 360, "height": 800})
+    await looked_over(page, 360)
+    assert not complaints
+    await page.close()
+
+
+async def looked_over(page: Page, width: int) -> None:
+    await expect(page.locator(".waits, [aria-busy]")).to_have_count(0)
+    plots = await page.locator("[data-plot]").count()
+    await expect(page.locator("[data-plot] canvas")).to_have_count(plots)
+    await page.wait_for_function(f"document.documentElement.scrollWidth <= {width}")
+    found = await Axe().run(page)
+    assert not found.response["violations"], found.generate_report()
+
+
+async def test_a_build_is_followed_until_its_plot_is_there(pages: Pages, browser: BrowserContext) -> None:
+    page, complaints = await opened(pages, browser, f"/probes/fog/{MISSING}")
+    await page.get_by_role("button", name="Build it now").click()
+    await expect(page.get_by_text("Waiting for a builder")).to_be_visible()
+    build = await pages.database.fetchval("SELECT build_id FROM builds WHERE probe = $1", MISSING)
+    attempt = await claim(pages.database, build)
+    await expect(page.get_by_text("A builder has begun.")).to_be_visible()
+    await progress(pages.database, build, attempt, percent=70)
+    await expect(page.get_by_text("querying, 70 %")).to_be_visible()
+    assert await page.locator("progress").evaluate("shown => shown.value") == 70
+    await complete(pages.database, build, attempt, rows=2)
+    await expect(page.get_by_text("Version 141, all builds")).to_be_visible()
+    await expect(page.locator("select[name=version]")).to_be_visible()  # what there is to choose from came with it
+    assert not complaints
+    await page.close()
+
+
+async def test_progress_goes_on_after_the_server_was_started_again(
+    pages: Pages, browser: BrowserContext, worker_database_url: str
+) -> None:
+    build = await asked(pages.client, RESTARTED)
+    attempt = await claim(pages.database, build)
+    async with AsyncExitStack() as first:
+        before = await first.enter_async_context(served(worker_database_url))
+        async with proxied(str(before.make_url("/"))) as (proxy, url):
+            page = await browser.new_page()
+            await page.goto(urljoin(url, f"/probes/fog/{RESTARTED}"))
+            await progress(pages.database, build, attempt, percent=30)
+            await expect(page.get_by_text("querying, 30 %")).to_be_visible()
+            proxy.cut()
+            await first.aclose()
+            await progress(pages.database, build, attempt, percent=80)
+            async with served(worker_database_url) as after:
+                proxy.lead_to(after.host, after.port or 0)
+                await expect(page.get_by_text("querying, 80 %")).to_be_visible()
+                await complete(pages.database, build, attempt)
+                await expect(page.get_by_text("Version 140, all builds")).to_be_visible()
+                await page.close()
+
+
+async def test_a_link_leads_to_what_was_chosen(pages: Pages, browser: BrowserContext) -> None:
+    page, complaints = await opened(pages, browser, f"/probes/fog/{NUMERIC}?window=7d&version=140")
+    await page.locator("select[name=os]").select_option("Windows")
+    await page.wait_for_url("**os=Windows**")
+    again, _ = await opened(pages, browser, page.url)
+    for name, value in {"os": "Windows", "version": "140", "window": "7d", "product": "fog"}.items():
+        await expect(again.locator(f"select[name={name}]")).to_have_value(value)
+    await expect(again.get_by_text("Version 140, all builds, Windows")).to_be_visible()
+    await page.go_back()
+    await expect(page.get_by_text("Version 140, all builds, all systems")).to_be_visible()
+    assert not complaints
+    await page.close()
+    await again.close()
+
+
+async def test_the_search_is_used_by_keyboard(pages: Pages, browser: BrowserContext) -> None:
+    page, _ = await opened(pages, browser, "/?product=fog")
+    await page.keyboard.press("/")
+    await page.keyboard.type("gc_m")
+    await expect(page.get_by_role("option").first).to_be_visible()
+    await page.keyboard.press("ArrowDown")
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("heading", level=1)).to_have_text(NUMERIC)
+    await page.close()
+
+
+async def test_operators_pin_and_lift_by_a_button(pages: Pages, browser: BrowserContext) -> None:
+    page, _ = await opened(pages, browser, "/hotlist?product=fog")
+    await page.get_by_role("button", name=f"Exclude {MISSING}").click()
+    lift = page.get_by_role("button", name=f"Lift the rule of {MISSING}")
+    await expect(lift).to_be_visible()
+    assert await pages.database.fetchval("SELECT rule FROM hotlist_rules WHERE probe = $1", MISSING) == "excluded"
+    await lift.click()
+    await expect(lift).to_have_count(0)
+    await page.close()

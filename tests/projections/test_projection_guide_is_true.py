@@ -1,0 +1,66 @@
+"""The guide's projection of one's own does and prints what the guide shows, and is kept up with the log."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.support.servers import Client, Connection, drained_projections, event, post
+
+ROOT = Path(__file__).parents[2]
+SECTION = (ROOT / "docs" / "guides" / "replay.md").read_text("utf-8").partition("## A projection")[2]
+COMMANDS = [
+    command
+    for block in re.findall(r"```console\n(.*?)```", SECTION, re.DOTALL)
+    for command in re.findall(r"^\$ (.*)\n((?:[^$].*\n)*)", block, re.MULTILINE)
+]
+
+
+def run(command: list[str], **environment: str) -> str:
+    done = subprocess.run(
+        command, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+async def shown(number: int, database_url: str) -> None:
+    """Runs a command of the guide and compares what it prints; hashes differ with the ids of the day."""
+    command, output = COMMANDS[number]
+    words = [sys.executable, "-m", "usage_service", *command.split()[1:]]
+    printed = await asyncio.to_thread(run, words, DATABASE_URL=database_url)
+    assert re.sub(r"hash [0-9a-f]{32}", "hash HASH", printed) == output
+
+
+async def test_it_does_what_the_guide_shows(
+    client: Client, database: Connection, database_url: str, tmp_path: Path
+) -> None:
+    sample = tmp_path / "events.ndjson"
+    sample.write_text(await asyncio.to_thread(run, [sys.executable, "docs/examples/sample_events.py"]))
+    url = str(client.make_url("/"))
+    await asyncio.to_thread(run, [sys.executable, "-m", "usage_service", "import", str(sample)], USAGE_SERVICE_URL=url)
+    await drained_projections(database)
+
+    await shown(0, database_url)
+    try:
+        question, answer = re.findall(r"```sql\n(SELECT.*?)```\n\n```text\n(.*?)```", SECTION, re.DOTALL)[0]
+        rows = await database.fetch(question)
+        assert "".join(" ".join(map(str, row)) + "\n" for row in rows) == answer
+        await shown(1, database_url)
+        before = await database.fetchval("SELECT sum(links) FROM tools_by_day.tools_by_day")
+        await post(client, event("link_followed", data={"tool": "looker"}))
+        await drained_projections(database)
+        assert await database.fetchval("SELECT sum(links) FROM tools_by_day.tools_by_day") == before + 1
+    finally:
+        await shown(2, database_url)
+    assert await database.fetchval("SELECT to_regclass('tools_by_day.tools_by_day')") is None
+    assert len(COMMANDS) == 3
+
+
+def test_the_file_is_the_one_shown() -> None:
+    [text] = re.findall(r"```sql\n-- docs/examples/tools_by_day.sql\n(.*?)```", SECTION, re.DOTALL)
+    assert (ROOT / "docs" / "examples" / "tools_by_day.sql").read_text("utf-8") == text

@@ -1,0 +1,222 @@
+"""Whoever is killed or frozen while projections are folded, rebuilt and swapped: nothing is counted twice or left out.
+
+SOAK_ROUNDS says how many times something is killed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import shutil
+import signal
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from tests.support.projection_process import ProjectionProcess
+from tests.support.servers import Connection, at_random_within, connected, eventually, rounds
+from tests.support.traffic import PROJECTIONS, append_traffic, assert_as_the_reference, ignore, leftovers
+from usage_service.local.embedded_postgres import EmbeddedPostgres
+from usage_service.local.postgres_cluster import PostgresCluster, wait_until
+from usage_service.projections.rebuilding import rebuild, verify
+from usage_service.projections.runner import Runners
+from usage_service.shared.postgres import UNAVAILABLE, Pool, open_pool
+from usage_service.shared.schema import install_schema
+
+ROUNDS = rounds(6)
+DURABLE = {"fsync": "on", "recovery_init_sync_method": "syncfs", "shared_buffers": "32MB", "max_connections": "50"}
+LATEST_STRIKE_SECONDS = 0.2
+VICTIMS = ["postgres", "postgres", "fold", "rebuild", "rebuild", "all"]
+SWAP_IS_HELD = """
+CREATE FUNCTION hold_swap() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM set_config('lock_timeout', '60000', true), pg_advisory_xact_lock(4711);
+    RETURN NEW;
+END $$;
+CREATE TRIGGER hold_swap BEFORE UPDATE OF stage ON projections FOR EACH ROW EXECUTE FUNCTION hold_swap();
+"""
+IN_THE_SWAP = "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objid = 4711 AND NOT granted)"
+IN_A_FOLD = "SELECT EXISTS (SELECT FROM pg_locks WHERE relation = 'popularity_views'::regclass AND NOT granted)"
+FOLDED = "SELECT bool_and(behind = 0) FROM projection_status WHERE stage = 'live'"
+GENERATIONS = "SELECT array_agg(generation ORDER BY name) FROM projections WHERE stage = 'live'"
+
+
+class House:
+    """A database that survives crashes, a process that folds and one that rebuilds."""
+
+    def __init__(self, postgres: EmbeddedPostgres, directory: Path) -> None:
+        self.postgres = postgres
+        self.cluster = PostgresCluster(directory)
+        self.processes = {work: ProjectionProcess(work, postgres.url, directory) for work in ("fold", "rebuild")}
+
+    def strike(self, victim: str) -> None:
+        """Kills PostgreSQL, one of the processes, or all of them."""
+        if victim in ("postgres", "all"):
+            self.cluster.kill()
+            assert wait_until(lambda: self.postgres.pid is None, 10)
+        for work, process in self.processes.items():
+            if victim in (work, "all"):
+                process.signal(signal.SIGKILL)
+
+    def keep_up(self) -> None:
+        """Starts again whatever is dead."""
+        self.postgres.start()
+        for process in self.processes.values():
+            process.spawn()
+
+    async def ask(self, question: str) -> object:
+        """The one value that answers it; None while the database is away."""
+        with suppress(*UNAVAILABLE):
+            async with connected(self.postgres.url) as connection:
+                return await connection.fetchval(question)
+        return None
+
+
+@contextmanager
+def running_house(directory: Path) -> Iterator[House]:
+    with EmbeddedPostgres(directory, options=DURABLE) as postgres:
+        asyncio.run(install_schema(postgres.url))
+        house = House(postgres, directory)
+        try:
+            yield house
+        finally:
+            for process in house.processes.values():
+                process.signal(signal.SIGKILL)
+
+
+@pytest.fixture
+def house(made: Path, tmp_path: Path) -> Iterator[House]:
+    directory = tmp_path / "house"
+    shutil.copytree(made, directory)
+    with running_house(directory) as house:
+        yield house
+
+
+async def holds(connection: Connection, condition: str) -> bool:
+    return bool(await connection.fetchval(condition))
+
+
+@pytest.mark.timeout(60 + 10 * ROUNDS)
+async def test_kills_at_random_change_nothing(house: House) -> None:
+    for _ in range(ROUNDS):
+        await work_for_a_while(house)
+        await strike_at_random(house)
+        house.keep_up()
+        await eventually(partial(says, house, FOLDED), "all is folded", 60)
+        async with connected(house.postgres.url) as connection:
+            await assert_as_the_reference(connection)
+    house.strike("rebuild")
+    async with connected(house.postgres.url) as connection:
+        for projection in PROJECTIONS:  # what was begun is gone on with
+            await rebuild(connection, projection, {}, ignore)
+            assert (await verify(connection, projection, ignore)).equal
+        await assert_as_the_reference(connection)
+        assert not await leftovers(connection)
+
+
+async def strike_at_random(house: House) -> None:
+    """Kills one at a moment that has nothing to do with what it does."""
+    await at_random_within(LATEST_STRIKE_SECONDS, lambda: house.strike(random.choice(VICTIMS)))
+
+
+async def says(house: House, question: str) -> bool:
+    return bool(await house.ask(question))
+
+
+async def work_for_a_while(house: House) -> None:
+    """Until something was rebuilt, with new events just come."""
+    house.keep_up()
+    before = await house.ask(GENERATIONS)
+
+    async def another() -> bool:
+        house.keep_up()
+        return await house.ask(GENERATIONS) not in (None, before)
+
+    await eventually(another, "something is rebuilt", 60)
+    async with connected(house.postgres.url) as connection:
+        await append_traffic(connection, random.randint(1, 300))
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("victim", ["postgres", "rebuild"])
+async def test_a_kill_within_the_swap(house: House, victim: str) -> None:
+    house.postgres.start()
+    async with connected(house.postgres.url) as connection:
+        await append_traffic(connection, 500)
+        await connection.execute(SWAP_IS_HELD)
+        await connection.execute("SELECT pg_advisory_lock(4711)")
+        before = await house.ask(GENERATIONS)
+        house.keep_up()
+        await eventually(partial(says, house, IN_THE_SWAP), "it is being swapped", 30)
+        house.strike(victim)
+        with suppress(*UNAVAILABLE):
+            await connection.execute("SELECT pg_advisory_unlock(4711)")
+
+    async def swapped() -> bool:
+        house.keep_up()  # again and again: who sees the database away may end only now
+        return await house.ask(GENERATIONS) not in (None, before)
+
+    await eventually(swapped, "it was gone on with", 60)
+    await eventually(partial(says, house, FOLDED), "all is folded", 60)
+    async with connected(house.postgres.url) as connection:
+        await assert_as_the_reference(connection)
+
+
+@asynccontextmanager
+async def folding(url: str) -> AsyncIterator[Pool]:
+    """The runners of another server."""
+    async with open_pool(url, role="usage_server", application="tests", size=6) as pool:
+        running = asyncio.create_task(Runners(pool, lambda: None).run())
+        try:
+            yield pool
+        finally:
+            running.cancel()
+            await asyncio.wait([running])
+
+
+@pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGSTOP])
+async def test_another_server_goes_on(
+    own_database: Connection, own_database_url: str, tmp_path: Path, blow: signal.Signals
+) -> None:
+    """A batch is one statement: it ends and lets go by itself, whatever has become of who asked for it."""
+    await append_traffic(own_database, 200)
+    process = ProjectionProcess("fold", own_database_url, tmp_path)
+    try:
+        async with connected(own_database_url) as holder, holder.transaction():
+            await holder.execute("LOCK TABLE popularity_views IN EXCLUSIVE MODE")
+            process.spawn()
+            await eventually(partial(holds, own_database, IN_A_FOLD), "it folds", 30)
+            process.signal(blow)
+        async with folding(own_database_url):
+            await eventually(partial(holds, own_database, FOLDED), "what was under way is folded", 10)
+            await append_traffic(own_database, 200)
+            await eventually(partial(holds, own_database, FOLDED), "what came later is folded", 10)
+    finally:
+        process.signal(signal.SIGKILL)
+    await assert_as_the_reference(own_database)
+
+
+async def test_readers_do_not_wait_for_a_frozen_rebuild(
+    own_database: Connection, own_database_url: str, tmp_path: Path
+) -> None:
+    """Nor is the swap undone: it is one statement as well."""
+    await append_traffic(own_database, 200)
+    await own_database.execute(SWAP_IS_HELD)
+    before: list[UUID] = await own_database.fetchval(GENERATIONS)
+    process = ProjectionProcess("rebuild", own_database_url, tmp_path)
+    try:
+        async with connected(own_database_url) as holder:
+            await holder.execute("SELECT pg_advisory_lock(4711)")
+            process.spawn()
+            await eventually(partial(holds, own_database, IN_THE_SWAP), "it is being swapped", 30)
+            process.signal(signal.SIGSTOP)
+        async with asyncio.timeout(5):
+            for table in ("sessions", "popularity_views", "catalogue", "releases"):
+                await own_database.fetchval("SELECT number FROM hash_table('public', $1)", table)
+        assert await own_database.fetchval(GENERATIONS) != before
+    finally:
+        process.signal(signal.SIGKILL)

@@ -1,0 +1,136 @@
+"""A running service and made-up requests to it, by schemathesis, of what its own OpenAPI document says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, nullcontext, suppress
+from typing import Any, NamedTuple, TypeAlias
+
+import requests
+import schemathesis
+from aiohttp.test_utils import TestClient
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from hypothesis.errors import Unsatisfiable
+from schemathesis import Case, CheckContext, GenerationMode, Response
+from schemathesis.checks import not_a_server_error
+from schemathesis.core.result import Ok
+from schemathesis.schemas import APIOperation
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from tests.conftest import SECRET
+from tests.support.servers import Client, ProductionServer, event, post, registered
+from usage_service.shared.settings import ServerSettings
+from usage_service.web.server import create_app
+
+AnyCase: TypeAlias = "Case[Any]"
+Check: TypeAlias = Callable[[CheckContext, Response, AnyCase], bool | None]
+Described: TypeAlias = "APIOperation[Any, Any, Any, Any]"
+
+TOKEN = "a-token-that-opens-everything"
+AUTHORIZED = {"Authorization": f"Bearer {TOKEN}"}
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+]
+CALL_SECONDS = 20
+NAMED = {"product": "fog", "probe": "gc_ms", "channel": "nightly", "run": "a-night"}
+
+
+@schemathesis.serializer("application/x-ndjson")
+def as_lines(_context: schemathesis.SerializationContext, value: object) -> bytes:
+    """One value a line."""
+    return value if isinstance(value, bytes) else json.dumps(value).encode()
+
+
+class Served(NamedTuple):
+    """Where a service is, what it says of itself, and a build that is over (whose events end)."""
+
+    url: str
+    schema: schemathesis.BaseSchema
+    build_id: str
+
+
+@asynccontextmanager
+async def served(database_url: str) -> AsyncIterator[Served]:
+    """A service that wants a token, and has something to answer with; a background task that dies fails the test."""
+    deaths: list[bool] = []
+    made = ServerSettings(database_url=database_url, visitor_secret=SECRET, token=TOKEN)
+    app = create_app(made, lambda: deaths.append(True))
+    async with TestClient(ProductionServer(app), headers=AUTHORIZED) as client:
+        build_id = await _filled(client)
+        document = await (await client.get("/openapi.json")).json()
+        yield Served(str(client.make_url("")).rstrip("/"), schemathesis.openapi.from_dict(document), build_id)
+    assert not deaths
+
+
+async def _filled(client: Client) -> str:
+    """Puts something into the log; the id of a build that was cancelled."""
+    items = await post(client, registered("gc_ms"), event("probe_viewed"), event("page_viewed"))
+    await client.get("/v1/hotlist", params={"at_least": items[-1]["position"], "wait": 20})
+    asked = {name: NAMED[name] for name in ("product", "channel", "probe")}
+    build = await (await client.post("/v1/builds", json=asked)).json()
+    await client.delete(f"/v1/builds/{build['build_id']}")
+    await client.post("/v1/hotlist", json={"run": NAMED["run"]})
+    return str(build["build_id"])
+
+
+def operations(schema: schemathesis.BaseSchema) -> dict[str, Described]:
+    """Every route that the document has, by method and path."""
+    return {result.ok().label: result.ok() for result in schema.get_all_operations() if isinstance(result, Ok)}
+
+
+def prove(service: Served, operation: Described, examples: int, headers: dict[str, str], *also: Check) -> int:
+    """Sends so many requests, half of them right by the document, half wrong, and checks the answers. Blocks.
+
+    Returns how many were sent.
+    """
+    sent = 0
+    with requests.Session() as session:
+        for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
+
+            @settings(
+                max_examples=max(1, examples // 2),
+                derandomize=True,
+                database=None,
+                deadline=None,
+                phases=[Phase.generate],
+                suppress_health_check=list(HealthCheck),
+            )
+            @given(case=operation.as_strategy(generation_mode=mode), known=st.booleans())
+            def send(case: AnyCase, known: bool) -> None:
+                nonlocal sent
+                sent += 1
+                _bound(case)
+                if known:
+                    _name_what_there_is(case, service)
+                answered = case.call(service.url, session, headers, timeout=CALL_SECONDS, allow_redirects=False)
+                case.validate_response(answered, checks=[*CHECKS, *also], headers=headers)
+
+            # A route without parameters takes nothing that could be wrong.
+            with suppress(Unsatisfiable) if mode is GenerationMode.NEGATIVE else nullcontext():
+                send()
+    return sent
+
+
+def _bound(case: AnyCase) -> None:
+    """Nobody waits for what never comes: a wait that is right is one of 0 s, and a position one that is reached."""
+    for name in ("wait", "at_least"):
+        if str(case.query.get(name, "")).isdigit():
+            case.query[name] = 0
+    if "wait" in str(case.headers.get("Prefer", "")):
+        case.headers["Prefer"] = "wait=0"
+
+
+def _name_what_there_is(case: AnyCase, service: Served) -> None:
+    for name in case.path_parameters:
+        case.path_parameters[name] = service.build_id if name == "build_id" else NAMED.get(name, "x")

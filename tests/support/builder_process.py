@@ -1,0 +1,96 @@
+"""A builder in a process of its own, whose computations are made up: `python -m tests.support.builder_process`.
+
+Each computation takes some steps of random length, now and then fails for now, and gives rows that all bear the same
+number, which no other computation has: rows of two attempts could be told apart.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from uuid import UUID
+
+import uvloop
+
+from builder.aggregates.probe import BuildRequest, BuiltProbe, Progress
+from builder.control import Control
+from builder.errors import TransientBuildError
+from builder.running import Warehouse, run_builder
+from builder.settings import BuilderSettings
+from tests.support.builders import ROW
+from usage_service.local.owned_process import owned_command
+from usage_service.shared.logs import configure_logs
+from usage_service.shared.schema import DatabaseAwayError
+from usage_service.shared.settings import load_settings
+from usage_service.shared.trace_export import exported_spans
+
+ROWS = 20
+LONGEST_STEP_SECONDS = 0.05
+FAILS = 0.05
+STOP_SECONDS = 60.0
+FAILED: set[UUID] = set()
+
+
+class BuilderProcess:
+    """A builder that can be killed, frozen and started again."""
+
+    def __init__(self, name: str, directory: Path, environ: Mapping[str, str]) -> None:
+        self.log_path = directory / f"{name}.log"
+        self._environ = {k: v for k, v in os.environ.items() if not k.startswith("PROBE_BUILDER_")} | dict(environ)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def spawn(self) -> None:
+        """Starts it, unless it runs."""
+        if self._process is None or self._process.poll() is not None:
+            command = owned_command([sys.executable, "-m", "tests.support.builder_process"])
+            with self.log_path.open("ab") as log:
+                self._process = subprocess.Popen(command, env=self._environ, stdout=log, stderr=log)
+
+    @property
+    def pid(self) -> int:
+        """Of the process, which has been started."""
+        assert self._process is not None
+        return self._process.pid
+
+    def signal(self, number: signal.Signals) -> None:
+        """Sends it a signal, if it ever ran; after SIGKILL and SIGTERM it is gone."""
+        if self._process is not None:
+            self._process.send_signal(number)
+            if number in (signal.SIGKILL, signal.SIGTERM):
+                self._process.wait(STOP_SECONDS)
+
+
+def compute(request: BuildRequest, progress: Progress, control: Control) -> BuiltProbe:
+    """Steps, then rows; none for probes whose name says so."""
+    number, read = random.getrandbits(40), 0
+    for percent in range(10, 100, 30):
+        control.admit(read, 1_000)
+        read += 1_000
+        progress("aggregating", percent, read)
+        control.wait(random.uniform(0, LONGEST_STEP_SECONDS))
+        if random.random() < FAILS and request.build_id not in FAILED:  # or its attempts might all be used up
+            FAILED.add(request.build_id)
+            raise TransientBuildError("backendError", "made up")
+    rows = [] if request.probe.endswith("_none") else [replace(ROW, version=n, total_users=number) for n in range(ROWS)]
+    return BuiltProbe(rows, read, [])
+
+
+def main() -> None:
+    """Builds until SIGTERM; ends when the database stays away, as `probe-builder run` does."""
+    configure_logs()
+    try:
+        with exported_spans("probe-builder"):
+            healthy = uvloop.run(run_builder(load_settings(BuilderSettings), Warehouse(compute)))
+    except DatabaseAwayError:
+        healthy = False
+    sys.exit(0 if healthy else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""Builders within the test's process, which compute what the test says."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from uuid import UUID
+
+import msgspec
+
+from builder.aggregates.probe import BuildRequest, BuiltProbe, ProbeRow, Progress
+from builder.computation_thread import Compute
+from builder.control import Control
+from builder.orphaned_jobs import StopJobs, nothing_to_stop
+from builder.running import CONNECTIONS_A_BUILD, OTHER_CONNECTIONS, Builder, Warehouse
+from builder.settings import BuilderSettings
+from tests.support.servers import Connection, eventually
+from usage_service.shared.postgres import open_pool
+from usage_service.shared.tasks import Tasks
+
+PROBE = "gc_ms"
+ROW = ProbeRow(
+    version=140, ping_type="*", os="*", app_build_id="*", metric_type="timing_distribution", metric_key="",
+    client_agg_type="summed_histogram", total_users=900, total_sample=1800, histogram='{"0": 0.5, "10": 0.5}',
+    percentiles='{"50": 0}', non_norm_histogram="{}", non_norm_percentiles="{}", build_date=None,
+)  # fmt: skip
+
+
+def builds_a_row(request: BuildRequest, progress: Progress, control: Control) -> BuiltProbe:
+    """The quickest computation that succeeds."""
+    progress("aggregating", 50, 1_000)
+    return BuiltProbe([ROW], 2_000, ["a job"])
+
+
+def endless(request: BuildRequest, progress: Progress, control: Control) -> BuiltProbe:
+    """One that says where it is and goes on until it is stopped."""
+    progress("aggregating", 10, 1_000)
+    while True:
+        control.wait(20)
+
+
+@asynccontextmanager
+async def running_builder(
+    database_url: str,
+    compute: Compute = builds_a_row,
+    *,
+    name: str = "b1",
+    stop_jobs: StopJobs = nothing_to_stop,
+    **values: object,
+) -> AsyncIterator[Builder]:
+    """A builder that hears, with a poll a minute and leases of 15 s unless said otherwise; stopped at the end."""
+    usual = BuilderSettings(database_url=database_url, poll_seconds=60, retry_seconds=0.01, grace_seconds=5)
+    settings = msgspec.structs.replace(usual, **values)
+    size = settings.concurrency * CONNECTIONS_A_BUILD + OTHER_CONNECTIONS
+    async with open_pool(database_url, role="usage_builder", application=name, size=size) as pool:
+        builder = Builder(pool, name, settings, Warehouse(compute, stop_jobs))
+        async with Tasks(lambda: None) as tasks:
+            builder.start(tasks)
+            await eventually(lambda: _connected(builder), "the listener is connected")
+            yield builder
+            await builder.worker.stop()
+
+
+async def _connected(builder: Builder) -> bool:
+    return builder.listener.connected
+
+
+async def put_in_catalogue(database: Connection, *probes: str) -> None:
+    """Probes that can be built, without the events that tell of them."""
+    await database.executemany(
+        "INSERT INTO catalogue (product, probe, metric_type, pings) "
+        "VALUES ('fog', $1, 'timing_distribution', '{metrics}')",
+        [(probe,) for probe in probes],
+    )
+
+
+async def request(database: Connection, probe: str = PROBE) -> UUID:
+    """Asks for a build of the nightly channel."""
+    build_id: UUID = await database.fetchval("SELECT build_id FROM request_build('fog', 'nightly', $1, 'test')", probe)
+    return build_id
+
+
+async def until_state(database: Connection, *states: str, seconds: float = 20) -> None:
+    """Waits until every build is in one of the states."""
+
+    async def reached() -> bool:
+        return bool(await database.fetchval("SELECT bool_and(state = ANY($1)) FROM builds", list(states)))
+
+    await eventually(reached, f"all builds are {' or '.join(states)}", seconds)
+
+
+async def until_stage(database: Connection, stage: str) -> None:
+    """Waits until the one build has said that it is there."""
+
+    async def reached() -> bool:
+        return bool(await database.fetchval("SELECT bool_and(stage = $1) FROM builds", stage))
+
+    await eventually(reached, f"the build is at {stage}")

@@ -1,0 +1,67 @@
+"""Requests at random, as the reference takes them, as matrices and as events."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from datetime import date, timedelta
+
+from hypothesis import strategies as st
+
+from tests.support.hot_reference import Name, Request
+from tests.support.servers import JsonObject, event, registered
+from usage_service.hotlist.counts import DayCounts, Seen, counts_of
+from usage_service.probe_keys import ProbeKey
+
+FIRST = date(2026, 8, 1)
+DAYS = 20
+NAMES: list[Name] = [("fog", f"probe_{letter}") for letter in "abcdefgh"]
+REQUESTS = st.lists(
+    st.builds(
+        Request,
+        st.integers(0, DAYS - 1).map(lambda age: FIRST + timedelta(days=age)),
+        st.sampled_from(NAMES),
+        st.sampled_from(["ann", "bob", "cid", None]),
+        st.booleans(),
+    ),
+    max_size=60,
+)
+REGISTERED = st.dictionaries(
+    st.sampled_from(NAMES), st.integers(-200, DAYS + 5).map(lambda age: FIRST + timedelta(days=age)), max_size=8
+)
+
+
+def counts(requests: Iterable[Request], known: dict[Name, date], days: int = DAYS) -> DayCounts:
+    """The requests as the service has them."""
+    cells: dict[tuple[date, Name], list[Request]] = defaultdict(list)
+    for request in requests:
+        cells[request.day, request.name].append(request)
+    seen = [
+        Seen(day, ProbeKey(*name), len(own), len({one.visitor for one in own} - {None}), sum(not o.found for o in own))
+        for (day, name), own in cells.items()
+    ]
+    return counts_of(seen, {ProbeKey(*name): day for name, day in known.items()}, FIRST, days)
+
+
+def as_event(request: Request) -> JsonObject:
+    """The request as it is posted."""
+    product, probe = request.name
+    at = f"{request.day}T10:00:00Z"
+    return event(
+        "probe_viewed",
+        occurred_at=at,
+        visitor=request.visitor,
+        product=product,
+        probe=probe,
+        data={"found": request.found},
+    )
+
+
+def registration(name: Name, day: date) -> JsonObject:
+    """The event that registers a probe."""
+    return registered(name[1], product=name[0], occurred_at=f"{day}T00:00:00Z")
+
+
+def in_batches(events: Sequence[JsonObject], size: int = 1_000) -> Iterable[Sequence[JsonObject]]:
+    """The events, as many a request as it takes."""
+    return (events[begin : begin + size] for begin in range(0, len(events), size))

@@ -1,0 +1,77 @@
+"""PgBouncer in transaction mode before a test's PostgreSQL, where it is installed (1.21 or later)."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import shutil
+import socket
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import pytest
+
+from tests.support.servers import eventually
+from usage_service.local.owned_process import owned_command
+
+PROGRAM = shutil.which("pgbouncer")
+CONFIGURATION = """
+[databases]
+* = host={host} port={port}
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {listen_port}
+unix_socket_dir =
+auth_type = plain
+auth_file = {users}
+pool_mode = transaction
+default_pool_size = {size}
+max_prepared_statements = 100
+{more}
+"""
+
+
+def _version() -> tuple[int, ...]:
+    said = subprocess.run([PROGRAM or "false", "--version"], capture_output=True, text=True, check=False).stdout
+    found = re.search(r"PgBouncer (\d+)\.(\d+)", said)
+    return tuple(int(part) for part in found.groups()) if found else (0,)
+
+
+needs_pgbouncer = pytest.mark.skipif(_version() < (1, 21), reason="PgBouncer 1.21 or later is not installed")
+
+
+async def _accepts(port: int) -> bool:
+    try:
+        _reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        return False
+    writer.close()
+    return True
+
+
+@asynccontextmanager
+async def pooled(url: str, directory: Path, size: int = 3, more: str = "") -> AsyncIterator[str]:
+    """The address of a pooler with `size` sessions for all its clients together; `more` is configuration."""
+    parts = urlsplit(url)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    users, configuration = directory / "users.txt", directory / "pgbouncer.ini"
+    users.write_text(f'"{parts.username}" "{parts.password}"\n')
+    configuration.write_text(
+        CONFIGURATION.format(host=parts.hostname, port=parts.port, listen_port=port, users=users, size=size, more=more)
+    )
+    command = owned_command([str(PROGRAM), str(configuration)], unprivileged=True, directory=directory)
+    quiet = asyncio.subprocess.DEVNULL
+    process = await asyncio.create_subprocess_exec(*command, stdout=quiet, stderr=quiet)
+    try:
+        await eventually(partial(_accepts, port), "the pooler accepts connections")
+        address = f"{parts.username}:{parts.password}@127.0.0.1:{port}"
+        yield urlunsplit(parts._replace(netloc=address))
+    finally:
+        process.terminate()
+        async with asyncio.timeout(10):
+            await process.wait()

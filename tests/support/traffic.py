@@ -1,0 +1,136 @@
+"""Events of all types at random, many at a time, and what the log says the projections should hold."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from tests.support import reference
+from tests.support.projected import (
+    projected_catalogue,
+    projected_journeys,
+    projected_popularity,
+    projected_releases,
+    projected_returns,
+    projected_session_counts,
+    projected_sessions,
+    projected_spans,
+    projected_timeseries,
+)
+from tests.support.reference import ORIGINS
+from tests.support.servers import Connection, JsonObject
+from usage_service.ingest.appending import Record
+from usage_service.ingest.parsing import Envelope, Reader
+from usage_service.ingest.visitors import VisitorKeys
+from usage_service.projections.runner import Folder
+
+SPANS = [7, 28, 112]  # of days, that views are summed for
+VISITORS = VisitorKeys("a secret for tests only", 90)
+PROJECTIONS = ["catalogue", "journeys", "popularity", "releases", "sessions", "timeseries"]
+REFERRERS = [referrer for referrer in ORIGINS if referrer]
+# Of 20 visitors within three days of two weeks, so that sessions are joined, extended and merged by what comes later.
+APPEND = """
+WITH drawn AS MATERIALIZED (
+    SELECT gen_random_uuid() AS id, floor(random() * 10)::integer AS kind, floor(random() * 24)::integer AS who,
+           date_trunc('minute', '2026-11-20T12:00:00Z'::timestamptz + random() * interval '3 days') AS at,
+           (ARRAY['gc_ms', 'slow_ms', 'other_ms'])[1 + floor(random() * 3)::integer] AS name,
+           ($2::text[])[1 + floor(random() * cardinality($2::text[]))::integer] AS referrer,
+           random() < 0.1 AS bot, random() < 0.5 AS yes
+    FROM generate_series(1, $1)
+), made AS (
+    SELECT id, at, CASE WHEN who < 20 THEN md5('visitor ' || who)::uuid END AS lookup, name, bot, yes,
+           (ARRAY['page_viewed', 'probe_viewed', 'probe_viewed', 'probe_viewed', 'control_changed', 'link_followed',
+                  'x_mine', 'probe_registered', 'probe_built', 'release_published'])[kind + 1] AS type, referrer
+    FROM drawn
+), whole AS (
+    SELECT *, CASE type
+        WHEN 'page_viewed' THEN jsonb_build_object('page', '/' || name, 'referrer', referrer)
+        WHEN 'probe_viewed' THEN jsonb_build_object('found', yes)
+        WHEN 'control_changed' THEN jsonb_build_object('control', name)
+        WHEN 'link_followed' THEN jsonb_build_object('tool', name)
+        WHEN 'probe_registered' THEN jsonb_build_object(
+            'type', CASE WHEN yes THEN 'counter' ELSE 'event' END, 'ping', name)
+            || CASE WHEN bot THEN jsonb_build_object('labels', jsonb_build_array(name, referrer)) ELSE '{}' END
+        WHEN 'release_published' THEN jsonb_build_object('version', length(referrer))
+        ELSE '{}' END || CASE WHEN bot THEN '{"bot": true}'::jsonb ELSE '{}' END AS data
+    FROM made
+), columns AS (
+    SELECT array_agg(id) AS ids, array_agg(type) AS types, array_agg(1::smallint) AS versions, array_agg(at) AS ats,
+           array_agg(lookup) AS lookups, array_agg(CASE WHEN lookup IS NOT NULL THEN 20000 END) AS epochs,
+           array_agg(CASE WHEN yes THEN 'fog' ELSE 'fenix' END) AS products,
+           array_agg(CASE WHEN yes OR type = 'release_published' THEN 'nightly' END) AS channels,
+           array_agg(CASE WHEN starts_with(type, 'probe') THEN name END) AS probes, array_agg('test'::text) AS sources,
+           array_agg(data) AS payloads, array_agg(id) AS digests
+    FROM whole
+)
+SELECT max(a.log_position) FROM columns c,
+    append_events(c.ids, c.types, c.versions, c.ats, c.lookups, c.epochs, c.products, c.channels, c.probes, c.sources,
+                  c.payloads, c.digests) a
+"""
+
+
+async def append_traffic(connection: Connection, number: int) -> int:
+    """Appends so many events in one transaction; the position of the last."""
+    position: int = await connection.fetchval(APPEND, number, REFERRERS)
+    return position
+
+
+def records(batch: list[JsonObject]) -> list[Record]:
+    """What is appended of these events, each of which is to be taken."""
+    envelope = Envelope([msgspec.Raw(msgspec.json.encode(item)) for item in batch])
+    judged = Reader(VISITORS).read(envelope, "test", datetime.now(UTC))
+    assert all(isinstance(item, Record) for item in judged), judged
+    return [item for item in judged if isinstance(item, Record)]
+
+
+async def logged(connection: Connection) -> list[JsonObject]:
+    """The log as on the wire, visitors being their pseudonyms."""
+    rows = await connection.fetch("""
+        SELECT event_id::text, type, occurred_at, visitor::text, product, channel, probe, data
+        FROM event_log ORDER BY position
+    """)
+    return [dict(row) | {"occurred_at": row["occurred_at"].isoformat()} for row in rows]
+
+
+async def assert_as_the_reference(connection: Connection) -> None:
+    """All projections are at the end of the log and hold what plain Python makes of it."""
+    assert await connection.fetchval("SELECT bool_and(behind = 0) FROM projection_status WHERE stage = 'live'")
+    await assert_rows_of(connection, await logged(connection), timedelta(minutes=30))
+
+
+async def assert_rows_of(connection: Connection, log: list[JsonObject], gap: timedelta) -> None:
+    """The projections hold what plain Python makes of these events, visitors being their pseudonyms."""
+    sessions = reference.sessions(log, gap)
+    assert await projected_sessions(connection) == sessions
+    assert await projected_session_counts(connection) == reference.session_counts(sessions)
+    assert await projected_popularity(connection) == reference.popularity(log)
+    for days in SPANS:
+        assert await projected_spans(connection, days) == reference.popularity_spans(log, days)
+    assert await projected_returns(connection) == reference.popularity_returns(log)
+    assert await projected_catalogue(connection) == reference.catalogue(log)
+    assert await projected_releases(connection) == reference.releases(log)
+    assert await projected_journeys(connection) == reference.journey_events(log)
+    assert await projected_timeseries(connection) == reference.timeseries(log)
+
+
+async def fold_all(connection: Connection) -> None:
+    """Folds every live projection to the end of the log, whoever else is at it."""
+    for projection in PROJECTIONS:
+        folder = Folder(projection)
+        while (fold := await folder.fold(connection)).now_at < fold.log_end:
+            pass
+
+
+async def leftovers(connection: Connection) -> list[Any]:
+    """What is filled beside the live projections, and schemas that were made for it."""
+    rows = await connection.fetch("""
+        SELECT name || ' ' || stage FROM projections WHERE stage <> 'live'
+        UNION ALL SELECT nspname FROM pg_namespace WHERE nspname ~ '^(rebuild|verify)_'
+    """)
+    return [row[0] for row in rows]
+
+
+def ignore(done: int) -> None:
+    """Takes reports of progress."""

@@ -1,0 +1,117 @@
+"""`python -m warehouse`: seed, serve and query, as a user runs them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+import structlog
+from typer.testing import CliRunner, Result
+
+from builder.bigquery import make_client
+from tests.support.warehouse_support import ENDLESS, NEVER, over_pings, rows, seeded, start
+from warehouse.cli import app
+from warehouse.sample.pings import PROJECT
+
+SECONDS = 40
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return seeded(tmp_path_factory).parent
+
+
+def run(*arguments: str, directory: Path) -> Result:
+    """One command within this process, piped, with the data directory in the environment."""
+    return CliRunner().invoke(app, arguments, env={"PROBE_BUILDER_WAREHOUSE_DIR": str(directory)})
+
+
+def run_beside(*arguments: str, directory: Path) -> subprocess.CompletedProcess[str]:
+    """One command in a process of its own."""
+    environment = os.environ | {"PROBE_BUILDER_WAREHOUSE_DIR": str(directory)}
+    command = [sys.executable, "-m", "warehouse", *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False)
+
+
+@pytest.fixture(scope="module")
+def address(directory: Path) -> Iterator[str]:
+    """Of a server for all tests that leave it running."""
+    with server(directory) as (_, address):
+        yield address
+
+
+@contextmanager
+def server(directory: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A served warehouse and its address."""
+    command = [sys.executable, "-m", "warehouse", "serve", "--port", "0", "--data-dir", str(directory)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        try:
+            assert process.stdout
+            line = next(line for line in process.stdout if "warehouse_ready" in line)
+            yield process, line.split("url=")[1].split()[0].strip('",')
+        finally:
+            process.terminate()
+            process.wait(SECONDS)
+
+
+def test_query_prints_csv_when_piped(directory: Path) -> None:
+    done = run_beside("query", "SELECT 1 AS one, 'a,b' AS two, NULL AS three", directory=directory)
+    assert (done.returncode, done.stdout) == (0, 'one,two,three\n1,"a,b",\n')
+
+
+def test_query_prints_a_table_or_json_when_told_to(directory: Path) -> None:
+    sql = "SELECT DATE '2026-01-02' AS day, [1, 2] AS many, NULL AS none"
+    as_json = run("query", sql, "--format", "json", directory=directory)
+    assert json.loads(as_json.stdout) == [{"day": "2026-01-02", "many": [1, 2], "none": None}]
+    as_table = run("query", sql, "--format", "table", directory=directory)
+    assert all(text in as_table.stdout for text in ("day", "2026-01-02", "[1, 2]", "NULL"))
+
+
+def test_query_tells_what_is_wrong_in_one_line(directory: Path, tmp_path: Path) -> None:
+    wrong = run("query", "SELECT nope", directory=directory)
+    assert (wrong.exit_code, wrong.stderr) == (1, "probe-builder warehouse: Unrecognized name: nope at [1:8]\n")
+    missing = run("query", "SELECT 1", directory=tmp_path)
+    assert missing.exit_code == 1
+    assert "seed the warehouse first" in missing.stderr
+
+
+def test_seed_is_a_no_op_the_second_time(tmp_path: Path) -> None:
+    arguments = ("seed", "--clients", "20", "--probes", "2", "--until", "2026-03-31")
+    with structlog.testing.capture_logs() as logged:
+        first, second = run(*arguments, directory=tmp_path), run(*arguments, directory=tmp_path)
+    assert (first.exit_code, second.exit_code) == (0, 0)
+    assert [line["written"] for line in logged if line["event"] == "seed_ready"] == [True, False]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_server_stops_soon_even_while_a_query_runs(directory: Path, number: signal.Signals) -> None:
+    with server(directory) as (process, address), closing(make_client(PROJECT, address, "US")) as client:
+        assert rows(client, over_pings("SELECT COUNT(*) > 0 FROM pings WHERE submission_timestamp > '2026-01-01'")) == [
+            (True,)
+        ]
+        job = start(client, ENDLESS)
+        deadline = time.monotonic() + SECONDS
+        while job.state != "RUNNING":
+            assert time.monotonic() < deadline
+            job.reload(retry=NEVER)
+        began = time.monotonic()
+        process.send_signal(number)
+        assert process.wait(SECONDS) == 0
+        assert time.monotonic() - began < 5
+
+
+def test_query_asks_a_running_server(address: str, tmp_path: Path) -> None:
+    done = run("query", "SELECT [1, 2] AS a", "--url", address, directory=tmp_path)
+    assert (done.exit_code, done.stdout) == (0, 'a\n"[1, 2]"\n')
+
+
+def test_a_taken_port_is_told_in_one_line(directory: Path, address: str) -> None:
+    done = run("serve", "--port", address.rsplit(":", 1)[1], directory=directory)
+    assert done.exit_code == 1
+    assert "address already in use" in done.stderr

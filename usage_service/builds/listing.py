@@ -1,0 +1,64 @@
+"""The list of builds, newest first, a page at a time."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, NamedTuple
+from uuid import UUID
+
+import msgspec
+from msgspec import Meta
+
+from usage_service.builds.requests import Build, State
+from usage_service.cursors import Cursor
+from usage_service.queries import query
+from usage_service.shared.postgres import Pool
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+YEAR_3000 = 32_503_680_000_000_000  # in microseconds
+
+
+class BuildFilter(msgspec.Struct, frozen=True):
+    """Which builds to list; what is None is not filtered by."""
+
+    state: State | None = None
+    product: str | None = None
+    channel: str | None = None
+    probe: str | None = None
+
+
+class BuildCursor(Cursor, frozen=True):
+    """The last build of a page. Builds keep the instant of their request, so what follows it stays the same."""
+
+    microseconds: Annotated[int, Meta(ge=0, le=YEAR_3000)]
+    build_id: UUID
+
+    @property
+    def requested_at(self) -> datetime:
+        """When the build was asked for."""
+        return EPOCH + timedelta(microseconds=self.microseconds)
+
+
+class BuildPage(NamedTuple):
+    """Builds, where the next page begins, if there is one, and the end of the log that they are as fresh as."""
+
+    builds: list[Build]
+    following: BuildCursor | None
+    log_end: int
+
+
+async def read_page(pool: Pool, only: BuildFilter, limit: int, after: BuildCursor | None) -> BuildPage:
+    """Up to `limit` builds that come after a cursor, newest first."""
+    position = (after.requested_at, after.build_id) if after else (None, None)
+    async with (
+        pool.acquire(timeout=5) as connection,
+        connection.transaction(isolation="repeatable_read", readonly=True),
+    ):
+        log_end = await connection.fetchval(query("log", "end"))
+        rows = await connection.fetch(query("builds", "page"), *msgspec.structs.astuple(only), *position, limit + 1)
+    builds = [msgspec.convert(dict(row), Build) for row in rows]
+    return BuildPage(builds[:limit], _cursor(builds[limit - 1]) if len(builds) > limit else None, log_end)
+
+
+def _cursor(build: Build) -> BuildCursor:
+    return BuildCursor((build.requested_at - EPOCH) // timedelta(microseconds=1), build.build_id)

@@ -1,0 +1,71 @@
+"""The history that a backtest replays, from files: exported logs, events, or page requests of a web server."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+from usage_service.hotlist.backtest.replaying import BacktestError
+from usage_service.hotlist.counts import DayCounts, Seen, counts_of
+from usage_service.imports.formats import read_lines
+from usage_service.imports.product_details import FIREFOX
+from usage_service.probe_keys import ProbeKey
+from usage_service.shared.files import open_file
+from usage_service.shared.progress import progress
+
+MOST_DAYS = 3_660
+JsonObject = dict[str, Any]
+Cell = tuple[date, ProbeKey]
+
+
+def read_counts(paths: Iterable[Path], product: str | None) -> DayCounts:
+    """What people asked for by the files; raises BacktestError when that is nothing, or a line is none."""
+    return counts_of_events(event for path in paths for event in _events(path) if product in (None, event["product"]))
+
+
+def counts_of_events(events: Iterable[JsonObject]) -> DayCounts:
+    """What people asked for by events as they are on the wire, each id counted once."""
+    views: Counter[Cell] = Counter()
+    missing: Counter[Cell] = Counter()
+    people: defaultdict[Cell, set[str]] = defaultdict(set)
+    registered: dict[ProbeKey, date] = {}
+    for event in _once(events):
+        day, key = _day(event), ProbeKey(event["product"], event["probe"])
+        if event["type"] == "probe_registered":
+            registered[key] = min(day, registered.get(key, day))
+        elif not event["data"].get("bot"):
+            views[day, key] += 1
+            missing[day, key] += not event["data"]["found"]
+            people[day, key] |= {event["visitor"]} if event.get("visitor") else set()
+    if not views:
+        raise BacktestError("the files hold no request of a probe (probe_viewed) by a person")
+    first, days = min(day for day, _ in views), (max(views)[0] - min(views)[0]).days + 1
+    if days > MOST_DAYS:
+        raise BacktestError(f"the requests are spread over {days} days; a backtest takes {MOST_DAYS}")
+    seen = [Seen(*cell, number, len(people[cell]), missing[cell]) for cell, number in views.items()]
+    return counts_of(seen, registered, first, days)
+
+
+def _once(events: Iterable[JsonObject]) -> Iterator[JsonObject]:
+    seen: set[str] = set()
+    for event in events:
+        if event["event_id"] not in seen:
+            seen.add(event["event_id"])
+            yield event
+
+
+def _day(event: JsonObject) -> date:
+    return datetime.fromisoformat(event["occurred_at"]).astimezone(UTC).date()
+
+
+def _events(path: Path) -> Iterator[JsonObject]:
+    with open_file(path) as file, progress(path.name, file.size) as report:
+        recorded_at = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+        for line in read_lines(file.unpacked, path, recorded_at, FIREFOX):
+            if line.error:
+                raise BacktestError(f"{path}:{line.number}: {line.error}")
+            report(file.bytes_read())
+            yield from (event for event in line.events if event["type"] in ("probe_viewed", "probe_registered"))

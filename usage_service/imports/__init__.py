@@ -1,0 +1,1 @@
+"""History from files: read as events and posted to a running service."""

@@ -1,0 +1,131 @@
+"""Files as events: a catalogue, a web server's traffic, releases, or events as they are on the wire.
+
+Event ids come from content, so that importing a file again records nothing twice: a line's id is made from the events
+that it stands for, and from how many equal lines came before it (equal requests are separate events).
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+from uuid import UUID, uuid5
+
+from usage_service.imports.product_details import MOST_BYTES, ReleasesOf, is_product_details, release_events
+from usage_service.shared.errors import UserError
+
+JsonObject = dict[str, Any]
+CATALOGUE_FIELDS = {"product", "probe", "type"}
+IMPORTED = UUID("6d0a3b0f-5a0c-4b0e-9d7c-3f1e0c8b7a51")  # the namespace of these ids
+TRAFFIC_FIELDS = {"occurred_at", "path", "status"}
+
+
+class UnreadableFileError(UserError):
+    """A file cannot be imported; the message says why and what can be."""
+
+
+class Line(NamedTuple):
+    """A line of a file: the events that it stands for, or what is wrong with it."""
+
+    number: int
+    events: list[JsonObject]
+    error: str | None = None
+
+
+def read_lines(file: BinaryIO, path: Path, recorded_at: datetime, of: ReleasesOf) -> Iterator[Line]:
+    """The lines of an unpacked file; a catalogue's events are given the time `recorded_at`, releases are `of`."""
+    name = path.name.removesuffix(".gz")
+    text = (line.decode("utf-8", "replace") for line in file)
+    if name.endswith(".csv"):
+        found = _csv_lines(text, path, recorded_at)
+    elif name.endswith(".json") and is_product_details(_head(file)):
+        found = iter(_releases(file.read(MOST_BYTES), path, of))
+    elif name.endswith((".ndjson", ".jsonl", ".json")):
+        found = (_json_line(number, line) for number, line in enumerate(text, 1) if line.strip())
+    else:
+        raise UnreadableFileError(f"{path}: the name must end in .csv, .ndjson or .jsonl, and .gz after it when packed")
+    return _with_ids(found)
+
+
+def _csv_lines(text: Iterator[str], path: Path, recorded_at: datetime) -> Iterator[Line]:
+    rows = csv.DictReader(text)
+    missing = CATALOGUE_FIELDS - set(rows.fieldnames or [])
+    if missing:
+        raise UnreadableFileError(
+            f"{path}: the first line must name {', '.join(sorted(missing))}; a catalogue has "
+            "product, probe, type and ping"
+        )
+    occurred_at = recorded_at.astimezone(UTC).isoformat()
+    return (Line(rows.line_num, [_registration(row, occurred_at)]) for row in rows)
+
+
+def _registration(row: dict[str, str], occurred_at: str) -> JsonObject:
+    return {
+        "type": "probe_registered",
+        "occurred_at": occurred_at,
+        "product": row["product"],
+        "probe": row["probe"],
+        "data": {"type": row["type"], "ping": row.get("ping") or "metrics"},
+    }
+
+
+def _head(file: BinaryIO) -> bytes:
+    head = file.read(4_096)
+    file.seek(0)
+    return head
+
+
+def _releases(text: bytes, path: Path, of: ReleasesOf) -> list[Line]:
+    try:
+        events = release_events(text.decode("utf-8", "replace"), of)
+    except ValueError as error:
+        raise UnreadableFileError(f"{path}: as releases of product-details: {error}") from None
+    return [Line(number, [event]) for number, event in enumerate(events, 1)]
+
+
+def _json_line(number: int, line: str) -> Line:
+    try:
+        value = json.loads(line)
+    except ValueError as error:
+        return Line(number, [], f"not JSON: {error}")
+    if not isinstance(value, dict):
+        return Line(number, [], "must be a JSON object")
+    if "type" in value:
+        return Line(number, [value])
+    if value.keys() >= TRAFFIC_FIELDS:
+        return Line(number, _visit(value))
+    return Line(number, [], f"is neither an event (type) nor a page request ({', '.join(sorted(TRAFFIC_FIELDS))})")
+
+
+def _visit(request: JsonObject) -> list[JsonObject]:
+    """A page request is a page viewed and, where it names one, a probe viewed: found unless it was answered 404."""
+    common = {name: request[name] for name in ("occurred_at", "visitor", "product") if request.get(name) is not None}
+    bot = {"bot": True} if request.get("bot") else {}
+    page = {"page": request["path"]} | bot
+    if request.get("referrer_host"):
+        page["referrer"] = request["referrer_host"]
+    events = [common | {"type": "page_viewed", "data": page}]
+    if request.get("probe"):
+        viewed = {"found": request["status"] != 404} | bot
+        events.append(common | {"type": "probe_viewed", "probe": request["probe"], "data": viewed})
+    return events
+
+
+def _with_ids(lines: Iterable[Line]) -> Iterator[Line]:
+    seen: Counter[bytes] = Counter()
+    for line in lines:
+        digest = hashlib.blake2b(json.dumps(line.events, sort_keys=True).encode(), digest_size=16).digest()
+        repeat = seen[digest]
+        seen[digest] += 1
+        for index, event in enumerate(line.events):
+            event.setdefault("event_id", str(_event_id(digest, repeat, index)))
+        yield line
+
+
+def _event_id(digest: bytes, repeat: int, index: int) -> UUID:
+    return uuid5(IMPORTED, f"{digest.hex()} {repeat} {index}")

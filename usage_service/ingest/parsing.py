@@ -1,0 +1,235 @@
+"""From the bytes of a request to events, each judged on its own."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import msgspec
+from asyncpg.pgproto import pgproto
+
+from usage_service.events import EVENT_TYPES, OWN_TYPES, AnyEvent, ExtensionEvent, Instant
+from usage_service.ingest.appending import Record
+from usage_service.ingest.visitors import VisitorKeys
+from usage_service.problems import NOT_JSON, FieldError, Problem, field_error, invalid, not_json
+
+MOST_EVENTS = 1_000
+MOST_EXTENSION_BYTES = 16 * 1024
+DEEPEST_EXTENSION = 64  # well below what readers of the log can decode
+LARGEST_SKEW = timedelta(hours=24)
+EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
+
+
+class Envelope(msgspec.Struct, forbid_unknown_fields=True):
+    """Events with the sender's clock at the time of sending, to correct theirs by."""
+
+    events: list[msgspec.Raw]
+    sent_at: Instant | None = None
+
+
+class _Shape(msgspec.Struct):
+    """Enough of a body or an event to tell what it is."""
+
+    type: object = None
+    events: object = msgspec.UNSET
+    event_id: object = None
+
+
+_typed = msgspec.json.Decoder(AnyEvent)
+_extension = msgspec.json.Decoder(ExtensionEvent)
+_shape = msgspec.json.Decoder(_Shape)
+_envelope = msgspec.json.Decoder(Envelope)
+_list = msgspec.json.Decoder(list[msgspec.Raw])
+_encode_sorted = msgspec.json.Encoder(order="sorted").encode
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """Why an event was not recorded."""
+
+    event_id: str | None
+    error: FieldError
+
+
+class Reader:
+    """Turns request bodies into records for one source."""
+
+    def __init__(self, visitors: VisitorKeys) -> None:
+        self._visitors = visitors
+
+    def read(self, envelope: Envelope, source: str, received: datetime) -> list[Record | Refusal]:
+        """Judges each event of the envelope; in order."""
+        skew = received - envelope.sent_at if envelope.sent_at else timedelta(0)
+        return [self._judge(raw, source, received, skew) for raw in envelope.events]
+
+    def _judge(self, raw: msgspec.Raw, source: str, received: datetime, skew: timedelta) -> Record | Refusal:
+        try:
+            event = decode_event(raw)
+            return self._record(event, source, received, skew)
+        except msgspec.ValidationError as error:
+            return Refusal(_event_id(raw), field_error(error))
+        except UnusableEventError as error:
+            return Refusal(_event_id(raw), error.error)
+
+    def _record(self, event: AnyEvent | ExtensionEvent, source: str, received: datetime, skew: timedelta) -> Record:
+        occurred_at = _corrected(event.occurred_at, skew, received)
+        kind, data = type_of(event), encode_data(event)
+        return Record(
+            event.event_id,
+            kind,
+            event.schema_version,
+            occurred_at,
+            self._visitors.of(event.visitor, received) if event.visitor else None,
+            event.product,
+            event.channel,
+            event.probe,
+            source,
+            msgspec.Raw(data),
+            _digest(event, kind, data),
+        )
+
+
+class UnusableEventError(Exception):
+    """An event is well-typed but cannot be recorded."""
+
+    def __init__(self, pointer: str, detail: str) -> None:
+        super().__init__(detail)
+        self.error = FieldError(detail=detail, pointer=pointer)
+
+
+def parse_body(body: bytes) -> Envelope:
+    """A bare event, an array, or an envelope; raises Problem 400 for what is not JSON, 422 for another shape."""
+    try:
+        envelope = _parse(body)
+    except msgspec.ValidationError as error:
+        raise Problem(
+            422,
+            "Invalid input",
+            "the body is neither an event, an array of events nor an envelope",
+            [field_error(error)],
+        ) from None
+    except NOT_JSON as error:
+        raise Problem(400, "Not JSON", f"the body is {not_json(error)}") from None
+    _check_number(len(envelope.events))
+    return envelope
+
+
+def parse_lines(body: bytes) -> Envelope:
+    """Newline-delimited JSON, an event a line, empty lines passed over; a line that is not JSON is refused alone."""
+    lines = [line for line in body.split(b"\n") if line.strip()]
+    _check_number(len(lines))
+    return Envelope([msgspec.Raw(line) for line in lines])
+
+
+def _check_number(events: int) -> None:
+    if not 1 <= events <= MOST_EVENTS:
+        raise invalid([FieldError(pointer="", detail=f"holds {events} events; a request takes 1 to {MOST_EVENTS}")])
+
+
+def _parse(body: bytes) -> Envelope:
+    if body.lstrip()[:1] == b"[":
+        return Envelope(_list.decode(body))
+    if _shape.decode(body).events is msgspec.UNSET:
+        return Envelope([msgspec.Raw(body)])
+    return _envelope.decode(body)
+
+
+def decode_event(raw: msgspec.Raw) -> AnyEvent | ExtensionEvent:
+    """One event; raises msgspec.ValidationError or UnusableEventError."""
+    try:
+        return _decode(raw)
+    except msgspec.ValidationError:
+        raise
+    except NOT_JSON as error:
+        raise UnusableEventError("", f"is {not_json(error)}") from None
+
+
+def _decode(raw: msgspec.Raw) -> AnyEvent | ExtensionEvent:
+    try:
+        event: AnyEvent = _typed.decode(raw)
+    except msgspec.ValidationError:
+        kind = _shape.decode(raw).type
+        if isinstance(kind, str) and kind.startswith("x_"):
+            return _extension.decode(raw)
+        if not isinstance(kind, str) or kind not in EVENT_TYPES:
+            raise UnusableEventError("/type", _unknown_type(kind)) from None
+        raise
+    return event
+
+
+def type_of(event: AnyEvent | ExtensionEvent) -> str:
+    """The event's type as it is on the wire."""
+    return event.type if isinstance(event, ExtensionEvent) else str(event.__struct_config__.tag)
+
+
+def encode_data(event: AnyEvent | ExtensionEvent) -> bytes:
+    """The event's own fields as compact JSON, keys in a fixed order, fields at their default left out."""
+    if isinstance(event, ExtensionEvent) and _depth(event.data) > DEEPEST_EXTENSION:
+        raise UnusableEventError("/data", f"is nested too deeply; at most {DEEPEST_EXTENSION} levels")
+    encoded = _encode_sorted(event.data)
+    if isinstance(event, ExtensionEvent):
+        if len(encoded) > MOST_EXTENSION_BYTES:
+            raise UnusableEventError("/data", f"is {len(encoded)} bytes long; at most {MOST_EXTENSION_BYTES}")
+        if b"\\u0000" in encoded and _has_nul(event.data):
+            raise UnusableEventError("/data", "holds a NUL character, which the log cannot store")
+    return encoded
+
+
+def _depth(data: object) -> int:
+    level, depth = [data], 0
+    while level := [part for part in level if isinstance(part, dict | list)]:
+        depth += 1
+        level = [item for part in level for item in (part.values() if isinstance(part, dict) else part)]
+    return depth
+
+
+def _has_nul(value: object) -> bool:
+    if isinstance(value, str):
+        return "\x00" in value
+    if isinstance(value, dict):
+        return any(_has_nul(part) for pair in value.items() for part in pair)
+    return isinstance(value, list) and any(map(_has_nul, value))
+
+
+def _corrected(occurred_at: datetime, skew: timedelta, received: datetime) -> datetime:
+    try:
+        utc = occurred_at.astimezone(UTC)
+    except OverflowError:
+        raise UnusableEventError("/occurred_at", "is outside the calendar") from None
+    try:
+        corrected = utc + skew
+    except OverflowError:  # beyond one end of the calendar: as far ahead, or as long ago, as can be
+        corrected = (datetime.max if skew > timedelta(0) else datetime.min).replace(tzinfo=UTC)
+    if corrected > received + LARGEST_SKEW:
+        raise UnusableEventError("/occurred_at", "is more than 24 hours ahead of the server's clock; send sent_at")
+    if corrected < EARLIEST:
+        raise UnusableEventError("/occurred_at", f"is before {EARLIEST:%Y-%m-%d}")
+    return corrected
+
+
+def _digest(event: AnyEvent | ExtensionEvent, kind: str, data: bytes) -> UUID:
+    # Not of the visitor: the log must hold nothing that a raw id could be tried against.
+    parts = [
+        kind,
+        event.occurred_at.astimezone(UTC),
+        event.product,
+        event.channel,
+        event.probe,
+        data.decode(),
+    ]
+    # asyncpg's own kind of UUID is made, and sent, several times as fast as Python's.
+    return pgproto.UUID(hashlib.blake2b(msgspec.json.encode(parts), digest_size=16).digest())
+
+
+def _event_id(raw: msgspec.Raw) -> str | None:
+    try:
+        event_id = _shape.decode(raw).event_id
+    except NOT_JSON:
+        return None
+    return event_id if isinstance(event_id, str) else None
+
+
+def _unknown_type(kind: object) -> str:
+    if isinstance(kind, str) and kind in OWN_TYPES:
+        return f"{kind} is written by the service itself"
+    return f"must be one of {', '.join(EVENT_TYPES)}, or x_... for a type of your own"

@@ -1,0 +1,68 @@
+"""How visitors are told apart without knowing who they are.
+
+The log holds a random pseudonym for each visitor. Only a row of `visitor_keys` links it to the person, found by a keyed
+hash of the raw id. The key changes with the epoch, at whose end all rows are deleted; erasing a person deletes theirs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+from datetime import UTC, date, datetime
+from functools import lru_cache
+from typing import NamedTuple
+from uuid import UUID
+
+import asyncpg
+import structlog
+
+from usage_service.shared.postgres import UNAVAILABLE, Pool
+
+EVERY_SECONDS = 3_600.0
+UNIX_EPOCH = date(1970, 1, 1).toordinal()
+
+log = structlog.get_logger(__name__)
+
+
+class VisitorKey(NamedTuple):
+    """What finds a visitor's pseudonym: the keyed hash of the raw id, and the day since 1970 that its key began."""
+
+    lookup: UUID
+    epoch: int
+
+
+class VisitorKeys:
+    """Makes keys with a secret and a new epoch every `rotation_days`."""
+
+    def __init__(self, secret: str, rotation_days: int) -> None:
+        self._secret = secret.encode()
+        self._rotation_days = rotation_days
+        self._key_of = lru_cache(maxsize=4)(self._derive_key)
+
+    def of(self, raw_id: str, now: datetime) -> VisitorKey:
+        """The first 128 bits of HMAC-SHA256 (RFC 2104) of the raw id, under the key of the current epoch."""
+        epoch = self.epoch(now)
+        digest = hmac.digest(self._key_of(epoch), raw_id.encode(), "sha256")
+        return VisitorKey(UUID(bytes=digest[:16]), epoch)
+
+    def epoch(self, now: datetime) -> int:
+        """The day since 1970 that the current epoch began."""
+        day = now.astimezone(UTC).toordinal() - UNIX_EPOCH
+        return day - day % self._rotation_days
+
+    def _derive_key(self, epoch: int) -> bytes:
+        return hmac.digest(self._secret, f"visitors of epoch {epoch}".encode(), "sha256")
+
+
+async def forget_old_visitors(pool: Pool, visitors: VisitorKeys) -> None:
+    """Deletes the visitor keys of epochs that are over, every hour until cancelled."""
+    while True:
+        try:
+            async with pool.acquire(timeout=5) as connection:
+                epoch = visitors.epoch(datetime.now(UTC))
+                forgotten = await connection.fetchval("SELECT forget_visitors($1)", epoch)
+            if forgotten:
+                log.info("visitors_forgotten", visitors=forgotten, epoch=epoch)
+        except (*UNAVAILABLE, asyncpg.PostgresError) as error:
+            log.warning("visitors_not_forgotten", error=repr(error))
+        await asyncio.sleep(EVERY_SECONDS)

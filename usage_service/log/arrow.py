@@ -1,0 +1,127 @@
+"""The log as Arrow: record batches from PostgreSQL's own binary COPY, made in a thread."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Generator, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+
+import pyarrow as pa
+
+from usage_service.log.reading import LogFilter
+from usage_service.queries import query
+
+if TYPE_CHECKING:
+    from adbc_driver_postgresql.dbapi import Connection, Cursor
+
+SPAN_POSITIONS = 10_000  # about 2 MB: PostgreSQL is done with a span before the reader has it
+STATEMENT_MILLISECONDS = "30000"
+BOUNDS = {"connect_timeout": "5", "keepalives_idle": "10", "keepalives_interval": "5", "tcp_user_timeout": "30000"}
+END_OF_STREAM = b"\xff\xff\xff\xff\x00\x00\x00\x00"  # Arrow columnar format, IPC streaming format
+
+# Ids are as PostgreSQL sends them, 16 bytes: text would cost 40 bytes more an id, and a sixth of the reading speed.
+FIELDS: list[tuple[str, pa.DataType]] = [
+    ("position", pa.int64()),
+    ("event_id", pa.uuid()),
+    ("type", pa.string()),
+    ("schema_version", pa.int16()),
+    ("occurred_at", pa.timestamp("us", tz="UTC")),
+    ("recorded_at", pa.timestamp("us", tz="UTC")),
+    ("visitor", pa.uuid()),
+    ("product", pa.string()),
+    ("channel", pa.string()),
+    ("probe", pa.string()),
+    ("source", pa.string()),
+    ("data", pa.string()),
+    ("digest", pa.uuid()),
+    ("late", pa.bool_()),
+]
+SCHEMA = pa.schema(FIELDS)
+
+
+def read_batches(
+    url: str, role: str | None, after: int, upto: int, only: LogFilter, limit: int | None = None
+) -> Iterator[pa.RecordBatch]:
+    """Record batches of SCHEMA from `after` (excluded) to `upto`, or of `limit` events. Blocks."""
+    with _connected(url) as connection:
+        while after < upto and limit != 0:
+            span_end = min(after + SPAN_POSITIONS, upto)
+            with _transaction(connection, role) as cursor:
+                cursor.execute(query("log", "chosen"), only.settings(after, span_end, limit))
+                cursor.fetchall()
+                cursor.execute(query("log", f"{only.name}columns"))
+                for batch in cursor.fetch_record_batch():
+                    limit = None if limit is None else limit - batch.num_rows
+                    yield pa.RecordBatch.from_arrays([_plain(column) for column in batch.columns], schema=SCHEMA)
+            after = span_end
+
+
+def read_end(url: str, role: str | None) -> int:
+    """The last position of the log. Blocks."""
+    return _read_position(url, role, "end")
+
+
+def read_begin(url: str, role: str | None) -> int:
+    """The first position from which on the log holds every event. Blocks."""
+    return _read_position(url, role, "begin")
+
+
+def _read_position(url: str, role: str | None, which: str) -> int:
+    with _connected(url) as connection, _transaction(connection, role) as cursor:
+        cursor.execute(query("log", which))
+        [(position,)] = cursor.fetchall()
+    return cast(int, position)
+
+
+def _plain(column: pa.Array[Any]) -> pa.Array[Any]:
+    """JSON as the text that it is: few readers know Arrow's type for it."""
+    return column.storage if isinstance(column, pa.ExtensionArray) and isinstance(column.type, pa.JsonType) else column
+
+
+def _connected(url: str) -> Connection:
+    import adbc_driver_postgresql.dbapi  # not with the server: loading it takes as long as all the rest
+
+    parts = urlsplit(url)
+    parameters = urlencode(dict(parse_qsl(parts.query)) | BOUNDS, quote_via=quote)
+    return adbc_driver_postgresql.dbapi.connect(urlunsplit(parts._replace(query=parameters)), autocommit=True)
+
+
+@contextmanager
+def _transaction(connection: Connection, role: str | None) -> Iterator[Cursor]:
+    """A transaction with the role and the bounds of a reader; nothing is open before and after it."""
+    connection.adbc_connection.set_autocommit(False)
+    with connection.cursor() as cursor:
+        cursor.execute(query("log", "bounded"), [role or "", STATEMENT_MILLISECONDS])
+        cursor.fetchall()
+        yield cursor
+    connection.adbc_connection.set_autocommit(True)
+
+
+async def stream_batches(batches: Iterator[pa.RecordBatch]) -> AsyncIterator[bytes]:
+    """An Arrow IPC stream of the batches; each is made in a thread, while the one before it is sent."""
+    yield SCHEMA.serialize().to_pybytes()
+    following = _following(batches)
+    try:
+        while (message := await asyncio.shield(following)) is not None:
+            following = _following(batches)
+            yield message
+    finally:
+        await asyncio.gather(following, return_exceptions=True)
+        await asyncio.to_thread(close, batches)
+    yield END_OF_STREAM
+
+
+def _following(batches: Iterator[pa.RecordBatch]) -> asyncio.Task[bytes | None]:
+    def make() -> bytes | None:
+        batch = next(batches, None)
+        return None if batch is None else batch.serialize().to_pybytes()
+
+    return asyncio.create_task(asyncio.to_thread(make))
+
+
+def close(batches: Iterator[pa.RecordBatch]) -> None:
+    """Ends a reading that is not read to its end."""
+    if isinstance(batches, Generator):
+        batches.close()

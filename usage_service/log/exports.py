@@ -1,0 +1,96 @@
+"""Exported logs as files: NDJSON (gzipped or not) or Parquet, written whole or not at all, and read back as lines."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from io import IOBase
+from pathlib import Path
+from typing import BinaryIO, Literal, cast
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from usage_service.log.arrow import SCHEMA
+
+Format = Literal["ndjson", "parquet"]
+ROWS_A_GROUP = 100_000  # of a Parquet file; smaller groups are slower to query
+MARKS = (b'"position":', b'"recorded_at":', b'"digest":')
+
+Moved = Callable[[int], None]
+"""Told the position that was written last."""
+
+
+@contextmanager
+def _replaced(path: Path) -> Iterator[Path]:
+    """A file beside `path` that takes its place once it is whole."""
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        yield partial
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_lines(path: Path, pieces: Iterator[bytes], moved: Moved) -> None:
+    """Writes NDJSON as it comes, packed when the name ends in .gz."""
+    with _replaced(path) as partial, _writer(partial, packed=path.name.endswith(".gz")) as file:
+        rest = b""
+        for piece in pieces:
+            whole, newline, rest = (rest + piece).rpartition(b"\n")
+            if newline:
+                file.write(whole + newline)
+                moved(json.loads(whole.rpartition(b"\n")[2])["position"])
+
+
+@contextmanager
+def _writer(path: Path, *, packed: bool) -> Iterator[BinaryIO]:
+    with path.open("wb") as raw:
+        if not packed:
+            yield raw
+            return
+        with gzip.GzipFile(fileobj=raw, mode="wb", filename="") as file:
+            yield cast(BinaryIO, file)
+
+
+def write_parquet(path: Path, stream: IOBase, moved: Moved) -> None:
+    """Writes an Arrow IPC stream as Parquet (zstd), a row group at a time."""
+    with pa.ipc.open_stream(stream) as batches:
+        write_batches(path, batches, moved)
+
+
+def write_batches(path: Path, batches: Iterable[pa.RecordBatch], moved: Moved) -> None:
+    """Writes batches of SCHEMA in the same way."""
+    with _replaced(path) as partial, pq.ParquetWriter(partial, SCHEMA, compression="zstd") as writer:
+        for group in _groups(batches):
+            writer.write_table(group)
+            moved(group.column("position")[-1].as_py())
+
+
+def _groups(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
+    group: list[pa.RecordBatch] = []
+    for batch in batches:
+        group.append(batch)
+        if sum(batch.num_rows for batch in group) >= ROWS_A_GROUP:
+            yield pa.Table.from_batches(group)
+            group = []
+    if any(batch.num_rows for batch in group):
+        yield pa.Table.from_batches(group)
+
+
+def is_export(path: Path, first_line: bytes) -> bool:
+    """Whether a file is an exported log, rather than events to post."""
+    return path.suffix == ".parquet" or all(mark in first_line for mark in MARKS)
+
+
+def parquet_lines(path: Path) -> Iterator[bytes]:
+    """The events of a Parquet export as the lines of an NDJSON one."""
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(batch_size=1_000):
+            for row in batch.to_pylist():
+                data = row.pop("data")
+                times = {name: row[name].isoformat() for name in ("occurred_at", "recorded_at")}
+                head = json.dumps(row | times, default=str)  # str: ids
+                yield f'{head[:-1]}, "data": {data}}}'.encode()

@@ -1,0 +1,157 @@
+"""Where a log is read from: the database itself or a running service. Exported files are in `exported`."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Protocol, cast
+from urllib.parse import unquote, urlencode, urlsplit
+
+import adbc_driver_manager
+import pyarrow as pa
+import pyarrow.compute as pc
+import urllib3
+
+from usage_service.log.arrow import END_OF_STREAM, read_batches, read_begin, read_end
+from usage_service.log.reading import LogFilter, was_dropped
+from usage_service.shared.errors import UserError
+from usage_service.shared.service_errors import reason
+
+ARROW = "application/vnd.apache.arrow.stream"
+BEYOND = 2**62  # the last position that there may be
+TIMEOUT = urllib3.Timeout(connect=5, read=30)
+
+
+class LogReadError(UserError):
+    """A log cannot be read, or not to its end; the message says which, why, and what to do."""
+
+
+class Source(Protocol):
+    """Where a log is. Its methods raise LogReadError."""
+
+    def end(self) -> int:
+        """The last position there is."""
+
+    def batches(self, after: int, upto: int, only: LogFilter) -> Iterator[pa.RecordBatch]:
+        """The events after a position up to another, in order."""
+
+
+@dataclass(frozen=True)
+class DatabaseSource:
+    """The database, read as whoever the URL names. `partial`: events that were dropped may be missing."""
+
+    url: str = field(repr=False)
+    partial: bool = False
+
+    def end(self) -> int:
+        """The last position of the log."""
+        with self._errors():
+            return read_end(self.url, None)
+
+    def batches(self, after: int, upto: int, only: LogFilter) -> Iterator[pa.RecordBatch]:
+        """Spans of the log, each a statement of its own."""
+        with self._errors():
+            self._check_whole(after)
+            yield from read_batches(self.url, None, after, upto, only)
+            self._check_whole(after)  # they may have been dropped meanwhile
+
+    def _check_whole(self, after: int) -> None:
+        if not self.partial and after + 1 < (begin := read_begin(self.url, None)):
+            raise LogReadError(was_dropped(begin))
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (adbc_driver_manager.Error, OSError) as error:  # OSError: when it happens between two batches
+            parts = urlsplit(self.url)
+            said = str(error)
+            for secret in {parts.password, unquote(parts.password or "")} - {None, ""}:
+                said = said.replace(cast(str, secret), "***")
+            raise LogReadError(
+                f"the database {parts.hostname}:{parts.port}{parts.path} cannot be read: {said}"
+            ) from None
+
+
+@dataclass(frozen=True)
+class ServiceSource:
+    """A running service, asked for Arrow. `partial`: events that were dropped may be missing."""
+
+    url: str
+    token: str | None = field(default=None, repr=False)
+    partial: bool = False
+
+    def end(self) -> int:
+        """The last position of the log."""
+        with self._answer({"after": str(BEYOND)}) as response:
+            return int(response.headers["Log-Position"])
+
+    def batches(self, after: int, upto: int, only: LogFilter) -> Iterator[pa.RecordBatch]:
+        """The answer as it comes. What was recorded after `upto` is not asked for where that can be said."""
+        # No more events than positions; where filters leave some out, what comes after `upto` is cut off.
+        asked = {"after": str(after), "limit": str(upto - after)} | _parameters(only)
+        asked |= {"partial": "true"} if self.partial else {}
+        with self._answer(asked) as response:
+            body = _Body(response)
+            with pa.ipc.open_stream(body) as stream:
+                for batch in stream:
+                    if batch.num_rows and batch.column("position")[-1].as_py() > upto:
+                        yield batch.filter(pc.field("position") <= upto)
+                        return
+                    yield batch
+            body.check_whole()
+
+    @contextmanager
+    def _answer(self, asked: dict[str, str]) -> Iterator[urllib3.BaseHTTPResponse]:
+        address = f"{self.url.rstrip('/')}/v1/events?{urlencode(asked)}"
+        headers = {"Accept": ARROW} | ({"Authorization": f"Bearer {self.token}"} if self.token else {})
+        with urllib3.PoolManager(timeout=TIMEOUT, retries=urllib3.Retry(2, backoff_factor=0.1)) as pool:
+            try:
+                response = pool.request("GET", address, headers=headers, preload_content=False)
+                try:
+                    if response.status != 200 or "Log-Position" not in response.headers:
+                        raise LogReadError(
+                            f"{self.url} answered {response.status}: {reason(response.status, response.data)}"
+                        )
+                    yield response
+                finally:
+                    response.close()
+            except (urllib3.exceptions.HTTPError, OSError, pa.ArrowException) as error:
+                raise LogReadError(f"{self.url} cannot be read, or not to the end: {error}") from None
+
+
+class _Body(io.RawIOBase):
+    """A body as a file that Arrow reads, which remembers how it ended."""
+
+    def __init__(self, response: urllib3.BaseHTTPResponse) -> None:
+        self._response = response
+        self._last = b""
+
+    def readable(self) -> bool:
+        """Always."""
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        """The next bytes; fewer only at the end."""
+        piece = self._response.read(size)
+        if piece:
+            self._last = (self._last + piece[-len(END_OF_STREAM) :])[-len(END_OF_STREAM) :]
+        return piece
+
+    def check_whole(self) -> None:
+        """Raises OSError when the stream just stopped: to Arrow that looks like its end."""
+        if self._last != END_OF_STREAM or self._response.read(1):
+            raise OSError("the answer broke off")
+
+
+def _parameters(only: LogFilter) -> dict[str, str]:
+    given = {
+        "type": ",".join(only.types or ()),
+        "product": only.product,
+        "visitor": only.visitor,
+        "since": only.since and only.since.isoformat(),
+        "until": only.until and only.until.isoformat(),
+    }
+    return {name: str(value) for name, value in given.items() if value}

@@ -1,0 +1,274 @@
+"""Filling projections beside the live ones: rebuilt and swapped in, added, dropped, verified. Resumable throughout.
+
+Everything works on a connection of the database's owner; the log and the live projections go on meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import NamedTuple
+from uuid import UUID
+
+import asyncpg
+
+from usage_service.projections.runner import NO_PROJECTION, Folder, NoProjectionError, UnfoldableError
+from usage_service.queries import query
+from usage_service.shared.errors import UserError
+from usage_service.shared.postgres import UNAVAILABLE, Connection, connect
+from usage_service.shared.progress import Report
+
+BATCH_POSITIONS = 50_000
+LEFT_TO_THE_SWAP = 5_000
+SWAP_SECONDS = 60.0
+RETRY_SECONDS = 0.1
+STATEMENT_SECONDS = 3_600.0
+MOST_DIFFERENCES = 10
+NOT_WHOLE = "UB005"
+
+
+class MaintenanceError(UserError):
+    """What was asked for cannot be done; the message says why and what would help."""
+
+
+class TableVerdict(NamedTuple):
+    """A table as it is live and as it is rebuilt; `differences` has rows of either: where they are, and what."""
+
+    name: str
+    live_rows: int
+    live_hash: str
+    rebuilt_rows: int
+    rebuilt_hash: str
+    differences: list[tuple[str, str]]
+
+    @property
+    def equal(self) -> bool:
+        """Whether both hold the same rows."""
+        return (self.live_rows, self.live_hash) == (self.rebuilt_rows, self.rebuilt_hash)
+
+
+class Verdict(NamedTuple):
+    """What verification found, both being at `position`."""
+
+    projection: str
+    position: int
+    tables: list[TableVerdict]
+
+    @property
+    def equal(self) -> bool:
+        """Whether the live projection is what a rebuild makes of the log."""
+        return all(table.equal for table in self.tables)
+
+
+@asynccontextmanager
+async def owner_connection(url: str) -> AsyncIterator[Connection]:
+    """A connection for statements that take long."""
+    try:
+        connection = await connect(url, application="usage-service maintenance", statement_seconds=STATEMENT_SECONDS)
+    except (*UNAVAILABLE, asyncpg.PostgresError) as error:
+        raise MaintenanceError(f"the database was not reached: {error}") from None
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+async def rebuild(connection: Connection, projection: str, changes: Mapping[str, object], report: Report) -> int:
+    """Fills the projection anew, with changed settings if any, and swaps it in; goes on where it was interrupted.
+
+    Answers the position of the swap. Raises MaintenanceError for an unknown projection or setting, when a rebuild with
+    other settings was begun, and where events were dropped from the log.
+    """
+    settings = await _settings(connection, projection, changes)
+    generation = await _begin(connection, projection, "rebuild", settings)
+    other = await connection.fetchval(query("projections", "begun"), projection, generation, settings)
+    if other is not None:
+        raise MaintenanceError(f"a rebuild of {projection} with {other} was begun: go on with that, or --restart")
+    return await _fill_and_swap(connection, projection, generation, report)
+
+
+async def add(connection: Connection, path: Path, statements: str, report: Report) -> int:
+    """Defines a projection by a file's statements, fills it from history, makes it live; a changed file replaces it.
+
+    Its name is the file's. Raises MaintenanceError when the statements or the fold fail; nothing is left of it then.
+    """
+    projection = path.stem
+    begun = await connection.fetchval(query("projections", "definition"), projection, "rebuild")
+    if begun is not None and begun != statements:
+        await abandon(connection, projection, "rebuild")
+    try:
+        generation = await connection.fetchval(query("projections", "define"), projection, "rebuild", statements)
+    except asyncpg.PostgresError as error:
+        raise MaintenanceError(f"{path}{_line(error, statements)}: {told(error)}") from None
+    try:
+        return await _fill_and_swap(connection, projection, generation, report)
+    except UnfoldableError as error:
+        await abandon(connection, projection, "rebuild")
+        raise MaintenanceError(f"{path}: cannot fold {error}") from None
+
+
+async def abandon(connection: Connection, projection: str, stage: str) -> bool:
+    """Drops what is filled beside the live projection; whether there was any."""
+    return bool(await connection.fetchval(query("projections", "drop"), projection, stage))
+
+
+async def drop(connection: Connection, projection: str) -> None:
+    """Drops a projection that was added, and what is filled beside it; raises MaintenanceError for any other."""
+    async with connection.transaction():
+        if not await connection.fetchval(query("projections", "drop"), projection, "live"):
+            raise MaintenanceError(f"no projection {projection} was added; the built-in ones stay")
+        for stage in ("rebuild", "verify"):
+            await connection.fetchval(query("projections", "drop"), projection, stage)
+
+
+async def verify(connection: Connection, projection: str, report: Report) -> Verdict:
+    """Fills the projection anew beside the live one and compares both at the live one's position.
+
+    Goes on where it was interrupted. Raises MaintenanceError for an unknown projection, and where events were dropped.
+    """
+    await _settings(connection, projection, {})
+    await _begin(connection, projection, "verify", None)
+    try:
+        await _fill(connection, projection, "verify", report, LEFT_TO_THE_SWAP)
+        return await _compare(connection, projection)
+    except NoProjectionError:
+        raise MaintenanceError(f"another verification of {projection} ended meanwhile; run it again") from None
+
+
+async def _begin(connection: Connection, projection: str, stage: str, settings: Mapping[str, object] | None) -> UUID:
+    async with _gone_is_told():
+        generation: UUID = await connection.fetchval(query("projections", "begin"), projection, stage, settings)
+    return generation
+
+
+async def _compare(connection: Connection, projection: str) -> Verdict:
+    deadline = time.monotonic() + SWAP_SECONDS
+    while True:
+        async with connection.transaction(), _gone_is_told():
+            position = await connection.fetchval(query("projections", "align"), projection)
+            if position is not None:
+                tables = [await _compared(connection, projection, row) for row in await _hashes(connection, projection)]
+                await connection.fetchval(query("projections", "drop"), projection, "verify")
+                return Verdict(projection, position, tables)
+        await _pause(deadline, f"{projection} could not be held still for {SWAP_SECONDS:g} s; run it again to go on")
+
+
+async def _hashes(connection: Connection, projection: str) -> list[asyncpg.Record]:
+    return list(await connection.fetch(query("projections", "hashes"), projection))
+
+
+async def _compared(connection: Connection, projection: str, row: asyncpg.Record) -> TableVerdict:
+    verdict = TableVerdict(**row, differences=[])
+    if not verdict.equal:
+        rows = await connection.fetch(query("projections", "differences"), projection, verdict.name, MOST_DIFFERENCES)
+        verdict.differences.extend((found["only_in"], found["row_text"]) for found in rows)
+    return verdict
+
+
+@asynccontextmanager
+async def _gone_is_told() -> AsyncIterator[None]:
+    try:
+        yield
+    except asyncpg.PostgresError as error:
+        if error.sqlstate == NO_PROJECTION:
+            raise NoProjectionError(str(error)) from None
+        if error.sqlstate == NOT_WHOLE:
+            raise MaintenanceError(told(error)) from None
+        raise
+
+
+async def _settings(connection: Connection, projection: str, changes: Mapping[str, object]) -> dict[str, object]:
+    settings: Mapping[str, object] | None
+    settings = await connection.fetchval(query("projections", "settings"), projection, "live")
+    if settings is None:
+        names = ", ".join(row["name"] for row in await connection.fetch(query("projections", "live")))
+        raise MaintenanceError(f"there is no projection {projection}; there are {names}")
+    for name, value in changes.items():
+        if name not in settings:
+            known = f"it has {', '.join(sorted(settings))}" if settings else "it has none"
+            raise MaintenanceError(f"{projection} has no setting {name}; {known}")
+        if type(value) is not type(settings[name]):
+            raise MaintenanceError(f"{name} must be like {settings[name]!r}, which it is now")
+        if isinstance(value, int) and value < 1:
+            raise MaintenanceError(f"{name} must be 1 or more")
+    return {**settings, **changes}
+
+
+async def _fill(connection: Connection, projection: str, stage: str, report: Report, left: int) -> None:
+    folder = Folder(projection, stage, BATCH_POSITIONS)
+    seen, deadline = -1, 0.0
+    while True:
+        fold = await folder.fold(connection)
+        report(fold.now_at)
+        if fold.log_end - fold.now_at <= left:
+            return
+        if fold.now_at > seen:
+            seen, deadline = fold.now_at, time.monotonic() + SWAP_SECONDS
+        if fold.now_at == fold.was_at:  # another process fills it just now
+            await _pause(deadline, f"another process holds {projection} and has not moved it for {SWAP_SECONDS:g} s")
+
+
+async def _fill_and_swap(connection: Connection, projection: str, generation: UUID, report: Report) -> int:
+    try:
+        return await _swapped(connection, projection, report)
+    except NoProjectionError:
+        # Whoever filled it at the same time has swapped it.
+        position: int | None
+        position = await connection.fetchval(query("projections", "swapped"), projection, generation)
+        if position is None:
+            raise MaintenanceError(f"what was filled of {projection} was dropped meanwhile; run it again") from None
+        return position
+
+
+async def _swapped(connection: Connection, projection: str, report: Report) -> int:
+    deadline: float | None = None
+    refusal: asyncpg.PostgresError | None = None
+    while True:
+        # After a refusal to the very end: was it of an event among the last ones, then filling them tells which.
+        await _fill(connection, projection, "rebuild", report, 0 if refusal else LEFT_TO_THE_SWAP)
+        if refusal is not None:
+            raise MaintenanceError(f"{projection} is filled but cannot be swapped: {told(refusal)}") from None
+        deadline = deadline or time.monotonic() + SWAP_SECONDS
+        try:
+            position: int | None = await _swap(connection, projection)
+        except asyncpg.PostgresError as error:
+            position, refusal = None, error
+        if position is not None:
+            return position
+        await _pause(
+            deadline, f"{projection} is filled but could not be swapped for {SWAP_SECONDS:g} s; run it again to go on"
+        )
+
+
+async def _swap(connection: Connection, projection: str) -> int | None:
+    # One statement, so that nobody waits for this process while the tables are locked.
+    try:
+        async with _gone_is_told():
+            position: int | None
+            position = await connection.fetchval(query("projections", "swap"), projection, LEFT_TO_THE_SWAP)
+            return position
+    except (asyncpg.LockNotAvailableError, asyncpg.TransactionRollbackError):
+        return None  # a reader holds a table for long
+
+
+async def _pause(deadline: float, why: str) -> None:
+    if time.monotonic() > deadline:
+        raise MaintenanceError(why)
+    await asyncio.sleep(RETRY_SECONDS)
+
+
+def _line(error: asyncpg.PostgresError, statements: str) -> str:
+    """Where in the file it is, when the database says so: in the file itself or in the body of a function there."""
+    position, within = error.internal_position or error.position, error.internal_query or statements
+    if not position or statements.count(within) != 1:
+        return ""
+    return f", line {statements.count(chr(10), 0, statements.index(within) + int(position) - 1) + 1}"
+
+
+def told(error: asyncpg.PostgresError) -> str:
+    """What the database says, in one line."""
+    more = "; ".join(text for text in (error.detail, error.hint) if text)
+    return f"{error.message} ({more})" if more else str(error.message)

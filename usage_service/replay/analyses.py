@@ -1,0 +1,111 @@
+"""An analyst's own file: one class that is given the log batch after batch and has a result."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import inspect
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Protocol, TypeVar, cast
+
+import pyarrow as pa
+
+from usage_service.log.arrow import SCHEMA
+from usage_service.shared.errors import UserError
+
+MODULE = "usage_analysis"  # the name that the file is imported and its state pickled under
+
+Made = TypeVar("Made")
+
+
+class ReplayError(UserError):
+    """A replay cannot begin, go on or end; the message names the file and line, or the option."""
+
+
+class Analysis(Protocol):
+    """What the file defines. The constructor takes nothing and makes the state that the log begins with."""
+
+    def apply(self, batch: pa.RecordBatch) -> None:
+        """Takes the next events into the state."""
+
+    def result(self) -> object:
+        """The answer: anything that is a table to Arrow, a list of dicts, a dict, or what prints well."""
+
+
+@dataclass(frozen=True)
+class AnalysisFile:
+    """The file, its class, and a digest of the file."""
+
+    path: Path
+    kind: type[Analysis]
+    digest: str
+
+    @property
+    def types(self) -> tuple[str, ...] | None:
+        """The types of events that the class asks for."""
+        named = getattr(self.kind, "types", None)
+        return (named,) if isinstance(named, str) else tuple(named) if named is not None else None
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns that the class asks for; all of them where it names none."""
+        named = getattr(self.kind, "columns", None)
+        if named is None:
+            return SCHEMA.names
+        if isinstance(named, str) or (unknown := [name for name in named if name not in SCHEMA.names]):
+            what = named if isinstance(named, str) else unknown[0]
+            raise ReplayError(f"{self.path}: columns: {what!r}; give a list of {', '.join(SCHEMA.names)}")
+        return list(named)
+
+    def run(self, what: str, work: Callable[[], Made]) -> Made:
+        """What the file's own code returns; ReplayError with its line when it raises."""
+        return _run(self.path, what, work)
+
+
+def load_analysis(path: Path) -> AnalysisFile:
+    """Runs the file, as `python` would, and finds its class. Raises ReplayError."""
+    try:
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise ReplayError(f"{path} cannot be read: {error.strerror}") from None
+    module = _run(path, "when it is imported", lambda: _imported(path))
+    own = [kind for kind in vars(module).values() if inspect.isclass(kind) and kind.__module__ == MODULE]
+    found = [kind for kind in own if callable(getattr(kind, "apply", None)) and callable(getattr(kind, "result", None))]
+    named = [kind for kind in found if kind.__name__ == "Analysis"]
+    chosen = named or found
+    if len(chosen) != 1:
+        names = ", ".join(kind.__name__ for kind in chosen) or "none"
+        raise ReplayError(
+            f"{path} must define one class with apply(batch) and result(), or name it Analysis; has {names}"
+        )
+    return AnalysisFile(path, cast(type[Analysis], chosen[0]), digest)
+
+
+def _imported(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(MODULE, path)
+    if spec is None or spec.loader is None:
+        raise ReplayError(f"{path} is not a Python file: its name must end in .py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[MODULE] = module  # where pickle and dataclasses look for its classes
+    folder = str(path.resolve().parent)
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _run(path: Path, what: str, work: Callable[[], Made]) -> Made:
+    try:
+        return work()
+    except ReplayError:
+        raise
+    except Exception as error:
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+        line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
+        where = f"{path}:{line}" if line else str(path)
+        raise ReplayError(f"{where}: {what}: {type(error).__name__}: {error}") from error

@@ -1,0 +1,142 @@
+"""What an analysis answers, printed or written: tables as tables, dicts as JSON, the rest as it prints."""
+
+from __future__ import annotations
+
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as csv
+import pyarrow.parquet as pq
+from rich.console import Console
+from rich.table import Table
+
+from usage_service.replay.analyses import ReplayError
+
+SUFFIXES = (".json", ".ndjson", ".csv", ".parquet")
+KEPT = (bytes, datetime, date, time, timedelta, Decimal)  # what Arrow has types for
+MOST_SHOWN = 1_000  # rows on a terminal
+
+
+def check_out(path: Path) -> None:
+    """Raises ReplayError when a result cannot be written to such a file: before the work, not after it."""
+    if path.suffix not in SUFFIXES:
+        raise ReplayError(f"--out {path}: the name must end in {', '.join(SUFFIXES)}")
+    if not path.resolve().parent.is_dir():
+        raise ReplayError(f"--out {path}: there is no folder {path.parent}")
+
+
+def show(result: object, console: Console) -> None:
+    """Prints a result: for eyes on a terminal, for programs (NDJSON or JSON) otherwise."""
+    table = table_of(result)
+    if table is None:
+        text = result if isinstance(result, str) else _json(result, pretty=console.is_terminal).decode()
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+    elif console.is_terminal:
+        console.print(_rich_table(table))
+    else:
+        for row in table.to_pylist():
+            console.print(_json(row).decode(), markup=False, highlight=False, soft_wrap=True)
+
+
+def write(result: object, path: Path) -> None:
+    """Writes a result whole or not at all, in the form that the name ends in. Raises ReplayError."""
+    table = table_of(result)
+    if table is None and path.suffix != ".json":
+        raise ReplayError(f"--out {path}: the result is no table; give a name that ends in .json")
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        _write(result, table, path.suffix, partial)
+        partial.replace(path)
+    except (OSError, pa.ArrowException) as error:
+        raise ReplayError(f"--out {path} cannot be written: {error}") from None
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _write(result: object, table: pa.Table | None, suffix: str, path: Path) -> None:
+    if table is None:
+        path.write_bytes(_json(result) + b"\n")
+    elif suffix == ".parquet":
+        pq.write_table(table, path, compression="zstd")
+    elif suffix == ".csv":
+        csv.write_csv(_in_text(table), path)
+    elif suffix == ".json":
+        path.write_bytes(_json(table.to_pylist()) + b"\n")
+    else:
+        path.write_bytes(b"".join(_json(row) + b"\n" for row in table.to_pylist()))
+
+
+def table_of(result: object) -> pa.Table | None:
+    """A result as a table: Arrow's, what has Arrow's stream interface (Polars, DuckDB), or a list of dicts; or None."""
+    if isinstance(result, pa.Table):
+        return result
+    if isinstance(result, list) and result and all(isinstance(row, dict) for row in result):
+        return _table_of_rows(result)
+    if isinstance(result, pa.RecordBatch) or hasattr(result, "__arrow_c_stream__"):
+        return pa.table(result)
+    return None
+
+
+def _table_of_rows(rows: list[dict[str, object]]) -> pa.Table:
+    """A table of every key that a row has; ids as text."""
+    plain = msgspec.to_builtins(rows, builtin_types=KEPT, str_keys=True, enc_hook=_plain)
+    names = dict.fromkeys(name for row in plain for name in row)
+    try:
+        return pa.Table.from_pylist([{name: row.get(name) for name in names} for row in plain])
+    except pa.ArrowException as error:
+        raise ReplayError(f"the result's rows are no table: {error}") from None
+
+
+def _in_text(table: pa.Table) -> pa.Table:
+    """CSV knows neither ids nor lists: they are written as JSON would have them."""
+    columns = {
+        name: _texts(column)
+        if isinstance(column.type, pa.BaseExtensionType) or pa.types.is_nested(column.type)
+        else column
+        for name, column in zip(table.column_names, table.columns, strict=True)
+    }
+    return pa.table(columns)
+
+
+def _texts(column: pa.ChunkedArray[Any]) -> pa.Array[Any]:
+    return pa.array([None if value is None else _text(value) for value in column.to_pylist()], pa.string())
+
+
+def _rich_table(table: pa.Table) -> Table:
+    caption = (
+        f"the first {MOST_SHOWN:,} of {table.num_rows:,} rows; --out writes all"
+        if table.num_rows > MOST_SHOWN
+        else None
+    )
+    shown = Table(caption=caption)
+    for one in table.schema:
+        number = pa.types.is_integer(one.type) or pa.types.is_floating(one.type)
+        shown.add_column(one.name, justify="right" if number else "left")
+    for row in table.slice(0, MOST_SHOWN).to_pylist():
+        shown.add_row(*("" if value is None else _text(value) for value in row.values()))
+    return shown
+
+
+def _text(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:,.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
+    if isinstance(value, dict | list):
+        return _json(value).decode()
+    return str(value)
+
+
+def _json(value: object, *, pretty: bool = False) -> bytes:
+    text = msgspec.json.encode(value, enc_hook=_plain)
+    return msgspec.json.format(text) if pretty else text
+
+
+def _plain(value: object) -> object:
+    """What NumPy and Arrow wrap, and everything else as text."""
+    if isinstance(value, pa.Scalar):
+        return value.as_py()
+    return value.item() if isinstance(value, np.generic) else str(value)

@@ -1,0 +1,1 @@
+"""The answers: popularity, time series, sessions, journeys, releases, and the catalogue."""

@@ -1,0 +1,191 @@
+"""Which probes are looked at, in any window of days."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from datetime import date
+from typing import Literal, NamedTuple
+
+import asyncpg
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from usage_service.cursors import Cursor
+from usage_service.probe_keys import Floats, Ints, ProbeKey, ranks_of
+from usage_service.queries import query
+from usage_service.shared.postgres import Connection
+from usage_service.stats.view_columns import Described
+from usage_service.stats.view_counts import FOUND, MISSING, ViewCounts
+from usage_service.windows import Days
+
+Order = Literal["most", "least", "trending"]
+
+
+class PopularProbe(msgspec.Struct, frozen=True):
+    """A probe's views (of data that was there, or missing) and distinct visitors in a window.
+
+    `trend` is the growth in views against the window of the same length before, in standard errors.
+    """
+
+    product: str
+    probe: str
+    views: int
+    visitors: int
+    found: int
+    missing: int
+    views_before: int
+    trend: float
+
+
+class PopularityCursor(Cursor, frozen=True):
+    """The last probe of a page, and what it was ordered by."""
+
+    order_key: float
+    product: str
+    probe: str
+
+
+class Ranking(NamedTuple):
+    """Which views count, and in which order probes are ranked by them."""
+
+    days: Days
+    product: str | None = None
+    channel: str | None = None
+    bots: bool = False
+    order: Order = "most"
+
+
+class PopularPage(NamedTuple):
+    """Probes in their order, and where the next page begins if there is one."""
+
+    probes: list[PopularProbe]
+    following: PopularityCursor | None
+
+
+class _Windows(NamedTuple):
+    """What was viewed of each probe in a window, and in the one before it."""
+
+    probes: Sequence[ProbeKey]
+    ranks: Ints  # the places in the order of names
+    found: Ints
+    missing: Ints
+    before: Ints
+
+    @property
+    def views(self) -> Ints:
+        """All of the window."""
+        return self.found + self.missing
+
+
+async def popular_probes(
+    connection: Connection, counts: ViewCounts, ranking: Ranking, limit: int, after: PopularityCursor | None = None
+) -> PopularPage:
+    """The `limit` most or least viewed or fastest growing probes; ties in the order of product and name.
+
+    `most` and `trending` rank what was viewed; `least` also what the catalogue has and nobody looked at. Views that
+    come meanwhile may move a probe from one page to another; none is missed for any other reason.
+    """
+    windows = await _windows(connection, counts, ranking)
+    if ranking.order == "least":
+        windows = _with_others(windows, await connection.fetch(query("popularity", "listable"), ranking.product))
+        listed = np.ones(len(windows.probes), dtype=np.bool_)
+    else:
+        listed = windows.views > 0
+    keys = _order_keys(windows, ranking.order)
+    if after is not None:
+        place = bisect_right(sorted(windows.probes), (after.product, after.probe))
+        listed &= (keys > after.order_key) | ((keys == after.order_key) & (windows.ranks >= place))
+    candidates = np.flatnonzero(listed)
+    order = candidates[np.lexsort((windows.ranks[candidates], keys[candidates]))].tolist()
+    probes = await _page(connection, windows, order[:limit], ranking)
+    last = order[limit - 1] if order[limit:] else None
+    following = None if last is None else PopularityCursor(float(keys[last]), *windows.probes[last])
+    return PopularPage(probes, following)
+
+
+async def views_by_probe(
+    connection: Connection, counts: ViewCounts, windows: Sequence[Days], probes: Sequence[ProbeKey], channel: str | None
+) -> list[list[int]]:
+    """People's views of each probe, window by window; no probe is named twice."""
+    read = await counts.read(connection, windows)
+    columns = read[0].columns
+    row_of = np.full(len(columns.probes), len(probes))
+    for row, key in enumerate(probes):
+        if key in columns.places:
+            row_of[columns.places[key]] = row
+    rows = row_of[columns.probe_of]
+    # Of all columns only those of these probes, which are few.
+    asked = np.flatnonzero(columns.chosen(None, channel, bots=False) & (rows < len(probes)))
+    totals = [np.bincount(rows[asked], views.counts[:, asked].sum(axis=0), len(probes)) for views in read]
+    by_probe: list[list[int]] = np.array(totals, dtype=np.int64).T.tolist()
+    return by_probe
+
+
+def _by_probe(columns: Described, chosen: npt.NDArray[np.bool_], counts: Ints) -> Ints:
+    return np.bincount(columns.probe_of[chosen], counts[chosen], len(columns.probes)).astype(np.int64)
+
+
+async def _windows(connection: Connection, counts: ViewCounts, ranking: Ranking) -> _Windows:
+    now, before = await counts.read(connection, [ranking.days, _before(ranking.days)])
+    columns = now.columns
+    chosen = columns.chosen(ranking.product, ranking.channel, bots=ranking.bots)
+    found, missing, earlier = (
+        _by_probe(columns, chosen, row) for row in (now.counts[FOUND], now.counts[MISSING], before.counts.sum(axis=0))
+    )
+    return _Windows(columns.probes, columns.ranks, found, missing, earlier)
+
+
+def _before(days: Days) -> Days:
+    """As many days before; fewer where the calendar begins."""
+    first, last = (day.toordinal() for day in days)
+    return Days(date.fromordinal(max(2 * first - last - 1, 1)), date.fromordinal(max(first - 1, 1)))
+
+
+def _with_others(windows: _Windows, listable: Sequence[asyncpg.Record]) -> _Windows:
+    """Those that were viewed in either window, and the others of the catalogue with no views."""
+    viewed = np.flatnonzero(windows.views + windows.before > 0)
+    viewed = viewed[np.argsort(windows.ranks[viewed])]  # two parts in order are put in order by one pass
+    known = [windows.probes[place] for place in viewed.tolist()]
+    probes = [*known, *sorted({ProbeKey(*row) for row in listable}.difference(known))]
+    found, missing, before = (
+        np.pad(row[viewed], (0, len(probes) - len(known))) for row in (windows.found, windows.missing, windows.before)
+    )
+    return _Windows(probes, ranks_of(probes), found, missing, before)
+
+
+def _order_keys(windows: _Windows, order: Order) -> Floats:
+    """What probes are ordered by, the smallest first.
+
+    A trend is the growth in views over its standard error, both windows taken as Poisson counts, so that 40 against 20
+    outranks 2 against 1.
+    """
+    if order == "trending":
+        return -_trends(windows)
+    return np.where(order == "most", -1.0, 1.0) * windows.views
+
+
+def _trends(windows: _Windows) -> Floats:
+    views, before = windows.views, windows.before
+    return np.asarray((views - before) / np.sqrt(np.maximum(views + before, 1)))
+
+
+async def _page(connection: Connection, windows: _Windows, places: list[int], ranking: Ranking) -> list[PopularProbe]:
+    """The probes at these places, with their distinct visitors."""
+    named = [windows.probes[place] for place in places]
+    rows = await connection.fetch(
+        query("popularity", "visitors"),
+        [key.product for key in named],
+        [key.probe for key in named],
+        *ranking.days,
+        ranking.channel,
+        ranking.bots,
+    )
+    columns = (windows.views, windows.found, windows.missing, windows.before, np.round(_trends(windows), 3))
+    views, found, missing, before, trends = (column[places].tolist() for column in columns)
+    visitors = [row["visitors"] for row in rows]
+    return [
+        PopularProbe(*key, *numbers)
+        for key, *numbers in zip(named, views, visitors, found, missing, before, trends, strict=True)
+    ]

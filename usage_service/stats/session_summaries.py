@@ -1,0 +1,144 @@
+"""What sessions are like: how long, how deep, with what, and their role in the workflow."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from datetime import datetime
+
+import asyncpg
+import msgspec
+
+from usage_service.queries import query
+from usage_service.shared.postgres import Connection
+from usage_service.stats.sessions import Bots, Role
+from usage_service.windows import STEPS, Interval, Span
+
+SESSIONS_LOOKED_AT = 5_000
+MARKS = 2**32  # a mark is 32 bits of a pseudonym (sample_mark)
+PERCENTILES = {"p25": 0.25, "median": 0.5, "p75": 0.75, "p90": 0.9, "p99": 0.99}
+
+
+class Quantiles(msgspec.Struct, frozen=True):
+    """Values that a quarter, half, ... of the sessions do not exceed (nearest rank)."""
+
+    p25: float
+    median: float
+    p75: float
+    p90: float
+    p99: float
+
+
+class Use(msgspec.Struct, frozen=True):
+    """In how many of the sessions looked at something was used, and the share of them."""
+
+    name: str
+    sessions: int
+    share: float
+
+
+class Number(msgspec.Struct, frozen=True):
+    """How many of the sessions looked at had `number` of something."""
+
+    number: int
+    sessions: int
+
+
+class Roles(msgspec.Struct, frozen=True):
+    """How many sessions there were from `start`, and the share of each role in the workflow."""
+
+    start: datetime
+    sessions: int
+    shares: dict[Role, float]
+
+
+class Summary(msgspec.Struct, frozen=True):
+    """The sessions that began in a span, counted; and, of those looked at, what they are like.
+
+    All are looked at, or those of a share of the visitors where there are very many. `quantiles` are null without any.
+    """
+
+    since: datetime
+    until: datetime
+    sessions: int
+    sessions_looked_at: int
+    visitors_looked_at: float
+    roles: dict[Role, float]
+    roles_over_time: list[Roles]
+    quantiles: dict[str, Quantiles] | None
+    probes_a_session: list[Number]
+    controls_a_session: list[Number]
+    probes: list[Use]
+    controls: list[Use]
+    tools_left: list[Use]
+    came_from: list[Use]
+    referrers: list[Use]
+
+
+async def summarise(
+    connection: Connection, span: Span, product: str | None, bots: Bots, interval: Interval, limit: int
+) -> Summary:
+    """The sessions of a span; at most `limit` of what was used. Buckets without a session are left out."""
+    of = (*span, product, bots)
+    roles = await connection.fetch(query("sessions", "roles"), *of, STEPS[interval], SESSIONS_LOOKED_AT)
+    mark = roles[0]["mark"] if roles else 0
+    rows = await connection.fetch(query("sessions", "like"), *of, mark, limit, list(PERCENTILES.values()))
+    measures = {row["name"]: row for row in rows if row["kind"] == "measure"}
+    number = measures["events"]["sessions"]
+    return Summary(
+        since=span.since,
+        until=span.until,
+        sessions=sum(row["sessions"] for row in roles),
+        sessions_looked_at=number,
+        visitors_looked_at=mark / MARKS if roles else 1.0,
+        roles=_shares(roles),
+        roles_over_time=_over_time(roles),
+        quantiles=_quantiles(measures) if number else None,
+        probes_a_session=_numbers(rows, "probes_a_session"),
+        controls_a_session=_numbers(rows, "controls_a_session"),
+        probes=_uses(rows, "probes", number),
+        controls=_uses(rows, "controls", number),
+        tools_left=_uses(rows, "tools_left", number),
+        came_from=_uses(rows, "came_from", number),
+        referrers=_uses(rows, "referrers", number),
+    )
+
+
+async def count_over_time(
+    connection: Connection, span: Span, product: str | None, bots: Bots, interval: Interval
+) -> list[Roles]:
+    """How many sessions began in each bucket of a span, and their roles; buckets without one are left out."""
+    roles = await connection.fetch(
+        query("sessions", "roles"), *span, product, bots, STEPS[interval], SESSIONS_LOOKED_AT
+    )
+    return _over_time(roles)
+
+
+def _shares(roles: list[asyncpg.Record]) -> dict[Role, float]:
+    counts: dict[Role, int] = {"starting_point": 0, "endpoint": 0, "in_between": 0, "whole": 0}
+    for row in roles:
+        counts[row["role"]] += row["sessions"]
+    total = max(sum(counts.values()), 1)
+    return {role: round(number / total, 6) for role, number in counts.items()}
+
+
+def _over_time(roles: list[asyncpg.Record]) -> list[Roles]:
+    by_start: dict[datetime, list[asyncpg.Record]] = defaultdict(list)
+    for row in roles:
+        by_start[row["start"]].append(row)
+    return [Roles(start, sum(row["sessions"] for row in own), _shares(own)) for start, own in sorted(by_start.items())]
+
+
+def _quantiles(measures: Mapping[str, asyncpg.Record]) -> dict[str, Quantiles]:
+    seconds = Quantiles(*measures["seconds"]["percentiles"])
+    depths = {name: Quantiles(*map(int, measures[name]["percentiles"])) for name in ("events", "probes", "controls")}
+    return {"seconds": seconds, **depths}
+
+
+def _numbers(rows: list[asyncpg.Record], kind: str) -> list[Number]:
+    return [Number(row["rank"], row["sessions"]) for row in rows if row["kind"] == kind]
+
+
+def _uses(rows: list[asyncpg.Record], kind: str, number: int) -> list[Use]:
+    counts = [(row["name"], row["sessions"]) for row in rows if row["kind"] == kind]
+    return [Use(name, sessions, round(sessions / number, 6)) for name, sessions in counts]

@@ -1,0 +1,97 @@
+"""What the routes of builds have in common: a build as an answer, waiting for one, and those that there are not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from urllib.parse import quote
+from uuid import UUID
+
+import msgspec
+from aiohttp import web
+
+from usage_service.builds.requests import Build, find_build, seconds_left
+from usage_service.problems import Problem
+from usage_service.shared.postgres import Connection
+from usage_service.web.access import needs_token
+from usage_service.web.answers import json_answer
+from usage_service.web.etags import entity_tag, is_matched
+from usage_service.web.keys import service_of
+from usage_service.web.preferences import preferred_wait
+
+
+class BuildPath(msgspec.Struct):
+    """The build that the path names."""
+
+    build_id: UUID
+
+
+def build_id_of(request: web.Request) -> UUID:
+    """The build that the path names; raises 404 where it can name none."""
+    try:
+        return UUID(request.match_info["build_id"])
+    except ValueError:
+        raise Problem(404, "No such build", "a build's id is a UUID, as POST /v1/builds answers it") from None
+
+
+async def existing(connection: Connection, build_id: UUID) -> Build:
+    """The build; raises 404."""
+    build = await find_build(connection, build_id)
+    if build is None:
+        raise no_such_build(build_id)
+    return build
+
+
+def no_such_build(build_id: UUID) -> Problem:
+    """404: nobody asked for it."""
+    return Problem(404, "No such build", f"there is no build {build_id}; POST /v1/builds asks for one")
+
+
+def place(build: Build) -> str:
+    """Where a build is followed."""
+    return f"/v1/builds/{build.build_id}"
+
+
+def build_tag(build: Build) -> str:
+    """The entity tag of a build, which changes with every event of it."""
+    return entity_tag("build", build.build_id, build.state, build.log_position)
+
+
+async def waited(request: web.Request, build: Build, enough: Callable[[Build], bool]) -> tuple[Build, dict[str, str]]:
+    """The build once it is `enough`, or after the time that `Prefer: wait=N` gives; and the header that says so."""
+    seconds, watch = preferred_wait(request), service_of(request).watch
+    if seconds is None or not watch.has_room:
+        return build, {}
+    if not enough(build):
+        build = await watch.change(build.build_id, enough, seconds, lambda: request.transport is None) or build
+    return build, {"Preference-Applied": f"wait={seconds}"}
+
+
+async def build_answer(
+    request: web.Request, build: Build, headers: dict[str, str], pending_status: int = 200
+) -> web.Response:
+    """303 to the result where there is one; else the build and, while it is pending, when to look again."""
+    if build.has_result:
+        location = f"/v1/probes/{quote(build.product)}/{quote(build.probe)}?channel={quote(build.channel)}"
+        return json_answer(build, status=303, position=build.log_position, headers=headers | {"Location": location})
+    headers = headers | {"ETag": build_tag(build), "Cache-Control": "no-cache"}
+    if needs_token(request, "read"):
+        headers["Vary"] = "Authorization"
+    if build.pending:
+        async with service_of(request).pool.acquire(timeout=5) as connection:
+            headers["Retry-After"] = str(await seconds_left(connection, build))
+    status = pending_status if build.pending else 200
+    return json_answer(build, status=status, position=build.log_position, headers=headers)
+
+
+async def build_answer_if_changed(request: web.Request, build: Build, headers: dict[str, str]) -> web.Response:
+    """The same, or 304 to who has it already."""
+    answer = await build_answer(request, build, headers)
+    if answer.status != 200 or not has_it(request, build):
+        return answer
+    kept = ("ETag", "Cache-Control", "Vary", "Retry-After", "Log-Position", "Preference-Applied")
+    return web.Response(status=304, headers={name: answer.headers[name] for name in kept if name in answer.headers})
+
+
+def has_it(request: web.Request, build: Build) -> bool:
+    """Whether the caller has seen the build as it is."""
+    return is_matched(request.headers.getall("If-None-Match", ()), build_tag(build))

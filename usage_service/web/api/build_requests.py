@@ -1,0 +1,173 @@
+"""POST /v1/builds: asking for a probe; for those of the hot list (/prefetch); for a failed one again (/{id}/retry)."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import Annotated
+
+import msgspec
+from aiohttp import web
+from msgspec import Meta
+
+from usage_service.builds.requests import Build, Requested, near_names, request_build, request_build_once, retry_build
+from usage_service.events import Channel, ProbeName, Product
+from usage_service.hotlist.listing import hot_list, wanted_list
+from usage_service.hotlist.prefetching import prefetch_probes
+from usage_service.problems import FieldError, Problem, invalid
+from usage_service.projections.state import snapshot
+from usage_service.shared.postgres import Connection
+from usage_service.web.access import source_of
+from usage_service.web.answers import json_answer
+from usage_service.web.api.build_answers import (
+    BuildPath,
+    build_answer,
+    build_id_of,
+    existing,
+    no_such_build,
+    place,
+    waited,
+)
+from usage_service.web.api.hotlist import HISTORIES, READS
+from usage_service.web.keys import service_of
+from usage_service.web.openapi.operations import TAGGED, described, json_of, ok, problem
+from usage_service.web.parameters import json_body
+from usage_service.web.preferences import idempotency_key
+
+
+class BuildRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """The probe whose aggregates are wanted."""
+
+    product: Product
+    channel: Channel
+    probe: ProbeName
+
+
+class PrefetchRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """How many probes of a product's hot list are to be built for a channel."""
+
+    product: Product
+    channel: Channel
+    budget: Annotated[int, Meta(ge=1, le=1_000)] = 100
+
+
+class NoFields(msgspec.Struct, forbid_unknown_fields=True):
+    """There is nothing to say."""
+
+
+PENDING_HEADERS = ("Location", "Retry-After", "ETag", "Log-Position", "Cache-Control", "Vary")
+
+
+@described(
+    ok(Build, *PENDING_HEADERS, "Content-Location", "Preference-Applied", status=202, means="it is being built"),
+    ok(Build, "Location", "Log-Position", "Preference-Applied", status=303, means="the result is at Location"),
+    ok(Build, "Content-Location", *TAGGED, "Preference-Applied", means="it failed or was cancelled"),
+    problem(404, "the catalogue has no such probe; `near_names` are like it"),
+    problem(422, "it is not what this route takes, or a probe that is not aggregated"),
+    headers=("Prefer", "Idempotency-Key"),
+    body=(json_of(BuildRequest),),
+)
+async def post_build(request: web.Request) -> web.Response:
+    """202 with a place to look, 303 to the result when it is fresh, 404 or 422 when it cannot be built.
+
+    With `Prefer: wait=N` what it came to, if it is over in time. A repeat (by Idempotency-Key) is answered with the
+    build of the first time, with 200 where that failed or was cancelled.
+    """
+    asked, key = await json_body(request, BuildRequest), idempotency_key(request)
+    known = None if key else service_of(request).fresh.find((asked.product, asked.channel, asked.probe))
+    build = known or await _asked_for(request, asked, key)
+    build, headers = await waited(request, build, lambda later: not later.pending)
+    headers |= {"Content-Location": place(build)} if not build.has_result else {}
+    headers |= {"Location": place(build)} if build.pending else {}
+    return await build_answer(request, build, headers, pending_status=202)
+
+
+class PrefetchAnswer(msgspec.Struct, frozen=True):
+    """How many probes were asked for, and how many had each outcome."""
+
+    asked: int
+    outcomes: dict[str, int]
+
+
+@described(ok(PrefetchAnswer, "Location", status=202), body=(json_of(PrefetchRequest),))
+async def post_prefetch(request: web.Request) -> web.Response:
+    """202 with how many builds of the hot list's probes were created, pending already, fresh, or cannot be built."""
+    asked = await json_body(request, PrefetchRequest)
+    wanted = wanted_list(asked.product, asked.budget, None, None, datetime.now(UTC))
+    pool = service_of(request).pool
+    async with snapshot(pool, *READS) as seen:
+        hot = await hot_list(seen.connection, request.app[HISTORIES], wanted)
+    async with pool.acquire(timeout=5) as connection:
+        outcomes = await prefetch_probes(connection, hot.probes, asked.channel)
+    headers = {"Location": f"/v1/builds?product={asked.product}&channel={asked.channel}"}
+    return json_answer(PrefetchAnswer(sum(outcomes.values()), outcomes), status=202, headers=headers)
+
+
+@described(
+    ok(Build, *PENDING_HEADERS, status=202, means="it is queued again"),
+    ok(Build, *TAGGED, means="it is over again already"),
+    ok(Build, "Location", "Log-Position", status=303, means="it has a result already"),
+    problem(404, "there is no such build"),
+    problem(409, "it did not fail, or another build of its probe is under way"),
+    path=BuildPath,
+    body=(json_of(NoFields),),
+    body_required=False,
+)
+async def post_retry(request: web.Request) -> web.Response:
+    """202 when a failed build is queued again; 409 where it did not fail, or another of its probe is under way."""
+    if request.body_exists:
+        await json_body(request, NoFields)
+    build_id = build_id_of(request)
+    async with service_of(request).pool.acquire(timeout=5) as connection:
+        outcome = await retry_build(connection, build_id, "admin")
+        if outcome == "unknown":
+            raise no_such_build(build_id)
+        build = await existing(connection, build_id)
+    if outcome == "under_way":
+        raise Problem(409, "Another build is under way", f"{build.probe} is being built anew already")
+    if outcome == "not_failed":
+        raise Problem(
+            409, "Not failed", f"the build is {build.state}; only one that failed is retried", state=build.state
+        )
+    return await build_answer(request, build, {"Location": place(build)}, pending_status=202)
+
+
+async def _asked_for(request: web.Request, asked: BuildRequest, key: str | None) -> Build:
+    asked_at = time.monotonic()
+    async with service_of(request).pool.acquire(timeout=5) as connection:
+        requested = await _request(connection, asked, key, source_of(request))
+        if requested.build_id is None:
+            raise await _refusal(connection, asked, requested)
+        build = await existing(connection, requested.build_id)
+    if requested.outcome == "fresh":
+        service_of(request).fresh.remember((asked.product, asked.channel, asked.probe), build, asked_at)
+    return build
+
+
+async def _request(connection: Connection, asked: BuildRequest, key: str | None, source: str) -> Requested:
+    wanted = (asked.product, asked.channel, asked.probe, source)
+    if key is None:
+        return await request_build(connection, *wanted)
+    return await request_build_once(connection, key, *wanted)
+
+
+async def _refusal(connection: Connection, asked: BuildRequest, requested: Requested) -> Problem:
+    if requested.outcome == "mismatch":
+        detail = "was used for another request: take a new key for this one"
+        return invalid([FieldError(detail=detail, parameter="Idempotency-Key")])
+    if requested.outcome == "unknown":
+        return _unknown(asked, await near_names(connection, asked.product, asked.probe))
+    kind = f"is of type {requested.metric_type}, which is not aggregated"
+    detail = f"{asked.probe} {kind if requested.outcome == 'unbuildable' else 'is left out of the aggregates'}"
+    return Problem(422, "Not buildable", detail, [FieldError(detail=detail, pointer="/probe")])
+
+
+def _unknown(asked: BuildRequest, near: list[str]) -> Problem:
+    detail = f"{asked.product} has no probe {asked.probe}"
+    return Problem(
+        404,
+        "Unknown probe",
+        f"{detail}; did you mean {near[0]}?" if near else detail,
+        [FieldError(detail=detail, pointer="/probe")],
+        near_names=near,
+    )

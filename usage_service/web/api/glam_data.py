@@ -1,0 +1,109 @@
+"""POST /api/v1/data/: a probe's aggregates as GLAM's own app asks for them, each request recorded as a view."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+import msgspec
+import structlog
+from aiohttp import web
+
+from usage_service.glam.data import LEGACY, DataQuery, UnusableQueryError, data_rows, read_query
+from usage_service.ingest.appending import Record
+from usage_service.ingest.group_commit import Answer, LogUnavailableError, QueueFullError
+from usage_service.ingest.parsing import Envelope
+from usage_service.problems import Problem
+from usage_service.web.access import source_of
+from usage_service.web.answers import as_json, body_answer, json_answer
+from usage_service.web.gzipped import gzip_answer
+from usage_service.web.keys import service_of
+from usage_service.web.openapi.operations import PROBLEM, Response, described, json_of, ok, problem
+from usage_service.web.parameters import json_body
+
+RECORD_SECONDS = 0.25  # a view that takes longer to be durable is recorded all the same
+VISITOR_HEADER, VISITOR_COOKIE = "Usage-Visitor", "glam_visitor"
+MOST_VISITOR_CHARACTERS = 256
+
+log = structlog.get_logger(__name__)
+
+
+class DataRequest(msgspec.Struct):
+    """A data request, as GLAM's app sends it; what else is in it does not matter."""
+
+    query: Any = None
+
+
+class DataAnswer(msgspec.Struct, frozen=True):
+    """A probe's rows, as GLAM's app reads them."""
+
+    response: list[dict[str, Any]]
+
+
+@described(
+    ok(DataAnswer, "Vary"),
+    Response(400, "it cannot be asked for: in GLAM's words, or as a problem", (json_of(list[str]), PROBLEM)),
+    problem(404, "there are no such rows; `request` is what to ask for", "Link"),
+    headers=(VISITOR_HEADER,),
+    body=(json_of(DataRequest),),
+)
+async def post_data(request: web.Request) -> web.Response:
+    """The rows, or 404 with a link to ask for a build; 400 in GLAM's words for what cannot be asked for."""
+    try:
+        asked = read_query((await json_body(request, DataRequest)).query)
+    except UnusableQueryError as error:
+        return json_answer([str(error)], status=400)
+    async with service_of(request).pool.acquire(timeout=5) as connection:
+        rows = await data_rows(connection, asked)
+    await _record(request, asked, bool(rows))
+    if not rows:
+        raise _not_found(asked)
+    return await gzip_answer(request, body_answer(as_json(DataAnswer(rows))))
+
+
+def _not_found(asked: DataQuery) -> Problem:
+    detail = "No documents found for the given parameters"
+    if asked.product == LEGACY:
+        return Problem(404, "Not found", detail)
+    wanted = {"product": asked.product, "channel": asked.channel, "probe": asked.probe}
+    return Problem(404, "Not found", detail, headers={"Link": '</v1/builds>; rel="create-form"'}, request=wanted)
+
+
+async def _record(request: web.Request, asked: DataQuery, found: bool) -> None:
+    """Records the view, and waits for it for a moment at most; whatever becomes of it, the request is answered."""
+    service = service_of(request)
+    envelope = Envelope([msgspec.Raw(msgspec.json.encode(_view(request, asked, found)))])
+    records = service.reader.read(envelope, source_of(request), datetime.now(UTC))
+    try:
+        recorded = service.ingest.enqueue([record for record in records if isinstance(record, Record)])
+    except (QueueFullError, LogUnavailableError) as error:
+        log.warning("view_not_recorded", error=repr(error))
+        return
+    recorded.add_done_callback(_note_failure)
+    await asyncio.wait([recorded], timeout=RECORD_SECONDS)
+
+
+def _note_failure(recorded: asyncio.Future[list[Answer]]) -> None:
+    if not recorded.cancelled() and (error := recorded.exception()):
+        log.warning("view_not_recorded", error=repr(error))
+
+
+def _view(request: web.Request, asked: DataQuery, found: bool) -> dict[str, object]:
+    visitor = request.headers.get(VISITOR_HEADER) or request.cookies.get(VISITOR_COOKIE)
+    return {
+        "type": "probe_viewed",
+        "event_id": uuid4(),
+        "occurred_at": datetime.now(UTC),
+        "visitor": visitor[:MOST_VISITOR_CHARACTERS] if visitor else None,
+        "product": asked.product,
+        "channel": asked.channel,
+        "probe": asked.probe,
+        "data": {
+            "found": found,
+            "ping_type": asked.ping_type,
+            "os": asked.os,
+            "aggregation_level": asked.aggregation_level,
+        },
+    }

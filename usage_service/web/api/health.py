@@ -1,0 +1,68 @@
+"""/__heartbeat__ and /__lbheartbeat__ (Mozilla's Dockerflow): whether the service works, and whether it is there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+import asyncpg
+import msgspec
+from aiohttp import web
+
+from usage_service.queries import query
+from usage_service.shared.postgres import UNAVAILABLE
+from usage_service.web.answers import json_answer
+from usage_service.web.keys import service_of
+from usage_service.web.openapi.operations import described, ok
+
+MOST_BEHIND = 100_000
+
+
+class Heartbeat(msgspec.Struct, frozen=True):
+    """Whether all is well; of each part `ok` or what is wrong, and how far each projection is behind."""
+
+    status: Literal["ok", "error"]
+    checks: dict[str, str]
+    positions_behind: dict[str, int]
+
+
+class Alive(msgspec.Struct, frozen=True):
+    """The process answers."""
+
+    status: Literal["ok"]
+
+
+@described(ok(Heartbeat), ok(Heartbeat, status=503, means="something is wrong"))
+async def get_heartbeat(request: web.Request) -> web.Response:
+    """200 when the database answers, the listener is connected and the projections keep up; else 503 and why."""
+    service = service_of(request)
+    rows: list[asyncpg.Record] = []
+    try:
+        async with service.pool.acquire(timeout=2) as connection:
+            rows = await connection.fetch(query("health", "lag"), timeout=2)
+        database = "ok"
+    except UNAVAILABLE as error:
+        database = f"unavailable: {type(error).__name__}"
+    checks = {
+        "database": database,
+        "listener": "ok" if service.listener.connected else "not connected",
+        "projections": "; ".join(_complaints(rows)) or "ok",
+    }
+    well = all(state == "ok" for state in checks.values())
+    behind = {row["name"]: row["behind"] for row in rows}
+    body = Heartbeat("ok" if well else "error", checks, behind)
+    return json_answer(body, status=200 if well else 503)
+
+
+def _complaints(rows: list[asyncpg.Record]) -> Iterator[str]:
+    for row in rows:
+        if row["failed_after"] is not None:
+            yield f"{row['name']} fails at the event after position {row['failed_after']}"
+        elif row["behind"] > MOST_BEHIND:
+            yield f"{row['name']} is {row['behind']} positions behind"
+
+
+@described(ok(Alive))
+async def get_lbheartbeat(_request: web.Request) -> web.Response:
+    """200 as long as the process answers."""
+    return json_answer(Alive("ok"))

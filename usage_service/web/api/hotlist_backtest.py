@@ -1,0 +1,102 @@
+"""GET /v1/hotlist/backtest: what the list would have caught, against other ways to choose."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from functools import partial
+from typing import Annotated, Literal
+
+from aiohttp import web
+from msgspec import Meta
+
+from usage_service.events import Instant, Product
+from usage_service.hotlist.backtest.chart import chart
+from usage_service.hotlist.backtest.history import past_counts
+from usage_service.hotlist.backtest.replaying import BUDGETS, Backtest, BacktestError, backtest
+from usage_service.hotlist.listing import MOST_PROBES
+from usage_service.problems import FieldError, Problem, invalid
+from usage_service.projections.freshness import Marks
+from usage_service.projections.state import Projection
+from usage_service.shared.postgres import Connection
+from usage_service.web.answering import Question, answer
+from usage_service.web.answers import Body, as_json
+from usage_service.web.api.hotlist import HISTORIES, READS
+from usage_service.web.api.hotlist_formats import packed
+from usage_service.web.etags import entity_tag
+from usage_service.web.freshness import FreshnessParameters
+from usage_service.web.openapi.operations import Content, described, json_of, problem, tagged
+from usage_service.web.parameters import query_parameters
+
+MOST_BUDGETS = 20
+NIGHTS = 30
+
+Budgets = Annotated[str, Meta(pattern=r"^[1-9][0-9]{0,4}(,[1-9][0-9]{0,4})*(?!\n)$", description="such as 100,500")]
+
+
+class BacktestParameters(FreshnessParameters, forbid_unknown_fields=True):
+    """How many nights, up to which day (yesterday), for which budgets, as numbers or as a picture."""
+
+    product: Product | None = None
+    nights: Annotated[int, Meta(ge=1, le=180)] = NIGHTS
+    budgets: Budgets | None = None
+    until: Instant | None = None
+    format: Literal["json", "svg"] = "json"
+
+
+@dataclass(frozen=True)
+class BacktestQuestion(Question):
+    """What lists of some nights would have caught."""
+
+    product: str | None
+    nights: int
+    budgets: tuple[int, ...]
+    last_day: date
+    format: str
+    _turn: asyncio.Semaphore
+
+    @property
+    def reads(self) -> tuple[Projection, ...]:
+        """What was asked for, and when the probes were registered."""
+        return READS
+
+    async def tag(self, connection: Connection, marks: Marks) -> str:
+        """Of all but whose turn it is."""
+        return entity_tag("backtest", self.product, self.nights, self.budgets, self.last_day, self.format, marks)
+
+    async def answer(self, connection: Connection) -> Body:
+        """Shares by policy and budget; 404 where there is no day to hold a list against."""
+        try:
+            found = await self._replayed(connection)
+        except BacktestError as error:
+            raise Problem(404, "Nothing to replay", str(error)) from None
+        return Body(chart(found), "image/svg+xml") if self.format == "svg" else as_json(found)
+
+    async def _replayed(self, connection: Connection) -> Backtest:
+        async with self._turn:
+            counts = await past_counts(connection, self.product, self.nights, self.last_day)
+            return await asyncio.to_thread(partial(backtest, counts, self.nights, self.budgets, lambda _done: None))
+
+
+@described(
+    *tagged(json_of(Backtest), Content("image/svg+xml", str)),
+    problem(404, "there is no day to hold a list against"),
+    query=BacktestParameters,
+)
+async def get_backtest(request: web.Request) -> web.Response:
+    """What the hot list would have caught, and what others, the best possible one among them, would have."""
+    asked = query_parameters(request, BacktestParameters)
+    until = asked.until.astimezone(UTC) if asked.until else None
+    last = (until - timedelta(microseconds=1)).date() if until else datetime.now(UTC).date() - timedelta(days=1)
+    turn = request.app[HISTORIES].replaying
+    question = BacktestQuestion(asked.product, asked.nights, _budgets(asked.budgets), last, asked.format, turn)
+    return packed(request, await answer(request, asked, question))
+
+
+def _budgets(given: str | None) -> tuple[int, ...]:
+    budgets = tuple(sorted({int(one) for one in given.split(",")})) if given else BUDGETS
+    if len(budgets) > MOST_BUDGETS or budgets[-1] > MOST_PROBES:
+        detail = f"give at most {MOST_BUDGETS} numbers from 1 to {MOST_PROBES:,}"
+        raise invalid([FieldError(parameter="budgets", detail=detail)])
+    return budgets

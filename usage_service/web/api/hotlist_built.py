@@ -1,0 +1,90 @@
+"""POST /v1/hotlist/built: the ETL says what it has built, thousands of probes in one request."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated
+from uuid import UUID, uuid5
+
+import msgspec
+from aiohttp import web
+from msgspec import Meta
+
+from usage_service.events import Channel, Instant, ProbeName, Product
+from usage_service.hotlist.listing import MOST_PROBES
+from usage_service.ingest.appending import Appended, Record
+from usage_service.ingest.parsing import MOST_EVENTS, Envelope
+from usage_service.problems import FieldError, Problem, invalid
+from usage_service.queries import query
+from usage_service.service import Service
+from usage_service.web.answers import json_answer
+from usage_service.web.keys import service_of
+from usage_service.web.openapi.operations import described, json_of, ok, problem
+from usage_service.web.parameters import json_body
+
+REPORTED = UUID("0f1b4d3e-95b0-4a0e-8a52-3c0a5d8f7b16")  # the namespace of these events' ids
+
+
+class BuiltReport(msgspec.Struct, forbid_unknown_fields=True):
+    """The probes of a product and channel that the ETL was through with at `built_at`."""
+
+    product: Product
+    channel: Channel
+    built_at: Instant
+    probes: Annotated[list[ProbeName], Meta(min_length=1, max_length=MOST_PROBES)]
+
+
+class BuiltAnswer(msgspec.Struct, frozen=True):
+    """How many events are new, how many were there already, and how many builds ended with them."""
+
+    recorded: int
+    duplicate: int
+    builds_ended: int
+
+
+@described(
+    ok(BuiltAnswer, "Log-Position"),
+    problem(409, "the log has another event under the id of one of these"),
+    body=(json_of(BuiltReport),),
+)
+async def post_built(request: web.Request) -> web.Response:
+    """200 when every probe is recorded as built, an event each; the same report again records nothing twice.
+
+    Builds of them that nobody has begun end: they are answered as cancelled, with the error `built_by_etl`.
+    """
+    asked, service = await json_body(request, BuiltReport), service_of(request)
+    events = [_event(asked, probe) for probe in dict.fromkeys(asked.probes)]
+    answers = await _record(service, events)
+    statuses = [answer.outcome for answer in answers]
+    async with service.pool.acquire(timeout=5) as connection:
+        probes = list(dict.fromkeys(asked.probes))
+        ended = await connection.fetchval(
+            query("hotlist", "built"), asked.product, asked.channel, probes, asked.built_at, "etl"
+        )
+    body = BuiltAnswer(statuses.count("recorded"), statuses.count("duplicate"), ended)
+    return json_answer(body, position=max(answer.position for answer in answers))
+
+
+def _event(asked: BuiltReport, probe: str) -> msgspec.Raw:
+    at = asked.built_at.astimezone(UTC).isoformat()
+    event_id = uuid5(REPORTED, f"{asked.product} {asked.channel} {probe} {at}")
+    named = {"product": asked.product, "channel": asked.channel, "probe": probe}
+    return msgspec.Raw(
+        msgspec.json.encode({"type": "probe_built", "event_id": event_id, "occurred_at": at, **named, "data": {}})
+    )
+
+
+async def _record(service: Service, events: list[msgspec.Raw]) -> list[Appended]:
+    """In commits of the usual size, so that others get their turn; raises 422 for a time that cannot be."""
+    answers: list[Appended] = []
+    for begin in range(0, len(events), MOST_EVENTS):
+        judged = service.reader.read(Envelope(events[begin : begin + MOST_EVENTS]), "etl", datetime.now(UTC))
+        records = [item for item in judged if isinstance(item, Record)]
+        for item in judged:
+            if not isinstance(item, Record):
+                raise invalid([FieldError(pointer="/built_at", detail=item.error.detail)])
+        for answer in await service.ingest.submit(records):
+            if not isinstance(answer, Appended) or answer.outcome == "conflict":
+                raise Problem(409, "Not recorded", "the log has another event under the id of one of these")
+            answers.append(answer)
+    return answers

@@ -1,0 +1,74 @@
+"""GET /v1/journeys: what follows what."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated
+
+import msgspec
+from aiohttp import web
+from msgspec import Meta
+
+from usage_service.events import Instant, Product
+from usage_service.projections.state import Projection
+from usage_service.shared.postgres import Connection
+from usage_service.stats.journeys import Journeys, Kind, journeys
+from usage_service.stats.sessions import Bots
+from usage_service.web.answering import Question, answer
+from usage_service.web.answers import Body, as_json
+from usage_service.web.freshness import FreshnessParameters
+from usage_service.web.openapi.operations import described, json_of, tagged
+from usage_service.web.parameters import query_parameters
+from usage_service.windows import Span, span_between
+
+
+class JourneyParameters(FreshnessParameters, forbid_unknown_fields=True):
+    """Steps of which kind, in sessions that began in a span (as in /v1/sessions); paths of so many steps."""
+
+    product: Product | None = None
+    since: Instant | None = None
+    until: Instant | None = None
+    bots: Bots = "exclude"
+    kind: Kind = "all"
+    steps: Annotated[int, Meta(ge=2, le=5)] = 3
+    limit: Annotated[int, Meta(ge=1, le=1_000)] = 50
+
+
+class JourneysAnswer(Journeys, frozen=True, kw_only=True):
+    """What followed what in the sessions that began in a span, the most frequent first."""
+
+    since: datetime
+    until: datetime
+
+
+@dataclass(frozen=True)
+class JourneysQuestion(Question):
+    """What followed what in the sessions of a span."""
+
+    span: Span
+    product: str | None
+    bots: Bots
+    kind: Kind
+    steps: int
+    limit: int
+
+    @property
+    def reads(self) -> tuple[Projection, ...]:
+        """The steps, and which of them are one session."""
+        return ("journeys", "sessions")
+
+    async def answer(self, connection: Connection) -> Body:
+        """Entries, exits, transitions and paths."""
+        found = await journeys(connection, self.span, self.product, self.bots, self.kind, self.steps, self.limit)
+        since, until = self.span
+        return as_json(JourneysAnswer(**msgspec.structs.asdict(found), since=since, until=until))
+
+
+@described(*tagged(json_of(JourneysAnswer)), query=JourneyParameters)
+async def get_journeys(request: web.Request) -> web.Response:
+    """Which page, probe or tool follows which, the most frequent first."""
+    asked = query_parameters(request, JourneyParameters)
+    span = span_between(asked.since, asked.until, datetime.now(UTC))
+    question = JourneysQuestion(span, asked.product, asked.bots, asked.kind, asked.steps, asked.limit)
+    return await answer(request, asked, question)

@@ -1,0 +1,109 @@
+"""GET /v1/events: the log from a position on."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import Annotated
+from uuid import UUID
+
+import msgspec
+from aiohttp import web
+from msgspec import Meta
+
+from usage_service.events import Instant, Product
+from usage_service.log.arrow import read_batches, stream_batches
+from usage_service.log.following import wait_for_growth
+from usage_service.log.reading import LogFilter, log_begin, log_end, read_lines, was_dropped
+from usage_service.log.stored_events import StoredEvent
+from usage_service.problems import FieldError, Problem, invalid
+from usage_service.service import Service
+from usage_service.shared.postgres import Pool
+from usage_service.web.keys import service_of
+from usage_service.web.openapi.operations import NDJSON, Content, Response, described, problem
+from usage_service.web.parameters import query_parameters
+from usage_service.web.streaming import stream_answer
+
+ARROW = "application/vnd.apache.arrow.stream"
+BEGIN = "Log-Begin"
+LONGEST_WAIT = 300
+
+
+class LogParameters(msgspec.Struct, forbid_unknown_fields=True):
+    """Events after a position, up to `limit` of them; `wait` seconds without a new event end the answer.
+
+    `partial`: those that were dropped from the log may be missing.
+    """
+
+    after: Annotated[int, Meta(ge=0, le=2**62)] = 0
+    limit: Annotated[int, Meta(ge=1, le=2**62)] | None = None
+    type: Annotated[str, Meta(pattern=r"^[a-z0-9_]+(,[a-z0-9_]+)*$", max_length=2_000)] | None = None
+    product: Product | None = None
+    visitor: UUID | None = None
+    since: Instant | None = None
+    until: Instant | None = None
+    wait: Annotated[int, Meta(ge=0, le=LONGEST_WAIT)] = 0
+    partial: bool = False
+
+    def filter(self) -> LogFilter:
+        """What the log is filtered by."""
+        types = tuple(self.type.split(",")) if self.type else None
+        return LogFilter(types, self.product, self.visitor, self.since, self.until)
+
+
+@described(
+    Response(200, "an event a line", (Content(NDJSON, StoredEvent), Content(ARROW, bytes)), ("Log-Position", BEGIN)),
+    problem(410, "events after `after` were dropped: they are in files; `partial=true` asks for what is left", BEGIN),
+    query=LogParameters,
+)
+async def get_events(request: web.Request) -> web.StreamResponse:
+    """Events in the order of their positions: NDJSON, or an Arrow IPC stream when it is accepted.
+
+    An answer that begins before `Log-Begin` would lack events that were dropped: 410, unless `partial` says it may.
+    """
+    asked = query_parameters(request, LogParameters)
+    service = service_of(request)
+    begin = await _require_whole(service.pool, asked, asked.after)
+    signal, end = service.tail.signal, await log_end(service.pool)
+    headers = {BEGIN: str(begin)}
+    if ARROW in request.headers.get("Accept", ""):
+        if asked.wait:
+            raise invalid([FieldError(parameter="wait", detail="is for NDJSON; an Arrow stream ends at the log's end")])
+        return await stream_answer(request, ARROW, end, _arrow(service, asked, end), headers=headers)
+    return await stream_answer(request, NDJSON, end, _lines(service, asked, signal, end), headers=headers)
+
+
+async def _require_whole(pool: Pool, asked: LogParameters, after: int) -> int:
+    """Where the whole log begins; raises 410 where events after a position were dropped that the caller counts on."""
+    begin = await log_begin(pool)
+    if after + 1 < begin and not asked.partial:
+        wrong = [FieldError(parameter="after", detail=f"is before {begin - 1}")]
+        raise Problem(410, "Events were dropped", was_dropped(begin), wrong, headers={BEGIN: str(begin)}, begin=begin)
+    return begin
+
+
+async def _arrow(service: Service, asked: LogParameters, end: int) -> AsyncIterator[bytes]:
+    url = service.settings.database_url
+    batches = read_batches(url, "usage_server", asked.after, end, asked.filter(), asked.limit)
+    async for piece in stream_batches(batches):
+        yield piece
+    await _require_whole(service.pool, asked, asked.after)
+
+
+async def _lines(service: Service, asked: LogParameters, signal: asyncio.Event, end: int) -> AsyncIterator[bytes]:
+    """What the log holds up to its end, and with `wait` what is added until none comes for so long."""
+    after, left, deadline = asked.after, asked.limit, time.monotonic() + asked.wait
+    while left != 0:
+        async for lines, number in read_lines(service.pool, after, end, asked.filter(), left):
+            yield lines
+            left = None if left is None else left - number
+            deadline = time.monotonic() + asked.wait
+        if after < end:  # some of it may have been dropped meanwhile: then this breaks off
+            await _require_whole(service.pool, asked, after)
+        after = max(after, end)
+        remaining = deadline - time.monotonic()
+        if remaining <= 0:
+            return
+        await wait_for_growth(signal, remaining)
+        signal, end = service.tail.signal, await log_end(service.pool)

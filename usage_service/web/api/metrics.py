@@ -1,0 +1,117 @@
+"""GET /metrics: what Prometheus scrapes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+
+from usage_service.builds.queue_state import QueueState, queue_states
+from usage_service.projections.state import Status, projection_statuses
+from usage_service.queries import query
+from usage_service.service import Service
+from usage_service.shared.postgres import UNAVAILABLE
+from usage_service.web.api.build_metrics import queue_metrics, watch_gauges
+from usage_service.web.openapi.operations import Content, Response, described
+
+SCRAPE_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class DatabaseState:
+    """What one scrape saw; `log_end` is None when the database did not answer."""
+
+    log_end: int | None = None
+    projections: list[Status] = field(default_factory=list)
+    queue: list[QueueState] = field(default_factory=list)
+
+
+class DatabaseCollector(Collector):
+    """The metrics that are read from the database at each scrape."""
+
+    def __init__(self) -> None:
+        self.state = DatabaseState()
+
+    def collect(self) -> Iterator[Metric]:
+        """Those of `state`."""
+        log_end = self.state.log_end
+        yield GaugeMetricFamily("glam_database_up", "Whether the database answered this scrape.", log_end is not None)
+        if log_end is not None:
+            yield GaugeMetricFamily("glam_log_end_position", "The last position of the log.", log_end)
+            yield from self._projections()
+            yield from queue_metrics(self.state.queue)
+
+    def _projections(self) -> Iterator[Metric]:
+        position = _by_projection("position", "Every event up to here is folded.")
+        behind = _by_projection("behind_positions", "Positions between here and the end of the log.")
+        seconds = _by_projection("behind_seconds", "For how long the first event that is not folded waits.")
+        failed = _by_projection("failed", "Whether there is an event that cannot be folded.")
+        failed_after = _by_projection("failed_after_position", "The position before the event that cannot be folded.")
+        for status in self.state.projections:
+            labels = [status.name, status.stage]
+            position.add_metric(labels, status.position)
+            behind.add_metric(labels, status.behind)
+            seconds.add_metric(labels, status.behind_seconds)
+            failed.add_metric(labels, status.failed_after is not None)
+            if status.failed_after is not None:
+                failed_after.add_metric(labels, status.failed_after)
+        yield from (position, behind, seconds, failed, failed_after)
+
+
+def _by_projection(name: str, help_text: str) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"glam_projection_{name}", help_text, labels=["projection", "stage"])
+
+
+class Metrics:
+    """The metrics of one service, in a registry of its own: what counts or measures registers there."""
+
+    def __init__(self, service: Service) -> None:
+        self.registry = CollectorRegistry()
+        self._service = service
+        self._database = DatabaseCollector()
+        self.registry.register(self._database)
+        queue = Gauge("glam_ingest_queued_events", "Events that wait to be committed.", registry=self.registry)
+        queue.set_function(lambda: service.ingest.queued_events)
+        watch_gauges(service, self.registry)
+
+    async def exposition(self, accept: str) -> tuple[bytes, str]:
+        """All of them and the media type, which is OpenMetrics' for those that accept it."""
+        encode, content_type = choose_encoder(accept)
+        self._database.state = await read_database(self._service)  # and no waiting between here and the encoding
+        return encode(self.registry), content_type
+
+
+async def read_database(service: Service) -> DatabaseState:
+    """What the database tells within two seconds."""
+    try:
+        async with (
+            asyncio.timeout(SCRAPE_SECONDS),
+            service.pool.acquire() as connection,
+            connection.transaction(isolation="repeatable_read", readonly=True),
+        ):
+            log_end = await connection.fetchval(query("log", "end"))
+            return DatabaseState(log_end, await projection_statuses(connection), await queue_states(connection))
+    except UNAVAILABLE:
+        return DatabaseState()
+
+
+METRICS = web.AppKey("metrics", Metrics)
+
+
+@described(
+    Response(
+        200,
+        "the text that Prometheus reads, or OpenMetrics for who accepts that",
+        (Content("text/plain", str), Content("application/openmetrics-text", str)),
+    )
+)
+async def get_metrics(request: web.Request) -> web.Response:
+    """The text that Prometheus reads; 200 without the database, too, and then it says so."""
+    data, content_type = await request.app[METRICS].exposition(request.headers.get("Accept", ""))
+    return web.Response(body=data, headers={"Content-Type": content_type})

@@ -1,0 +1,93 @@
+"""GET /v1/popularity: what is looked at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import Annotated
+from urllib.parse import urlencode
+
+from aiohttp import web
+from msgspec import Meta, Struct
+
+from usage_service.cursors import CursorText
+from usage_service.events import Channel, Instant, Product
+from usage_service.projections.state import Projection
+from usage_service.shared.postgres import Connection
+from usage_service.stats.popularity import Order, PopularityCursor, PopularProbe, Ranking, popular_probes
+from usage_service.stats.view_counts import ViewCounts
+from usage_service.web.answering import Question, answer
+from usage_service.web.answers import Body, as_json
+from usage_service.web.freshness import FreshnessParameters
+from usage_service.web.openapi.operations import described, json_of, tagged
+from usage_service.web.parameters import cursor_of, query_parameters
+from usage_service.windows import window_days
+
+VIEW_COUNTS = web.AppKey("view_counts", ViewCounts)
+Window = Annotated[str, Meta(pattern=r"^[1-9][0-9]{0,3}d(?!\n)$", description="a number of days, such as 7d")]
+Limit = Annotated[int, Meta(ge=1, le=10_000)]
+
+
+class PopularityParameters(FreshnessParameters, forbid_unknown_fields=True):
+    """Which probes, in which window (7 days up to today, unless said otherwise), in which order."""
+
+    product: Product | None = None
+    channel: Channel | None = None
+    window: Window | None = None
+    since: Instant | None = None
+    until: Instant | None = None
+    order: Order = "most"
+    bots: bool = False
+    limit: Limit = 50
+    cursor: CursorText | None = None
+
+
+class PopularityAnswer(Struct, frozen=True):
+    """The probes of a window, in their order; `next` leads to those that follow."""
+
+    first_day: date
+    last_day: date
+    probes: list[PopularProbe]
+    next: str | None
+
+
+@dataclass(frozen=True)
+class PopularityQuestion(Question):
+    """Which probes were looked at on these days."""
+
+    ranking: Ranking
+    limit: int
+    after: PopularityCursor | None
+    _counts: ViewCounts
+
+    @property
+    def reads(self) -> tuple[Projection, ...]:
+        """Only `least` has those that nobody looked at."""
+        return ("catalogue", "popularity") if self.ranking.order == "least" else ("popularity",)
+
+    async def answer(self, connection: Connection) -> Body:
+        """The probes in their order, and a link to the next page if there is one."""
+        page = await popular_probes(connection, self._counts, self.ranking, self.limit, self.after)
+        following = self._link(page.following) if page.following else None
+        days = self.ranking.days
+        return as_json(PopularityAnswer(days.first, days.last, page.probes, following))
+
+    def _link(self, following: PopularityCursor) -> str:
+        """The same window, whatever day it is then."""
+        days, *_ = self.ranking
+        since, until = days.first, days.last + timedelta(days=1)
+        asked: dict[str, object] = {"since": f"{since}T00:00:00Z", "until": f"{until}T00:00:00Z"}
+        asked |= {name: value for name, value in self.ranking._asdict().items() if name != "days" and value is not None}
+        asked |= {"bots": str(self.ranking.bots).lower(), "limit": self.limit, "cursor": str(following)}
+        return f"/v1/popularity?{urlencode(asked)}"
+
+
+@described(*tagged(json_of(PopularityAnswer)), query=PopularityParameters)
+async def get_popularity(request: web.Request) -> web.Response:
+    """Probes with views and visitors, most or least viewed or fastest growing first."""
+    asked = query_parameters(request, PopularityParameters)
+    days = window_days(asked.window, asked.since, asked.until, datetime.now(UTC))
+    ranking = Ranking(days, asked.product, asked.channel, asked.bots, asked.order)
+    after = cursor_of(asked.cursor, PopularityCursor)
+    question = PopularityQuestion(ranking, asked.limit, after, request.app[VIEW_COUNTS])
+    return await answer(request, asked, question)

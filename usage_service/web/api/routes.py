@@ -1,0 +1,68 @@
+"""Every route with its scope."""
+
+from __future__ import annotations
+
+from usage_service.web.api.build_events import get_build_events
+from usage_service.web.api.build_requests import post_build, post_prefetch, post_retry
+from usage_service.web.api.builds import delete_build, get_build, get_builds
+from usage_service.web.api.events import post_events
+from usage_service.web.api.glam_data import post_data
+from usage_service.web.api.glam_usage import get_usage
+from usage_service.web.api.health import get_heartbeat, get_lbheartbeat
+from usage_service.web.api.hotlist import get_hotlist
+from usage_service.web.api.hotlist_backtest import get_backtest
+from usage_service.web.api.hotlist_built import post_built
+from usage_service.web.api.hotlist_rules import delete_rule, get_rules, put_rule
+from usage_service.web.api.hotlist_runs import get_run, post_hotlist
+from usage_service.web.api.journeys import get_journeys
+from usage_service.web.api.log import get_events
+from usage_service.web.api.metrics import get_metrics
+from usage_service.web.api.popularity import get_popularity
+from usage_service.web.api.probes import get_probe
+from usage_service.web.api.projections import get_projections
+from usage_service.web.api.releases import get_release_impact
+from usage_service.web.api.restoring import post_restore
+from usage_service.web.api.session_summaries import get_session_summary
+from usage_service.web.api.sessions import get_session, get_sessions
+from usage_service.web.api.timeseries import get_timeseries
+from usage_service.web.openapi.documentation import get_docs, get_openapi
+from usage_service.web.openapi.operations import Route
+
+__all__ = ["ROUTES", "Route"]
+
+ROUTES = (
+    Route("POST", "/v1/events", "events", post_events),
+    Route("GET", "/v1/events", "read", get_events),
+    Route("POST", "/v1/events/restore", "admin", post_restore),
+    Route("GET", "/v1/popularity", "read", get_popularity),
+    Route("GET", "/v1/hotlist", "read", get_hotlist),
+    Route("POST", "/v1/hotlist", "build", post_hotlist),
+    Route("POST", "/v1/hotlist/built", "events", post_built),
+    Route("GET", "/v1/hotlist/backtest", "read", get_backtest),
+    Route("GET", "/v1/hotlist/rules", "read", get_rules),
+    Route("PUT", "/v1/hotlist/rules/{product}/{probe}", "admin", put_rule),
+    Route("DELETE", "/v1/hotlist/rules/{product}/{probe}", "admin", delete_rule),
+    Route("GET", "/v1/hotlist/{run}", "read", get_run),
+    Route("GET", "/v1/timeseries", "read", get_timeseries),
+    Route("GET", "/v1/sessions", "read", get_sessions),
+    Route("GET", "/v1/sessions/summary", "read", get_session_summary),
+    Route("GET", "/v1/sessions/{visitor}/{started_at}", "read", get_session),
+    Route("GET", "/v1/journeys", "read", get_journeys),
+    Route("GET", "/v1/releases/impact", "read", get_release_impact),
+    Route("GET", "/v1/projections", "read", get_projections),
+    Route("POST", "/v1/builds", "build", post_build),
+    Route("GET", "/v1/builds", "read", get_builds),
+    Route("POST", "/v1/builds/prefetch", "build", post_prefetch),
+    Route("GET", "/v1/builds/{build_id}", "read", get_build),
+    Route("DELETE", "/v1/builds/{build_id}", "build", delete_build),
+    Route("GET", "/v1/builds/{build_id}/events", "read", get_build_events),
+    Route("POST", "/v1/builds/{build_id}/retry", "admin", post_retry),
+    Route("GET", "/v1/probes/{product}/{probe}", "read", get_probe),
+    Route("GET", "/api/v1/usage/", "read", get_usage),
+    Route("POST", "/api/v1/data/", "read", post_data),
+    Route("GET", "/metrics", "read", get_metrics),
+    Route("GET", "/openapi.json", "open", get_openapi),
+    Route("GET", "/docs", "open", get_docs),
+    Route("GET", "/__heartbeat__", "open", get_heartbeat),
+    Route("GET", "/__lbheartbeat__", "open", get_lbheartbeat),
+)

@@ -1,0 +1,99 @@
+"""GET /v1/sessions/summary: what sessions are like, and whether that changed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated, Literal
+
+from aiohttp import web
+from msgspec import Meta, Struct
+
+from usage_service.events import Instant, Product
+from usage_service.problems import FieldError, invalid
+from usage_service.projections.state import Projection
+from usage_service.shared.postgres import Connection
+from usage_service.stats.session_summaries import Summary, summarise
+from usage_service.stats.sessions import Bots
+from usage_service.web.answering import Question, answer
+from usage_service.web.answers import Body, as_json
+from usage_service.web.freshness import FreshnessParameters
+from usage_service.web.openapi.operations import described, json_of, tagged
+from usage_service.web.parameters import query_parameters
+from usage_service.windows import Interval, Span, span_between
+
+
+class SummaryParameters(FreshnessParameters, forbid_unknown_fields=True):
+    """Sessions that began in a span (as in /v1/sessions), and what they are compared with.
+
+    `compare=before` is the span of the same length before it; `compare=window` is that of `compare_since` and
+    `compare_until`. `limit` is for what was used most.
+    """
+
+    product: Product | None = None
+    since: Instant | None = None
+    until: Instant | None = None
+    bots: Bots = "exclude"
+    interval: Interval = "day"
+    compare: Literal["none", "before", "window"] = "none"
+    compare_since: Instant | None = None
+    compare_until: Instant | None = None
+    limit: Annotated[int, Meta(ge=1, le=1_000)] = 20
+
+
+class SummaryAnswer(Struct, frozen=True):
+    """What sessions are like, and what those are like that they are compared with."""
+
+    summary: Summary
+    compared_with: Summary | None
+
+
+@dataclass(frozen=True)
+class SummaryQuestion(Question):
+    """What the sessions of each span are like."""
+
+    spans: tuple[Span, ...]
+    product: str | None
+    bots: Bots
+    interval: Interval
+    limit: int
+
+    @property
+    def reads(self) -> tuple[Projection, ...]:
+        """Nothing but sessions."""
+        return ("sessions",)
+
+    async def answer(self, connection: Connection) -> Body:
+        """The summary, and that of the span that it is compared with."""
+        summary, *others = [
+            await summarise(connection, span, self.product, self.bots, self.interval, self.limit) for span in self.spans
+        ]
+        return as_json(SummaryAnswer(summary, others[0] if others else None))
+
+
+@described(*tagged(json_of(SummaryAnswer)), query=SummaryParameters)
+async def get_session_summary(request: web.Request) -> web.Response:
+    """Length, depth, what was used and the role in the workflow."""
+    asked = query_parameters(request, SummaryParameters)
+    spans = _spans(asked, datetime.now(UTC))
+    return await answer(request, asked, SummaryQuestion(spans, asked.product, asked.bots, asked.interval, asked.limit))
+
+
+def _spans(asked: SummaryParameters, now: datetime) -> tuple[Span, ...]:
+    span = span_between(asked.since, asked.until, now)
+    if asked.compare == "window":
+        return span, _compared_window(asked)
+    for name in ("compare_since", "compare_until"):
+        if getattr(asked, name):
+            raise invalid([FieldError(parameter=name, detail="is taken with compare=window only")])
+    before = Span(span.since - (span.until - span.since), span.since)
+    return (span, before) if asked.compare == "before" else (span,)
+
+
+def _compared_window(asked: SummaryParameters) -> Span:
+    if asked.compare_since is None or asked.compare_until is None:
+        name = "compare_until" if asked.compare_since else "compare_since"
+        raise invalid([FieldError(parameter=name, detail="is needed with compare=window")])
+    if asked.compare_since >= asked.compare_until:
+        raise invalid([FieldError(parameter="compare_since", detail="must be before compare_until")])
+    return Span(asked.compare_since.astimezone(UTC), asked.compare_until.astimezone(UTC))

@@ -1,0 +1,82 @@
+"""GET /v1/timeseries: how much is looked at over time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated
+
+from aiohttp import web
+from msgspec import Meta, Struct
+
+from usage_service.events import Channel, Instant, ProbeName, Product
+from usage_service.projections.state import Projection
+from usage_service.shared.postgres import Connection
+from usage_service.stats.timeseries import Series, bucket_span, time_series
+from usage_service.web.answering import Question, answer
+from usage_service.web.answers import Body, as_json
+from usage_service.web.freshness import FreshnessParameters
+from usage_service.web.openapi.operations import described, json_of, tagged
+from usage_service.web.parameters import query_parameters
+from usage_service.windows import Interval, Span
+
+
+class TimeSeriesParameters(FreshnessParameters, forbid_unknown_fields=True):
+    """Views of probes (each `probe` that is given, else all of the product together) by hour, day or week.
+
+    The buckets are those that lie between `since` and `until`, in part or in full; unless said otherwise, the last 48
+    hours, 30 days or 12 weeks. Weeks begin on Monday; all is UTC.
+    """
+
+    product: Product
+    probe: Annotated[tuple[ProbeName, ...], Meta(max_length=10)] = ()
+    channel: Channel | None = None
+    interval: Interval = "day"
+    since: Instant | None = None
+    until: Instant | None = None
+    bots: bool = False
+
+
+class TimeSeriesAnswer(Struct, frozen=True):
+    """A series a probe, of the buckets from `since` to `until`."""
+
+    product: str
+    channel: str | None
+    interval: Interval
+    since: datetime
+    until: datetime
+    series: list[Series]
+
+
+@dataclass(frozen=True)
+class TimeSeriesQuestion(Question):
+    """Views and visitors in each bucket of a span."""
+
+    span: Span
+    interval: Interval
+    product: str
+    probes: tuple[str, ...]
+    channel: str | None
+    bots: bool
+
+    @property
+    def reads(self) -> tuple[Projection, ...]:
+        """The hours."""
+        return ("timeseries",)
+
+    async def answer(self, connection: Connection) -> Body:
+        """A series a probe, without gaps."""
+        series = await time_series(
+            connection, self.span, self.interval, self.product, self.probes, self.channel, self.bots
+        )
+        return as_json(TimeSeriesAnswer(self.product, self.channel, self.interval, *self.span, series))
+
+
+@described(*tagged(json_of(TimeSeriesAnswer)), query=TimeSeriesParameters)
+async def get_timeseries(request: web.Request) -> web.Response:
+    """Views, found and missing, and distinct visitors over time."""
+    asked = query_parameters(request, TimeSeriesParameters)
+    span = bucket_span(asked.interval, asked.since, asked.until, datetime.now(UTC))
+    probes = tuple(dict.fromkeys(asked.probe))
+    question = TimeSeriesQuestion(span, asked.interval, asked.product, probes, asked.channel, asked.bots)
+    return await answer(request, asked, question)

@@ -1,0 +1,76 @@
+"""JSON Schema of everything that routes take and answer, made from the types."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+import msgspec
+
+from usage_service.web.openapi.operations import Operation
+
+JsonObject = dict[str, Any]
+REFERENCES = "#/components/schemas/{name}"
+
+
+class Field(NamedTuple):
+    """A parameter as OpenAPI has it."""
+
+    name: str
+    required: bool
+    schema: JsonObject
+
+
+class Schemas:
+    """The schemas of the types of some operations, and the components that they refer to."""
+
+    def __init__(self, operations: Iterable[Operation]) -> None:
+        declared = [*operations]
+        self._types = list(dict.fromkeys(kind for one in declared for kind in _types(one)))
+        schemas, components = msgspec.json.schema_components(self._types, ref_template=REFERENCES)
+        self._schemas = list(schemas)
+        self.components: dict[str, JsonObject] = {name: _cleaned(schema) for name, schema in components.items()}
+        parameters = {kind for one in declared for kind in (one.query, one.path) if kind}
+        self._parameters = {kind: self.components.pop(self._name(kind)) for kind in parameters}
+
+    def of(self, kind: object) -> JsonObject:
+        """The schema of a type, or of a choice of several."""
+        if isinstance(kind, tuple):
+            return {"anyOf": [self.of(one) for one in kind]}
+        if kind is bytes:
+            return {}  # JSON Schema has nothing to say about bytes that are no text
+        return self._schemas[self._types.index(kind)]
+
+    def described(self, schema: JsonObject) -> str:
+        """What the type says of itself in the first place, if it is a struct."""
+        component = self.components.get(schema.get("$ref", "").rpartition("/")[2], {})
+        return " ".join(str(component.get("description", "")).partition("\n\n")[0].split())
+
+    def fields(self, kind: type[msgspec.Struct]) -> Iterator[Field]:
+        """The fields of a struct of parameters; what may be None may be left out, but is never `null`."""
+        schema = self._parameters[kind]
+        for name, spec in schema["properties"].items():
+            yield Field(name, name in schema["required"], _without_null(spec))
+
+    def _name(self, kind: object) -> str:
+        return str(self.of(kind)["$ref"]).rpartition("/")[2]
+
+
+def _types(operation: Operation) -> Iterator[object]:
+    yield from (kind for kind in (operation.query, operation.path) if kind)
+    contents = [*operation.body, *(content for response in operation.responses for content in response.content)]
+    for content in contents:
+        kinds = content.kind if isinstance(content.kind, tuple) else (content.kind,)
+        yield from (kind for kind in kinds if kind is not bytes)
+
+
+def _cleaned(schema: JsonObject) -> JsonObject:
+    told = {"description": inspect.cleandoc(schema["description"])} if "description" in schema else {}
+    return schema | told
+
+
+def _without_null(spec: JsonObject) -> JsonObject:
+    options = [option for option in spec.get("anyOf", [spec]) if option != {"type": "null"}]
+    rest = {name: value for name, value in spec.items() if name != "anyOf" and value is not None}
+    return options[0] | rest if len(options) == 1 else {"anyOf": options} | rest

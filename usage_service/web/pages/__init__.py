@@ -1,0 +1,1 @@
+"""The pages that people read: a handler each, their templates, charts and style."""

@@ -1,0 +1,40 @@
+"""GET /builds: the queue, what is being built, and what became of the rest."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+from aiohttp import web
+
+from usage_service.builds.listing import BuildCursor, BuildFilter, read_page
+from usage_service.builds.queue_state import queue_states
+from usage_service.builds.requests import State
+from usage_service.cursors import CursorText
+from usage_service.web.keys import service_of
+from usage_service.web.pages.filters import ViewParameters, view_parameters
+from usage_service.web.pages.frame import begin
+from usage_service.web.pages.panels import how_fresh
+from usage_service.web.pages.presentation.builds import queue_shown
+from usage_service.web.parameters import cursor_of
+
+SHOWN = 50
+
+
+class BuildsView(ViewParameters, kw_only=True, forbid_unknown_fields=True):
+    """In which state (any), and where the page begins."""
+
+    state: State | None = None
+    cursor: CursorText | None = None
+
+
+async def get_builds_page(request: web.Request) -> web.Response:
+    """The page, newest first."""
+    asked = view_parameters(request, BuildsView)
+    page = await begin(request, asked)
+    only = BuildFilter(asked.state, page.filters.product or None, page.filters.channel)
+    pool = service_of(request).pool
+    builds = await read_page(pool, only, SHOWN, cursor_of(asked.cursor, BuildCursor))
+    async with pool.acquire(timeout=5) as connection:
+        queue = queue_shown(await queue_states(connection))
+    states = {"states": get_args(State), "chosen_state": asked.state}
+    return await page.shown("builds", {}, builds=builds, queue=queue, fresh=await how_fresh(request), **states)

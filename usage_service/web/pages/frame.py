@@ -1,0 +1,71 @@
+"""The frame around every page: what it is about, the search, and how fresh all is."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from aiohttp import web
+
+from usage_service.projections.state import Projection
+from usage_service.shared.postgres import Connection
+from usage_service.stats.catalogue import known_products
+from usage_service.web.answering import Question
+from usage_service.web.answers import Body, as_json
+from usage_service.web.pages.filters import CHANNELS, WINDOWS, Filters, ViewParameters
+from usage_service.web.pages.panels import Panel, ask, ask_all, how_fresh, html_answer
+
+PAGES = {"/": "Overview", "/probes": "Probes", "/builds": "Builds", "/hotlist": "Hot list", "/sessions": "Sessions"}
+
+
+@dataclass(frozen=True)
+class ProductsQuestion(Question):
+    """Which products there are."""
+
+    @property
+    def reads(self) -> tuple[Projection, ...]:
+        """What was registered, and what was viewed."""
+        return ("catalogue", "popularity")
+
+    async def answer(self, connection: Connection) -> Body:
+        """Their names, that of the most probes first."""
+        return as_json({"products": await known_products(connection)})
+
+
+class Page:
+    """A page that is being made: what it is about, and its panels once they were asked for."""
+
+    def __init__(self, request: web.Request, filters: Filters, products: list[str]) -> None:
+        self.request = request
+        self.filters = filters
+        self.products = products
+
+    async def show(self, template: str, panels: Mapping[str, Question], **context: object) -> web.Response:
+        """The template with the answers to the questions, all asked at the same time."""
+        asked, fresh = await asyncio.gather(ask_all(self.request, **panels), how_fresh(self.request))
+        return await self.shown(template, asked, fresh=fresh, **context)
+
+    async def shown(self, template: str, panels: Mapping[str, Panel], **context: object) -> web.Response:
+        """The template with panels that are there; `fresh` is how far the projections are."""
+        frame: dict[str, object] = {
+            "filters": self.filters,
+            "products": self.products,
+            "channels": sorted({*CHANNELS, *filter(None, [self.filters.channel])}),
+            "windows": WINDOWS,
+            "pages": PAGES,
+            "path": self.request.path,
+        }
+        position = min((panel.position for panel in panels.values()), default=0)
+        headers = {"Log-Position": str(position)} if panels else {}
+        return await html_answer(self.request, template, frame | dict(panels) | context, headers=headers)
+
+
+async def begin(request: web.Request, asked: ViewParameters, product: str | None = None) -> Page:
+    """A page about what the parameters say, and of a product that its path may name."""
+    found = await ask(request, ProductsQuestion())
+    products: list[str] = found.data["products"]
+    chosen = product or asked.product or next(iter(products), "")
+    known = products if chosen in products or not chosen else [*products, chosen]
+    return Page(request, Filters(chosen, asked.channel, asked.window, datetime.now(UTC)), known)

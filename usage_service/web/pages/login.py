@@ -1,0 +1,60 @@
+"""/login: a token once shown is kept in a cookie that scripts cannot read and other sites cannot use."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from aiohttp import web
+from msgspec import Meta
+
+from usage_service.problems import Problem
+from usage_service.web.access import ACCESS, COOKIE, COOKIE_SECONDS, as_cookie, check_origin, needs_token
+from usage_service.web.pages.panels import html_answer
+from usage_service.web.parameters import json_body, query_parameters
+
+Following = Annotated[
+    str, Meta(max_length=2_000, pattern=r"^/(?![/\\])[^\x00-\x1f]*$", description="a page of this service")
+]
+
+
+class LoginRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """The token of who wants to sign in."""
+
+    token: Annotated[str, Meta(min_length=1, max_length=1_000)]
+
+
+class LoginParameters(msgspec.Struct, forbid_unknown_fields=True):
+    """The page to go on to."""
+
+    following: Following = "/"
+
+
+async def get_login(request: web.Request) -> web.Response:
+    """The form."""
+    asked = query_parameters(request, LoginParameters)
+    needed = needs_token(request, "build")
+    return await html_answer(request, "login", {"problem": None, "following": asked.following, "needed": needed})
+
+
+async def post_login(request: web.Request) -> web.Response:
+    """204 with the cookie; 401 for a token that opens nothing."""
+    asked = await json_body(request, LoginRequest)
+    check_origin(request)
+    grant = await request.app[ACCESS].grant_of_token(asked.token)
+    if grant is None:
+        raise Problem(401, "Wrong token", "this token opens nothing: it was mistyped, has expired or was revoked")
+    answer = web.Response(status=204)
+    answer.set_cookie(
+        COOKIE, as_cookie(asked.token), max_age=COOKIE_SECONDS, path="/", httponly=True, samesite="Strict",
+        secure=request.secure or request.headers.get("X-Forwarded-Proto") == "https",
+    )  # fmt: skip
+    return answer
+
+
+async def delete_login(request: web.Request) -> web.Response:
+    """204; the cookie is gone."""
+    check_origin(request)
+    answer = web.Response(status=204)
+    answer.del_cookie(COOKIE, path="/", httponly=True, samesite="Strict")
+    return answer

@@ -1,0 +1,62 @@
+"""What the page of sessions draws: roles over time, and which step follows which as a matrix."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from usage_service.web.pages.presentation.words import plain
+
+MOST_STEPS = 12
+WEIGHTS = (0.02, 0.1, 0.25, 0.5)  # from which share of a row a cell is drawn stronger
+
+
+class Cell(NamedTuple):
+    """How often one step followed another, its share of the row, and how strongly that is drawn (0 to 4)."""
+
+    number: int
+    share: float
+    weight: int
+
+
+class Matrix(NamedTuple):
+    """The most frequent steps, and how often each (a row) was followed by each (a column)."""
+
+    steps: list[str]
+    rows: list[tuple[str, list[Cell]]]
+
+
+def roles_over_time(summary: Mapping[str, Any]) -> list[dict[str, object]]:
+    """A row a bucket and role."""
+    return [
+        {"start": bucket["start"], "series": plain(role), "value": share}
+        for bucket in summary["roles_over_time"]
+        for role, share in bucket["shares"].items()
+    ]
+
+
+def transition_matrix(transitions: Sequence[Mapping[str, Any]]) -> Matrix:
+    """Of the MOST_STEPS steps that are most often in transitions; shares are of what is shown of a row."""
+    counts = {(_name(path["steps"][0]), _name(path["steps"][1])): path["count"] for path in transitions}
+    seen: Counter[str] = Counter()
+    for (before, after), count in counts.items():
+        seen[before] += count
+        seen[after] += count
+    steps = [name for name, _ in seen.most_common(MOST_STEPS)]
+    return Matrix(steps, [(before, _row([counts.get((before, after), 0) for after in steps])) for before in steps])
+
+
+def depths(numbers: Sequence[Mapping[str, Any]], looked_at: int) -> list[dict[str, object]]:
+    """How many probes the sessions had, as bars."""
+    ordered = sorted(numbers, key=lambda number: int(number["number"]))
+    return [{"name": str(one["number"]), "share": one["sessions"] / max(looked_at, 1)} for one in ordered]
+
+
+def _row(counts: Sequence[int]) -> list[Cell]:
+    total = max(sum(counts), 1)
+    return [Cell(count, count / total, sum(count / total >= weight for weight in WEIGHTS)) for count in counts]
+
+
+def _name(step: Mapping[str, str]) -> str:
+    return step["name"] if step["kind"] == "page" else f"{step['kind']} {step['name']}"

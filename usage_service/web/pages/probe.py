@@ -1,0 +1,98 @@
+"""GET /probes/{product}/{probe}: how one probe is looked at, and what it shows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from aiohttp import web
+
+from usage_service.builds.listing import BuildFilter, read_page
+from usage_service.builds.requests import Build
+from usage_service.problems import Problem
+from usage_service.projections.state import Projection
+from usage_service.shared.postgres import Connection
+from usage_service.stats.catalogue import find_entry, viewed_together
+from usage_service.web.answering import Question
+from usage_service.web.answers import Body, as_json
+from usage_service.web.api.probes import ProbePath
+from usage_service.web.keys import service_of
+from usage_service.web.pages.filters import CHANNELS, view_parameters
+from usage_service.web.pages.frame import begin
+from usage_service.web.pages.overview import releases_question, series_question
+from usage_service.web.pages.panels import ask_all, how_fresh
+from usage_service.web.pages.presentation.overview import release_marks, views_over_time, visitors_over_time
+from usage_service.web.pages.rows import NO_ROWS, FacetsQuestion, ProbeView, rows_shown
+from usage_service.web.parameters import parameters_from
+
+MOST_TOGETHER = 10
+
+
+@dataclass(frozen=True)
+class EntryQuestion(Question):
+    """What the catalogue has of a probe."""
+
+    product: str
+    probe: str
+
+    @property
+    def reads(self) -> tuple[Projection, ...]:
+        """Nothing but the catalogue."""
+        return ("catalogue",)
+
+    async def answer(self, connection: Connection) -> Body:
+        """The entry, or null."""
+        return as_json(await find_entry(connection, self.product, self.probe))
+
+
+@dataclass(frozen=True)
+class TogetherQuestion(Question):
+    """What was viewed in the same sessions."""
+
+    since: datetime
+    until: datetime
+    product: str
+    probe: str
+
+    @property
+    def reads(self) -> tuple[Projection, ...]:
+        """Who viewed it, and what else in that session."""
+        return ("sessions", "timeseries")
+
+    async def answer(self, connection: Connection) -> Body:
+        """Other probes, the most frequent first."""
+        found = await viewed_together(connection, self.since, self.until, self.product, self.probe, MOST_TOGETHER)
+        return as_json({"probes": found})
+
+
+async def get_probe_page(request: web.Request) -> web.Response:
+    """The page; 404 for a probe that nobody registered or viewed."""
+    path, asked = parameters_from(dict(request.match_info), ProbePath), view_parameters(request, ProbeView)
+    page = await begin(request, asked, path.product)
+    filters, channel = page.filters, asked.channel or CHANNELS[0]
+    facets = FacetsQuestion(path.product, path.probe, channel, NO_ROWS)
+    panels = await ask_all(
+        request,
+        series=series_question(filters, path.probe),
+        releases=releases_question(filters),
+        entry=EntryQuestion(path.product, path.probe),
+        together=TogetherQuestion(*filters.span, path.product, path.probe),
+        built=facets,
+    )
+    buckets = panels["series"].data["series"][0]["buckets"] if panels["series"].data else []
+    if panels["entry"].data is None and not any(bucket["views"] for bucket in buckets):
+        raise Problem(404, "Unknown probe", f"{path.product} has no probe {path.probe}; search for it by name")
+    drawn = {
+        "marks": release_marks(panels["releases"].data),
+        "over_time": {"Views": views_over_time(buckets), "Visitors": visitors_over_time(buckets)},
+        "build": await _newest_build(request, path, channel),
+        "fresh": await how_fresh(request),
+    }
+    drawn |= await rows_shown(request, facets, panels["built"], asked)
+    return await page.shown("probe", panels, probe=path.probe, channel=channel, **drawn)
+
+
+async def _newest_build(request: web.Request, path: ProbePath, channel: str) -> Build | None:
+    only = BuildFilter(product=path.product, channel=channel, probe=path.probe)
+    found = await read_page(service_of(request).pool, only, 1, None)
+    return next(iter(found.builds), None)

@@ -1,0 +1,30 @@
+"""Every page with its scope: for people, so no part of the API and its description."""
+
+from __future__ import annotations
+
+from usage_service.web.openapi.operations import Route
+from usage_service.web.pages.assets import get_asset
+from usage_service.web.pages.builds import get_builds_page
+from usage_service.web.pages.hotlist import get_backtest_part, get_hotlist_page
+from usage_service.web.pages.login import delete_login, get_login, post_login
+from usage_service.web.pages.overview import get_overview
+from usage_service.web.pages.probe import get_probe_page
+from usage_service.web.pages.search import get_found, get_probes
+from usage_service.web.pages.sessions import get_journeys_part, get_session_page, get_sessions_page
+
+PAGE_ROUTES = (
+    Route("GET", "/", "read", get_overview),
+    Route("GET", "/probes", "read", get_probes),
+    Route("GET", "/probes/found", "read", get_found),
+    Route("GET", "/probes/{product}/{probe}", "read", get_probe_page),
+    Route("GET", "/builds", "read", get_builds_page),
+    Route("GET", "/hotlist", "read", get_hotlist_page),
+    Route("GET", "/hotlist/backtest", "read", get_backtest_part),
+    Route("GET", "/sessions", "read", get_sessions_page),
+    Route("GET", "/sessions/journeys", "read", get_journeys_part),
+    Route("GET", "/sessions/{visitor}/{started_at}", "read", get_session_page),
+    Route("GET", "/login", "open", get_login),
+    Route("POST", "/login", "open", post_login),
+    Route("DELETE", "/login", "open", delete_login),
+    Route("GET", "/assets/{digest}/{name}", "open", get_asset),
+)

@@ -1,0 +1,67 @@
+"""GET /sessions: how people work; /sessions/{visitor}/{started_at}: one session as it went."""
+
+from __future__ import annotations
+
+from datetime import UTC
+
+from aiohttp import web
+
+from usage_service.problems import Problem
+from usage_service.stats.journeys import Kind
+from usage_service.web.api.journeys import JourneysQuestion
+from usage_service.web.api.session_summaries import SummaryQuestion
+from usage_service.web.api.sessions import SessionPath, SessionsQuestion, TimelineQuestion
+from usage_service.web.pages.filters import ViewParameters, view_parameters
+from usage_service.web.pages.frame import begin
+from usage_service.web.pages.panels import ask, ask_all, how_fresh, html_answer
+from usage_service.web.pages.presentation.sessions import depths, roles_over_time, transition_matrix
+from usage_service.web.parameters import parameters_from
+
+LATEST, MOST_USED, MOST_TRANSITIONS, MOST_EVENTS = 25, 10, 200, 500
+
+
+class SessionsView(ViewParameters, kw_only=True, forbid_unknown_fields=True):
+    """Which steps the matrix is of."""
+
+    kind: Kind = "all"
+
+
+async def get_sessions_page(request: web.Request) -> web.Response:
+    """Length, depth, roles and the latest sessions; what follows what comes after it."""
+    asked = view_parameters(request, SessionsView)
+    page = await begin(request, asked)
+    filters = page.filters
+    product = filters.product or None
+    panels = await ask_all(
+        request,
+        summary=SummaryQuestion((filters.span,), product, "exclude", filters.interval, MOST_USED),
+        latest=SessionsQuestion(filters.span, product, "exclude", LATEST),
+    )
+    drawn: dict[str, object] = {"fresh": await how_fresh(request), "kind": asked.kind}
+    if panels["summary"].data:
+        summary = panels["summary"].data["summary"]
+        drawn |= {"roles": roles_over_time(summary)}
+        drawn |= {"depths": depths(summary["probes_a_session"], summary["sessions_looked_at"])}
+    return await page.shown("sessions", panels, **drawn)
+
+
+async def get_journeys_part(request: web.Request) -> web.Response:
+    """The part of that page which takes longer: what follows what."""
+    asked = view_parameters(request, SessionsView)
+    filters = (await begin(request, asked)).filters
+    product = filters.product or None
+    question = JourneysQuestion(filters.span, product, "exclude", asked.kind, 2, MOST_TRANSITIONS)
+    journeys = await ask(request, question)
+    matrix = transition_matrix(journeys.data["transitions"]) if journeys.data else None
+    return await html_answer(request, "journeys", {"journeys": journeys, "matrix": matrix})
+
+
+async def get_session_page(request: web.Request) -> web.Response:
+    """The page; 404 for a session that is not there, or no more."""
+    path, asked = parameters_from(dict(request.match_info), SessionPath), view_parameters(request, ViewParameters)
+    page = await begin(request, asked)
+    question = TimelineQuestion(path.visitor, path.started_at.astimezone(UTC), MOST_EVENTS)
+    panels = await ask_all(request, found=question)
+    if panels["found"].problem:
+        raise Problem(404, "Unknown session", "no session of this visitor began then; a late event may have moved it")
+    return await page.shown("session", panels, most=MOST_EVENTS, fresh=await how_fresh(request))

@@ -1,0 +1,182 @@
+"""The REST API of BigQuery, as much of it as `google-cloud-bigquery` needs to run queries."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import structlog
+from aiohttp import web
+
+from warehouse.api.jobs import Job, JobStore, Limits
+from warehouse.api.requests import QueryRequest, from_insert, from_query, number_argument, read_json
+from warehouse.api.wire import (
+    dry_run_resource,
+    encode_rows,
+    job_resource,
+    page_token,
+    read_page_token,
+    schema_resource,
+)
+from warehouse.engine import Engine
+from warehouse.errors import BigQueryError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+    from pathlib import Path
+
+    Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+log = structlog.get_logger(__name__)
+
+PREFIX = "/bigquery/v2/projects/{project}"
+MAX_BODY = 4 * 1024 * 1024
+MAX_PAGE_ROWS = 20_000
+DEFAULT_TIMEOUT_MS = 10_000
+MAX_TIMEOUT_MS = 60_000
+
+ENGINE = web.AppKey("engine", Engine)
+JOBS = web.AppKey("jobs", JobStore)
+
+
+def create_app(
+    database_path: Path, *, limits: Limits | None = None, memory_limit: str = "2GB", threads: int = 2
+) -> web.Application:
+    """The server's application over a seeded file; FileNotFoundError if there is none."""
+    app = web.Application(middlewares=[answer_errors], client_max_size=MAX_BODY)
+    app[ENGINE] = Engine(database_path, memory_limit=memory_limit, threads=threads)
+    app[JOBS] = JobStore(app[ENGINE], limits or Limits())
+    app.router.add_post(f"{PREFIX}/jobs", insert_job)
+    app.router.add_get(f"{PREFIX}/jobs", list_jobs)
+    app.router.add_get(f"{PREFIX}/jobs/{{job_id}}", get_job)
+    app.router.add_post(f"{PREFIX}/jobs/{{job_id}}/cancel", cancel_job)
+    app.router.add_post(f"{PREFIX}/queries", run_query)
+    app.router.add_get(f"{PREFIX}/queries/{{job_id}}", get_results)
+    app.cleanup_ctx.append(_stop)
+    return app
+
+
+async def _stop(app: web.Application) -> AsyncIterator[None]:
+    yield
+    await app[JOBS].close()
+    app[ENGINE].close()
+
+
+@web.middleware
+async def answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Every error as BigQuery's JSON, never a traceback."""
+    try:
+        return await handler(request)
+    except BigQueryError as error:
+        return _json(error.body(), error.status)
+    except web.HTTPRequestEntityTooLarge:
+        too_large = BigQueryError("invalid", f"Request payload size exceeds the limit: {MAX_BODY} bytes")
+        return _json(too_large.body(), 413)
+    except web.HTTPException as refusal:
+        unknown = BigQueryError("notFound", f"{refusal.reason}: {request.method} {request.path}")
+        return _json(unknown.body(), refusal.status)
+    except Exception:
+        log.exception("request_crashed", path=request.path)
+        return _json(BigQueryError("internalError", "An internal error occurred").body(), 500)
+
+
+def _json(content: object, status: int = 200) -> web.Response:
+    return web.Response(body=msgspec.json.encode(content), status=status, content_type="application/json")
+
+
+async def insert_job(request: web.Request) -> web.Response:
+    """POST jobs: start a query, or estimate it when it is a dry run."""
+    query = from_insert(await read_json(request))
+    project = request.match_info["project"]
+    job = await _planned(request.app, project, query)
+    if query.dry_run:
+        return _json(dry_run_resource(project, query.configuration, query.labels, job))
+    request.app[JOBS].start(job)
+    return _json(job_resource(job))
+
+
+async def _planned(app: web.Application, project: str, query: QueryRequest) -> Job:
+    if not query.dry_run:
+        app[JOBS].check_new(project, query.job_id)
+    plan = await asyncio.to_thread(app[ENGINE].plan, query.text, project, query.parameters)
+    return Job(project, query.job_id, query.configuration, query.labels, plan, query.byte_limit)
+
+
+async def list_jobs(request: web.Request) -> web.Response:
+    """GET jobs: those of the project that are still known, the newest first."""
+    jobs = request.app[JOBS].newest_first(request.match_info["project"])
+    count = number_argument(request.query, "maxResults", 100)
+    return _json({"kind": "bigquery#jobList", "jobs": [job_resource(job) for job in jobs[:count]]})
+
+
+def _job(request: web.Request) -> Job:
+    return request.app[JOBS].get(request.match_info["project"], request.match_info["job_id"])
+
+
+async def get_job(request: web.Request) -> web.Response:
+    """GET jobs/{id}: the job as it is now."""
+    return _json(job_resource(_job(request)))
+
+
+async def cancel_job(request: web.Request) -> web.Response:
+    """POST jobs/{id}/cancel: ask for it; the job is DONE a moment later."""
+    job = _job(request)
+    request.app[JOBS].cancel(job)
+    return _json({"kind": "bigquery#jobCancelResponse", "job": job_resource(job)})
+
+
+async def run_query(request: web.Request) -> web.Response:
+    """POST queries: start a query and answer with its first page if it is done in time."""
+    body = await read_json(request)
+    query = from_query(body)
+    job = await _planned(request.app, request.match_info["project"], query)
+    if query.dry_run:
+        return _json(_head(job) | {"jobComplete": True, "totalRows": "0"})
+    request.app[JOBS].start(job)
+    return await _answer(request.app, job, {str(k): str(v) for k, v in body.items()}, _int64(body))
+
+
+def _int64(body: dict[str, Any]) -> bool:
+    options = body.get("formatOptions")
+    return isinstance(options, dict) and str(options.get("useInt64Timestamp")).lower() == "true"
+
+
+async def get_results(request: web.Request) -> web.Response:
+    """GET queries/{id}: wait up to timeoutMs for the job, then a page of its rows."""
+    int64 = request.query.get("formatOptions.useInt64Timestamp", "").lower() == "true"
+    return await _answer(request.app, _job(request), request.query, int64)
+
+
+async def _answer(app: web.Application, job: Job, arguments: Mapping[str, str], int64_timestamps: bool) -> web.Response:
+    timeout = min(number_argument(arguments, "timeoutMs", DEFAULT_TIMEOUT_MS), MAX_TIMEOUT_MS)
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(job.done.wait(), timeout / 1000)
+    if not job.done.is_set():
+        return _json(_head(job) | {"jobComplete": False})
+    if job.error:
+        raise job.error
+    first = number_argument(arguments, "startIndex", 0)
+    first = read_page_token(arguments["pageToken"]) if arguments.get("pageToken") else first
+    count = min(number_argument(arguments, "maxResults", MAX_PAGE_ROWS), MAX_PAGE_ROWS)
+    rows = await asyncio.to_thread(_page, app[ENGINE], job, first, count, int64_timestamps)
+    more = {"pageToken": page_token(first + count)} if first + count < job.rows else {}
+    content = {"totalRows": str(job.rows), "jobComplete": True, "rows": rows}
+    return _json(_head(job) | content | more)
+
+
+def _head(job: Job) -> dict[str, object]:
+    return {
+        "kind": "bigquery#queryResponse",
+        "jobReference": job.reference,
+        "schema": schema_resource(job.plan.translation.columns),
+        "totalBytesProcessed": str(job.plan.bytes_processed),
+        "cacheHit": False,
+    }
+
+
+def _page(engine: Engine, job: Job, first: int, count: int, int64_timestamps: bool) -> list[dict[str, object]]:
+    with engine.cursor() as cursor:
+        rows = cursor.table(job.result).limit(count, offset=first).fetchall() if count else []
+    return encode_rows(job.plan.translation.columns, rows, int64_timestamps=int64_timestamps)

@@ -1,0 +1,68 @@
+"""The tables that the warehouse holds: their columns, their day partitions and how many bytes are in each."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from warehouse.errors import BigQueryError
+from warehouse.schema import Path, Type, from_duckdb
+
+if TYPE_CHECKING:
+    import duckdb
+
+TABLES = "SELECT project, dataset, name, partition_column FROM store.about.tables"
+LEAF_BYTES = """
+SELECT leaf, day, bytes FROM store.about.leaf_bytes WHERE project = ? AND dataset = ? AND name = ?
+"""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table: its name in BigQuery, its schema, and the bytes of each leaf column and day."""
+
+    project: str
+    dataset: str
+    name: str
+    partition_column: str
+    schema: Type
+    leaf_bytes: dict[Path, dict[dt.date, int]]
+
+    @property
+    def days(self) -> set[dt.date]:
+        """The days that have a partition."""
+        return {day for sizes in self.leaf_bytes.values() for day in sizes}
+
+    def bytes(self, leaves: set[Path], days: set[dt.date]) -> int:
+        """Logical bytes of those leaf columns in those partitions."""
+        return sum(size for leaf in leaves for day, size in self.leaf_bytes[leaf].items() if day in days)
+
+
+class Catalogue:
+    """The tables by name; a missing project in a query means the default one."""
+
+    def __init__(self, tables: list[Table]) -> None:
+        """Index the tables by (project, dataset, name)."""
+        self._tables = {(table.project, table.dataset, table.name): table for table in tables}
+
+    def find(self, project: str, dataset: str, name: str) -> Table:
+        """The table, or BigQuery's notFound."""
+        table = self._tables.get((project, dataset, name))
+        if table is None:
+            raise BigQueryError("notFound", f"Not found: Table {project}:{dataset}.{name} was not found in location US")
+        return table
+
+
+def load(connection: duckdb.DuckDBPyConnection) -> Catalogue:
+    """Read the catalogue of the attached database `store`."""
+    return Catalogue([_load(connection, *row) for row in connection.execute(TABLES).fetchall()])
+
+
+def _load(connection: duckdb.DuckDBPyConnection, project: str, dataset: str, name: str, partition: str) -> Table:
+    relation = connection.table(f'store."{project}.{dataset}"."{name}"')
+    schema = Type("STRUCT", fields=dict(zip(relation.columns, map(from_duckdb, relation.types), strict=True)))
+    leaf_bytes: dict[Path, dict[dt.date, int]] = {path: {} for path, _ in schema.leaves()}
+    for leaf, day, size in connection.execute(LEAF_BYTES, [project, dataset, name]).fetchall():
+        leaf_bytes[tuple(leaf)][day] = size
+    return Table(project, dataset, name, partition, schema, leaf_bytes)

@@ -1,0 +1,143 @@
+"""DuckDB, locked down: it sees the warehouse's one file, read-only, and no other part of the machine."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+import shutil
+import tempfile
+import uuid
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import duckdb
+
+from warehouse.catalogue import load
+from warehouse.errors import BigQueryError, invalid_query
+from warehouse.sql import filled
+from warehouse.translation.translate import Translation, translate
+
+if TYPE_CHECKING:
+    from warehouse.parameters import Parameter
+    from warehouse.schema import Type
+
+MIB = 1024 * 1024
+MINIMUM_BILLED = 10 * MIB
+ATTACH = "ATTACH ? AS store (READ_ONLY)"
+SETTINGS = (
+    "SET GLOBAL TimeZone = 'UTC'",
+    "SET GLOBAL ieee_floating_point_ops = false",
+    "SET GLOBAL autoinstall_known_extensions = false",
+    "SET GLOBAL autoload_known_extensions = false",
+    "SET GLOBAL enable_external_access = false",
+    "SET GLOBAL lock_configuration = true",
+)
+# A statement is estimated first and then run; translating it takes ten times as long as the rest of its plan.
+TRANSLATIONS = 32
+DAYS = "SELECT day FROM (SELECT unnest(?::DATE[]) AS day) WHERE "
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A translated query and the logical bytes that BigQuery would process and bill for it."""
+
+    translation: Translation
+    parameters: dict[str, Parameter]
+    bytes_processed: int
+    bytes_billed: int
+
+
+class Engine:
+    """One DuckDB for all jobs; every job has a cursor of its own, so that it can be interrupted alone."""
+
+    def __init__(self, path: Path, *, memory_limit: str = "2GB", threads: int = 2, spill_limit: str = "10GB") -> None:
+        """Open the file that `seed` wrote; FileNotFoundError if there is none."""
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} does not exist: seed the warehouse first")
+        # DuckDB makes it when it first needs it, so that a killed server leaves none behind as a rule.
+        self.spill_directory = Path(tempfile.gettempdir()) / f"warehouse-spill-{uuid.uuid4()}"
+        config: dict[str, str | bool | int | float | list[str]] = {
+            "memory_limit": memory_limit,
+            "threads": threads,
+            "temp_directory": str(self.spill_directory),
+            "max_temp_directory_size": spill_limit,
+        }
+        self._connection = duckdb.connect(":memory:", config=config)
+        self._connection.execute(ATTACH, [str(path)])
+        self._connection.execute(filled("macros"))
+        for setting in SETTINGS:
+            self._connection.execute(setting)
+        self.catalogue = load(self._connection)
+        self._translated = lru_cache(TRANSLATIONS)(self._translate)
+
+    def cursor(self) -> duckdb.DuckDBPyConnection:
+        """A connection of its own to the same database."""
+        return self._connection.cursor()
+
+    def close(self) -> None:
+        """Close the database; cursors in use fail."""
+        self._connection.close()
+        shutil.rmtree(self.spill_directory, ignore_errors=True)
+
+    def plan(self, text: str, project: str, parameters: dict[str, Parameter]) -> Plan:
+        """Translate, let DuckDB check names and types, and estimate; runs nothing."""
+        kinds = sorted((name, parameter.type) for name, parameter in parameters.items())
+        translation = self._translated(text, project, tuple(kinds))
+        used = {name: parameters[name] for name in translation.parameters}
+        with self.cursor() as cursor:
+            _check(cursor, translation, used)
+            processed = sum(_scan_bytes(cursor, translation, used))
+        tables = len({(s.table.project, s.table.dataset, s.table.name) for s in translation.scans})
+        whole = -(-processed // MIB) * MIB
+        return Plan(translation, used, processed, max(whole, MINIMUM_BILLED * tables))
+
+    def _translate(self, text: str, project: str, kinds: tuple[tuple[str, Type], ...]) -> Translation:
+        return translate(text, project, self.catalogue, dict(kinds))
+
+
+def bound(parameters: dict[str, Parameter], sql: str) -> dict[str, object]:
+    """The values of those parameters that the SQL names, as DuckDB insists on."""
+    named = set(re.findall(r"\$(\w+)", sql))
+    return {name: parameter.value for name, parameter in parameters.items() if name in named}
+
+
+def _check(cursor: duckdb.DuckDBPyConnection, translation: Translation, parameters: dict[str, Parameter]) -> None:
+    try:
+        cursor.execute(f"DESCRIBE {translation.sql}", bound(parameters, translation.sql))
+    except duckdb.Error as error:
+        raise as_bigquery(error) from error
+
+
+def _scan_bytes(
+    cursor: duckdb.DuckDBPyConnection, translation: Translation, parameters: dict[str, Parameter]
+) -> list[int]:
+    sizes = []
+    for scan in translation.scans:
+        days = _days(cursor, sorted(scan.table.days), scan.condition, parameters)
+        sizes.append(scan.table.bytes(set(scan.leaves), days))
+    return sizes
+
+
+def _days(
+    cursor: duckdb.DuckDBPyConnection, days: list[dt.date], condition: str, parameters: dict[str, Parameter]
+) -> set[dt.date]:
+    named = bound(parameters, condition)
+    rows = cursor.execute(DAYS.replace("?", "$bq_days") + condition, named | {"bq_days": days}).fetchall()
+    return {day for (day,) in rows}
+
+
+def as_bigquery(error: duckdb.Error) -> BigQueryError:
+    """A DuckDB error in BigQuery's terms."""
+    message = str(error).split("\n\n")[0].split("\nLINE ")[0]
+    message = re.sub(r"^[A-Za-z /]+ Error: ", "", message)
+    if isinstance(error, duckdb.InterruptException):
+        return BigQueryError("stopped", "Job execution was cancelled: User requested cancellation")
+    if isinstance(error, duckdb.OutOfMemoryException):
+        return BigQueryError("resourcesExceeded", "Resources exceeded during query execution: out of memory")
+    if "Division by zero" in message:
+        return invalid_query(re.sub(r"Division by zero in expression \((.*)\)\..*", r"division by zero: \1", message))
+    if "Overflow in" in message or "destination type INT64" in message:
+        return invalid_query(f"int64 overflow: {message}")
+    return invalid_query(message)

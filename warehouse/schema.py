@@ -1,0 +1,113 @@
+"""The types of columns and results, between DuckDB's names and BigQuery's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from duckdb.sqltypes import DuckDBPyType
+
+from warehouse.errors import refused
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+NAMES = {
+    "tinyint": "INT64",
+    "smallint": "INT64",
+    "integer": "INT64",
+    "bigint": "INT64",
+    "hugeint": "INT64",
+    "double": "FLOAT64",
+    "varchar": "STRING",
+    "boolean": "BOOL",
+    "date": "DATE",
+    "timestamp with time zone": "TIMESTAMP",
+    "timestamp": "DATETIME",
+    "blob": "BYTES",
+    "null": "INT64",
+    '"null"': "INT64",
+}
+LEGACY_NAMES = {"INT64": "INTEGER", "FLOAT64": "FLOAT", "BOOL": "BOOLEAN", "STRUCT": "RECORD"}
+Path = tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Type:
+    """A BigQuery type: a scalar name, or STRUCT with fields; `repeated` makes it an ARRAY of that."""
+
+    name: str
+    repeated: bool = False
+    fields: dict[str, Type] = field(default_factory=dict)
+
+    def __eq__(self, other: object) -> bool:
+        """Whether all is the same, the order of the fields too, by which BigQuery goes and DuckDB does not."""
+        return isinstance(other, Type) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.repeated))
+
+    def _key(self) -> tuple[object, ...]:
+        return (self.name, self.repeated, tuple(self.fields.items()))
+
+    def child(self, name: str) -> Type | None:
+        """The field of that name, whatever its case, or None."""
+        wanted = name.lower()
+        return next((kind for key, kind in self.fields.items() if key.lower() == wanted), None)
+
+    def at(self, path: Path) -> Type | None:
+        """The type of a nested field, or None when there is no such field."""
+        found: Type | None = self
+        for name in path:
+            found = found.child(name) if found else None
+        return found
+
+    def leaves(self, path: Path = ()) -> Iterator[tuple[Path, str]]:
+        """The path and scalar type of every column that is stored and billed on its own."""
+        if self.name != "STRUCT":
+            yield path, self.name
+        for name, kind in self.fields.items():
+            yield from kind.leaves((*path, name))
+
+    def spelled(self) -> str:
+        """The type as BigQuery's error messages write it, long structs cut short."""
+        inner = ", ".join(f"{name} {kind.spelled()}" for name, kind in list(self.fields.items())[:3])
+        more = ", ..." if len(self.fields) > 3 else ""
+        text = f"STRUCT<{inner}{more}>" if self.name == "STRUCT" else self.name
+        return f"ARRAY<{text}>" if self.repeated else text
+
+
+def from_duckdb(kind: DuckDBPyType) -> Type:
+    """The BigQuery type that a DuckDB type stands for; refused where there is none."""
+    if kind.id == "list":
+        element = from_duckdb(_child(kind, 0))
+        if element.repeated:
+            raise refused("an array of arrays")
+        return Type(element.name, repeated=True, fields=element.fields)
+    if kind.id == "struct":
+        return Type(
+            "STRUCT", fields={str(kind.children[i][0]): from_duckdb(_child(kind, i)) for i in range(len(kind.children))}
+        )
+    name = NAMES.get(str(kind).lower())
+    if name is None:
+        raise refused(f"a result of DuckDB's type {kind}")
+    return Type(name)
+
+
+def _child(kind: DuckDBPyType, index: int) -> DuckDBPyType:
+    child = kind.children[index][1]
+    if not isinstance(child, DuckDBPyType):
+        raise refused(f"the type {kind}")
+    return child
+
+
+def field_resource(name: str, kind: Type) -> dict[str, object]:
+    """A field as the REST API's TableFieldSchema."""
+    resource: dict[str, object] = {
+        "name": name,
+        "type": LEGACY_NAMES.get(kind.name, kind.name),
+        "mode": "REPEATED" if kind.repeated else "NULLABLE",
+    }
+    if kind.name == "STRUCT":
+        resource["fields"] = [field_resource(key, child) for key, child in kind.fields.items()]
+    return resource

@@ -1,0 +1,49 @@
+"""The warehouse served by this process, on the loopback interface, for as long as it is needed."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import Future
+from contextlib import contextmanager
+from threading import Thread
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from warehouse.api.app import create_app
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+START_SECONDS = STOP_SECONDS = 30.0
+Ready = Future[tuple[str, asyncio.AbstractEventLoop, asyncio.Event]]
+
+
+@contextmanager
+def served(database: Path, *, memory_limit: str = "2GB") -> Iterator[str]:
+    """The address of a server over a seeded file, which runs in a thread until the context ends."""
+    ready: Ready = Future()
+    thread = Thread(target=lambda: asyncio.run(_serve(database, memory_limit, ready)), name="warehouse")
+    thread.start()
+    address, loop, stop = ready.result(START_SECONDS)
+    try:
+        yield address
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join(STOP_SECONDS)
+
+
+async def _serve(database: Path, memory_limit: str, ready: Ready) -> None:
+    stop = asyncio.Event()
+    try:
+        runner = web.AppRunner(create_app(database, memory_limit=memory_limit), access_log=None)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+    except Exception as error:
+        ready.set_exception(error)
+        return
+    host, port = runner.addresses[0][:2]
+    ready.set_result((f"http://{host}:{port}", asyncio.get_running_loop(), stop))
+    await stop.wait()
+    await runner.cleanup()

@@ -1,0 +1,83 @@
+-- BigQuery's functions where DuckDB's own would be silently different. Each is checked against BigQuery's
+-- reference implementation in tests/warehouse/test_warehouse_translation_is_faithful.py.
+-- Division by zero, logarithms out of range and overflow of INT64 fail by DuckDB's own settings.
+
+CREATE MACRO bq_finite(x) AS
+    CASE WHEN x IS NULL OR isfinite(x) THEN x ELSE error('Floating point error in expression') END;
+CREATE MACRO bq_safe_divide(a, b) AS
+    CASE WHEN isfinite(a / nullif(b, 0)) THEN a / nullif(b, 0) END;
+CREATE MACRO bq_pow(x, y) AS bq_finite(pow(x, y));
+CREATE MACRO bq_exp(x) AS bq_finite(exp(x));
+CREATE MACRO bq_log(x, base) AS ln(x) / ln(base);
+
+-- BigQuery shifts INT64 to the right as if it were unsigned, and by 64 and more to 0.
+CREATE MACRO bq_shift_right(x, n) AS
+    CASE WHEN n < 0 THEN error('Bitwise shift by negative offset') WHEN n = 0 THEN x WHEN n >= 64 THEN 0
+         ELSE (x >> n) & (9223372036854775807 >> (n - 1)) END;
+CREATE MACRO bq_shift_left(x, n) AS
+    CASE WHEN n < 0 THEN error('Bitwise shift by negative offset') WHEN n >= 64 THEN 0 ELSE x << n END;
+
+CREATE MACRO bq_at(list, i) AS
+    CASE WHEN i < 0 OR i >= len(list) THEN error('Array index ' || i || ' is out of bounds') ELSE list[i + 1] END;
+CREATE MACRO bq_safe_at(list, i) AS CASE WHEN i >= 0 AND i < len(list) THEN list[i + 1] END;
+
+CREATE MACRO bq_substr(s, p) AS substr(s, CASE WHEN p = 0 OR p < -length(s) THEN 1 ELSE p END);
+CREATE MACRO bq_substr_length(s, p, n) AS
+    CASE WHEN n < 0 THEN error('Third argument in SUBSTR() cannot be negative')
+         ELSE substr(s, CASE WHEN p = 0 OR p < -length(s) THEN 1 ELSE p END, n) END;
+-- Lower-case I with a dot and the final sigma are where DuckDB's case mapping is too simple.
+CREATE MACRO bq_lower(s) AS
+    CASE WHEN contains(s, 'İ') OR contains(s, 'Σ')
+         THEN error('The embedded warehouse cannot translate LOWER of İ and Σ faithfully') ELSE lower(s) END;
+CREATE MACRO bq_upper(s) AS
+    CASE WHEN strlen(s) > length(s)
+         THEN error('The embedded warehouse cannot translate UPPER of other than ASCII letters faithfully')
+         ELSE upper(s) END;
+CREATE MACRO bq_chr(n) AS
+    CASE WHEN n < 0 OR n > 1114111 OR n BETWEEN 55296 AND 57343 THEN error('Invalid codepoint ' || n)
+         ELSE chr(CAST(n AS INTEGER)) END;
+CREATE MACRO bq_left(s, n) AS
+    CASE WHEN n < 0 THEN error('Second argument in LEFT() cannot be negative') ELSE left(s, n) END;
+CREATE MACRO bq_right(s, n) AS
+    CASE WHEN n < 0 THEN error('Second argument in RIGHT() cannot be negative') ELSE right(s, n) END;
+CREATE MACRO bq_regexp_extract(s, pattern, part) AS
+    CASE WHEN regexp_matches(s, pattern) THEN regexp_extract(s, pattern, part) END;
+
+CREATE MACRO bq_is_int64(s) AS regexp_full_match(s, '\s*([+-]?[0-9]+|0[xX][0-9a-fA-F]+)\s*');
+CREATE MACRO bq_is_float64(s) AS
+    regexp_full_match(s, '\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\s*');
+CREATE MACRO bq_is_date(s) AS regexp_full_match(s, '[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}');
+CREATE MACRO bq_is_timestamp(s) AS regexp_full_match(
+    s, '[0-9]{4}-[0-9]{2}-[0-9]{2}([ T][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?)?(Z| ?UTC|[+-][0-9]{2}:[0-9]{2})?');
+
+CREATE MACRO bq_int64_from_float64(x) AS CAST(round(x) AS BIGINT);
+CREATE MACRO bq_safe_int64_from_float64(x) AS TRY_CAST(round(x) AS BIGINT);
+CREATE MACRO bq_int64_from_string(x) AS
+    CASE WHEN x IS NULL OR bq_is_int64(x) THEN CAST(x AS BIGINT) ELSE error('Bad int64 value: ' || x) END;
+CREATE MACRO bq_safe_int64_from_string(x) AS
+    CASE WHEN regexp_full_match(x, '\s*[+-]0[xX].*')
+         THEN error('The embedded warehouse cannot translate SAFE_CAST of signed hexadecimals faithfully')
+         WHEN bq_is_int64(x) THEN TRY_CAST(x AS BIGINT) END;
+CREATE MACRO bq_float64_from_string(x) AS
+    CASE WHEN x IS NULL OR bq_is_float64(x) THEN CAST(x AS DOUBLE) ELSE error('Bad double value: ' || x) END;
+CREATE MACRO bq_safe_float64_from_string(x) AS CASE WHEN bq_is_float64(x) THEN TRY_CAST(x AS DOUBLE) END;
+CREATE MACRO bq_bool_from_string(x) AS
+    CASE WHEN x IS NULL OR lower(x) IN ('true', 'false') THEN lower(x) = 'true'
+         ELSE error('Bad bool value: ' || x) END;
+CREATE MACRO bq_safe_bool_from_string(x) AS CASE WHEN lower(x) IN ('true', 'false') THEN lower(x) = 'true' END;
+CREATE MACRO bq_date_from_string(x) AS
+    CASE WHEN x IS NULL OR bq_is_date(x) THEN CAST(x AS DATE) ELSE error('Invalid date: ''' || x || '''') END;
+CREATE MACRO bq_safe_date_from_string(x) AS CASE WHEN bq_is_date(x) THEN TRY_CAST(x AS DATE) END;
+CREATE MACRO bq_timestamp_from_string(x) AS
+    CASE WHEN x IS NULL OR bq_is_timestamp(x) THEN CAST(x AS TIMESTAMPTZ)
+         ELSE error('Invalid timestamp: ''' || x || '''') END;
+CREATE MACRO bq_safe_timestamp_from_string(x) AS
+    CASE WHEN bq_is_timestamp(x) THEN TRY_CAST(x AS TIMESTAMPTZ) END;
+
+CREATE MACRO bq_parse_timestamp(s, format) AS CAST(strptime(s, format) AS TIMESTAMPTZ);
+CREATE MACRO bq_safe_parse_timestamp(s, format) AS CAST(try_strptime(s, format) AS TIMESTAMPTZ);
+CREATE MACRO bq_parse_date(s, format) AS CAST(strptime(s, format) AS DATE);
+CREATE MACRO bq_safe_parse_date(s, format) AS CAST(try_strptime(s, format) AS DATE);
+-- TIMESTAMP_DIFF counts whole units, not the boundaries between them.
+CREATE MACRO bq_timestamp_diff(a, b, unit_us) AS (epoch_us(a) - epoch_us(b)) // unit_us;
+CREATE MACRO bq_floor_divide(a, b) AS a // b - CAST(a % b < 0 AS BIGINT);

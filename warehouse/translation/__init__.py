@@ -1,0 +1,1 @@
+"""GoogleSQL translated to DuckDB, faithfully or not at all."""

@@ -1,0 +1,105 @@
+"""From the text of a GoogleSQL query to SQL that DuckDB can run, and to what it will read."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import sqlglot
+from sqlglot import exp
+from sqlglot.errors import ParseError, TokenError
+
+from warehouse.errors import BigQueryError, invalid_query, refused
+from warehouse.translation.partition import require_filter
+from warehouse.translation.translator import Translator
+
+if TYPE_CHECKING:
+    from warehouse.catalogue import Catalogue, Table
+    from warehouse.schema import Path, Type
+
+MAX_QUERY_CHARACTERS = 1_000_000
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What a query reads of one table: leaf columns, and the days that meet a DuckDB condition."""
+
+    table: Table
+    leaves: frozenset[Path]
+    condition: str
+
+
+@dataclass(frozen=True)
+class Translation:
+    """A query for DuckDB, its result columns, the parameters it needs and what it reads."""
+
+    sql: str
+    columns: list[tuple[str, Type]]
+    parameters: frozenset[str]
+    scans: list[Scan]
+
+
+def translate(text: str, project: str, catalogue: Catalogue, parameters: dict[str, Type]) -> Translation:
+    """Translate one SELECT; BigQueryError where it is wrong or cannot be translated faithfully."""
+    translator = Translator(text, project, catalogue, parameters)
+    try:
+        output = translator.subquery(parse(text), None)
+        output.types()
+        return _finished(translator, output.sql, output.columns)
+    except RecursionError:
+        raise BigQueryError("resourcesExceeded", "Query is too deeply nested") from None
+
+
+def parse(text: str) -> exp.Expr:
+    """The syntax of a single SELECT statement."""
+    if len(text) > MAX_QUERY_CHARACTERS:
+        raise invalid_query(f"The query is too large, its maximum length is {MAX_QUERY_CHARACTERS} characters")
+    try:
+        statements = [s for s in sqlglot.parse(text, read="bigquery") if s is not None]
+    except ParseError as error:
+        raise _syntax_error(error) from None
+    except TokenError as error:
+        raise invalid_query(f"Syntax error: {error}") from None
+    if not statements:
+        raise invalid_query("Syntax error: Unexpected end of script at [1:1]")
+    if len(statements) > 1:
+        raise refused("a script of several statements")
+    if isinstance(statements[0], exp.Alias | exp.Column | exp.Condition):
+        raise invalid_query(f"Syntax error: Unexpected {statements[0].sql('bigquery')} at [1:1]")
+    if not isinstance(statements[0], exp.Query):
+        raise refused(f"the statement {statements[0].key.upper()}")
+    return statements[0]
+
+
+def _syntax_error(error: ParseError) -> BigQueryError:
+    details = error.errors[0] if error.errors else {}
+    where = f"[{details.get('line', 1)}:{details.get('col', 1)}]"
+    found = re.sub(r"\s+", " ", str(details.get("highlight") or "")).strip()
+    what = f'Unexpected "{found}"' if found else str(details.get("description", "Unexpected token"))
+    return invalid_query(f"Syntax error: {what} at {where}")
+
+
+def _finished(translator: Translator, sql: exp.Expr, columns: list[tuple[str, Type]]) -> Translation:
+    for element in translator.elements:
+        element.settle()
+    for source in translator.scans:
+        require_filter(source)
+    scans = {source.marker: source.scan() for source in translator.scans}
+
+    def narrowed(node: exp.Expr) -> exp.Expr:
+        if isinstance(node, exp.Table) and node.name in scans:
+            scan = scans[node.name].copy()
+            scan.set("alias", node.args["alias"])
+            return scan
+        return node
+
+    return Translation(
+        sql.transform(narrowed, copy=False).sql("duckdb"),
+        columns,
+        frozenset(translator.used),
+        [
+            Scan(source.table, frozenset(source.leaves), exp.and_(*source.pruning, copy=False).sql("duckdb"))
+            for source in translator.scans
+        ],
+    )
