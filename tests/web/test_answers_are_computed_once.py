@@ -203,7 +203,11 @@ async def test_any_number_may_wait_for_the_price_of_one(
 async def test_who_comes_is_looked_for_at_once(
     positions: Positions, folded: Tail, database: Owner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("freshness.POLL_SECONDS", "freshness.IDLE_SECONDS", "tail.POLL_SECONDS"):
+    for name in (
+        "projections.freshness.POLL_SECONDS",
+        "projections.freshness.IDLE_SECONDS",
+        "log.following.POLL_SECONDS",
+    ):
         monkeypatch.setattr(f"usage_service.{name}", 60)
     folded.wake()
     assert not await positions.reach(["popularity"], 5, 0)
