@@ -10,7 +10,7 @@
 --   sessions, session_counts   a visitor's events without a pause of 30 minutes (fold_sessions)
 --   journey_events   what a visitor did, in its order (fold_journeys)
 --   probe_hours      views and visitors a probe and hour (fold_timeseries)
--- builds           one row a request to compute a probe; changed only by the lettered transitions below, each of
+-- builds           one row a request to aggregate a probe; changed only by the lettered transitions below, each of
 --                  which appends its event and updates the row in one transaction
 -- probe_rows       the aggregates of the probes that were built
 -- hotlist_*        what operators pinned or excluded, and the lists that runs of the ETL were given
@@ -615,7 +615,7 @@ $$;
 
 -- Popularity ------------------------------------------------------------------------------------------------------
 
--- A probe, as people or as bots look at it. Its number is made from its names, so that every rebuild gives it the same.
+-- A probe as people or as bots view it. Its number is made from its names, so that every rebuild gives it the same.
 CREATE TABLE popularity_series (
     series  bigint  PRIMARY KEY,
     product text    NOT NULL,
@@ -623,10 +623,10 @@ CREATE TABLE popularity_series (
     bot     boolean NOT NULL
 );
 
--- Views of each day, and of spans of 1, 4 and 16 weeks that ended before the week of the latest day: any window is the sum
--- of few spans.
+-- Views in buckets of a day, and of 1, 4 and 16 weeks that ended before the week of the latest day: any window is the sum of
+-- few buckets.
 CREATE TABLE popularity_views (
-    days      smallint NOT NULL CONSTRAINT span_is_of_days_or_weeks CHECK (days IN (1, 7, 28, 112)),
+    days      smallint NOT NULL CONSTRAINT bucket_is_of_days_or_weeks CHECK (days IN (1, 7, 28, 112)),
     first_day date     NOT NULL,
     series    bigint   NOT NULL,
     channel   text     NOT NULL,  -- '' where the event named none
@@ -644,7 +644,7 @@ CREATE TABLE popularity_visitors (
 );
 
 -- How many visitors of a day, by one channel or by whichever, were there last (by it) on which day before. The distinct visitors
--- of a window are those of each of its days who were not there before within the window: counted without looking at visitors.
+-- of a window are those of each of its days who were not there before within the window: counted without reading visitors.
 CREATE TABLE popularity_returns (
     series       bigint  NOT NULL,
     channel      text    NOT NULL,  -- '*': whichever, or none
@@ -658,8 +658,8 @@ CREATE FUNCTION series_number(product text, probe text, bot boolean) RETURNS big
     SELECT ('x' || left(md5(product || ' ' || probe || CASE WHEN bot THEN ' bot' ELSE '' END), 16))::bit(64)::bigint
 $$;
 
--- The first day, a Monday, of the span of so many days, whole weeks, that a day is in.
-CREATE FUNCTION span_start(day date, days integer) RETURNS date LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+-- The first day, a Monday, of the bucket of `days` days (whole weeks) that a day is in.
+CREATE FUNCTION bucket_start(day date, days integer) RETURNS date LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT day - ((day - '2000-01-03'::date) % days + days) % days
 $$;
 
@@ -683,9 +683,9 @@ SET enable_memoize = off AS $$
     ), latest AS MATERIALIZED (
         SELECT max(first_day) AS day FROM popularity_views WHERE days = 1
     ),
-    -- Visitors, with the day that they were there last, this day included, and the next day that they were there; and those by the
-    -- same channel, before this day and after it. Each is looked up where it can be, and not joined.
-    there AS MATERIALIZED (
+    -- A visitor's days, each with their last day up to it and their next day after it, by whichever channel and by the same one.
+    -- Each is found by its key and not joined.
+    visitor_days AS MATERIALIZED (
         SELECT k.*,
                CASE WHEN before IS NOT NULL AND known IS NULL THEN (
                    SELECT v.day FROM popularity_visitors v
@@ -714,21 +714,21 @@ SET enable_memoize = off AS $$
                            WHERE v.series = t.series AND v.visitor = t.visitor AND v.day > t.day ORDER BY v.day LIMIT 1
                        ) END AS after
                 FROM (SELECT DISTINCT series, visitor, day, channel FROM viewed WHERE visitor IS NOT NULL) t
-                OFFSET 0  -- so that each is looked up once
+                OFFSET 0  -- so that each is found once
             ) b
             OFFSET 0
         ) k
     ), new_visitors AS (
         INSERT INTO popularity_visitors (series, visitor, day, channel)
-        SELECT series, visitor, day, channel FROM there WHERE known IS NULL
+        SELECT series, visitor, day, channel FROM visitor_days WHERE known IS NULL
     ), placed AS MATERIALIZED (  -- those new on a day, by whichever channel and by each, among each other
         SELECT series, channel, day, after, coalesce(before, '-infinity') AS before,
                greatest(before, lag(day) OVER w, '-infinity') AS previous_day,
                coalesce(lead(day) OVER w > after, after IS NOT NULL) AS last_before_after
         FROM (
-            SELECT DISTINCT series, visitor, '*' AS channel, day, before, after FROM there WHERE before IS DISTINCT FROM day
+            SELECT DISTINCT series, visitor, '*' AS channel, day, before, after FROM visitor_days WHERE before IS DISTINCT FROM day
             UNION ALL
-            SELECT series, visitor, channel, day, same_before, same_after FROM there WHERE known IS NULL AND channel <> ''
+            SELECT series, visitor, channel, day, same_before, same_after FROM visitor_days WHERE known IS NULL AND channel <> ''
         ) t
         WINDOW w AS (PARTITION BY series, visitor, channel ORDER BY day)
     ), changes AS MATERIALIZED (
@@ -759,13 +759,13 @@ SET enable_memoize = off AS $$
         SELECT day, series, channel, count(*) FILTER (WHERE found) AS found, count(*) FILTER (WHERE NOT found) AS missing
         FROM viewed GROUP BY day, series, channel
     ), ended AS MATERIALIZED (
-        SELECT n.days, span_start(span_start(l.day, 7), n.days) AS before_this,
-               span_start(span_start(greatest(l.day, (SELECT max(day) FROM daily)), 7), n.days) AS before
+        SELECT n.days, bucket_start(bucket_start(l.day, 7), n.days) AS before_this,
+               bucket_start(bucket_start(greatest(l.day, (SELECT max(day) FROM daily)), 7), n.days) AS before
         FROM latest l CROSS JOIN (VALUES (7), (28), (112)) n (days)
-    ), spans AS MATERIALIZED (
+    ), buckets AS MATERIALIZED (
         SELECT 1 AS days, day AS first_day, series, channel, found, missing FROM daily
         UNION ALL
-        SELECT e.days, span_start(d.day, e.days), d.series, d.channel, sum(d.found), sum(d.missing)
+        SELECT e.days, bucket_start(d.day, e.days), d.series, d.channel, sum(d.found), sum(d.missing)
         FROM ended e CROSS JOIN LATERAL (
             SELECT * FROM daily WHERE day < e.before
             UNION ALL
@@ -774,33 +774,33 @@ SET enable_memoize = off AS $$
         ) d
         GROUP BY 1, 2, 3, 4
     ), viewed_again AS (
-        UPDATE popularity_views v SET found = v.found + s.found, missing = v.missing + s.missing FROM spans s
+        UPDATE popularity_views v SET found = v.found + s.found, missing = v.missing + s.missing FROM buckets s
         WHERE (v.days, v.first_day, v.series, v.channel) = (s.days, s.first_day, s.series, s.channel)
         RETURNING v.days, v.first_day, v.series, v.channel
     ), viewed_first AS (
         INSERT INTO popularity_views (days, first_day, series, channel, found, missing)
-        SELECT days, first_day, series, channel, found, missing FROM spans
+        SELECT days, first_day, series, channel, found, missing FROM buckets
         WHERE (days, first_day, series, channel) NOT IN (SELECT days, first_day, series, channel FROM viewed_again)
     )
     SELECT count(*) FROM daily
 $$;
 
--- The longest part of a window, from `since` to before `until`, that is whole spans of so many days which have ended when
--- the week `ended` begins; what is before and after it is left to shorter spans.
-CREATE FUNCTION whole_spans(since date, until date, days integer, ended date, OUT first date, OUT beyond date)
+-- The longest part of a window, from `since` to before `until`, that is made of whole buckets of `days` days which have ended
+-- when the week `ended` begins; what is before and after it is left to shorter buckets.
+CREATE FUNCTION whole_buckets(since date, until date, days integer, ended date, OUT first date, OUT beyond date)
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT CASE WHEN s.first < s.beyond THEN s.first ELSE until END, CASE WHEN s.first < s.beyond THEN s.beyond ELSE until END
-    FROM (SELECT span_start(since + days - 1, days) AS first, span_start(least(until, ended), days) AS beyond) s
+    FROM (SELECT bucket_start(since + days - 1, days) AS first, bucket_start(least(until, ended), days) AS beyond) s
 $$;
 
--- What a window is made of: `days` in each span, and the first day of the first and of the last.
-CREATE FUNCTION window_spans(first_day date, last_day date, OUT days integer, OUT since date, OUT until date) RETURNS SETOF record
+-- The buckets that a window is made of: `days` in each, and the first day of the first and of the last.
+CREATE FUNCTION window_buckets(first_day date, last_day date, OUT days integer, OUT since date, OUT until date) RETURNS SETOF record
 LANGUAGE sql STABLE ROWS 7 AS $$
     SELECT s.*
-    FROM (SELECT span_start(max(v.first_day), 7) AS week FROM popularity_views v WHERE v.days = 1) ended
-    CROSS JOIN LATERAL whole_spans(first_day, last_day + 1, 7, ended.week) a
-    CROSS JOIN LATERAL whole_spans(a.first, a.beyond, 28, ended.week) b
-    CROSS JOIN LATERAL whole_spans(b.first, b.beyond, 112, ended.week) c
+    FROM (SELECT bucket_start(max(v.first_day), 7) AS week FROM popularity_views v WHERE v.days = 1) ended
+    CROSS JOIN LATERAL whole_buckets(first_day, last_day + 1, 7, ended.week) a
+    CROSS JOIN LATERAL whole_buckets(a.first, a.beyond, 28, ended.week) b
+    CROSS JOIN LATERAL whole_buckets(b.first, b.beyond, 112, ended.week) c
     CROSS JOIN LATERAL (VALUES
         (1, first_day, a.first - 1), (7, a.first, b.first - 7), (28, b.first, c.first - 28), (112, c.first, c.beyond - 112),
         (28, c.beyond, b.beyond - 28), (7, b.beyond, a.beyond - 7), (1, a.beyond, last_day)
@@ -886,7 +886,7 @@ CREATE FUNCTION referrer_host(referrer text) RETURNS text LANGUAGE sql IMMUTABLE
 $$;
 
 -- A page view's place in its session; event_id decides between page views at the same instant.
-CREATE TYPE page_mark AS (occurred_at timestamptz, event_id uuid, page text, referrer text);
+CREATE TYPE page_view AS (occurred_at timestamptz, event_id uuid, page text, referrer text);
 
 CREATE TABLE sessions (
     visitor    uuid        NOT NULL,
@@ -894,8 +894,8 @@ CREATE TABLE sessions (
     ended_at   timestamptz NOT NULL,
     events     bigint      NOT NULL,
     bot        boolean     NOT NULL,
-    entry      page_mark,           -- first page viewed
-    exit       page_mark,           -- last page viewed
+    entry      page_view,           -- first page viewed
+    exit       page_view,           -- last page viewed
     products   text[]      NOT NULL,
     probes     text[]      NOT NULL,
     controls   text[]      NOT NULL,
@@ -950,7 +950,7 @@ LANGUAGE sql SET enable_seqscan = off AS $$
                CASE type WHEN 'control_changed' THEN data ->> 'control' END AS control,
                CASE type WHEN 'link_followed' THEN data ->> 'tool' END AS tool,
                CASE type WHEN 'page_viewed' THEN
-                   ROW(occurred_at, event_id, data ->> 'page', data ->> 'referrer')::page_mark END AS page
+                   ROW(occurred_at, event_id, data ->> 'page', data ->> 'referrer')::page_view END AS page
         FROM event_log
         WHERE position > after_position AND position <= to_position AND visitor IS NOT NULL
           AND (type IN ('page_viewed', 'probe_searched', 'probe_viewed', 'control_changed', 'link_followed')
@@ -991,7 +991,7 @@ LANGUAGE sql SET enable_seqscan = off AS $$
             PARTITION BY visitor ORDER BY started_at, ended_at ROWS UNBOUNDED PRECEDING
         ) AS session
         FROM starts
-    ), spans AS (
+    ), merged AS (
         SELECT visitor, session, min(started_at) AS started_at, max(ended_at) AS ended_at, sum(events) AS events,
                bool_or(bot) AS bot, count(place) AS pieces,
                array_agg(product) FILTER (WHERE product IS NOT NULL) AS product_names,
@@ -1019,14 +1019,14 @@ LANGUAGE sql SET enable_seqscan = off AS $$
             ORDER BY length(t.host) DESC LIMIT 1
         ), o.host) AS came_from
         FROM origins o
-    ), whole AS MATERIALIZED (  -- the sessions as they are now, with the row that each has already
+    ), resulting AS MATERIALIZED (  -- the sessions as they are now, with the row that each has already
         SELECT s.visitor, s.started_at, s.ended_at, s.events, s.bot, e.entry, x.exit,
                names_with(s.products, s.pieces < 2, s.product_names) AS products,
                names_with(s.probes, s.pieces < 2, s.probe_names) AS probes,
                names_with(s.controls, s.pieces < 2, s.control_names) AS controls,
                names_with(s.tools_left, s.pieces < 2, s.tool_names) AS tools_left,
                o.came_from, t.place, t.products AS old_products, t.bot AS old_bot, t.role AS old_role
-        FROM spans s
+        FROM merged s
         LEFT JOIN entries e USING (visitor, session)
         LEFT JOIN exits x USING (visitor, session)
         LEFT JOIN named_origins o ON o.referrer = (e.entry).referrer
@@ -1034,30 +1034,30 @@ LANGUAGE sql SET enable_seqscan = off AS $$
             SELECT t.ctid AS place, t.products, t.bot, t.role FROM sessions t
             WHERE s.pieces > 0 AND (t.visitor, t.started_at) = (s.visitor, s.started_at) OFFSET 0
         ) t ON true
-    ), gone AS (
-        DELETE FROM sessions WHERE ctid = ANY (ARRAY(SELECT place FROM touched EXCEPT SELECT place FROM whole))
+    ), deleted AS (
+        DELETE FROM sessions WHERE ctid = ANY (ARRAY(SELECT place FROM touched EXCEPT SELECT place FROM resulting))
         RETURNING started_at, products, bot, role
-    ), begun AS (
+    ), inserted AS (
         INSERT INTO sessions (visitor, started_at, ended_at, events, bot, entry, exit, products, probes, controls,
                               tools_left, came_from)
         SELECT visitor, started_at, ended_at, events, bot, entry, exit, products, probes, controls, tools_left, came_from
-        FROM whole WHERE place IS NULL
+        FROM resulting WHERE place IS NULL
         RETURNING started_at, products, bot, role
-    ), gone_on AS (
+    ), updated AS (
         UPDATE sessions s SET
             ended_at = w.ended_at, events = w.events, bot = w.bot, entry = w.entry, exit = w.exit, products = w.products,
             probes = w.probes, controls = w.controls, tools_left = w.tools_left, came_from = w.came_from
-        FROM whole w WHERE s.ctid = w.place
+        FROM resulting w WHERE s.ctid = w.place
         RETURNING s.started_at, s.products, s.bot, s.role, w.old_products, w.old_bot, w.old_role
-    ), counted_otherwise AS (
-        SELECT * FROM gone_on WHERE (products, bot, role) <> (old_products, old_bot, old_role)
+    ), recounted AS (
+        SELECT * FROM updated WHERE (products, bot, role) <> (old_products, old_bot, old_role)
     ), changes AS MATERIALIZED (
         SELECT date_bin('1 hour', c.started_at, '2001-01-01T00:00:00Z') AS hour, p.product, c.bot, c.role, sum(c.number)::integer AS number
         FROM (
-            SELECT started_at, products, bot, role, 1 AS number FROM begun
-            UNION ALL SELECT started_at, products, bot, role, -1 FROM gone
-            UNION ALL SELECT started_at, products, bot, role, 1 FROM counted_otherwise
-            UNION ALL SELECT started_at, old_products, old_bot, old_role, -1 FROM counted_otherwise
+            SELECT started_at, products, bot, role, 1 AS number FROM inserted
+            UNION ALL SELECT started_at, products, bot, role, -1 FROM deleted
+            UNION ALL SELECT started_at, products, bot, role, 1 FROM recounted
+            UNION ALL SELECT started_at, old_products, old_bot, old_role, -1 FROM recounted
         ) c
         CROSS JOIN LATERAL unnest(c.products || ''::text) p (product)
         GROUP BY 1, 2, 3, 4 HAVING sum(c.number) <> 0
@@ -1076,10 +1076,10 @@ LANGUAGE sql SET enable_seqscan = off AS $$
         INSERT INTO session_counts (hour, product, bot, role, sessions)
         SELECT hour, product, bot, role, number FROM counted WHERE place IS NULL
     )
-    SELECT (SELECT count(*) FROM begun) + (SELECT count(*) FROM gone_on)
+    SELECT (SELECT count(*) FROM inserted) + (SELECT count(*) FROM updated)
 $$;
 
--- How many sessions began in a span, by the hour and role: whole hours as they are counted, the rest one by one. `bots` is
+-- How many sessions began in a range of time, by the hour and role: whole hours as they are counted, the rest one by one. `bots` is
 -- 'exclude', 'include' or 'only'.
 CREATE FUNCTION sessions_begun(
     since timestamptz, until timestamptz, of_product text, bots text,
@@ -1141,19 +1141,19 @@ $$;
 
 -- Sampling --------------------------------------------------------------------------------------------------------
 
--- Where there are too many visitors to look at each, those are looked at whose mark is low: pseudonyms are random, so they
--- are a fair sample, the same whenever asked. A mark is the first 32 bits of the pseudonym.
-CREATE FUNCTION sample_mark(visitor uuid) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+-- Where there are too many visitors to read each, those with low sample keys are read: pseudonyms are random, so they are a
+-- fair sample, the same whenever asked. A sample key is the first 32 bits of the pseudonym.
+CREATE FUNCTION sample_key(visitor uuid) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT ('x' || left(visitor::text, 8))::bit(32)::bigint
 $$;
 
--- What is greater than every pseudonym with a mark below this one (at most 2^32).
-CREATE FUNCTION sample_bound(mark bigint) RETURNS uuid LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-    SELECT (lpad(to_hex(greatest(least(mark, 1::bigint << 32), 1) - 1), 8, '0') || '-ffff-ffff-ffff-ffffffffffff')::uuid
+-- The least upper bound of the pseudonyms with a sample key below this one (at most 2^32).
+CREATE FUNCTION sample_bound(sample_key bigint) RETURNS uuid LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT (lpad(to_hex(greatest(least(sample_key, 1::bigint << 32), 1) - 1), 8, '0') || '-ffff-ffff-ffff-ffffffffffff')::uuid
 $$;
 
--- The mark below which about so many of a total are.
-CREATE FUNCTION mark_for(wanted bigint, total bigint) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+-- The sample key below which about `wanted` of `total` visitors are.
+CREATE FUNCTION sample_key_for(wanted bigint, total bigint) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT ((1::bigint << 32) * least(1.0, wanted / greatest(total, 1)::numeric))::bigint
 $$;
 
@@ -1168,9 +1168,9 @@ CREATE TABLE probe_hours (
     bot      boolean     NOT NULL,
     found    integer     NOT NULL,
     missing  integer     NOT NULL,
-    visitors uuid[]      NOT NULL,  -- distinct, sorted: the first 1,000, which stand for those beyond (see sample_mark)
+    visitors uuid[]      NOT NULL,  -- distinct, sorted: the first 1,000, which stand for those beyond (see sample_key)
     held     integer     NOT NULL GENERATED ALWAYS AS (cardinality(visitors)) STORED,  -- told without reading them
-    complete_below bigint GENERATED ALWAYS AS (sample_mark(visitors[1000])) STORED,    -- null: no mark is missing
+    complete_below bigint GENERATED ALWAYS AS (sample_key(visitors[1000])) STORED,    -- null: no visitor is missing
     PRIMARY KEY (product, probe, hour, channel, bot)
 );
 
@@ -1377,7 +1377,7 @@ BEGIN
             WHERE b.build_id = found_build.build_id;
             PERFORM pg_notify('build_requested', found_build.build_id::text);
             RETURN;
-        END IF;  -- else another session has just created it: look again
+        END IF;  -- else another session has just created it: read again
     END LOOP;
 END $$;
 
@@ -1538,7 +1538,7 @@ BEGIN
 END $$;
 
 -- j: cancels a build that is not over; its worker is told, and stops the warehouse's job. When its lease would have ended
--- any worker does (take_left_jobs), for it may be dead. Answers the state that the build was in before, or null when there
+-- any worker does (claim_orphaned_jobs), for it may be dead. Answers the state that the build was in before, or null when there
 -- is none.
 CREATE FUNCTION cancel_build(of_build uuid, by_source text DEFAULT session_user) RETURNS text
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
@@ -1558,9 +1558,10 @@ BEGIN
     RETURN found_build.state;
 END $$;
 
--- Cancelled builds whose warehouse's jobs the caller is to stop within so long, before another one is asked to. A job runs
--- for six hours at most (BigQuery's limit), so there is none to stop of what was cancelled before.
-CREATE FUNCTION take_left_jobs(within interval) RETURNS SETOF uuid
+-- Claims the orphaned jobs of cancelled builds, which nobody has proved stopped: the caller stops them before `within` has
+-- passed, else another one is asked to. A job runs for six hours at most (BigQuery's limit): what was cancelled before has
+-- none.
+CREATE FUNCTION claim_orphaned_jobs(within interval) RETURNS SETOF uuid
 LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
     UPDATE builds b SET stop_jobs_at = current_instant() + within
     WHERE b.build_id = ANY (ARRAY(
@@ -1570,8 +1571,8 @@ LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
     RETURNING b.build_id
 $$;
 
--- Says that a cancelled build has no jobs any more.
-CREATE FUNCTION stopped_jobs(of_build uuid) RETURNS void
+-- Marks the jobs of a cancelled build as stopped.
+CREATE FUNCTION mark_jobs_stopped(of_build uuid) RETURNS void
 LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
     UPDATE builds SET stop_jobs_at = NULL WHERE build_id = of_build
 $$;
@@ -1737,9 +1738,9 @@ BEGIN
     SELECT r.* INTO run, asked, made_at, log_position, list FROM hotlist_runs r WHERE r.run = new_run;
 END $$;
 
--- The ETL has built these probes: builds of them that nobody has begun, asked for before, are not needed any more.
+-- Cancels the queued builds of probes that the ETL has built, where they were asked for before it had.
 -- Those that run go on, because the warehouse bills for what it has begun. Answers how many ended.
-CREATE FUNCTION end_builds_by_etl(
+CREATE FUNCTION cancel_builds_done_by_etl(
     for_product text, for_channel text, for_probes text[], built_at timestamptz, by_source text DEFAULT session_user
 ) RETURNS integer LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
@@ -1814,12 +1815,12 @@ BEGIN
     IF unfolded IS NOT NULL THEN
         RAISE EXCEPTION '%: it has not folded these events', unfolded USING ERRCODE = 'UB006';
     END IF;
-    WITH gone AS (
+    WITH deleted AS (
         DELETE FROM event_log e USING unnest(exported) x
         WHERE e.position = x.position AND fingerprint_event(e) = fingerprint_event(x)
         RETURNING e.event_id, e.digest, fingerprint_event(e) AS fingerprint, e.position
     )
-    INSERT INTO dropped_events (event_id, digest, fingerprint, position) SELECT * FROM gone;
+    INSERT INTO dropped_events (event_id, digest, fingerprint, position) SELECT * FROM deleted;
     GET DIAGNOSTICS dropped = ROW_COUNT;
     IF dropped <> cardinality(exported) THEN
         RAISE EXCEPTION 'the export is not what the log holds: % of % events are', dropped, cardinality(exported)
@@ -1851,6 +1852,41 @@ BEGIN
     GET DIAGNOSTICS put_back = ROW_COUNT;
     RETURN put_back;
 END $$;
+
+---------------------------------------------------------------------------------------------------------------------
+-- Tokens: who may do what over HTTP. Only a hash is kept: of 256 random bits there is nothing to guess, so it needs no
+-- salt and no slowness. Several tokens may have one name, so that one can be replaced before it expires.
+
+CREATE TABLE tokens (
+    token_id   uuid        PRIMARY KEY DEFAULT gen_random_uuid(),
+    name       text        NOT NULL,  -- the source of the events that are posted with it
+    digest     bytea       NOT NULL UNIQUE,  -- SHA-256
+    scopes     text[]      NOT NULL,
+    created_at timestamptz NOT NULL,
+    expires_at timestamptz NOT NULL,
+    revoked_at timestamptz,
+    CONSTRAINT name_is_short CHECK (name ~ '^[a-z][a-z0-9_.-]{0,62}$'),
+    CONSTRAINT digest_is_sha256 CHECK (length(digest) = 32),
+    CONSTRAINT scopes_are_known CHECK (scopes <> '{}' AND scopes <@ ARRAY['events', 'read', 'build', 'admin']),
+    CONSTRAINT it_lives CHECK (expires_at > created_at)
+);
+
+CREATE FUNCTION create_token(with_name text, with_digest bytea, with_scopes text[], lifetime interval) RETURNS tokens
+LANGUAGE sql AS $$
+    INSERT INTO tokens (name, digest, scopes, created_at, expires_at)
+    VALUES (with_name, with_digest, with_scopes, current_instant(), current_instant() + lifetime)
+    RETURNING *
+$$;
+
+-- Revokes the token with this id, or all with this name. Answers how many there were.
+CREATE FUNCTION revoke_token(id_or_name text) RETURNS bigint LANGUAGE sql AS $$
+    WITH revoked AS (
+        UPDATE tokens SET revoked_at = current_instant()
+        WHERE (name = id_or_name OR token_id::text = id_or_name) AND revoked_at IS NULL
+        RETURNING 1
+    )
+    SELECT count(*) FROM revoked
+$$;
 
 ---------------------------------------------------------------------------------------------------------------------
 -- Privileges: the log grows only through append_events() and the transitions, which run as their owner.
@@ -1890,53 +1926,16 @@ END $$;
 
 GRANT USAGE ON SCHEMA public TO usage_server, usage_builder, usage_reader, usage_projections;
 GRANT SELECT ON ALL TABLES IN SCHEMA public TO usage_server, usage_builder, usage_reader, usage_projections;
-GRANT EXECUTE ON FUNCTION current_instant, utc_day, last_position, whole_from, referrer_host, series_number, span_start,
-    whole_spans, window_spans, window_visitors, shared_visitors, sessions_begun, sample_mark, sample_bound, mark_for, is_excluded
+GRANT EXECUTE ON FUNCTION current_instant, utc_day, last_position, whole_from, referrer_host, series_number, bucket_start,
+    whole_buckets, window_buckets, window_visitors, shared_visitors, sessions_begun, sample_key, sample_bound, sample_key_for, is_excluded
     TO usage_server, usage_builder, usage_reader, usage_projections;
 GRANT EXECUTE ON FUNCTION projection_setting TO usage_projections;
 REVOKE SELECT ON visitor_keys FROM usage_server, usage_builder, usage_reader, usage_projections;
+REVOKE SELECT ON tokens FROM usage_builder, usage_reader, usage_projections;
 GRANT EXECUTE ON FUNCTION append_events, restore_events, forget_visitors, advance_projection, fail_projection, request_build,
-    request_build_once, cancel_build, retry_build, fresh_since, set_hotlist_rule, keep_hotlist, end_builds_by_etl
+    request_build_once, cancel_build, retry_build, fresh_since, set_hotlist_rule, keep_hotlist, cancel_builds_done_by_etl
     TO usage_server;
 GRANT EXECUTE ON FUNCTION claim_build, heartbeat_build, complete_build, complete_builds, fail_build, expire_leases, hand_back_build,
-    retry_build, bytes_left_today, take_left_jobs, stopped_jobs
+    retry_build, bytes_left_today, claim_orphaned_jobs, mark_jobs_stopped
     TO usage_builder;
 GRANT INSERT ON probe_rows TO usage_builder;
-
----------------------------------------------------------------------------------------------------------------------
--- Tokens: who may do what over HTTP. Only a hash is kept: of 256 random bits there is nothing to guess, so it needs no
--- salt and no slowness. Several tokens may have one name, so that one can be replaced before it expires.
-
-CREATE TABLE tokens (
-    token_id   uuid        PRIMARY KEY DEFAULT gen_random_uuid(),
-    name       text        NOT NULL,  -- the source of the events that are posted with it
-    digest     bytea       NOT NULL UNIQUE,  -- SHA-256
-    scopes     text[]      NOT NULL,
-    created_at timestamptz NOT NULL,
-    expires_at timestamptz NOT NULL,
-    revoked_at timestamptz,
-    CONSTRAINT name_is_short CHECK (name ~ '^[a-z][a-z0-9_.-]{0,62}$'),
-    CONSTRAINT digest_is_sha256 CHECK (length(digest) = 32),
-    CONSTRAINT scopes_are_known CHECK (scopes <> '{}' AND scopes <@ ARRAY['events', 'read', 'build', 'admin']),
-    CONSTRAINT it_lives CHECK (expires_at > created_at)
-);
-
-CREATE FUNCTION create_token(with_name text, with_digest bytea, with_scopes text[], lifetime interval) RETURNS tokens
-LANGUAGE sql AS $$
-    INSERT INTO tokens (name, digest, scopes, created_at, expires_at)
-    VALUES (with_name, with_digest, with_scopes, current_instant(), current_instant() + lifetime)
-    RETURNING *
-$$;
-
--- Revokes the token with this id, or all with this name. Answers how many there were.
-CREATE FUNCTION revoke_token(id_or_name text) RETURNS bigint LANGUAGE sql AS $$
-    WITH revoked AS (
-        UPDATE tokens SET revoked_at = current_instant()
-        WHERE (name = id_or_name OR token_id::text = id_or_name) AND revoked_at IS NULL
-        RETURNING 1
-    )
-    SELECT count(*) FROM revoked
-$$;
-
-REVOKE ALL ON FUNCTION create_token, revoke_token FROM PUBLIC;
-GRANT SELECT ON tokens TO usage_server;

@@ -1,14 +1,15 @@
 """Migrations lead an older schema to what a fresh one is, whole steps at a time, under servers that go on working.
 
-No version was released yet, so the migrations are made up; those of the program itself are checked as files.
+The program's own lead a database of every earlier version, kept in `schemas/`, to today's; later ones are made up.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -17,7 +18,9 @@ import pytest
 from tests.conftest import SECRET, Start
 from tests.support.catalog import catalog
 from tests.support.servers import Connection, connected, event, eventually, post
+from tests.support.traffic import ignore
 from usage_service import service
+from usage_service.projections import rebuilding
 from usage_service.shared.migrations import FIRST_VERSION, Migration, MigrationFileError, load_migrations
 from usage_service.shared.schema import (
     SCHEMA_VERSION,
@@ -41,16 +44,25 @@ CREATE OR REPLACE FUNCTION utc_day(instant timestamptz) RETURNS date LANGUAGE sq
     SELECT (instant AT TIME ZONE 'Etc/UTC')::date
 $$;
 """
-SECOND = Migration(2, 1, "0002_notes.sql", ADDED)
-THIRD = Migration(3, 1, "0003_stars.sql", "ALTER TABLE notes ADD COLUMN stars smallint NOT NULL DEFAULT 0;")
-BREAKING = Migration(3, 3, "0003_no_stars.sql", "ALTER TABLE notes DROP COLUMN text;")
+NOW, NEXT, LATER = SCHEMA_VERSION, SCHEMA_VERSION + 1, SCHEMA_VERSION + 2
+SECOND = Migration(NEXT, NOW, "next_notes.sql", ADDED)
+THIRD = Migration(LATER, NOW, "later_stars.sql", "ALTER TABLE notes ADD COLUMN stars smallint NOT NULL DEFAULT 0;")
+BREAKING = Migration(LATER, LATER, "later_no_stars.sql", "ALTER TABLE notes DROP COLUMN text;")
+SCHEMAS = Path(__file__).parent / "schemas"
 GATE = 990_001
+EVENTS_OF_BEFORE = """
+INSERT INTO event_log
+SELECT nextval('event_position'), gen_random_uuid(), 'probe_viewed', 1, current_instant() - number * interval '1 hour',
+       current_instant(), md5((number % 5)::text)::uuid, 'fog', 'nightly', 'old_ms', 'test', '{"found": true}',
+       gen_random_uuid()
+FROM generate_series(1, 40) number
+"""
 
 
 def made_up(*migrations: Migration) -> Schema:
     """The schema of a later program: what it does to a database of today, and what it makes of an empty one."""
     text = schema_text() + "".join(migration.text for migration in migrations)
-    return Schema(FIRST_VERSION + len(migrations), text, list(migrations))
+    return Schema(NOW + len(migrations), text, [*load_migrations(), *migrations])
 
 
 async def versions(database: Connection) -> list[int]:
@@ -80,9 +92,9 @@ async def fresh_catalog(own_database_url: str) -> set[tuple[str, str]]:
         await database.execute(f"CREATE DATABASE {name}")
         url = own_database_url.rpartition("/")[0] + f"/{name}"
         try:
-            assert await install_schema(url, schema=made_up(SECOND, THIRD)) == 3
+            assert await install_schema(url, schema=made_up(SECOND, THIRD)) == LATER
             async with connected(url) as fresh:
-                assert await versions(fresh) == [3]
+                assert await versions(fresh) == [LATER]
                 return await catalog(fresh)
         finally:
             await database.execute(f"DROP DATABASE {name} WITH (FORCE)")
@@ -93,13 +105,88 @@ def test_the_programs_own_are_whole() -> None:
     assert FIRST_VERSION + len(load_migrations()) == SCHEMA_VERSION
 
 
+class SchemaOfBefore(NamedTuple):
+    """The schema of an earlier version of the program."""
+
+    version: int
+    text: str
+
+
+@pytest.fixture
+async def url_of_before(own_database_url: str, schema_of_before: SchemaOfBefore) -> AsyncIterator[str]:
+    """A database as a program of an earlier version made it."""
+    async with connected(own_database_url) as database:
+        name = f"{await database.fetchval('SELECT current_database()')}_before"
+        await database.execute(f"CREATE DATABASE {name}")
+        url = own_database_url.rpartition("/")[0] + f"/{name}"
+        try:
+            async with connected(url) as old:
+                await old.execute(schema_of_before.text)
+                await old.execute(
+                    "INSERT INTO schema_version (version, works_with) VALUES ($1, $1)", schema_of_before.version
+                )
+            yield url
+        finally:
+            await database.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(params=sorted(SCHEMAS.glob("*.sql")), ids=lambda path: path.stem)
+def schema_of_before(request: pytest.FixtureRequest) -> SchemaOfBefore:
+    path: Path = request.param
+    return SchemaOfBefore(int(path.stem), path.read_text("utf-8"))
+
+
+def test_every_earlier_version_is_kept() -> None:
+    assert [int(path.stem) for path in sorted(SCHEMAS.glob("*.sql"))] == list(range(FIRST_VERSION, SCHEMA_VERSION))
+
+
+async def test_a_database_of_before_becomes_todays(
+    url_of_before: str, own_database: Connection, schema_of_before: SchemaOfBefore
+) -> None:
+    with pytest.raises(SchemaMismatchError, match="stop all servers and builders, then run `usage-service migrate`"):
+        await install_schema(url_of_before)
+    assert await install_schema(url_of_before, alone=True) == SCHEMA_VERSION
+    async with connected(url_of_before) as database:
+        assert await catalog(database) == await catalog(own_database)
+        assert await versions(database) == list(range(schema_of_before.version, SCHEMA_VERSION + 1))
+
+
+async def test_what_it_held_is_answered_and_goes_on(url_of_before: str, start: Start) -> None:
+    """Events that the earlier version recorded and folded, and a verification that was under way."""
+    async with connected(url_of_before) as database:
+        await database.execute(EVENTS_OF_BEFORE)
+        for projection in ("popularity", "sessions", "timeseries"):
+            await database.execute("SELECT advance_projection($1, 1000, 'live')", projection)
+        await database.execute("SELECT begin_filling('sessions', 'verify', NULL)")
+    await install_schema(url_of_before, alone=True)
+    client = await start(ServerSettings(database_url=url_of_before, visitor_secret=SECRET))
+    async with connected(url_of_before) as database:
+        position = await database.fetchval("SELECT last_position()")
+        [item] = await post(client, event(visitor="somebody"))
+        assert item["position"] == position + 1
+        answer = await client.get(f"/v1/popularity?product=fog&window=28d&at_least={position + 1}&wait=5")
+        views = {probe["probe"]: probe["views"] for probe in (await answer.json())["probes"]}
+        assert views["old_ms"] == 40
+        await eventually(all_folded(database), "every projection has folded the log")
+        for projection in ("popularity", "sessions", "timeseries", "journeys", "catalogue", "releases"):
+            verdict = await rebuilding.verify(database, projection, ignore)
+            assert verdict.equal, projection
+
+
+def all_folded(database: Connection) -> Callable[[], Awaitable[bool]]:
+    async def folded() -> bool:
+        return bool(await database.fetchval("SELECT min(position) = last_position() FROM projections"))
+
+    return folded
+
+
 async def test_an_upgraded_database_equals_a_fresh_one(
     own_database_url: str, own_database: Connection, fresh_catalog: set[tuple[str, str]]
 ) -> None:
     assert await catalog(own_database) != fresh_catalog
-    assert await install_schema(own_database_url, schema=made_up(SECOND, THIRD)) == 3
+    assert await install_schema(own_database_url, schema=made_up(SECOND, THIRD)) == LATER
     assert await catalog(own_database) == fresh_catalog
-    assert await versions(own_database) == [1, 2, 3]
+    assert await versions(own_database) == [NOW, NEXT, LATER]
 
 
 @pytest.mark.parametrize(
@@ -137,17 +224,17 @@ async def test_an_interrupted_one_leaves_nothing_and_is_resumed(
         with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
             await migrating
         assert migrating.done()
-        assert await versions(own_database) == [1, 2]
+        assert await versions(own_database) == [NOW, NEXT]
         assert not any("stars" in text for _, text in await catalog(own_database))
-    assert await install_schema(own_database_url, schema=made_up(SECOND, gated)) == 3
-    assert await versions(own_database) == [1, 2, 3]
+    assert await install_schema(own_database_url, schema=made_up(SECOND, gated)) == LATER
+    assert await versions(own_database) == [NOW, NEXT, LATER]
 
 
 async def test_five_at_once_apply_each_once(own_database_url: str, own_database: Connection) -> None:
     later = made_up(SECOND, THIRD)
     found = await asyncio.gather(*(install_schema(own_database_url, schema=later) for _ in range(5)))
-    assert found == [3] * 5
-    assert await versions(own_database) == [1, 2, 3]
+    assert found == [LATER] * 5
+    assert await versions(own_database) == [NOW, NEXT, LATER]
 
 
 async def test_a_table_in_use_is_waited_for_in_short_turns(own_database_url: str, own_database: Connection) -> None:
@@ -163,7 +250,7 @@ async def test_a_table_in_use_is_waited_for_in_short_turns(own_database_url: str
         await own_database.execute("SET lock_timeout = '8s'; SELECT * FROM notes")
         assert not migrating.done()
         await reading.rollback()
-        assert await migrating == 3
+        assert await migrating == LATER
 
 
 async def test_old_and_new_servers_work_side_by_side(
@@ -190,12 +277,12 @@ async def test_what_old_programs_cannot_stand_is_not_done_under_them(
     own_database_url: str, own_database: Connection
 ) -> None:
     later = made_up(SECOND, BREAKING)
-    with pytest.raises(SchemaMismatchError, match=r"0003_no_stars.sql: stop all .* `usage-service migrate`"):
+    with pytest.raises(SchemaMismatchError, match=r"later_no_stars.sql: stop all .* `usage-service migrate`"):
         await install_schema(own_database_url, schema=later)
-    assert await versions(own_database) == [1, 2]
-    assert await install_schema(own_database_url) == 2  # programs of today still start
-    assert await install_schema(own_database_url, schema=later, alone=True) == 3
-    with pytest.raises(SchemaMismatchError, match=r"programs of 3 and later work with, .* update the program"):
+    assert await versions(own_database) == [NOW, NEXT]
+    assert await install_schema(own_database_url) == NEXT  # programs of today still start
+    assert await install_schema(own_database_url, schema=later, alone=True) == LATER
+    with pytest.raises(SchemaMismatchError, match=rf"programs of {LATER} and later work with, .* update the program"):
         await install_schema(own_database_url)
 
 
@@ -204,7 +291,7 @@ async def test_a_login_that_may_not_is_told_who_may(own_database_url: str, own_d
     try:
         parts = urlsplit(own_database_url)
         url = parts._replace(netloc=f"no_owner:secret@{parts.hostname}:{parts.port}").geturl()
-        assert await install_schema(url) == 1
+        assert await install_schema(url) == NOW
         with pytest.raises(SchemaMismatchError, match=r"may not change the schema .* with the owner's"):
             await install_schema(url, schema=made_up(SECOND))
     finally:

@@ -59,4 +59,4 @@ SELECT run, asked, made_at, log_position, list::text AS list FROM hotlist_runs W
 
 -- built: ends the builds of the product $1 and channel $2 that wait to be made of the probes $3 and were asked for
 -- before $4, when the ETL had built them; how many. By $5.
-SELECT end_builds_by_etl($1, $2, $3, $4, $5);
+SELECT cancel_builds_done_by_etl($1, $2, $3, $4, $5);

@@ -42,7 +42,7 @@ SELECT section, steps, number, (number / total)::float8 AS share FROM followed O
 
 -- looked_at: how many sessions began in a span; the mark below which there are about $5, and how many those are.
 WITH counted AS MATERIALIZED (
-    SELECT mark_for($5, coalesce(sum(sessions), 0)::bigint) AS mark, coalesce(sum(sessions), 0)::bigint AS sessions
+    SELECT sample_key_for($5, coalesce(sum(sessions), 0)::bigint) AS mark, coalesce(sum(sessions), 0)::bigint AS sessions
     FROM sessions_begun($1, $2, $3, $4)
 )
 SELECT c.sessions, c.mark, c.mark / (1::bigint << 32)::float8 AS visitors_looked_at, (

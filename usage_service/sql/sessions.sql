@@ -32,7 +32,7 @@ ORDER BY e.occurred_at, e.event_id;
 -- roles: how many of the sessions that began in a span had which role in the workflow, by day or week.
 -- $1 since, $2 until, $3 product or null, $4 bots, $5 length of a bucket. `mark` is that below which about $6 are.
 SELECT date_bin($5, hour, '2001-01-01T00:00:00Z') AS start, role, sum(sessions)::bigint AS sessions,  -- a Monday
-       mark_for($6, (sum(sum(sessions)) OVER ())::bigint) AS mark
+       sample_key_for($6, (sum(sum(sessions)) OVER ())::bigint) AS mark
 FROM sessions_begun($1, $2, $3, $4)
 GROUP BY 1, 2;
 

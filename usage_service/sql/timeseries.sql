@@ -16,7 +16,7 @@ WITH cells AS MATERIALIZED (
     FROM cells GROUP BY probe, start
 ), marked AS (
     SELECT *, row_number() OVER () AS bucket, CASE WHEN cells > 1 OR complete_below IS NOT NULL THEN
-        least(complete_below, mark_for($8, (sum(held) FILTER (WHERE cells > 1) OVER ())::bigint)) END AS mark
+        least(complete_below, sample_key_for($8, (sum(held) FILTER (WHERE cells > 1) OVER ())::bigint)) END AS mark
     FROM buckets
 ), bounded AS MATERIALIZED (  -- once a bucket, not for each of its cells
     SELECT bucket, probe, start, sample_bound(mark) AS bound FROM marked WHERE mark IS NOT NULL

@@ -8,7 +8,7 @@ FROM projections p WHERE p.name = 'popularity' AND p.stage = 'live';
 -- spans: what each of the windows from the days $1 to the days $2 is made of.
 SELECT w.number, s.days, s.since + day AS first_day
 FROM unnest($1::date[], $2::date[]) WITH ORDINALITY w (first_day, last_day, number)
-CROSS JOIN LATERAL window_spans(w.first_day, w.last_day) s
+CROSS JOIN LATERAL window_buckets(w.first_day, w.last_day) s
 CROSS JOIN LATERAL generate_series(0, s.until - s.since, s.days) AS day;
 
 -- loaded: the views of the spans of $1 days from the days $2 on, an array a column.
@@ -28,7 +28,7 @@ FROM (
 CROSS JOIN (VALUES (1), (7), (28), (112)) n (days)
 CROSS JOIN LATERAL (
     SELECT * FROM popularity_views v
-    WHERE v.days = n.days AND v.first_day = span_start(c.day, n.days) AND v.series = c.series AND v.channel = c.channel
+    WHERE v.days = n.days AND v.first_day = bucket_start(c.day, n.days) AND v.series = c.series AND v.channel = c.channel
     OFFSET 0  -- looked up one by one
 ) v;
 
