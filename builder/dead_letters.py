@@ -1,4 +1,4 @@
-"""Builds that failed for good: which, why, and trying them again."""
+"""Builds that failed for good: a list of them with their errors, and a way to queue them again."""
 
 from __future__ import annotations
 
@@ -10,20 +10,10 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
+from builder.queries import query
 from usage_service.shared.postgres import UNAVAILABLE, connect
 from usage_service.shared.schema import DatabaseAwayError
 
-FAILED = """
-SELECT b.build_id, b.product, b.channel, b.probe, b.attempt, b.finished_at, b.error ->> 'code' AS code,
-       b.error ->> 'message' AS message
-FROM builds b
-WHERE b.state = 'failed' AND NOT EXISTS (
-    SELECT FROM builds later
-    WHERE (later.product, later.channel, later.probe) = (b.product, b.channel, b.probe)
-      AND later.requested_at > b.requested_at)
-ORDER BY b.finished_at DESC
-LIMIT 1000
-"""
 QUEUED = "queued"
 
 
@@ -41,17 +31,20 @@ class FailedBuild(msgspec.Struct, frozen=True):
 
 
 async def failed_builds(url: str) -> list[FailedBuild]:
-    """The last thousand, the newest first. Raises DatabaseAwayError."""
+    """Return the last thousand failed builds, the newest first. Raise DatabaseAwayError when PostgreSQL is away."""
     async with _connection(url) as connection:
-        rows = await connection.fetch(FAILED)
+        rows = await connection.fetch(query("dead_letters", "failed"))
     return [msgspec.convert(dict(row), FailedBuild) for row in rows]
 
 
 async def retry_builds(url: str, build_ids: Sequence[UUID]) -> dict[UUID, str]:
-    """Queues them again, each by itself: QUEUED, or why not, as `retry_build` says. Raises DatabaseAwayError."""
+    """Queue the builds again, one by one, and return QUEUED for each, or the reason why not that `retry_build` gives.
+
+    Raise DatabaseAwayError when PostgreSQL is away.
+    """
     async with _connection(url) as connection:
         return {
-            build_id: await connection.fetchval("SELECT retry_build($1, $2)", build_id, "probe-builder")
+            build_id: await connection.fetchval(query("dead_letters", "retry"), build_id, "probe-builder")
             for build_id in build_ids
         }
 

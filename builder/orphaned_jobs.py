@@ -1,4 +1,7 @@
-"""Jobs that the warehouse goes on with, and bills for, though their build was cancelled: whoever began them is dead."""
+"""Orphaned jobs: those that the warehouse goes on with, and bills for, though their build was cancelled.
+
+Their builder died before it could stop them: a builder that lives stops the jobs of a cancelled build itself.
+"""
 
 from __future__ import annotations
 
@@ -15,21 +18,18 @@ from builder.threads import in_thread
 from usage_service.shared.postgres import UNAVAILABLE
 
 StopJobs = Callable[[UUID], Sequence[str]]
-"""Stops all jobs of a build; which. Blocks for a bounded time, and raises BuildError where it cannot."""
+"""Stops all jobs of a build and returns their ids. Blocks for a bounded time; raises BuildError when it cannot."""
 
 log = structlog.get_logger(__name__)
 
 
-def nothing_to_stop(_build_id: UUID) -> Sequence[str]:
-    """Of a computation that begins no jobs."""
+def stop_no_jobs(_build_id: UUID) -> Sequence[str]:
+    """Stop nothing, for builds that start no jobs."""
     return ()
 
 
-class LeftJobs:
-    """Looks every so often for cancelled builds whose jobs nobody has proved stopped, and stops them.
-
-    A builder that lives has stopped them already: then there are none left.
-    """
+class OrphanedJobs:
+    """Polls for cancelled builds whose jobs are not known to be stopped, and stops these jobs."""
 
     def __init__(self, queue: BuildQueue, stop_jobs: StopJobs, poll_seconds: float) -> None:
         self._queue = queue
@@ -37,10 +37,10 @@ class LeftJobs:
         self._poll_seconds = poll_seconds
 
     async def run(self) -> None:
-        """Looks until cancelled."""
+        """Poll until cancelled."""
         while True:
             try:
-                for build_id in await self._queue.take_left_jobs():
+                for build_id in await self._queue.claim_orphaned_jobs():
                     await self._stop(build_id)
             except UNAVAILABLE as error:
                 log.warning("left_jobs_unknown", error=repr(error))
@@ -49,9 +49,9 @@ class LeftJobs:
     async def _stop(self, build_id: UUID) -> None:
         try:
             stopped = await in_thread(partial(self._stop_jobs, build_id), f"jobs of {build_id}")
-        except BuildError as error:  # whoever looks after the lease tries again
+        except BuildError as error:  # the next builder to claim these jobs, after a lease, tries again
             log.warning("left_jobs_not_stopped", build_id=str(build_id), code=error.code, message=str(error))
             return
-        await self._queue.stopped_jobs(build_id)
+        await self._queue.mark_jobs_stopped(build_id)
         if stopped:
             log.info("left_jobs_stopped", build_id=str(build_id), job_ids=list(stopped))

@@ -1,7 +1,7 @@
 """The queue of builds, as the functions of `schema.sql` keep it. Every call names the attempt that it is made for.
 
 Every call but `complete` is one statement that commits by itself, and `complete` commits in the message that takes the
-log's lock: a builder that freezes or is cut off between two messages keeps nobody from anything.
+log's lock: a builder that freezes or is cut off between two messages holds no lock that others wait for.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import msgspec
 from builder.aggregates.definition import Definition
 from builder.aggregates.probe import BuildRequest, ProbeRow, Rows
 from builder.completions import Completion, Completions
+from builder.queries import query
 from usage_service.shared.postgres import Connection, Pool
 from usage_service.shared.tracing import spanned
 
@@ -27,26 +28,6 @@ ROW_COLUMNS = (
 )  # fmt: skip
 STALE_ATTEMPT, CANCELLED = "UB001", "UB003"
 LONGEST_WAIT_SECONDS = 5.0  # for a connection, and for the answer to what is quick
-
-CLAIM = """
-SELECT b.*, extract(epoch FROM current_instant() - b.not_before)::float8 AS waited_seconds,
-       (SELECT max(r.version) FROM releases r WHERE r.product = b.product AND r.channel = b.channel) AS latest_version
-FROM claim_build($1, $2, $3) b
-"""
-# Who freezes in between keeps the next attempt, which stores the same rows, no longer than that.
-BEGIN = "BEGIN; SET LOCAL idle_in_transaction_session_timeout = '5s'"
-NAME_COMPLETION = """
-SELECT set_config('builder.build', $1, true), set_config('builder.attempt', $2, true),
-       set_config('builder.bytes', $3, true)
-"""
-COMPLETE = """
-SELECT complete_build(current_setting('builder.build')::uuid, current_setting('builder.attempt')::integer,
-                      current_setting('builder.bytes')::bigint);
-COMMIT
-"""
-STORED = """
-SELECT coalesce(rows, 0) FROM builds WHERE build_id = $1 AND attempt = $2 AND state IN ('succeeded', 'no_data')
-"""
 
 
 class LeaseLostError(Exception):
@@ -80,11 +61,11 @@ class Claim(msgspec.Struct, frozen=True):
 
     @property
     def held(self) -> tuple[UUID, int]:
-        """The build and the attempt, as every function asks for them."""
+        """Return the build and the attempt, as the functions of the schema take them."""
         return self.build_id, self.attempt
 
     def request(self, run_date: date) -> BuildRequest:
-        """What is to be computed."""
+        """Return the request of the probe's rows, as of the day `run_date`."""
         return BuildRequest(
             build_id=self.build_id,
             product=self.product,
@@ -112,58 +93,62 @@ class BuildQueue:
         self._completions = Completions(self._end_all)
 
     async def claim(self, most: int = 1) -> list[Claim]:
-        """The builds to do next, now held by this worker, in one transaction. Those whose answer is lost lapse."""
+        """Return up to `most` builds, claimed in one transaction. A claim whose answer is lost ends with its lease."""
         async with self._connection() as connection:
-            rows = await connection.fetch(CLAIM, self._worker, self._lease, most, timeout=LONGEST_WAIT_SECONDS)
+            rows = await connection.fetch(
+                query("queue", "claim"), self._worker, self._lease, most, timeout=LONGEST_WAIT_SECONDS
+            )
         return [msgspec.convert({name: row[name] for name in Claim.__struct_fields__}, Claim) for row in rows]
 
     async def expire_leases(self) -> int:
-        """Puts builds whose worker is gone back in the queue; how many."""
+        """Queue the builds again whose lease has run out, and return how many these are."""
         async with self._connection() as connection:
-            number: int = await connection.fetchval("SELECT expire_leases()", timeout=LONGEST_WAIT_SECONDS)
+            number: int = await connection.fetchval(query("queue", "expire_leases"), timeout=LONGEST_WAIT_SECONDS)
         return number
 
-    async def take_left_jobs(self) -> list[UUID]:
-        """Cancelled builds whose warehouse's jobs are to be stopped, by this worker until a lease has passed."""
+    async def claim_orphaned_jobs(self) -> list[UUID]:
+        """Return the cancelled builds whose warehouse jobs this worker is to stop, until a lease has passed."""
         async with self._connection() as connection:
-            rows = await connection.fetch("SELECT take_left_jobs($1)", self._lease, timeout=LONGEST_WAIT_SECONDS)
+            rows = await connection.fetch(
+                query("queue", "claim_orphaned_jobs"), self._lease, timeout=LONGEST_WAIT_SECONDS
+            )
         return [row[0] for row in rows]
 
-    async def stopped_jobs(self, build_id: UUID) -> None:
-        """Says that a cancelled build has no jobs any more."""
+    async def mark_jobs_stopped(self, build_id: UUID) -> None:
+        """Note that a cancelled build has no warehouse jobs any more."""
         async with self._connection() as connection:
-            await connection.execute("SELECT stopped_jobs($1)", build_id, timeout=LONGEST_WAIT_SECONDS)
+            await connection.execute(query("queue", "mark_jobs_stopped"), build_id, timeout=LONGEST_WAIT_SECONDS)
 
     async def bytes_left_today(self, most: int) -> int:
-        """What may still be read today of so many bytes a day."""
+        """Return how many bytes may still be read today where `most` may be read a day."""
         async with self._connection() as connection:
-            left: int = await connection.fetchval("SELECT bytes_left_today($1)", most)
+            left: int = await connection.fetchval(query("queue", "bytes_left_today"), most)
         return left
 
     async def heartbeat(
         self, claim: Claim, stage: str | None = None, percent: int | None = None, read: int | None = None
     ) -> None:
-        """Keeps the lease; with a stage, records how far the build is, with bytes those read so far."""
+        """Renew the lease; record the stage and percent that the build has reached, and the bytes read, where given."""
         values = (*claim.held, self._lease, stage, percent, read)
         async with self._connection() as connection:
             with _fence():
-                await connection.execute("SELECT heartbeat_build($1, $2, $3, $4, $5, $6)", *values, timeout=self._wait)
+                await connection.execute(query("queue", "heartbeat"), *values, timeout=self._wait)
 
     async def complete(self, claim: Claim, rows: Rows, bytes_read: int) -> int:
-        """Stores the rows in place of earlier ones and ends the build, in one transaction; how many rows.
+        """Store the rows in place of earlier ones, end the build in the same transaction, and return how many rows.
 
-        Called again because the answer was lost, it answers the same.
+        Called again because the answer was lost, it returns the same number.
         """
         try:
             with _fence():
                 return await self._ended(claim, rows, bytes_read)
         except (LeaseLostError, asyncpg.UniqueViolationError):  # by this attempt, by another one, or rows twice
             async with self._connection() as connection:
-                stored: int | None = await connection.fetchval(STORED, *claim.held)
+                stored: int | None = await connection.fetchval(query("queue", "stored_rows"), *claim.held)
                 if stored is not None:
                     return stored
                 with _fence():
-                    await connection.execute("SELECT heartbeat_build($1, $2, $3)", *claim.held, self._lease)
+                    await connection.execute(query("queue", "renew_lease"), *claim.held, self._lease)
                 raise
 
     async def _ended(self, claim: Claim, rows: Rows, bytes_read: int) -> int:
@@ -175,29 +160,31 @@ class BuildQueue:
             return await _store(connection, claim, rows, bytes_read)
 
     async def _end_all(self, completions: Sequence[Completion]) -> set[UUID]:
-        columns = zip(*completions, strict=True)
+        ids_attempts_bytes = zip(*completions, strict=True)
         async with self._connection() as connection:
-            rows = await connection.fetch("SELECT complete_builds($1, $2, $3)", *columns, timeout=self._wait)
+            rows = await connection.fetch(
+                query("queue", "complete_without_rows"), *ids_attempts_bytes, timeout=self._wait
+            )
         return {row[0] for row in rows}
 
     async def fail(self, claim: Claim, code: str, message: str, retry_in: timedelta | None) -> str:
-        """Ends the attempt; the build's state then: queued again, while attempts are left, or failed."""
+        """End the attempt and return the build's state: `queued` while attempts are left, or `failed`."""
         values = (*claim.held, code, message, retry_in)
         async with self._connection() as connection:
             with _fence():
-                state: str = await connection.fetchval("SELECT fail_build($1, $2, $3, $4, $5)", *values)
+                state: str = await connection.fetchval(query("queue", "fail"), *values)
         return state
 
     async def hand_back(self, claim: Claim) -> None:
-        """Puts the build back for another worker to claim at once; the attempt does not count."""
+        """Queue the build again for another worker to claim at once; the attempt does not count."""
         async with self._connection() as connection:
             with _fence():
-                await connection.execute("SELECT hand_back_build($1, $2)", *claim.held)
+                await connection.execute(query("queue", "hand_back"), *claim.held)
 
     async def notify(self, channel: str, payload: str) -> None:
-        """Sends a notification."""
+        """Send a notification."""
         async with self._connection() as connection:
-            await connection.execute("SELECT pg_notify($1, $2)", channel, payload, timeout=LONGEST_WAIT_SECONDS)
+            await connection.execute(query("queue", "notify"), channel, payload, timeout=LONGEST_WAIT_SECONDS)
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[Connection]:
@@ -212,13 +199,13 @@ class BuildQueue:
 
 async def _store(connection: Connection, claim: Claim, rows: Rows, bytes_read: int) -> int:
     records = (_record(claim, row) for row in spanned(rows, "statistics"))  # made as they are sent
-    await connection.execute(BEGIN)
+    await connection.execute(query("queue", "begin"))
     try:
         await connection.copy_records_to_table("probe_rows", records=records, columns=ROW_COLUMNS)
-        await connection.execute(NAME_COMPLETION, str(claim.build_id), str(claim.attempt), str(bytes_read))
-        await connection.execute(COMPLETE)
+        await connection.execute(query("queue", "name_completion"), *map(str, (*claim.held, bytes_read)))
+        await connection.execute(query("queue", "complete"))
     except asyncpg.PostgresError:
-        await connection.execute("ROLLBACK")
+        await connection.execute(query("queue", "rollback"))
         raise
     except BaseException:  # no answer, or cancelled
         connection.terminate()

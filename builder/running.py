@@ -15,7 +15,7 @@ from builder.bigquery import JobOptions, make_client, stop_jobs
 from builder.computation_thread import Compute
 from builder.listener_check import Hearing
 from builder.metrics import BuilderMetrics, served
-from builder.orphaned_jobs import LeftJobs, StopJobs, nothing_to_stop
+from builder.orphaned_jobs import OrphanedJobs, StopJobs, stop_no_jobs
 from builder.queue import BuildQueue
 from builder.settings import BuilderSettings, source_options
 from builder.worker import Worker
@@ -26,7 +26,10 @@ from usage_service.shared.schema import install_schema
 from usage_service.shared.tasks import Tasks
 
 REQUESTED, CANCELLED = "build_requested", "build_cancelled"
-CONNECTIONS_A_BUILD, OTHER_CONNECTIONS = 2, 3  # a build reports and stores; besides, claims, hearing and left jobs
+CONNECTIONS_A_BUILD, OTHER_CONNECTIONS = (
+    2,
+    3,
+)  # a build reports and stores; besides, claims, the listener check and orphaned jobs
 
 log = structlog.get_logger(__name__)
 
@@ -35,7 +38,7 @@ class Warehouse(NamedTuple):
     """What computes a probe, and what stops the jobs of one; both block, so they are to be run in threads."""
 
     compute: Compute
-    stop_jobs: StopJobs = nothing_to_stop
+    stop_jobs: StopJobs = stop_no_jobs
 
 
 def open_warehouse(settings: BuilderSettings) -> Warehouse:
@@ -56,7 +59,7 @@ class Builder:
         self.metrics = BuilderMetrics()
         queue = BuildQueue(pool, name, timedelta(seconds=settings.lease_seconds))
         self.worker = Worker(queue, warehouse.compute, settings, self.metrics)
-        self._left_jobs = LeftJobs(queue, warehouse.stop_jobs, settings.poll_seconds)
+        self._orphaned_jobs = OrphanedJobs(queue, warehouse.stop_jobs, settings.poll_seconds)
         self._hearing = Hearing(queue.notify, self.metrics.hears.set)
         self.listener = Listener(settings.listen_url, [REQUESTED, CANCELLED, listener_check.CHANNEL], self._hear)
 
@@ -65,7 +68,7 @@ class Builder:
         tasks.start("hearing", self._hearing.run())
         tasks.start("listener", self.listener.run())
         tasks.start("worker", self.worker.run())
-        tasks.start("left jobs", self._left_jobs.run())
+        tasks.start("orphaned jobs", self._orphaned_jobs.run())
 
     def _hear(self, channel: str | None, payload: str) -> None:
         if channel == REQUESTED:

@@ -68,7 +68,7 @@ async def test_the_next_builder_stops_the_job_of_a_dead_one(
         await asyncio.to_thread(bigquery_client.query, ENDLESS.sql, job_id=job_id, job_retry=None)
     stop = partial(stop_jobs, bigquery_client, options=JobOptions())
     async with running_builder(database_url, poll_seconds=0.05, stop_jobs=stop):
-        assert await queue.take_left_jobs() == []  # its builder may still live
+        assert await queue.claim_orphaned_jobs() == []  # its builder may still live
         assert not await nobody_left(database)
         await let_the_lease_pass(database)
         await eventually(partial(nobody_left, database), "the jobs are stopped")
@@ -99,7 +99,7 @@ async def test_what_could_not_be_stopped_is_tried_again_after_a_lease(
     await let_the_lease_pass(database)
     async with running_builder(database_url, poll_seconds=0.05, stop_jobs=refuses_once):
         await eventually(was_asked, "the warehouse was asked")
-        assert await queue.take_left_jobs() == []
+        assert await queue.claim_orphaned_jobs() == []
         assert not await nobody_left(database)
         await let_the_lease_pass(database)
         await eventually(partial(nobody_left, database), "it is tried again")
@@ -113,8 +113,8 @@ async def test_a_build_that_waits_for_its_next_attempt_has_a_job_to_stop_at_once
     [claim] = await queue.claim()
     await queue.fail(claim, "backendError", "made up", timedelta(hours=1))
     await database.execute("SELECT cancel_build($1, 'me')", build_id)
-    assert await queue.take_left_jobs() == [build_id]
-    assert await queue.take_left_jobs() == []  # for a lease it is that builder's to stop
+    assert await queue.claim_orphaned_jobs() == [build_id]
+    assert await queue.claim_orphaned_jobs() == []  # for a lease it is that builder's to stop
 
 
 async def test_there_is_no_job_of_a_build_that_never_began_nor_of_one_long_ago(
@@ -126,7 +126,7 @@ async def test_there_is_no_job_of_a_build_that_never_began_nor_of_one_long_ago(
     await cancelled_after_its_builder_died(database, queue)
     await let_the_lease_pass(database)
     await database.execute("UPDATE builds SET finished_at = finished_at - interval '6 hours'")
-    assert await queue.take_left_jobs() == []
+    assert await queue.claim_orphaned_jobs() == []
 
 
 async def test_a_build_that_ends_leaves_nothing(database: Connection, database_url: str, queue: BuildQueue) -> None:

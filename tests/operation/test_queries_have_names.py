@@ -6,13 +6,22 @@ from pathlib import Path
 
 import pytest
 
+import builder
 import usage_service
 from tests.support.servers import Connection
 from usage_service.queries import query
 from usage_service.shared.postgres import connect
 from usage_service.shared.queries import load_queries
 
-FILES = sorted((Path(usage_service.__file__).parent / "sql").glob("*.sql"))
+ROOMS = {"usage_server": Path(usage_service.__file__).parent, "usage_builder": Path(builder.__file__).parent}
+TEMPLATES = ROOMS["usage_builder"] / "aggregates" / "sql"  # of BigQuery, put together by place
+FILES = [
+    pytest.param(role, path, id=str(path.relative_to(room.parent)))
+    for role, room in ROOMS.items()
+    for path in sorted(room.rglob("sql/*.sql"))
+    if path.parent != TEMPLATES
+]
+ONE_MESSAGE = {"begin", "complete"}  # of two statements each, which are sent together
 
 
 def test_a_file_is_read_by_names(tmp_path: Path) -> None:
@@ -40,15 +49,22 @@ def test_an_unknown_name_is_an_error() -> None:
         query("health", "nonsense")
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_every_folder_of_statements_is_covered() -> None:
+    folders = {Path(str(param.id)).parent.as_posix() for param in FILES}
+    assert {"usage_service/sql", "builder/sql"} <= folders
+
+
+@pytest.mark.parametrize(("role", "path"), FILES)
 async def test_every_statement_can_be_prepared_by_the_server(
-    path: Path, database: Connection, database_url: str
+    role: str, path: Path, database: Connection, database_url: str
 ) -> None:
     statements = load_queries(path)
     assert statements
-    connection = await connect(database_url, role="usage_server", application="tests")
+    connection = await connect(database_url, role=role, application="tests")
     try:
         for name, text in statements.items():
-            assert (await connection.prepare(text)).get_query() == text, name
+            parts = text.split(";") if name in ONE_MESSAGE else [text]
+            for part in parts:
+                assert (await connection.prepare(part)).get_query() == part, name
     finally:
         await connection.close()

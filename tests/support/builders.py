@@ -11,7 +11,7 @@ import msgspec
 from builder.aggregates.probe import BuildRequest, BuiltProbe, ProbeRow, Progress
 from builder.computation_thread import Compute
 from builder.control import Control
-from builder.orphaned_jobs import StopJobs, nothing_to_stop
+from builder.orphaned_jobs import StopJobs, stop_no_jobs
 from builder.running import CONNECTIONS_A_BUILD, OTHER_CONNECTIONS, Builder, Warehouse
 from builder.settings import BuilderSettings
 from tests.support.servers import Connection, eventually
@@ -45,7 +45,7 @@ async def running_builder(
     compute: Compute = builds_a_row,
     *,
     name: str = "b1",
-    stop_jobs: StopJobs = nothing_to_stop,
+    stop_jobs: StopJobs = stop_no_jobs,
     **values: object,
 ) -> AsyncIterator[Builder]:
     """A builder that hears, with a poll a minute and leases of 15 s unless said otherwise; stopped at the end."""
