@@ -12,6 +12,7 @@ import msgspec
 import pytest
 import structlog
 from google.cloud import bigquery
+from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -30,6 +31,7 @@ from tests.support.ping_makers import RUN_DATE, random_pings
 from tests.support.ping_warehouse import warehouse
 from tests.support.servers import Client, Connection, event, eventually
 from usage_service.shared.logs import configure_logs
+from usage_service.shared.otel import OtelTracer
 from usage_service.shared.settings import ServerSettings
 from usage_service.shared.tracing import span, traced_by
 
@@ -45,7 +47,7 @@ def spans() -> Iterator[InMemorySpanExporter]:
     """What is traced meanwhile."""
     exporter, provider = InMemorySpanExporter(), TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    with traced_by(provider.get_tracer("tests")):
+    with traced_by(OtelTracer(provider.get_tracer("tests"))):
         yield exporter
     provider.shutdown()
 
@@ -193,10 +195,10 @@ def test_what_is_logged_has_the_ids(spans: InMemorySpanExporter, capfd: pytest.C
     configure_logs("info", "json")
     log = structlog.get_logger()
     log.info("before")
-    with span("some work") as made:
+    with span("some work"):
         log.info("meanwhile")
+        context = trace.get_current_span().get_span_context()
     before, meanwhile = map(json.loads, capfd.readouterr().err.splitlines())
     assert "trace_id" not in before
-    context = made.get_span_context()
     assert meanwhile["trace_id"] == f"{context.trace_id:032x}"
     assert meanwhile["span_id"] == f"{context.span_id:016x}"

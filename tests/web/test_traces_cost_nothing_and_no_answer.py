@@ -35,7 +35,7 @@ import sys, builder.cli, usage_service.cli
 for program in (builder.cli, usage_service.cli):
     program.make_app()  # loads all commands
 assert {'builder.worker', 'usage_service.web.server'} <= sys.modules.keys()
-sys.exit('opentelemetry.sdk' in sys.modules or 'opentelemetry.exporter' in sys.modules)
+sys.exit(not {'opentelemetry.sdk', 'opentelemetry.exporter', 'usage_service.shared.otel'}.isdisjoint(sys.modules))
 """
 
 

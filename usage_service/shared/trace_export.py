@@ -12,7 +12,7 @@ import structlog
 from msgspec import Meta, field
 
 from usage_service.shared.settings import load_settings
-from usage_service.shared.tracing import traced_by
+from usage_service.shared.tracing import Tracer, traced_by
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
@@ -79,9 +79,9 @@ def exported_spans(program: str) -> Iterator[None]:
     if not load_settings(TracingSettings).on:
         yield
         return
-    provider = _provider(program)
+    provider, tracer = _provider(program)
     try:
-        with traced_by(provider.get_tracer("glam-usage")):
+        with traced_by(tracer):
             log.info("tracing", program=program)
             yield
     finally:
@@ -93,16 +93,18 @@ def exported_spans(program: str) -> Iterator[None]:
             log.warning("spans_not_sent", seconds=FLUSH_SECONDS)
 
 
-def _provider(program: str) -> TracerProvider:
-    # Here, because who does not trace is not to wait for what it takes to load them.
+def _provider(program: str) -> tuple[TracerProvider, Tracer]:
+    # Here, because they come with an extra, and who does not trace is not to wait for what it takes to load them.
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.resources import SERVICE_NAME, Resource
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+    from usage_service.shared.otel import OtelTracer
 
     resource = Resource.create()
     if str(resource.attributes[SERVICE_NAME]).startswith("unknown_service"):
         resource = resource.merge(Resource({SERVICE_NAME: program}))
     provider = TracerProvider(resource=resource, shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-    return provider
+    return provider, OtelTracer(provider.get_tracer("glam-usage"))

@@ -1,123 +1,131 @@
-"""Spans of what is done (OpenTelemetry), where somebody takes them; else next to nothing.
+"""Spans of what is done, for whoever traces this process; without a tracer each call costs next to nothing.
 
 One trace leads from an HTTP request through the build that it asks for to the warehouse's jobs: the server leaves the
-trace's context (W3C `traceparent`) with the build, and each attempt at it goes on from there.
+trace's context (W3C `traceparent`) with the build, and each attempt at it goes on from there. The tracer is that of
+`otel`, which is loaded only where something is traced.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import TypeVar
-
-from opentelemetry import trace
-from opentelemetry.context import Context
-from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
-
-__all__ = ["Span", "SpanKind"]
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from enum import Enum
+from typing import Protocol, TypeVar
 
 Attributes = Mapping[str, str | int]
 Item = TypeVar("Item")
 
-_W3C = TraceContextTextMapPropagator()
-_NOBODY = Context()
+
+class SpanKind(Enum):
+    """The kinds of spans that are made here, by their names in OpenTelemetry."""
+
+    INTERNAL = "INTERNAL"
+    SERVER = "SERVER"
+    CONSUMER = "CONSUMER"
 
 
-class _Taker:
-    """Who takes spans in this process."""
+class Span(Protocol):
+    """A span that is being made."""
+
+    def set_attribute(self, key: str, value: str | int) -> None:
+        """Set one of its attributes."""
+
+    def set_attributes(self, attributes: Attributes) -> None:
+        """Set several of its attributes."""
+
+
+class Tracer(Protocol):
+    """The maker of spans; see the functions of the same names for what each does."""
+
+    def span(
+        self, name: str, attributes: Attributes | None, kind: SpanKind, carrier: Mapping[str, str] | None
+    ) -> AbstractContextManager[Span]:
+        """Make a span around a block."""
+
+    def spanned(self, items: Iterable[Item], name: str, attributes: Attributes | None) -> Iterable[Item]:
+        """Make a span around an iteration."""
+
+    def fail(self, failed: Span, why: str) -> None:
+        """Mark a span as failed."""
+
+    def link(self, made: Span, traceparent: str) -> None:
+        """Link a span to another."""
+
+    def traceparent(self) -> str | None:
+        """Return the context of the current span."""
+
+    def span_ids(self) -> dict[str, str]:
+        """Return the ids of the current trace and span."""
+
+
+class _NoSpan:
+    def set_attribute(self, key: str, value: str | int) -> None:
+        """Drop the attribute."""
+
+    def set_attributes(self, attributes: Attributes) -> None:
+        """Drop the attributes."""
+
+
+class _Current:
+    """The tracer of this process."""
 
     tracer: Tracer | None = None
 
 
 @contextmanager
 def traced_by(tracer: Tracer) -> Iterator[None]:
-    """Until the end, spans are made by this tracer. Not the global one of OpenTelemetry, which can be set only once."""
-    before, _Taker.tracer = _Taker.tracer, tracer
+    """Have spans made by this tracer until the end of the block."""
+    before, _Current.tracer = _Current.tracer, tracer
     try:
         yield
     finally:
-        _Taker.tracer = before
+        _Current.tracer = before
 
 
 def is_traced() -> bool:
-    """Whether somebody takes spans."""
-    return _Taker.tracer is not None
+    """Return whether anybody traces this process."""
+    return _Current.tracer is not None
 
 
-@contextmanager
 def span(
     name: str,
     attributes: Attributes | None = None,
     *,
     kind: SpanKind = SpanKind.INTERNAL,
     carrier: Mapping[str, str] | None = None,
-) -> Iterator[Span]:
-    """A span around what is done inside, failed when that raises.
+) -> AbstractContextManager[Span]:
+    """Make a span around a block, failed when the block raises.
 
     It belongs to the span that it is made in or, given a `carrier` (headers, `traceparent` among them), to that one's.
     What was raised is told by its type alone: messages may hold what is nobody's business.
     """
-    if _Taker.tracer is None:
-        yield trace.INVALID_SPAN
-        return
-    begun = _Taker.tracer.start_as_current_span(
-        name,
-        context=None if carrier is None else _W3C.extract(carrier, _NOBODY),
-        kind=kind,
-        attributes=attributes,
-        record_exception=False,
-        set_status_on_exception=False,
-    )
-    with begun as made:
-        try:
-            yield made
-        except Exception as error:
-            fail(made, type(error).__name__)
-            raise
+    if _Current.tracer is None:
+        return nullcontext(_NoSpan())
+    return _Current.tracer.span(name, attributes, kind, carrier)
 
 
 def spanned(items: Iterable[Item], name: str, attributes: Attributes | None = None) -> Iterable[Item]:
-    """The same items, with a span from when the first is asked for until the last is taken, or no more are."""
-    return items if _Taker.tracer is None else _spanned(_Taker.tracer, items, name, attributes)
-
-
-def _spanned(tracer: Tracer, items: Iterable[Item], name: str, attributes: Attributes | None) -> Iterator[Item]:
-    # Never the current span: a generator may be ended by another thread than it began in.
-    made = tracer.start_span(name, attributes=attributes)
-    try:
-        yield from items
-    except Exception as error:
-        fail(made, type(error).__name__)
-        raise
-    finally:
-        made.end()
+    """Return the items with a span from when the first is asked for until the last is taken, or no more are."""
+    return items if _Current.tracer is None else _Current.tracer.spanned(items, name, attributes)
 
 
 def fail(failed: Span, why: str) -> None:
-    """Marks a span as failed, by the type or code of what went wrong."""
-    failed.set_attribute("error.type", why)
-    failed.set_status(Status(StatusCode.ERROR))
-
-
-def traceparent() -> str | None:
-    """The context of the current span as W3C has it, for who goes on with the trace; None where nothing is traced."""
-    carrier: dict[str, str] = {}
-    if is_traced():
-        _W3C.inject(carrier)
-    return carrier.get("traceparent")
+    """Mark a span as failed, by the type or code of what went wrong."""
+    if _Current.tracer is not None:
+        _Current.tracer.fail(failed, why)
 
 
 def link(made: Span, other: str | None) -> None:
-    """Links a span to the one of a `traceparent`, if there is any."""
-    if other is not None:
-        context = trace.get_current_span(_W3C.extract({"traceparent": other}, _NOBODY)).get_span_context()
-        made.add_link(context)
+    """Link a span to the one of a `traceparent`, if there is any."""
+    if _Current.tracer is not None and other is not None:
+        _Current.tracer.link(made, other)
+
+
+def traceparent() -> str | None:
+    """Return the current span's context as W3C has it, for who goes on with the trace; None where nothing is traced."""
+    return None if _Current.tracer is None else _Current.tracer.traceparent()
 
 
 def span_ids() -> dict[str, str]:
-    """The ids of the current trace and span as they are written; empty where nothing is traced."""
-    context = trace.get_current_span().get_span_context()
-    if not is_traced() or not context.is_valid:
-        return {}
-    return {"trace_id": trace.format_trace_id(context.trace_id), "span_id": trace.format_span_id(context.span_id)}
+    """Return the ids of the current trace and span as they are written; empty where nothing is traced."""
+    return {} if _Current.tracer is None else _Current.tracer.span_ids()
