@@ -44,11 +44,13 @@ clean:  ## Remove .venv, caches and the local data directory
 	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis .coverage* .import_linter_cache data build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
+COMPILE := uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml
+
 lock:  ## Renew the hash-locked requirements (needs uv)
-	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
-		--upgrade --extra build pyproject.toml -o requirements/run.txt
-	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
-		--extra build --extra dev -c requirements/run.txt pyproject.toml -o requirements/dev.txt
+	$(COMPILE) --upgrade --extra build --extra all --extra dev -o requirements/dev.txt
+	$(COMPILE) --extra build --extra all -c requirements/dev.txt -o requirements/run.txt
+	$(COMPILE) --extra build --extra server --extra builder --extra telemetry -c requirements/dev.txt \
+		-o requirements/production.txt
 
 $(BIN)/python:
 	@echo "Creating $(VENV) and installing pinned packages (once)..." >&2

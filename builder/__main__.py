@@ -1,5 +1,12 @@
-"""`python -m builder` is the `probe-builder` command."""
+"""The `probe-builder` command; `python -m builder` is the same."""
 
-from builder.cli import main
+from usage_service.shared.launch import launch
 
-main()
+
+def main() -> None:
+    """Run the command."""
+    launch("probe-builder", "builder.cli", "builder", {"etl-demo": "local", "warehouse": "local"})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,5 +1,12 @@
-"""`python -m usage_service` is the `usage-service` command."""
+"""The `usage-service` command; `python -m usage_service` is the same."""
 
-from usage_service.cli import main
+from usage_service.shared.launch import launch
 
-main()
+
+def main() -> None:
+    """Run the command."""
+    launch("usage-service", "usage_service.cli", "server", {"up": "local"})
+
+
+if __name__ == "__main__":
+    main()

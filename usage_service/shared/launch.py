@@ -1,0 +1,26 @@
+"""The start of a program: what it needs and does not find is named with the extra that brings it.
+
+Nothing but the standard library is imported here, because an app that installs the client alone has the programs, too.
+"""
+
+import sys
+from collections.abc import Mapping
+from importlib import import_module
+
+OURS = frozenset({"usage_service", "builder", "warehouse"})
+
+
+def launch(program: str, module: str, extra: str, extras: Mapping[str, str]) -> None:
+    """Run `main()` of a module, and exit with 2 where a package is missing that an extra brings.
+
+    `extras` has the commands that need another one than `extra`.
+    """
+    try:
+        import_module(module).main()
+    except ModuleNotFoundError as error:
+        missing = error.name or str(error)
+        if missing.partition(".")[0] in OURS:
+            raise
+        needed = extras.get(sys.argv[1] if len(sys.argv) > 1 else "", extra)
+        sys.stderr.write(f"{program}: {missing} is not installed; run: pip install 'glam-usage[{needed}]'\n")
+        sys.exit(2)
