@@ -1,4 +1,4 @@
-"""Spans of time that answers are about: whole UTC days, or instants.
+"""Time ranges that answers are about: whole UTC days, or from one instant to another.
 
 What ends "now" ends with the day or the hour, so that the same question asked again is the same question.
 """
@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 from usage_service.problems import FieldError, invalid
 
 LONGEST_WINDOW_DAYS = 3_660
-DEFAULT_SPAN = timedelta(days=7)
+DEFAULT_LENGTH = timedelta(days=7)
 STEPS = {"hour": timedelta(hours=1), "day": timedelta(days=1), "week": timedelta(weeks=1)}
 AHEAD = timedelta(days=1)  # clocks ahead of ours are taken up to a day
 
@@ -26,7 +26,7 @@ class Days(NamedTuple):
     last: date
 
 
-class Span(NamedTuple):
+class TimeRange(NamedTuple):
     """From one instant to another, which is excluded; both in UTC."""
 
     since: datetime
@@ -53,13 +53,13 @@ def _checked(days: Days) -> Days:
     return days
 
 
-def span_between(since: datetime | None, until: datetime | None, now: datetime) -> Span:
+def time_range_between(since: datetime | None, until: datetime | None, now: datetime) -> TimeRange:
     """From `since` (7 days before the end) to `until` (the full hour that is next a day from now)."""
     end = until.astimezone(UTC) if until else _next_hour(now.astimezone(UTC) + AHEAD)
-    begin = since.astimezone(UTC) if since else end - DEFAULT_SPAN
+    begin = since.astimezone(UTC) if since else end - DEFAULT_LENGTH
     if begin >= end:
         raise invalid([FieldError(parameter="since", detail="must be before until")])
-    return Span(begin, end)
+    return TimeRange(begin, end)
 
 
 def _next_hour(moment: datetime) -> datetime:

@@ -23,7 +23,7 @@ from usage_service.shared.postgres import connect
 from usage_service.shared.settings import ServerSettings
 from usage_service.web.api import popularity
 from usage_service.web.etags import entity_tag, is_matched
-from usage_service.windows import span_between
+from usage_service.windows import time_range_between
 
 SPAN = "since=2026-11-01T00:00:00Z&until=2026-12-01T00:00:00Z"
 UNTIL = "until=2026-12-01T00:00:00Z"
@@ -218,8 +218,8 @@ async def test_what_was_posted_is_read(client: Client) -> None:
     for number in range(1, 6):
         response = await client.post("/v1/events", json=[event("probe_viewed")])
         for path in ("popularity", "hotlist", "sessions"):
-            span = UNTIL if path == "hotlist" else SPAN
-            answer = await get(client, f"/v1/{path}?{span}&at_least={position(response)}&wait=20")
+            query = UNTIL if path == "hotlist" else SPAN
+            answer = await get(client, f"/v1/{path}?{query}&at_least={position(response)}&wait=20")
             assert position(answer) >= position(response)
             body = await answer.json()
             seen = body["sessions"][0]["events"] if path == "sessions" else body["probes"][0].get("views", number)
@@ -305,13 +305,13 @@ async def test_what_cannot_be_waited_for_is_named(client: Client) -> None:
 
 @given(st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC)))
 def test_the_default_span_of_sessions_stays_for_an_hour(now: datetime) -> None:
-    since, until = span_between(None, None, now)
+    since, until = time_range_between(None, None, now)
     assert until == until.replace(minute=0, second=0, microsecond=0)
     assert timedelta(days=1) < until - now <= timedelta(days=1, hours=1)
     assert until - since == timedelta(days=7)
-    assert span_between(None, None, now.replace(minute=59, second=59)) == (since, until)
+    assert time_range_between(None, None, now.replace(minute=59, second=59)) == (since, until)
 
 
 def test_a_span_is_not_empty() -> None:
     with pytest.raises(Problem, match="before until"):
-        span_between(datetime(2026, 1, 2, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC), datetime.now(UTC))
+        time_range_between(datetime(2026, 1, 2, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC), datetime.now(UTC))

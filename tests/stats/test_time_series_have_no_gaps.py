@@ -17,8 +17,8 @@ from tests.support.servers import Client, Connection, JsonObject, event, post
 from tests.support.traffic import append_traffic, fold_all, logged
 from usage_service.problems import Problem
 from usage_service.stats import timeseries
-from usage_service.stats.timeseries import bucket_span, time_series
-from usage_service.windows import Interval, Span
+from usage_service.stats.timeseries import bucket_range, time_series
+from usage_service.windows import Interval, TimeRange
 
 SINCE, UNTIL = datetime(2026, 11, 19, 7, 30, tzinfo=UTC), datetime(2026, 11, 24, tzinfo=UTC)
 STEPS = {"hour": timedelta(hours=1), "day": timedelta(days=1), "week": timedelta(days=7)}
@@ -104,17 +104,17 @@ async def test_what_is_wrong_is_named(client: Client, query: str, parameter: str
 def test_buckets_are_whole_and_weeks_begin_on_monday() -> None:
     now = datetime(2026, 11, 25, 10, 30, tzinfo=UTC)  # a Wednesday
     day = datetime(2026, 11, 25, tzinfo=UTC)
-    assert bucket_span("week", None, None, now) == (
+    assert bucket_range("week", None, None, now) == (
         datetime(2026, 9, 7, tzinfo=UTC),
         datetime(2026, 11, 30, tzinfo=UTC),
     )
-    assert bucket_span("day", None, None, now) == (day - timedelta(days=29), day + timedelta(days=1))
-    assert bucket_span("day", day, day + timedelta(days=1), now) == (day, day + timedelta(days=1))
-    assert bucket_span("hour", None, now, now) == Span(
+    assert bucket_range("day", None, None, now) == (day - timedelta(days=29), day + timedelta(days=1))
+    assert bucket_range("day", day, day + timedelta(days=1), now) == (day, day + timedelta(days=1))
+    assert bucket_range("hour", None, now, now) == TimeRange(
         now.replace(minute=0) - timedelta(hours=47), day.replace(hour=11)
     )
     with pytest.raises(Problem):
-        bucket_span("week", now, now, now)
+        bucket_range("week", now, now, now)
 
 
 @pytest_asyncio.fixture
@@ -133,8 +133,8 @@ async def crowd(database: Connection) -> AsyncIterator[Connection]:
 
 
 async def counted(database: Connection, interval: Interval) -> list[tuple[int, float]]:
-    span = Span(datetime(2026, 11, 20, tzinfo=UTC), datetime(2026, 11, 21, tzinfo=UTC))
-    [series] = await time_series(database, span, interval, "fog", ["gc_ms"], None, False)
+    time_range = TimeRange(datetime(2026, 11, 20, tzinfo=UTC), datetime(2026, 11, 21, tzinfo=UTC))
+    [series] = await time_series(database, time_range, interval, "fog", ["gc_ms"], None, False)
     return [(bucket.visitors, bucket.visitors_looked_at) for bucket in series.buckets]
 
 

@@ -64,7 +64,7 @@ async def looked_at(connection: Connection, product: str) -> LookedAt:
 async def viewed_together(
     connection: Connection, since: datetime, until: datetime, product: str, probe: str, limit: int
 ) -> list[Around]:
-    """What people viewed in the sessions of a span in which they viewed a probe, most often first.
+    """What people viewed in the sessions of a time range in which they viewed a probe, most often first.
 
     Looked at are the latest VISITS_LOOKED_AT times that a visitor viewed it, all of an hour taken as one.
     """

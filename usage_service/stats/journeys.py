@@ -10,7 +10,7 @@ import msgspec
 from usage_service.queries import query
 from usage_service.shared.postgres import Connection
 from usage_service.stats.sessions import Bots
-from usage_service.windows import Span
+from usage_service.windows import TimeRange
 
 SESSIONS_LOOKED_AT = 1_000
 
@@ -34,7 +34,7 @@ class Path(msgspec.Struct, frozen=True):
 
 
 class Journeys(msgspec.Struct, frozen=True):
-    """The steps of the sessions that began in a span, the most frequent first.
+    """The steps of the sessions that began in a time range, the most frequent first.
 
     `entries` and `exits` are first and last steps, `transitions` two and `paths` the number asked for in a row. All
     sessions are looked at, or those of a share of the visitors where there are very many.
@@ -50,10 +50,10 @@ class Journeys(msgspec.Struct, frozen=True):
 
 
 async def journeys(
-    connection: Connection, span: Span, product: str | None, bots: Bots, kind: Kind, steps: int, limit: int
+    connection: Connection, time_range: TimeRange, product: str | None, bots: Bots, kind: Kind, steps: int, limit: int
 ) -> Journeys:
     """The `limit` most frequent of each; of a product, the steps that are of it or of none."""
-    of = (*span, product, bots)
+    of = (*time_range, product, bots)
     [looked_at] = await connection.fetch(query("journeys", "looked_at"), *of, SESSIONS_LOOKED_AT)
     rows = await connection.fetch(query("journeys", "followed"), *of, looked_at["mark"], KINDS[kind], limit, steps)
     return Journeys(

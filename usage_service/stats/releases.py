@@ -13,7 +13,7 @@ import numpy as np
 from usage_service.queries import query
 from usage_service.shared.postgres import Connection
 from usage_service.stats.release_effects import AFTER, BEFORE, HISTORY, Estimate, estimate_ratio
-from usage_service.windows import Span
+from usage_service.windows import TimeRange
 
 HISTORY_DAYS = 28  # before the days before: tell the weekly rhythm
 SIGNIFICANT = 0.05
@@ -45,10 +45,19 @@ class Impact(msgspec.Struct, frozen=True):
 
 
 async def release_impacts(
-    connection: Connection, span: Span, product: str | None, channel: str | None, days: int, today: date, limit: int
+    connection: Connection,
+    time_range: TimeRange,
+    product: str | None,
+    channel: str | None,
+    days: int,
+    today: date,
+    limit: int,
 ) -> list[Impact]:
-    """The latest `limit` releases of a span, by up to `days` days on either side; only days before `today` count."""
-    releases = await connection.fetch(query("releases", "published"), *span, product, channel, limit)
+    """Return the effects of the latest `limit` releases of a time range, latest first.
+
+    Compared are up to `days` days before a release and after it; only days before `today` count.
+    """
+    releases = await connection.fetch(query("releases", "published"), *time_range, product, channel, limit)
     kinds = {(row["product"], row["channel"]) for row in releases}
     rows = await connection.fetch(query("releases", "daily"), *zip(*kinds, strict=True)) if kinds else []
     daily: dict[tuple[str, str], Daily] = defaultdict(dict)

@@ -12,7 +12,7 @@ import msgspec
 from usage_service.queries import query
 from usage_service.shared.postgres import Connection
 from usage_service.stats.sessions import Bots, Role
-from usage_service.windows import STEPS, Interval, Span
+from usage_service.windows import STEPS, Interval, TimeRange
 
 SESSIONS_LOOKED_AT = 5_000
 MARKS = 2**32  # a mark is 32 bits of a pseudonym (sample_mark)
@@ -53,7 +53,7 @@ class Roles(msgspec.Struct, frozen=True):
 
 
 class Summary(msgspec.Struct, frozen=True):
-    """The sessions that began in a span, counted; and, of those looked at, what they are like.
+    """The sessions that began in a time range, counted; and, of those looked at, what they are like.
 
     All are looked at, or those of a share of the visitors where there are very many. `quantiles` are null without any.
     """
@@ -76,18 +76,18 @@ class Summary(msgspec.Struct, frozen=True):
 
 
 async def summarise(
-    connection: Connection, span: Span, product: str | None, bots: Bots, interval: Interval, limit: int
+    connection: Connection, time_range: TimeRange, product: str | None, bots: Bots, interval: Interval, limit: int
 ) -> Summary:
-    """The sessions of a span; at most `limit` of what was used. Buckets without a session are left out."""
-    of = (*span, product, bots)
+    """The sessions of a time range; at most `limit` of what was used. Buckets without a session are left out."""
+    of = (*time_range, product, bots)
     roles = await connection.fetch(query("sessions", "roles"), *of, STEPS[interval], SESSIONS_LOOKED_AT)
     mark = roles[0]["mark"] if roles else 0
     rows = await connection.fetch(query("sessions", "like"), *of, mark, limit, list(PERCENTILES.values()))
     measures = {row["name"]: row for row in rows if row["kind"] == "measure"}
     number = measures["events"]["sessions"]
     return Summary(
-        since=span.since,
-        until=span.until,
+        since=time_range.since,
+        until=time_range.until,
         sessions=sum(row["sessions"] for row in roles),
         sessions_looked_at=number,
         visitors_looked_at=mark / MARKS if roles else 1.0,
@@ -105,11 +105,11 @@ async def summarise(
 
 
 async def count_over_time(
-    connection: Connection, span: Span, product: str | None, bots: Bots, interval: Interval
+    connection: Connection, time_range: TimeRange, product: str | None, bots: Bots, interval: Interval
 ) -> list[Roles]:
-    """How many sessions began in each bucket of a span, and their roles; buckets without one are left out."""
+    """How many sessions began in each bucket of a time range, and their roles; buckets without one are left out."""
     roles = await connection.fetch(
-        query("sessions", "roles"), *span, product, bots, STEPS[interval], SESSIONS_LOOKED_AT
+        query("sessions", "roles"), *time_range, product, bots, STEPS[interval], SESSIONS_LOOKED_AT
     )
     return _over_time(roles)
 

@@ -46,7 +46,7 @@ class Session(msgspec.Struct, frozen=True):
 async def list_sessions(
     connection: Connection, since: datetime, until: datetime, product: str | None, bots: Bots, limit: int
 ) -> tuple[list[Session], int]:
-    """The latest `limit` sessions that began in the span, and how many there are in all."""
+    """The latest `limit` sessions that began in the time range, and how many there are in all."""
     rows = await connection.fetch(query("sessions", "listed"), since, until, product, bots, limit)
     total = await connection.fetchval(query("sessions", "counted"), since, until, product, bots)
     return [_session(row) for row in rows], total

@@ -10,7 +10,7 @@ import msgspec
 from usage_service.problems import FieldError, invalid
 from usage_service.queries import query
 from usage_service.shared.postgres import Connection
-from usage_service.windows import STEPS, Interval, Span
+from usage_service.windows import STEPS, Interval, TimeRange
 
 DEFAULT_BUCKETS: dict[Interval, int] = {"hour": 48, "day": 30, "week": 12}
 A_MONDAY = datetime(2001, 1, 1, tzinfo=UTC)
@@ -41,7 +41,7 @@ class Series(msgspec.Struct, frozen=True):
     buckets: list[Bucket]
 
 
-def bucket_span(interval: Interval, since: datetime | None, until: datetime | None, now: datetime) -> Span:
+def bucket_range(interval: Interval, since: datetime | None, until: datetime | None, now: datetime) -> TimeRange:
     """The whole buckets that lie between `since` and `until`, in part or in full; weeks begin on Monday, UTC.
 
     Without `until` the last is that of `now`; without `since` there are as many as DEFAULT_BUCKETS says.
@@ -54,7 +54,7 @@ def bucket_span(interval: Interval, since: datetime | None, until: datetime | No
     if (end - begin) // step > MOST_BUCKETS:
         detail = f"there would be more than {MOST_BUCKETS} of these: take a later since or a longer interval"
         raise invalid([FieldError(parameter="interval", detail=detail)])
-    return Span(begin, end)
+    return TimeRange(begin, end)
 
 
 def _start_of(step: timedelta, moment: datetime) -> datetime:
@@ -63,17 +63,17 @@ def _start_of(step: timedelta, moment: datetime) -> datetime:
 
 async def time_series(
     connection: Connection,
-    span: Span,
+    time_range: TimeRange,
     interval: Interval,
     product: str,
     probes: Sequence[str],
     channel: str | None,
     with_bots: bool,
 ) -> list[Series]:
-    """The series of each probe in the order given, or one of all; `span` is of whole buckets."""
+    """The series of each probe in the order given, or one of all; `time_range` is of whole buckets."""
     step, names = STEPS[interval], list(probes) or [ALL_PROBES]
     rows = await connection.fetch(
-        query("timeseries", "counted"), product, names, *span, step, channel, with_bots, VISITORS_LOOKED_AT
+        query("timeseries", "counted"), product, names, *time_range, step, channel, with_bots, VISITORS_LOOKED_AT
     )
     counted = {
         (row["probe"], row["start"]): Bucket(
@@ -86,5 +86,5 @@ async def time_series(
         )
         for row in rows
     }
-    starts = [span.since + number * step for number in range((span.until - span.since) // step)]
+    starts = [time_range.since + number * step for number in range((time_range.until - time_range.since) // step)]
     return [Series(name or None, [counted.get((name, start)) or Bucket(start) for start in starts]) for name in names]

@@ -20,11 +20,11 @@ from usage_service.web.answers import Body, as_json
 from usage_service.web.freshness import FreshnessParameters
 from usage_service.web.openapi.operations import described, json_of, tagged
 from usage_service.web.parameters import query_parameters
-from usage_service.windows import Span, span_between
+from usage_service.windows import TimeRange, time_range_between
 
 
 class JourneyParameters(FreshnessParameters, forbid_unknown_fields=True):
-    """Steps of which kind, in sessions that began in a span (as in /v1/sessions); paths of so many steps."""
+    """Steps of which kind, in sessions that began in a time range (as in /v1/sessions); paths of so many steps."""
 
     product: Product | None = None
     since: Instant | None = None
@@ -36,7 +36,7 @@ class JourneyParameters(FreshnessParameters, forbid_unknown_fields=True):
 
 
 class JourneysAnswer(Journeys, frozen=True, kw_only=True):
-    """What followed what in the sessions that began in a span, the most frequent first."""
+    """What followed what in the sessions that began in a time range, the most frequent first."""
 
     since: datetime
     until: datetime
@@ -44,9 +44,9 @@ class JourneysAnswer(Journeys, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class JourneysQuestion(Question):
-    """What followed what in the sessions of a span."""
+    """What followed what in the sessions of a time range."""
 
-    span: Span
+    time_range: TimeRange
     product: str | None
     bots: Bots
     kind: Kind
@@ -60,8 +60,8 @@ class JourneysQuestion(Question):
 
     async def answer(self, connection: Connection) -> Body:
         """Entries, exits, transitions and paths."""
-        found = await journeys(connection, self.span, self.product, self.bots, self.kind, self.steps, self.limit)
-        since, until = self.span
+        found = await journeys(connection, self.time_range, self.product, self.bots, self.kind, self.steps, self.limit)
+        since, until = self.time_range
         return as_json(JourneysAnswer(**msgspec.structs.asdict(found), since=since, until=until))
 
 
@@ -69,6 +69,6 @@ class JourneysQuestion(Question):
 async def get_journeys(request: web.Request) -> web.Response:
     """Which page, probe or tool follows which, the most frequent first."""
     asked = query_parameters(request, JourneyParameters)
-    span = span_between(asked.since, asked.until, datetime.now(UTC))
-    question = JourneysQuestion(span, asked.product, asked.bots, asked.kind, asked.steps, asked.limit)
+    time_range = time_range_between(asked.since, asked.until, datetime.now(UTC))
+    question = JourneysQuestion(time_range, asked.product, asked.bots, asked.kind, asked.steps, asked.limit)
     return await answer(request, asked, question)

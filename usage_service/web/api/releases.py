@@ -19,7 +19,7 @@ from usage_service.web.answers import Body, as_json
 from usage_service.web.freshness import FreshnessParameters
 from usage_service.web.openapi.operations import described, json_of, tagged
 from usage_service.web.parameters import FIRST_INSTANT, LAST_INSTANT, query_parameters
-from usage_service.windows import Span
+from usage_service.windows import TimeRange
 
 
 class ImpactParameters(FreshnessParameters, forbid_unknown_fields=True):
@@ -44,7 +44,7 @@ class ImpactAnswer(Struct, frozen=True):
 class ImpactQuestion(Question):
     """How views changed with each release, as of a day."""
 
-    span: Span
+    time_range: TimeRange
     product: str | None
     channel: str | None
     days: int
@@ -59,7 +59,7 @@ class ImpactQuestion(Question):
     async def answer(self, connection: Connection) -> Body:
         """The releases, latest first."""
         impacts = await release_impacts(
-            connection, self.span, self.product, self.channel, self.days, self.today, self.limit
+            connection, self.time_range, self.product, self.channel, self.days, self.today, self.limit
         )
         return as_json(ImpactAnswer(self.days, impacts))
 
@@ -70,7 +70,7 @@ async def get_release_impact(request: web.Request) -> web.Response:
     asked = query_parameters(request, ImpactParameters)
     if asked.since >= asked.until:
         raise invalid([FieldError(parameter="since", detail="must be before until")])
-    span = Span(asked.since.astimezone(UTC), asked.until.astimezone(UTC))
+    time_range = TimeRange(asked.since.astimezone(UTC), asked.until.astimezone(UTC))
     today = datetime.now(UTC).date()
-    question = ImpactQuestion(span, asked.product, asked.channel, asked.days, today, asked.limit)
+    question = ImpactQuestion(time_range, asked.product, asked.channel, asked.days, today, asked.limit)
     return await answer(request, asked, question)

@@ -20,13 +20,13 @@ from usage_service.web.answers import Body, as_json
 from usage_service.web.freshness import FreshnessParameters
 from usage_service.web.openapi.operations import described, json_of, tagged
 from usage_service.web.parameters import query_parameters
-from usage_service.windows import Interval, Span, span_between
+from usage_service.windows import Interval, TimeRange, time_range_between
 
 
 class SummaryParameters(FreshnessParameters, forbid_unknown_fields=True):
-    """Sessions that began in a span (as in /v1/sessions), and what they are compared with.
+    """Sessions that began in a time range (as in /v1/sessions), and what they are compared with.
 
-    `compare=before` is the span of the same length before it; `compare=window` is that of `compare_since` and
+    `compare=before` is the time range of the same length before it; `compare=window` is that of `compare_since` and
     `compare_until`. `limit` is for what was used most.
     """
 
@@ -50,9 +50,9 @@ class SummaryAnswer(Struct, frozen=True):
 
 @dataclass(frozen=True)
 class SummaryQuestion(Question):
-    """What the sessions of each span are like."""
+    """What the sessions of each time range are like."""
 
-    spans: tuple[Span, ...]
+    time_ranges: tuple[TimeRange, ...]
     product: str | None
     bots: Bots
     interval: Interval
@@ -64,9 +64,10 @@ class SummaryQuestion(Question):
         return ("sessions",)
 
     async def answer(self, connection: Connection) -> Body:
-        """The summary, and that of the span that it is compared with."""
+        """The summary, and that of the time range that it is compared with."""
         summary, *others = [
-            await summarise(connection, span, self.product, self.bots, self.interval, self.limit) for span in self.spans
+            await summarise(connection, time_range, self.product, self.bots, self.interval, self.limit)
+            for time_range in self.time_ranges
         ]
         return as_json(SummaryAnswer(summary, others[0] if others else None))
 
@@ -75,25 +76,27 @@ class SummaryQuestion(Question):
 async def get_session_summary(request: web.Request) -> web.Response:
     """Length, depth, what was used and the role in the workflow."""
     asked = query_parameters(request, SummaryParameters)
-    spans = _spans(asked, datetime.now(UTC))
-    return await answer(request, asked, SummaryQuestion(spans, asked.product, asked.bots, asked.interval, asked.limit))
+    time_ranges = _time_ranges(asked, datetime.now(UTC))
+    return await answer(
+        request, asked, SummaryQuestion(time_ranges, asked.product, asked.bots, asked.interval, asked.limit)
+    )
 
 
-def _spans(asked: SummaryParameters, now: datetime) -> tuple[Span, ...]:
-    span = span_between(asked.since, asked.until, now)
+def _time_ranges(asked: SummaryParameters, now: datetime) -> tuple[TimeRange, ...]:
+    time_range = time_range_between(asked.since, asked.until, now)
     if asked.compare == "window":
-        return span, _compared_window(asked)
+        return time_range, _compared_window(asked)
     for name in ("compare_since", "compare_until"):
         if getattr(asked, name):
             raise invalid([FieldError(parameter=name, detail="is taken with compare=window only")])
-    before = Span(span.since - (span.until - span.since), span.since)
-    return (span, before) if asked.compare == "before" else (span,)
+    before = TimeRange(time_range.since - (time_range.until - time_range.since), time_range.since)
+    return (time_range, before) if asked.compare == "before" else (time_range,)
 
 
-def _compared_window(asked: SummaryParameters) -> Span:
+def _compared_window(asked: SummaryParameters) -> TimeRange:
     if asked.compare_since is None or asked.compare_until is None:
         name = "compare_until" if asked.compare_since else "compare_since"
         raise invalid([FieldError(parameter=name, detail="is needed with compare=window")])
     if asked.compare_since >= asked.compare_until:
         raise invalid([FieldError(parameter="compare_since", detail="must be before compare_until")])
-    return Span(asked.compare_since.astimezone(UTC), asked.compare_until.astimezone(UTC))
+    return TimeRange(asked.compare_since.astimezone(UTC), asked.compare_until.astimezone(UTC))

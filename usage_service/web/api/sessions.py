@@ -20,14 +20,14 @@ from usage_service.web.answers import Body, as_json
 from usage_service.web.freshness import FreshnessParameters
 from usage_service.web.openapi.operations import described, json_of, problem, tagged
 from usage_service.web.parameters import parameters_from, query_parameters
-from usage_service.windows import Span, span_between
+from usage_service.windows import TimeRange, time_range_between
 
 
 class SessionParameters(FreshnessParameters, forbid_unknown_fields=True):
-    """Sessions that began in a span; bots are left out unless asked for.
+    """Sessions that began in a time range; bots are left out unless asked for.
 
-    The span is the last 7 days, unless said otherwise. It ends a day from now, because clocks ahead of ours are taken
-    up to a day, and with the hour, so that who asks again within the hour asks the same.
+    The time range is the last 7 days, unless said otherwise. It ends a day from now, because clocks ahead of ours are
+    taken up to a day, and with the hour, so that who asks again within the hour asks the same.
     """
 
     product: Product | None = None
@@ -38,7 +38,7 @@ class SessionParameters(FreshnessParameters, forbid_unknown_fields=True):
 
 
 class SessionsAnswer(Struct, frozen=True):
-    """The latest sessions that began in a span, and how many there are in all."""
+    """The latest sessions that began in a time range, and how many there are in all."""
 
     since: datetime
     until: datetime
@@ -48,9 +48,9 @@ class SessionsAnswer(Struct, frozen=True):
 
 @dataclass(frozen=True)
 class SessionsQuestion(Question):
-    """The latest sessions of a span."""
+    """The latest sessions of a time range."""
 
-    span: Span
+    time_range: TimeRange
     product: str | None
     bots: Bots
     limit: int
@@ -62,7 +62,7 @@ class SessionsQuestion(Question):
 
     async def answer(self, connection: Connection) -> Body:
         """The sessions, and how many there are in all."""
-        since, until = self.span
+        since, until = self.time_range
         sessions, total = await list_sessions(connection, since, until, self.product, self.bots, self.limit)
         return as_json(SessionsAnswer(since, until, total, sessions))
 
@@ -71,8 +71,8 @@ class SessionsQuestion(Question):
 async def get_sessions(request: web.Request) -> web.Response:
     """Sessions, latest first, and how many there are in all."""
     asked = query_parameters(request, SessionParameters)
-    span = span_between(asked.since, asked.until, datetime.now(UTC))
-    return await answer(request, asked, SessionsQuestion(span, asked.product, asked.bots, asked.limit))
+    time_range = time_range_between(asked.since, asked.until, datetime.now(UTC))
+    return await answer(request, asked, SessionsQuestion(time_range, asked.product, asked.bots, asked.limit))
 
 
 class SessionPath(Struct):

@@ -12,13 +12,13 @@ from msgspec import Meta, Struct
 from usage_service.events import Channel, Instant, ProbeName, Product
 from usage_service.projections.state import Projection
 from usage_service.shared.postgres import Connection
-from usage_service.stats.timeseries import Series, bucket_span, time_series
+from usage_service.stats.timeseries import Series, bucket_range, time_series
 from usage_service.web.answering import Question, answer
 from usage_service.web.answers import Body, as_json
 from usage_service.web.freshness import FreshnessParameters
 from usage_service.web.openapi.operations import described, json_of, tagged
 from usage_service.web.parameters import query_parameters
-from usage_service.windows import Interval, Span
+from usage_service.windows import Interval, TimeRange
 
 
 class TimeSeriesParameters(FreshnessParameters, forbid_unknown_fields=True):
@@ -50,9 +50,9 @@ class TimeSeriesAnswer(Struct, frozen=True):
 
 @dataclass(frozen=True)
 class TimeSeriesQuestion(Question):
-    """Views and visitors in each bucket of a span."""
+    """Views and visitors in each bucket of a time range."""
 
-    span: Span
+    time_range: TimeRange
     interval: Interval
     product: str
     probes: tuple[str, ...]
@@ -67,16 +67,16 @@ class TimeSeriesQuestion(Question):
     async def answer(self, connection: Connection) -> Body:
         """A series a probe, without gaps."""
         series = await time_series(
-            connection, self.span, self.interval, self.product, self.probes, self.channel, self.bots
+            connection, self.time_range, self.interval, self.product, self.probes, self.channel, self.bots
         )
-        return as_json(TimeSeriesAnswer(self.product, self.channel, self.interval, *self.span, series))
+        return as_json(TimeSeriesAnswer(self.product, self.channel, self.interval, *self.time_range, series))
 
 
 @described(*tagged(json_of(TimeSeriesAnswer)), query=TimeSeriesParameters)
 async def get_timeseries(request: web.Request) -> web.Response:
     """Views, found and missing, and distinct visitors over time."""
     asked = query_parameters(request, TimeSeriesParameters)
-    span = bucket_span(asked.interval, asked.since, asked.until, datetime.now(UTC))
+    time_range = bucket_range(asked.interval, asked.since, asked.until, datetime.now(UTC))
     probes = tuple(dict.fromkeys(asked.probe))
-    question = TimeSeriesQuestion(span, asked.interval, asked.product, probes, asked.channel, asked.bots)
+    question = TimeSeriesQuestion(time_range, asked.interval, asked.product, probes, asked.channel, asked.bots)
     return await answer(request, asked, question)

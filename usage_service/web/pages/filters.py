@@ -13,7 +13,7 @@ from msgspec import Meta
 
 from usage_service.events import Channel, Product
 from usage_service.web.parameters import query_parameters
-from usage_service.windows import Days, Interval, Span, span_between
+from usage_service.windows import Days, Interval, TimeRange, time_range_between
 
 Kind = TypeVar("Kind", bound=msgspec.Struct)
 
@@ -59,9 +59,9 @@ class Filters:
         return datetime.combine(self.days.first, datetime.min.time(), UTC)
 
     @property
-    def span(self) -> Span:
+    def time_range(self) -> TimeRange:
         """The window as the answers about sessions take it."""
-        return span_between(self.since, None, self.now)
+        return time_range_between(self.since, None, self.now)
 
     @property
     def interval(self) -> Interval:

@@ -15,7 +15,7 @@ from usage_service.shared.postgres import Connection
 from usage_service.stats.catalogue import looked_at
 from usage_service.stats.popularity import Order, Ranking, views_by_probe
 from usage_service.stats.session_summaries import count_over_time
-from usage_service.stats.timeseries import bucket_span
+from usage_service.stats.timeseries import bucket_range
 from usage_service.stats.view_counts import ViewCounts
 from usage_service.web.answering import Question
 from usage_service.web.answers import Body, as_json
@@ -26,7 +26,7 @@ from usage_service.web.pages.filters import Filters, ViewParameters, view_parame
 from usage_service.web.pages.frame import Page, begin
 from usage_service.web.pages.panels import Panel, ask, ask_all, how_fresh
 from usage_service.web.pages.presentation.overview import over_time, release_marks
-from usage_service.windows import Days, Interval, Span
+from usage_service.windows import Days, Interval, TimeRange
 
 SHOWN = 10
 IMPACT_DAYS = 7
@@ -51,9 +51,9 @@ class LookedAtQuestion(Question):
 
 @dataclass(frozen=True)
 class SessionCountsQuestion(Question):
-    """How many sessions of people began in each bucket of a span."""
+    """How many sessions of people began in each bucket of a time range."""
 
-    span: Span
+    time_range: TimeRange
     product: str
     interval: Interval
 
@@ -64,7 +64,7 @@ class SessionCountsQuestion(Question):
 
     async def answer(self, connection: Connection) -> Body:
         """The buckets that have any."""
-        return as_json(await count_over_time(connection, self.span, self.product, "exclude", self.interval))
+        return as_json(await count_over_time(connection, self.time_range, self.product, "exclude", self.interval))
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ async def get_overview(request: web.Request) -> web.Response:
         return await page.shown("empty", {}, fresh=await how_fresh(request))
     questions: dict[str, Question] = {
         "series": series_question(page.filters),
-        "sessions": SessionCountsQuestion(page.filters.span, page.filters.product, page.filters.interval),
+        "sessions": SessionCountsQuestion(page.filters.time_range, page.filters.product, page.filters.interval),
         "releases": releases_question(page.filters),
         "catalogue": LookedAtQuestion(page.filters.product),
     }
@@ -113,14 +113,14 @@ async def get_overview(request: web.Request) -> web.Response:
 
 def series_question(filters: Filters, *probes: str) -> TimeSeriesQuestion:
     """Views and visitors of probes, or of all together, over the window."""
-    span = bucket_span(filters.interval, filters.since, None, filters.now)
-    return TimeSeriesQuestion(span, filters.interval, filters.product, probes, filters.channel, bots=False)
+    time_range = bucket_range(filters.interval, filters.since, None, filters.now)
+    return TimeSeriesQuestion(time_range, filters.interval, filters.product, probes, filters.channel, bots=False)
 
 
 def releases_question(filters: Filters) -> ImpactQuestion:
     """The releases of the window."""
     today = filters.days.last
-    return ImpactQuestion(filters.span, filters.product, filters.channel, IMPACT_DAYS, today, SHOWN)
+    return ImpactQuestion(filters.time_range, filters.product, filters.channel, IMPACT_DAYS, today, SHOWN)
 
 
 def _ranked(request: web.Request, filters: Filters, order: Order) -> PopularityQuestion:

@@ -76,7 +76,7 @@ async def get_probe_page(request: web.Request) -> web.Response:
         series=series_question(filters, path.probe),
         releases=releases_question(filters),
         entry=EntryQuestion(path.product, path.probe),
-        together=TogetherQuestion(*filters.span, path.product, path.probe),
+        together=TogetherQuestion(*filters.time_range, path.product, path.probe),
         built=facets,
     )
     buckets = panels["series"].data["series"][0]["buckets"] if panels["series"].data else []

@@ -34,8 +34,8 @@ async def get_sessions_page(request: web.Request) -> web.Response:
     product = filters.product or None
     panels = await ask_all(
         request,
-        summary=SummaryQuestion((filters.span,), product, "exclude", filters.interval, MOST_USED),
-        latest=SessionsQuestion(filters.span, product, "exclude", LATEST),
+        summary=SummaryQuestion((filters.time_range,), product, "exclude", filters.interval, MOST_USED),
+        latest=SessionsQuestion(filters.time_range, product, "exclude", LATEST),
     )
     drawn: dict[str, object] = {"fresh": await how_fresh(request), "kind": asked.kind}
     if panels["summary"].data:
@@ -50,7 +50,7 @@ async def get_journeys_part(request: web.Request) -> web.Response:
     asked = view_parameters(request, SessionsView)
     filters = (await begin(request, asked)).filters
     product = filters.product or None
-    question = JourneysQuestion(filters.span, product, "exclude", asked.kind, 2, MOST_TRANSITIONS)
+    question = JourneysQuestion(filters.time_range, product, "exclude", asked.kind, 2, MOST_TRANSITIONS)
     journeys = await ask(request, question)
     matrix = transition_matrix(journeys.data["transitions"]) if journeys.data else None
     return await html_answer(request, "journeys", {"journeys": journeys, "matrix": matrix})
