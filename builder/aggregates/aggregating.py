@@ -8,7 +8,7 @@ import numpy as np
 import structlog
 from google.cloud import bigquery
 
-from builder.aggregates.bucket_list import BOOLEANS, BucketList, distribution_buckets, stored_type
+from builder.aggregates.bucket_list import BOOLEANS, distribution_buckets, stored_type
 from builder.aggregates.cells import Cells, read_cells
 from builder.aggregates.metric_shapes import Family, shape_of
 from builder.aggregates.probe import BuildRequest, BuiltProbe, ProbeRow, Progress, Rows
@@ -94,11 +94,11 @@ class _Computation:
     def _distribution(self, latest: int) -> Rows:
         cells = read_cells(self._run("distribution", latest, "aggregating", FIRST_PERCENT))
         buckets = distribution_buckets(self._request.metric_type, self._request.definition, cells.buckets)
-        return self._made(cells, _of_all(self._stored_type, buckets, cells, raw=True))
+        return self._made(cells, Layout.shared(self._stored_type, buckets, cells, raw=True))
 
     def _boolean(self, latest: int) -> Rows:
         cells = read_cells(self._run("boolean", latest, "aggregating", FIRST_PERCENT))
-        return self._made(cells, _of_all(self._stored_type, BOOLEANS, cells, raw=False))
+        return self._made(cells, Layout.shared(self._stored_type, BOOLEANS, cells, raw=False))
 
     def _scalar(self, latest: int) -> Rows:
         ranges = ScalarRanges(self._run("scalar_ranges", latest, "finding_range", FIRST_PERCENT))
@@ -120,9 +120,3 @@ class _Computation:
     def _tick(self, stage: str, percent: int) -> Tick:
         """Reports a stage; the bytes are those of the statements before it and of this one."""
         return lambda read: self._progress(stage, percent, self.runner.bytes_processed + read)
-
-
-def _of_all(metric_type: str, buckets: BucketList, cells: Cells, *, raw: bool) -> Layout:
-    """The same buckets for every metric key."""
-    columns = np.array([buckets.places.get(key, -1) for key in cells.buckets], dtype=np.int64)
-    return Layout(metric_type, lambda _: buckets, columns, raw)

@@ -1,25 +1,25 @@
-"""A probe to build, and what comes of it."""
+"""A build's request and its result: the probe to aggregate, and the rows that GLAM shows of it."""
 
 from collections.abc import Callable, Iterable, Sized
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import NamedTuple, Protocol
 from uuid import UUID
 
-from builder.aggregates.build_hour import build_hour_to_datetime
 from builder.aggregates.definition import Definition
 
 ANY = "*"
+HOUR_FORMAT = "%Y%m%d%H"  # of a build hour, which every form of build id is reduced to
 
 Progress = Callable[[str, int, int], None]
-"""Told (stage, percent, bytes read); raises BuildCancelledError or BuildAbandonedError to stop the build."""
+"""Called with (stage, percent, bytes read); raises BuildCancelledError or BuildAbandonedError to stop the build."""
 
 
 @dataclass(frozen=True)
 class BuildRequest:
-    """One build: the probe, its type and the pings that carry it, as of a day.
+    """The probe to build, its type and the pings that carry it, as of a day.
 
-    `latest_version` is the newest released on the channel; None asks the pings themselves.
+    `latest_version` is the newest version released on the channel; None has it found in the pings.
     """
 
     build_id: UUID
@@ -54,12 +54,12 @@ class ProbeRow:
 
 
 class Rows(Sized, Iterable[ProbeRow], Protocol):
-    """A number of rows that can be gone through again and again; they may be made anew each time."""
+    """Rows with a length that can be iterated again and again; each iteration may make them anew."""
 
 
 @dataclass(frozen=True)
 class BuiltProbe:
-    """The rows, none where too few clients sent the probe, and what they cost."""
+    """The rows of a probe, none where too few clients sent it, and the bytes and jobs that they took."""
 
     rows: Rows
     bytes_processed: int
@@ -67,7 +67,7 @@ class BuiltProbe:
 
 
 class Combination(NamedTuple):
-    """What a row is about: ping type, system and build are each a value or the roll-up `*`."""
+    """The identity of a row: ping type, system and build are each a value or the roll-up `*`."""
 
     metric_key: str
     version: int
@@ -78,5 +78,5 @@ class Combination(NamedTuple):
 
     @property
     def build_date(self) -> datetime | None:
-        """The build hour as a time; None for the roll-up."""
-        return None if self.build_hour == ANY else build_hour_to_datetime(self.build_hour)
+        """Return the start of the build hour in UTC; None for the roll-up."""
+        return None if self.build_hour == ANY else datetime.strptime(self.build_hour, HOUR_FORMAT).replace(tzinfo=UTC)

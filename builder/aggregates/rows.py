@@ -1,4 +1,4 @@
-"""The rows of a probe, made from its cells a few at a time, whenever they are gone through."""
+"""The rows of a probe, made from its cells a few at a time, anew in each iteration."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ Values = TypeVar("Values", Floats, Integers)
 
 @dataclass(frozen=True)
 class Layout:
-    """How cells become histograms.
+    """The way from cells to histograms.
 
-    `buckets` are those of a metric key; `columns` has, of each of the cells' buckets, the place among them, -1 for
-    none. `raw`: beside the smoothed histogram there is one of the raw counts, else the two are the same.
+    `buckets` returns the buckets of a metric key; `columns` has the place of each of the cells' buckets among them, -1
+    where it is none of them. `raw`: whether there is a histogram of the raw counts beside the smoothed one; else the
+    two are the same.
     """
 
     metric_type: str
@@ -32,13 +33,19 @@ class Layout:
     columns: Integers
     raw: bool
 
+    @classmethod
+    def shared(cls, metric_type: str, buckets: BucketList, cells: Cells, *, raw: bool) -> Layout:
+        """Return the layout of cells whose metric keys all have the same buckets."""
+        columns = np.array([buckets.places.get(key, -1) for key in cells.buckets], dtype=np.int64)
+        return cls(metric_type, lambda _: buckets, columns, raw)
+
 
 @dataclass(frozen=True)
 class ProbeRows:
-    """The rows, in the order of their combinations.
+    """The rows of a probe, in the order of their combinations.
 
-    `weight`: how many clients a weighted one stands for. `only_ping`: the one ping type that carries the probe, whose
-    rows are then those of all ping types together.
+    `weight`: how many clients a sampled client stands for. `only_ping`: the one ping type that carries the probe, if
+    there is only one; its rows are then those of all ping types together.
     """
 
     cells: Cells
@@ -47,11 +54,11 @@ class ProbeRows:
     only_ping: str | None
 
     def __len__(self) -> int:
-        """How many rows there are."""
+        """Return the number of rows."""
         return len(self.cells.combinations) * (2 if self.only_ping else 1)
 
     def __iter__(self) -> Iterator[ProbeRow]:
-        """Makes the rows, some at a time."""
+        """Make the rows, some at a time."""
         samples = self._samples()
         for buckets, first, last in self._batches():
             for row in self._made(buckets, first, last, samples):
@@ -60,7 +67,7 @@ class ProbeRows:
                     yield replace(row, ping_type=self.only_ping)
 
     def _samples(self) -> list[int]:
-        """total_sample of each combination: of all ping types, weighted as a whole."""
+        """Return the total_sample of each combination: that of all ping types, weighted as a whole."""
         cells = self.cells
         weighted = cells.samples * np.where(cells.weighted, self.weight, 1)
         places = {combination: place for place, combination in enumerate(cells.combinations)}
@@ -68,7 +75,7 @@ class ProbeRows:
         return [int(samples) for samples in weighted[everywhere]]
 
     def _batches(self) -> Iterator[tuple[BucketList, int, int]]:
-        """Buckets, and the combinations from the first to before the last that share them."""
+        """Yield a bucket list with the range of combinations, from the first to before the last, that share it."""
         keys = [combination.metric_key for combination in self.cells.combinations]
         last = 0
         for key, members in groupby(keys):
@@ -105,7 +112,7 @@ class ProbeRows:
             )
 
     def _filled(self, values: Values, buckets: BucketList, first: int, last: int) -> Values:
-        """A row a combination, a column a bucket: the cells' values, and 0 where there is none."""
+        """Return the values of the cells, a row a combination and a column a bucket; 0 where there is no cell."""
         cells = slice(self.cells.starts[first], self.cells.starts[last])
         sizes = np.diff(self.cells.starts[first : last + 1])
         columns = self.layout.columns[self.cells.bucket[cells]]

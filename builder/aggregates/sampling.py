@@ -1,12 +1,11 @@
-"""Which clients are read, and how many each stands for."""
+"""Sampling of Windows clients: the share of them that is read, and how many clients each stands for."""
 
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-SAMPLE_IDS = 100
-# Of each channel the sample ids of which Windows clients are read, as GLAM's ETL does; of others all.
+SAMPLE_IDS = 100  # a client's is CRC32(client_id) modulo 100; the pings have it
+# By channel, how many sample ids of Windows clients are read, as by GLAM's ETL; on other channels all.
 SAMPLED_CHANNELS: Mapping[str, int] = MappingProxyType({"release": 10})
 
 
@@ -21,11 +20,6 @@ class Sampling:
 def sampling_of(
     channel: str, probe: str, sampled_by_clients: frozenset[str], channels: Mapping[str, int] = SAMPLED_CHANNELS
 ) -> Sampling:
-    """The sampling of Windows clients on a channel; a probe that clients sample themselves keeps every id."""
+    """Return the sampling of Windows clients on a channel; a probe that clients sample themselves keeps every id."""
     kept = channels.get(channel, SAMPLE_IDS)
     return Sampling(SAMPLE_IDS if probe in sampled_by_clients else kept, SAMPLE_IDS // kept)
-
-
-def safe_sample_id(client_id: str) -> int:
-    """The `sample_id` of a client, 0-99: CRC32 of its id modulo 100 (mozfun `safe_sample_id`)."""
-    return zlib.crc32(client_id.encode()) % SAMPLE_IDS

@@ -1,14 +1,15 @@
-"""The range of a scalar's values, of each label its own, and the buckets made from it."""
+"""The range of a scalar's values, of each label its own, and the buckets that GLAM makes of this range."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from builder.aggregates.bucket_list import BucketList
-from builder.aggregates.buckets import scalar_buckets_between
 from builder.errors import PermanentBuildError
 
+SCALAR_BUCKETS = 100
 MOST_CHARACTERS = 8_000_000  # BigQuery takes a request of 10 MB
 
 
@@ -20,17 +21,17 @@ class ScalarRanges:
         self._ranges = {row["metric_key"]: (row["smallest"], row["largest"]) for row in rows}
 
     def __bool__(self) -> bool:
-        """Whether there is any."""
+        """Return whether there is any metric key."""
         return bool(self._ranges)
 
     def buckets(self, metric_key: str) -> BucketList:
-        """The buckets of a metric key."""
+        """Return the buckets of a metric key."""
         return BucketList(tuple(scalar_buckets_between(*self._ranges[metric_key])))
 
     def parameter(self) -> list[str]:
-        """What scalar_cells.sql takes: of each key its bounds with commas between, a bar, and the key itself.
+        """Return the parameter of scalar_cells.sql: for each key its bounds with commas between, a bar, and the key.
 
-        Raises PermanentBuildError where it is too long for a request.
+        Raise PermanentBuildError when it is too long for a request.
         """
         texts, length = [], 0
         for key in self._ranges:
@@ -39,3 +40,20 @@ class ScalarRanges:
             if length > MOST_CHARACTERS:
                 raise PermanentBuildError("tooManyLabels", f"{len(self._ranges):,} labels are too many to build")
         return texts
+
+
+def scalar_buckets_between(smallest: float, largest: float) -> list[str]:
+    """Return the buckets of a scalar whose values lie between the two; a bound of 0 or less counts as 1."""
+    return scalar_buckets(_log2_or_zero(smallest), _log2_or_zero(largest))
+
+
+def scalar_buckets(log2_smallest: float, log2_largest: float, count: int = SCALAR_BUCKETS) -> list[str]:
+    """Return `count` lower bounds evenly spaced in log2, as distinct texts of two decimals; none for an empty range."""
+    if log2_smallest >= log2_largest:
+        return []
+    width = (log2_largest - log2_smallest) / count
+    return list(dict.fromkeys(f"{2 ** (log2_smallest + width * index):.2f}" for index in range(count)))
+
+
+def _log2_or_zero(value: float) -> float:
+    return math.log2(value) if value > 0 else 0.0

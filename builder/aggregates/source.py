@@ -58,8 +58,8 @@ def probe_statement(
     """One of the statements that read the probe: distribution, boolean, scalar_ranges, scalar_cells (with ranges)."""
     shape = shape_of(request.metric_type, request.probe, request.definition)
     received = _received(request, options, shape)
-    origins = render("origins", version=_version("sent_version"), build_hour=render(f"build_hour_{request.product}"))
-    sent = render("sent", received=received, origins=origins, builds=render("builds"), sent=_sent(shape))
+    origins, builds = origins_sql(request.product), render("builds")
+    sent = render("sent", received=received, origins=origins, builds=builds, sent=_sent(shape))
     parts = {name: render(name) for name in ("roll_ups", "shown")}
     parts["distinct_clients"] = render("distinct_clients", **parts)
     sql = render(name, sent=sent, scalar_clients=render("scalar_clients", sent=sent), **parts)
@@ -74,6 +74,11 @@ def latest_version_statement(request: BuildRequest, options: SourceOptions) -> S
     minimum = _scalar("minimum_version_clients", "INT64", VERSION_CLIENTS)
     parameters = (*_submitted(since, request.run_date), _scalar("channel", "STRING", request.channel), minimum)
     return _statement("latest_version", render("latest_version", versions=versions), parameters)
+
+
+def origins_sql(product: str) -> str:
+    """Return the query that finds the version and the build hour of each kind of ping in `received`."""
+    return render("origins", version=_version("sent_version"), build_hour=render(f"build_hour_{product}"))
 
 
 def only_ping(request: BuildRequest) -> str | None:

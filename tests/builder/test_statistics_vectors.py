@@ -1,63 +1,158 @@
-"""The pure statistics agree with the assertions of mozfun, the library that the nightly ETL runs."""
+"""A build agrees with the assertions of mozfun, the library that the nightly ETL runs.
+
+Each runs through a step of a build: in the warehouse on pings that give the step the assertion's input, or in Python.
+"""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from builder.aggregates import buckets, build_hour, histogram, sampling
-from usage_service.shared import glean_buckets
+from builder.aggregates.bucket_list import BucketList, distribution_buckets
+from builder.aggregates.definition import Definition
+from builder.aggregates.json_texts import count_texts, share_texts
+from builder.aggregates.probe import Combination
+from builder.aggregates.scalar_ranges import scalar_buckets
+from builder.aggregates.statistics import smoothed, ten_thousandths
+from tests.builder.build_steps import WarehouseSteps, ordered, percentile, pings_a_day, pings_of_average, row_of
+from tests.support.ping_warehouse import warehouse
+from tests.support.reference_statistics import Ping
 
 VECTORS = Path(__file__).parents[3] / "shared" / "data" / "statistics_vectors.json"
 CASES: list[dict[str, Any]] = json.loads(VECTORS.read_text()) if VECTORS.exists() else []
+NAMES = {f"{case['function']}-{number}": case for number, case in enumerate(CASES)}
+NOT_IN_A_BUILD = {
+    "safe_sample_id": "the pings bring their sample_id along; tests/warehouse proves it of the sample pings",
+}
+WHOLE = 1  # a share is at most that
+
+Rows = list[list[Any]]
 
 
-def pairs(rows: list[list[Any]]) -> list[tuple[str, float]]:
+def pairs(rows: Rows) -> list[tuple[str, Any]]:
     return [(key, value) for key, value in rows]
 
 
-FUNCTIONS: dict[str, Callable[..., Any]] = {
-    "build_hour_to_datetime": lambda hour: build_hour.build_hour_to_datetime(hour).strftime("%Y-%m-%dT%H:%M:%S"),
-    "build_seconds_to_hour": build_hour.build_seconds_to_hour,
-    "fenix_build_to_build_hour": build_hour.fenix_build_to_build_hour,
-    "histogram_bucket_from_value": buckets.bucket_from_value,
-    "histogram_cast_json": lambda rows: histogram.cast_json(pairs(rows)),
-    "histogram_fill_buckets": lambda rows, bounds: histogram.fill_buckets(dict(pairs(rows)), bounds),
-    "histogram_fill_buckets_dirichlet": lambda rows, bounds, users: histogram.fill_buckets_dirichlet(
-        dict(pairs(rows)), bounds, users
-    ),
-    "histogram_filter_high_values": lambda rows: histogram.filter_high_values(pairs(rows)),
-    "histogram_generate_exponential_buckets": glean_buckets.exponential_buckets,
-    "histogram_generate_functional_buckets": glean_buckets.functional_buckets,
-    "histogram_generate_linear_buckets": glean_buckets.linear_buckets,
-    "histogram_generate_scalar_buckets": lambda *args: [float(text) for text in buckets.scalar_buckets(*args)],
-    "histogram_normalized_sum": lambda rows, weight: histogram.normalized_sum(pairs(rows), weight),
-    "histogram_normalized_sum_with_original": lambda rows, weight: histogram.normalized_sum_with_original(
-        pairs(rows), weight
-    ),
-    "percentile": lambda percent, rows: histogram.percentile(percent, pairs(rows)),
-    "safe_sample_id": sampling.safe_sample_id,
+def build_date(hour: str) -> str:
+    date = Combination("", 150, "*", "*", hour, "").build_date
+    assert date is not None
+    return date.strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def cast_json(rows: Rows) -> str:
+    """Each number as a build writes it: what is above 1 can only be a count."""
+    texts = []
+    for key in ordered([key for key, _ in rows]).keys:
+        value, bucket = dict(pairs(rows))[key], BucketList((key,))
+        share = value <= WHOLE
+        [text] = (
+            share_texts(ten_thousandths(np.array([[float(value)]])), bucket)
+            if share
+            else count_texts(np.array([[value]]), bucket)
+        )
+        texts.append(text.strip("{}"))
+    return f"{{{','.join(texts)}}}"
+
+
+def fill_buckets(rows: Rows, bounds: list[str]) -> Rows:
+    filled = json.loads(row_of(pairs(rows), BucketList(tuple(bounds))).non_norm_histogram)
+    return [[key, value] for key, value in filled.items()]
+
+
+def fill_buckets_dirichlet(rows: Rows, bounds: list[str], users: int) -> Rows:
+    filled = fill_buckets(rows, list(ordered(bounds).keys))
+    values = np.array([[value for _, value in filled]], dtype=np.float64)
+    even = smoothed(values, np.array([users], dtype=np.float64))[0].tolist()
+    return [[key, value] for (key, _), value in zip(filled, even, strict=True)]
+
+
+def functional_buckets(base: int, per_magnitude: int, largest: int) -> list[int]:
+    metric_type = {(2, 8): "timing_distribution", (2, 16): "memory_distribution"}[base, per_magnitude]
+    return [int(key) for key in distribution_buckets(metric_type, Definition(), {str(largest)}).keys]
+
+
+STATISTICS: dict[str, Callable[..., Any]] = {
+    "build_hour_to_datetime": build_date,
+    "histogram_cast_json": cast_json,
+    "histogram_fill_buckets": fill_buckets,
+    "histogram_fill_buckets_dirichlet": fill_buckets_dirichlet,
+    "histogram_generate_exponential_buckets": lambda *args: Definition("exponential", *args).custom_buckets(),
+    "histogram_generate_functional_buckets": functional_buckets,
+    "histogram_generate_linear_buckets": lambda *args: Definition("linear", *args).custom_buckets(),
+    "histogram_generate_scalar_buckets": lambda *args: [float(text) for text in scalar_buckets(*args)],
+    "percentile": lambda percent, rows: percentile(percent, pairs(rows), ordered([key for key, _ in rows])),
 }
 
 
-def as_json(value: object) -> object:
-    plain: object = json.loads(json.dumps(value))
-    return plain
+def bucket_from_value(steps: WarehouseSteps, channel: str, bounds: list[str], _value: float) -> float | None:
+    number = steps.bucket_number(channel, bounds)
+    return sorted(map(float, bounds))[number - 1] if number else None
+
+
+def filter_high_values(steps: WarehouseSteps, channel: str, rows: Rows) -> Rows:
+    shares = steps.shares(channel, 1)
+    counts = shares[""].counts if shares else {}
+    return [[key, counts[key]] for key in dict(pairs(rows)) if key in counts]
+
+
+def normalized_sum(steps: WarehouseSteps, channel: str, rows: Rows, weight: float) -> Rows:
+    return [[key, share] for key, share, _ in normalized_sum_with_original(steps, channel, rows, weight)]
+
+
+def normalized_sum_with_original(steps: WarehouseSteps, channel: str, rows: Rows, weight: float) -> Rows:
+    shares = steps.shares(channel, int(weight))[""]
+    return [[key, shares.amounts[key], shares.counts[key]] for key in dict(pairs(rows))]
+
+
+IN_THE_WAREHOUSE: dict[str, Callable[..., Any]] = {
+    "build_seconds_to_hour": lambda steps, _, build_id: steps.build_hours("fog", [build_id]).get(build_id),
+    "fenix_build_to_build_hour": lambda steps, _, build_id: steps.build_hours("fenix", [build_id]).get(build_id),
+    "histogram_bucket_from_value": bucket_from_value,
+    "histogram_filter_high_values": filter_high_values,
+    "histogram_normalized_sum": normalized_sum,
+    "histogram_normalized_sum_with_original": normalized_sum_with_original,
+}
+
+
+def pings_of(channel: str, case: dict[str, Any]) -> list[Ping]:
+    """The pings of the client that a case is about, on a channel of their own."""
+    function, args = case["function"], case["args"]
+    if function == "histogram_bucket_from_value":
+        return pings_of_average(channel, args[1])
+    return pings_a_day(channel, pairs(args[0])) if function.startswith("histogram") else []
+
+
+@pytest.fixture(scope="module")
+def steps(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WarehouseSteps]:
+    cases = {name: case for name, case in NAMES.items() if case["function"] in IN_THE_WAREHOUSE}
+    pings = [ping for name, case in cases.items() for ping in pings_of(name, case)]
+    with warehouse(tmp_path_factory.mktemp("vectors") / "pings.duckdb", pings) as client:
+        yield WarehouseSteps(client)
 
 
 @pytest.mark.skipif(not CASES, reason=f"the vectors are not here: {VECTORS.name}")
 def test_there_are_as_many_vectors_as_the_specification_says() -> None:
     assert len(CASES) == 39
-    assert {case["function"] for case in CASES} == set(FUNCTIONS)
+    functions = {case["function"] for case in CASES}
+    assert functions == {*STATISTICS, *IN_THE_WAREHOUSE, *NOT_IN_A_BUILD}
+    assert len(functions) == len(STATISTICS) + len(IN_THE_WAREHOUSE) + len(NOT_IN_A_BUILD)
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case['function']}-{CASES.index(case)}")
-def test_vector(case: dict[str, Any]) -> None:
-    function = FUNCTIONS[case["function"]]
+@pytest.mark.parametrize("name", [name for name, case in NAMES.items() if case["function"] in STATISTICS])
+def test_vector_of_the_statistics(name: str) -> None:
+    case = NAMES[name]
+    function = STATISTICS[case["function"]]
     if case["expect"] == "ERROR":
         with pytest.raises(ValueError, match="between 0 and 100"):
             function(*case["args"])
     else:
-        assert as_json(function(*case["args"])) == case["expect"]
+        assert function(*case["args"]) == case["expect"]
+
+
+@pytest.mark.parametrize("name", [name for name, case in NAMES.items() if case["function"] in IN_THE_WAREHOUSE])
+def test_vector_of_the_warehouse(steps: WarehouseSteps, name: str) -> None:
+    case = NAMES[name]
+    assert IN_THE_WAREHOUSE[case["function"]](steps, name, *case["args"]) == case["expect"]

@@ -1,0 +1,156 @@
+"""Single steps of a build on given input: its SQL on the embedded warehouse, and the statistics of its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
+from fractions import Fraction
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+from google.cloud import bigquery
+from google.cloud.bigquery import ArrayQueryParameter, ScalarQueryParameter
+
+from builder.aggregates.bucket_list import BucketList, distribution_buckets
+from builder.aggregates.cells import Cells, read_cells
+from builder.aggregates.definition import Definition
+from builder.aggregates.probe import BuildRequest, ProbeRow
+from builder.aggregates.rows import Layout, ProbeRows
+from builder.aggregates.sampling import SAMPLE_IDS
+from builder.aggregates.source import SourceOptions, origins_sql, probe_statement
+from builder.aggregates.statistics import percentile_places
+from builder.aggregates.thresholds import Minimum, Thresholds
+from builder.bigquery import JobOptions, JobRunner
+from builder.statement import Statement
+from tests.support.googlesql import PROBES
+from tests.support.ping_makers import RUN_DATE, RUN_NOON
+from tests.support.reference_statistics import Ping
+
+Pairs = Sequence[tuple[str, float]]
+
+LATEST = 150
+EVERYBODY = Thresholds({}, Minimum(0, -1))  # shows rows without a client, too
+EVERYTHING = {"ping_type": "*", "os": "*", "build_hour": "*"}
+RECEIVED = """
+WITH received AS (
+  SELECT 'metrics' AS ping_type, 'Linux' AS sent_os, '150.0' AS sent_version, build_id
+  FROM UNNEST(@build_ids) AS build_id
+)
+SELECT build_id, build_hour FROM ({origins})
+"""
+ORIGIN_PARAMETERS = (
+    ScalarQueryParameter("nul", "STRING", "\0"),
+    ScalarQueryParameter("windows_weight", "INT64", 1),
+    ScalarQueryParameter("first_version", "INT64", LATEST),
+    ScalarQueryParameter("last_version", "INT64", LATEST),
+    ScalarQueryParameter("first_build_day", "DATE", date(2010, 1, 1)),
+    ScalarQueryParameter("last_build_day", "DATE", date(2040, 1, 1)),
+)
+
+
+def pings_a_day(channel: str, pairs: Sequence[tuple[str, int]]) -> list[Ping]:
+    """Return the pings of one sampled client, each of a day of its own, with one bucket of a distribution each."""
+    return [
+        replace(_ping(channel, timing_distribution=(pair,)), submitted=RUN_NOON - timedelta(days=number))
+        for number, pair in enumerate(pairs)
+    ]
+
+
+def pings_of_average(channel: str, average: float) -> list[Ping]:
+    """Return the pings of one client on one day whose counters have this average: as many as it takes to be exact."""
+    total, number = Fraction(str(average)).as_integer_ratio()
+    least, more = divmod(total, number)
+    return [_ping(channel, counter=least + (place < more)) for place in range(number)]
+
+
+def ping_of_labels(channel: str, histograms: Sequence[Mapping[str, int]]) -> Ping:
+    """Return a ping of one sampled client with a distribution for each label, which is its place."""
+    labeled = tuple((str(label), tuple(counts.items())) for label, counts in enumerate(histograms))
+    return _ping(channel, labeled_timing_distribution=labeled)
+
+
+def _ping(channel: str, **sent: object) -> Ping:
+    return Ping("client", RUN_NOON, os="Windows", sample_id=0, app_channel=channel, sent=sent)
+
+
+@dataclass(frozen=True)
+class Shares:
+    """The buckets of one metric key over all systems, builds and ping types: clients' shares, and raw counts."""
+
+    amounts: dict[str, float]
+    counts: dict[str, int]
+
+
+@dataclass(frozen=True)
+class WarehouseSteps:
+    """The steps that the warehouse takes, on the pings of a channel."""
+
+    client: bigquery.Client
+
+    def build_hours(self, product: str, build_ids: Sequence[str]) -> dict[str, str]:
+        """Return the build hours of those build ids that have one, as origins.sql finds them."""
+        ids = ArrayQueryParameter("build_ids", "STRING", build_ids)
+        sql = RECEIVED.replace("{origins}", origins_sql(product))
+        rows = self._run(Statement("origins", sql, (ids, *ORIGIN_PARAMETERS)))
+        return {row["build_id"]: row["build_hour"] for row in rows}
+
+    def shares(self, channel: str, weight: int, metric_type: str = "timing_distribution") -> dict[str, Shares]:
+        """Return the shares of distribution.sql by metric key, where each client stands for `weight` clients."""
+        options = SourceOptions(thresholds=EVERYBODY, sampled_channels={channel: SAMPLE_IDS // weight})
+        cells = read_cells(self._run(probe_statement("distribution", _request(channel, metric_type), options, LATEST)))
+        return {
+            about.metric_key: _shares(cells, place)
+            for place, about in enumerate(cells.combinations)
+            if (about.ping_type, about.os, about.build_hour) == ("*", "*", "*")
+        }
+
+    def bucket_number(self, channel: str, bounds: Sequence[str]) -> int:
+        """Return how many of the bounds are at or below the average of a counter, as scalar_cells.sql counts them."""
+        options, ranges = SourceOptions(thresholds=EVERYBODY), [f"{','.join(bounds)}|"]
+        rows = self._run(probe_statement("scalar_cells", _request(channel, "counter"), options, LATEST, ranges))
+        wanted = EVERYTHING | {"client_agg_type": "avg"}
+        [number] = [row["bucket"] for row in rows if wanted.items() <= dict(row).items()]
+        return int(number)
+
+    def _run(self, statement: Statement) -> Iterator[Mapping[str, Any]]:
+        return JobRunner(self.client, uuid4(), {}, JobOptions()).run(statement, lambda _: None)
+
+
+def _request(channel: str, metric_type: str) -> BuildRequest:
+    return BuildRequest(uuid4(), "fog", channel, PROBES[metric_type], metric_type, ("metrics",), RUN_DATE, LATEST)
+
+
+def _shares(cells: Cells, place: int) -> Shares:
+    own = slice(cells.starts[place], cells.starts[place + 1])
+    keys = [cells.buckets[bucket] for bucket in cells.bucket[own]]
+    amounts, counts = cells.amount[own].tolist(), cells.counts[own].tolist()
+    return Shares(dict(zip(keys, amounts, strict=True)), dict(zip(keys, counts, strict=True)))
+
+
+def ordered(keys: Sequence[str]) -> BucketList:
+    """Return these keys in the order of the bucket list that a build makes: by number, names by text."""
+    if not all(key.isdigit() for key in keys):
+        return distribution_buckets("labeled_counter", Definition(labels=tuple(keys)), keys)
+    largest = max(2, *map(int, keys))
+    every = distribution_buckets("custom_distribution", Definition("linear", 0, largest, largest + 1), keys)
+    return BucketList(tuple(key for key in every.keys if key in keys))
+
+
+def row_of(values: Pairs, buckets: BucketList) -> ProbeRow:
+    """Return the row that a build makes of one combination's cells; the raw counts are the values, too."""
+    about = EVERYTHING | {"version": LATEST, "metric_key": "", "client_agg_type": "summed_histogram"}
+    cells = read_cells(
+        about | {"bucket": key, "amount": value, "users": value, "samples": int(value), "weighted": False}
+        for key, value in values
+    )
+    [row] = ProbeRows(cells, Layout.shared("timing_distribution", buckets, cells, raw=True), 1, None)
+    return row
+
+
+def percentile(percent: float, counts: Pairs, buckets: BucketList) -> float:
+    """Return the key of the percentile of a histogram of these buckets."""
+    row = [dict(counts)[key] for key in buckets.keys]
+    [[place]] = percentile_places(np.array([row], dtype=np.int64), (percent,)).tolist()
+    return float(buckets.json_numbers[place])
