@@ -6,9 +6,8 @@ from collections.abc import Sequence
 import typer
 
 from usage_service.shared.commands import make_program, run_program
-from usage_service.shared.logs import configure_logs
-from usage_service.shared.settings import LogSettings, load_settings
 
+ABOUT = "Aggregate missing probes on BigQuery and store their rows."
 COMMANDS = {
     "run": "builder.commands.running:run_command",
     "settings": "builder.commands.running:settings_command",
@@ -20,16 +19,10 @@ COMMANDS = {
 
 
 def make_app(arguments: Sequence[str] = ()) -> typer.Typer:
-    """The program with the command that the arguments begin with, or with all of them."""
-    return make_program(prepare, COMMANDS, arguments)
-
-
-def prepare() -> None:
-    """Computes missing probes on BigQuery and stores their rows."""
-    settings = load_settings(LogSettings)
-    configure_logs(settings.log_level, settings.log_format)
+    """Return the program with the command that the arguments begin with, or with all of them."""
+    return make_program(ABOUT, COMMANDS, arguments)
 
 
 def main() -> None:
-    """Runs the command."""
+    """Run the command."""
     run_program("probe-builder", make_app(sys.argv[1:]))

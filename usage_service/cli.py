@@ -7,6 +7,7 @@ import typer
 
 from usage_service.shared.commands import make_program, run_program
 
+ABOUT = "Which probes of GLAM are viewed, and how people work with them."
 COMMANDS = {
     "up": "usage_service.commands.up:up_command",
     "serve": "usage_service.commands.serving:serve_command",
@@ -30,14 +31,10 @@ COMMANDS = {
 
 
 def make_app(arguments: Sequence[str] = ()) -> typer.Typer:
-    """The program with the command that the arguments begin with, or with all of them."""
-    return make_program(prepare, COMMANDS, arguments)
-
-
-def prepare() -> None:
-    """Which probes of GLAM are looked at, and how people work with them."""
+    """Return the program with the command that the arguments begin with, or with all of them."""
+    return make_program(ABOUT, COMMANDS, arguments)
 
 
 def main() -> None:
-    """Runs the command."""
+    """Run the command."""
     run_program("usage-service", make_app(sys.argv[1:]))

@@ -12,15 +12,16 @@ from typer.testing import CliRunner, Result
 
 from tests.support.building import served
 from usage_service.cli import make_app
-from usage_service.commands import tokens
 from usage_service.commands.tokens import TokenError
+from usage_service.shared.errors import UserError
 from usage_service.tokens import FORM
 
 
 @pytest.fixture(autouse=True)
 def terminal(monkeypatch: pytest.MonkeyPatch, database_url: str) -> None:
     monkeypatch.setenv("DATABASE_URL", database_url)
-    monkeypatch.setattr(tokens, "configure_logs", lambda level: None)  # which would write to this terminal ever after
+    # Logs would be written to this terminal ever after.
+    monkeypatch.setattr("usage_service.shared.commands.configure_logs", lambda *_: None)
 
 
 async def called(*words: str) -> Result:
@@ -70,4 +71,4 @@ async def test_a_token_says_what_it_opens_and_until_when(words: tuple[str, ...])
 async def test_a_database_that_is_not_there_is_one_line(unused_tcp_port: int) -> None:
     url = f"postgresql://127.0.0.1:{unused_tcp_port}/none"
     result = await called("list", "--database-url", url)
-    assert isinstance(result.exception, TokenError)
+    assert isinstance(result.exception, UserError)

@@ -14,13 +14,12 @@ from tests.hotlist.test_hot_list_equals_a_reference import made
 from tests.support.commands import Run, runner
 from tests.support.hot_traffic import FIRST, as_event
 from tests.support.servers import Client, Connection, event, post, registered
-from usage_service.commands import backtest as commands
 
 
 @pytest.fixture
 def usage_service(client: Client, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
     """Runs the command against the service: exit code, output, errors."""
-    return runner(capfd, monkeypatch, commands, USAGE_SERVICE_URL=str(client.make_url("/")))
+    return runner(capfd, monkeypatch, USAGE_SERVICE_URL=str(client.make_url("/")))
 
 
 @pytest.fixture

@@ -173,9 +173,7 @@ async def test_the_commands_say_what_they_did(
     old: Span,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(commands, "configure_logs", lambda _level: None)
     path = tmp_path / "events-1-300.parquet"
     for keep_days, said in ((9_000, "nothing is older"), (30, f"{path}: 300 events up to position 300 were dropped")):
         await asyncio.to_thread(commands.drop_command, tmp_path, keep_days, own_database_url)

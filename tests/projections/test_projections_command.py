@@ -16,7 +16,6 @@ from tests.projections.test_projections_of_ones_own import TYPES
 from tests.support.commands import Run, runner
 from tests.support.servers import Connection, eventually
 from tests.support.traffic import PROJECTIONS, append_traffic, assert_as_the_reference, fold_all, leftovers
-from usage_service.commands import projections as commands
 from usage_service.projections.runner import Folder, UnfoldableError
 from usage_service.shared.postgres import connect
 
@@ -30,7 +29,7 @@ SETTINGS = "SELECT settings FROM projections WHERE name = 'sessions' AND stage =
 @pytest.fixture
 def usage_service(own_database_url: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
     """Runs the command on a database of the test's own: exit code, output, errors."""
-    return runner(capfd, monkeypatch, commands, DATABASE_URL=own_database_url)
+    return runner(capfd, monkeypatch, DATABASE_URL=own_database_url)
 
 
 async def test_the_list_tells_how_far_each_is_and_what_it_cannot_fold(

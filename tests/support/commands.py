@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable
-from types import ModuleType
 
 import pytest
 
@@ -14,13 +13,11 @@ from usage_service.cli import main
 Run = Callable[..., Awaitable[tuple[int, str, str]]]
 
 
-def runner(
-    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, module: ModuleType, **settings: str
-) -> Run:
-    """Runs a command with these environment variables: exit code, output, errors. Its module does not set up logs."""
+def runner(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, **settings: str) -> Run:
+    """Run a command with these environment variables: exit code, output, errors. It does not set up logs."""
     for name, value in ({"COLUMNS": "200"} | settings).items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(module, "configure_logs", lambda _level: None)
+    monkeypatch.setattr("usage_service.shared.commands.configure_logs", lambda *_: None)
 
     def run(arguments: tuple[str, ...]) -> int:
         monkeypatch.setattr(sys, "argv", ["usage-service", *arguments])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from datetime import date, timedelta
 from pathlib import Path
@@ -14,14 +13,14 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from usage_service.commands.remote import DEFAULT_URL, Token, Url, send
+from usage_service.commands.options import DEFAULT_URL, Token, Url
+from usage_service.commands.remote import send
 from usage_service.hotlist.backtest.chart import chart
 from usage_service.hotlist.backtest.files import read_counts
 from usage_service.hotlist.backtest.policies import POLICIES
 from usage_service.hotlist.backtest.replaying import BUDGETS, NIGHTS, Backtest, PolicyResult, backtest
 from usage_service.hotlist.backtest.sample_traffic import SEED, Shape, generate_traffic
 from usage_service.hotlist.counts import DayCounts
-from usage_service.shared.logs import configure_logs
 from usage_service.shared.progress import progress
 
 FIRST_DAY = date(2026, 1, 5)
@@ -47,7 +46,6 @@ def backtest_command(
     token: Token = None,
 ) -> None:
     """Replay history: what share of the next day's requests each way to choose would have caught."""
-    configure_logs(os.environ.get("LOG_LEVEL", "info"))
     if files or sample:
         counts = read_counts(files, product) if files else generate_traffic(Shape(), FIRST_DAY).counts()
         found = _replayed(counts, nights, _budgets(budgets))

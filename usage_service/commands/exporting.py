@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import IOBase
@@ -13,10 +12,10 @@ import typer
 import urllib3
 from rich.console import Console
 
-from usage_service.commands.remote import DEFAULT_URL, Token, Url, token_or_kept
+from usage_service.commands.options import DEFAULT_URL, Token, Url
+from usage_service.commands.remote import token_or_kept
 from usage_service.imports.posting import PostError
 from usage_service.log.exports import Format, Moved, write_lines, write_parquet
-from usage_service.shared.logs import configure_logs
 from usage_service.shared.progress import progress
 
 ACCEPT = {"ndjson": "application/x-ndjson", "parquet": "application/vnd.apache.arrow.stream"}
@@ -33,7 +32,6 @@ def export_command(
     token: Token = None,
 ) -> None:
     """Write the log to a file."""
-    configure_logs(os.environ.get("LOG_LEVEL", "info"))
     end = export_log(file, form, after, url, token_or_kept(token), partial=partial)
     Console().print(f"{file}: the log from position {after + 1} to {end}", highlight=False, markup=False)
 

@@ -11,7 +11,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from usage_service.commands.remote import DEFAULT_URL, Token, Url, send
+from usage_service.commands.options import DEFAULT_URL, Token, Url
+from usage_service.commands.remote import send
 from usage_service.hotlist.listing import HotList
 from usage_service.hotlist.rules import Rule
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from itertools import islice
@@ -13,13 +12,13 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from usage_service.commands.remote import DEFAULT_URL, Token, Url, token_or_kept
+from usage_service.commands.options import DEFAULT_URL, Token, Url
+from usage_service.commands.remote import token_or_kept
 from usage_service.imports.formats import Line, read_lines
 from usage_service.imports.posting import Poster, Tally, open_session
 from usage_service.imports.product_details import FIREFOX, ReleasesOf
 from usage_service.log.exports import is_export, parquet_lines
 from usage_service.shared.files import OpenFile, open_file
-from usage_service.shared.logs import configure_logs
 from usage_service.shared.progress import Report, progress
 
 LINES_A_BATCH = 450  # at most two events a line, at most 1,000 a request
@@ -40,7 +39,6 @@ def import_command(
     ] = None,
 ) -> None:
     """Send events, page requests, a catalogue, releases or an exported log. Running it again adds nothing twice."""
-    configure_logs(os.environ.get("LOG_LEVEL", "info"))
     refused = False
     for path in files:
         recorded_at = datetime.fromtimestamp(path.stat().st_mtime, UTC)

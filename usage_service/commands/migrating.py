@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import os
 
 from rich.console import Console
 
-from usage_service.commands.projections import DEFAULT_DATA_DIR, DataDir, Url
+from usage_service.commands.options import DEFAULT_DATA_DIR, DatabaseUrl, DataDir
 from usage_service.local.database import database_url
-from usage_service.shared.logs import configure_logs
 from usage_service.shared.schema import install_schema
 
 
-def migrate_command(url: Url = None, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
+def migrate_command(url: DatabaseUrl = None, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
     """Install or upgrade the schema, also by what running programs cannot stand: stop them first where it says so."""
-    configure_logs(os.environ.get("LOG_LEVEL", "info"))
     version = asyncio.run(install_schema(database_url(url, data_dir), alone=True))
     Console().print(f"the database has schema {version}", highlight=False)

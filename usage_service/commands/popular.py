@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from usage_service.commands.remote import DEFAULT_URL, Token, Url, ask
+from usage_service.commands.options import DEFAULT_URL, Channel, Product, Token, Until, Url
+from usage_service.commands.remote import ask
 from usage_service.commands.tables import FormatOption, show
 from usage_service.stats.popularity import Order
 
@@ -14,11 +15,11 @@ COLUMNS = ("product", "probe", "views", "visitors", "found", "missing", "views_b
 
 
 def popular_command(
-    product: Annotated[str | None, typer.Option(help="such as fog; all, where none is named")] = None,
-    channel: Annotated[str | None, typer.Option(help="such as nightly; all, where none is named")] = None,
+    product: Product = None,
+    channel: Channel = None,
     window: Annotated[str | None, typer.Option(help="so many days up to now, or to --until", show_default="7d")] = None,
     since: Annotated[str | None, typer.Option(help="an instant in RFC 3339, in the place of a window")] = None,
-    until: Annotated[str | None, typer.Option(help="an instant in RFC 3339, itself excluded")] = None,
+    until: Until = None,
     order: Annotated[Order, typer.Option(help="what comes first")] = "most",
     bots: Annotated[bool, typer.Option("--bots", help="count what bots looked at, too")] = False,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="at most so many")] = 50,

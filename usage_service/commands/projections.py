@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-from collections.abc import Coroutine
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated
 
-import asyncpg
 import msgspec
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from usage_service.local.database import database_url
+from usage_service.commands.database import Database
+from usage_service.commands.options import DEFAULT_DATA_DIR, DatabaseUrl, DataDir
 from usage_service.projections.rebuilding import (
-    MaintenanceError,
     TableVerdict,
     Verdict,
     abandon,
@@ -28,20 +26,13 @@ from usage_service.projections.rebuilding import (
     rebuild,
     verify,
 )
-from usage_service.projections.runner import UnfoldableError
 from usage_service.projections.state import Status, projection_statuses
 from usage_service.queries import query
-from usage_service.shared.logs import configure_logs
-from usage_service.shared.postgres import UNAVAILABLE
+from usage_service.shared.postgres import Connection
 from usage_service.shared.progress import Report, progress
 from usage_service.shared.settings import SettingsError
 
-Result = TypeVar("Result")
-
-Url = Annotated[str | None, typer.Option("--database-url", envvar="DATABASE_URL", help="of the database's owner")]
-DataDir = Annotated[Path, typer.Option(file_okay=False, help="of `usage-service up`, where no URL is given")]
 Names = Annotated[list[str] | None, typer.Argument(help="projections; all of them where none is named")]
-DEFAULT_DATA_DIR = Path("data")
 
 projections_app = typer.Typer(
     invoke_without_command=True, help="How far the projections are; rebuild, add or drop one."
@@ -49,12 +40,11 @@ projections_app = typer.Typer(
 
 
 @projections_app.callback()
-def list_command(context: typer.Context, url: Url = None, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
+def list_command(context: typer.Context, url: DatabaseUrl = None, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
     """Show how far every projection is, and which event one cannot fold."""
-    configure_logs(os.environ.get("LOG_LEVEL", "info"))
-    context.obj = database_url(url, data_dir)
+    context.obj = Database(url, data_dir)
     if context.invoked_subcommand is None:
-        _show(run_work(_statuses(context.obj)), Console())
+        _show(Database(url, data_dir).run_as_owner(projection_statuses), Console())
 
 
 @projections_app.command("rebuild")
@@ -67,14 +57,15 @@ def rebuild_command(
     restart: Annotated[bool, typer.Option(help="begin anew rather than go on with one that was begun")] = False,
 ) -> None:
     """Fill projections anew, at the same time, and swap them in one by one; interrupted, run it again to go on."""
+    database: Database = context.obj
     changes = _changes(settings or [])
-    ended = run_work(_rebuild_all(context.obj, names, changes, restart))
+    ended = database.run(partial(_rebuild_all, names=names, changes=changes, restart=restart))
     for name, end in zip(names, ended, strict=True):
         if isinstance(end, int):
             Console().print(f"{name}: rebuilt and live, at position {end}", highlight=False)
     for end in ended:
         if isinstance(end, BaseException):
-            run_work(_raise(end))
+            database.run(partial(_raise, end))
 
 
 @projections_app.command("add")
@@ -83,42 +74,29 @@ def add_command(
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="NAME.sql with tables and fold_NAME()")],
 ) -> None:
     """Add a projection of your own: filled from history, kept live. Added again after a change, it is replaced."""
-    position = run_work(_add(context.obj, file, file.read_text("utf-8")))
+    database: Database = context.obj
+    position = database.run_as_owner(partial(_add, file=file, statements=file.read_text("utf-8")))
     Console().print(f"{file.stem}: live, at position {position}; its tables are in schema {file.stem}", highlight=False)
 
 
 @projections_app.command("drop")
 def drop_command(context: typer.Context, name: Annotated[str, typer.Argument()]) -> None:
     """Drop a projection that was added, its tables with it."""
-    run_work(_drop(context.obj, name))
+    database: Database = context.obj
+    database.run_as_owner(partial(drop, projection=name))
     Console().print(f"{name}: dropped", highlight=False)
 
 
-def verify_command(names: Names = None, url: Url = None, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
+def verify_command(names: Names = None, url: DatabaseUrl = None, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
     """Prove that the live projections are what a rebuild makes of the log; exit code 1 and what differs otherwise."""
-    configure_logs(os.environ.get("LOG_LEVEL", "info"))
-    found = database_url(url, data_dir)
-    chosen = names or [status.name for status in run_work(_statuses(found)) if status.stage == "live"]
-    verdicts = [run_work(_verify(found, name)) for name in chosen]
+    database = Database(url, data_dir)
+    statuses = [] if names else database.run_as_owner(projection_statuses)
+    chosen = names or [status.name for status in statuses if status.stage == "live"]
+    verdicts = [database.run_as_owner(partial(_verify, name=name)) for name in chosen]
     for verdict in verdicts:
         _tell(verdict, Console())
     if not all(verdict.equal for verdict in verdicts):
         raise typer.Exit(1)
-
-
-def run_work(work: Coroutine[object, object, Result]) -> Result:
-    """Runs work on the database; MaintenanceError where that ends it."""
-    try:
-        return asyncio.run(work)
-    except UnfoldableError as error:
-        raise MaintenanceError(f"cannot fold {error}") from error
-    except (*UNAVAILABLE, asyncpg.PostgresError) as error:
-        raise MaintenanceError(f"the database ended it: {str(error) or repr(error)}; run it again to go on") from error
-
-
-async def _statuses(url: str) -> list[Status]:
-    async with owner_connection(url) as connection:
-        return await projection_statuses(connection)
 
 
 async def _rebuild_all(
@@ -147,25 +125,18 @@ async def _rebuild(url: str, name: str, changes: dict[str, object], restart: boo
         return await rebuild(connection, name, changes, report)
 
 
-async def _raise(error: BaseException) -> None:
+async def _raise(error: BaseException, _url: str) -> None:
     raise error
 
 
-async def _add(url: str, file: Path, statements: str) -> int:
-    async with owner_connection(url) as connection:
-        with progress(f"filling {file.stem}", await connection.fetchval(query("log", "end"))) as report:
-            return await add(connection, file, statements, report)
+async def _add(owner: Connection, file: Path, statements: str) -> int:
+    with progress(f"filling {file.stem}", await owner.fetchval(query("log", "end"))) as report:
+        return await add(owner, file, statements, report)
 
 
-async def _drop(url: str, name: str) -> None:
-    async with owner_connection(url) as connection:
-        await drop(connection, name)
-
-
-async def _verify(url: str, name: str) -> Verdict:
-    async with owner_connection(url) as connection:
-        with progress(f"verifying {name}", await connection.fetchval(query("log", "end"))) as report:
-            return await verify(connection, name, report)
+async def _verify(owner: Connection, name: str) -> Verdict:
+    with progress(f"verifying {name}", await owner.fetchval(query("log", "end"))) as report:
+        return await verify(owner, name, report)
 
 
 def _changes(settings: list[str]) -> dict[str, object]:

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from usage_service.commands.remote import DEFAULT_URL, Token, Url, ask
+from usage_service.commands.options import DEFAULT_URL, Product, Token, Url
+from usage_service.commands.remote import ask
 from usage_service.commands.tables import FormatOption, show
 
 COLUMNS = (
@@ -16,7 +17,7 @@ COLUMNS = (
 
 
 def releases_command(
-    product: Annotated[str | None, typer.Option(help="such as fog; all, where none is named")] = None,
+    product: Product = None,
     days: Annotated[int, typer.Option(min=1, max=365, help="days before and after that are compared")] = 7,
     form: FormatOption = None,
     url: Url = DEFAULT_URL,

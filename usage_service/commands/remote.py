@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 from urllib.parse import urlencode
 
 import msgspec
-import typer
 import urllib3
 
 from usage_service.shared.errors import UserError
 from usage_service.shared.service_errors import reason
-from usage_service.shared.settings import TOKEN_FILE, kept_token
+from usage_service.shared.settings import kept_token
 
-DEFAULT_URL = "http://127.0.0.1:8080"
 TIMEOUT = urllib3.Timeout(connect=5, read=60)
-
-Url = Annotated[str, typer.Option(envvar="USAGE_SERVICE_URL", help="where the service is")]
-Token = Annotated[str | None, typer.Option(envvar="USAGE_SERVICE_TOKEN", show_default=str(TOKEN_FILE))]
 
 
 class RemoteError(UserError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +14,6 @@ from usage_service.replay.checkpoints import CheckpointFile
 from usage_service.replay.replaying import Replay
 from usage_service.replay.results import check_out, show, write
 from usage_service.replay.stopping import StoppedError
-from usage_service.shared.logs import configure_logs
 from usage_service.shared.progress import progress
 
 EVERY = 1_000_000
@@ -55,7 +53,6 @@ def replay_command(
     out: Annotated[Path | None, typer.Option(help="write the result there: .json, .ndjson, .csv or .parquet")] = None,
 ) -> None:
     """Ask the whole log: run an analysis of your own over it. The file is run as Python, with your rights."""
-    configure_logs(os.environ.get("LOG_LEVEL", "info"))
     if out is not None:
         check_out(out)
     file = load_analysis(analysis)

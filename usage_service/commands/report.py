@@ -9,7 +9,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from usage_service.commands.remote import DEFAULT_URL, RemoteError, Token, Url, ask
+from usage_service.commands.options import DEFAULT_URL, Token, Url
+from usage_service.commands.remote import RemoteError, ask
 from usage_service.web.pages.presentation.report import report_page
 
 LISTED = 10

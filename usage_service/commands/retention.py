@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from usage_service.commands.projections import DEFAULT_DATA_DIR, DataDir, Url, run_work
-from usage_service.local.database import database_url
+from usage_service.commands.database import Database
+from usage_service.commands.options import DEFAULT_DATA_DIR, DatabaseUrl, DataDir
 from usage_service.log.exported import ParquetSource
 from usage_service.projections.rebuilding import owner_connection
 from usage_service.retention import Moved, drop_old, find_span, put_back
-from usage_service.shared.logs import configure_logs
 from usage_service.shared.progress import progress
 
 retention_app = typer.Typer(no_args_is_help=True, help="Drop old events once they are exported, or put them back.")
@@ -26,13 +25,12 @@ retention_app = typer.Typer(no_args_is_help=True, help="Drop old events once the
 def drop_command(
     directory: Annotated[Path, typer.Argument(file_okay=False, help="where their Parquet file is to be")],
     keep_days: Annotated[int, typer.Option(min=1, help="drop what was recorded before so many days")],
-    url: Url = None,
+    url: DatabaseUrl = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
     """Export old events to a new file, then drop them. Projections keep what they made of them."""
-    configure_logs(os.environ.get("LOG_LEVEL", "info"))
     before = datetime.now(UTC) - timedelta(days=keep_days)
-    moved = run_work(_drop(database_url(url, data_dir), directory, before))
+    moved = Database(url, data_dir).run(partial(_drop, directory=directory, before=before))
     said = (
         f"{moved.path}: {moved.events:,} events up to position {moved.upto} were dropped"
         if moved
@@ -44,13 +42,12 @@ def drop_command(
 @retention_app.command("restore")
 def restore_command(
     files: Annotated[list[Path], typer.Argument(exists=True, dir_okay=False, help="what `drop` wrote")],
-    url: Url = None,
+    url: DatabaseUrl = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
     """Put dropped events back at their positions, so that projections can be rebuilt and verified."""
-    configure_logs(os.environ.get("LOG_LEVEL", "info"))
     for path in files:
-        moved = run_work(_put_back(database_url(url, data_dir), path))
+        moved = Database(url, data_dir).run(partial(_put_back, path=path))
         Console().print(f"{path}: {moved.events:,} events are back", highlight=False, markup=False, soft_wrap=True)
 
 

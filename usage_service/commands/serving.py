@@ -5,7 +5,6 @@ import os
 import typer
 import uvloop
 
-from usage_service.shared.logs import configure_logs
 from usage_service.shared.settings import ClientSettings, ServerSettings, check_names, load_settings
 from usage_service.shared.trace_export import exported_spans
 from usage_service.web.server import serve
@@ -15,7 +14,6 @@ def serve_command() -> None:
     """Serve on USAGE_SERVICE_HOST:USAGE_SERVICE_PORT until SIGTERM."""
     check_names(os.environ, "USAGE_SERVICE_", ServerSettings, ClientSettings)
     settings = load_settings(ServerSettings)
-    configure_logs(settings.log_level, settings.log_format)
     with exported_spans("usage-service"):
         healthy = uvloop.run(serve(settings))
     if not healthy:

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from usage_service.commands.remote import DEFAULT_URL, Token, Url, ask
+from usage_service.commands.options import DEFAULT_URL, Product, Token, Until, Url
+from usage_service.commands.remote import ask
 from usage_service.commands.tables import FormatOption, show
 from usage_service.stats.sessions import Bots
 
@@ -14,9 +15,9 @@ COLUMNS = ("started_at", "seconds", "events", "role", "came_from", "first_page",
 
 
 def sessions_command(
-    product: Annotated[str | None, typer.Option(help="such as fog; all, where none is named")] = None,
+    product: Product = None,
     since: Annotated[str | None, typer.Option(help="an instant in RFC 3339; a week ago, where none is given")] = None,
-    until: Annotated[str | None, typer.Option(help="an instant in RFC 3339, itself excluded")] = None,
+    until: Until = None,
     bots: Annotated[Bots, typer.Option(help="whether sessions of bots are shown")] = "exclude",
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="at most so many")] = 100,
     form: FormatOption = None,

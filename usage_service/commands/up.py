@@ -11,7 +11,6 @@ from rich.console import Console
 
 from usage_service.local.running import run_house
 from usage_service.local.stack import House
-from usage_service.shared.logs import configure_logs
 from usage_service.shared.settings import UpSettings, load_settings
 
 Port = Annotated[int, typer.Option(min=1, max=65535, help="where the server listens on 127.0.0.1")]
@@ -27,6 +26,5 @@ def up_command(
     DATABASE_URL replaces the embedded PostgreSQL, GOOGLE_CLOUD_PROJECT the embedded warehouse.
     """
     settings = load_settings(UpSettings)
-    configure_logs(settings.log_level, settings.log_format)
     house = House(settings, port, data_dir.resolve(), sample)
     asyncio.run(run_house(house, Console()))
