@@ -124,7 +124,7 @@ def expected_session(run: list[dict[str, Any]]) -> tuple[Any, ...]:
 async def test_series_summary_and_journeys_are_those_of_the_file(
     client: Client, database: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(journeys, "SESSIONS_LOOKED_AT", 100_000)
+    monkeypatch.setattr(journeys, "SESSIONS_SAMPLED", 100_000)
     for interval in ("hour", "day", "week"):
         await check_time_series(client, interval)
     await check_summary(client)

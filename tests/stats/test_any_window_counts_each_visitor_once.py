@@ -24,7 +24,7 @@ LENGTH = 180
 
 
 def made(chance: random.Random) -> JsonObject:
-    """A view, at an instant of which midnights are the likeliest."""
+    """Make a random view; midnights are its likeliest instants."""
     day, hours = chance.randrange(LENGTH), chance.choice([0, 0, 12, 23.999])
     return event(
         "probe_viewed",
@@ -38,7 +38,7 @@ def made(chance: random.Random) -> JsonObject:
 
 
 def windows(chance: random.Random) -> list[Days]:
-    """Of all lengths, some beginning before the first event or ending after the last, and weeks to the day."""
+    """Draw windows of all lengths, some of which begin before the first event or end after the last; add whole weeks."""
     first = FIRST.date()
     days = [sorted(chance.sample(range(-9, LENGTH + 9), 2)) for _ in range(30)]
     days += [[5, 11], [5, 18], [4, 12], [6, 11], [5, 5], [-400, 400]]
@@ -46,7 +46,7 @@ def windows(chance: random.Random) -> list[Days]:
 
 
 def expected(days: dict[tuple[Any, ...], reference.ProbeDay], ranking: Ranking) -> list[PopularProbe]:
-    """What was viewed in the window, in its order."""
+    """Rank in plain Python the probes that were viewed in the window."""
     before = Days(ranking.days.first - (ranking.days.last - ranking.days.first) - timedelta(days=1), ranking.days.first)
     found: dict[tuple[str, str], list[reference.ProbeDay]] = defaultdict(list)
     earlier: dict[tuple[str, str], int] = defaultdict(int)
@@ -125,7 +125,7 @@ async def test_a_cursor_of_nobody_is_refused(client: Client) -> None:
 
 
 async def test_weeks_are_summed_once_they_end(own_database: Connection) -> None:
-    """And what comes late is in its week, too."""
+    """A view that comes late is added to its week, too."""
     monday = date(2026, 11, 2)
     for days, weeks in ((0, []), (6, []), (7, [2]), (6, [3]), (21, [3, 1]), (0, [4, 1]), (-7, [1, 4, 1])):
         at = datetime.combine(monday + timedelta(days=days), datetime.min.time(), UTC)

@@ -16,12 +16,12 @@ from tests.support.traffic import append_traffic, fold_all, logged
 from usage_service.stats import journeys
 
 SINCE, UNTIL = datetime(2026, 11, 20, 18, tzinfo=UTC), datetime(2026, 11, 23, 6, tzinfo=UTC)
-SPAN = {"since": SINCE.isoformat(), "until": UNTIL.isoformat()}
+TIME_RANGE = {"since": SINCE.isoformat(), "until": UNTIL.isoformat()}
 Steps = list[tuple[str, ...]]
 
 
 async def answered(client: Client, **parameters: object) -> JsonObject:
-    response = await client.get(f"/v1/journeys?{urlencode(SPAN | parameters)}")
+    response = await client.get(f"/v1/journeys?{urlencode(TIME_RANGE | parameters)}")
     assert response.status == 200, await response.text()
     return dict(await response.json())
 
@@ -37,7 +37,7 @@ def chosen(log: list[JsonObject], product: str | None, bots: str) -> list[Sessio
 
 
 def steps_of(session: Session, log: list[JsonObject], kind: str, product: str | None) -> Steps:
-    """In their order, what is repeated being left out."""
+    """Return the steps of a session in their order, without repetitions."""
     own = [
         item
         for item in log
@@ -109,14 +109,14 @@ async def test_very_many_sessions_are_a_share_of_the_visitors(
     log = await logged(database)
     sessions = chosen(log, None, "include")
     wanted = len(sessions) * 2 // 3  # so that never all 20 visitors are beyond it
-    monkeypatch.setattr(journeys, "SESSIONS_LOOKED_AT", wanted)
-    mark = round(2**32 * wanted / len(sessions))
-    looked_at = [session for session in sessions if int(UUID(session.visitor).hex[:8], 16) < mark]
+    monkeypatch.setattr(journeys, "SESSIONS_SAMPLED", wanted)
+    sample_key = round(2**32 * wanted / len(sessions))
+    sampled = [session for session in sessions if int(UUID(session.visitor).hex[:8], 16) < sample_key]
     answer = await answered(client, bots="include")
-    sections = expected([steps_of(session, log, "all", None) for session in looked_at], 3, 50)
+    sections = expected([steps_of(session, log, "all", None) for session in sampled], 3, 50)
     assert {section: answer[section] for section in sections} == sections
-    assert (answer["sessions"], answer["sessions_looked_at"]) == (len(sessions), len(looked_at))
-    assert answer["visitors_looked_at"] == mark / 2**32
+    assert (answer["sessions"], answer["sessions_looked_at"]) == (len(sessions), len(sampled))
+    assert answer["visitors_looked_at"] == sample_key / 2**32
 
 
 async def test_a_late_event_comes_between(client: Client, database: Connection) -> None:

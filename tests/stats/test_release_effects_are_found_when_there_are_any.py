@@ -29,14 +29,14 @@ ROUNDS = 600
 
 
 def calendar(history: int, before: int, after: int, first: int = 0) -> tuple[Integers, Integers]:
-    """Weekdays from the weekday `first`, and periods; the day of the release is left out."""
+    """Return weekdays from the weekday `first` on, and periods; the day of the release is left out."""
     periods = np.repeat([HISTORY, BEFORE, AFTER], [history, before, after])
     days = np.arange(len(periods)) + (periods == AFTER)
     return (first + days) % 7, periods
 
 
 def simulated(chance: np.random.Generator, effect: float, mean: float, dispersion: float, days: int = 7) -> Estimate:
-    """The estimate for one release; counts are negative binomial, of variance dispersion * mean."""
+    """Estimate the effect of one release; counts are negative binomial, of variance dispersion * mean."""
     weekdays, periods = calendar(28, days, days, int(chance.integers(7)))
     means = mean * WEEK[weekdays] * np.where(periods == AFTER, effect, 1)
     counts = chance.poisson(chance.gamma(means / (dispersion - 1), dispersion - 1))
@@ -66,7 +66,7 @@ def test_an_effect_of_one_half_is_found(effect: float, days: int) -> None:
 
 
 def test_a_weekend_is_no_effect() -> None:
-    """Three weekdays before and a weekend after: much less is looked at, as every week."""
+    """Three weekdays before and a weekend after: there are far fewer views, as every week."""
     weekdays, periods = calendar(28, 3, 3, first=1)
     assert weekdays[periods == AFTER].tolist() == [5, 6, 0]
     estimate = estimate_ratio(np.round(1000 * WEEK[weekdays]), weekdays, periods)
@@ -76,7 +76,7 @@ def test_a_weekend_is_no_effect() -> None:
 
 
 def test_without_rhythm_or_dispersion_it_is_the_ratio_of_poisson_counts() -> None:
-    """Whose logarithm has the variance 1/a + 1/b."""
+    """The logarithm of that ratio has the variance 1/a + 1/b."""
     periods = np.repeat([BEFORE, AFTER], 8)
     counts = np.where(periods == AFTER, 150.0, 100.0)
     estimate = estimate_ratio(counts, np.zeros(16, dtype=np.int64), periods)
@@ -91,7 +91,7 @@ def test_without_rhythm_or_dispersion_it_is_the_ratio_of_poisson_counts() -> Non
     [(28, 2, 7, 100), (28, 7, 2, 100), (28, 7, 7, 1), (0, 3, 3, 100), (0, 0, 7, 100), (0, 0, 0, 1), (28, 7, 0, 100)],
 )
 def test_too_little_is_said_to_be_too_little(history: int, before: int, after: int, each: int) -> None:
-    """Among them days of which no weekday is on both sides."""
+    """One of the cases is of days that share no weekday before and after."""
     weekdays, periods = calendar(history, before, after)
     assert estimate_ratio(np.full(len(periods), float(each)), weekdays, periods) is None
 
@@ -141,7 +141,7 @@ def release(version: int, day: date = RELEASED, **fields: object) -> JsonObject:
 async def test_releases_are_answered_with_whole_days_around_them(
     client: Client, database: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not the day of the release, nor one that is not over, nor any before there was a log; without bots."""
+    """The day of the release, a day that is not over and days before the log began do not count; bots neither."""
     monkeypatch.setattr(web_releases, "datetime", Clock)
     counts = {RELEASED + timedelta(days=offset): 9 + offset % 3 for offset in range(-10, 9)}
     log = list(itertools.chain(*(views(day, number) for day, number in counts.items())))
@@ -172,7 +172,7 @@ async def test_releases_are_answered_with_whole_days_around_them(
 
 
 class Clock(datetime):
-    """Noon of the day that is not over."""
+    """A clock that stands at noon of the day that is not over."""
 
     @classmethod
     def now(cls, tz: tzinfo | None = None) -> Self:

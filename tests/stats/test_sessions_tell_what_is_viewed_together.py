@@ -1,4 +1,4 @@
-"""What is viewed in the same sessions as a probe is what plain Python finds, however rarely the probe is viewed."""
+"""Probes viewed in the same sessions as a probe are those plain Python finds, however rarely the probe is viewed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def hour_of(item: JsonObject) -> datetime:
 
 
 def expected(log: list[JsonObject], product: str, probe: str, most_visits: int) -> dict[str, int]:
-    """In how many sessions of people each other probe was viewed, of those of the latest visits to this one."""
+    """Count the sessions of people in which each other probe was viewed, of those of the latest visits to this one."""
     visits = {
         (hour_of(item), item["visitor"])
         for item in log
@@ -58,14 +58,14 @@ async def test_it_is_what_plain_python_finds(
     await append_traffic(database, 1_500)
     await fold_all(database)
     log = await logged(database)
-    monkeypatch.setattr(catalogue, "VISITS_LOOKED_AT", most_visits)
+    monkeypatch.setattr(catalogue, "VISITS_READ", most_visits)
     for product in ("fog", "fenix"):
         for probe in ("gc_ms", "slow_ms", "other_ms"):
             assert dict(await found(database, product, probe)) == expected(log, product, probe, most_visits)
     assert most_visits < ALL or any(expected(log, "fog", probe, ALL) for probe in ("gc_ms", "slow_ms"))
 
 
-async def test_the_span_begins_and_ends_within_an_hour(database: Connection) -> None:
+async def test_the_time_range_begins_and_ends_within_an_hour(database: Connection) -> None:
     for visitor, begun in (
         ("before", SINCE - HOUR / 60),
         ("first", SINCE),

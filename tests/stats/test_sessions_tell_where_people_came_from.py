@@ -21,7 +21,7 @@ async def test_a_referrer_of_any_shape_is_understood(client: Client, database: C
 
 
 async def test_the_first_page_tells_where_a_session_came_from(client: Client, database: Connection) -> None:
-    """Whichever event arrives first; later pages, such as a reload after a search, do not count."""
+    """It does so whichever event arrives first; later pages, such as a reload after a search, do not count."""
     later = event(data={"page": "/b", "referrer": "https://www.google.com/"}, occurred_at="2026-11-20T12:01:00Z")
     await post(client, later)
     await fold_all(database)
@@ -47,7 +47,7 @@ async def test_roles(client: Client, database: Connection, referrer: str | None,
 
 
 async def test_a_long_referrer_takes_no_time(database: Connection) -> None:
-    """The expression has nothing to go back and try again."""
+    """The regular expression does not backtrack."""
     for part in ("a" * 2_000, "a@" * 1_000, "a:" * 1_000, "." * 2_000, "a." * 1_000, "/" * 2_000):
         await database.execute("SET statement_timeout = '1s'")
         await database.fetchval("SELECT referrer_host($1), referrer_host('https://' || $1)", part)

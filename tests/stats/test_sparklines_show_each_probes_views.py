@@ -1,4 +1,4 @@
-"""The views of some probes over time are those in the log: of people, of a channel or all, window by window."""
+"""Views of some probes over time are those in the log: of people, of a channel or all, window by window."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PROBES = [
 
 
 def expected(log: list[JsonObject], channel: str | None) -> list[list[int]]:
-    """How many views of people are in each window, probe by probe."""
+    """Count the views of people in each window, probe by probe."""
     views = [item for item in log if item["type"] == "probe_viewed" and item["data"].get("bot") is not True]
     return [
         [

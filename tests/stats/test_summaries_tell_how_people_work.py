@@ -17,7 +17,7 @@ from tests.support.traffic import append_traffic, fold_all, logged
 from usage_service.stats import session_summaries
 
 SINCE, UNTIL = datetime(2026, 11, 20, 18, tzinfo=UTC), datetime(2026, 11, 23, 6, tzinfo=UTC)
-SPAN = {"since": SINCE.isoformat(), "until": UNTIL.isoformat()}
+TIME_RANGE = {"since": SINCE.isoformat(), "until": UNTIL.isoformat()}
 PERCENTILES = {"p25": 25, "median": 50, "p75": 75, "p90": 90, "p99": 99}
 ROLES = ["starting_point", "endpoint", "in_between", "whole"]
 
@@ -57,11 +57,11 @@ def chosen(log: list[JsonObject], since: datetime, until: datetime, product: str
     ]
 
 
-def expected(sessions: list[Session], looked_at: list[Session], limit: int = 20) -> JsonObject:
-    """The summary in plain Python, but for the span."""
+def expected(sessions: list[Session], sampled: list[Session], limit: int = 20) -> JsonObject:
+    """Summarise sessions in plain Python, but for the time range and the share of the visitors."""
     days = sorted({session.started_at.replace(hour=0, minute=0) for session in sessions})
     own = {day: [session for session in sessions if session.started_at.date() == day.date()] for day in days}
-    number = len(looked_at)
+    number = len(sampled)
     return {
         "sessions": len(sessions),
         "sessions_looked_at": number,
@@ -71,22 +71,22 @@ def expected(sessions: list[Session], looked_at: list[Session], limit: int = 20)
             for day in days
         ],
         "quantiles": {
-            "seconds": quantiles([(session.ended_at - session.started_at).total_seconds() for session in looked_at]),
-            "events": quantiles([session.events for session in looked_at]),
-            "probes": quantiles([len(session.probes) for session in looked_at]),
-            "controls": quantiles([len(session.controls) for session in looked_at]),
+            "seconds": quantiles([(session.ended_at - session.started_at).total_seconds() for session in sampled]),
+            "events": quantiles([session.events for session in sampled]),
+            "probes": quantiles([len(session.probes) for session in sampled]),
+            "controls": quantiles([len(session.controls) for session in sampled]),
         },
-        "probes_a_session": numbers([len(session.probes) for session in looked_at]),
-        "controls_a_session": numbers([len(session.controls) for session in looked_at]),
-        "probes": used([name for session in looked_at for name in session.probes], number, limit),
-        "controls": used([name for session in looked_at for name in session.controls], number, limit),
-        "tools_left": used([name for session in looked_at for name in session.tools_left], number, limit),
-        "came_from": used([session.came_from for session in looked_at if session.came_from], number, limit),
-        "referrers": used([session.referrer for session in looked_at if session.referrer], number, limit),
+        "probes_a_session": numbers([len(session.probes) for session in sampled]),
+        "controls_a_session": numbers([len(session.controls) for session in sampled]),
+        "probes": used([name for session in sampled for name in session.probes], number, limit),
+        "controls": used([name for session in sampled for name in session.controls], number, limit),
+        "tools_left": used([name for session in sampled for name in session.tools_left], number, limit),
+        "came_from": used([session.came_from for session in sampled if session.came_from], number, limit),
+        "referrers": used([session.referrer for session in sampled if session.referrer], number, limit),
     }
 
 
-def without_span(summary: JsonObject) -> JsonObject:
+def without_range(summary: JsonObject) -> JsonObject:
     return {name: value for name, value in summary.items() if name not in ("since", "until", "visitors_looked_at")}
 
 
@@ -101,9 +101,9 @@ async def test_a_summary_is_that_of_the_reference(client: Client, database: Conn
         {"bots": "only", "product": "fenix"},
     ]
     for more in asked:
-        answer = await answered(client, "/v1/sessions/summary", **SPAN, **more)
+        answer = await answered(client, "/v1/sessions/summary", **TIME_RANGE, **more)
         sessions = chosen(log, SINCE, UNTIL, more.get("product"), more.get("bots", "exclude"))
-        assert without_span(answer["summary"]) == expected(sessions, sessions, more.get("limit", 20))
+        assert without_range(answer["summary"]) == expected(sessions, sessions, more.get("limit", 20))
         assert (answer["summary"]["visitors_looked_at"], answer["compared_with"]) == (1, None)
 
 
@@ -114,44 +114,44 @@ async def test_very_many_are_summed_up_from_a_share_of_the_visitors(
     await fold_all(database)
     sessions = chosen(await logged(database), SINCE, UNTIL, None, "include")
     wanted = len(sessions) * 2 // 3  # so that never all 20 visitors are beyond it
-    monkeypatch.setattr(session_summaries, "SESSIONS_LOOKED_AT", wanted)
-    mark = round(2**32 * wanted / len(sessions))
-    looked_at = [session for session in sessions if int(UUID(session.visitor).hex[:8], 16) < mark]
-    summary = (await answered(client, "/v1/sessions/summary", **SPAN, bots="include"))["summary"]
-    assert without_span(summary) == expected(sessions, looked_at)
-    assert summary["visitors_looked_at"] == mark / 2**32
+    monkeypatch.setattr(session_summaries, "SESSIONS_SAMPLED", wanted)
+    sample_key = round(2**32 * wanted / len(sessions))
+    sampled = [session for session in sessions if int(UUID(session.visitor).hex[:8], 16) < sample_key]
+    summary = (await answered(client, "/v1/sessions/summary", **TIME_RANGE, bots="include"))["summary"]
+    assert without_range(summary) == expected(sessions, sampled)
+    assert summary["visitors_looked_at"] == sample_key / 2**32
 
 
-async def test_a_span_is_compared_with_another(client: Client, database: Connection) -> None:
+async def test_a_time_range_is_compared_with_another(client: Client, database: Connection) -> None:
     await append_traffic(database, 600)
     await fold_all(database)
     log = await logged(database)
     middle = datetime(2026, 11, 22, tzinfo=UTC)
-    span = {"since": middle.isoformat(), "until": (middle + timedelta(days=1)).isoformat()}
-    before = await answered(client, "/v1/sessions/summary", **span, compare="before")
+    asked = {"since": middle.isoformat(), "until": (middle + timedelta(days=1)).isoformat()}
+    before = await answered(client, "/v1/sessions/summary", **asked, compare="before")
     sessions = chosen(log, middle - timedelta(days=1), middle, None, "exclude")
-    assert without_span(before["compared_with"]) == expected(sessions, sessions)
+    assert without_range(before["compared_with"]) == expected(sessions, sessions)
     assert (before["compared_with"]["since"], before["compared_with"]["until"]) == (
         "2026-11-21T00:00:00Z",
         "2026-11-22T00:00:00Z",
     )
     window = {"compare_since": (middle - timedelta(hours=30)).isoformat(), "compare_until": middle.isoformat()}
-    other = await answered(client, "/v1/sessions/summary", **span, compare="window", **window)
+    other = await answered(client, "/v1/sessions/summary", **asked, compare="window", **window)
     sessions = chosen(log, middle - timedelta(hours=30), middle, None, "exclude")
-    assert without_span(other["compared_with"]) == expected(sessions, sessions)
+    assert without_range(other["compared_with"]) == expected(sessions, sessions)
 
 
 async def test_nothing_is_summed_up_to_nothing(client: Client) -> None:
-    for span in ({}, {"since": "1900-01-01T00:00:00Z", "until": "3000-01-01T00:00:00Z"}):
-        summary = (await answered(client, "/v1/sessions/summary", **span))["summary"]
+    for asked in ({}, {"since": "1900-01-01T00:00:00Z", "until": "3000-01-01T00:00:00Z"}):
+        summary = (await answered(client, "/v1/sessions/summary", **asked))["summary"]
         assert (summary["sessions"], summary["quantiles"], summary["probes"]) == (0, None, [])
 
 
 async def test_one_event_is_a_session_in_all_of_time(client: Client, database: Connection) -> None:
     await post(client, event())
     await fold_all(database)
-    span = {"since": "1900-01-01T00:00:00Z", "until": "3000-01-01T00:00:00Z", "interval": "week"}
-    summary = (await answered(client, "/v1/sessions/summary", **span))["summary"]
+    asked = {"since": "1900-01-01T00:00:00Z", "until": "3000-01-01T00:00:00Z", "interval": "week"}
+    summary = (await answered(client, "/v1/sessions/summary", **asked))["summary"]
     assert summary["quantiles"]["seconds"]["p99"] == 0
     assert [bucket["start"] for bucket in summary["roles_over_time"]] == ["2026-11-16T00:00:00Z"]
 

@@ -31,7 +31,7 @@ def start_of(interval: str, at: datetime) -> datetime:
 
 
 def expected(log: list[JsonObject], interval: str, asked: dict[str, Any]) -> list[JsonObject]:
-    """The buckets of one series, in plain Python."""
+    """Count the buckets of one series in plain Python."""
     buckets, at = list[JsonObject](), start_of(interval, SINCE)
     while at < UNTIL:
         views = [
@@ -138,8 +138,8 @@ async def counted(database: Connection, interval: Interval) -> list[tuple[int, f
     return [(bucket.visitors, bucket.visitors_looked_at) for bucket in series.buckets]
 
 
-def marks(hours: range) -> list[int]:
-    """Of the visitors in those hours, in order."""
+def sample_keys(hours: range) -> list[int]:
+    """Return the sample keys of the visitors in those hours, in order."""
     numbers = {hour * 750 + number for hour in hours for number in range(1_500)}
     return sorted(int(visitor_of(number).hex[:8], 16) for number in numbers)
 
@@ -150,11 +150,11 @@ def visitor_of(number: int) -> UUID:
 
 async def test_a_crowd_is_estimated_from_a_share_that_is_told(crowd: Connection) -> None:
     """An hour keeps its 1,000 lowest visitors: what is lower than the last of them stands for all."""
-    lasts = [marks(range(hour, hour + 1))[999] for hour in range(3)]
+    lasts = [sample_keys(range(hour, hour + 1))[999] for hour in range(3)]
     hours = await counted(crowd, "hour")
     assert hours[:3] == [(round(999 * 2**32 / last), last / 2**32) for last in lasts]
     assert hours[3:] == [(0, 1.0)] * 21
-    below = [mark for mark in marks(range(3)) if mark < min(lasts)]
+    below = [key for key in sample_keys(range(3)) if key < min(lasts)]
     [(visitors, looked_at)] = await counted(crowd, "day")
     assert (visitors, looked_at) == (round(len(below) * 2**32 / min(lasts)), min(lasts) / 2**32)
     assert visitors == pytest.approx(3_000, rel=0.08)
@@ -163,8 +163,8 @@ async def test_a_crowd_is_estimated_from_a_share_that_is_told(crowd: Connection)
 async def test_no_more_visitors_are_united_than_there_is_time_for(
     crowd: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(timeseries, "VISITORS_LOOKED_AT", 600)
-    mark = round(2**32 * 600 / 3_000)
+    monkeypatch.setattr(timeseries, "VISITORS_SAMPLED", 600)
+    sample_key = round(2**32 * 600 / 3_000)
     [(visitors, looked_at)] = await counted(crowd, "day")
-    assert looked_at == mark / 2**32
-    assert visitors == round(sum(found < mark for found in marks(range(3))) * 2**32 / mark)
+    assert looked_at == sample_key / 2**32
+    assert visitors == round(sum(found < sample_key for found in sample_keys(range(3))) * 2**32 / sample_key)

@@ -22,7 +22,7 @@ WINDOWS = [
 
 
 async def read(counts: ViewCounts, connection: Connection) -> list[dict[object, list[int]]]:
-    """What each window has of each probe that was viewed in it, in whatever order the columns are."""
+    """Return the counts of each column that was viewed in each window, in whatever order the columns are."""
     return [
         {
             cell: views.counts[:, column].tolist()

@@ -49,7 +49,7 @@ async def count_views(
 ) -> list[dict[str, object]]:
     """How many views there are of each combination of `fields` (of COUNTED), most first: `total` beside them."""
     views = await counts.read_known(connection, only.first, only.end)
-    groups = views.columns.kept(_grouped, tuple(fields))
+    groups = views.columns.cached(_grouped, tuple(fields))
     chosen = views.columns.chosen(only.product, None, bots=True)
     totals = np.bincount(groups.group_of[chosen], views.counts.sum(axis=0)[chosen], len(groups.rows)).astype(np.int64)
     order = np.argsort(-totals, kind="stable")

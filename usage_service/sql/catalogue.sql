@@ -1,11 +1,11 @@
--- products: all that were registered for or viewed, that of the most probes first.
+-- products: every product that a probe was registered or viewed of, the one with the most probes first.
 SELECT product FROM (
     SELECT product, count(*) AS probes FROM catalogue GROUP BY product
     UNION ALL
     SELECT product, count(*) FROM popularity_series GROUP BY product
 ) p GROUP BY product ORDER BY sum(probes) DESC, product;
 
--- search: probes of a product ($1, or null for all) whose name has $2 in it, or is like it: those that begin with it first.
+-- search: probes of a product ($1, or null for all) whose name contains $2 or is similar to it, those that begin with it first.
 SELECT c.product, c.probe, c.metric_type, c.pings, c.registered_at, coalesce(c.retired_at >= c.described_at, false) AS retired,
        c.built_at, m.buildable AND NOT is_excluded(c.probe) AS buildable
 FROM catalogue c JOIN metric_types m USING (metric_type)
@@ -18,20 +18,21 @@ SELECT c.product, c.probe, c.metric_type, c.pings, c.registered_at, coalesce(c.r
        c.built_at, coalesce(m.buildable, false) AND NOT is_excluded(c.probe) AS buildable
 FROM catalogue c LEFT JOIN metric_types m USING (metric_type) WHERE c.product = $1 AND c.probe = $2;
 
--- looked_at: how many probes of a product there are, and how many a person ever looked at.
+-- viewed_counts: how many probes of a product there are, and how many of them a person ever viewed.
 SELECT count(*) AS probes, count(s.series) AS ever_viewed
 FROM catalogue c LEFT JOIN popularity_series s ON s.product = c.product AND s.probe = c.probe AND NOT s.bot
 WHERE c.product = $1 AND c.metric_type IS NOT NULL AND (c.retired_at IS NULL OR c.retired_at < c.described_at);
 
--- together: what people viewed in the sessions of a span in which they viewed a probe. $1 since, $2 until, $3 product,
--- $4 probe, $5 limit, $6 how many visits to look at, the latest. Who viewed it in an hour is known, and each has one session
--- that had begun before that hour, if any, and those that began in it: so it takes as long for a probe that is rarely viewed.
+-- together: the probes that people viewed in the sessions of a time range in which they viewed a given probe. $1 since,
+-- $2 until, $3 product, $4 probe, $5 limit, $6 how many visits to read, the latest first. probe_hours has the visitors of
+-- each hour. A visitor's view in an hour is in a session that began in it, or in the latest one that began before it. So
+-- the time depends on the number of visits, not on the number of sessions.
 WITH visits AS MATERIALIZED (
     SELECT h.hour, visitor
     FROM probe_hours h CROSS JOIN LATERAL unnest(h.visitors) AS visitor
     WHERE h.product = $3 AND h.probe = $4 AND h.hour > $1::timestamptz - interval '1 hour' AND h.hour < $2 AND NOT h.bot
     ORDER BY h.hour DESC, visitor LIMIT $6
-), visited AS (
+), visited_sessions AS (
     SELECT DISTINCT ON (s.visitor, s.started_at) s.probes
     FROM visits v
     CROSS JOIN LATERAL (
@@ -43,6 +44,6 @@ WITH visits AS MATERIALIZED (
     WHERE s.ended_at >= v.hour AND s.started_at >= $1 AND s.started_at < $2 AND NOT s.bot AND s.probes @> ARRAY[$4]
 )
 SELECT other AS probe, count(*) AS sessions
-FROM visited CROSS JOIN LATERAL unnest(probes) AS other
+FROM visited_sessions CROSS JOIN LATERAL unnest(probes) AS other
 WHERE other <> $4
 GROUP BY other ORDER BY sessions DESC, other LIMIT $5;

@@ -2,7 +2,7 @@
 SELECT c.product, c.probe FROM catalogue c
 WHERE ($1::text IS NULL OR c.product = $1) AND (c.retired_at IS NULL OR c.retired_at < c.described_at);
 
--- visitors: distinct visitors of each of the probes $2 of the products $1 from the day $3 to $4, in their order. $5 channel or
+-- visitors: the number of distinct visitors of each of the probes $2 of the products $1 from the day $3 to $4, in their order. $5 channel or
 -- null, $6 count bots.
 SELECT window_visitors(s.people, s.channel, $3, $4)
        + CASE WHEN $6 THEN window_visitors(s.bots, s.channel, $3, $4) - shared_visitors(s.bots, s.people, s.channel, $3, $4) ELSE 0 END

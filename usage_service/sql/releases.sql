@@ -1,4 +1,4 @@
--- published: the latest releases in a span. $1 since, $2 until, $3 product or null, $4 channel or null, $5 limit.
+-- published: the latest releases in a time range. $1 since, $2 until, $3 product or null, $4 channel or null, $5 limit.
 SELECT product, channel, version, published_at FROM releases
 WHERE published_at >= $1 AND published_at < $2 AND ($3::text IS NULL OR product = $3) AND ($4::text IS NULL OR channel = $4)
 ORDER BY published_at DESC, product, channel, version DESC

@@ -1,4 +1,4 @@
--- listed: sessions that began in a span of time, latest first.
+-- listed: sessions that began in a time range, latest first.
 -- $1 since, $2 until, $3 product or null, $4 'exclude' | 'include' | 'only' bots, $5 limit.
 SELECT visitor, started_at, ended_at, events, bot, products, probes, controls, tools_left,
        (entry).page AS first_page, (exit).page AS last_page, (entry).referrer AS referrer,
@@ -10,7 +10,7 @@ WHERE started_at >= $1 AND started_at < $2
 ORDER BY started_at DESC, visitor
 LIMIT $5;
 
--- counted: how many sessions the same filters match without a limit.
+-- counted: the number of sessions that $1 to $4 match, as in `listed`, without a limit.
 SELECT coalesce(sum(sessions), 0)::bigint FROM sessions_begun($1, $2, $3, $4);
 
 -- one: the session of a visitor that began at an instant.
@@ -29,17 +29,17 @@ FROM (
 JOIN event_log e USING (event_id)
 ORDER BY e.occurred_at, e.event_id;
 
--- roles: how many of the sessions that began in a span had which role in the workflow, by day or week.
--- $1 since, $2 until, $3 product or null, $4 bots, $5 length of a bucket. `mark` is that below which about $6 are.
+-- roles: how many of the sessions that began in a time range had each role in the workflow, by bucket of time.
+-- $1 since, $2 until, $3 product or null, $4 bots, $5 length of a bucket. About $6 sessions are of visitors below `sample_key`.
 SELECT date_bin($5, hour, '2001-01-01T00:00:00Z') AS start, role, sum(sessions)::bigint AS sessions,  -- a Monday
-       sample_key_for($6, (sum(sum(sessions)) OVER ())::bigint) AS mark
+       sample_key_for($6, (sum(sum(sessions)) OVER ())::bigint) AS sample_key
 FROM sessions_begun($1, $2, $3, $4)
 GROUP BY 1, 2;
 
--- like: what the sessions of visitors with a low mark are like, each looked up once. In how many of them something was used,
--- the $6 most used of each kind; how many had so many probes or controls; percentiles (nearest rank) of length and depth.
--- $5 the mark, $7 which percentiles.
-WITH looked_at AS MATERIALIZED (
+-- summary: of the sessions of visitors below the sample key $5: in how many each name was used, the $6 most used names of each
+-- kind; how many had each number of probes or controls; percentiles (nearest rank) of length and depth. $1 to $4 as in
+-- `listed`, $7 which percentiles.
+WITH sampled_sessions AS MATERIALIZED (
     SELECT probes, controls, tools_left, came_from, (entry).referrer AS referrer, events,
            extract(epoch FROM ended_at - started_at)::float8 AS seconds
     FROM sessions
@@ -49,35 +49,35 @@ WITH looked_at AS MATERIALIZED (
 )
 (SELECT 'probes' AS kind, name, count(*) AS sessions, row_number() OVER (ORDER BY count(*) DESC, name) AS rank,
         NULL::float8[] AS percentiles
- FROM (SELECT unnest(probes) AS name FROM looked_at) used GROUP BY name ORDER BY rank LIMIT $6)
+ FROM (SELECT unnest(probes) AS name FROM sampled_sessions) used GROUP BY name ORDER BY rank LIMIT $6)
 UNION ALL
 (SELECT 'controls', name, count(*), row_number() OVER (ORDER BY count(*) DESC, name) AS rank, NULL
- FROM (SELECT unnest(controls) AS name FROM looked_at) used GROUP BY name ORDER BY rank LIMIT $6)
+ FROM (SELECT unnest(controls) AS name FROM sampled_sessions) used GROUP BY name ORDER BY rank LIMIT $6)
 UNION ALL
 (SELECT 'tools_left', name, count(*), row_number() OVER (ORDER BY count(*) DESC, name) AS rank, NULL
- FROM (SELECT unnest(tools_left) AS name FROM looked_at) used GROUP BY name ORDER BY rank LIMIT $6)
+ FROM (SELECT unnest(tools_left) AS name FROM sampled_sessions) used GROUP BY name ORDER BY rank LIMIT $6)
 UNION ALL
 (SELECT 'came_from', name, count(*), row_number() OVER (ORDER BY count(*) DESC, name) AS rank, NULL
- FROM (SELECT came_from AS name FROM looked_at WHERE came_from IS NOT NULL) used GROUP BY name ORDER BY rank LIMIT $6)
+ FROM (SELECT came_from AS name FROM sampled_sessions WHERE came_from IS NOT NULL) used GROUP BY name ORDER BY rank LIMIT $6)
 UNION ALL
 (SELECT 'referrers', name, count(*), row_number() OVER (ORDER BY count(*) DESC, name) AS rank, NULL
- FROM (SELECT referrer AS name FROM looked_at WHERE referrer <> '') used GROUP BY name ORDER BY rank LIMIT $6)
+ FROM (SELECT referrer AS name FROM sampled_sessions WHERE referrer <> '') used GROUP BY name ORDER BY rank LIMIT $6)
 UNION ALL
 SELECT 'probes_a_session', number::text, count(*), number, NULL
-FROM (SELECT cardinality(probes) AS number FROM looked_at) had GROUP BY number
+FROM (SELECT cardinality(probes) AS number FROM sampled_sessions) had GROUP BY number
 UNION ALL
 SELECT 'controls_a_session', number::text, count(*), number, NULL
-FROM (SELECT cardinality(controls) AS number FROM looked_at) had GROUP BY number
+FROM (SELECT cardinality(controls) AS number FROM sampled_sessions) had GROUP BY number
 UNION ALL
 SELECT 'measure', 'seconds', count(*), NULL, percentile_disc($7::float8[]) WITHIN GROUP (ORDER BY seconds)::float8[]
-FROM looked_at
+FROM sampled_sessions
 UNION ALL
 SELECT 'measure', 'events', count(*), NULL, percentile_disc($7::float8[]) WITHIN GROUP (ORDER BY events)::float8[]
-FROM looked_at
+FROM sampled_sessions
 UNION ALL
 SELECT 'measure', 'probes', count(*), NULL, percentile_disc($7::float8[]) WITHIN GROUP (ORDER BY cardinality(probes))::float8[]
-FROM looked_at
+FROM sampled_sessions
 UNION ALL
 SELECT 'measure', 'controls', count(*), NULL, percentile_disc($7::float8[]) WITHIN GROUP (ORDER BY cardinality(controls))::float8[]
-FROM looked_at
+FROM sampled_sessions
 ORDER BY kind, rank;

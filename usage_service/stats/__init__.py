@@ -1,1 +1,1 @@
-"""The answers: popularity, time series, sessions, journeys, releases, and the catalogue."""
+"""Statistics that the service answers: popularity, time series, sessions, journeys, releases, and the catalogue."""

@@ -1,4 +1,4 @@
-"""The catalogue as people look through it: products, names that match, one probe, how much of it was ever looked at."""
+"""The catalogue of probes: its products, names that match a search, one probe, how many were ever viewed."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import msgspec
 from usage_service.queries import query
 from usage_service.shared.postgres import Connection
 
-VISITS_LOOKED_AT = 1_000
+VISITS_READ = 1_000
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """A probe as it was registered; `built_at` is when the ETL last built it, `buildable` whether its type is."""
+    """A probe as it was registered; `built_at` is when the ETL last built it, `buildable` if its type can be built."""
 
     product: str
     probe: str
@@ -25,49 +25,50 @@ class Entry(msgspec.Struct, frozen=True):
     buildable: bool
 
 
-class LookedAt(msgspec.Struct, frozen=True):
-    """How many probes of the catalogue there are, and how many of them a person ever looked at."""
+class ViewedCounts(msgspec.Struct, frozen=True):
+    """The number of probes in the catalogue, and of those that a person ever viewed."""
 
     probes: int
     ever_viewed: int
 
 
-class Around(msgspec.Struct, frozen=True):
-    """Another probe, and in how many of the sessions looked at it was viewed, too."""
+class ViewedTogether(msgspec.Struct, frozen=True):
+    """Another probe, and the number of the sessions read in which it was viewed, too."""
 
     probe: str
     sessions: int
 
 
 async def known_products(connection: Connection) -> list[str]:
-    """Every product that was registered for or viewed, that of the most probes first."""
+    """Return every product that a probe was registered or viewed of, the one with the most probes first."""
     return [row["product"] for row in await connection.fetch(query("catalogue", "products"))]
 
 
 async def search(connection: Connection, product: str | None, text: str, limit: int) -> list[Entry]:
-    """Probes whose name has the text in it or is like it, the best match first."""
+    """Return the probes whose name contains the text or is similar to it, the best match first."""
     return [Entry(**row) for row in await connection.fetch(query("catalogue", "search"), product, text, limit)]
 
 
 async def find_entry(connection: Connection, product: str, probe: str) -> Entry | None:
-    """The probe, or None where it was never registered, built or retired."""
+    """Return the probe, or None when it was never registered, built or retired."""
     row = await connection.fetchrow(query("catalogue", "entry"), product, probe)
     return Entry(**row) if row else None
 
 
-async def looked_at(connection: Connection, product: str) -> LookedAt:
-    """How much of a product's catalogue, without what is retired, was ever looked at."""
-    [row] = await connection.fetch(query("catalogue", "looked_at"), product)
-    return LookedAt(**row)
+async def count_viewed(connection: Connection, product: str) -> ViewedCounts:
+    """Count the probes of a product that are not retired, and those of them that a person ever viewed."""
+    [row] = await connection.fetch(query("catalogue", "viewed_counts"), product)
+    return ViewedCounts(**row)
 
 
 async def viewed_together(
     connection: Connection, since: datetime, until: datetime, product: str, probe: str, limit: int
-) -> list[Around]:
-    """What people viewed in the sessions of a time range in which they viewed a probe, most often first.
+) -> list[ViewedTogether]:
+    """Return the probes that people viewed in the same sessions as a probe, the most frequent first.
 
-    Looked at are the latest VISITS_LOOKED_AT times that a visitor viewed it, all of an hour taken as one.
+    Only sessions that began in the time range count. The latest VISITS_READ visits to the probe are read; a visit is
+    all of a visitor's views of it in one hour.
     """
-    asked = since, until, product, probe, limit, VISITS_LOOKED_AT
+    asked = since, until, product, probe, limit, VISITS_READ
     rows = await connection.fetch(query("catalogue", "together"), *asked)
-    return [Around(**row) for row in rows]
+    return [ViewedTogether(**row) for row in rows]

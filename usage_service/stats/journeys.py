@@ -1,4 +1,4 @@
-"""Journeys: which page, probe or tool follows which within a session."""
+"""Journeys: the pages, probes and tools that follow each other within a session."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from usage_service.shared.postgres import Connection
 from usage_service.stats.sessions import Bots
 from usage_service.windows import TimeRange
 
-SESSIONS_LOOKED_AT = 1_000
+SESSIONS_SAMPLED = 1_000
 
 Kind = Literal["page", "probe", "all"]
 KINDS: dict[Kind, list[str]] = {"page": ["page"], "probe": ["probe"], "all": ["page", "probe", "tool"]}
 
 
 class Step(msgspec.Struct, frozen=True):
-    """A page or probe that was viewed, or a tool that was left for; `kind` says which."""
+    """A page or probe that was viewed, or a tool that a link led to; `kind` says which of these."""
 
     kind: str
     name: str
 
 
 class Path(msgspec.Struct, frozen=True):
-    """Steps that followed each other, how often, and the share of all that are of the same length."""
+    """Steps that followed each other, how often they did, and their share of all paths of the same length."""
 
     steps: list[Step]
     count: int
@@ -34,10 +34,10 @@ class Path(msgspec.Struct, frozen=True):
 
 
 class Journeys(msgspec.Struct, frozen=True):
-    """The steps of the sessions that began in a time range, the most frequent first.
+    """Steps of the sessions that began in a time range, the most frequent first.
 
-    `entries` and `exits` are first and last steps, `transitions` two and `paths` the number asked for in a row. All
-    sessions are looked at, or those of a share of the visitors where there are very many.
+    `entries` and `exits` are first and last steps; `transitions` are two steps in a row, `paths` as many as were asked
+    for. All sessions are read, or those of a share of the visitors (`visitors_looked_at`) when there are very many.
     """
 
     sessions: int
@@ -52,14 +52,19 @@ class Journeys(msgspec.Struct, frozen=True):
 async def journeys(
     connection: Connection, time_range: TimeRange, product: str | None, bots: Bots, kind: Kind, steps: int, limit: int
 ) -> Journeys:
-    """The `limit` most frequent of each; of a product, the steps that are of it or of none."""
-    of = (*time_range, product, bots)
-    [looked_at] = await connection.fetch(query("journeys", "looked_at"), *of, SESSIONS_LOOKED_AT)
-    rows = await connection.fetch(query("journeys", "followed"), *of, looked_at["mark"], KINDS[kind], limit, steps)
+    """Return the `limit` most frequent entries, exits, transitions and paths.
+
+    With a product, only the steps that belong to it or to no product count.
+    """
+    filters = (*time_range, product, bots)
+    [sample] = await connection.fetch(query("journeys", "sample"), *filters, SESSIONS_SAMPLED)
+    rows = await connection.fetch(
+        query("journeys", "followed"), *filters, sample["sample_key"], KINDS[kind], limit, steps
+    )
     return Journeys(
-        looked_at["sessions"],
-        looked_at["sessions_looked_at"],
-        looked_at["visitors_looked_at"],
+        sample["sessions"],
+        sample["sessions_looked_at"],
+        sample["visitors_looked_at"],
         *(_paths(rows, section) for section in ("entries", "exits", "transitions", "paths")),
     )
 

@@ -1,4 +1,4 @@
-"""Which probes are looked at, in any window of days."""
+"""Popularity of probes: their views and visitors in any window of days."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from usage_service.cursors import Cursor
 from usage_service.probe_keys import Floats, Ints, ProbeKey, ranks_of
 from usage_service.queries import query
 from usage_service.shared.postgres import Connection
-from usage_service.stats.view_columns import Described
+from usage_service.stats.view_columns import ColumnIndex
 from usage_service.stats.view_counts import FOUND, MISSING, ViewCounts
 from usage_service.windows import Days
 
@@ -24,9 +24,9 @@ Order = Literal["most", "least", "trending"]
 
 
 class PopularProbe(msgspec.Struct, frozen=True):
-    """A probe's views (of data that was there, or missing) and distinct visitors in a window.
+    """Views of a probe in a window (of data that was `found`, or was `missing`) and its distinct visitors.
 
-    `trend` is the growth in views against the window of the same length before, in standard errors.
+    `views_before` are those in the window of the same length before; `trend` is the growth since, in standard errors.
     """
 
     product: str
@@ -40,7 +40,7 @@ class PopularProbe(msgspec.Struct, frozen=True):
 
 
 class PopularityCursor(Cursor, frozen=True):
-    """The last probe of a page, and what it was ordered by."""
+    """Cursor at the last probe of a page, with the key that it was ordered by."""
 
     order_key: float
     product: str
@@ -48,7 +48,7 @@ class PopularityCursor(Cursor, frozen=True):
 
 
 class Ranking(NamedTuple):
-    """Which views count, and in which order probes are ranked by them."""
+    """Filter of the views that count, and the order in which probes are ranked by them."""
 
     days: Days
     product: str | None = None
@@ -58,34 +58,34 @@ class Ranking(NamedTuple):
 
 
 class PopularPage(NamedTuple):
-    """Probes in their order, and where the next page begins if there is one."""
+    """Probes in their order, and the cursor of the next page if there is one."""
 
     probes: list[PopularProbe]
     following: PopularityCursor | None
 
 
-class _Windows(NamedTuple):
-    """What was viewed of each probe in a window, and in the one before it."""
+class _WindowViews(NamedTuple):
+    """Views of each probe in a window, and in the window of the same length before it."""
 
     probes: Sequence[ProbeKey]
-    ranks: Ints  # the places in the order of names
+    ranks: Ints  # the place of each probe in the order of names
     found: Ints
     missing: Ints
     before: Ints
 
     @property
     def views(self) -> Ints:
-        """All of the window."""
+        """All views in the window, found and missing."""
         return self.found + self.missing
 
 
 async def popular_probes(
     connection: Connection, counts: ViewCounts, ranking: Ranking, limit: int, after: PopularityCursor | None = None
 ) -> PopularPage:
-    """The `limit` most or least viewed or fastest growing probes; ties in the order of product and name.
+    """Return the `limit` most viewed, least viewed or fastest growing probes; ties in the order of product and name.
 
-    `most` and `trending` rank what was viewed; `least` also what the catalogue has and nobody looked at. Views that
-    come meanwhile may move a probe from one page to another; none is missed for any other reason.
+    `most` and `trending` rank the probes that were viewed; `least` also those of the catalogue that nobody viewed.
+    Views that come meanwhile may move a probe from one page to another; none is missed for any other reason.
     """
     windows = await _windows(connection, counts, ranking)
     if ranking.order == "least":
@@ -108,7 +108,7 @@ async def popular_probes(
 async def views_by_probe(
     connection: Connection, counts: ViewCounts, windows: Sequence[Days], probes: Sequence[ProbeKey], channel: str | None
 ) -> list[list[int]]:
-    """People's views of each probe, window by window; no probe is named twice."""
+    """Return the number of views by people for each probe, window by window; `probes` must be distinct."""
     read = await counts.read(connection, windows)
     columns = read[0].columns
     row_of = np.full(len(columns.probes), len(probes))
@@ -116,63 +116,67 @@ async def views_by_probe(
         if key in columns.places:
             row_of[columns.places[key]] = row
     rows = row_of[columns.probe_of]
-    # Of all columns only those of these probes, which are few.
+    # These probes are few: only their columns are added up, not all.
     asked = np.flatnonzero(columns.chosen(None, channel, bots=False) & (rows < len(probes)))
     totals = [np.bincount(rows[asked], views.counts[:, asked].sum(axis=0), len(probes)) for views in read]
     by_probe: list[list[int]] = np.array(totals, dtype=np.int64).T.tolist()
     return by_probe
 
 
-def _by_probe(columns: Described, chosen: npt.NDArray[np.bool_], counts: Ints) -> Ints:
+def _by_probe(columns: ColumnIndex, chosen: npt.NDArray[np.bool_], counts: Ints) -> Ints:
     return np.bincount(columns.probe_of[chosen], counts[chosen], len(columns.probes)).astype(np.int64)
 
 
-async def _windows(connection: Connection, counts: ViewCounts, ranking: Ranking) -> _Windows:
+async def _windows(connection: Connection, counts: ViewCounts, ranking: Ranking) -> _WindowViews:
     now, before = await counts.read(connection, [ranking.days, _before(ranking.days)])
     columns = now.columns
     chosen = columns.chosen(ranking.product, ranking.channel, bots=ranking.bots)
     found, missing, earlier = (
         _by_probe(columns, chosen, row) for row in (now.counts[FOUND], now.counts[MISSING], before.counts.sum(axis=0))
     )
-    return _Windows(columns.probes, columns.ranks, found, missing, earlier)
+    return _WindowViews(columns.probes, columns.ranks, found, missing, earlier)
 
 
 def _before(days: Days) -> Days:
-    """As many days before; fewer where the calendar begins."""
+    """Return the window of the same length before; it is shorter where the calendar begins."""
     first, last = (day.toordinal() for day in days)
     return Days(date.fromordinal(max(2 * first - last - 1, 1)), date.fromordinal(max(first - 1, 1)))
 
 
-def _with_others(windows: _Windows, listable: Sequence[asyncpg.Record]) -> _Windows:
-    """Those that were viewed in either window, and the others of the catalogue with no views."""
+def _with_others(windows: _WindowViews, listable: Sequence[asyncpg.Record]) -> _WindowViews:
+    """Return the probes that were viewed in either window, and with no views the others of the catalogue."""
     viewed = np.flatnonzero(windows.views + windows.before > 0)
-    viewed = viewed[np.argsort(windows.ranks[viewed])]  # two parts in order are put in order by one pass
+    viewed = viewed[
+        np.argsort(windows.ranks[viewed])
+    ]  # sorted, like the others: merging two sorted runs takes one pass
     known = [windows.probes[place] for place in viewed.tolist()]
     probes = [*known, *sorted({ProbeKey(*row) for row in listable}.difference(known))]
     found, missing, before = (
         np.pad(row[viewed], (0, len(probes) - len(known))) for row in (windows.found, windows.missing, windows.before)
     )
-    return _Windows(probes, ranks_of(probes), found, missing, before)
+    return _WindowViews(probes, ranks_of(probes), found, missing, before)
 
 
-def _order_keys(windows: _Windows, order: Order) -> Floats:
-    """What probes are ordered by, the smallest first.
+def _order_keys(windows: _WindowViews, order: Order) -> Floats:
+    """Return the keys that probes are ordered by, the smallest first.
 
-    A trend is the growth in views over its standard error, both windows taken as Poisson counts, so that 40 against 20
-    outranks 2 against 1.
+    A trend is the growth in views divided by its standard error, both windows taken as Poisson counts, so that 40
+    against 20 outranks 2 against 1.
     """
     if order == "trending":
         return -_trends(windows)
     return np.where(order == "most", -1.0, 1.0) * windows.views
 
 
-def _trends(windows: _Windows) -> Floats:
+def _trends(windows: _WindowViews) -> Floats:
     views, before = windows.views, windows.before
     return np.asarray((views - before) / np.sqrt(np.maximum(views + before, 1)))
 
 
-async def _page(connection: Connection, windows: _Windows, places: list[int], ranking: Ranking) -> list[PopularProbe]:
-    """The probes at these places, with their distinct visitors."""
+async def _page(
+    connection: Connection, windows: _WindowViews, places: list[int], ranking: Ranking
+) -> list[PopularProbe]:
+    """Return the probes at these places, with their distinct visitors."""
     named = [windows.probes[place] for place in places]
     rows = await connection.fetch(
         query("popularity", "visitors"),

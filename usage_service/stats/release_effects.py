@@ -1,4 +1,4 @@
-"""Whether something changed: daily counts before and after a day, weekly rhythm and over-dispersion allowed for.
+"""Estimate of a change in daily counts before and after a day, adjusted for weekly rhythm and over-dispersion.
 
 Counts are modelled as quasi-Poisson: the logarithm of a day's mean is an effect of the weekday plus a level of its
 period, and the variance is a multiple of the mean, estimated from Pearson's residuals (McCullagh & Nelder, Generalized
@@ -25,7 +25,7 @@ Integers = NDArray[np.int64]
 
 
 class Estimate(NamedTuple):
-    """The level after over the level before, its 95 % confidence interval, and the p-value of no change."""
+    """Ratio of the level after to the level before, its 95 % confidence interval, and the p-value of no change."""
 
     ratio: float
     low: float
@@ -34,10 +34,11 @@ class Estimate(NamedTuple):
 
 
 def estimate_ratio(counts: Floats, weekdays: Integers, periods: Integers) -> Estimate | None:
-    """How the level of AFTER compares with that of BEFORE; HISTORY tells about weekdays and dispersion alone.
+    """Return the ratio of the level of AFTER to that of BEFORE; HISTORY tells about weekdays and dispersion alone.
 
-    One entry a day: its count, its weekday (0 to 6) and its period. None where there is too little to tell: fewer than
-    LEAST_DAYS days or LEAST_COUNT counts in the two periods, or days whose weekdays cannot be told from the change.
+    The arrays have one entry a day: its count, its weekday (0 to 6) and its period. Return None when there is too
+    little data: fewer than LEAST_DAYS days in a period, counts that sum to less than LEAST_COUNT in the two, or days
+    whose weekdays are confounded with the change.
     """
     sizes = [int((periods == period).sum()) for period in (BEFORE, AFTER)]
     if min(sizes) < LEAST_DAYS or counts[periods != HISTORY].sum() < LEAST_COUNT:
@@ -54,7 +55,10 @@ def estimate_ratio(counts: Floats, weekdays: Integers, periods: Integers) -> Est
 
 
 def _design(weekdays: Integers, periods: Integers) -> tuple[Floats, Floats]:
-    """A column a period and weekday that there is, the first weekday being the base; and what the change is made of."""
+    """Return the design matrix and the contrast of AFTER with BEFORE.
+
+    The matrix has a column for each period and for each weekday that occurs, but for the first, which is the base.
+    """
     levels, days = np.unique(periods), np.unique(weekdays)[1:]
     columns = [periods == level for level in levels] + [weekdays == day for day in days]
     contrast = np.array([*((levels == AFTER) * 1.0 - (levels == BEFORE)), *np.zeros(len(days))])
@@ -62,7 +66,7 @@ def _design(weekdays: Integers, periods: Integers) -> tuple[Floats, Floats]:
 
 
 def _without_empty_periods(counts: Floats, periods: Integers) -> Floats:
-    """Half a count in a period that has none, whose level would have no logarithm."""
+    """Return the counts with half a count in a period that has none, because its level would have no logarithm."""
     filled = counts.astype(float)
     for period in np.unique(periods):
         if counts[periods == period].sum() == 0:
@@ -71,7 +75,7 @@ def _without_empty_periods(counts: Floats, periods: Integers) -> Floats:
 
 
 def _fit(counts: Floats, design: Floats, contrast: Floats, freedom: int) -> tuple[float, float]:
-    """The contrast and its standard error, by iteratively reweighted least squares."""
+    """Return the estimated contrast and its standard error, by iteratively reweighted least squares."""
     means = counts + 0.5
     deviance = math.inf
     for _ in range(ROUNDS):
@@ -93,7 +97,7 @@ def _deviance(counts: Floats, means: Floats) -> float:
 
 
 def student_within(t: float, freedom: int) -> float:
-    """P(|T| <= t) of Student's distribution with whole degrees of freedom (Abramowitz & Stegun, 26.7.3 and 26.7.4)."""
+    """Return P(|T| <= t) of Student's t with whole degrees of freedom (Abramowitz & Stegun, 26.7.3 and 26.7.4)."""
     angle = math.atan(t / math.sqrt(freedom))
     sine, cosine = math.sin(angle), math.cos(angle)
     odd = freedom % 2
@@ -105,7 +109,7 @@ def student_within(t: float, freedom: int) -> float:
 
 
 def student_quantile(within: float, freedom: int) -> float:
-    """The t for which P(|T| <= t) is `within`, by bisection."""
+    """Return the t for which P(|T| <= t) is `within`, by bisection."""
     low, high = 0.0, 1e6
     while high - low > 1e-12 * (1 + high):
         middle = (low + high) / 2

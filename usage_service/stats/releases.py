@@ -1,4 +1,4 @@
-"""Releases, and whether more or less is looked at after one than before."""
+"""Releases and their effect: the views in the days after a release, compared with those in the days before."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ Daily = dict[date, float]
 
 
 class Impact(msgspec.Struct, frozen=True):
-    """People's views of the release's product and channel in whole UTC days before and after the day of the release.
+    """Views by people of the release's product and channel, in whole UTC days before and after the day of the release.
 
-    `ratio` is that of a day after to a day before, weekdays allowed for, with its 95 % confidence interval; `p_value`
-    is that of no change, each release for itself. Null where there is too little data.
+    `ratio` compares a day after with a day before, adjusted for weekdays; `low` and `high` are its 95 % confidence
+    interval. `p_value` is that of no change, each release for itself. They are null when there is too little data.
     """
 
     product: str
@@ -67,7 +67,7 @@ async def release_impacts(
 
 
 def _impact(release: asyncpg.Record, daily: Daily, days: int, today: date) -> Impact:
-    """Days before the first view are unknown rather than empty."""
+    """Estimate the effect of a release; days before the first view are unknown rather than empty."""
     published = release["published_at"].astimezone(UTC).date()
     known = [(day, period) for day, period in _days_around(published, days) if min(daily, default=today) <= day < today]
     periods = np.array([period for _, period in known], dtype=np.int64)
@@ -88,7 +88,7 @@ def _impact(release: asyncpg.Record, daily: Daily, days: int, today: date) -> Im
 
 
 def _days_around(published: date, days: int) -> list[tuple[date, int]]:
-    """Each day and its period; the day of the release itself is in none."""
+    """Return each day around a release with its period; the day of the release itself is in none."""
     before = [(-back, BEFORE if back <= days else HISTORY) for back in range(days + HISTORY_DAYS, 0, -1)]
     after = [(ahead, AFTER) for ahead in range(1, days + 1)]
     return [(published + timedelta(days=offset), period) for offset, period in before + after]

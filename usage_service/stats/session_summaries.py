@@ -1,4 +1,4 @@
-"""What sessions are like: how long, how deep, with what, and their role in the workflow."""
+"""Summaries of sessions: their length and depth, what was used in them, and their role in the workflow."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from usage_service.shared.postgres import Connection
 from usage_service.stats.sessions import Bots, Role
 from usage_service.windows import STEPS, Interval, TimeRange
 
-SESSIONS_LOOKED_AT = 5_000
-MARKS = 2**32  # a mark is 32 bits of a pseudonym (sample_mark)
+SESSIONS_SAMPLED = 5_000
+SAMPLE_KEYS = 2**32  # a sample key is 32 bits of a pseudonym (sample_key in schema.sql)
 PERCENTILES = {"p25": 0.25, "median": 0.5, "p75": 0.75, "p90": 0.9, "p99": 0.99}
 
 
@@ -30,7 +30,7 @@ class Quantiles(msgspec.Struct, frozen=True):
 
 
 class Use(msgspec.Struct, frozen=True):
-    """In how many of the sessions looked at something was used, and the share of them."""
+    """The number and share of the sessions read in which something was used."""
 
     name: str
     sessions: int
@@ -38,14 +38,14 @@ class Use(msgspec.Struct, frozen=True):
 
 
 class Number(msgspec.Struct, frozen=True):
-    """How many of the sessions looked at had `number` of something."""
+    """The number of the sessions read that had `number` of something."""
 
     number: int
     sessions: int
 
 
 class Roles(msgspec.Struct, frozen=True):
-    """How many sessions there were from `start`, and the share of each role in the workflow."""
+    """The number of sessions in the bucket that begins at `start`, and the share of each role in the workflow."""
 
     start: datetime
     sessions: int
@@ -53,9 +53,10 @@ class Roles(msgspec.Struct, frozen=True):
 
 
 class Summary(msgspec.Struct, frozen=True):
-    """The sessions that began in a time range, counted; and, of those looked at, what they are like.
+    """Sessions that began in a time range: how many there were, and what those that were read are like.
 
-    All are looked at, or those of a share of the visitors where there are very many. `quantiles` are null without any.
+    All sessions are read, or those of a share of the visitors (`visitors_looked_at`) when there are very many.
+    `quantiles` are null without a session.
     """
 
     since: datetime
@@ -78,11 +79,14 @@ class Summary(msgspec.Struct, frozen=True):
 async def summarise(
     connection: Connection, time_range: TimeRange, product: str | None, bots: Bots, interval: Interval, limit: int
 ) -> Summary:
-    """The sessions of a time range; at most `limit` of what was used. Buckets without a session are left out."""
-    of = (*time_range, product, bots)
-    roles = await connection.fetch(query("sessions", "roles"), *of, STEPS[interval], SESSIONS_LOOKED_AT)
-    mark = roles[0]["mark"] if roles else 0
-    rows = await connection.fetch(query("sessions", "like"), *of, mark, limit, list(PERCENTILES.values()))
+    """Summarise the sessions of a time range, with the `limit` most used names of each kind.
+
+    Buckets without a session are left out.
+    """
+    filters = (*time_range, product, bots)
+    roles = await connection.fetch(query("sessions", "roles"), *filters, STEPS[interval], SESSIONS_SAMPLED)
+    sample_key = roles[0]["sample_key"] if roles else 0
+    rows = await connection.fetch(query("sessions", "summary"), *filters, sample_key, limit, list(PERCENTILES.values()))
     measures = {row["name"]: row for row in rows if row["kind"] == "measure"}
     number = measures["events"]["sessions"]
     return Summary(
@@ -90,7 +94,7 @@ async def summarise(
         until=time_range.until,
         sessions=sum(row["sessions"] for row in roles),
         sessions_looked_at=number,
-        visitors_looked_at=mark / MARKS if roles else 1.0,
+        visitors_looked_at=sample_key / SAMPLE_KEYS if roles else 1.0,
         roles=_shares(roles),
         roles_over_time=_over_time(roles),
         quantiles=_quantiles(measures) if number else None,
@@ -107,9 +111,9 @@ async def summarise(
 async def count_over_time(
     connection: Connection, time_range: TimeRange, product: str | None, bots: Bots, interval: Interval
 ) -> list[Roles]:
-    """How many sessions began in each bucket of a time range, and their roles; buckets without one are left out."""
+    """Count the sessions that began in each bucket of a time range, by role; buckets without one are left out."""
     roles = await connection.fetch(
-        query("sessions", "roles"), *time_range, product, bots, STEPS[interval], SESSIONS_LOOKED_AT
+        query("sessions", "roles"), *time_range, product, bots, STEPS[interval], SESSIONS_SAMPLED
     )
     return _over_time(roles)
 

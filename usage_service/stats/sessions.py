@@ -46,7 +46,7 @@ class Session(msgspec.Struct, frozen=True):
 async def list_sessions(
     connection: Connection, since: datetime, until: datetime, product: str | None, bots: Bots, limit: int
 ) -> tuple[list[Session], int]:
-    """The latest `limit` sessions that began in the time range, and how many there are in all."""
+    """Return the latest `limit` sessions that began in the time range, and the number of all that did."""
     rows = await connection.fetch(query("sessions", "listed"), since, until, product, bots, limit)
     total = await connection.fetchval(query("sessions", "counted"), since, until, product, bots)
     return [_session(row) for row in rows], total
@@ -66,13 +66,13 @@ class TimelineEvent(msgspec.Struct, frozen=True):
 
 
 async def find_session(connection: Connection, visitor: UUID, started_at: datetime) -> Session | None:
-    """The session of a visitor that began at this instant."""
+    """Return the session of a visitor that began at this instant, or None."""
     row = await connection.fetchrow(query("sessions", "one"), visitor, started_at)
     return _session(row) if row else None
 
 
 async def timeline(connection: Connection, session: Session, limit: int) -> list[TimelineEvent]:
-    """The first `limit` events of a session, in the order in which they occurred."""
+    """Return the first `limit` events of a session, in the order in which they occurred."""
     rows = await connection.fetch(
         query("sessions", "timeline"), session.visitor, session.started_at, session.ended_at, limit
     )

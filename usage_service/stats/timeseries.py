@@ -15,15 +15,15 @@ from usage_service.windows import STEPS, Interval, TimeRange
 DEFAULT_BUCKETS: dict[Interval, int] = {"hour": 48, "day": 30, "week": 12}
 A_MONDAY = datetime(2001, 1, 1, tzinfo=UTC)
 MOST_BUCKETS = 2_400  # 100 days by the hour
-VISITORS_LOOKED_AT = 10_000
+VISITORS_SAMPLED = 10_000
 ALL_PROBES = ""
 
 
 class Bucket(msgspec.Struct, frozen=True):
-    """What was viewed from `start` for the length of an interval.
+    """Views and visitors from `start` on, for the length of an interval.
 
-    `visitors` are distinct. Where there are very many it is an estimate from the share of them, `visitors_looked_at`,
-    that was counted.
+    `visitors` are distinct. When there are very many it is an estimate from a sample; `visitors_looked_at` is the share
+    of the visitors that was counted.
     """
 
     start: datetime
@@ -35,16 +35,17 @@ class Bucket(msgspec.Struct, frozen=True):
 
 
 class Series(msgspec.Struct, frozen=True):
-    """The buckets of one probe, or of all probes of the product together (`probe` is null)."""
+    """Buckets of one probe, or of all probes of the product together (`probe` is null)."""
 
     probe: str | None
     buckets: list[Bucket]
 
 
 def bucket_range(interval: Interval, since: datetime | None, until: datetime | None, now: datetime) -> TimeRange:
-    """The whole buckets that lie between `since` and `until`, in part or in full; weeks begin on Monday, UTC.
+    """Return the time range from `since` to `until`, extended to whole buckets; weeks begin on Monday, UTC.
 
-    Without `until` the last is that of `now`; without `since` there are as many as DEFAULT_BUCKETS says.
+    Without `until` the last bucket is that of `now`; without `since` there are DEFAULT_BUCKETS of them. Raise a Problem
+    when the range is empty or has more than MOST_BUCKETS.
     """
     step = STEPS[interval]
     end = _start_of(step, until - timedelta(microseconds=1) if until else now) + step
@@ -70,10 +71,13 @@ async def time_series(
     channel: str | None,
     with_bots: bool,
 ) -> list[Series]:
-    """The series of each probe in the order given, or one of all; `time_range` is of whole buckets."""
+    """Return the series of each probe in the order given, or one series of all probes when none is given.
+
+    `time_range` consists of whole buckets.
+    """
     step, names = STEPS[interval], list(probes) or [ALL_PROBES]
     rows = await connection.fetch(
-        query("timeseries", "counted"), product, names, *time_range, step, channel, with_bots, VISITORS_LOOKED_AT
+        query("timeseries", "counted"), product, names, *time_range, step, channel, with_bots, VISITORS_SAMPLED
     )
     counted = {
         (row["probe"], row["start"]): Bucket(

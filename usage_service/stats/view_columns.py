@@ -1,4 +1,4 @@
-"""Whose views a column counts: a probe's, of people or of bots, in a channel."""
+"""Columns of the view counts: each counts the views of one probe, by people or by bots, in one channel."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from usage_service.shared.postgres import Connection
 
 
 class Cell(NamedTuple):
-    """Whose views are counted together; `channel` is '' where the events named none."""
+    """Key of a column: its probe, bots or people, and its channel ('' for events that named none)."""
 
     key: ProbeKey
     bot: bool
@@ -24,48 +24,48 @@ class Cell(NamedTuple):
 
 Made = TypeVar("Made")
 Asked = TypeVar("Asked", bound=Hashable)
-MOST_MADE = 8
+MOST_CACHED = 8
 
 
 @dataclass(frozen=True)
-class Described:
-    """The first so many columns: the probes that they are of, each once, and what is chosen by."""
+class ColumnIndex:
+    """Index of the first columns, as many as there were when it was made: their probes, each once, and column masks."""
 
     cells: Sequence[Cell]
     probes: Sequence[ProbeKey]
-    places: Mapping[ProbeKey, int]  # that of each probe in `probes`
-    probe_of: Ints  # the place of a column's probe in `probes`
+    places: Mapping[ProbeKey, int]  # the place of each probe in `probes`
+    probe_of: Ints  # the place in `probes` of each column's probe
     ranks: Ints  # the place of each probe in the order of names
-    _made: dict[Hashable, Any] = field(default_factory=dict)
+    _cache: dict[Hashable, Any] = field(default_factory=dict)
 
-    def kept(self, make: Callable[[Sequence[Cell], Asked], Made], asked: Asked) -> Made:
-        """What `make` makes of the columns for who asks so, made once."""
-        if (make, asked) not in self._made:
-            if len(self._made) >= MOST_MADE:
-                self._made.clear()
-            self._made[make, asked] = make(self.cells, asked)
-        made: Made = self._made[make, asked]
+    def cached(self, make: Callable[[Sequence[Cell], Asked], Made], asked: Asked) -> Made:
+        """Return `make(cells, asked)`, computed once for each `make` and `asked` while it is cached."""
+        if (make, asked) not in self._cache:
+            if len(self._cache) >= MOST_CACHED:
+                self._cache.clear()
+            self._cache[make, asked] = make(self.cells, asked)
+        made: Made = self._cache[make, asked]
         return made
 
     def chosen(self, product: str | None, channel: str | None, *, bots: bool) -> npt.NDArray[np.bool_]:
-        """The columns of a product or all, a channel or all, with or without bots."""
-        return self.kept(_chosen, (product, channel, bots))
+        """Return the mask of the columns of a product (None: all) and a channel (None: all), with or without bots."""
+        return self.cached(_chosen, (product, channel, bots))
 
 
 class Columns:
-    """All columns: they are only ever added to, so who has fewer has the first ones."""
+    """All columns. They are only ever added to, so an index with fewer of them has the first ones."""
 
     def __init__(self) -> None:
         self._places: dict[tuple[int, str], int] = {}
         self._names: dict[int, tuple[ProbeKey, bool]] = {}
         self._cells: list[Cell] = []
-        self._described = describe(())
+        self._index = index_of(())
 
     def __len__(self) -> int:
         return len(self._cells)
 
     async def find(self, connection: Connection, series: Sequence[int], channels: Sequence[str]) -> list[int]:
-        """The columns of these series in these channels; names that are new are read through the connection."""
+        """Return the columns of these series in these channels; names of new series are read through the connection."""
         unknown = set(series) - self._names.keys()
         if unknown:
             rows = await connection.fetch(query("view_counts", "named"), list(unknown))
@@ -79,18 +79,18 @@ class Columns:
             self._cells.append(Cell(*self._names[series], channel))
         return place
 
-    def described(self) -> Described:
-        """All that there are now."""
-        if len(self._described.cells) != len(self._cells):
-            self._described = describe(tuple(self._cells))
-        return self._described
+    def index(self) -> ColumnIndex:
+        """Return the index of all columns that there are now."""
+        if len(self._index.cells) != len(self._cells):
+            self._index = index_of(tuple(self._cells))
+        return self._index
 
 
-def describe(cells: Sequence[Cell]) -> Described:
-    """These columns."""
+def index_of(cells: Sequence[Cell]) -> ColumnIndex:
+    """Return the index of these columns."""
     places = {key: place for place, key in enumerate(dict.fromkeys(cell.key for cell in cells))}
     probe_of = np.fromiter((places[cell.key] for cell in cells), np.int64, len(cells))
-    return Described(cells, list(places), places, probe_of, ranks_of(list(places)))
+    return ColumnIndex(cells, list(places), places, probe_of, ranks_of(list(places)))
 
 
 def _chosen(cells: Sequence[Cell], asked: tuple[str | None, str | None, bool]) -> npt.NDArray[np.bool_]:

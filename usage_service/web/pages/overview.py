@@ -12,7 +12,7 @@ from aiohttp import web
 from usage_service.probe_keys import ProbeKey
 from usage_service.projections.state import Projection
 from usage_service.shared.postgres import Connection
-from usage_service.stats.catalogue import looked_at
+from usage_service.stats.catalogue import count_viewed
 from usage_service.stats.popularity import Order, Ranking, views_by_probe
 from usage_service.stats.session_summaries import count_over_time
 from usage_service.stats.timeseries import bucket_range
@@ -46,7 +46,7 @@ class LookedAtQuestion(Question):
 
     async def answer(self, connection: Connection) -> Body:
         """Both numbers."""
-        return as_json(await looked_at(connection, self.product))
+        return as_json(await count_viewed(connection, self.product))
 
 
 @dataclass(frozen=True)
