@@ -1,7 +1,7 @@
 """UsageMiddleware: records the page views and data requests of a Django app.
 
-Settings: `USAGE_SERVICE = {"URL": ...}`, the other keys as in `OPTIONS` below. It goes first in MIDDLEWARE, so that
-what it reads of the session changes no response.
+Settings: `USAGE_SERVICE = {"URL": ...}`, the other keys as in `OPTIONS` below. It goes first in MIDDLEWARE: what it
+reads of the session then changes no response.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from django.http.response import HttpResponseBase
 from django.utils.module_loading import import_string
 
 from usage_service.client import UsageClient
-from usage_service.client.rate_limited_log import Notes
+from usage_service.client.rate_limited_log import RateLimitedLog
 
 MOST_BODY_BYTES = 16 * 1024
 MOST_VISITOR_CHARACTERS = 256
@@ -39,7 +39,7 @@ Given = TypeVar("Given", bound=Callable[[HttpRequest], object])
 
 
 class DataQuery(msgspec.Struct, frozen=True):
-    """What GLAM asks its data route for; what else is in it does not matter here."""
+    """The query of a request to GLAM's data route, in the fields that are recorded."""
 
     product: str
     probe: str
@@ -57,9 +57,10 @@ class DataRequest(msgspec.Struct, frozen=True):
 
 
 def user_or_session(request: HttpRequest) -> str:
-    """Who it is: the user's key, else the session's, else address and user agent; the service makes a pseudonym of it.
+    """Return the visitor: the user's key, else the session's, else address and user agent.
 
-    Loads the session and the user when the request names a session: two look-ups where the view did not need them.
+    The service makes a pseudonym of it. Loads the session and the user when the request names a session: two look-ups
+    where the view did not need them.
     """
     session = getattr(request, "session", None)
     if session is None or not session.session_key:
@@ -71,12 +72,12 @@ def user_or_session(request: HttpRequest) -> str:
 
 
 def address_and_agent(request: HttpRequest) -> str:
-    """Who it is, as far as the request alone tells: address and user agent."""
+    """Return the visitor as far as the request alone tells: address and user agent."""
     return f"{request.META.get('REMOTE_ADDR', '')} {_agent(request)}"
 
 
 def is_bot(request: HttpRequest) -> bool:
-    """Whether the user agent is missing or names a program."""
+    """Return whether the user agent is missing or names a program."""
     agent = _agent(request)
     return not agent or BOT.search(agent) is not None
 
@@ -86,7 +87,7 @@ def _agent(request: HttpRequest) -> str:
 
 
 class UsageMiddleware:
-    """Records `probe_viewed` for data requests and `page_viewed` for pages; whatever fails in it, the app answers.
+    """Records `probe_viewed` for data requests and `page_viewed` for pages; a failure in it never reaches the app.
 
     Raises ImproperlyConfigured when the app starts with settings that cannot work.
     """
@@ -102,14 +103,14 @@ class UsageMiddleware:
         self._ignored: tuple[str, ...] = tuple(options.get("IGNORED_PATHS", ()))
         self._visitor: Visitor = _named(options.get("VISITOR", user_or_session))
         self._is_bot: Callable[[HttpRequest], bool] = _named(options.get("IS_BOT", is_bot))
-        self._notes = Notes()
+        self._log = RateLimitedLog()
         self.client = _client(options)
         self._is_async = iscoroutinefunction(get_response)
         if self._is_async:
             markcoroutinefunction(self)
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
-        """The app's response, unchanged."""
+        """Return the app's response, unchanged, and record the request."""
         if self._is_async:
             return self._answer_async(request)
         query = self._query_of(request)
@@ -120,12 +121,12 @@ class UsageMiddleware:
     async def _answer_async(self, request: HttpRequest) -> HttpResponseBase:
         query = self._query_of(request)
         response: HttpResponseBase = await self._get_response(request)
-        # In Django's thread for synchronous code: who the visitor is may be in the database.
+        # In Django's thread for synchronous code: finding the visitor may read the database.
         await sync_to_async(self._record)(request, query, response)
         return response
 
     def _query_of(self, request: HttpRequest) -> DataQuery | None:
-        """What a data request asks for. Read before the view reads the body, which Django then keeps for it."""
+        """Return the query of a data request, or None; read before the view reads the body, which Django then keeps."""
         if request.method != "POST" or request.path != self._data_path:
             return None
         try:
@@ -133,7 +134,7 @@ class UsageMiddleware:
                 return None
             return msgspec.json.decode(request.body, type=DataRequest).query
         except Exception as error:
-            self._notes.warn("data_request_unreadable", error=type(error).__name__)
+            self._log.warn("data_request_unreadable", error=type(error).__name__)
             return None
 
     def _record(self, request: HttpRequest, query: DataQuery | None, response: HttpResponseBase) -> None:
@@ -143,7 +144,7 @@ class UsageMiddleware:
             elif _is_page(request, response) and not request.path.startswith(self._ignored):
                 self._record_page(request)
         except Exception as error:
-            self._notes.warn("request_not_recorded", error=type(error).__name__, path=request.path)
+            self._log.warn("request_not_recorded", error=type(error).__name__, path=request.path)
 
     def _record_data(self, request: HttpRequest, query: DataQuery, status: int) -> None:
         if status not in (HTTPStatus.OK, HTTPStatus.NOT_FOUND):
@@ -176,7 +177,7 @@ def _is_page(request: HttpRequest, response: HttpResponseBase) -> bool:
 
 
 def _referrer(request: HttpRequest) -> dict[str, object]:
-    """The host that the visitor came from, if it is another one."""
+    """Return the host that the visitor came from, if it is another one."""
     host = urlsplit(request.META.get("HTTP_REFERER", "")).netloc.rpartition("@")[2]
     return {"referrer": host} if host and host != request.get_host() else {}
 
@@ -184,7 +185,7 @@ def _referrer(request: HttpRequest) -> dict[str, object]:
 def _filters(query: DataQuery) -> dict[str, object]:
     given = {"ping_type": query.ping_type, "os": query.os, "aggregation_level": query.aggregation_level}
     filters: dict[str, object] = {name: value for name, value in given.items() if value}
-    if isinstance(query.versions, list):  # GLAM may also give only how many
+    if isinstance(query.versions, list):  # GLAM may also give only their number
         filters["versions"] = query.versions
     return filters
 
@@ -200,7 +201,7 @@ def _options() -> dict[str, Any]:
 
 
 def _named(given: Given | str) -> Given:
-    """The function itself, or the one that a dotted path names."""
+    """Return the function itself, or the one that a dotted path names."""
     found: Given = import_string(given) if isinstance(given, str) else given
     return found
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from uuid import RFC_4122
 
-from usage_service.client.ids import new_event_id
+from usage_service.client.outgoing import new_event_id
 
 
 def test_ids_are_of_version_7_and_differ() -> None:

@@ -1,4 +1,4 @@
-"""What an app's backend posts its events with; light to import, safe under threads and fork."""
+"""The client that an app's backend posts its events with; light to import, safe under threads and fork."""
 
 from usage_service.client.client import UsageClient
 from usage_service.client.delivery_stats import Stats

@@ -1,8 +1,10 @@
-"""UsageClient: an app's way to the usage service."""
+"""UsageClient, which records an app's events, and what clients do when the process forks or ends."""
 
 from __future__ import annotations
 
+import atexit
 import logging
+import os
 import threading
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -10,25 +12,27 @@ from pathlib import Path
 from typing import Self
 from uuid import UUID
 
-from usage_service.client import lifecycle
 from usage_service.client.delivery_stats import Stats
-from usage_service.client.ids import new_event_id
-from usage_service.client.outgoing import Outgoing, UnfitEventError, encode_line, with_zone
-from usage_service.client.rate_limited_log import Notes
+from usage_service.client.outgoing import Outgoing, UnfitEventError, encode_line, new_event_id, with_zone
+from usage_service.client.rate_limited_log import RateLimitedLog
 from usage_service.client.settings import Settings
 from usage_service.client.worker import Worker
 
 MIB = 1024 * 1024
+
+# The clients that have been used and are not closed: told of forks and of the interpreter's end, and kept alive.
+_in_use: set[UsageClient] = set()
 
 
 class UsageClient:
     """Records events and sends them in the background, each exactly once as far as the service is concerned.
 
     With `spool_dir`, a directory for this app's processes only, an event is on disk when `record` returns and outlives
-    the process; with `durable` it is synced within about a second, and outlives the machine. Without, it is in memory.
-    What does not fit (`max_spool_bytes` for the whole directory, then `max_queue_events` in memory) is dropped, the
-    newest first, counted and logged. Waits between tries grow to `retry_seconds`. `source` is told to the service as
-    its User-Agent. Make one client a process or one before forking; any thread may use it. Raises ValueError.
+    the process; with `durable` it is synced within about a second, and outlives the machine. Without `spool_dir` an
+    event is in memory. Events that fit neither on disk (`max_spool_bytes` for the whole directory) nor in memory
+    (`max_queue_events`) are dropped, the newest first, counted and logged. Waits between tries grow to `retry_seconds`.
+    `source` is sent to the service in the User-Agent. Make one client in each process, or one before forking; any
+    thread may use it. Raises ValueError for arguments that cannot work.
     """
 
     def __init__(
@@ -61,8 +65,8 @@ class UsageClient:
             durable=durable,
             source=source,
         )
-        self._notes = Notes()
-        self._making = threading.Lock()
+        self._log = RateLimitedLog()
+        self._worker_lock = threading.Lock()
         self._worker: Worker | None = None
 
     def record(
@@ -78,9 +82,9 @@ class UsageClient:
         occurred_at: datetime | None = None,
         event_id: UUID | str | None = None,
     ) -> str:
-        """Records an event of a type and returns its id; never waits for the service and never raises.
+        """Record an event of the type `kind` and return its id; never wait for the service and never raise.
 
-        A time without a zone is local time. Events recorded again under their id are recorded once.
+        `occurred_at` without a zone is local time. An event recorded again under its `event_id` is stored once.
         """
         chosen = str(event_id or new_event_id())
         try:
@@ -96,39 +100,39 @@ class UsageClient:
             )
             self._put(event)
         except Exception as error:
-            self._notes.warn("recording_failed", level=logging.ERROR, type=kind, error=type(error).__name__)
+            self._log.warn("recording_failed", level=logging.ERROR, type=kind, error=type(error).__name__)
         return chosen
 
     def flush(self, seconds: float = 5) -> bool:
-        """Sends at once; True when all that this process recorded before is settled, False when time is up."""
+        """Send at once, and return True when each event recorded before is settled, or False when the time is up."""
         worker = self._worker
         return worker.flush(seconds) if worker else True
 
     async def aflush(self, seconds: float = 5) -> bool:
-        """The same without blocking the event loop."""
+        """Flush as `flush` does, without blocking the event loop."""
         return await _in_thread(self.flush, seconds)
 
     def close(self, seconds: float = 5) -> bool:
-        """Flushes and ends for good; True when nothing is left. What is on disk is left to the next process."""
-        lifecycle.dismiss(self)
+        """Flush, end for good, and return whether nothing is left; the next process sends what is left on disk."""
+        _in_use.discard(self)
         return self._worker_here().stop(seconds)
 
     async def aclose(self, seconds: float = 5) -> bool:
-        """The same without blocking the event loop."""
+        """Close as `close` does, without blocking the event loop."""
         return await _in_thread(self.close, seconds)
 
     def stats(self) -> Stats:
-        """What became of the events that this process recorded."""
+        """Return how many events of this process were sent, refused, dropped and so on."""
         return self._worker_here().stats()
 
     def forked(self) -> None:
-        """In a forked child, by itself: the queues and the thread are the parent's, the child has its own."""
-        worker, self._worker, self._making = self._worker, None, threading.Lock()
+        """Give up the parent's queues and thread; called in a forked child, which makes its own."""
+        worker, self._worker, self._worker_lock = self._worker, None, threading.Lock()
         if worker:
             worker.abandon()
 
     def exiting(self) -> None:
-        """At the end of the interpreter, by itself: closes within `exit_seconds`."""
+        """Close within `exit_seconds`; called at the end of the interpreter."""
         self.close(self._settings.exit_seconds)
 
     def _put(self, event: Outgoing) -> None:
@@ -138,18 +142,16 @@ class UsageClient:
         except UnfitEventError as error:
             worker.drop()
             cause = error.__cause__
-            self._notes.warn(
-                "event_unfit", key=event.type, level=logging.ERROR, type=event.type, why=error, cause=cause
-            )
+            self._log.warn("event_unfit", key=event.type, level=logging.ERROR, type=event.type, why=error, cause=cause)
             return
         if not worker.put(line):
-            self._notes.warn("event_dropped", type=event.type, dropped=worker.stats().dropped)
+            self._log.warn("event_dropped", type=event.type, dropped=worker.stats().dropped)
 
     def _worker_here(self) -> Worker:
-        with self._making:
+        with self._worker_lock:
             if self._worker is None:
-                self._worker = Worker(self._settings, self._notes)
-                lifecycle.enrol(self)
+                self._worker = Worker(self._settings, self._log)
+                _in_use.add(self)
             return self._worker
 
     def __enter__(self) -> Self:
@@ -169,3 +171,17 @@ async def _in_thread(wait: Callable[[float], bool], seconds: float) -> bool:
     import asyncio  # an async app has it loaded; others need not wait for it
 
     return await asyncio.to_thread(wait, seconds)
+
+
+def _forked() -> None:
+    for client in list(_in_use):
+        client.forked()
+
+
+def _exiting() -> None:
+    for client in list(_in_use):
+        client.exiting()
+
+
+os.register_at_fork(after_in_child=_forked)
+atexit.register(_exiting)

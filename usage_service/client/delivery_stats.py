@@ -1,4 +1,4 @@
-"""How many events became what, in this process."""
+"""Counts of the events that a process recorded, by what became of them."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Stats(NamedTuple):
 
 
 @dataclass
-class Tally:
-    """The counts behind Stats; `recorded` and `dropped` change under the worker's lock, the rest in its thread."""
+class DeliveryStats:
+    """The counters behind Stats; `recorded` and `dropped` change under the worker's lock, the rest in its thread."""
 
     recorded: int = 0
     sent: int = 0
@@ -36,6 +36,6 @@ class Tally:
     unreadable: int = 0
     retries: int = 0
 
-    def stats(self, queued: int, spooled: int) -> Stats:
-        """The counts with what waits now."""
+    def snapshot(self, queued: int, spooled: int) -> Stats:
+        """Return the counts as they are now, with how many events wait in memory and on disk."""
         return Stats(queued=queued, spooled=spooled, **vars(self))

@@ -1,9 +1,12 @@
-"""An event as the client writes it: one line of JSON."""
+"""An event as the client writes it: one line of JSON, under an id that rises with time."""
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from uuid import UUID
 
 import msgspec
 
@@ -15,7 +18,7 @@ class UnfitEventError(Exception):
 
 
 class Outgoing(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What every event has on the wire; the service judges the rest."""
+    """The fields that every event has on the wire; whether they are valid is for the service to say."""
 
     event_id: str
     type: str
@@ -31,8 +34,17 @@ _encode = msgspec.json.Encoder().encode
 _decoder = msgspec.json.Decoder(Outgoing)
 
 
+def new_event_id() -> UUID:
+    """Make a UUID version 7 (RFC 9562, 5.7): 48 bits of milliseconds since 1970, then random ones.
+
+    Ids that rise with time let the log's index of ids grow at one end, however long it is.
+    """
+    stamped = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(10), "big")
+    return UUID(int=stamped & ~(0xF << 76 | 0x3 << 62) | 0x7 << 76 | 0x2 << 62)
+
+
 def encode_line(event: Outgoing) -> bytes:
-    """The event and a line feed; raises UnfitEventError."""
+    """Return the event as JSON and a line feed. Raise UnfitEventError when it cannot be JSON or is too long."""
     try:
         line = _encode(event) + b"\n"
     except Exception as error:
@@ -44,14 +56,14 @@ def encode_line(event: Outgoing) -> bytes:
 
 
 def with_zone(instant: datetime | None) -> datetime:
-    """Now, or the instant; one without a zone is local time, as everywhere in Python."""
+    """Return the instant with a zone, or now for None; without a zone it is local time, as everywhere in Python."""
     if instant is None:
         return datetime.now(UTC)
     return instant if instant.tzinfo else instant.astimezone()
 
 
 def is_readable(line: bytes) -> bool:
-    """Whether a line from disk is an event as this client writes them."""
+    """Return whether a line from disk is an event as this client writes them."""
     try:
         _decoder.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

@@ -1,4 +1,4 @@
-"""Where events wait to be sent."""
+"""Queues of events that wait to be sent, and the one in memory."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ class Batch(NamedTuple):
 
 
 class Queue(Protocol):
-    """First in, first out; what was taken stays until it is settled."""
+    """A first-in, first-out queue; events that were taken stay until they are settled."""
 
     def take(self, most_events: int) -> Batch | None:
-        """The oldest events, MOST_BATCH_BYTES at most; None when there are none. Called by one thread only."""
+        """Return the oldest events, MOST_BATCH_BYTES at most, or None when there are none; for one thread only."""
         ...
 
     def settle(self, batch: Batch) -> None:
-        """Forgets what was taken last."""
+        """Remove the batch that was taken last."""
         ...
 
 
@@ -36,12 +36,12 @@ class OwnQueue(Queue, Protocol):
     left: int
 
     def put(self, line: bytes) -> bool:
-        """Adds an event at the end; False when it cannot be kept."""
+        """Add an event at the end, and return whether it could be kept."""
         ...
 
 
 class MemoryQueue:
-    """Events in memory: gone with the process. When it is full, newer ones are refused."""
+    """A queue in memory, gone with the process. When it is full, newer events are refused."""
 
     def __init__(self, most_events: int) -> None:
         self.entered = self.left = 0
@@ -49,7 +49,7 @@ class MemoryQueue:
         self._lines: deque[bytes] = deque()
 
     def put(self, line: bytes) -> bool:
-        """Adds an event at the end; False when the queue is full."""
+        """Add an event at the end, and return False when the queue is full."""
         if len(self._lines) >= self._most_events:
             return False
         self._lines.append(line[:-1])
@@ -57,7 +57,7 @@ class MemoryQueue:
         return True
 
     def take(self, most_events: int) -> Batch | None:
-        """The oldest events."""
+        """Return the oldest events, or None when there are none."""
         lines: list[bytes] = []
         size = 0
         # Others may append meanwhile, which ends an iteration over a deque: the copy is one step.
@@ -69,7 +69,7 @@ class MemoryQueue:
         return Batch(lines, len(lines)) if lines else None
 
     def settle(self, batch: Batch) -> None:
-        """Forgets the oldest events."""
+        """Remove the events of the batch that was taken last."""
         for _ in range(batch.end):
             self._lines.popleft()
         self.left += batch.end

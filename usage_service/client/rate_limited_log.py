@@ -1,4 +1,4 @@
-"""Log lines that cannot flood the app's log, nor break the app."""
+"""A log whose lines cannot flood the app's log, nor break the app."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ MOST_KEYS = 200
 log = logging.getLogger("usage_service.client")
 
 
-class Notes:
-    """Writes each kind of line once in a while and says how often it was left out in between."""
+class RateLimitedLog:
+    """Writes each kind of line at most once a period, with the number of lines left out in between."""
 
     def __init__(self) -> None:
         self._next: dict[str, float] = {}
@@ -22,7 +22,7 @@ class Notes:
     def warn(
         self, event: str, *, key: str = "", every: float = 60, level: int = logging.WARNING, **fields: object
     ) -> None:
-        """One line `event name=value ...`, once every so many seconds for the event and key."""
+        """Log a line `event name=value ...`, at most once in `every` seconds for the same event and key."""
         with suppress(Exception):  # a broken log handler is not to fail a request
             self._write(event, f"{event} {key}", every, level, fields)
 

@@ -1,7 +1,8 @@
-"""A file of the spool: events, one a line, behind a first line that says how far they are settled.
+"""A file of the spool: one event a line, after a first line that says how far they are settled.
 
-Its owner holds a lock on it (flock), which the kernel lets go when the owner dies, however it dies; whoever then gets
-the lock goes on where the owner stopped. Written through the page cache: it outlives the process, not the machine.
+The process that owns the file holds a lock on it (flock). The kernel releases the lock when the owner dies, however it
+dies; the process that then gets the lock goes on where the owner stopped. The file is written through the page cache:
+it outlives the process, not the machine.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ HEADER_BYTES = 21  # an offset in 20 digits and a line feed
 
 
 class Segment:
-    """One locked file. Appending and settling are not for two threads at once; reading may go on beside appending."""
+    """A locked file. Two threads must not append or settle at once; reading may go on beside appending."""
 
     def __init__(self, path: Path, fd: int) -> None:
         self.path = path
@@ -33,12 +34,12 @@ class Segment:
 
     @classmethod
     def create(cls, directory: Path) -> Segment:
-        """A new file; raises OSError."""
+        """Make a new file in the directory, and lock it. Raise OSError when that cannot be done."""
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         while True:
             path = directory / f"{time.time_ns():020}-{os.getpid()}-{token_hex(4)}{SUFFIX}"
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-            # Another process may take it for an orphan before it is locked here: then that one deletes it.
+            # Another process may adopt it as an orphan before it is locked here: then that process deletes it.
             if _lock(fd):
                 segment = cls(path, fd)
                 segment._reset()
@@ -46,7 +47,7 @@ class Segment:
 
     @classmethod
     def adopt(cls, path: Path) -> Segment | None:
-        """The file of an owner that is dead; None when it is alive or the file is gone. Raises OSError."""
+        """Take over the file of a dead owner; return None when its owner lives or the file is gone. Raise OSError."""
         try:
             fd = os.open(path, os.O_RDWR)
         except FileNotFoundError:
@@ -55,11 +56,11 @@ class Segment:
 
     @property
     def is_settled(self) -> bool:
-        """Whether nothing is left to be sent."""
+        """Return whether nothing is left to be sent."""
         return self.settled >= self.size
 
     def append(self, line: bytes) -> None:
-        """Adds a line; raises OSError and is as before when it cannot."""
+        """Add a line. Raise OSError when it cannot be written; the file is then as before."""
         written = os.pwrite(self._fd, line, self.size)
         if written < len(line):
             with suppress(OSError):
@@ -69,7 +70,7 @@ class Segment:
         self.size += len(line)
 
     def read(self, most_events: int) -> Batch:
-        """The oldest lines that are not settled; what is no event is left out and counted."""
+        """Return the oldest lines that are not settled; lines that are no events are left out and counted."""
         wanted = min(MOST_BATCH_BYTES, self.size - self.settled)
         chunk = os.pread(self._fd, wanted, self.settled)
         lines = chunk.split(b"\n", most_events)
@@ -80,35 +81,35 @@ class Segment:
         return Batch(good, self.settled + len(chunk) - len(rest), len(lines) - len(good))
 
     def settle(self, end: int) -> None:
-        """Remembers that all before `end` need not be sent again."""
+        """Store in the file that nothing before the offset `end` need be sent again."""
         self.settled = end
         os.pwrite(self._fd, b"%020d\n" % end, 0)
         if self.is_settled:
             self._reset()
 
     def count_lines(self) -> int:
-        """How many lines are not settled."""
+        """Count the lines that are not settled."""
         return os.pread(self._fd, self.size - self.settled, self.settled).count(b"\n")
 
     def sync(self) -> None:
-        """Waits until what was appended would outlive the machine; raises OSError."""
+        """Wait until the lines that were appended are on the disk. Raise OSError when that fails."""
         if self._unsynced:
             self._unsynced = False
             os.fdatasync(self._fd)
 
     def delete(self) -> None:
-        """Deletes the file and lets it go."""
+        """Delete the file and close it."""
         self.path.unlink(missing_ok=True)
         self.close()
 
     def close(self) -> None:
-        """Lets the file go; another process may adopt what is in it."""
+        """Close the file, which unlocks it; another process may adopt the events in it."""
         os.close(self._fd)
 
     def _read_header(self) -> int:
         digits = os.pread(self._fd, HEADER_BYTES - 1, 0)
         settled = int(digits) if digits.isdigit() else 0
-        # Past the end: the owner was killed between emptying the file and saying so.
+        # Past the end: the owner was killed after it emptied the file and before it wrote the new header.
         return settled if HEADER_BYTES <= settled <= self.size else min(HEADER_BYTES, self.size)
 
     def _reset(self) -> None:
@@ -117,7 +118,7 @@ class Segment:
 
 
 def _lock(fd: int) -> bool:
-    """Whether the file is now ours; closes it if not. Raises OSError where files cannot be locked."""
+    """Lock the file and return whether that succeeded; close it if not. Raise OSError where files cannot be locked."""
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -1,4 +1,4 @@
-"""One request to the service, and what its answer means."""
+"""A request to the service, and the meaning of its answer."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ SMALLEST_PACKED = 1024  # below, gzip saves nothing worth its time
 MOST_ANSWER_BYTES = 8 * 1024 * 1024
 LONGEST_RETRY_AFTER = 300.0
 SPLITTABLE = frozenset({400, 413, 422})
-PASSING = frozenset({408, 425, 429})
+TRANSIENT = frozenset({408, 425, 429})
 
 
 class TryAgainError(Exception):
-    """The events may or may not have been recorded; sending them again is safe. `after`: not before so many seconds."""
+    """The events may or may not have been recorded; sending them again is safe, `after` so many seconds at least."""
 
     def __init__(self, why: str, after: float | None = None) -> None:
         super().__init__(why)
@@ -27,22 +27,22 @@ class TryAgainError(Exception):
 
 
 class MisconfiguredError(TryAgainError):
-    """The service is elsewhere or does not know us: only a person can mend it."""
+    """The URL or the token is wrong: only a person can mend it."""
 
 
 class NotTakenError(Exception):
-    """The request as a whole is not taken, for what is in it; a part of it may be."""
+    """The service refuses the request as a whole for its content; a smaller part of it may be accepted."""
 
 
 class ItemError(msgspec.Struct, frozen=True):
-    """What is wrong with an event."""
+    """The reason why an event was refused, and a JSON pointer to the field."""
 
     detail: str = ""
     pointer: str | None = None
 
 
 class Item(msgspec.Struct, frozen=True):
-    """What became of one event."""
+    """The outcome of one event: its status, and its error if it was refused."""
 
     status: str
     event_id: str | None = None
@@ -65,7 +65,7 @@ _problem = msgspec.json.Decoder(_Problem)
 
 
 class Sender:
-    """Posts events over one connection that it keeps open. For one thread."""
+    """Posts events over one connection that it keeps open; for one thread only."""
 
     def __init__(self, url: str, token: str | None, timeout: float, source: str) -> None:
         self._url = f"{url.rstrip('/')}/v1/events"
@@ -78,7 +78,7 @@ class Sender:
         )
 
     def post(self, lines: list[bytes]) -> list[Item]:
-        """What became of each event, in order; raises TryAgainError or NotTakenError."""
+        """Post the events and return the outcome of each, in order. Raise TryAgainError or NotTakenError."""
         try:
             response = self._request(lines)
             try:
@@ -88,10 +88,10 @@ class Sender:
         except (HTTPError, OSError) as error:
             # The name only: an error's text may quote what was sent.
             raise TryAgainError(type(error).__name__) from error
-        return _judge(response.status, response.headers.get("Retry-After"), body, len(lines))
+        return _outcomes(response.status, response.headers.get("Retry-After"), body, len(lines))
 
     def close(self) -> None:
-        """Ends the connection."""
+        """Close the connection."""
         self._pool.clear()
 
     def _request(self, lines: list[bytes]) -> urllib3.BaseHTTPResponse:
@@ -121,14 +121,14 @@ def _envelope(lines: list[bytes]) -> bytes:
     return b'{"sent_at":"%b","events":[%b]}' % (sent_at, b",".join(lines))
 
 
-def _judge(status: int, retry_after: str | None, body: bytes, sent: int) -> list[Item]:
+def _outcomes(status: int, retry_after: str | None, body: bytes, sent: int) -> list[Item]:
     if status in (200, 201, 207, 422):
         items = _items(body)
         if items is not None and len(items) == sent:
             return items
     if status in SPLITTABLE:
         raise NotTakenError(f"answered {status}: {_detail(body)}")
-    if status in PASSING or status >= 500 or status < 300:  # 2xx: cut short, or not from the service
+    if status in TRANSIENT or status >= 500 or status < 300:  # 2xx: cut short, or not from the service
         raise TryAgainError(f"answered {status}", _seconds(retry_after))
     raise MisconfiguredError(f"answered {status}", _seconds(retry_after))
 

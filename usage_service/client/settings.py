@@ -1,4 +1,4 @@
-"""What a client is told when it is made."""
+"""The settings of a client, checked."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MOST_EVENTS_A_REQUEST = 1_000  # the service takes no more
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """The arguments of UsageClient; raises ValueError for what cannot work."""
+    """The arguments of UsageClient. Raises ValueError for arguments that cannot work."""
 
     url: str
     token: str | None

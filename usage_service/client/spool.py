@@ -1,13 +1,14 @@
-"""The spool: events on disk, so that they outlive the process that recorded them."""
+"""The spool: queues of events on disk, which outlive the process that recorded them."""
 
 from __future__ import annotations
 
 import time
 from collections import deque
+from contextlib import suppress
 from pathlib import Path
 
 from usage_service.client.queues import Batch
-from usage_service.client.rate_limited_log import Notes
+from usage_service.client.rate_limited_log import RateLimitedLog
 from usage_service.client.segment import HEADER_BYTES, SUFFIX, Segment
 
 LARGEST_SEGMENT = 1024 * 1024
@@ -16,23 +17,23 @@ REST_SECONDS = 5.0  # before a spool that failed or was full is tried again
 
 
 class Spool:
-    """This process's own segments, oldest first, events being added to the last.
+    """The queue of this process's own segments, oldest first; events are added to the last.
 
-    The bound holds for the whole directory: each file in it counts as a full segment, whoever owns it. `put`, `settle`
-    and `close` are called under the worker's lock.
+    The bound holds for the whole directory: each file in it counts as a full segment, whichever process owns it. `put`,
+    `settle` and `close` are called under the worker's lock.
     """
 
-    def __init__(self, directory: Path, most_bytes: int, notes: Notes) -> None:
+    def __init__(self, directory: Path, most_bytes: int, log: RateLimitedLog) -> None:
         self.entered = self.left = 0
         self._directory = directory
         self._most_bytes = most_bytes
         self._segment_bytes = max(SMALLEST_SEGMENT, min(LARGEST_SEGMENT, most_bytes // 8))
-        self._notes = notes
+        self._log = log
         self._segments: deque[Segment] = deque()
         self._rests_until = 0.0
 
     def put(self, line: bytes) -> bool:
-        """Writes an event to disk; False when the spool is full or cannot be written."""
+        """Write an event to disk, and return False when the spool is full or cannot be written."""
         if self._rests_until and time.monotonic() < self._rests_until:
             return False
         try:
@@ -48,12 +49,12 @@ class Spool:
         return True
 
     def take(self, most_events: int) -> Batch | None:
-        """The oldest events on disk; raises OSError when they cannot be read."""
+        """Return the oldest events on disk, or None. Raise OSError when they cannot be read."""
         segment = self._segments[0] if self._segments else None
         return segment.read(most_events) if segment and not segment.is_settled else None
 
     def settle(self, batch: Batch) -> None:
-        """Forgets the oldest events; deletes a segment that is done with."""
+        """Remove the batch that was taken last, and delete a segment that is settled to its end."""
         segment = self._segments[0]
         segment.settle(batch.end)
         if segment.is_settled and len(self._segments) > 1:
@@ -62,12 +63,12 @@ class Spool:
         self.left = self.entered if drained else self.left + len(batch.lines) + batch.unreadable
 
     def sync(self) -> None:
-        """Waits until everything would outlive the machine; raises OSError."""
+        """Wait until all events are on the disk. Raise OSError when that fails."""
         for segment in list(self._segments):
             segment.sync()
 
     def close(self) -> None:
-        """Deletes what is done with, and leaves the rest to the next process."""
+        """Delete the segments that are settled to their end, and leave the others to the next process."""
         while self._segments:
             segment = self._segments.popleft()
             if segment.is_settled:
@@ -76,7 +77,7 @@ class Spool:
                 segment.close()
 
     def abandon(self) -> None:
-        """In a forked child: lets the parent's files go, without a change to them."""
+        """Close the parent's files in a forked child, without a change to them."""
         while self._segments:
             self._segments.popleft().close()
 
@@ -99,7 +100,59 @@ class Spool:
 
     def _rest(self, event: str, why: str) -> None:
         self._rests_until = time.monotonic() + REST_SECONDS
-        self._notes.warn(event, why=why, instead="memory", spool_dir=self._directory)
+        self._log.warn(event, why=why, instead="memory", spool_dir=self._directory)
+
+
+class Orphans:
+    """The queue of segments whose owners are dead.
+
+    They are adopted one at a time, so that processes which start together share them.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._segment: Segment | None = None
+        self.pending = 0
+
+    def take(self, most_events: int) -> Batch | None:
+        """Return the oldest events of the adopted segment, adopting one if need be. Raise OSError."""
+        while self._segment is None or self._segment.is_settled:
+            self._release()
+            if not self._adopt():
+                return None
+        return self._segment.read(most_events)
+
+    def settle(self, batch: Batch) -> None:
+        """Remove the batch that was taken last."""
+        if self._segment:
+            self._segment.settle(batch.end)
+            self.pending = max(0, self.pending - len(batch.lines) - batch.unreadable)
+
+    def close(self) -> None:
+        """Leave the events that were not sent to the next process."""
+        self._release()
+
+    def abandon(self) -> None:
+        """Close the parent's file in a forked child, without a change to it."""
+        if self._segment:
+            self._segment.close()
+            self._segment = None
+
+    def _release(self) -> None:
+        segment, self._segment, self.pending = self._segment, None, 0
+        if segment and segment.is_settled:
+            segment.delete()
+        elif segment:
+            segment.close()
+
+    def _adopt(self) -> bool:
+        for path in sorted(self._directory.glob("*" + SUFFIX)):
+            with suppress(OSError):  # not ours to read: the others may be
+                self._segment = Segment.adopt(path)
+            if self._segment:
+                self.pending = self._segment.count_lines()
+                return True
+        return False
 
 
 def _size(path: Path) -> int:

@@ -1,4 +1,4 @@
-"""The queues of one process and the thread that empties them."""
+"""The worker of a client: the queues of one process and the thread that empties them."""
 
 from __future__ import annotations
 
@@ -8,62 +8,61 @@ import time
 import traceback
 
 from usage_service.client.delivery import Delivery, StoppedError
-from usage_service.client.delivery_stats import Stats, Tally
-from usage_service.client.orphans import Orphans
+from usage_service.client.delivery_stats import DeliveryStats, Stats
 from usage_service.client.queues import MemoryQueue, OwnQueue, Queue
-from usage_service.client.rate_limited_log import Notes
+from usage_service.client.rate_limited_log import RateLimitedLog
 from usage_service.client.sender import Sender
 from usage_service.client.settings import Settings
-from usage_service.client.spool import Spool
+from usage_service.client.spool import Orphans, Spool
 
-LOOK_SECONDS = 5.0  # how often orphans are looked for, and how long an idle thread sleeps at most
+IDLE_SECONDS = 5.0  # the longest sleep of an idle thread, after which it looks for orphans
 SYNC_SECONDS = 1.0
 
 
 class Worker:
-    """Takes events from any thread; its own daemon thread, begun with the first event, sends them."""
+    """Takes events from any thread; its own daemon thread, started with the first event, sends them."""
 
-    def __init__(self, settings: Settings, notes: Notes) -> None:
+    def __init__(self, settings: Settings, log: RateLimitedLog) -> None:
         self._settings = settings
-        self._notes = notes
+        self._log = log
         self._changed = threading.Condition()  # re-entrant: a signal handler may record an event, too
-        self._tally = Tally()
+        self._stats = DeliveryStats()
         directory = settings.spool_dir
-        self._spool = Spool(directory, settings.max_spool_bytes, notes) if directory else None
+        self._spool = Spool(directory, settings.max_spool_bytes, log) if directory else None
         self._memory = MemoryQueue(settings.max_queue_events)
         self._orphans = Orphans(directory) if directory else None
         self._sender = Sender(settings.url, settings.token, settings.timeout, settings.source)
-        self._delivery = Delivery(self._sender, settings.retry_seconds, self._tally, notes, self._pause)
+        self._delivery = Delivery(self._sender, settings.retry_seconds, self._stats, log, self._pause)
         self._thread: threading.Thread | None = None
         self._stopping = self._urgent = False
 
     def put(self, line: bytes) -> bool:
-        """Adds an event; False when it was dropped, because everything is full or the worker has stopped."""
+        """Add an event, and return False when it is dropped because all is full or the worker has stopped."""
         with self._changed:
             if self._stopping or not any(queue.put(line) for queue in self._own):
-                self._tally.dropped += 1
+                self._stats.dropped += 1
                 return False
-            self._tally.recorded += 1
+            self._stats.recorded += 1
             self._start()
             if self._pending in (1, self._settings.batch_events):  # else the thread is awake or waits for more
                 self._changed.notify_all()
             return True
 
     def drop(self) -> None:
-        """Counts an event that could not even be written."""
+        """Count an event that could not be encoded as dropped."""
         with self._changed:
-            self._tally.dropped += 1
+            self._stats.dropped += 1
 
     def flush(self, timeout: float) -> bool:
-        """Waits until what was put before is settled; False when it is not within the time."""
+        """Wait until the events put before are settled, and return whether they are within `timeout` seconds."""
         with self._changed:
-            marks = [(queue, queue.entered) for queue in self._own]
+            targets = [(queue, queue.entered) for queue in self._own]
             self._urgent = True
             self._changed.notify_all()
-            return self._changed.wait_for(lambda: all(queue.left >= mark for queue, mark in marks), timeout)
+            return self._changed.wait_for(lambda: all(queue.left >= target for queue, target in targets), timeout)
 
     def stop(self, timeout: float) -> bool:
-        """Flushes and ends the thread; True when nothing is left. What is on disk is left to the next process."""
+        """Flush, end the thread, and return whether nothing is left; the next process sends what is on disk."""
         deadline = time.monotonic() + timeout
         flushed = self.flush(timeout)
         with self._changed:
@@ -72,21 +71,21 @@ class Worker:
         if self._thread:
             self._thread.join(max(0.1, deadline - time.monotonic()))
         if lost := self._memory.entered - self._memory.left:
-            self._notes.warn("events_lost_at_exit", level=logging.ERROR, events=lost)
+            self._log.warn("events_lost_at_exit", level=logging.ERROR, events=lost)
         return flushed
 
     def abandon(self) -> None:
-        """In a forked child: everything here is the parent's."""
+        """Close the parent's files in a forked child, without a change to them."""
         for queue in (self._spool, self._orphans):
             if queue:
                 queue.abandon()
 
     def stats(self) -> Stats:
-        """What became of the events."""
+        """Return how many events were sent, refused, dropped and so on."""
         with self._changed:
             on_disk = self._spool.entered - self._spool.left if self._spool else 0
             adopted = self._orphans.pending if self._orphans else 0
-            return self._tally.stats(self._memory.entered - self._memory.left, on_disk + adopted)
+            return self._stats.snapshot(self._memory.entered - self._memory.left, on_disk + adopted)
 
     @property
     def _own(self) -> list[OwnQueue]:
@@ -103,7 +102,7 @@ class Worker:
         try:
             self._thread.start()
         except RuntimeError as error:  # no more threads: tried again with the next event
-            self._notes.warn("sender_not_started", error=error)
+            self._log.warn("sender_not_started", error=error)
 
     def _run(self) -> None:
         try:
@@ -122,13 +121,13 @@ class Worker:
         except StoppedError:
             raise
         except Exception as error:
-            # A disk that cannot be read, or a fault of ours. The traceback without its message, which may quote events.
+            # The disk cannot be read, or there is a bug. Without the error's message, which may quote events.
             where = traceback.format_tb(error.__traceback__)[-1].strip()
-            self._notes.warn("sending_failed", level=logging.ERROR, error=type(error).__name__, where=where)
+            self._log.warn("sending_failed", level=logging.ERROR, error=type(error).__name__, where=where)
             self._pause(self._settings.retry_seconds, False)
 
     def _send_one_each(self) -> bool:
-        """A batch of each queue in turn, so that none starves; whether there was any."""
+        """Send a batch of each queue, so that none starves, and return whether there was any."""
         queues: list[Queue] = [*self._own, *([self._orphans] if self._orphans else [])]
         sent = [self._send(queue) for queue in queues]
         return True in sent
@@ -140,14 +139,14 @@ class Worker:
         self._delivery.deliver(batch.lines)
         with self._changed:
             queue.settle(batch)
-            self._tally.unreadable += batch.unreadable
+            self._stats.unreadable += batch.unreadable
             self._changed.notify_all()
         return True
 
     def _await_events(self) -> None:
-        """Waits for an event, then a moment for more of them."""
+        """Wait for an event, then for `linger_seconds` or a full batch."""
         with self._changed:
-            self._changed.wait_for(lambda: self._hurried or self._pending > 0, LOOK_SECONDS)
+            self._changed.wait_for(lambda: self._hurried or self._pending > 0, IDLE_SECONDS)
             if self._pending:
                 full = self._settings.batch_events
                 self._changed.wait_for(lambda: self._hurried or self._pending >= full, self._settings.linger_seconds)
