@@ -38,7 +38,7 @@ def made(chance: random.Random) -> JsonObject:
 
 
 def windows(chance: random.Random) -> list[Days]:
-    """Draw windows of all lengths, some of which begin before the first event or end after the last; add whole weeks."""
+    """Draw windows of all lengths, some beginning before the first event or ending after the last, and whole weeks."""
     first = FIRST.date()
     days = [sorted(chance.sample(range(-9, LENGTH + 9), 2)) for _ in range(30)]
     days += [[5, 11], [5, 18], [4, 12], [6, 11], [5, 5], [-400, 400]]
