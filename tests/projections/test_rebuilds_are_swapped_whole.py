@@ -54,8 +54,8 @@ async def read_until(
     position = 0
     while not end.is_set():
         async with snapshot(pool, "popularity", "sessions") as view:
-            assert view.position >= position
-            position = view.position
+            assert view.states.position >= position
+            position = view.states.position
         async with snapshot(pool, "popularity") as view:
             await check(view)
             await equal(view, VIEWS)
@@ -66,22 +66,22 @@ async def read_until(
 
 
 async def equal(view: Snapshot, question: str) -> None:
-    row = await view.connection.fetchrow(question, view.position)
+    row = await view.connection.fetchrow(question, view.states.position)
     assert row is not None
-    assert row["projected"] == row["logged"], (question, view.position)
+    assert row["projected"] == row["logged"], (question, view.states.position)
 
 
 def never_back() -> Callable[[Snapshot], Awaitable[None]]:
-    """Positions only rise, and what has the same marks has the same rows."""
+    """Positions only rise, and what has the same revisions has the same rows."""
     last = 0
     seen: dict[tuple[tuple[UUID, int], ...], int] = {}
 
     async def check(view: Snapshot) -> None:
         nonlocal last
-        assert view.position >= last
-        last = view.position
+        assert view.states.position >= last
+        last = view.states.position
         views = await view.connection.fetchval("SELECT sum(found + missing) FROM popularity_views WHERE days = 1")
-        assert seen.setdefault(view.marks, views) == views
+        assert seen.setdefault(view.states.revisions, views) == views
 
     return check
 

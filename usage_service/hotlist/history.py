@@ -11,7 +11,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import NamedTuple
-from uuid import UUID
 
 import asyncpg
 import numpy as np
@@ -19,6 +18,7 @@ import numpy.typing as npt
 
 from usage_service.hotlist.counts import LONG_AGO, DayCounts, registrations
 from usage_service.probe_keys import Counts, Ints, ProbeKey, ranks_of
+from usage_service.projections.state import Revision, State, read_states
 from usage_service.queries import query
 from usage_service.shared.postgres import Connection
 
@@ -50,11 +50,6 @@ class History:
     built: dict[ProbeKey, datetime]
 
 
-class _Mark(NamedTuple):
-    generation: UUID
-    at: int
-
-
 @dataclass
 class _Day:
     since: int  # its rows are as of this position, and later ones unless events came
@@ -73,15 +68,15 @@ class _Columns(NamedTuple):
 
 @dataclass
 class _Product:
-    popularity: _Mark
-    catalogue: _Mark | None = None
+    popularity: State
+    catalogue: Revision | None = None
     known: Known = NOTHING_KNOWN
     columns: dict[ProbeKey, int] = field(default_factory=dict)
     days: dict[date, _Day] = field(default_factory=dict)
     last_read: tuple[object, History] | None = None
     _described: _Columns | None = None
 
-    def change(self, cells: Sequence[asyncpg.Record], now: _Mark) -> None:
+    def change(self, cells: Sequence[asyncpg.Record], now: State) -> None:
         """Takes in the probes and days that have changed up to now."""
         for cell in cells:
             day = self.days.get(cell["day"])
@@ -91,7 +86,7 @@ class _Product:
                 if missing_columns > 0:
                     day.counts = np.pad(day.counts, ((0, 0), (0, missing_columns)))
                 day.counts[:, column] = cell["views"], cell["people"], cell["missing"]
-                day.since = now.at
+                day.since = now.position
         self.popularity = now
 
     def described(self) -> _Columns:
@@ -120,16 +115,17 @@ class Histories:
     async def read(self, connection: Connection, product: str | None, first: date, last: date) -> History:
         """The days from first to last, as the connection's snapshot of the projections has them."""
         async with self._lock:
-            popularity, catalogue = await _marks(connection)
+            states = await read_states(connection, "catalogue", "popularity")
+            popularity, catalogue = states.of("popularity"), states.of("catalogue").revision
             kept = await self._current(connection, product, popularity)
-            asked = first, last, popularity, catalogue
+            asked = first, last, popularity.generation, popularity.position, catalogue
             if kept.last_read is not None and kept.last_read[0] == asked:
                 return kept.last_read[1]
             wanted = [first + timedelta(days=number) for number in range((last - first).days + 1)]
             # Who has a snapshot from before what is kept reads those days alone that have changed since.
-            missing = [day for day in wanted if day not in kept.days or kept.days[day].since > popularity.at]
-            days = kept.days | await _load(connection, product, missing, kept.columns, popularity.at)
-            if popularity.at == kept.popularity.at:
+            missing = [day for day in wanted if day not in kept.days or kept.days[day].since > popularity.position]
+            days = kept.days | await _load(connection, product, missing, kept.columns, popularity.position)
+            if popularity.position == kept.popularity.position:
                 kept.days = dict(list(days.items())[-MOST_DAYS_KEPT:])
             if kept.catalogue != catalogue:
                 kept.known, kept.catalogue = await _known(connection, product), catalogue
@@ -137,32 +133,24 @@ class Histories:
             kept.last_read = asked, history
             return history
 
-    async def _current(self, connection: Connection, product: str | None, now: _Mark) -> _Product:
+    async def _current(self, connection: Connection, product: str | None, now: State) -> _Product:
         """What is kept of a product, with what has changed up to now."""
         kept = self._products.pop(product, None)
         if kept is None or kept.popularity.generation != now.generation:
             kept = _Product(now)
-        elif now.at > kept.popularity.at:
+        elif now.position > kept.popularity.position:
             whole_from: int = await connection.fetchval(query("hotlist", "whole_from"))
-            if kept.popularity.at < max(now.at - MOST_BEHIND, whole_from - 1):
+            if kept.popularity.position < max(now.position - MOST_BEHIND, whole_from - 1):
                 kept = _Product(now)
             else:
-                cells = await connection.fetch(query("hotlist", "changed"), product, kept.popularity.at, now.at)
+                cells = await connection.fetch(
+                    query("hotlist", "changed"), product, kept.popularity.position, now.position
+                )
                 kept.change(cells, now)
         self._products[product] = kept
         if len(self._products) > MOST_PRODUCTS_KEPT:
             del self._products[next(iter(self._products))]
         return kept
-
-
-async def _marks(connection: Connection) -> tuple[_Mark, _Mark]:
-    rows = await connection.fetch(query("projections", "marks"), ["catalogue", "popularity"])
-    found = {row["name"]: row for row in rows}
-    popularity, catalogue = found["popularity"], found["catalogue"]
-    return (
-        _Mark(popularity["generation"], popularity["position"]),
-        _Mark(catalogue["generation"], catalogue["changed_at"]),
-    )
 
 
 async def _load(

@@ -1,11 +1,9 @@
-"""How fresh the projections are: what they have seen, and waiting until they have seen an event."""
+"""Waiting until projections have folded an event, for any number of requests at once."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection
-from typing import NamedTuple
-from uuid import UUID
 
 import asyncpg
 import structlog
@@ -13,30 +11,15 @@ import structlog
 from usage_service.log.following import Tail, wait_for_growth
 from usage_service.projections.state import Projection
 from usage_service.queries import query
-from usage_service.shared.postgres import UNAVAILABLE, Connection, Pool
+from usage_service.shared.postgres import UNAVAILABLE, Pool
 
 POLL_SECONDS = 0.04  # another process may fold: nobody tells us
-PAUSE_SECONDS = 0.01  # so that there are at most a hundred looks a second, however often we are woken
+PAUSE_SECONDS = 0.01  # at most a hundred queries a second, however often we are woken
 IDLE_SECONDS = 1.0
-LOOK_SECONDS = 5.0
+READ_SECONDS = 5.0
 MOST_WAITING = 10_000
 
 log = structlog.get_logger(__name__)
-
-Marks = tuple[tuple[UUID, int], ...]
-
-
-class Seen(NamedTuple):
-    """Every event up to `position` is seen; `marks` change whenever rows do."""
-
-    position: int
-    marks: Marks
-
-
-async def seen_by(connection: Connection, *projections: Projection) -> Seen:
-    """What the projections show now, in one statement and without holding anything: see `snapshot` for their rows."""
-    rows = await connection.fetch(query("projections", "marks"), projections, timeout=LOOK_SECONDS)
-    return Seen(min(row["position"] for row in rows), tuple((row["generation"], row["changed_at"]) for row in rows))
 
 
 class _Waiter:
@@ -48,7 +31,7 @@ class _Waiter:
 
 
 class Positions:
-    """Lets any number of requests wait for positions; `run` looks for all of them with one query at a time."""
+    """The positions of the live projections, read for all requests that wait by one query at a time (`run`)."""
 
     def __init__(self, pool: Pool, folded: Tail) -> None:
         self._pool = pool
@@ -57,35 +40,38 @@ class Positions:
         self._waiting: list[_Waiter] = []
 
     def known(self, projections: Collection[Projection]) -> dict[str, int]:
-        """Where each was when last looked at."""
+        """Return the position of each when last read."""
         return {name: self._known.get(name, 0) for name in projections}
 
     async def reach(self, projections: Collection[Projection], position: int, seconds: float) -> bool:
-        """Whether all are at `position` within `seconds` (0: now); raises one of UNAVAILABLE when nobody can tell."""
+        """Return whether all reach `position` within `seconds` (0: now).
+
+        Raise one of UNAVAILABLE when the database does not say.
+        """
         if self._are_at(projections, position):
             return True
         if len(self._waiting) >= MOST_WAITING:
             return False
         waiter = _Waiter(projections, position, asyncio.get_running_loop().time() + seconds)
         self._waiting.append(waiter)
-        self._folded.wake()  # only a hint: has `run` look at once
-        async with asyncio.timeout(seconds + LOOK_SECONDS):
+        self._folded.wake()  # only a hint: has `run` read at once
+        async with asyncio.timeout(seconds + READ_SECONDS):
             return await waiter.reached
 
     async def run(self) -> None:
-        """Looks until cancelled, as long as somebody waits."""
+        """Read the positions until cancelled, as long as somebody waits."""
         while True:
             signal = self._folded.signal
             if self._waiting:
-                await self._look()
+                await self._read()
             await asyncio.sleep(PAUSE_SECONDS)
             await wait_for_growth(signal, POLL_SECONDS if self._waiting else IDLE_SECONDS)
 
-    async def _look(self) -> None:
-        asked = self._waiting[:]  # who comes while we look is not answered with what was before
+    async def _read(self) -> None:
+        asked = self._waiting[:]  # whoever comes meanwhile is not answered with what was before
         try:
-            async with asyncio.timeout(LOOK_SECONDS), self._pool.acquire() as connection:
-                self._known = {row[0]: row[1] for row in await connection.fetch(query("freshness", "positions"))}
+            async with asyncio.timeout(READ_SECONDS), self._pool.acquire() as connection:
+                self._known = {row[0]: row[1] for row in await connection.fetch(query("projections", "positions"))}
         except (*UNAVAILABLE, asyncpg.PostgresError) as error:
             log.warning("positions_unknown", error=repr(error))
             for waiter in asked:

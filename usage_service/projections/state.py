@@ -1,4 +1,4 @@
-"""Reading the projections: one consistent view of their rows, and how fresh it is."""
+"""The state of the projections: how far each is, and one consistent view of their rows."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -14,11 +14,12 @@ import msgspec
 from usage_service.queries import query
 from usage_service.shared.postgres import Connection, Pool
 
+READ_SECONDS = 5.0
 Projection = Literal["catalogue", "journeys", "popularity", "releases", "sessions", "timeseries"]
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
-    """How far a projection is: positions and seconds behind the end of the log, and what it cannot fold.
+    """A projection's progress: positions and seconds behind the end of the log, and the event that it cannot fold.
 
     `stage` is `live`, or `rebuild` or `verify` for what is filled beside it; after `failed_after` comes the event that
     `error` is about.
@@ -37,32 +38,76 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     error: str | None
 
 
-async def projection_statuses(connection: Connection) -> list[Status]:
-    """Every projection, with what is filled beside it."""
-    return [Status(**row) for row in await connection.fetch(query("projections", "statuses"))]
+class Revision(NamedTuple):
+    """The rows of a projection: equal revisions of one projection have equal rows."""
+
+    generation: UUID
+    changed_at: int
+
+
+class State(NamedTuple):
+    """A live projection: every event up to `position` is folded, those up to `changed_at` changed its rows.
+
+    `generation` is another one after each rebuild.
+    """
+
+    name: Projection
+    position: int
+    generation: UUID
+    changed_at: int
+
+    @property
+    def revision(self) -> Revision:
+        """What changes whenever the projection's rows do."""
+        return Revision(self.generation, self.changed_at)
+
+
+class States(NamedTuple):
+    """Several projections as of one instant."""
+
+    all: tuple[State, ...]
+
+    @property
+    def position(self) -> int:
+        """The position up to which each of them has folded every event."""
+        return min(state.position for state in self.all)
+
+    @property
+    def revisions(self) -> tuple[Revision, ...]:
+        """The revision of each, in the order of names."""
+        return tuple(state.revision for state in self.all)
+
+    def of(self, name: Projection) -> State:
+        """Return the state of one of them."""
+        return next(state for state in self.all if state.name == name)
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """One consistent view of projections: every event up to `position` is in it.
-
-    `marks` change whenever rows that are seen here do: the generation of each projection, and where it last changed.
-    """
+    """One consistent view of the rows of projections, and their states at that instant."""
 
     connection: Connection
-    position: int
-    marks: tuple[tuple[UUID, int], ...]
+    states: States
+
+
+async def read_states(connection: Connection, *projections: Projection) -> States:
+    """Return the states of live projections as the connection sees them, in one statement."""
+    rows = await connection.fetch(query("projections", "states"), projections, timeout=READ_SECONDS)
+    return States(tuple(State(*row) for row in rows))
+
+
+async def projection_statuses(connection: Connection) -> list[Status]:
+    """Return the status of every projection, those filled beside a live one included."""
+    return [Status(**row) for row in await connection.fetch(query("projections", "statuses"))]
 
 
 @asynccontextmanager
 async def snapshot(pool: Pool, *projections: Projection) -> AsyncIterator[Snapshot]:
-    """Rows and checkpoints as of the same instant, whatever is folded or swapped meanwhile."""
+    """Hold rows and states as of the same instant, whatever is folded or swapped meanwhile."""
     async with (
         pool.acquire(timeout=5) as connection,
         connection.transaction(isolation="repeatable_read", readonly=True),
     ):
-        # Before the snapshot is taken, so that the tables are those that its checkpoints speak of.
+        # Before the snapshot is taken, so that the tables are those that its states speak of.
         await connection.execute(query("projections", "hold"))
-        rows = await connection.fetch(query("projections", "marks"), projections)
-        position = min(row["position"] for row in rows)
-        yield Snapshot(connection, position, tuple((row["generation"], row["changed_at"]) for row in rows))
+        yield Snapshot(connection, await read_states(connection, *projections))

@@ -2,8 +2,11 @@
 LOCK TABLE catalogue, journey_events, popularity_returns, popularity_series, popularity_views, popularity_visitors, probe_hours,
     releases, session_counts, sessions IN ACCESS SHARE MODE;
 
--- marks: how far the named live projections are, and when their rows last changed.
+-- states: how far the live projections $1 are, and where their rows last changed.
 SELECT name, position, generation, changed_at FROM projections WHERE stage = 'live' AND name = ANY ($1) ORDER BY name;
+
+-- positions: of each live projection.
+SELECT name, position FROM projections WHERE stage = 'live';
 
 -- live: the names of the projections to keep up with the log.
 SELECT name FROM projections WHERE stage = 'live' ORDER BY name;

@@ -13,8 +13,8 @@ from typing import NamedTuple
 from aiohttp import web
 
 from usage_service.problems import Problem
-from usage_service.projections.freshness import Marks, Positions, seen_by
-from usage_service.projections.state import Projection, snapshot
+from usage_service.projections.freshness import Positions
+from usage_service.projections.state import Projection, Revision, read_states, snapshot
 from usage_service.shared.postgres import Connection, Pool
 from usage_service.web.access import needs_token
 from usage_service.web.answers import Body, body_answer
@@ -43,15 +43,15 @@ class Question(ABC):
     async def answer(self, connection: Connection) -> Body:
         """The answer, from one consistent view of the rows."""
 
-    async def other_marks(self, connection: Connection) -> object:
+    async def other_revision(self, connection: Connection) -> object:
         """What changes when rows do that it reads besides projections; raises Problem when there are none."""
         return ()
 
-    async def tag(self, connection: Connection, marks: Marks) -> str:
+    async def tag(self, connection: Connection, revisions: tuple[Revision, ...]) -> str:
         """The entity tag of the answer."""
         asked = [getattr(self, field.name) for field in fields(self) if not field.name.startswith("_")]
         kind = type(self)
-        return entity_tag(kind.__module__, kind.__qualname__, asked, marks, await self.other_marks(connection))
+        return entity_tag(kind.__module__, kind.__qualname__, asked, revisions, await self.other_revision(connection))
 
 
 class Version(NamedTuple):
@@ -80,11 +80,11 @@ class Answering:
     async def version(self, question: Question) -> Version:
         """Which answer there is now."""
         async with self._pool.acquire(timeout=5) as connection:
-            seen = await seen_by(connection, *question.reads)
+            states = await read_states(connection, *question.reads)
             try:
-                return Version(await question.tag(connection, seen.marks), seen.position)
+                return Version(await question.tag(connection, states.revisions), states.position)
             except Problem as problem:
-                problem.headers["Log-Position"] = str(seen.position)
+                problem.headers["Log-Position"] = str(states.position)
                 raise
 
     async def answer(self, question: Question, version: Version) -> Answered:
@@ -98,7 +98,7 @@ class Answering:
 
     async def _compute(self, question: Question) -> Answered:
         async with snapshot(self._pool, *question.reads) as seen:
-            version = Version(await question.tag(seen.connection, seen.marks), seen.position)
+            version = Version(await question.tag(seen.connection, seen.states.revisions), seen.states.position)
             body = self._kept.get(version.tag) or await question.answer(seen.connection)
         self._kept.put(version.tag, body)
         return Answered(version, body)

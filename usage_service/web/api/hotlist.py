@@ -13,8 +13,7 @@ from usage_service.events import Instant, Product
 from usage_service.hotlist.history import Histories
 from usage_service.hotlist.listing import MOST_PROBES, HotList, Wanted, hot_list, wanted_list
 from usage_service.hotlist.rules import rules_mark
-from usage_service.projections.freshness import Marks
-from usage_service.projections.state import Projection
+from usage_service.projections.state import Projection, Revision
 from usage_service.shared.postgres import Connection
 from usage_service.web.answering import Question, answer
 from usage_service.web.answers import Body
@@ -54,9 +53,9 @@ class HotlistQuestion(Question):
         """What was asked for, and what there is."""
         return READS
 
-    async def tag(self, connection: Connection, marks: Marks) -> str:
+    async def tag(self, connection: Connection, revisions: tuple[Revision, ...]) -> str:
         """Of the question, the rows, and what operators have said."""
-        return entity_tag("hot list", self.wanted, self.format, marks, await rules_mark(connection))
+        return entity_tag("hot list", self.wanted, self.format, revisions, await rules_mark(connection))
 
     async def answer(self, connection: Connection) -> Body:
         """The probes, the best first."""

@@ -17,8 +17,7 @@ from usage_service.hotlist.backtest.history import past_counts
 from usage_service.hotlist.backtest.replaying import BUDGETS, Backtest, BacktestError, backtest
 from usage_service.hotlist.listing import MOST_PROBES
 from usage_service.problems import FieldError, Problem, invalid
-from usage_service.projections.freshness import Marks
-from usage_service.projections.state import Projection
+from usage_service.projections.state import Projection, Revision
 from usage_service.shared.postgres import Connection
 from usage_service.web.answering import Question, answer
 from usage_service.web.answers import Body, as_json
@@ -61,9 +60,9 @@ class BacktestQuestion(Question):
         """What was asked for, and when the probes were registered."""
         return READS
 
-    async def tag(self, connection: Connection, marks: Marks) -> str:
+    async def tag(self, connection: Connection, revisions: tuple[Revision, ...]) -> str:
         """Of all but whose turn it is."""
-        return entity_tag("backtest", self.product, self.nights, self.budgets, self.last_day, self.format, marks)
+        return entity_tag("backtest", self.product, self.nights, self.budgets, self.last_day, self.format, revisions)
 
     async def answer(self, connection: Connection) -> Body:
         """Shares by policy and budget; 404 where there is no day to hold a list against."""

@@ -81,7 +81,7 @@ async def post_hotlist(request: web.Request) -> web.Response:
         async with snapshot(pool, *READS) as seen:
             made = await hot_list(seen.connection, request.app[HISTORIES], wanted)
         async with pool.acquire(timeout=5) as connection:
-            run = await keep_list(connection, body.run, asked, seen.position, made)
+            run = await keep_list(connection, body.run, asked, seen.states.position, made)
     if run.asked != asked:
         detail = f"{run.run} has a list already, for {msgspec.json.encode(run.asked).decode()}; take another name"
         raise Problem(409, "Another list has this name", detail, [FieldError(pointer="/run", detail=detail)])

@@ -71,7 +71,7 @@ class ProbeQuestion(Question):
         """Builds and rows change together with the log; the catalogue tells the probes that were not built apart."""
         return ("catalogue",)
 
-    async def other_marks(self, connection: Connection) -> Result:
+    async def other_revision(self, connection: Connection) -> Result:
         """The build that the rows are from."""
         result = await find_result(connection, self.product, self.probe, self.channel)
         if result is None:
@@ -82,7 +82,7 @@ class ProbeQuestion(Question):
 
     async def answer(self, connection: Connection) -> Body:
         """The rows, newest version first, and where they are from."""
-        result = await self.other_marks(connection)
+        result = await self.other_revision(connection)
         rows = await probe_rows(connection, self.product, self.probe, self.channel, self.only)
         from_build = (result.state, result.build_id, result.finished_at)
         return as_json(ProbeAnswer(self.product, self.channel, self.probe, *from_build, rows))

@@ -108,7 +108,7 @@ class TimelineQuestion(Question):
         """The session, and which events it is made of."""
         return ("sessions", "journeys")
 
-    async def other_marks(self, connection: Connection) -> Session:
+    async def other_revision(self, connection: Connection) -> Session:
         """The session itself."""
         session = await find_session(connection, self.visitor, self.started_at)
         if session is None:
@@ -118,7 +118,7 @@ class TimelineQuestion(Question):
 
     async def answer(self, connection: Connection) -> Body:
         """The session, and its events in the order in which they occurred."""
-        session = await self.other_marks(connection)
+        session = await self.other_revision(connection)
         return as_json(TimelineAnswer(session, await timeline(connection, session, self.limit)))
 
 

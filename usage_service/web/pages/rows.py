@@ -49,7 +49,7 @@ class FacetsQuestion(ProbeQuestion):
 
     async def answer(self, connection: Connection) -> Body:
         """The facets, and which build the rows are from."""
-        result = await self.other_marks(connection)
+        result = await self.other_revision(connection)
         facets = await find_facets(connection, self.product, self.probe, self.channel)
         return as_json({"state": result.state, "built_at": result.finished_at, "facets": facets})
 
