@@ -37,9 +37,9 @@ def export_command(
 
 
 def export_log(path: Path, form: Format, after: int, url: str, token: str | None, *, partial: bool = False) -> int:
-    """Writes the log after a position; the position that the export ends at.
+    """Write the log after a position to a file; return the position that the export ends at.
 
-    Raises PostError, also where events were dropped that it should have, unless `partial`.
+    Raise PostError, also where events were dropped that it should have, unless `partial`.
     """
     headers = {"Accept": ACCEPT[form]} | ({"Authorization": f"Bearer {token}"} if token else {})
     address = f"{url.rstrip('/')}/v1/events?after={after}{'&partial=true' if partial else ''}"

@@ -1,4 +1,4 @@
-"""`usage-service hotlist`: what to build; what operators pin or exclude."""
+"""`usage-service hotlist`: the probes to build, and the rules of operators."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def list_command(
     url: Url = DEFAULT_URL,
     token: Token = None,
 ) -> None:
-    """Show the probes that will most likely be looked at next, with the reasons."""
+    """Show the probes that will most likely be viewed next, with the reasons."""
     if context.invoked_subcommand is not None:
         return
     chosen = form or ("table" if sys.stdout.isatty() else "csv")
@@ -62,7 +62,7 @@ def list_command(
 def pin_command(
     product: OfProduct, probe: OfProbe, reason: Reason = "", url: Url = DEFAULT_URL, token: Token = None
 ) -> None:
-    """Have a probe on the list, whatever its score."""
+    """Keep a probe on the list, whatever its score."""
     _set(product, probe, "pinned", reason, url, token)
 
 
@@ -70,14 +70,14 @@ def pin_command(
 def exclude_command(
     product: OfProduct, probe: OfProbe, reason: Reason = "", url: Url = DEFAULT_URL, token: Token = None
 ) -> None:
-    """Have a probe neither listed nor built."""
+    """Keep a probe from being listed or built."""
     _set(product, probe, "excluded", reason, url, token)
 
 
 @hotlist_app.command("unpin")
 @hotlist_app.command("include")
 def lift_command(product: OfProduct, probe: OfProbe, url: Url = DEFAULT_URL, token: Token = None) -> None:
-    """Lift what was said of a probe."""
+    """Lift a rule of a probe."""
     send(url, token, "DELETE", _place(product, probe))
     Console().print(f"{product} {probe}: judged by its score again", highlight=False)
 
@@ -98,7 +98,7 @@ def built_command(
     url: Url = DEFAULT_URL,
     token: Token = None,
 ) -> None:
-    """Say which probes the ETL has built; saying it again changes nothing."""
+    """Report the probes that the ETL has built; reporting them again changes nothing."""
     probes = file.read().split()
     for begin in range(0, len(probes), MOST_REPORTED):
         report = {"product": product, "channel": channel, "built_at": built_at}

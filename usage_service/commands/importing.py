@@ -52,9 +52,9 @@ def import_command(
 async def import_file(
     path: Path, recorded_at: datetime, url: str, token: str | None, of: ReleasesOf = FIREFOX
 ) -> Tally:
-    """Sends one file; a catalogue's events are given the time `recorded_at`, releases are `of`.
+    """Send one file and return what became of its events.
 
-    Answers what became of the events.
+    A catalogue's events are given the time `recorded_at`, releases are `of`.
     """
     with open_file(path) as file, progress(path.name, file.size) as report:
         async with open_session(token) as session:
@@ -76,7 +76,7 @@ async def _post_all(poster: Poster, path: Path, file: OpenFile, found: Iterator[
 
 
 async def _restore(poster: Poster, path: Path, file: OpenFile, report: Report) -> None:
-    """One batch after the other: positions must rise."""
+    """Restore one batch after the other: positions must rise."""
     lines = parquet_lines(path) if path.suffix == ".parquet" else (line.rstrip(b"\n") for line in file.unpacked)
     batch: list[bytes] = []
     size = 0

@@ -1,4 +1,4 @@
-"""`usage-service popular`: which probes are looked at."""
+"""`usage-service popular`: the probes that are viewed."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def popular_command(
     since: Annotated[str | None, typer.Option(help="an instant in RFC 3339, in the place of a window")] = None,
     until: Until = None,
     order: Annotated[Order, typer.Option(help="what comes first")] = "most",
-    bots: Annotated[bool, typer.Option("--bots", help="count what bots looked at, too")] = False,
+    bots: Annotated[bool, typer.Option("--bots", help="count what bots viewed, too")] = False,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="at most so many")] = 50,
     form: FormatOption = None,
     url: Url = DEFAULT_URL,
     token: Token = None,
 ) -> None:
-    """Show the probes that are looked at most, least (or never), or more than before."""
+    """Show the probes that are viewed most, least (or never), or more than before."""
     answer = ask(
         url, token, "/v1/popularity",
         product=product, channel=channel, window=window, since=since, until=until, order=order,

@@ -102,7 +102,7 @@ def verify_command(names: Names = None, url: DatabaseUrl = None, data_dir: DataD
 async def _rebuild_all(
     url: str, names: list[str], changes: dict[str, object], restart: bool
 ) -> list[int | BaseException]:
-    """Where each was swapped in, or why it was not."""
+    """Rebuild all at the same time; return the position at which each was swapped in, or why it was not."""
     async with owner_connection(url) as connection:
         end = await connection.fetchval(query("log", "end"))
     positions = dict.fromkeys(names, 0)

@@ -1,4 +1,4 @@
-"""`usage-service releases`: what releases change in how much is looked at."""
+"""`usage-service releases`: how releases change the number of views."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the commands find a running service, the token for it, and how they ask it."""
+"""The requests of commands to a running service."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class RemoteError(UserError):
 
 
 def ask(url: str, token: str | None, path: str, **parameters: object) -> dict[str, Any]:
-    """What GET of the path answers, parameters that are None left out; raises RemoteError."""
+    """Return the answer to GET of a path, parameters that are None left out; raise RemoteError."""
     given = {name: msgspec.to_builtins(value) for name, value in parameters.items() if value is not None}
     body = send(url, token, "GET", f"{path}?{urlencode(given)}")
     try:
@@ -31,7 +31,7 @@ def ask(url: str, token: str | None, path: str, **parameters: object) -> dict[st
 
 
 def send(url: str, token: str | None, method: str, place: str, body: object = None) -> bytes:
-    """What the service answers to a request that may be sent again; raises RemoteError."""
+    """Send a request that may be sent again and return the answer's body; raise RemoteError."""
     chosen = token_or_kept(token)
     headers = {"Authorization": f"Bearer {chosen}"} if chosen else {}
     headers |= {} if body is None else {"Content-Type": "application/json"}
@@ -50,5 +50,5 @@ def send(url: str, token: str | None, method: str, place: str, body: object = No
 
 
 def token_or_kept(token: str | None) -> str | None:
-    """The token given, else the one that `usage-service up` keeps in this folder, if any."""
+    """Return the token given, else the one that `usage-service up` keeps in this folder, if any."""
     return kept_token() if token is None else token

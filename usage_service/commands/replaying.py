@@ -91,5 +91,5 @@ def _run(replay: Replay, file: AnalysisFile, kept: CheckpointFile | None, every:
 
 
 def _filters(after: int, types: tuple[str, ...] | None, **given: str | None) -> dict[str, str | None]:
-    """What decides which events are applied, by option; `upto` does not, as more may be applied later."""
+    """Return the options that decide which events are applied; `upto` does not, as more may be applied later."""
     return {"after": str(after), "type": ", ".join(sorted(types)) if types else None, **given}

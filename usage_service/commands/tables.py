@@ -20,9 +20,9 @@ Row = Mapping[str, object]
 
 
 def show(rows: Sequence[Row], columns: Sequence[str], form: Format | None = None) -> None:
-    """Prints the columns of the rows on stdout; as JSON, all that the rows have.
+    """Print the columns of the rows on stdout; as JSON, all that the rows have.
 
-    Without a format it is a table where a terminal is looked at, else CSV with a line of names.
+    Without a format they are a table on a terminal, else CSV with a line of names.
     """
     chosen = form or ("table" if sys.stdout.isatty() else "csv")
     if chosen == "table":

@@ -1,4 +1,4 @@
-"""`usage-service token`: who may do what over HTTP."""
+"""`usage-service token`: the tokens of callers and their scopes."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def create_command(
 
 @token_app.command("list")
 def list_command(form: FormatOption = None, url: DatabaseUrl = None, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
-    """Show whose tokens there are, what they open and until when; never a token."""
+    """Show the tokens: whose each is, its scopes and its end; never the token itself."""
     tokens = Database(url, data_dir).run_as_owner(list_tokens)
     show([msgspec.to_builtins(token) for token in tokens], COLUMNS, form)
 

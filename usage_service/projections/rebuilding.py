@@ -31,11 +31,11 @@ NOT_WHOLE = "UB005"
 
 
 class MaintenanceError(UserError):
-    """What was asked for cannot be done; the message says why and what would help."""
+    """Raised when a projection cannot be changed as asked; the message says why and what would help."""
 
 
 class TableVerdict(NamedTuple):
-    """A table as it is live and as it is rebuilt; `differences` has rows of either: where they are, and what."""
+    """A table as it is live and as it is rebuilt; `differences` has rows that only one has: which of both, and the row."""
 
     name: str
     live_rows: int
@@ -51,7 +51,7 @@ class TableVerdict(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What verification found, both being at `position`."""
+    """The result of a verification, both projections being at `position`."""
 
     projection: str
     position: int
@@ -65,7 +65,7 @@ class Verdict(NamedTuple):
 
 @asynccontextmanager
 async def owner_connection(url: str) -> AsyncIterator[Connection]:
-    """A connection for statements that take long."""
+    """Open a connection of the database's owner for statements that take long."""
     try:
         connection = await connect(url, application="usage-service maintenance", statement_seconds=STATEMENT_SECONDS)
     except (*UNAVAILABLE, asyncpg.PostgresError) as error:
@@ -77,9 +77,9 @@ async def owner_connection(url: str) -> AsyncIterator[Connection]:
 
 
 async def rebuild(connection: Connection, projection: str, changes: Mapping[str, object], report: Report) -> int:
-    """Fills the projection anew, with changed settings if any, and swaps it in; goes on where it was interrupted.
+    """Fill the projection anew, with changed settings if any, and swap it in; go on where it was interrupted.
 
-    Answers the position of the swap. Raises MaintenanceError for an unknown projection or setting, when a rebuild with
+    Return the position of the swap. Raise MaintenanceError for an unknown projection or setting, when a rebuild with
     other settings was begun, and where events were dropped from the log.
     """
     settings = await _settings(connection, projection, changes)
@@ -91,9 +91,9 @@ async def rebuild(connection: Connection, projection: str, changes: Mapping[str,
 
 
 async def add(connection: Connection, path: Path, statements: str, report: Report) -> int:
-    """Defines a projection by a file's statements, fills it from history, makes it live; a changed file replaces it.
+    """Define a projection by a file's statements, fill it from history, make it live; a changed file replaces it.
 
-    Its name is the file's. Raises MaintenanceError when the statements or the fold fail; nothing is left of it then.
+    Its name is the file's. Raise MaintenanceError when the statements or the fold fail; nothing is left of it then.
     """
     projection = path.stem
     begun = await connection.fetchval(query("projections", "definition"), projection, "rebuild")
@@ -111,12 +111,12 @@ async def add(connection: Connection, path: Path, statements: str, report: Repor
 
 
 async def abandon(connection: Connection, projection: str, stage: str) -> bool:
-    """Drops what is filled beside the live projection; whether there was any."""
+    """Drop the tables filled beside the live projection; return whether there were any."""
     return bool(await connection.fetchval(query("projections", "drop"), projection, stage))
 
 
 async def drop(connection: Connection, projection: str) -> None:
-    """Drops a projection that was added, and what is filled beside it; raises MaintenanceError for any other."""
+    """Drop a projection that was added, and those filled beside it; raise MaintenanceError for any other."""
     async with connection.transaction():
         if not await connection.fetchval(query("projections", "drop"), projection, "live"):
             raise MaintenanceError(f"no projection {projection} was added; the built-in ones stay")
@@ -125,9 +125,9 @@ async def drop(connection: Connection, projection: str) -> None:
 
 
 async def verify(connection: Connection, projection: str, report: Report) -> Verdict:
-    """Fills the projection anew beside the live one and compares both at the live one's position.
+    """Fill the projection anew beside the live one and compare both at the live one's position.
 
-    Goes on where it was interrupted. Raises MaintenanceError for an unknown projection, and where events were dropped.
+    Go on where it was interrupted. Raise MaintenanceError for an unknown projection, and where events were dropped.
     """
     await _settings(connection, projection, {})
     await _begin(connection, projection, "verify", None)
@@ -139,7 +139,7 @@ async def verify(connection: Connection, projection: str, report: Report) -> Ver
 
 
 async def _begin(connection: Connection, projection: str, stage: str, settings: Mapping[str, object] | None) -> UUID:
-    async with _gone_is_told():
+    async with _missing_named():
         generation: UUID = await connection.fetchval(query("projections", "begin"), projection, stage, settings)
     return generation
 
@@ -147,7 +147,7 @@ async def _begin(connection: Connection, projection: str, stage: str, settings: 
 async def _compare(connection: Connection, projection: str) -> Verdict:
     deadline = time.monotonic() + SWAP_SECONDS
     while True:
-        async with connection.transaction(), _gone_is_told():
+        async with connection.transaction(), _missing_named():
             position = await connection.fetchval(query("projections", "align"), projection)
             if position is not None:
                 tables = [await _compared(connection, projection, row) for row in await _hashes(connection, projection)]
@@ -169,7 +169,7 @@ async def _compared(connection: Connection, projection: str, row: asyncpg.Record
 
 
 @asynccontextmanager
-async def _gone_is_told() -> AsyncIterator[None]:
+async def _missing_named() -> AsyncIterator[None]:
     try:
         yield
     except asyncpg.PostgresError as error:
@@ -246,7 +246,7 @@ async def _swapped(connection: Connection, projection: str, report: Report) -> i
 async def _swap(connection: Connection, projection: str) -> int | None:
     # One statement, so that nobody waits for this process while the tables are locked.
     try:
-        async with _gone_is_told():
+        async with _missing_named():
             position: int | None
             position = await connection.fetchval(query("projections", "swap"), projection, LEFT_TO_THE_SWAP)
             return position
@@ -269,6 +269,6 @@ def _line(error: asyncpg.PostgresError, statements: str) -> str:
 
 
 def told(error: asyncpg.PostgresError) -> str:
-    """What the database says, in one line."""
+    """Return the database's message in one line."""
     more = "; ".join(text for text in (error.detail, error.hint) if text)
     return f"{error.message} ({more})" if more else str(error.message)

@@ -1,4 +1,4 @@
-"""Keeps the projections up with the log: woken by a notification, polling behind it; each fails for itself alone."""
+"""The runners that keep projections up with the log, woken by notifications and by polling; each fails for itself."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ log = structlog.get_logger(__name__)
 
 
 class Fold(NamedTuple):
-    """What one call did: the position before and after, and the end of the log."""
+    """The result of folding a batch: the position before and after, and the end of the log."""
 
     was_at: int
     now_at: int
@@ -33,7 +33,7 @@ class Fold(NamedTuple):
 
 
 class UnfoldableError(Exception):
-    """The event after `position` cannot be folded; the message is the database's."""
+    """Raised when the event after `position` cannot be folded; the message is the database's."""
 
     def __init__(self, position: int, why: str) -> None:
         super().__init__(f"the event after position {position}: {why}")
@@ -42,11 +42,11 @@ class UnfoldableError(Exception):
 
 
 class NoProjectionError(Exception):
-    """There is no such projection, or not any more."""
+    """Raised when there is no such projection, or not any more."""
 
 
 class Folder:
-    """Folds one projection batch by batch; finds the event at fault when a batch fails."""
+    """The folding of one projection, batch by batch; when a batch fails it finds the event at fault."""
 
     def __init__(self, projection: str, stage: str = "live", batch: int = BATCH_POSITIONS) -> None:
         self._projection = projection
@@ -55,9 +55,9 @@ class Folder:
         self._batch = batch
 
     async def fold(self, connection: Connection) -> Fold:
-        """The next batch.
+        """Fold the next batch.
 
-        Raises UnfoldableError, remembered in the database, once it is down to one event, and NoProjectionError.
+        Raise UnfoldableError, remembered in the database, once it is down to one event, and NoProjectionError.
         """
         while True:
             # Known before the attempt: should another process move on meanwhile, the failure is not of the next event.
@@ -91,7 +91,7 @@ class Folder:
 
 
 class Runner:
-    """Keeps one live projection up with the log."""
+    """The runner of one live projection."""
 
     def __init__(self, pool: Pool, projection: str, turns: asyncio.Semaphore, moved: Callable[[], None]) -> None:
         self._pool = pool
@@ -103,11 +103,11 @@ class Runner:
         self._pause = LONGER_PAUSES.get(projection, PAUSE_SECONDS)
 
     def wake(self) -> None:
-        """Says that there may be new events."""
+        """Say that there may be new events."""
         self._wake.set()
 
     async def run(self) -> None:
-        """Folds until cancelled, or until the projection is dropped."""
+        """Fold until cancelled, or until the projection is dropped."""
         while True:
             await asyncio.sleep(self._pause)
             try:
@@ -147,12 +147,12 @@ class Runners:
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     def wake(self) -> None:
-        """Says that there may be new events."""
+        """Say that there may be new events."""
         for runner in self._runners.values():
             runner.wake()
 
     async def run(self) -> None:
-        """Runs them until cancelled; raises when one of them dies."""
+        """Run them until cancelled; raise when one of them dies."""
         async with asyncio.TaskGroup() as group:
             while True:
                 for projection in await self._wanted():
