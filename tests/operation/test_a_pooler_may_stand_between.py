@@ -39,7 +39,10 @@ async def login_url(own_database_url: str, own_database: Connection, worker_id: 
 @pytest.fixture(params=["", IGNORING], ids=["refusing", "ignoring"])
 async def client(request: pytest.FixtureRequest, login_url: str, tmp_path: Path) -> AsyncIterator[Client]:
     """A server that reaches the database through a pooler, and listens directly."""
-    async with pooled(login_url, tmp_path, more=request.param) as url, served(url, listen_url=login_url) as client:
+    async with (
+        pooled(login_url, tmp_path, more=request.param) as url,
+        served(url, listen_database_url=login_url) as client,
+    ):
         yield client
 
 

@@ -1,8 +1,10 @@
-"""PgBouncer in transaction mode before a test's PostgreSQL, where it is installed (1.21 or later)."""
+"""PgBouncer in transaction mode before a test's PostgreSQL: what PGBOUNCER names, an installed one of 1.21 or later,
+or the one that `.ci/pgbouncer` has put into the user's cache."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import shutil
 import socket
@@ -13,12 +15,13 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
+import platformdirs
 import pytest
 
 from tests.support.servers import eventually
 from usage_service.local.owned_process import owned_command
 
-PROGRAM = shutil.which("pgbouncer")
+SUPPORTED = (1, 21)
 CONFIGURATION = """
 [databases]
 * = host={host} port={port}
@@ -35,13 +38,22 @@ max_prepared_statements = 100
 """
 
 
-def _version() -> tuple[int, ...]:
-    said = subprocess.run([PROGRAM or "false", "--version"], capture_output=True, text=True, check=False).stdout
+def _version(program: str) -> tuple[int, ...]:
+    said = subprocess.run([program, "--version"], capture_output=True, text=True, check=False).stdout
     found = re.search(r"PgBouncer (\d+)\.(\d+)", said)
     return tuple(int(part) for part in found.groups()) if found else (0,)
 
 
-needs_pgbouncer = pytest.mark.skipif(_version() < (1, 21), reason="PgBouncer 1.21 or later is not installed")
+def _found_program() -> str | None:
+    """Return the path of the first PgBouncer that is new enough."""
+    fetched = platformdirs.user_cache_path("glam-usage") / "pgbouncer" / "pgbouncer"
+    candidates = [os.environ.get("PGBOUNCER"), "pgbouncer", str(fetched)]
+    programs = (shutil.which(candidate) for candidate in candidates if candidate)
+    return next((program for program in programs if program and _version(program) >= SUPPORTED), None)
+
+
+PROGRAM = _found_program()
+needs_pgbouncer = pytest.mark.skipif(not PROGRAM, reason="PgBouncer 1.21 or later is not installed (.ci/pgbouncer)")
 
 
 async def _accepts(port: int) -> bool:
