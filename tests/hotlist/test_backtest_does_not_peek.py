@@ -1,4 +1,4 @@
-"""A list of the past is made of the past: whatever the future brings, it stays the same. What it catches is counted."""
+"""Lists of past nights are made of the past alone, whatever the future brings; what they catch is counted right."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from tests.support.servers import Client, post, rounds, shared_file
 from usage_service.hotlist.backtest.chart import chart
 from usage_service.hotlist.backtest.files import counts_of_events, read_counts
 from usage_service.hotlist.backtest.policies import CLAIRVOYANT, POLICIES
-from usage_service.hotlist.backtest.replaying import Backtest, BacktestError, backtest, lists_of
+from usage_service.hotlist.backtest.replaying import Backtest, BacktestError, backtest, list_at
 from usage_service.hotlist.backtest.sample_traffic import Shape, generate_traffic
 
 TRAFFIC = shared_file("web_traffic.ndjson.gz")
 NIGHT = 12
-SHAPE = Shape(days=130, probes=600, people=150, looks=4, teams=8)
+SHAPE = Shape(days=130, probes=600, people=150, views=4, teams=8)
 
 
 def unreported(done: int) -> None:
-    """Nobody looks."""
+    """Ignore the progress."""
     assert done
 
 
 def names(requests: list[Request], known: dict[Name, date], policy: str, nights: list[int]) -> list[list[Name]]:
     history = counts(requests, known)
-    lists = lists_of(history, POLICIES[policy], nights)
+    lists = [list_at(night, history, POLICIES[policy]) for night in nights]
     return [[tuple(history.probes[column]) for column in one] for one in lists]
 
 

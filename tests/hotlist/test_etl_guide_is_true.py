@@ -1,4 +1,4 @@
-"""What the guide for the ETL runs, in its order, prints what the guide shows; its task asks, builds and reports."""
+"""Commands of the ETL guide, in its order, print what the guide shows; its task asks, builds and reports."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ async def snapshot(url: str) -> AsyncIterator[Connection]:
 
 
 async def read(histories: Histories, connection: Connection) -> dict[str, object]:
-    """What it has of each probe that anybody asked for or registered."""
+    """Return the counts of each probe that was requested or registered."""
     counts: DayCounts = (await histories.read(connection, "fog", FIRST, LAST)).counts
     columns = [
         (

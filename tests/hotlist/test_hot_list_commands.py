@@ -18,7 +18,7 @@ from tests.support.servers import Client, Connection, event, post, registered
 
 @pytest.fixture
 def usage_service(client: Client, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Runs the command against the service: exit code, output, errors."""
+    """Return a runner of the command against the service, which returns exit code, output and errors."""
     return runner(capfd, monkeypatch, USAGE_SERVICE_URL=str(client.make_url("/")))
 
 

@@ -1,4 +1,4 @@
-"""The hot list is what plain Python makes of the requests: for any history, over HTTP, and on real traffic."""
+"""Hot lists are what plain Python makes of the requests: for any history, over HTTP, and on real traffic."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ async def asked(client: Client, query: str) -> JsonObject:
 
 
 def made(seed: int, number: int) -> list[Request]:
-    """Requests over all the days, of a few probes more than of others."""
+    """Make requests over all days, for a few probes more than for others."""
     dice = random.Random(seed)
     return [
         Request(

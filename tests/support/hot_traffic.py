@@ -1,4 +1,4 @@
-"""Requests at random, as the reference takes them, as matrices and as events."""
+"""Random requests: as the reference takes them, as matrices and as events."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.support.hot_reference import Name, Request
 from tests.support.servers import JsonObject, event, registered
-from usage_service.hotlist.counts import DayCounts, Seen, counts_of
+from usage_service.hotlist.counts import DayCounts, ProbeDay, counts_of
 from usage_service.probe_keys import ProbeKey
 
 FIRST = date(2026, 8, 1)
@@ -32,19 +32,21 @@ REGISTERED = st.dictionaries(
 
 
 def counts(requests: Iterable[Request], known: dict[Name, date], days: int = DAYS) -> DayCounts:
-    """The requests as the service has them."""
+    """Return the requests as the matrices of the service."""
     cells: dict[tuple[date, Name], list[Request]] = defaultdict(list)
     for request in requests:
         cells[request.day, request.name].append(request)
-    seen = [
-        Seen(day, ProbeKey(*name), len(own), len({one.visitor for one in own} - {None}), sum(not o.found for o in own))
+    probe_days = [
+        ProbeDay(
+            day, ProbeKey(*name), len(own), len({one.visitor for one in own} - {None}), sum(not o.found for o in own)
+        )
         for (day, name), own in cells.items()
     ]
-    return counts_of(seen, {ProbeKey(*name): day for name, day in known.items()}, FIRST, days)
+    return counts_of(probe_days, {ProbeKey(*name): day for name, day in known.items()}, FIRST, days)
 
 
 def as_event(request: Request) -> JsonObject:
-    """The request as it is posted."""
+    """Return a request as the event that is posted."""
     product, probe = request.name
     at = f"{request.day}T10:00:00Z"
     return event(
@@ -58,10 +60,10 @@ def as_event(request: Request) -> JsonObject:
 
 
 def registration(name: Name, day: date) -> JsonObject:
-    """The event that registers a probe."""
+    """Return the event that registers a probe."""
     return registered(name[1], product=name[0], occurred_at=f"{day}T00:00:00Z")
 
 
 def in_batches(events: Sequence[JsonObject], size: int = 1_000) -> Iterable[Sequence[JsonObject]]:
-    """The events, as many a request as it takes."""
+    """Split events into batches that fit into a request."""
     return (events[begin : begin + size] for begin in range(0, len(events), size))

@@ -69,7 +69,7 @@ def sample_traffic_command(
 ) -> None:
     """Print made traffic as events, one a line, for `usage-service import`. The same options print the same."""
     day = date.fromisoformat(first) if first else date.today() - timedelta(days=days)
-    shape = Shape(days=days, probes=probes, people=people, looks=looks, product=product)
+    shape = Shape(days=days, probes=probes, people=people, views=looks, product=product)
     write, encode = sys.stdout.buffer.write, msgspec.json.encode
     for event in generate_traffic(shape, day, seed).events():
         write(encode(event) + b"\n")

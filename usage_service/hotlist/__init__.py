@@ -1,1 +1,1 @@
-"""The hot list: which probes are worth building for the next day, and why."""
+"""Hot list: the probes worth building for the next day, with reasons."""

@@ -1,7 +1,7 @@
-"""What was asked for on the days before now, kept in memory and brought up to date by what has changed since.
+"""Request counts of past days, kept in memory and brought up to date with what has changed since.
 
-The days of a history of 90 are read once. From then on an answer reads only the probes and days that events have come
-for since the last one, so that its time does not grow with the log.
+All days of a history are read once. From then on an answer reads only the probes and days of the events that have come
+since the last one, so that its time does not grow with the log.
 """
 
 from __future__ import annotations
@@ -22,28 +22,31 @@ from usage_service.projections.state import Revision, State, read_states
 from usage_service.queries import query
 from usage_service.shared.postgres import Connection
 
-MOST_BEHIND = 200_000  # positions: to look through more takes as long as to read the days again
+MOST_BEHIND = 200_000  # positions: to scan more of them takes as long as to read the days again
 MOST_DAYS_KEPT = 400
 MOST_PRODUCTS_KEPT = 8
-DAYS_A_QUERY = 7  # between two of them the server answers others
+DAYS_A_QUERY = 7  # between two queries the server answers other requests
 VIEWS, PEOPLE, MISSING = range(3)
 
 
-class Known(NamedTuple):
-    """What the catalogue says; `kept` are the products that it has any probe of."""
+class Catalogue(NamedTuple):
+    """Probes in the catalogue by what it knows of them, and the products that any probe was registered of.
+
+    `unlistable` probes are retired, or are never built (is_excluded in schema.sql).
+    """
 
     registered: dict[ProbeKey, date]
     built: dict[ProbeKey, datetime]
-    gone: frozenset[ProbeKey]
-    kept: frozenset[str]
+    unlistable: frozenset[ProbeKey]
+    products: frozenset[str]
 
 
-NOTHING_KNOWN = Known({}, {}, frozenset(), frozenset())
+EMPTY_CATALOGUE = Catalogue({}, {}, frozenset(), frozenset())
 
 
 @dataclass(frozen=True)
 class History:
-    """The counts of some days, which columns may be listed, and when the ETL last built what."""
+    """Counts of some days, a mask of the columns that may be listed, and when the ETL last built each probe."""
 
     counts: DayCounts
     listable: npt.NDArray[np.bool_]
@@ -52,14 +55,14 @@ class History:
 
 @dataclass
 class _Day:
-    since: int  # its rows are as of this position, and later ones unless events came
+    since: int  # position that the counts are as of; later events did not change them
     counts: Counts  # views, people, missing by column
 
 
 class _Columns(NamedTuple):
-    """What is the same for every history of the same probes: their names, and what the catalogue says of each."""
+    """Columns that all histories of the same probes share: names, and what the catalogue says of each probe."""
 
-    known: Known
+    catalogue: Catalogue
     probes: Sequence[ProbeKey]
     registered: Ints
     ranks: Ints
@@ -69,15 +72,15 @@ class _Columns(NamedTuple):
 @dataclass
 class _Product:
     popularity: State
-    catalogue: Revision | None = None
-    known: Known = NOTHING_KNOWN
+    catalogue_revision: Revision | None = None
+    catalogue: Catalogue = EMPTY_CATALOGUE
     columns: dict[ProbeKey, int] = field(default_factory=dict)
     days: dict[date, _Day] = field(default_factory=dict)
     last_read: tuple[object, History] | None = None
     _described: _Columns | None = None
 
     def change(self, cells: Sequence[asyncpg.Record], now: State) -> None:
-        """Takes in the probes and days that have changed up to now."""
+        """Update the probes and days that have changed up to now."""
         for cell in cells:
             day = self.days.get(cell["day"])
             if day is not None:
@@ -90,22 +93,26 @@ class _Product:
         self.popularity = now
 
     def described(self) -> _Columns:
-        """Every column, also those of probes that are registered and nobody has asked for."""
+        """Return all columns, also of registered probes that nobody has requested."""
         found = self._described
-        if found is None or found.known is not self.known or len(found.probes) != len(self.columns):
-            _places(self.known.registered, self.columns)
-            found = self._described = _describe(list(self.columns), self.known)
+        if found is None or found.catalogue is not self.catalogue or len(found.probes) != len(self.columns):
+            _places(self.catalogue.registered, self.columns)
+            found = self._described = _describe(list(self.columns), self.catalogue)
         return found
 
 
-def _describe(probes: Sequence[ProbeKey], known: Known) -> _Columns:
-    registered = registrations(probes, known.registered)
-    listable = [key not in known.gone and (key in known.registered or key.product not in known.kept) for key in probes]
-    return _Columns(known, probes, registered, ranks_of(probes), np.array(listable, dtype=np.bool_))
+def _describe(probes: Sequence[ProbeKey], catalogue: Catalogue) -> _Columns:
+    registered = registrations(probes, catalogue.registered)
+    # Of a product without any registration, unregistered probes may be listed, too.
+    listable = [
+        key not in catalogue.unlistable and (key in catalogue.registered or key.product not in catalogue.products)
+        for key in probes
+    ]
+    return _Columns(catalogue, probes, registered, ranks_of(probes), np.array(listable, dtype=np.bool_))
 
 
 class Histories:
-    """Those of some products, for one reader at a time; and the turn of who replays one."""
+    """Histories of some products, for one reader at a time; `replaying` is held during a backtest."""
 
     def __init__(self) -> None:
         self._products: dict[str | None, _Product] = {}
@@ -113,28 +120,28 @@ class Histories:
         self.replaying = asyncio.Semaphore(1)  # a backtest takes a processor for seconds
 
     async def read(self, connection: Connection, product: str | None, first: date, last: date) -> History:
-        """The days from first to last, as the connection's snapshot of the projections has them."""
+        """Return the history from the day `first` to `last`, as the connection's snapshot of the projections has it."""
         async with self._lock:
             states = await read_states(connection, "catalogue", "popularity")
-            popularity, catalogue = states.of("popularity"), states.of("catalogue").revision
+            popularity, revision = states.of("popularity"), states.of("catalogue").revision
             kept = await self._current(connection, product, popularity)
-            asked = first, last, popularity.generation, popularity.position, catalogue
+            asked = first, last, popularity.generation, popularity.position, revision
             if kept.last_read is not None and kept.last_read[0] == asked:
                 return kept.last_read[1]
             wanted = [first + timedelta(days=number) for number in range((last - first).days + 1)]
-            # Who has a snapshot from before what is kept reads those days alone that have changed since.
+            # With a snapshot older than what is kept, only the days that have changed since are read.
             missing = [day for day in wanted if day not in kept.days or kept.days[day].since > popularity.position]
             days = kept.days | await _load(connection, product, missing, kept.columns, popularity.position)
             if popularity.position == kept.popularity.position:
                 kept.days = dict(list(days.items())[-MOST_DAYS_KEPT:])
-            if kept.catalogue != catalogue:
-                kept.known, kept.catalogue = await _known(connection, product), catalogue
+            if kept.catalogue_revision != revision:
+                kept.catalogue, kept.catalogue_revision = await _read_catalogue(connection, product), revision
             history = _history([days[day] for day in wanted], kept, first)
             kept.last_read = asked, history
             return history
 
     async def _current(self, connection: Connection, product: str | None, now: State) -> _Product:
-        """What is kept of a product, with what has changed up to now."""
+        """Return what is kept of a product, brought up to date."""
         kept = self._products.pop(product, None)
         if kept is None or kept.popularity.generation != now.generation:
             kept = _Product(now)
@@ -151,6 +158,16 @@ class Histories:
         if len(self._products) > MOST_PRODUCTS_KEPT:
             del self._products[next(iter(self._products))]
         return kept
+
+
+async def read_last_days(connection: Connection, product: str | None, days: int, last_day: date) -> DayCounts | None:
+    """Return the counts of at most so many days up to `last_day`, or None when there was no request up to then."""
+    row = await connection.fetchrow(query("hotlist", "range"), product)
+    if row is None or row["first"] is None or row["first"] > last_day:
+        return None
+    last = min(row["last"], last_day)
+    first = max(row["first"], last - timedelta(days=days - 1))
+    return (await Histories().read(connection, product, first, last)).counts
 
 
 async def _load(
@@ -170,15 +187,15 @@ def _places(keys: Iterable[ProbeKey], columns: dict[ProbeKey, int]) -> list[int]
     return [columns.setdefault(key, len(columns)) for key in keys]
 
 
-async def _known(connection: Connection, product: str | None) -> Known:
+async def _read_catalogue(connection: Connection, product: str | None) -> Catalogue:
     row = await connection.fetchrow(query("hotlist", "catalogue"), product)
     if row is None or row["probes"] is None:
-        return NOTHING_KNOWN
+        return EMPTY_CATALOGUE
     keys = list(map(ProbeKey, row["products"], row["probes"]))
-    return Known(
+    return Catalogue(
         {key: at.date() for key, at in zip(keys, row["registered"], strict=True) if at},
         {key: at for key, at in zip(keys, row["built"], strict=True) if at},
-        frozenset(key for key, gone in zip(keys, row["gone"], strict=True) if gone),
+        frozenset(key for key, unlistable in zip(keys, row["unlistable"], strict=True) if unlistable),
         frozenset(key.product for key, at in zip(keys, row["registered"], strict=True) if at),
     )
 
@@ -190,4 +207,4 @@ def _history(days: Sequence[_Day], kept: _Product, first: date) -> History:
         counts[:, number, : day.counts.shape[1]] = day.counts
     since = np.where(columns.registered == LONG_AGO, LONG_AGO, columns.registered - first.toordinal())
     made = DayCounts(first, columns.probes, counts[VIEWS], counts[PEOPLE], counts[MISSING], since, columns.ranks)
-    return History(made, columns.listable, kept.known.built)
+    return History(made, columns.listable, kept.catalogue.built)

@@ -1,4 +1,4 @@
-"""The hot list: which probes the ETL should build, because they will be looked at next."""
+"""Hot list: the probes that the ETL should build, because they will be viewed next."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MOST_PROBES = 10_000
 
 
 class HotProbe(msgspec.Struct, frozen=True):
-    """A probe worth building: the score that ranks it, what it is made of, and when the ETL last built it."""
+    """A probe worth building: the score that ranks it, the reasons it is made of, and when the ETL last built it."""
 
     product: str
     probe: str
@@ -31,9 +31,9 @@ class HotProbe(msgspec.Struct, frozen=True):
 
 
 class HotList(msgspec.Struct, frozen=True):
-    """The probes to build for the day `for_day`, the best first, judged by what was asked for up to `last_day`.
+    """Probes to build for the day `for_day`, the best first, scored by the requests up to `last_day`.
 
-    `expected_coverage` is the share of the next requests that they should catch.
+    `expected_coverage` is the share of the next requests that are expected to be for these probes.
     """
 
     product: str | None
@@ -48,7 +48,7 @@ class HotList(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which list: of a product or of all, for which day, at most `budget` probes, or fewer if they cover enough."""
+    """Parameters of a list: a product or all, the day, at most `budget` probes, or fewer if they reach `coverage`."""
 
     product: str | None
     last_day: date
@@ -60,7 +60,7 @@ class Wanted:
 def wanted_list(
     product: str | None, budget: int | None, coverage: float | None, until: datetime | None, now: datetime
 ) -> Wanted:
-    """The list as of `until` (now): for the day that most of the 24 hours after it are of."""
+    """Return the parameters of the list as of `until` (now): for the day that has most of the next 24 hours."""
     end = (until or now).astimezone(UTC)
     last = (end - timedelta(microseconds=1)).date()
     most = budget or (DEFAULT_BUDGET if coverage is None else MOST_PROBES)
@@ -68,7 +68,7 @@ def wanted_list(
 
 
 async def hot_list(connection: Connection, histories: Histories, wanted: Wanted) -> HotList:
-    """The list from one consistent view of the projections."""
+    """Make the list from the connection's snapshot of the projections."""
     first = wanted.last_day - timedelta(days=HISTORY_DAYS - 1)
     history = await histories.read(connection, wanted.product, first, wanted.last_day)
     rules = {ProbeKey(rule.product, rule.probe): rule for rule in await find_rules(connection, wanted.product)}
@@ -76,7 +76,7 @@ async def hot_list(connection: Connection, histories: Histories, wanted: Wanted)
 
 
 def make_list(history: History, rules: dict[ProbeKey, RuleOfProbe], wanted: Wanted) -> HotList:
-    """The list of this history under these rules: pinned probes first, then by score, equals in the order of names."""
+    """Make the list of a history under rules: pinned probes first, then by score, equals in the order of names."""
     counts = history.counts
     parts = score_parts(counts, wanted.for_day)
     score = parts.score
@@ -104,7 +104,7 @@ def make_list(history: History, rules: dict[ProbeKey, RuleOfProbe], wanted: Want
 
 
 def _order(history: History, rules: dict[ProbeKey, RuleOfProbe], score: Floats) -> Ints:
-    """The columns that may be listed, best first."""
+    """Return the columns that may be listed, best first."""
     chosen = history.listable & (score > 0)
     pinned = np.zeros(len(chosen), dtype=np.bool_)
     for column, key in enumerate(history.counts.probes) if rules else ():
@@ -115,7 +115,7 @@ def _order(history: History, rules: dict[ProbeKey, RuleOfProbe], score: Floats) 
 
 
 def _pinned_unseen(rules: dict[ProbeKey, RuleOfProbe], probes: Sequence[ProbeKey]) -> list[ProbeKey]:
-    """Those that nobody has asked for, and the catalogue does not know."""
+    """Return the pinned probes that were never requested and are not in the catalogue."""
     pinned = {key for key, rule in rules.items() if rule.rule == "pinned"}
     return sorted(pinned.difference(probes)) if pinned else []
 

@@ -1,4 +1,4 @@
-"""Building ahead: the probes that will be looked at, before anybody asks for them."""
+"""Prefetching: builds of the probes that are expected to be viewed, before anybody asks for them."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ OUTCOMES = ("created", "pending", "fresh", "unknown", "unbuildable", "excluded")
 
 
 async def prefetch_probes(connection: Connection, probes: Sequence[HotProbe], channel: str) -> dict[str, int]:
-    """Asks for the probes of a hot list, as builds that nobody waits for; outcomes counted.
+    """Request builds of the probes of a hot list, which nobody waits for, and count the outcomes.
 
-    Each is a transaction of its own: none holds the log for longer than a request does. Repeating it is safe.
+    Each request is a transaction of its own, so that none locks the log for long. Repeating the call is safe.
     """
     outcomes: Counter[str] = Counter()
     for hot in probes:

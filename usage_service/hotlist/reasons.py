@@ -1,4 +1,4 @@
-"""Why a probe has its score: each part in a number and in words."""
+"""Reasons for the score of a probe: each part as a number and in words."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from usage_service.hotlist.counts import DayCounts
-from usage_service.hotlist.scoring import DECIMALS, Parts, history, known_since
+from usage_service.hotlist.scoring import DECIMALS, Parts, known_since, recent_days
 from usage_service.probe_keys import Ints
 
 SHOWN_DAYS = 28
@@ -19,7 +19,7 @@ NAMES: tuple[Name, ...] = ("recent", "trend", "weekday", "new", "missed")  # as 
 
 
 class Reason(msgspec.Struct, frozen=True):
-    """A part of a score: what it adds, in looks a day, and why."""
+    """A part of a score: what it adds, in weighted views a day, and why."""
 
     name: Name
     value: float
@@ -27,10 +27,10 @@ class Reason(msgspec.Struct, frozen=True):
 
 
 class Reasons:
-    """Those of some probes of a list, by their columns."""
+    """Reasons of some probes of a list, by their columns."""
 
     def __init__(self, counts: DayCounts, parts: Parts, target: date, columns: Ints) -> None:
-        past = history(counts)
+        past = recent_days(counts)
         lately = past.between(past.days - SHOWN_DAYS, past.days)
         views, people = lately.views[:, columns], lately.people[:, columns]
         self._weekday = f"{target:%A}s"
@@ -42,7 +42,7 @@ class Reasons:
         self._age: list[int] = (past.days - known_since(past)[columns]).tolist()
 
     def of(self, place: int) -> list[Reason]:
-        """The parts that are not 0, of the column at this place, in the order that they were added in."""
+        """Return the parts of the score of the column at this place that are not 0, in the order of NAMES."""
         values = ((name, part[place]) for name, part in zip(NAMES, self._parts, strict=True))
         return [Reason(name, value, self._text(name, value, place)) for name, value in values if value]
 

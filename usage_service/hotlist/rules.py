@@ -1,4 +1,4 @@
-"""What operators say of a probe: pinned, it is always on the hot list; excluded, it is neither listed nor built."""
+"""Rules that operators set: a pinned probe is always on the hot list, an excluded one is never listed or built."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Rule = Literal["pinned", "excluded"]
 
 
 class RuleOfProbe(msgspec.Struct, frozen=True):
-    """The rule of a probe, why, who set it, and the position of the event that says so."""
+    """Rule of a probe: its reason, who set it, and the position of the event that did."""
 
     product: str
     probe: str
@@ -26,19 +26,19 @@ class RuleOfProbe(msgspec.Struct, frozen=True):
 
 
 async def find_rules(connection: Connection, product: str | None) -> list[RuleOfProbe]:
-    """All rules of a product, or of all, in the order of names."""
+    """Return the rules of a product, or of all, in the order of names."""
     return [RuleOfProbe(**row) for row in await connection.fetch(query("hotlist", "rules"), product)]
 
 
-async def rules_mark(connection: Connection) -> int:
-    """Changes whenever a rule does."""
-    mark: int = await connection.fetchval(query("hotlist", "rules_mark"))
-    return mark
+async def rules_revision(connection: Connection) -> int:
+    """Return a number that changes whenever a rule does."""
+    revision: int = await connection.fetchval(query("hotlist", "rules_revision"))
+    return revision
 
 
 async def set_rule(
     connection: Connection, product: str, probe: str, rule: Rule | None, reason: str, source: str
 ) -> int | None:
-    """Sets a rule or lifts it (None), as an event; its position, or None where it was so already."""
+    """Set a rule or lift it (None), as an event; return its position, or None when nothing changed."""
     position: int | None = await connection.fetchval(query("hotlist", "set_rule"), product, probe, rule, reason, source)
     return position

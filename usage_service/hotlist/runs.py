@@ -1,4 +1,4 @@
-"""The list that a run of the ETL was given: by name, made once, the same for ever."""
+"""Hot lists of runs of the ETL: kept by the name of the run, made once and never changed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from usage_service.shared.postgres import Connection
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """What a run asked for."""
+    """Parameters that a run asked for its list with."""
 
     product: str | None
     budget: int | None
@@ -22,7 +22,7 @@ class Asked(msgspec.Struct, frozen=True):
 
 
 class Run(msgspec.Struct, frozen=True):
-    """The list of a run, and up to where it had seen the log."""
+    """List of a run, and the position up to which it is made of the log."""
 
     run: str
     asked: Asked
@@ -33,14 +33,14 @@ class Run(msgspec.Struct, frozen=True):
 
 
 async def keep_list(connection: Connection, run: str, asked: Asked, position: int, made: HotList) -> Run:
-    """Keeps a list as that of the run; where the run has one already, that one and what was asked for then."""
+    """Keep a list as that of the run, and return it; when the run has one already, return that one unchanged."""
     text = msgspec.json.encode(made).decode()
     row = await connection.fetchrow(query("hotlist", "keep"), run, msgspec.to_builtins(asked), position, text)
     return _run(dict(row or {}))
 
 
 async def find_run(connection: Connection, run: str) -> Run | None:
-    """The run of this name, if there is one."""
+    """Return the run of this name, or None."""
     row = await connection.fetchrow(query("hotlist", "kept"), run)
     return _run(dict(row)) if row else None
 

@@ -1,4 +1,4 @@
--- days: what people asked for of the product $1 (null: of all) on the days $2, an array a column.
+-- days: the requests of people for the product $1 (null: for all) on the days $2, an array a column.
 SELECT d.day, array_agg(s.product) AS products, array_agg(s.probe) AS probes, array_agg(d.views) AS views,
        array_agg(p.people) AS people, array_agg(d.missing) AS missing
 FROM (
@@ -11,8 +11,8 @@ CROSS JOIN LATERAL (SELECT window_visitors(d.series, '*', d.day, d.day)::integer
 WHERE NOT s.bot AND ($1::text IS NULL OR s.product = $1)
 GROUP BY d.day;
 
--- changed: the same for each probe and day, of the product $1 (null: of all), that events after the position $2, up to $3,
--- are about.
+-- changed: the requests of people for each probe and day that events after the position $2, up to $3, belong to, of the product
+-- $1 (null: of all).
 SELECT c.day, c.product, c.probe, d.views,
        window_visitors(series_number(c.product, c.probe, false), '*', c.day, c.day)::integer AS people, d.missing
 FROM (
@@ -25,38 +25,38 @@ CROSS JOIN LATERAL (
     WHERE v.days = 1 AND v.first_day = c.day AND v.series = series_number(c.product, c.probe, false)
 ) d;
 
--- whole_from: from which position on the log holds every event.
+-- whole_from: the position from which on the log holds every event.
 SELECT whole_from();
 
--- range: the first and last day that people asked for the product $1 (null: for any).
+-- range: the first and last day with requests of people for the product $1 (null: for any).
 SELECT min(v.first_day) AS first, max(v.first_day) AS last
 FROM popularity_views v JOIN popularity_series s USING (series)
 WHERE v.days = 1 AND ($1::text IS NULL OR s.product = $1) AND NOT s.bot;
 
--- catalogue: the probes of the product $1 (null: of all) as arrays; `gone` are those that are retired, or built elsewhere.
+-- catalogue: the probes of the product $1 (null: of all) as arrays; retired ones and those never built are `unlistable`.
 SELECT array_agg(product) AS products, array_agg(probe) AS probes, array_agg(registered_at) AS registered,
        array_agg(built_at) AS built,
-       array_agg(coalesce(retired_at >= coalesce(described_at, retired_at), false) OR is_excluded(probe)) AS gone
+       array_agg(coalesce(retired_at >= coalesce(described_at, retired_at), false) OR is_excluded(probe)) AS unlistable
 FROM catalogue WHERE $1::text IS NULL OR product = $1;
 
--- rules: what operators have said, of the product $1 (null: of all).
+-- rules: the rules of operators, of the product $1 (null: of all).
 SELECT product, probe, rule, reason, source, since, log_position FROM hotlist_rules
 WHERE $1::text IS NULL OR product = $1 ORDER BY product, probe;
 
--- rules_mark: changes whenever they do.
+-- rules_revision: a number that changes whenever a rule does.
 SELECT coalesce(max(position), 0) FROM event_log
 WHERE type IN ('probe_pinned', 'probe_unpinned', 'probe_excluded', 'probe_included');
 
--- set_rule: of the product $1 and probe $2, to $3 (null: lifted), because of $4, by $5. The position of the event, or
--- null where it was so already.
+-- set_rule: sets the rule of the product $1 and probe $2 to $3 (null: lifts it) with the reason $4, by $5. The position of the
+-- event, or null when nothing changed.
 SELECT set_hotlist_rule($1, $2, $3, $4, $5);
 
--- keep: the list $4 of a run named $1, asked for with $2, as of the position $3; or what the run has already.
+-- keep: keeps the list $4 of the run $1, asked for with $2, as of the position $3; returns it, or the one the run has already.
 SELECT run, asked, made_at, log_position, list::text AS list, is_new FROM keep_hotlist($1, $2, $3, $4);
 
 -- kept: the list of a run.
 SELECT run, asked, made_at, log_position, list::text AS list FROM hotlist_runs WHERE run = $1;
 
--- built: ends the builds of the product $1 and channel $2 that wait to be made of the probes $3 and were asked for
--- before $4, when the ETL had built them; how many. By $5.
+-- built: cancels the queued builds of the product $1, channel $2 and probes $3 that were requested before $4, when the ETL
+-- had built them; how many. By $5.
 SELECT cancel_builds_done_by_etl($1, $2, $3, $4, $5);

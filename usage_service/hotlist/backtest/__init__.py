@@ -1,1 +1,1 @@
-"""What lists of past nights would have caught, of real history or of made-up traffic."""
+"""Backtest of the hot list: the requests that lists of past nights would have caught, in real or made traffic."""

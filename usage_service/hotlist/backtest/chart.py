@@ -1,4 +1,4 @@
-"""A backtest as a picture: the share of requests caught, by the length of the list."""
+"""Chart of a backtest: the share of requests caught, by the length of the list."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from usage_service.hotlist.backtest.replaying import Backtest
 
 WIDTH, HEIGHT = 760, 420
 LEFT, RIGHT, TOP, BOTTOM = 60, 190, 40, 50
-# Told apart by who sees colours otherwise: M. Okabe and K. Ito, Color Universal Design, 2008.
+# Safe for colour-blind readers: M. Okabe and K. Ito, Color Universal Design, 2008.
 COLOURS = ("#d55e00", "#0072b2", "#56b4e9", "#009e73", "#cc79a7", "#e69f00", "#000000")
 LABEL_GAP = 15
 
 
 def chart(found: Backtest) -> bytes:
-    """An SVG with a line a policy; the budgets are spaced by their logarithms."""
+    """Return an SVG with a line for each policy; the budgets are spaced by their logarithms."""
     svg = Element("svg", xmlns="http://www.w3.org/2000/svg", viewBox=f"0 0 {WIDTH} {HEIGHT}", role="img")
     svg.set("font-family", "sans-serif")
     svg.set("font-size", "12")
@@ -46,8 +46,8 @@ def _axes(svg: Element, budgets: Sequence[int], across: Sequence[float]) -> None
 
 
 def _places(budgets: Sequence[int]) -> list[float]:
-    least, span = log(budgets[0]), log(budgets[-1] / budgets[0]) or 1.0
-    return [LEFT + (WIDTH - RIGHT - LEFT) * (log(budget) - least) / span for budget in budgets]
+    least, width = log(budgets[0]), log(budgets[-1] / budgets[0]) or 1.0
+    return [LEFT + (WIDTH - RIGHT - LEFT) * (log(budget) - least) / width for budget in budgets]
 
 
 def _height(share: float) -> float:
@@ -55,7 +55,7 @@ def _height(share: float) -> float:
 
 
 def _apart(heights: Sequence[float]) -> list[float]:
-    """The heights of labels: from the lowest up, each at least a line above the one before."""
+    """Return the heights of labels, moved up so that each is at least a line above the one below."""
     placed = list(heights)
     order = sorted(range(len(heights)), key=heights.__getitem__, reverse=True)
     for below, above in pairwise(order):

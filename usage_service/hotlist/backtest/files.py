@@ -1,4 +1,4 @@
-"""The history that a backtest replays, from files: exported logs, events, or page requests of a web server."""
+"""History that a backtest replays, read from files: exported logs, events, or page requests of a web server."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from usage_service.hotlist.backtest.replaying import BacktestError
-from usage_service.hotlist.counts import DayCounts, Seen, counts_of
+from usage_service.hotlist.counts import DayCounts, ProbeDay, counts_of
 from usage_service.imports.formats import read_lines
 from usage_service.imports.product_details import FIREFOX
 from usage_service.probe_keys import ProbeKey
@@ -22,12 +22,15 @@ Cell = tuple[date, ProbeKey]
 
 
 def read_counts(paths: Iterable[Path], product: str | None) -> DayCounts:
-    """What people asked for by the files; raises BacktestError when that is nothing, or a line is none."""
+    """Count the requests of people in the files.
+
+    Raise BacktestError when there are none, or a line is malformed.
+    """
     return counts_of_events(event for path in paths for event in _events(path) if product in (None, event["product"]))
 
 
 def counts_of_events(events: Iterable[JsonObject]) -> DayCounts:
-    """What people asked for by events as they are on the wire, each id counted once."""
+    """Count the requests of people in events as they are on the wire, each event id once."""
     views: Counter[Cell] = Counter()
     missing: Counter[Cell] = Counter()
     people: defaultdict[Cell, set[str]] = defaultdict(set)
@@ -45,8 +48,8 @@ def counts_of_events(events: Iterable[JsonObject]) -> DayCounts:
     first, days = min(day for day, _ in views), (max(views)[0] - min(views)[0]).days + 1
     if days > MOST_DAYS:
         raise BacktestError(f"the requests are spread over {days} days; a backtest takes {MOST_DAYS}")
-    seen = [Seen(*cell, number, len(people[cell]), missing[cell]) for cell, number in views.items()]
-    return counts_of(seen, registered, first, days)
+    probe_days = [ProbeDay(*cell, number, len(people[cell]), missing[cell]) for cell, number in views.items()]
+    return counts_of(probe_days, registered, first, days)
 
 
 def _once(events: Iterable[JsonObject]) -> Iterator[JsonObject]:

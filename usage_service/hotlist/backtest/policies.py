@@ -1,4 +1,4 @@
-"""Ways to choose what to build, each a score a probe from the days before; the hot list's is one of them."""
+"""Policies that choose probes to build: each scores probes by the days before; the hot list is one of them."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ GLAM_DAYS = 90
 
 
 def hot_list(past: DayCounts, target: date) -> Floats:
-    """The service's own."""
+    """Score as the service's hot list does."""
     return score_parts(past, target).score
 
 
 def most_viewed(days: int) -> Policy:
-    """The most requests in the last `days` days."""
+    """Return the policy that scores by the requests in the last `days` days."""
 
     def score(past: DayCounts, _target: date) -> Floats:
         return np.asarray(past.views[-days:].sum(axis=0).astype(np.float64))
@@ -31,13 +31,13 @@ def most_viewed(days: int) -> Policy:
 
 
 def last_recently_used(past: DayCounts, _target: date) -> Floats:
-    """The latest day that it was asked for on, so that the least recently used go first: what a cache of LRU keeps."""
+    """Score by the day of the last request, as an LRU cache does, which drops the least recently used first."""
     rows = np.arange(1, past.days + 1)[:, None] * (past.views > 0)
     return np.asarray(rows.max(axis=0, initial=0).astype(np.float64))
 
 
 def viewed_lately(past: DayCounts, _target: date) -> Floats:
-    """GLAM's rule: everything that was viewed in the last 90 days, none before another."""
+    """Score alike all probes that were viewed in the last 90 days, which is GLAM's rule."""
     return np.asarray(past.views[-GLAM_DAYS:].any(axis=0).astype(np.float64))
 
 
@@ -49,4 +49,4 @@ POLICIES: dict[str, Policy] = {
     "last_recently_used": last_recently_used,
     "viewed_in_90d": viewed_lately,
 }
-CLAIRVOYANT = "clairvoyant"  # knows the day to come: the most that any list of that length can catch
+CLAIRVOYANT = "clairvoyant"  # knows the next day: an upper bound for any list of that length

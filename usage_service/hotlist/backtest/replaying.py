@@ -1,8 +1,8 @@
-"""What the hot list would have caught.
+"""Replay of past nights: the share of requests that the hot list and other policies would have caught.
 
-At each past night the list is made of what was known then, and held against the day that followed. What is known at a
-night is what occurred before it; an event that arrived late counts as of when it occurred. A score is made from rows
-before the night alone, so no policy but the clairvoyant one can see the day to come.
+For each past night a list is made of what was known then, and compared with the requests of the day that followed.
+Known at a night are the events that occurred before it; an event that arrived late counts as of when it occurred. A
+score is made from the rows before the night alone, so no policy but the clairvoyant one can see the next day.
 """
 
 from __future__ import annotations
@@ -25,11 +25,14 @@ NIGHTS = 90
 
 
 class BacktestError(UserError):
-    """There is nothing to replay; the message says why."""
+    """Error when there is nothing to replay; the message says why."""
 
 
 class PolicyResult(msgspec.Struct, frozen=True):
-    """The share of the requests of all days that lists of each budget caught, and how long a list without one is."""
+    """Shares of all requests that a policy's lists caught, by budget.
+
+    Without a budget a list has `size` probes on average, and the lists caught the share `caught_by_all`.
+    """
 
     policy: str
     caught: list[float]
@@ -38,9 +41,9 @@ class PolicyResult(msgspec.Struct, frozen=True):
 
 
 class Backtest(msgspec.Struct, frozen=True):
-    """Shares of the `requests` on the days from `first_day` to `last_day`, a night before each.
+    """Result of a backtest: shares of the `requests` on the days from `first_day` to `last_day`, a night before each.
 
-    `expected` is the coverage that the hot list said it would have, budget by budget.
+    `expected` is the coverage that the hot list expected, budget by budget.
     """
 
     first_day: date
@@ -53,7 +56,10 @@ class Backtest(msgspec.Struct, frozen=True):
 
 
 def backtest(counts: DayCounts, nights: int, budgets: Sequence[int], report: Report) -> Backtest:
-    """Replays the last `nights` days that there are; raises BacktestError without a day to hold a list against."""
+    """Replay the nights before the last `nights` days.
+
+    Raise BacktestError when there is no request on a day that has a day before it.
+    """
     targets = range(max(1, counts.days - nights), counts.days)
     requests = int(counts.views[targets.start :].sum()) if targets else 0
     if not requests:
@@ -67,12 +73,8 @@ def backtest(counts: DayCounts, nights: int, budgets: Sequence[int], report: Rep
     return Backtest(first, last, len(targets), requests, list(budgets), results, expected)
 
 
-def lists_of(counts: DayCounts, policy: Policy, nights: Sequence[int]) -> list[Ints]:
-    """The columns that a policy lists at each night, best first: of what it gives a score above 0."""
-    return [_listed(counts, policy, night) for night in nights]
-
-
-def _listed(counts: DayCounts, policy: Policy, night: int) -> Ints:
+def list_at(night: int, counts: DayCounts, policy: Policy) -> Ints:
+    """Return the columns that a policy lists at a night, best first: those with a score above 0."""
     score = policy(counts.between(night - HISTORY_DAYS, night), counts.day(night))
     return ranking(score, counts.ranks)[: np.count_nonzero(score > 0)]
 
@@ -85,7 +87,7 @@ def _clairvoyant(counts: DayCounts, night: int) -> Ints:
 def _replay(counts: DayCounts, targets: range, budgets: Sequence[int], name: str, policy: Policy) -> PolicyResult:
     caught, size, by_all = np.zeros(len(budgets), dtype=np.int64), 0, 0
     for night in targets:
-        chosen = _clairvoyant(counts, night) if name == CLAIRVOYANT else _listed(counts, policy, night)
+        chosen = _clairvoyant(counts, night) if name == CLAIRVOYANT else list_at(night, counts, policy)
         within = _caught_within(counts.views[night], chosen, budgets)
         caught, size, by_all = caught + within, size + len(chosen), by_all + int(counts.views[night][chosen].sum())
     requests = int(counts.views[targets.start :].sum())
@@ -93,13 +95,13 @@ def _replay(counts: DayCounts, targets: range, budgets: Sequence[int], name: str
 
 
 def _caught_within(asked: Counts, chosen: Ints, budgets: Sequence[int]) -> Ints:
-    """How many of a day's requests the first so many of a list catch."""
+    """Return the number of a day's requests that the first `budget` columns of a list catch, for each budget."""
     caught = np.append(0, np.cumsum(asked[chosen], dtype=np.int64))
     return caught[np.minimum(budgets, len(chosen))]
 
 
 def _expected(counts: DayCounts, targets: range, budgets: Sequence[int]) -> list[float]:
-    """The mean over the nights, each as heavy as the requests of its day."""
+    """Return the mean of the expected coverage over the nights, weighted by the requests of the next day."""
     total: Floats = np.zeros(len(budgets))
     for night in targets:
         past = counts.between(night - HISTORY_DAYS, night)

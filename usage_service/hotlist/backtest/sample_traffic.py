@@ -1,8 +1,8 @@
-"""Realistic traffic from a fixed seed, for those who have no history yet.
+"""Realistic traffic from a fixed seed, to try the hot list on without any history.
 
-Probes are looked at as in Zipf's law (G. K. Zipf, 1949; web requests: Breslau et al., INFOCOM 1999), by people of teams
-who mostly look at their own team's. Interest drifts as a random walk, a release has some probes looked at more for
-days, new probes are registered all the time and looked at most when they are new, some are looked at on one weekday,
+Views of probes follow Zipf's law (G. K. Zipf, 1949; web requests: Breslau et al., INFOCOM 1999). People belong to teams
+and mostly view the probes of their own team. Interest drifts as a random walk; after a release some probes are viewed
+more for days; new probes are registered all the time and viewed most when they are new; some are viewed on one weekday;
 weekends are quiet, and people reload.
 """
 
@@ -29,8 +29,8 @@ RELEASE_EVERY_DAYS = 28
 RELEASED_SHARE, RELEASE_FACTOR, RELEASE_FADES_DAYS = 0.03, 12.0, 6.0
 NEW_FACTOR, NEW_FADES_DAYS, NEW_SHARE = 15.0, 12.0, 0.15
 WEEKLY_SHARE, WEEKLY_FACTOR = 0.1, 7.0
-RELOADS = 0.25  # the chance that somebody looks once more, and once more after that
-STUCK = 0.002  # of the looks leave a tab open that reloads itself all day
+RELOADS = 0.25  # the probability of another view after each view
+STUCK = 0.002  # share of views that leave a tab open, which reloads itself all day
 STUCK_RELOADS = 60
 MISSING = 0.1
 
@@ -38,19 +38,19 @@ JsonObject = dict[str, Any]
 
 
 class Shape(msgspec.Struct, frozen=True):
-    """How much traffic: days, probes at the end, people, and how often a person looks at something on a working day."""
+    """Size of the traffic: days, probes at the end, people, and the mean views of a person on a working day."""
 
     days: int = 180
     probes: int = 2_000
     people: int = 300
-    looks: float = 4.0
+    views: float = 4.0
     teams: int = 20
     product: str = "fog"
 
 
 @dataclass(frozen=True)
 class Traffic:
-    """Requests one after the other by day, and the days that the probes were registered on (LONG_AGO: before all)."""
+    """Requests in the order of days, and the rows of the days of registration (LONG_AGO: before all days)."""
 
     shape: Shape
     first: date
@@ -61,22 +61,22 @@ class Traffic:
     registered: Ints
 
     def name(self, probe: int) -> str:
-        """The name of a probe."""
+        """Return the name of a probe."""
         return f"made_{probe:05d}"
 
     def counts(self) -> DayCounts:
-        """What the projections would hold of it."""
+        """Return the counts that the projections would hold of this traffic."""
         size = (self.shape.days, self.shape.probes)
         views, people, missing = (np.zeros(size, dtype=np.int32) for _ in range(3))
         np.add.at(views, (self.days, self.probes), 1)
         np.add.at(missing, (self.days[~self.found], self.probes[~self.found]), 1)
-        looks = np.unique((self.days * self.shape.probes + self.probes) * self.shape.people + self.people)
-        np.add.at(people.reshape(-1), looks // self.shape.people, 1)
+        visits = np.unique((self.days * self.shape.probes + self.probes) * self.shape.people + self.people)
+        np.add.at(people.reshape(-1), visits // self.shape.people, 1)
         keys = [ProbeKey(self.shape.product, self.name(probe)) for probe in range(self.shape.probes)]
         return DayCounts(self.first, keys, views, people, missing, self.registered, ranks_of(keys))
 
     def events(self) -> Iterator[JsonObject]:
-        """The same as events for `usage-service import`, registrations first."""
+        """Return the traffic as events for `usage-service import`, registrations first."""
         for probe, row in enumerate(self.registered):
             day = self.first + timedelta(days=max(int(row), -365))
             yield self._event("probe_registered", day, 0, probe, {"type": "timing_distribution", "ping": "metrics"})
@@ -95,13 +95,13 @@ class Traffic:
 
 
 def generate_traffic(shape: Shape, first: date, seed: int = SEED) -> Traffic:
-    """The same traffic for the same shape, first day and seed."""
+    """Make traffic; the same shape, first day and seed make the same."""
     dice = np.random.default_rng(seed)
     interest = _Interest(shape, first, dice)
     home = dice.integers(0, shape.teams, shape.people)
-    keenness = dice.pareto(1.5, shape.people) + 0.3  # a few look at very much
+    keenness = dice.pareto(1.5, shape.people) + 0.3  # a few people view very much
     keenness /= keenness.sum()
-    drawn = [_looks(shape, first, row, interest, home, keenness, dice) for row in range(shape.days)]
+    drawn = [_views_of_day(shape, first, row, interest, home, keenness, dice) for row in range(shape.days)]
     days = np.repeat(np.arange(shape.days), [len(probes) for _, probes in drawn])
     people, probes = (np.concatenate([one[part] for one in drawn]) for part in (0, 1))
     again = dice.geometric(1 - RELOADS, len(days))
@@ -112,7 +112,7 @@ def generate_traffic(shape: Shape, first: date, seed: int = SEED) -> Traffic:
 
 
 class _Interest:
-    """How much each probe is looked at on a day, as weights."""
+    """Interest in each probe on a day, as weights."""
 
     def __init__(self, shape: Shape, first: date, dice: np.random.Generator) -> None:
         self._first, self._dice = first, dice
@@ -125,7 +125,7 @@ class _Interest:
         self._weekday = np.where(weekly, dice.integers(0, 5, shape.probes), -1)
 
     def weights(self, row: int) -> Floats:
-        """Those of a day; to be asked for one day after the other."""
+        """Return the weights of a day; to be called for one day after the other."""
         self._logs += self._dice.normal(0, DRIFT, len(self._logs))
         if row % RELEASE_EVERY_DAYS == RELEASE_EVERY_DAYS // 2:
             self._released[self._dice.random(len(self._logs)) < RELEASED_SHARE] = row
@@ -141,13 +141,13 @@ def _fading(age: Ints, days: float) -> Floats:
     return np.asarray(np.exp(-np.maximum(age, 0) / days) * (age >= 0))
 
 
-def _looks(
+def _views_of_day(
     shape: Shape, first: date, row: int, interest: _Interest, home: Ints, keenness: Floats, dice: np.random.Generator
 ) -> tuple[Ints, Ints]:
-    """Who looked at what on a day."""
+    """Draw the people and the probes of the views of a day."""
     weights = interest.weights(row)
     quiet = WEEKEND if (first.weekday() + row) % 7 >= 5 else 1.0
-    who = dice.choice(shape.people, dice.poisson(shape.people * shape.looks * quiet), p=keenness)
+    who = dice.choice(shape.people, dice.poisson(shape.people * shape.views * quiet), p=keenness)
     what = dice.choice(shape.probes, len(who), p=weights / weights.sum())
     own = dice.random(len(who)) < OWN_TEAM
     for number in np.unique(home[who[own]]):

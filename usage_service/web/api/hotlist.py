@@ -12,7 +12,7 @@ from msgspec import Meta
 from usage_service.events import Instant, Product
 from usage_service.hotlist.history import Histories
 from usage_service.hotlist.listing import MOST_PROBES, HotList, Wanted, hot_list, wanted_list
-from usage_service.hotlist.rules import rules_mark
+from usage_service.hotlist.rules import rules_revision
 from usage_service.projections.state import Projection, Revision
 from usage_service.shared.postgres import Connection
 from usage_service.web.answering import Question, answer
@@ -55,7 +55,7 @@ class HotlistQuestion(Question):
 
     async def tag(self, connection: Connection, revisions: tuple[Revision, ...]) -> str:
         """Of the question, the rows, and what operators have said."""
-        return entity_tag("hot list", self.wanted, self.format, revisions, await rules_mark(connection))
+        return entity_tag("hot list", self.wanted, self.format, revisions, await rules_revision(connection))
 
     async def answer(self, connection: Connection) -> Body:
         """The probes, the best first."""
