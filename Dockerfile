@@ -12,6 +12,11 @@ RUN /app/bin/pip install --no-cache-dir --no-deps --no-build-isolation .
 ENV XDG_CACHE_HOME=/app/cache
 RUN /app/bin/python -m usage_service.web.pages.presentation.vega > /dev/null && chmod -R a+rX /app/cache
 
+# What /__version__ answers: docker build --build-arg COMMIT=$(git rev-parse HEAD) ...
+ARG SOURCE="" COMMIT="" BUILD=""
+RUN /app/bin/python -c 'import importlib.metadata, json, os; print(json.dumps({"version": importlib.metadata.version("glam-usage")} \
+    | {name.lower(): os.environ.get(name, "") for name in ("SOURCE", "COMMIT", "BUILD")}))' > /app/version.json
+
 FROM install AS install-local
 RUN /app/bin/pip install --no-cache-dir --no-deps --require-hashes -r requirements/run.txt
 

@@ -1,16 +1,22 @@
-"""What Prometheus scrapes of a builder."""
+"""The Prometheus metrics of a builder."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
+import msgspec
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, make_wsgi_app, start_http_server
 
 from builder.attempt import Attempt, Outcome
 from builder.queue import Claim
 from usage_service.shared.settings import SettingsError
+from usage_service.shared.version import running_version
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 SLOWEST_NOTIFICATION_SECONDS = 1.0
 PICKUP_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
@@ -25,7 +31,7 @@ class BuilderMetrics:
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
         self.running = Gauge("glam_builder_running", "Builds that run here.", registry=registry)
-        self.hears = Gauge(
+        self.notifications_arrive = Gauge(
             "glam_builder_hears", "Whether a notification came through, when last tried.", registry=registry
         )
         self.leases_expired = Counter(
@@ -59,14 +65,14 @@ class BuilderMetrics:
             self._attempts.labels(outcome.value)
 
     def claimed(self, claim: Claim, by_poll: bool) -> None:
-        """Counts a claim. What is tried again, or waits for others to end, is not notified of."""
+        """Count a claim. There is no notification of a build that is tried again, or that waits for others to end."""
         self._pickup.labels(str(claim.prefetched).lower()).observe(claim.waited_seconds)
         if by_poll and claim.attempt == 1 and claim.waited_seconds > SLOWEST_NOTIFICATION_SECONDS:
             self._notifications_lost.inc()
             log.warning("notification_lost", build_id=str(claim.build_id), waited_seconds=claim.waited_seconds)
 
     def ended(self, attempt: Attempt, seconds: float) -> None:
-        """Counts an attempt that ended; one that was stopped from outside is lost."""
+        """Count an attempt that ended; one whose task was cancelled counts as lost."""
         outcome = attempt.outcome or Outcome.LOST
         self._attempts.labels(outcome.value).inc()
         self._seconds.labels(outcome.value).observe(seconds)
@@ -77,7 +83,7 @@ class BuilderMetrics:
 
 @contextmanager
 def served(metrics: BuilderMetrics, host: str, port: int) -> Iterator[None]:
-    """Serves the metrics while inside; on port 0 it does not. Raises SettingsError for a port that is taken."""
+    """Serve the metrics while inside, but not on port 0. Raise SettingsError for a port that is taken."""
     if port == 0:
         yield
         return
@@ -85,9 +91,22 @@ def served(metrics: BuilderMetrics, host: str, port: int) -> Iterator[None]:
         server, thread = start_http_server(port, host, metrics.registry)
     except OSError as error:
         raise SettingsError(f"PROBE_BUILDER_METRICS_PORT: {host}:{port} cannot be listened on: {error}") from None
+    server.set_app(_with_version(make_wsgi_app(metrics.registry)))
     try:
         yield
     finally:
         server.shutdown()
         server.server_close()
         thread.join(5)
+
+
+def _with_version(metrics: WSGIApplication) -> WSGIApplication:
+    """Return an application that answers /__version__ (Mozilla's Dockerflow) beside the metrics."""
+
+    def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if environ["PATH_INFO"] != "/__version__":
+            return metrics(environ, start_response)
+        start_response("200 OK", [("Content-Type", "application/json")])
+        return [msgspec.json.encode(running_version())]
+
+    return answer

@@ -8,7 +8,7 @@ from usage_service.shared.tracing import SpanKind, fail, span
 from usage_service.web.errors import Handler
 
 # Asked every few seconds by what watches over us: their spans would hide the others.
-UNTRACED = frozenset({"/__heartbeat__", "/__lbheartbeat__", "/metrics"})
+UNTRACED = frozenset({"/__heartbeat__", "/__lbheartbeat__", "/__version__", "/metrics"})
 
 
 @web.middleware

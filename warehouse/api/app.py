@@ -10,6 +10,7 @@ import msgspec
 import structlog
 from aiohttp import web
 
+from usage_service.shared.version import running_version
 from warehouse.api.jobs import Job, JobStore, Limits
 from warehouse.api.requests import QueryRequest, from_insert, from_query, number_argument, read_json
 from warehouse.api.wire import (
@@ -54,8 +55,14 @@ def create_app(
     app.router.add_post(f"{PREFIX}/jobs/{{job_id}}/cancel", cancel_job)
     app.router.add_post(f"{PREFIX}/queries", run_query)
     app.router.add_get(f"{PREFIX}/queries/{{job_id}}", get_results)
+    app.router.add_get("/__version__", get_version)
     app.cleanup_ctx.append(_stop)
     return app
+
+
+async def get_version(_request: web.Request) -> web.Response:
+    """Answer the version of the running code, as Mozilla's Dockerflow has it."""
+    return _json(running_version(), 200)
 
 
 async def _stop(app: web.Application) -> AsyncIterator[None]:

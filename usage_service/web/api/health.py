@@ -1,4 +1,4 @@
-"""/__heartbeat__ and /__lbheartbeat__ (Mozilla's Dockerflow): whether the service works, and whether it is there."""
+"""The routes of Mozilla's Dockerflow: whether the service works, whether it is there, and which version it is."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from aiohttp import web
 
 from usage_service.queries import query
 from usage_service.shared.postgres import UNAVAILABLE
+from usage_service.shared.version import Version, running_version
 from usage_service.web.answers import json_answer
 from usage_service.web.keys import service_of
 from usage_service.web.openapi.operations import described, ok
@@ -60,6 +61,12 @@ def _complaints(rows: list[asyncpg.Record]) -> Iterator[str]:
             yield f"{row['name']} fails at the event after position {row['failed_after']}"
         elif row["behind"] > MOST_BEHIND:
             yield f"{row['name']} is {row['behind']} positions behind"
+
+
+@described(ok(Version))
+async def get_version(_request: web.Request) -> web.Response:
+    """Return the version of the running code."""
+    return json_answer(running_version())
 
 
 @described(ok(Alive))

@@ -8,7 +8,7 @@ from usage_service.web.api.builds import delete_build, get_build, get_builds
 from usage_service.web.api.events import post_events
 from usage_service.web.api.glam_data import post_data
 from usage_service.web.api.glam_usage import get_usage
-from usage_service.web.api.health import get_heartbeat, get_lbheartbeat
+from usage_service.web.api.health import get_heartbeat, get_lbheartbeat, get_version
 from usage_service.web.api.hotlist import get_hotlist
 from usage_service.web.api.hotlist_backtest import get_backtest
 from usage_service.web.api.hotlist_built import post_built
@@ -65,4 +65,5 @@ ROUTES = (
     Route("GET", "/docs", "open", get_docs),
     Route("GET", "/__heartbeat__", "open", get_heartbeat),
     Route("GET", "/__lbheartbeat__", "open", get_lbheartbeat),
+    Route("GET", "/__version__", "open", get_version),
 )
