@@ -1,1 +1,1 @@
-"""The ground that both programs stand on: settings, logs, PostgreSQL. Imports nothing else of the service."""
+"""Code that both programs share: settings, logs, PostgreSQL. It imports nothing else of the service."""

@@ -1,5 +1,5 @@
-"""What goes wrong by no fault of ours."""
+"""Errors that are not bugs of the program."""
 
 
 class UserError(Exception):
-    """What whoever runs a command can mend: its message, which is one line, says how."""
+    """An error that the person who runs a command can mend; its message, which is one line, says how."""

@@ -1,4 +1,4 @@
-"""Files: read whether gzipped or not, and there after a power cut once they are written."""
+"""Files that may be gzipped, and files that outlive a power cut once they are written."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MOST_LINE_BYTES = 1 << 20
 
 
 def sync_directory(path: Path) -> None:
-    """Returns once the names in a directory are on the disk, such as that of a file just moved into it."""
+    """Write the names in a directory to the disk, such as that of a file just moved into it."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -22,7 +22,7 @@ def sync_directory(path: Path) -> None:
 
 
 class OpenFile(NamedTuple):
-    """A file unpacked, its first line, its size in bytes as it lies on disk, and how many of those were read so far."""
+    """A file unpacked, its first line, its size in bytes on disk, and a function for how many of those were read."""
 
     unpacked: BinaryIO
     first_line: bytes
@@ -32,7 +32,7 @@ class OpenFile(NamedTuple):
 
 @contextmanager
 def open_file(path: Path) -> Iterator[OpenFile]:
-    """The file to read, unpacked if it is gzipped."""
+    """Open a file to read, unpacked if it is gzipped."""
     with path.open("rb") as raw:
         size, packed = path.stat().st_size, raw.peek(2)[:2] == b"\x1f\x8b"
         with gzip.GzipFile(fileobj=raw) if packed else nullcontext(raw) as unpacked:

@@ -1,4 +1,4 @@
-"""The bucket boundaries of Glean's histograms: where its clients put the samples of each kind of distribution."""
+"""Bucket boundaries of Glean's histograms, for each kind of distribution."""
 
 import math
 
@@ -6,7 +6,7 @@ MOST_BUCKETS = 10_000
 
 
 def functional_buckets(base: int, per_magnitude: int, largest: int) -> list[int]:
-    """Lower bounds that grow by base^(1/per_magnitude), 0 first, none above `largest` (Glean book, timing)."""
+    """Return lower bounds that grow by base^(1/per_magnitude), 0 first, none above `largest` (Glean book, timing)."""
     if largest < 0:
         return []
     growth = base ** (1 / per_magnitude)
@@ -16,7 +16,7 @@ def functional_buckets(base: int, per_magnitude: int, largest: int) -> list[int]
 
 
 def exponential_buckets(smallest: int, largest: int, count: int) -> list[int]:
-    """0 and `count` - 1 lower bounds evenly spaced in the logarithm up to `largest` (Glean, custom distribution)."""
+    """Return 0 and `count` - 1 lower bounds, logarithms evenly spaced up to `largest` (Glean, custom distribution)."""
     bound = smallest or 1
     bounds = [0, bound]
     for index in range(2, min(count, largest, MOST_BUCKETS)):
@@ -27,7 +27,7 @@ def exponential_buckets(smallest: int, largest: int, count: int) -> list[int]:
 
 
 def linear_buckets(smallest: int, largest: int, count: int) -> list[int]:
-    """0 and `count` - 1 evenly spaced lower bounds up to `largest` (Glean, custom distribution)."""
+    """Return 0 and `count` - 1 evenly spaced lower bounds up to `largest` (Glean, custom distribution)."""
     first, last = max(1, smallest), min(count - 1, largest, MOST_BUCKETS)
     return [0] + [
         round_half_up((first * (count - 1 - index) + largest * (index - 1)) / (count - 2))
@@ -36,5 +36,5 @@ def linear_buckets(smallest: int, largest: int, count: int) -> list[int]:
 
 
 def round_half_up(value: float) -> int:
-    """The nearest integer of a value that is not negative, halves upwards as in BigQuery's ROUND."""
+    """Round a value that is not negative to the nearest integer, halves upwards as in BigQuery's ROUND."""
     return math.floor(value + 0.5)

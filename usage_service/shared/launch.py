@@ -1,4 +1,4 @@
-"""The start of a program: what it needs and does not find is named with the extra that brings it.
+"""The start of a program: a package that is missing is named with the extra that installs it.
 
 Nothing but the standard library is imported here, because an app that installs the client alone has the programs, too.
 """
@@ -11,9 +11,9 @@ OURS = frozenset({"usage_service", "builder", "warehouse"})
 
 
 def launch(program: str, module: str, extra: str, extras: Mapping[str, str]) -> None:
-    """Run `main()` of a module, and exit with 2 where a package is missing that an extra brings.
+    """Run `main()` of a module, and exit with 2 where a package is missing that an extra installs.
 
-    `extras` has the commands that need another one than `extra`.
+    `extras` has the commands that need another extra than `extra`, and its name.
     """
     try:
         import_module(module).main()

@@ -1,4 +1,4 @@
-"""How long a process runs: until it is asked to stop, or until a part of it dies."""
+"""The lifetime of a process: until it is asked to stop, or until a part of it dies."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import signal
 
 
 class Lifetime:
-    """Ends on SIGTERM, SIGINT, or `died`; `healthy` tells which. To be made inside the running loop."""
+    """A lifetime that ends on SIGTERM, SIGINT, or `died`; `healthy` tells which. Make it inside the running loop."""
 
     def __init__(self) -> None:
         self.healthy = True
@@ -16,10 +16,10 @@ class Lifetime:
             asyncio.get_running_loop().add_signal_handler(number, self._over.set)
 
     def died(self) -> None:
-        """Says that a part that should never end has ended."""
+        """End the lifetime because a part that should never end has ended."""
         self.healthy = False
         self._over.set()
 
     async def wait(self) -> None:
-        """Returns when it is over."""
+        """Wait until the lifetime is over."""
         await self._over.wait()

@@ -1,4 +1,4 @@
-"""A connection of its own that LISTENs, proves itself alive, and comes back when it is lost."""
+"""A connection that LISTENs, checks that it is alive, and connects again when it is lost."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from usage_service.shared.postgres import UNAVAILABLE, PooledError, connect
+from usage_service.shared.postgres import UNAVAILABLE, PooledError, connect, query
 
 if TYPE_CHECKING:
     import asyncpg
@@ -24,7 +24,8 @@ log = structlog.get_logger(__name__)
 class Listener:
     """Calls `wake(channel, payload)` for each notification and `wake(None, "")` after each (re)connect.
 
-    A notification is a hint: those sent while the connection was down are lost, so `wake(None, ...)` means "look".
+    A notification is a hint. Those sent while the connection was down are lost: after `wake(None, "")` anything may be
+    new.
     """
 
     def __init__(self, url: str, channels: Sequence[str], wake: Callable[[str | None, str], None]) -> None:
@@ -34,7 +35,7 @@ class Listener:
         self.connected = False
 
     async def run(self) -> None:
-        """Listens until cancelled."""
+        """Listen until cancelled."""
         failures = 0
         while True:
             try:
@@ -54,17 +55,17 @@ class Listener:
         connection = await connect(self._url, application="usage-service listener", direct=True)
         try:
             for channel in self._channels:
-                await connection.add_listener(channel, self._hear)
+                await connection.add_listener(channel, self._on_notification)
             self.connected = True
             self._wake(None, "")
             while True:
-                # asyncpg does not notice a dead peer by itself: ask.
+                # asyncpg does not notice a dead peer by itself.
                 await asyncio.sleep(HEARTBEAT_SECONDS)
-                await connection.execute("SELECT 1", timeout=HEARTBEAT_SECONDS)
+                await connection.execute(query("session", "ping"), timeout=HEARTBEAT_SECONDS)
         finally:
             connection.terminate()
 
-    def _hear(
+    def _on_notification(
         self, connection: asyncpg.Connection[asyncpg.Record] | object, pid: int, channel: str, payload: object
     ) -> None:
         self._wake(channel, str(payload))

@@ -1,4 +1,4 @@
-"""Structured logs: readable on a terminal, one JSON object a line otherwise (MozLog's on request)."""
+"""Structured logs: readable on a terminal, one JSON object a line otherwise (as MozLog on request)."""
 
 import io
 import logging
@@ -18,7 +18,7 @@ _JSON = structlog.processors.JSONRenderer()
 
 
 def configure_logs(level: str = "info", form: str = "auto") -> None:
-    """Sends structlog and the standard library's logging to stderr.
+    """Send structlog and the standard library's logging to stderr.
 
     `form` is json, mozlog, or auto: readable on a terminal, json otherwise.
     """
@@ -44,7 +44,7 @@ def _add_span_ids(_logger: object, _method: str, entry: EventDict) -> EventDict:
 
 
 class _CurrentStderr(io.StringIO):
-    """Whatever stderr is when something is logged: loggers are kept, and may outlive the one they began with."""
+    """The stderr of the moment when something is logged: loggers are cached, and may outlive their first stderr."""
 
     def write(self, text: str) -> int:
         return sys.stderr.write(text)
@@ -54,7 +54,7 @@ class _CurrentStderr(io.StringIO):
 
 
 class _ToStructlog(logging.Handler):
-    """Passes records of libraries on to structlog, so that there is one format."""
+    """A handler that passes records of libraries on to structlog, so that there is one format."""
 
     def emit(self, record: logging.LogRecord) -> None:
         log = structlog.get_logger(record.name)

@@ -1,4 +1,4 @@
-"""The migrations that lead an older schema to that of `schema.sql`, one file a version."""
+"""Migrations that lead an older schema to that of `schema.sql`, one file a version."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _WORKS_WITH = re.compile(r"^-- works with: (\d+)\n-- \S")
 
 
 class Migration(NamedTuple):
-    """Leads the schema from `version` - 1 to `version`; programs made for `works_with` and later work with it."""
+    """A migration of the schema from `version` - 1 to `version`, with which programs of `works_with` and later work."""
 
     version: int
     works_with: int
@@ -22,11 +22,11 @@ class Migration(NamedTuple):
 
 
 class MigrationFileError(ValueError):
-    """A migration's file is not as it has to be; the message says how."""
+    """A migration's file has a wrong name or first line; the message says which are right."""
 
 
 def load_migrations(directory: Traversable | None = None) -> list[Migration]:
-    """Those of the installed package or of `directory`, in order. Raises MigrationFileError."""
+    """Read the migrations of the installed package or of `directory`, in order. Raise MigrationFileError."""
     place = files("usage_service") / "migrations" if directory is None else directory
     found = sorted((file for file in place.iterdir() if file.name.endswith(".sql")), key=lambda file: file.name)
     migrations = [_read(file) for file in found]

@@ -15,7 +15,7 @@ HOSTNAME = socket.gethostname()
 
 
 def mozlog(_logger: WrappedLogger, _method: str, entry: EventDict) -> EventDict:
-    """The entry in MozLog's envelope: the event is its Type, everything else is in Fields."""
+    """Put a log entry in MozLog's envelope: the event is its Type, everything else is in Fields."""
     fields = {name: value for name, value in entry.items() if name not in {"event", "level", "timestamp"}}
     return {
         "Timestamp": time.time_ns(),

@@ -1,4 +1,4 @@
-"""The spans of `tracing`, made by OpenTelemetry: its API is loaded with this module, which only who traces imports."""
+"""Spans of `tracing` made by OpenTelemetry, whose API is loaded with this module, only where something is traced."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from usage_service.shared.tracing import Attributes, Item, Span, SpanKind
 
 _W3C = TraceContextTextMapPropagator()
-_NOBODY = Context()
+_NO_CONTEXT = Context()
 
 
 class OtelTracer:
-    """A tracer of `tracing` that hands all to one of OpenTelemetry.
+    """A tracer of `tracing` that makes its spans by a tracer of OpenTelemetry.
 
-    Not to the global one, which can be set only once in a process.
+    That is not the global one, which can be set only once in a process.
     """
 
     def __init__(self, tracer: trace.Tracer) -> None:
@@ -32,7 +32,7 @@ class OtelTracer:
         """Make a span around a block."""
         begun = self._tracer.start_as_current_span(
             name,
-            context=None if carrier is None else _W3C.extract(carrier, _NOBODY),
+            context=None if carrier is None else _W3C.extract(carrier, _NO_CONTEXT),
             kind=trace.SpanKind[kind.value],
             attributes=attributes,
             record_exception=False,
@@ -65,7 +65,7 @@ class OtelTracer:
     def link(self, made: Span, traceparent: str) -> None:
         """Link a span to another."""
         if isinstance(made, trace.Span):
-            other = trace.get_current_span(_W3C.extract({"traceparent": traceparent}, _NOBODY))
+            other = trace.get_current_span(_W3C.extract({"traceparent": traceparent}, _NO_CONTEXT))
             made.add_link(other.get_span_context())
 
     def traceparent(self) -> str | None:

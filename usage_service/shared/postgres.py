@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL: every wait bounded, a role with the least it needs, UTC.
+"""Connections to PostgreSQL: every wait bounded, a role with the least rights it needs, UTC.
 
 Through a transaction pooler (PgBouncer) a session is not ours: bounds and rights are then those of the login role.
 """
@@ -8,12 +8,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import asyncpg
 import msgspec
 import structlog
 
+from usage_service.shared.queries import SqlFolder
 from usage_service.shared.settings import SettingsError
 
 if TYPE_CHECKING:
@@ -27,16 +29,14 @@ log = structlog.get_logger(__name__)
 
 SetUp: TypeAlias = "Callable[[asyncpg.Connection[asyncpg.Record]], Coroutine[Any, Any, None]]"
 
+# The statements that both programs run, by file and name.
+query = SqlFolder(Path(__file__).parent / "sql").statement
+
 CONNECT_SECONDS = 5.0
 STATEMENT_SECONDS = 30.0
-GRACE_SECONDS = 5.0  # for the server to end a statement by itself, before we stop to listen
+GRACE_SECONDS = 5.0  # for the server to end a statement by itself, before we stop waiting for it
 
-LOGIN_ROLE = """
-SELECT current_user, $1::text IS NULL OR pg_has_role($1, 'USAGE'),
-       current_setting('synchronous_commit') IN ('off', 'local'), current_setting('statement_timeout') = '0'
-"""
-
-# What a client sees when the database is away, restarting, overloaded or out of anything: worth trying again.
+# The errors of a database that is away, restarting, overloaded or out of some resource: trying again makes sense.
 UNAVAILABLE = (
     OSError,
     TimeoutError,
@@ -47,7 +47,7 @@ UNAVAILABLE = (
     asyncpg.LockNotAvailableError,
     asyncpg.ReadOnlySQLTransactionError,
     asyncpg.InterfaceError,
-    asyncpg.InternalClientError,  # what asyncpg raises on a connection that the server ended
+    asyncpg.InternalClientError,  # asyncpg raises it on a connection that the server ended
 )
 
 # asyncpg has one error for a connection or pool that has ended and for arguments that are wrong.
@@ -55,14 +55,14 @@ ENDED = ("closed", "closing", "released", "cancelling")
 
 
 def is_away(error: BaseException) -> bool:
-    """Whether one of UNAVAILABLE says that the database is, rather than that it was asked wrongly: our own mistake."""
+    """Return whether one of UNAVAILABLE means that the database is away, rather than a wrong call: a bug of ours."""
     if not isinstance(error, asyncpg.InterfaceError):
         return True
     return not isinstance(error, ValueError) and any(word in str(error) for word in ENDED)
 
 
 class PooledError(SettingsError):
-    """The address leads to a pooler that gives each transaction another session."""
+    """The address is of a pooler that gives each transaction another session."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -72,7 +72,7 @@ class PooledError(SettingsError):
 
 
 def connection_options(role: str | None, application: str, statement_seconds: float | None = None) -> dict[str, Any]:
-    """What connect() and create_pool() are given: who we are, and how long anything may take at most."""
+    """Return arguments of connect() and create_pool(): the role, the application's name, and the longest waits."""
     seconds = STATEMENT_SECONDS if statement_seconds is None else statement_seconds
     bounds = {
         "application_name": application,
@@ -92,7 +92,7 @@ def connection_options(role: str | None, application: str, statement_seconds: fl
 
 
 def _pooled(options: dict[str, Any]) -> dict[str, Any]:
-    """What of these a pooler takes and keeps to, whichever session it gives us."""
+    """Return the options that a pooler accepts and applies to whichever session it gives us."""
     kept = {name: options["server_settings"][name] for name in ("application_name", "timezone")}
     return options | {"server_settings": kept}
 
@@ -105,9 +105,10 @@ async def connect(
     statement_seconds: float | None = None,
     direct: bool = False,
 ) -> asyncpg.Connection[asyncpg.Record]:
-    """One connection; `role` is what it may do from then on.
+    """Connect, with the rights of `role` from then on.
 
-    Raises PooledError where it has to be `direct` and is not, SettingsError where a pooler's login role lacks rights.
+    Raise PooledError where the connection has to be `direct` and a pooler answers, and SettingsError where the login
+    role of a pooler lacks rights.
     """
     options = connection_options(role, application, statement_seconds)
     try:
@@ -131,7 +132,7 @@ async def _connect(url: str, options: dict[str, Any], set_up: SetUp) -> asyncpg.
 
 @asynccontextmanager
 async def open_pool(url: str, *, role: str, application: str, size: int) -> AsyncIterator[Pool]:
-    """A pool of `size` connections at most, closed at the end within 10 s; SettingsError as connect() has it."""
+    """Open a pool of `size` connections at most, closed at the end within 10 s. Raise SettingsError as `connect`."""
     options = {"min_size": 1, "max_size": size, "reset": _keep_session} | connection_options(role, application)
     try:
         pool = await _opened(url, options, _set_up_session)
@@ -157,7 +158,7 @@ async def _opened(url: str, options: dict[str, Any], set_up: SetUp) -> Pool:
 
 @asynccontextmanager
 async def _pooler_named() -> AsyncIterator[None]:
-    """A pooler takes few of a session's settings when it begins."""
+    """Raise PooledError for a pooler's refusal of a session's settings, few of which it accepts at the start."""
     try:
         yield
     except asyncpg.ProtocolViolationError as error:
@@ -167,41 +168,38 @@ async def _pooler_named() -> AsyncIterator[None]:
 
 
 async def _keep_session(connection: Connection) -> None:
-    """Nothing: sessions hold no state that the next user does not set itself, and a reset is a round trip."""
+    """Do nothing: the next user of a session sets all the state that it needs, and a reset is a round trip."""
 
 
 async def _set_up_session(connection: asyncpg.Connection[asyncpg.Record]) -> None:
     await _set_codecs(connection)
-    # A pooler that ignores what it does not know shows by the process that answers: it is not whom we connected to.
-    if await connection.fetchval("SELECT pg_backend_pid()") != connection.get_server_pid():
+    # A pooler that ignores unknown settings is known by the process that answers: not the one we connected to.
+    if await connection.fetchval(query("session", "backend_pid")) != connection.get_server_pid():
         raise PooledError
-    # What is acknowledged is durable, whatever the default of the database or the role; stronger ones stay.
-    await connection.execute(
-        "SELECT set_config('synchronous_commit', 'on', false) "
-        "WHERE current_setting('synchronous_commit') IN ('off', 'local')"
-    )
+    await connection.execute(query("session", "make_commits_durable"))
 
 
 def _pooled_set_up(role: str | None) -> SetUp:
-    """What of a session's set-up has to be the login role's own."""
+    """Return a set-up for a pooler's sessions, which checks that the login role itself has the settings and rights."""
 
     async def set_up(connection: asyncpg.Connection[asyncpg.Record]) -> None:
         await _set_codecs(connection)
-        [(login, may, forgets, unbounded)] = await connection.fetch(LOGIN_ROLE, role)
-        if not may:
+        rows = await connection.fetch(query("session", "login"), role)
+        [(login, may_work, is_not_durable, is_unbounded)] = rows
+        if not may_work:
             raise SettingsError(
                 f"DATABASE_URL: through a pooler {login} needs the rights itself: GRANT {role} TO {login}"
             )
-        if forgets:
+        if is_not_durable:
             raise SettingsError(f"DATABASE_URL: ALTER ROLE {login} SET synchronous_commit = on; it is off or local")
-        if unbounded:
-            log.warning("statements_are_not_bounded", hint=f"ALTER ROLE {login} SET statement_timeout = '30s'")
+        if is_unbounded:
+            log.warning("statements_are_not_bounded", hint=f"run ALTER ROLE {login} SET statement_timeout = '30s'")
 
     return set_up
 
 
 async def _set_codecs(connection: Connection) -> None:
-    # jsonb travels as msgspec decodes and encodes it; json stays text, because its key order matters.
+    # jsonb is decoded and encoded by msgspec; json stays text, because its key order matters.
     await connection.set_type_codec(
         "jsonb", schema="pg_catalog", encoder=_encode_jsonb, decoder=_decode_jsonb, format="binary"
     )

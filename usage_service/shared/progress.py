@@ -1,4 +1,4 @@
-"""How far long work is: a bar on a terminal, a log line every few seconds otherwise."""
+"""Progress of long work: a bar on a terminal, a log line every few seconds otherwise."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ log = structlog.get_logger(__name__)
 
 
 class Report(Protocol):
-    """Called with how much is done now."""
+    """A function that is called with how much of the work is done."""
 
     def __call__(self, done: int) -> None:
-        """Says that `done` of the total is done."""
+        """Report that `done` of the total is done."""
 
 
 @contextmanager
 def progress(what: str, total: int) -> Iterator[Report]:
-    """Shows how far `what` is on stderr."""
+    """Show the progress of the work named `what` on stderr."""
     if sys.stderr.isatty():
         with _bar() as bar:
             task = bar.add_task(what, total=total)
@@ -42,10 +42,10 @@ def _bar() -> Progress:
 
 
 class _RateColumn(ProgressColumn):
-    """How much is done a second."""
+    """The column of the rate: how much is done a second."""
 
     def render(self, task: Task) -> Text:
-        """The rate, once there is one."""
+        """Return the rate as text, empty while it is not known."""
         speed = task.finished_speed or task.speed
         return Text("" if speed is None else f"{speed:,.0f}/s")
 

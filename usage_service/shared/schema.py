@@ -1,4 +1,4 @@
-"""Installs `schema.sql` into an empty database, or leads an older one to it, whichever program comes first."""
+"""Installation of `schema.sql` in an empty database and migration of an older one, by whichever program comes first."""
 
 from __future__ import annotations
 
@@ -15,15 +15,13 @@ import structlog
 
 from usage_service.shared.errors import UserError
 from usage_service.shared.migrations import FIRST_VERSION, Migration, load_migrations
-from usage_service.shared.postgres import UNAVAILABLE, connect
+from usage_service.shared.postgres import UNAVAILABLE, connect, query
 
 SCHEMA_VERSION = 2
 INSTALL_LOCK = 0x676C616E
 START_SECONDS = 30.0
 RETRY_SECONDS = 0.5
 MIGRATION_SECONDS = 3_600.0
-# Whoever waits for a table makes everybody else wait behind it: not for long, and again later.
-BOUNDS = "SET LOCAL lock_timeout = '2s'; SET LOCAL statement_timeout = '1h'"
 
 log = structlog.get_logger(__name__)
 
@@ -37,41 +35,41 @@ class DatabaseAwayError(UserError):
 
 
 class Schema(NamedTuple):
-    """What a program was made for: `text` makes it in an empty database, `migrations` of an older one."""
+    """The schema that a program was made for: `text` installs it, `migrations` lead an older one to it."""
 
     version: int
     text: str
     migrations: list[Migration]
 
     def works_with(self, version: int) -> int:
-        """The oldest version whose programs work with this one at `version`."""
+        """Return the oldest version whose programs work with the schema at `version`."""
         return max((one.works_with for one in self.migrations if one.version <= version), default=FIRST_VERSION)
 
 
 class Installed(NamedTuple):
-    """What the database says it holds; zeros where it says nothing."""
+    """The version of the schema in a database, and the oldest one whose programs work with it; zeros if not stored."""
 
     version: int
     works_with: int
 
 
 def schema_text() -> str:
-    """The text of `schema.sql`, from the installed package or the root of the repository."""
+    """Read `schema.sql`, from the installed package or the root of the repository."""
     packaged = files("usage_service") / "schema.sql"
     return (packaged if packaged.is_file() else Path(__file__).parents[2] / "schema.sql").read_text("utf-8")
 
 
 def current_schema() -> Schema:
-    """The schema of this program."""
+    """Read the schema of this program."""
     return Schema(SCHEMA_VERSION, schema_text(), load_migrations())
 
 
 async def install_schema(url: str, *, alone: bool = False, schema: Schema | None = None) -> int:
-    """Leaves the database at the program's version, or at a later one that works with it; answers which.
+    """Leave the database at the program's version, or at a later one that works with it, and return which.
 
-    Waits for a database that is starting. A migration that programs of the version before cannot stand is applied only
-    when `alone`: nobody else is at work.
-    Raises SchemaMismatchError, or DatabaseAwayError when the database is not reached in START_SECONDS.
+    Wait for a database that is starting. Apply a migration after which programs of the version before do not work only
+    when `alone`: no other program is running. Raise SchemaMismatchError, or DatabaseAwayError when the database is not
+    reached in START_SECONDS.
     """
     wanted = schema or current_schema()
     connection = await _connect_when_up(url)
@@ -93,7 +91,7 @@ async def install_schema(url: str, *, alone: bool = False, schema: Schema | None
 
 
 def _is_enough(installed: Installed, wanted: Schema) -> bool:
-    """Whether nothing is to be done. Raises SchemaMismatchError where nothing can be."""
+    """Return whether nothing is to be done. Raise SchemaMismatchError where nothing can be done."""
     if installed.version < FIRST_VERSION:
         raise SchemaMismatchError(
             f"the database has schema {installed.version}, this program needs {wanted.version}: "
@@ -108,11 +106,11 @@ def _is_enough(installed: Installed, wanted: Schema) -> bool:
 
 
 async def _step(connection: asyncpg.Connection[asyncpg.Record], wanted: Schema, *, alone: bool) -> None:
-    """Installs the schema, or applies the next migration, in a transaction of its own."""
+    """Install the schema, or apply the next migration, in a transaction of its own."""
     async with _owner_named(), connection.transaction():
-        await connection.execute(BOUNDS)
-        await connection.execute("SELECT pg_advisory_xact_lock($1)", INSTALL_LOCK)
-        installed = await _installed(connection)  # again, now that nobody else changes it
+        await connection.execute(query("installation", "bound"))
+        await connection.execute(query("installation", "lock"), INSTALL_LOCK)
+        installed = await _installed(connection)  # again, now that no other program changes it
         if installed is None:
             await connection.execute(wanted.text)
             await _record(connection, wanted.version, wanted.works_with(wanted.version))
@@ -133,20 +131,20 @@ async def _migrate(connection: asyncpg.Connection[asyncpg.Record], migration: Mi
 
 
 async def _record(connection: asyncpg.Connection[asyncpg.Record], version: int, works_with: int) -> None:
-    await connection.execute("INSERT INTO schema_version (version, works_with) VALUES ($1, $2)", version, works_with)
+    await connection.execute(query("installation", "record"), version, works_with)
 
 
 async def _installed(connection: asyncpg.Connection[asyncpg.Record]) -> Installed | None:
-    """What is installed, None where nothing is."""
-    if not await connection.fetchval("SELECT to_regclass('public.schema_version') IS NOT NULL"):
+    """Return what is installed, or None where nothing is."""
+    if not await connection.fetchval(query("installation", "is_installed")):
         return None
-    [row] = await connection.fetch("SELECT coalesce(max(version), 0), coalesce(max(works_with), 0) FROM schema_version")
+    [row] = await connection.fetch(query("installation", "installed"))
     return Installed(*row)
 
 
 @asynccontextmanager
 async def _owner_named() -> AsyncIterator[None]:
-    """Only the owner may change the schema; a login that may not is told so."""
+    """Raise SchemaMismatchError where the login may not change the schema, because only its owner may."""
     try:
         yield
     except asyncpg.InsufficientPrivilegeError as error:

@@ -1,4 +1,4 @@
-"""JSON Schema in words, for references that are made from types."""
+"""JSON Schema in words, for reference pages that are made from types."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LIMITS = {
 
 
 def schema_words(spec: JsonObject) -> str:
-    """A type and its limits; a struct by its name."""
+    """Describe a type and its limits in words; a struct by its name."""
     if "$ref" in spec:
         return f"`{spec['$ref'].rpartition('/')[2]}`"
     if "discriminator" in spec:

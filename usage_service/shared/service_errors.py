@@ -1,4 +1,4 @@
-"""What another service says when it does not answer as asked."""
+"""Errors that a usage service answers, as messages for the person who asked it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 
 
 def reason(status: int, body: bytes) -> str:
-    """What a problem (RFC 9457) says, and what to do about it."""
+    """Return the detail of a problem (RFC 9457), and what to do about it."""
     try:
         problem = json.loads(body)
         said = str(problem.get("detail") or problem.get("title"))

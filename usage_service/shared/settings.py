@@ -1,4 +1,4 @@
-"""Settings: environment variables, declared once, checked at start."""
+"""Settings: environment variables, declared in one place and checked at the start."""
 
 import difflib
 import os
@@ -22,7 +22,7 @@ class SettingsError(UserError):
 
 
 class LogSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What every program needs."""
+    """Settings of every program."""
 
     log_level: Annotated[
         str, Meta(pattern="^(debug|info|warning|error)$", description="what is logged: debug, info, warning or error")
@@ -33,7 +33,7 @@ class LogSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DatabaseSettings(LogSettings, frozen=True, kw_only=True):
-    """What both programs need to reach PostgreSQL."""
+    """Settings of both programs for reaching PostgreSQL."""
 
     database_url: Annotated[DatabaseUrl, Meta(description="where PostgreSQL is: postgresql://...")] = field(
         name="DATABASE_URL"
@@ -45,12 +45,12 @@ class DatabaseSettings(LogSettings, frozen=True, kw_only=True):
 
     @property
     def listen_url(self) -> str:
-        """A direct address of the database: LISTEN does not work through a transaction pooler."""
+        """Return a direct address of the database: LISTEN does not work through a transaction pooler."""
         return self.listen_database_url or self.database_url
 
 
 class ServerSettings(DatabaseSettings, frozen=True, kw_only=True):
-    """The usage service's own."""
+    """Settings of the usage service."""
 
     host: Annotated[str, Meta(description="the address to listen on; any but loopback needs a token")] = field(
         name="USAGE_SERVICE_HOST", default="127.0.0.1"
@@ -95,7 +95,7 @@ class ServerSettings(DatabaseSettings, frozen=True, kw_only=True):
 
 
 class ClientSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the command-line clients find a running service."""
+    """Settings of the commands that ask a running service."""
 
     url: Annotated[str, Meta(description="where the service is")] = field(
         name="USAGE_SERVICE_URL", default="http://127.0.0.1:8080"
@@ -106,7 +106,7 @@ class ClientSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class UpSettings(LogSettings, frozen=True, kw_only=True):
-    """What replaces the embedded parts of `usage-service up`."""
+    """Settings of `usage-service up`: what replaces its embedded services."""
 
     database_url: Annotated[
         DatabaseUrl | None, Meta(description="a PostgreSQL to take instead of the embedded one")
@@ -121,12 +121,12 @@ Kind = TypeVar("Kind", bound=msgspec.Struct)
 
 
 def kept_token() -> str | None:
-    """The token that `usage-service up` keeps in this folder, if any."""
+    """Return the token that `usage-service up` keeps in this folder, if any."""
     return TOKEN_FILE.read_text("utf-8").strip() if TOKEN_FILE.exists() else None
 
 
 def load_settings(kind: type[Kind], environ: Mapping[str, str] = os.environ) -> Kind:
-    """Reads `kind` from the environment; raises SettingsError for what is missing or out of range."""
+    """Read the settings `kind` from the environment. Raise SettingsError for one that is missing or out of range."""
     known = {one.encode_name for one in msgspec.structs.fields(kind)}
     given = {name: environ[name] for name in known if environ.get(name)}
     try:
@@ -140,7 +140,7 @@ def load_settings(kind: type[Kind], environ: Mapping[str, str] = os.environ) -> 
 
 
 def check_names(environ: Mapping[str, str], prefix: str, *kinds: type[msgspec.Struct]) -> None:
-    """Raises SettingsError for a variable that begins like a setting but is none: a misspelling."""
+    """Raise SettingsError for a variable that begins like a setting but is none: a misspelling."""
     known = {one.encode_name for kind in kinds for one in msgspec.structs.fields(kind)}
     for name in environ:
         if name.startswith(prefix) and name not in known:

@@ -1,4 +1,4 @@
-"""The reference of settings, made from the structs that read them (docs/guides/operating.md)."""
+"""Reference of settings, made from the structs that read them (docs/guides/operating.md)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from usage_service.shared.schema_words import JsonObject, schema_words
 
 
 def settings_reference(programs: Mapping[str, type[msgspec.Struct]]) -> str:
-    """A section a program in Markdown: name, type and range, default and meaning of each of its settings."""
+    """Write a section for each program in Markdown: name, type and range, default and meaning of its settings."""
     return "\n".join(f"### {program}\n\n{_table(kind)}" for program, kind in programs.items())
 
 

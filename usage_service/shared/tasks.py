@@ -21,7 +21,7 @@ class Tasks:
         self._closing = False
 
     def start(self, name: str, work: Awaitable[None]) -> None:
-        """Starts a task under a name for the logs."""
+        """Start a task under a name for the logs."""
         self._tasks.add(asyncio.create_task(self._watch(name, work), name=name))
 
     async def __aenter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""Sending spans to a collector over OTLP, when the standard variables of OpenTelemetry name one."""
+"""Export of spans to a collector over OTLP, when the standard variables of OpenTelemetry name one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ log = structlog.get_logger(__name__)
 
 
 class TracingSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """The variables that decide whether anything is traced, and those most used; the SDK reads its others itself."""
+    """The variables of OpenTelemetry that decide whether anything is traced, and those used most often.
+
+    The SDK reads its other variables itself.
+    """
 
     endpoint: Annotated[
         Endpoint | None, Meta(description="a collector, such as http://127.0.0.1:4318; without it nothing is traced")
@@ -64,17 +67,17 @@ class TracingSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def on(self) -> bool:
-        """Whether there is a collector to send to."""
+        """Return whether there is a collector to send to."""
         named = self.endpoint is not None or self.traces_endpoint is not None
         return named and self.exporter == "otlp" and not self.disabled
 
 
 @contextmanager
 def exported_spans(program: str) -> Iterator[None]:
-    """Until the end, spans go to the collector, if one is named; raises SettingsError for what cannot be.
+    """Send the spans of a block to the collector, if one is named. Raise SettingsError for wrong variables.
 
     They are sent by a thread, from a queue of 2,048: a collector that is away costs spans, never an answer. At the end
-    those left are sent for FLUSH_SECONDS at most, and meanwhile this blocks.
+    the spans that are left are sent for FLUSH_SECONDS at most, and meanwhile this blocks.
     """
     if not load_settings(TracingSettings).on:
         yield
@@ -85,7 +88,7 @@ def exported_spans(program: str) -> Iterator[None]:
             log.info("tracing", program=program)
             yield
     finally:
-        # The SDK takes no time-out for this that it keeps to.
+        # The SDK has no time-out for this that it keeps to.
         ending = threading.Thread(target=provider.shutdown, name="last spans", daemon=True)
         ending.start()
         ending.join(FLUSH_SECONDS)
@@ -94,7 +97,7 @@ def exported_spans(program: str) -> Iterator[None]:
 
 
 def _provider(program: str) -> tuple[TracerProvider, Tracer]:
-    # Here, because they come with an extra, and who does not trace is not to wait for what it takes to load them.
+    # Imported here, because they come with an extra, and take long to load.
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.resources import SERVICE_NAME, Resource
     from opentelemetry.sdk.trace import TracerProvider

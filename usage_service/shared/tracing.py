@@ -1,4 +1,4 @@
-"""Spans of what is done, for whoever traces this process; without a tracer each call costs next to nothing.
+"""Spans of the work of this process, for OpenTelemetry; without a tracer each call costs next to nothing.
 
 One trace leads from an HTTP request through the build that it asks for to the warehouse's jobs: the server leaves the
 trace's context (W3C `traceparent`) with the build, and each attempt at it goes on from there. The tracer is that of
@@ -35,7 +35,7 @@ class Span(Protocol):
 
 
 class Tracer(Protocol):
-    """The maker of spans; see the functions of the same names for what each does."""
+    """A maker of spans; its methods are described at the functions of the same names."""
 
     def span(
         self, name: str, attributes: Attributes | None, kind: SpanKind, carrier: Mapping[str, str] | None
@@ -83,7 +83,7 @@ def traced_by(tracer: Tracer) -> Iterator[None]:
 
 
 def is_traced() -> bool:
-    """Return whether anybody traces this process."""
+    """Return whether this process is traced."""
     return _Current.tracer is not None
 
 
@@ -96,8 +96,8 @@ def span(
 ) -> AbstractContextManager[Span]:
     """Make a span around a block, failed when the block raises.
 
-    It belongs to the span that it is made in or, given a `carrier` (headers, `traceparent` among them), to that one's.
-    What was raised is told by its type alone: messages may hold what is nobody's business.
+    Its parent is the current span or, given a `carrier` (headers, `traceparent` among them), the carrier's. An error is
+    recorded by its type alone: its message may hold secrets.
     """
     if _Current.tracer is None:
         return nullcontext(_NoSpan())
@@ -105,7 +105,7 @@ def span(
 
 
 def spanned(items: Iterable[Item], name: str, attributes: Attributes | None = None) -> Iterable[Item]:
-    """Return the items with a span from when the first is asked for until the last is taken, or no more are."""
+    """Return the items, and make a span from when the first is asked for until the last, or no more, is taken."""
     return items if _Current.tracer is None else _Current.tracer.spanned(items, name, attributes)
 
 
@@ -122,10 +122,10 @@ def link(made: Span, other: str | None) -> None:
 
 
 def traceparent() -> str | None:
-    """Return the current span's context as W3C has it, for who goes on with the trace; None where nothing is traced."""
+    """Return the current span's context as a W3C `traceparent`, or None where nothing is traced."""
     return None if _Current.tracer is None else _Current.tracer.traceparent()
 
 
 def span_ids() -> dict[str, str]:
-    """Return the ids of the current trace and span as they are written; empty where nothing is traced."""
+    """Return the ids of the current trace and span in hexadecimal; empty where nothing is traced."""
     return {} if _Current.tracer is None else _Current.tracer.span_ids()
