@@ -14,7 +14,7 @@ from usage_service.shared.schema import schema_text
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [
-    ROOT / "README.md",
+    *sorted(ROOT.glob("*.md")),
     *sorted((ROOT / "docs").rglob("*.md")),
     *sorted((ROOT / "usage_service").rglob("*.md")),
 ]
@@ -27,6 +27,21 @@ def test_links_lead_to_files(document: Path) -> None:
     for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", document.read_text("utf-8")):
         if "://" not in target:
             assert (document.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("document", ["CONTRIBUTING.md", "docs/architecture.md", "docs/statistics.md"])
+def test_places_that_are_named_exist(document: str) -> None:
+    named = re.findall(
+        r"`((?:usage_service|builder|warehouse|tests|docs|bench|ops|browser)/[\w./]*)`",
+        (ROOT / document).read_text("utf-8"),
+    )
+    assert named
+    for place in named:
+        assert "..." in place or "<" in place or (ROOT / place).exists(), place
+
+
+def test_the_readme_is_for_a_person_in_a_hurry() -> None:
+    assert len((ROOT / "README.md").read_text("utf-8").splitlines()) <= 100
 
 
 def test_commands_of_the_guide_exist() -> None:
