@@ -11,21 +11,35 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 .PHONY: help setup run test lint etl-demo bench bench-large screenshots soak clean lock
 
 help:  ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^##@ / {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' \
+		$(MAKEFILE_LIST)
+
+##@ Use it
 
 setup: $(DEV_READY)  ## Create .venv with everything pinned, for running and for developing
 
 run: $(RUN_READY)  ## Run everything on this machine: PostgreSQL, server, warehouse, builder, sample data
 	@exec $(BIN)/usage-service up $(ARGS)
 
+etl-demo: $(RUN_READY)  ## The nightly ETL on sample pings, of all probes and of the hot list: what is saved
+	@$(BIN)/probe-builder etl-demo --data-dir data/warehouse $(ARGS)
+
+##@ Work on it
+
 test: $(DEV_READY)  ## Run all tests against an embedded PostgreSQL; ARGS="-k name" selects
 	@$(BIN)/python -m pytest -n 4 --dist worksteal --cov --cov-report=term:skip-covered --cov-fail-under=90 --durations=12 $(ARGS)
 
-lint: $(DEV_READY)  ## ruff, mypy --strict and the import contract
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-cache | tail -n 4
+lint: $(DEV_READY)  ## ruff, mypy --strict and the import contracts
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-cache --no-logo
 
-etl-demo: $(RUN_READY)  ## The nightly ETL on sample pings, of all probes and of the hot list: what is saved
-	@$(BIN)/probe-builder etl-demo --data-dir data/warehouse $(ARGS)
+soak: $(DEV_READY)  ## Kill what runs 500 times under load, and try 500 examples of whatever is tried at random
+	@SOAK_ROUNDS=500 $(BIN)/python -m pytest -n 0 -o timeout=0 \
+		$$(grep -l "[ =(]rounds(" tests/test_*.py | grep -v test_build_equals_brute_force.py) $(ARGS)
+
+screenshots: $(DEV_READY)  ## Take the pictures in docs/images, of everything on sample data (needs Chromium)
+	@$(BIN)/python -m browser.screenshots
+
+##@ Measure it
 
 bench: $(DEV_READY)  ## Measure speed against peers and limits (writes bench/RESULTS.md)
 	@$(BIN)/python -m bench $(ARGS)
@@ -33,12 +47,7 @@ bench: $(DEV_READY)  ## Measure speed against peers and limits (writes bench/RES
 bench-large: $(DEV_READY)  ## The same with 50 million events in the log
 	@$(BIN)/python -m bench large $(ARGS)
 
-screenshots: $(DEV_READY)  ## Take the pictures in docs/images, of everything on sample data (needs Chromium)
-	@$(BIN)/python -m browser.screenshots
-
-soak: $(DEV_READY)  ## Kill what runs 500 times under load, and try 500 examples of whatever is tried at random
-	@SOAK_ROUNDS=500 $(BIN)/python -m pytest -n 0 -o timeout=0 \
-		$$(grep -l "[ =(]rounds(" tests/test_*.py | grep -v test_build_equals_brute_force.py) $(ARGS)
+##@ Keep it in order
 
 clean:  ## Remove .venv, caches and the local data directory
 	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis .coverage* .import_linter_cache data build dist
