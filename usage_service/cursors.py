@@ -1,4 +1,4 @@
-"""Where a page of a list begins: after the last entry of the page before, told as a text without meaning to others."""
+"""Cursors of paged lists: opaque texts that name the last entry of the page before."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ CursorText = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,1000}(?!\n)$", descr
 
 
 class Cursor(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """What names the last entry of a page; each list has its own fields."""
+    """Base of cursors; each list has its own fields, which name the last entry of a page."""
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """The cursor of its text; raises ValueError for what is none."""
+        """Parse the text of a cursor; raise ValueError when it is malformed."""
         return msgspec.json.decode(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)), type=cls)
 
     def __str__(self) -> str:

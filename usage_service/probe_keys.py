@@ -1,4 +1,4 @@
-"""A probe of a product as a key, its place in the order of names, and the arrays that are indexed by such places."""
+"""Keys of probes, their ranks in the order of names, and types of arrays that are indexed by probe."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ Ints: TypeAlias = npt.NDArray[np.int64]
 
 
 class ProbeKey(NamedTuple):
-    """A probe of a product."""
+    """Key of a probe: its product and name."""
 
     product: str
     probe: str
 
 
 def ranks_of(probes: Sequence[ProbeKey]) -> Ints:
-    """The place of each in the order of product and name."""
+    """Return the place of each probe in the order of product and name."""
     ranks = np.empty(len(probes), dtype=np.int64)
     ranks[sorted(range(len(probes)), key=probes.__getitem__)] = np.arange(len(probes))
     return ranks

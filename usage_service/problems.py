@@ -1,4 +1,4 @@
-"""What is wrong with an input, in words that name the field and the fix (RFC 9457)."""
+"""Problem details (RFC 9457): errors of an input, in words that name the field and the fix."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import msgspec
 
 _FIELD = re.compile(r"Object (?P<how>missing required|contains unknown) field `(?P<name>.*)`", re.DOTALL)
 
-# What decoding raises, besides ValidationError, for bytes that are not JSON (or more than can be read).
+# Raised by decoding, besides ValidationError, for bytes that are not JSON or nested too deeply.
 NOT_JSON = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
 
 
 class FieldError(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One field that is wrong: a JSON Pointer into the body, or the name of a query parameter."""
+    """Error of one field: its JSON Pointer into the body, or the name of its query parameter."""
 
     detail: str
     pointer: str | None = None
@@ -21,7 +21,7 @@ class FieldError(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class ProblemDetails(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What is wrong, and with which fields; some problems have members of their own."""
+    """Problem details object with the errors of fields; some problems have further members."""
 
     type: str
     title: str
@@ -31,7 +31,7 @@ class ProblemDetails(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Problem(Exception):
-    """An answer that is not what was asked for; the server sends it as application/problem+json."""
+    """Error that the server answers as application/problem+json."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class Problem(Exception):
 
 
 def field_error(error: msgspec.ValidationError, known: tuple[str, ...] = ()) -> FieldError:
-    """Where msgspec's complaint points, as a JSON Pointer (RFC 6901), and what it says."""
+    """Return msgspec's error with its path as a JSON Pointer (RFC 6901); `known` names the fields that there are."""
     what, _, path = str(error).partition(" - at `$")
     pointer = _pointer(path.removesuffix("`"))
     named = _FIELD.fullmatch(what)
@@ -63,18 +63,18 @@ def field_error(error: msgspec.ValidationError, known: tuple[str, ...] = ()) -> 
 
 
 def _pointer(path: str) -> str:
-    # msgspec does not tell which key of a mapping `[...]` is: the pointer ends at the mapping.
+    # msgspec names no key of a mapping, only `[...]`: the pointer ends at the mapping.
     return re.sub(r"\[(\d+)\]", r".\1", path.partition("[...]")[0]).replace(".", "/")
 
 
 def not_json(error: Exception) -> str:
-    """Why bytes are not JSON, of an error that is one of NOT_JSON."""
+    """Return in words why bytes are not JSON; `error` is one of NOT_JSON."""
     if isinstance(error, RecursionError):
         return "not JSON that can be read: it is nested too deeply"
     return f"not JSON in UTF-8: {error}"
 
 
 def invalid(errors: list[FieldError]) -> Problem:
-    """422: well-formed, but not what this route takes."""
+    """Return the problem of a well-formed but invalid input, with status 422."""
     named = [f"{error.parameter or error.pointer or 'body'}: {error.detail}" for error in errors]
     return Problem(422, "Invalid input", "; ".join(named), errors)

@@ -1,4 +1,4 @@
-"""The statements that the service runs, by file and name: `query("log", "append")` is of `sql/log.sql`."""
+"""Statements that the service runs, by file and name: `query("log", "end")` is `end` in `sql/log.sql`."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Tokens: what a caller shows, whose name its events have, and which scopes it opens."""
+"""Tokens of callers: each has a name, which is the source of its events, and the scopes that it grants."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from usage_service.shared.postgres import UNAVAILABLE, Connection, Pool
 
 TokenScope = Literal["events", "read", "build", "admin"]
 
-PREFIX = "us_"  # finds tokens that were left in a file or a log
+PREFIX = "us_"  # makes tokens recognisable in a file or a log
 FORM = re.compile(PREFIX + r"[A-Za-z0-9_-]{43}")
-KNOWN_SECONDS = 2.0  # a revoked token opens nothing after this
-NEW_SECONDS = 0.2  # apart, at least, are the looks for those that are not known
-OLD_SECONDS = 60.0  # what is known is good for so long while the database is away
-LOOK_SECONDS = 5.0
+KNOWN_SECONDS = 2.0  # a revoked token grants nothing after this
+NEW_SECONDS = 0.2  # least pause between two reads for unknown tokens
+OLD_SECONDS = 60.0  # known tokens stay valid for so long while the database is away
+READ_SECONDS = 5.0
 
 log = structlog.get_logger(__name__)
 
 
 class Grant(NamedTuple):
-    """What a token opens, and the source of what is posted with it."""
+    """Scopes that a token grants, and its name, which is the source of events posted with it."""
 
     name: str
     scopes: frozenset[str]
@@ -38,7 +38,7 @@ class Grant(NamedTuple):
 
 
 class Token(msgspec.Struct, frozen=True):
-    """A token as the table has it; nothing leads back from there to the token itself."""
+    """A token as it is in the table, from which the secret cannot be restored."""
 
     token_id: UUID
     name: str
@@ -50,30 +50,30 @@ class Token(msgspec.Struct, frozen=True):
 
 
 def digest_of(token: str) -> bytes:
-    """SHA-256. Headers may hold any bytes, decoded so that they survive."""
+    """Return the SHA-256 of a token; undecodable bytes of a header are kept by surrogateescape."""
     return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
 
 
 async def create_token(connection: Connection, name: str, scopes: list[TokenScope], lifetime: timedelta) -> str:
-    """A new token of 256 random bits, which is shown this once."""
+    """Create a token of 256 random bits and return it; it is not stored and cannot be shown again."""
     token = PREFIX + secrets.token_urlsafe(32)
     await connection.fetchrow(query("tokens", "created"), name, digest_of(token), scopes, lifetime)
     return token
 
 
 async def list_tokens(connection: Connection) -> list[Token]:
-    """All there ever were, newest first."""
+    """Return all tokens, revoked and expired ones too, newest first."""
     return [Token(**row) for row in await connection.fetch(query("tokens", "listed"))]
 
 
 async def revoke_tokens(connection: Connection, id_or_name: str) -> int:
-    """Revokes one by its id or all of a name; how many there were."""
+    """Revoke one token by its id, or all with a name; return their number."""
     number: int = await connection.fetchval(query("tokens", "revoked"), id_or_name)
     return number
 
 
 class Tokens:
-    """The valid tokens, held in memory and read again every two seconds while somebody shows one."""
+    """Cache of the valid tokens, read again every two seconds while tokens are used."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
@@ -82,10 +82,10 @@ class Tokens:
         self._reading = asyncio.Lock()
 
     async def find(self, token: str) -> Grant | None:
-        """What it opens, or None; raises one of UNAVAILABLE when nobody can tell."""
+        """Return what a token grants, or None; raise one of UNAVAILABLE when the database cannot be asked."""
         if not FORM.fullmatch(token):
             return None
-        # Found by its hash: how long that takes tells nothing about any token.
+        # Found by its hash: the time that takes reveals nothing about any token.
         digest = digest_of(token)
         asked_at = time.monotonic()
         if asked_at - self._tried_at >= KNOWN_SECONDS:
@@ -96,7 +96,7 @@ class Tokens:
         return grant if grant and grant.expires_at > datetime.now(UTC) else None
 
     async def _read_since(self, asked_at: float, apart: float) -> None:
-        """Reads the table, unless somebody did since we asked; no sooner than so many seconds after the last time."""
+        """Read the table unless it was read since `asked_at`, at least `apart` seconds after the last read."""
         async with self._reading:
             if self._tried_at < asked_at:
                 await asyncio.sleep(max(0.0, self._tried_at + apart - time.monotonic()))
@@ -105,8 +105,8 @@ class Tokens:
     async def _read(self) -> None:
         self._tried_at = time.monotonic()
         try:
-            async with self._pool.acquire(timeout=LOOK_SECONDS) as connection:
-                rows = await connection.fetch(query("tokens", "valid"), timeout=LOOK_SECONDS)
+            async with self._pool.acquire(timeout=READ_SECONDS) as connection:
+                rows = await connection.fetch(query("tokens", "valid"), timeout=READ_SECONDS)
         except UNAVAILABLE as error:
             if self._tried_at - self._read_at > OLD_SECONDS:
                 self._tried_at = float("-inf")

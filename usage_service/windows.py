@@ -1,6 +1,6 @@
-"""Time ranges that answers are about: whole UTC days, or from one instant to another.
+"""Time ranges of answers: whole UTC days, or from one instant to another.
 
-What ends "now" ends with the day or the hour, so that the same question asked again is the same question.
+A range up to "now" ends with the day or the hour, so that a question asked again soon has the same range.
 """
 
 from __future__ import annotations
@@ -13,28 +13,31 @@ from usage_service.problems import FieldError, invalid
 LONGEST_WINDOW_DAYS = 3_660
 DEFAULT_LENGTH = timedelta(days=7)
 STEPS = {"hour": timedelta(hours=1), "day": timedelta(days=1), "week": timedelta(weeks=1)}
-AHEAD = timedelta(days=1)  # clocks ahead of ours are taken up to a day
+AHEAD = timedelta(days=1)  # events are accepted up to a day ahead of our clock
 
 
 Interval = Literal["hour", "day", "week"]
 
 
 class Days(NamedTuple):
-    """From the first to the last UTC day, both included."""
+    """Range of UTC days, the first and the last included."""
 
     first: date
     last: date
 
 
 class TimeRange(NamedTuple):
-    """From one instant to another, which is excluded; both in UTC."""
+    """Range from one instant to another, which is excluded; both in UTC."""
 
     since: datetime
     until: datetime
 
 
 def window_days(window: str | None, since: datetime | None, until: datetime | None, now: datetime) -> Days:
-    """The days of `window` (such as 7d) up to `until`, or of `since` to `until`; `until` itself is excluded."""
+    """Return the days of `window` (such as 7d) up to `until`, or those from `since` to `until`, which is excluded.
+
+    Raise a Problem when both `window` and `since` are given, or the range is empty or too long.
+    """
     if window is not None and since is not None:
         raise invalid([FieldError(parameter="since", detail="give either window or since, not both")])
     end = until or now
@@ -54,7 +57,10 @@ def _checked(days: Days) -> Days:
 
 
 def time_range_between(since: datetime | None, until: datetime | None, now: datetime) -> TimeRange:
-    """From `since` (7 days before the end) to `until` (the full hour that is next a day from now)."""
+    """Return the range from `since` to `until`; raise a Problem when it is empty.
+
+    By default it ends at the next full hour a day from now, and begins 7 days before its end.
+    """
     end = until.astimezone(UTC) if until else _next_hour(now.astimezone(UTC) + AHEAD)
     begin = since.astimezone(UTC) if since else end - DEFAULT_LENGTH
     if begin >= end:

@@ -1,1 +1,1 @@
-"""Builds of probes: requested, waited for, listed, followed, and the rows that come of them."""
+"""Builds of probes: requesting, waiting, listing, events, and the resulting rows."""

@@ -1,4 +1,4 @@
-"""What happened to a build, as the log has it."""
+"""Events of a build, as the log has them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MOST_AT_ONCE = 1_000
 
 
 class BuildEvent(msgspec.Struct, frozen=True):
-    """A transition of a build, or how far it is."""
+    """A transition of a build, or its progress."""
 
     position: int
     type: str
@@ -25,17 +25,17 @@ class BuildEvent(msgspec.Struct, frozen=True):
 
 
 class Story(NamedTuple):
-    """The next events of a build, and whether none can follow them (unless somebody retries it)."""
+    """Next events of a build; `over` when none can follow them, unless somebody retries the build."""
 
     events: list[BuildEvent]
     over: bool
 
 
 async def read_story(pool: Pool, build_id: UUID, after: int) -> Story | None:
-    """The events of a build after a position, at most a thousand; None where there is no such build."""
+    """Return at most a thousand events of a build after a position, or None when there is no such build."""
     async with pool.acquire(timeout=5) as connection:
         rows = await connection.fetch(query("builds", "events"), str(build_id), after, MOST_AT_ONCE)
-        build = await find_build(connection, build_id)  # after the events: what it has seen, they may have not
+        build = await find_build(connection, build_id)  # after the events, so that its state is not older than they are
     if build is None:
         return None
     events = [msgspec.convert(dict(row), BuildEvent) for row in rows]

@@ -1,4 +1,4 @@
-"""The list of builds, newest first, a page at a time."""
+"""Lists of builds, newest first, a page at a time; and the queue of builds in numbers."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from msgspec import Meta
 from usage_service.builds.requests import Build, State
 from usage_service.cursors import Cursor
 from usage_service.queries import query
-from usage_service.shared.postgres import Pool
+from usage_service.shared.postgres import Connection, Pool
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 YEAR_3000 = 32_503_680_000_000_000  # in microseconds
 
 
 class BuildFilter(msgspec.Struct, frozen=True):
-    """Which builds to list; what is None is not filtered by."""
+    """Filter of the builds to list; a field that is None matches all."""
 
     state: State | None = None
     product: str | None = None
@@ -28,27 +28,44 @@ class BuildFilter(msgspec.Struct, frozen=True):
 
 
 class BuildCursor(Cursor, frozen=True):
-    """The last build of a page. Builds keep the instant of their request, so what follows it stays the same."""
+    """Cursor at the last build of a page. The instant of a request never changes, so what follows stays the same."""
 
     microseconds: Annotated[int, Meta(ge=0, le=YEAR_3000)]
     build_id: UUID
 
     @property
     def requested_at(self) -> datetime:
-        """When the build was asked for."""
+        """Return the instant at which the build was requested."""
         return EPOCH + timedelta(microseconds=self.microseconds)
 
 
 class BuildPage(NamedTuple):
-    """Builds, where the next page begins, if there is one, and the end of the log that they are as fresh as."""
+    """Builds of a page, the cursor of the next page if there is one, and the end of the log when they were read."""
 
     builds: list[Build]
     following: BuildCursor | None
     log_end: int
 
 
+class QueueState(msgspec.Struct, frozen=True):
+    """Builds in a state: their number, attempts and bytes read; how long ago the oldest could have been claimed."""
+
+    state: State
+    prefetched: bool
+    builds: int
+    attempts: int
+    bytes: float
+    oldest_seconds: float
+
+
+async def queue_states(connection: Connection) -> list[QueueState]:
+    """Return the states that any build is in; of builds that are over only the last day's are counted."""
+    rows = await connection.fetch(query("builds", "queue"))
+    return [msgspec.convert(dict(row), QueueState) for row in rows]
+
+
 async def read_page(pool: Pool, only: BuildFilter, limit: int, after: BuildCursor | None) -> BuildPage:
-    """Up to `limit` builds that come after a cursor, newest first."""
+    """Return up to `limit` builds that come after a cursor, newest first."""
     position = (after.requested_at, after.build_id) if after else (None, None)
     async with (
         pool.acquire(timeout=5) as connection,

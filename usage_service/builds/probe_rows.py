@@ -1,4 +1,4 @@
-"""A probe's aggregates, as the builder stored them."""
+"""Aggregates of a probe, as the builder stored them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from usage_service.shared.postgres import Connection
 
 
 class ProbeRow(msgspec.Struct, frozen=True):
-    """One combination of version, ping, system and build, `*` being all; histograms are JSON objects."""
+    """A row for one combination of version, ping, system and build, `*` being all; histograms are JSON objects."""
 
     product: str
     channel: str
@@ -35,7 +35,7 @@ class ProbeRow(msgspec.Struct, frozen=True):
 
 
 class RowFilter(msgspec.Struct, frozen=True):
-    """Which rows to answer; what is None is not filtered by."""
+    """Filter of a probe's rows; a field that is None matches all."""
 
     version: int | None = None
     ping_type: str | None = None
@@ -46,7 +46,7 @@ class RowFilter(msgspec.Struct, frozen=True):
 
 
 class Result(msgspec.Struct, frozen=True):
-    """The build that a probe's rows are from; `no_data` when too few clients sent it."""
+    """Build that a probe's rows come from; `no_data` when too few clients sent the probe."""
 
     build_id: UUID
     state: Literal["succeeded", "no_data"]
@@ -55,7 +55,7 @@ class Result(msgspec.Struct, frozen=True):
 
 
 class Facets(msgspec.Struct, frozen=True):
-    """What a probe's rows tell apart, newest versions and builds first; `*` among them stands for all together."""
+    """Distinct values in a probe's rows, newest versions and builds first; `*` stands for all together."""
 
     versions: list[int]
     ping_types: list[str]
@@ -66,31 +66,31 @@ class Facets(msgspec.Struct, frozen=True):
 
 
 async def find_facets(connection: Connection, product: str, probe: str, channel: str) -> Facets:
-    """The facets of a probe's rows; all are empty where there is none."""
+    """Return the facets of a probe's rows; all are empty when there is no row."""
     [row] = await connection.fetch(query("probes", "facets"), product, probe, channel)
     return Facets(**row)
 
 
 async def find_result(connection: Connection, product: str, probe: str, channel: str) -> Result | None:
-    """The newest result of a probe, or None where it was never built."""
+    """Return the newest result of a probe, or None when it was never built."""
     row = await connection.fetchrow(query("probes", "result"), product, probe, channel)
     return msgspec.convert(dict(row), Result) if row else None
 
 
 async def probe_rows(connection: Connection, product: str, probe: str, channel: str, only: RowFilter) -> list[ProbeRow]:
-    """The probe's rows, newest version first."""
+    """Return the probe's rows, newest version first."""
     rows = await connection.fetch(query("probes", "rows"), product, probe, channel, *msgspec.structs.astuple(only))
     return [_row(dict(row)) for row in rows]
 
 
 async def is_known(connection: Connection, product: str, probe: str) -> bool:
-    """Whether the catalogue has the probe."""
+    """Return whether the catalogue has the probe."""
     known: bool = await connection.fetchval(query("probes", "known"), product, probe)
     return known
 
 
 def _row(row: dict[str, Any]) -> ProbeRow:
-    # The four are json texts in the database and are answered to the letter.
+    # These four are JSON texts in the database and are answered unchanged.
     for name in ("histogram", "percentiles", "non_norm_histogram", "non_norm_percentiles"):
         row[name] = msgspec.Raw(str(row[name]).encode())
     return ProbeRow(**row)

@@ -1,4 +1,4 @@
-"""Builds: asking for a probe's aggregates and following how they come about."""
+"""Builds of a probe's aggregates: requesting, cancelling, retrying and finding them."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ FIRST_GUESS_SECONDS = 2.0
 
 
 class BuildError(msgspec.Struct, frozen=True):
-    """Why the last attempt failed."""
+    """Error of the last attempt that failed."""
 
     code: str
     message: str
 
 
 class Build(msgspec.Struct, frozen=True):
-    """The state of a build. `stage`, `percent` and `bytes` (read by the warehouse) tell how far it is."""
+    """State of a build. `stage`, `percent` and `bytes` (read by the warehouse) are its progress."""
 
     build_id: UUID
     product: str
@@ -49,17 +49,17 @@ class Build(msgspec.Struct, frozen=True):
 
     @property
     def pending(self) -> bool:
-        """Whether its result is still to come."""
+        """Return whether the result is still to come."""
         return self.state in PENDING
 
     @property
     def has_result(self) -> bool:
-        """Whether it was computed, be it that too few clients sent the probe."""
+        """Return whether the build is done, even if too few clients sent the probe."""
         return self.state in WITH_RESULT
 
 
 class Requested(msgspec.Struct, frozen=True):
-    """What became of a request for a build; only the first four have one."""
+    """Outcome of a request for a build; only the first four outcomes have a `build_id`."""
 
     outcome: Literal["created", "pending", "fresh", "repeated", "unknown", "unbuildable", "excluded", "mismatch"]
     build_id: UUID | None
@@ -69,9 +69,9 @@ class Requested(msgspec.Struct, frozen=True):
 async def request_build(
     connection: Connection, product: str, channel: str, probe: str, source: str, *, prefetch: bool = False
 ) -> Requested:
-    """Asks for a probe's aggregates; the same build is answered while one is under way or fresh.
+    """Request a build of a probe's aggregates; while one is pending or fresh, that one is answered.
 
-    With `prefetch` nobody waits for it: it is built after those that somebody waits for.
+    With `prefetch` nobody waits for the build: it comes after those that somebody waits for.
     """
     return await _requested(connection, "requested", product, channel, probe, source, prefetch)
 
@@ -79,12 +79,16 @@ async def request_build(
 async def request_build_once(
     connection: Connection, key: str, product: str, channel: str, probe: str, source: str
 ) -> Requested:
-    """The same under a key: 'repeated' is the build of the first time; 'mismatch' when that asked for another."""
+    """Request a build under an idempotency key.
+
+    A request with a key that was used before has the outcome 'repeated' and the build of the first time, or 'mismatch'
+    when the first one was for another probe.
+    """
     return await _requested(connection, "requested_once", key, product, channel, probe, source)
 
 
 async def _requested(connection: Connection, statement: str, *values: object) -> Requested:
-    """The attempts at a build that is created belong to this trace; one that there is already is only linked to."""
+    """Run a statement that requests a build; a build that it creates joins this trace, an older one is linked to it."""
     with span("request build") as made:
         row = await connection.fetchrow(query("builds", statement), *values, traceparent())
         requested = msgspec.convert(dict(row or {}), Requested)
@@ -96,7 +100,7 @@ async def _requested(connection: Connection, statement: str, *values: object) ->
 
 
 async def cancel_build(connection: Connection, build_id: UUID, source: str) -> State | None:
-    """Cancels a build that is not over; the state that it was in before, or None where there is none."""
+    """Cancel a pending build; return the state that the build was in before, or None when there is no such build."""
     state: State | None = await connection.fetchval(query("builds", "cancelled"), build_id, source)
     return state
 
@@ -104,32 +108,38 @@ async def cancel_build(connection: Connection, build_id: UUID, source: str) -> S
 async def retry_build(
     connection: Connection, build_id: UUID, source: str
 ) -> Literal["queued", "under_way", "not_failed", "unknown"]:
-    """Queues a failed build again, with as many attempts as before; 'under_way' when another of its probe is."""
+    """Queue a failed build again, with as many attempts as before.
+
+    Return 'under_way' when another build of the same probe is pending.
+    """
     outcome: Literal["queued", "under_way", "not_failed", "unknown"]
     outcome = await connection.fetchval(query("builds", "retried"), build_id, source)
     return outcome
 
 
 async def find_build(connection: Connection, build_id: UUID) -> Build | None:
-    """The build of this id, if there is one."""
+    """Return the build of this id, or None."""
     found = await find_builds(connection, [build_id])
     return found[0] if found else None
 
 
 async def find_builds(connection: Connection, build_ids: Collection[UUID]) -> list[Build]:
-    """Those builds of these ids that there are."""
+    """Return the builds with these ids, without those that do not exist."""
     rows = await connection.fetch(query("builds", "some"), list(build_ids))
     return [msgspec.convert(dict(row), Build) for row in rows]
 
 
 async def near_names(connection: Connection, product: str, probe: str) -> list[str]:
-    """Up to five probes of the catalogue whose name is most like this one (trigrams)."""
+    """Return up to five probes of the catalogue with the most similar names (by trigrams)."""
     rows = await connection.fetch(query("builds", "near_names"), product, probe)
     return [row["probe"] for row in rows]
 
 
 async def seconds_left(connection: Connection, build: Build) -> int:
-    """When to look again at a pending build, 1 to 60 s: what such builds took lately less what it has waited."""
+    """Return the seconds after which to poll a pending build again, 1 to 60.
+
+    They are what such builds took lately, less what this one has waited.
+    """
     seconds: int | None = await connection.fetchval(
         query("builds", "seconds_left"), build.build_id, FIRST_GUESS_SECONDS
     )

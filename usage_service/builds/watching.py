@@ -1,4 +1,4 @@
-"""Waiting for builds to change: any number of requests, one query at a time for all of them."""
+"""Long polling for changes of builds: any number of requests share one query at a time."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from usage_service.builds.requests import Build, find_builds
 from usage_service.shared.postgres import UNAVAILABLE, Pool
 
 CHANNEL = "build_changed"
-POLL_SECONDS = 1.0  # a hint may be lost
-PAUSE_SECONDS = 0.01  # so that there are at most a hundred looks a second, however often we are told to look
-LOOK_SECONDS = 5.0
-GONE_SECONDS = 1.0  # how often to ask whether whom we wait for is still there
+POLL_SECONDS = 1.0  # a notification may be lost
+PAUSE_SECONDS = 0.01  # at most a hundred queries a second, however many notifications come
+QUERY_SECONDS = 5.0
+CALLER_CHECK_SECONDS = 1.0  # how often to check whether the caller is still connected
 MOST_WAITING = 10_000
 
 log = structlog.get_logger(__name__)
@@ -41,64 +41,67 @@ class _Waiter:
 
 
 class BuildWatch:
-    """Wakes those who wait for a build when it has changed. `hear` is told of changes; `run` looks what they are."""
+    """Watch that wakes the requests that wait for a build when it has changed.
+
+    `hear` is called on each notification; `run` reads the builds that may have changed.
+    """
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._waiters: dict[str, set[_Waiter]] = {}
-        self._to_look_at: set[str] = set()
-        self._told = asyncio.Event()
+        self._to_read: set[str] = set()
+        self._notified = asyncio.Event()
         self.waiting = 0
         self.closed = False
 
     @property
     def has_room(self) -> bool:
-        """Whether one more request may wait."""
+        """Return whether one more request may wait."""
         return self.waiting < MOST_WAITING and not self.closed
 
     def hear(self, build_id: str) -> None:
-        """Says that a build may have changed."""
+        """Note that a build may have changed."""
         if build_id in self._waiters:
-            self._to_look_at.add(build_id)
-            self._told.set()
+            self._to_read.add(build_id)
+            self._notified.set()
 
     def hear_any(self) -> None:
-        """Says that any may have."""
-        self._to_look_at.update(self._waiters)
-        self._told.set()
+        """Note that any build may have changed."""
+        self._to_read.update(self._waiters)
+        self._notified.set()
 
     def close(self) -> None:
-        """Ends all waits, and those to come, within a second: the server is about to stop."""
+        """End all waits, and later ones, within a second: the server is about to stop."""
         self.closed = True
 
     async def change(
-        self, build_id: UUID, enough: Callable[[Build], bool], seconds: float, gone: Callable[[], bool] = lambda: False
+        self, build_id: UUID, enough: Callable[[Build], bool], seconds: float, left: Callable[[], bool] = lambda: False
     ) -> Build | None:
-        """The build as it was last seen: at once when it is `enough`, else after so many seconds, or when `gone`.
+        """Wait until a build is `enough`, for so many seconds at most, or until the caller has `left`.
 
-        None when it was not seen.
+        Return the build as it was last read, or None when it was not read.
         """
         deadline = asyncio.get_running_loop().time() + seconds
         with self._waiter(build_id, enough) as waiter:
-            while not (waiter.woken.done() or self.closed or gone()):
-                left = deadline - asyncio.get_running_loop().time()
-                if left <= 0:
+            while not (waiter.woken.done() or self.closed or left()):
+                remaining = deadline - asyncio.get_running_loop().time()
+                if remaining <= 0:
                     break
-                await asyncio.wait({waiter.woken}, timeout=min(left, GONE_SECONDS))
+                await asyncio.wait({waiter.woken}, timeout=min(remaining, CALLER_CHECK_SECONDS))
         return waiter.latest
 
     async def run(self) -> None:
-        """Looks at the builds that somebody waits for until cancelled."""
+        """Read the builds that requests wait for, until cancelled."""
         poll_at = 0.0
         while True:
-            await self._until_told(poll_at)
+            await self._until_notified(poll_at)
             if asyncio.get_running_loop().time() >= poll_at:
                 poll_at = asyncio.get_running_loop().time() + POLL_SECONDS
-                self._to_look_at.update(self._waiters)
-            self._told.clear()
-            wanted, self._to_look_at = self._to_look_at & self._waiters.keys(), set()
+                self._to_read.update(self._waiters)
+            self._notified.clear()
+            wanted, self._to_read = self._to_read & self._waiters.keys(), set()
             if wanted:
-                await self._look(wanted)
+                await self._read(wanted)
                 await asyncio.sleep(PAUSE_SECONDS)
 
     @contextmanager
@@ -116,16 +119,16 @@ class BuildWatch:
             if not others:
                 del self._waiters[waiter.build_id]
 
-    async def _until_told(self, poll_at: float) -> None:
+    async def _until_notified(self, poll_at: float) -> None:
         try:
             async with asyncio.timeout_at(poll_at):
-                await self._told.wait()
+                await self._notified.wait()
         except TimeoutError:
             return
 
-    async def _look(self, build_ids: Collection[str]) -> None:
+    async def _read(self, build_ids: Collection[str]) -> None:
         try:
-            async with asyncio.timeout(LOOK_SECONDS), self._pool.acquire() as connection:
+            async with asyncio.timeout(QUERY_SECONDS), self._pool.acquire() as connection:
                 builds = await find_builds(connection, [UUID(build_id) for build_id in build_ids])
         except (*UNAVAILABLE, asyncpg.PostgresError) as error:
             log.warning("builds_not_seen", error=repr(error))

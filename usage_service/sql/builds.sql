@@ -1,16 +1,16 @@
--- requested: asks for a probe; what became of it and which build to look at.
+-- requested: requests a build of a probe; the outcome and the build.
 SELECT outcome, build_id, metric_type FROM request_build($1, $2, $3, $4, $5, $6);
 
--- requested_once: the same under the key $1.
+-- requested_once: requests a build under the idempotency key $1.
 SELECT outcome, build_id, metric_type FROM request_build_once($1, $2, $3, $4, $5, $6);
 
--- traceparent: of who asked first for the build $1.
+-- traceparent: the trace of the request that created the build $1.
 SELECT traceparent FROM builds WHERE build_id = $1;
 
--- cancelled: cancels a build; the state before.
+-- cancelled: cancels a build; the state that it was in before.
 SELECT cancel_build($1, $2);
 
--- retried: queues a failed build again; what became of that.
+-- retried: queues a failed build again; the outcome.
 SELECT retry_build($1, $2);
 
 -- some: builds by their ids.
@@ -18,7 +18,7 @@ SELECT build_id, product, channel, probe, metric_type, state, attempt, max_attem
        requested_at, started_at, finished_at, log_position
 FROM builds WHERE build_id = ANY ($1::uuid[]);
 
--- page: builds after the one that was requested at $5 with the id $6 (null: from the newest), by state, product, channel,
+-- page: builds after the one that was requested at $5 with the id $6 (null: from the newest), of a state, product, channel and
 -- probe (null: any).
 SELECT build_id, product, channel, probe, metric_type, state, attempt, max_attempts, stage, percent, bytes, rows, error,
        requested_at, started_at, finished_at, log_position
@@ -29,19 +29,19 @@ WHERE ($1::text IS NULL OR state = $1) AND ($2::text IS NULL OR product = $2) AN
   AND ($5::timestamptz IS NULL OR requested_at < $5 OR build_id > $6::uuid)
 ORDER BY requested_at DESC, build_id LIMIT $7;
 
--- events: those of the build $1 after the position $2.
+-- events: the events of the build $1 after the position $2.
 SELECT position, type, occurred_at, data FROM event_log
 WHERE type LIKE 'build\_%' AND data ->> 'build_id' = $1::text AND position > $2
 ORDER BY position LIMIT $3;
 
--- seconds_left: in how many seconds, 1 to 60, to look at the build $1 again: what such builds took lately (the median of
--- its metric type, else of all, else $2) less what it has waited; when that is over, a tenth of how long nothing has
--- happened. What waits to be claimed has waited since it might be.
-WITH recent AS (
+-- seconds_left: the seconds, 1 to 60, after which to poll the build $1 again: what such builds took lately (the median of its
+-- metric type, else of all, else $2) less what it has waited; when that is over, a tenth of the time since its last event. A
+-- queued build has waited since it could be claimed.
+WITH recent_builds AS (
     SELECT b.metric_type, extract(epoch FROM b.finished_at - b.requested_at) AS seconds
     FROM (SELECT * FROM builds WHERE finished_at IS NOT NULL ORDER BY finished_at DESC LIMIT 200) b
     WHERE b.state IN ('succeeded', 'no_data') AND NOT b.prefetched
-), waiting AS (
+), this_build AS (
     SELECT b.metric_type,
            extract(epoch FROM current_instant() - CASE b.state WHEN 'queued' THEN b.not_before ELSE b.requested_at END) AS waited,
            extract(epoch FROM current_instant() - CASE b.state WHEN 'queued' THEN b.not_before ELSE e.recorded_at END) AS idle
@@ -52,7 +52,7 @@ SELECT ceil(least(60, greatest(1, w.idle / 10, coalesce(
            percentile_cont(0.5) WITHIN GROUP (ORDER BY r.seconds) FILTER (WHERE r.metric_type = w.metric_type),
            percentile_cont(0.5) WITHIN GROUP (ORDER BY r.seconds),
            $2::float8) - w.waited)))::integer
-FROM waiting w LEFT JOIN recent r ON true
+FROM this_build w LEFT JOIN recent_builds r ON true
 GROUP BY w.waited, w.idle, w.metric_type;
 
 -- near_names: probes of the catalogue with a similar name, nearest first.
@@ -60,5 +60,5 @@ SELECT probe FROM catalogue
 WHERE product = $1 AND metric_type IS NOT NULL
 ORDER BY probe <-> $2, probe LIMIT 5;
 
--- queue: how many builds are in each state, and what they cost.
+-- queue: the number and cost of the builds in each state.
 SELECT state, prefetched, builds, attempts, coalesce(bytes, 0)::float8 AS bytes, oldest_seconds FROM build_queue;

@@ -10,13 +10,14 @@ WHERE product = $1 AND channel = $2 AND probe = $3
   AND ($5::text IS NULL OR ping_type = $5) AND os = $6 AND (build_id = '*') = $7 AND ($8::text IS NULL OR metric_key = $8)
 ORDER BY version DESC, build_id DESC, ping_type, metric_key, client_agg_type;
 
--- begins: from which position on the log holds every event, and from which instant on (null: from any). Events are a day
--- ahead of when they were recorded at most.
+-- begins: the position and the instant (null: any) from which on the log holds every event. An event occurred at most a day
+-- after it was recorded.
 SELECT b.position, (SELECT e.recorded_at + interval '1 day' FROM event_log e WHERE e.position >= b.position AND b.position > 1
                     ORDER BY e.position LIMIT 1) AS instant
 FROM (SELECT whole_from()) b (position);
 
--- views: who looked at what in a span of the log, by position; from one instant to before another, each null for any. $5 product or null.
+-- views: the views in a range of positions ($1, $2], in their order; from the instant $3 to before $4, each null for any.
+-- $5 product or null.
 SELECT position AS id, occurred_at AS timestamp, product, channel, probe AS probe_name,
        data ->> 'ping_type' AS ping_type, data ->> 'os' AS os, data ->> 'aggregation_level' AS aggregation_level,
        data -> 'versions' AS versions

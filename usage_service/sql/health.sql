@@ -1,2 +1,2 @@
--- lag: how many positions each live projection is behind the end of the log, and after which it cannot go on.
+-- lag: how many positions each live projection is behind the end of the log, and the position after which it failed, if it did.
 SELECT name, last_position() - position AS behind, failed_after FROM projections WHERE stage = 'live' ORDER BY name;

@@ -1,10 +1,10 @@
--- result: the newest build of a probe that is over with a result.
+-- result: the newest build of a probe that has a result.
 SELECT build_id, state, finished_at, log_position FROM builds
 WHERE product = $1 AND probe = $2 AND channel = $3 AND state IN ('succeeded', 'no_data')
 ORDER BY finished_at DESC LIMIT 1;
 
 -- rows: the aggregates of a probe. $4 version, $5 ping type, $6 operating system, $7 build, $8 metric key, $9 aggregation
--- of a client: each null for all.
+-- within a client: each null for all.
 SELECT product, channel, version, ping_type, os, build_id, probe, metric_type, metric_key, client_agg_type,
        total_users, total_sample, histogram, percentiles, non_norm_histogram, non_norm_percentiles, build_date
 FROM probe_rows
@@ -17,7 +17,7 @@ ORDER BY version DESC, ping_type, os, build_id, metric_key, client_agg_type;
 -- known: whether the catalogue has the probe.
 SELECT EXISTS (SELECT FROM catalogue WHERE product = $1 AND probe = $2 AND metric_type IS NOT NULL);
 
--- facets: what the rows of a probe tell apart.
+-- facets: the distinct values in the rows of a probe.
 SELECT coalesce(array_agg(DISTINCT version ORDER BY version DESC), '{}') AS versions,
        coalesce(array_agg(DISTINCT ping_type), '{}') AS ping_types,
        coalesce(array_agg(DISTINCT os), '{}') AS systems,

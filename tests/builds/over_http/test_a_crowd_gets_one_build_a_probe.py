@@ -1,4 +1,4 @@
-"""However many ask for the same probes at once, of however many servers: one build each, all answered alike."""
+"""Requests for the same probes at once, on any number of servers, share one build a probe and one answer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from aiohttp import ClientResponse, ClientSession, TCPConnector
 from yarl import URL
 
-from tests.support.building import House, claim, complete, history, wanted
+from tests.support.building import TwoServers, claim, complete, history, wanted
 from tests.support.servers import Connection, eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -25,7 +25,7 @@ async def there_is_one(database: Connection) -> bool:
 
 
 async def asked(session: ClientSession, url: URL, probe: str, prefer: str = "") -> ClientResponse:
-    """The answer; on a machine so busy that the server says 503, asks again, as it is told to."""
+    """Request a build; on 503 from a busy server, request it again as Retry-After says."""
     for _ in range(ATTEMPTS):
         response = await session.post(url, json=wanted(probe), headers={"Prefer": prefer}, allow_redirects=False)
         if response.status != 503:
@@ -36,8 +36,8 @@ async def asked(session: ClientSession, url: URL, probe: str, prefer: str = "") 
 
 
 @pytest.mark.timeout(300)
-async def test_a_thousand_requests_for_fifty_probes_are_fifty_builds(house: House) -> None:
-    servers, database = [house.client, house.other], house.database
+async def test_a_thousand_requests_for_fifty_probes_are_fifty_builds(two_servers: TwoServers) -> None:
+    servers, database = [two_servers.client, two_servers.other], two_servers.database
     answers: dict[str, set[tuple[int, str]]] = defaultdict(set)
 
     async def one(session: ClientSession, number: int) -> None:
@@ -58,9 +58,9 @@ async def test_a_thousand_requests_for_fifty_probes_are_fifty_builds(house: Hous
 
 
 async def test_a_crowd_that_waits_on_two_servers_is_answered_alike(
-    house: House,
+    two_servers: TwoServers,
 ) -> None:
-    servers, database = [house.client, house.other], house.database
+    servers, database = [two_servers.client, two_servers.other], two_servers.database
 
     async def one(session: ClientSession, number: int) -> tuple[int, str, str]:
         url = servers[number % 2].make_url("/v1/builds")

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 
-from tests.support.building import House, ask, asked, bring_to, problem, wanted
+from tests.support.building import TwoServers, ask, asked, bring_to, problem, wanted
 from tests.support.servers import Client, Connection, eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -54,8 +54,8 @@ async def test_a_key_whose_request_was_refused_may_be_used_again(client: Client)
     assert (await ask(client, Idempotency_Key="k")).status == 202
 
 
-async def test_one_key_at_the_same_time_is_one_request(house: House, database: Connection) -> None:
-    servers, probes = [house.client, house.other], ["gc_ms", "slow_ms"]
+async def test_one_key_at_the_same_time_is_one_request(two_servers: TwoServers, database: Connection) -> None:
+    servers, probes = [two_servers.client, two_servers.other], ["gc_ms", "slow_ms"]
 
     async def several_wait() -> bool:
         waiting = "SELECT count(*) >= 8 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"

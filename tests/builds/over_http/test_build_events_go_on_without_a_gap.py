@@ -1,4 +1,4 @@
-"""The stream of a build's events: each once, in order, across restarts and trouble; it ends when the build is over."""
+"""Streams of a build's events have each once, in order, across restarts and failures; they end with the build."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from tests.support.build_streams import Seen, following
 from tests.support.building import (
     OVER,
-    House,
+    TwoServers,
     ask,
     asked,
     bring_to,
@@ -100,13 +100,13 @@ async def test_last_event_id_goes_before_after(client: Client, database: Connect
         assert await stream.read() == [last]
 
 
-async def test_across_restarts_no_event_is_missed_or_told_twice(house: House, database: Connection) -> None:
-    build = await asked(house.client)
+async def test_across_restarts_no_event_is_missed_or_told_twice(two_servers: TwoServers, database: Connection) -> None:
+    build = await asked(two_servers.client)
     attempt = await claim(database, build)
     told: Seen = []
     for percent in (10, 20, 30):
         async with (
-            served(house.url) as server,
+            served(two_servers.url) as server,
             following(server, build, str(told[-1][0]) if told else None) as stream,
         ):
             await progress(database, build, attempt, percent)
@@ -117,13 +117,13 @@ async def test_across_restarts_no_event_is_missed_or_told_twice(house: House, da
             await closing
         await progress(database, build, attempt, percent + 2)
     await complete(database, build, attempt)
-    async with following(house.client, build, str(told[-1][0])) as stream:
+    async with following(two_servers.client, build, str(told[-1][0])) as stream:
         told += await stream.read()
     assert told == await history(database, build)
 
 
-async def test_a_server_that_stops_ends_its_streams_at_once(house: House) -> None:
-    async with served(house.url) as client:
+async def test_a_server_that_stops_ends_its_streams_at_once(two_servers: TwoServers) -> None:
+    async with served(two_servers.url) as client:
         build = await asked(client)
         async with following(client, build) as stream:
             await stream.read(1)
@@ -135,14 +135,14 @@ async def test_a_server_that_stops_ends_its_streams_at_once(house: House) -> Non
 
 @pytest.mark.parametrize("how", ["cut", "swallow"])
 async def test_it_goes_on_after_trouble_of_the_database(
-    house: House, database: Connection, how: str, monkeypatch: pytest.MonkeyPatch
+    two_servers: TwoServers, database: Connection, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(postgres, "CONNECT_SECONDS", 1.0)
-    monkeypatch.setattr(watching, "LOOK_SECONDS", 0.5)
+    monkeypatch.setattr(watching, "QUERY_SECONDS", 0.5)
     monkeypatch.setattr(build_events, "READ_SECONDS", 0.5)
     monkeypatch.setattr(build_events, "AFTER_FAILURE_SECONDS", 0.1)
     monkeypatch.setattr(build_events, "HEARTBEAT_SECONDS", 0.2)
-    async with proxied(house.url) as (proxy, url), served(url) as client:
+    async with proxied(two_servers.url) as (proxy, url), served(url) as client:
         build = await asked(client)
         async with following(client, build) as stream:
             await stream.read(1)
@@ -194,7 +194,7 @@ async def taken(client: Client, number: int) -> bool:
 
 
 async def test_a_reader_that_goes_frees_its_place(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watching, "GONE_SECONDS", 0.05)
+    monkeypatch.setattr(watching, "CALLER_CHECK_SECONDS", 0.05)
     build = await asked(client)
     async with following(client, build) as stream:
         await stream.read(1)
@@ -226,9 +226,9 @@ async def test_a_place_that_is_none_is_422_and_named(
     assert (response.status, body["errors"][0]["parameter"]) == (422, parameter)
 
 
-async def test_many_streams_of_many_builds_tell_each_its_own(house: House, database: Connection) -> None:
-    servers = [house.client, house.other]
-    builds = [await asked(house.client, probe) for probe in ("gc_ms", "slow_ms", "gc_slice")]
+async def test_many_streams_of_many_builds_tell_each_its_own(two_servers: TwoServers, database: Connection) -> None:
+    servers = [two_servers.client, two_servers.other]
+    builds = [await asked(two_servers.client, probe) for probe in ("gc_ms", "slow_ms", "gc_slice")]
 
     async def follow(number: int) -> tuple[UUID, Seen]:
         build = builds[number % 3]

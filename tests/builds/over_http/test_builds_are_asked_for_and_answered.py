@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.building import (
     PENDING,
-    House,
+    TwoServers,
     ask,
     asked,
     bring_to,
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 async def took(database: Connection, seconds: float, metric_type: str = "timing_distribution", builds: int = 3) -> None:
-    """Builds that are over, as if they had taken so long."""
+    """Add builds that are over, as if they had taken so long."""
     await database.execute(
         """INSERT INTO builds (product, channel, probe, metric_type, pings, state, not_before, requested_at,
                                finished_at, log_position)
@@ -121,14 +121,14 @@ async def test_304_as_long_as_nothing_happens_to_it(client: Client, database: Co
     assert len(set(tags)) == 4
 
 
-async def test_two_servers_give_the_same_tag(house: House) -> None:
-    build = await asked(house.client)
-    tag = (await look(house.client, build)).headers["ETag"]
-    assert (await look(house.other, build, If_None_Match=tag)).status == 304
+async def test_two_servers_give_the_same_tag(two_servers: TwoServers) -> None:
+    build = await asked(two_servers.client)
+    tag = (await look(two_servers.client, build)).headers["ETag"]
+    assert (await look(two_servers.other, build, If_None_Match=tag)).status == 304
 
 
-async def test_behind_a_token_caches_are_told_so(house: House) -> None:
-    async with served(house.url, token="opens") as client:
+async def test_behind_a_token_caches_are_told_so(two_servers: TwoServers) -> None:
+    async with served(two_servers.url, token="opens") as client:
         response = await ask(client, Authorization="Bearer opens")
         assert (response.status, response.headers["Vary"]) == (202, "Authorization")
 

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def builds(database: Connection) -> list[UUID]:
-    """Builds of twelve probes on two channels, four at each instant; newest first."""
+    """Add builds of twelve probes on two channels, four at each instant; return them newest first."""
     await database.execute("""
         SELECT request_build('fog', channel, 'probe_' || number)
         FROM generate_series(0, 11) number, unnest('{nightly,beta}'::text[]) channel
@@ -44,7 +44,7 @@ def ids(body: JsonObject) -> list[UUID]:
 
 
 async def followed(client: Client, path: str) -> list[list[UUID]]:
-    """The pages from a path on."""
+    """Follow `next` from a path on, and return the ids of each page."""
     pages = []
     while path:
         response, body = await get(client, path)
@@ -91,7 +91,7 @@ async def test_filters_are_kept_from_page_to_page(client: Client, database: Conn
     assert (await get(client, "/v1/builds?product=fenix"))[1] == {"builds": [], "next": None}
 
 
-async def test_each_is_as_it_is_when_it_is_looked_at(client: Client, database: Connection, builds: list[UUID]) -> None:
+async def test_each_is_as_it_is_when_it_is_read(client: Client, database: Connection, builds: list[UUID]) -> None:
     row = await database.fetchrow("SELECT build_id FROM builds ORDER BY not_before LIMIT 1")
     assert row is not None
     await bring_to(database, row["build_id"], "progressed", await claim(database, row["build_id"]))

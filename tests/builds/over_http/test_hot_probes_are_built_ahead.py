@@ -1,4 +1,4 @@
-"""What is hot and not fresh is queued behind what somebody waits for, and moves forward when somebody does."""
+"""Hot probes that are not fresh are queued behind builds that somebody waits for, until somebody waits for them."""
 
 from __future__ import annotations
 

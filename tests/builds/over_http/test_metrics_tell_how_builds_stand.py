@@ -1,4 +1,4 @@
-"""/metrics tells how many builds are in each state, what they cost, how long the oldest waits, and who follows."""
+"""Metrics of builds: their number in each state and cost, how long the oldest waits, and how many requests follow."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STATES = ["queued", "running", "succeeded", "no_data", "failed", "cancelled"]
 
 
 async def scraped(client: Client) -> dict[tuple[str, ...], float]:
-    """The samples about builds, by name, state and prefetched."""
+    """Return the samples about builds, by name, state and prefetched."""
     response = await client.get("/metrics")
     labels = ("state", "prefetched")
     return {

@@ -1,4 +1,4 @@
-"""How the queue stands is read from what is under way and the last day, however many builds there have ever been."""
+"""Numbers of the queue are read from pending builds and the last day, however many builds there have ever been."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Explained(TypedDict):
 
 
 def scans(node: Node) -> list[Node]:
-    """Those of the plan that read builds."""
+    """Return the nodes of the plan that read builds."""
     own = [node] if node.get("Relation Name") == "builds" else []
     return own + [scan for inner in node.get("Plans", []) for scan in scans(inner)]
 

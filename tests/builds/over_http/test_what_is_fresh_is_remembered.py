@@ -1,4 +1,4 @@
-"""Requests of what is fresh are answered without the database, and a moment later as it is then."""
+"""Requests for fresh builds are answered without the database, and a moment later with their current state."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WANTED = ("fog", "nightly", "gc_ms")
 
 
 async def built(client: Client, database: Connection) -> None:
-    """A build that is over, and was answered as fresh."""
+    """Make a build that is over and was answered as fresh."""
     build = await asked(client)
     await database.execute("SELECT claim_build('tests', interval '1 min')")
     await database.execute("SELECT complete_build($1, 1, 0)", build)

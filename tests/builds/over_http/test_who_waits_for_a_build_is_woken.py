@@ -1,4 +1,4 @@
-"""Prefer: wait=N answers as soon as the build changes, on any server, even when the hint is lost; waits are bounded."""
+"""Prefer: wait=N answers as soon as the build changes, on any server, notified or not; waits are bounded."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from tests.support.building import (
     OVER,
     PENDING,
-    House,
+    TwoServers,
     ask,
     asked,
     bring_to,
@@ -43,7 +43,7 @@ STATUS = {"succeeded": 303, "no_data": 303, "failed": 200, "cancelled": 200}
 
 
 async def waiting(client: Client, number: int = 1) -> None:
-    """Returns once so many wait."""
+    """Return once so many requests wait."""
 
     async def there() -> bool:
         return service(client).watch.waiting == number
@@ -56,7 +56,7 @@ async def heard(client: Client, expected: bool = True) -> bool:
 
 
 async def seconds_until(answer: asyncio.Task[ClientResponse], move: Callable[[], Awaitable[None]]) -> float:
-    """How long after a transition it is answered."""
+    """Return the seconds from a transition to the answer."""
     await move()
     began = time.monotonic()
     await answer
@@ -79,15 +79,15 @@ async def test_who_asks_is_answered_when_it_is_over(client: Client, database: Co
     await waiting(client, 0)
 
 
-async def test_the_answer_comes_within_a_fifth_of_a_second(house: House) -> None:
-    servers = [house.client, house.other]
+async def test_the_answer_comes_within_a_fifth_of_a_second(two_servers: TwoServers) -> None:
+    servers = [two_servers.client, two_servers.other]
     took = []
     for number in range(6):
-        build = await asked(house.client)
+        build = await asked(two_servers.client)
         server = servers[number % 2]
         answer = asyncio.create_task(look(server, build, Prefer="wait=30"))
         await waiting(server)
-        took.append(await seconds_until(answer, partial(cancel, house.database, build)))
+        took.append(await seconds_until(answer, partial(cancel, two_servers.database, build)))
     assert median(took) < SOON_SECONDS, took
 
 
@@ -141,12 +141,14 @@ async def test_what_happened_meanwhile_is_in_the_answer(client: Client, database
     assert (await (await answer).json())["state"] == "running"
 
 
-async def test_a_lost_hint_costs_a_second(house: House, database: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_lost_hint_costs_a_second(
+    two_servers: TwoServers, database: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def hear_nothing(self: Listener) -> None:
         await asyncio.Event().wait()
 
     monkeypatch.setattr(Listener, "run", hear_nothing)
-    async with served(house.url) as deaf:
+    async with served(two_servers.url) as deaf:
         build, other = await asked(deaf), await asked(deaf, "slow_ms")
         answers = [asyncio.create_task(look(deaf, one, Prefer="wait=30")) for one in (build, other)]
         await waiting(deaf, 2)
@@ -158,10 +160,10 @@ async def test_a_lost_hint_costs_a_second(house: House, database: Connection, mo
 
 
 async def test_what_changes_before_it_is_waited_for_is_seen(
-    house: House, database: Connection, monkeypatch: pytest.MonkeyPatch
+    two_servers: TwoServers, database: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(watching, "POLL_SECONDS", 600)
-    async with served(house.url) as client:
+    async with served(two_servers.url) as client:
         build = await asked(client)
         await cancel(database, build)
         await eventually(partial(heard, client), "it hears")
@@ -173,11 +175,11 @@ async def test_what_changes_before_it_is_waited_for_is_seen(
 
 
 async def test_what_changes_while_nothing_is_heard_is_seen_on_reconnect(
-    house: House, database: Connection, monkeypatch: pytest.MonkeyPatch
+    two_servers: TwoServers, database: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(watching, "POLL_SECONDS", 600)
     monkeypatch.setattr(listening, "HEARTBEAT_SECONDS", 0.2)
-    async with proxied(house.url) as (proxy, url), served(house.url, listen_database_url=url) as client:
+    async with proxied(two_servers.url) as (proxy, url), served(two_servers.url, listen_database_url=url) as client:
         build = await asked(client)
         answer = asyncio.create_task(look(client, build, Prefer="wait=60"))
         await waiting(client)
@@ -221,7 +223,7 @@ async def test_beyond_the_bound_the_preference_is_not_applied(client: Client, mo
 
 
 async def test_a_caller_who_goes_waits_no_more(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watching, "GONE_SECONDS", 0.05)
+    monkeypatch.setattr(watching, "CALLER_CHECK_SECONDS", 0.05)
     build = await asked(client)
     answer = asyncio.create_task(look(client, build, Prefer="wait=60"))
     await waiting(client)
@@ -229,8 +231,8 @@ async def test_a_caller_who_goes_waits_no_more(client: Client, monkeypatch: pyte
     await waiting(client, 0)
 
 
-async def test_a_server_that_stops_answers_who_waits(house: House) -> None:
-    async with served(house.url) as client:
+async def test_a_server_that_stops_answers_who_waits(two_servers: TwoServers) -> None:
+    async with served(two_servers.url) as client:
         build = await asked(client)
         answer = asyncio.create_task(look(client, build, Prefer="wait=60"))
         await waiting(client)
@@ -240,8 +242,10 @@ async def test_a_server_that_stops_answers_who_waits(house: House) -> None:
         assert time.monotonic() - began < 5
 
 
-async def test_with_the_database_away_a_wait_is_answered_and_the_next_works(house: House, database: Connection) -> None:
-    async with proxied(house.url) as (proxy, url), served(url) as client:
+async def test_with_the_database_away_a_wait_is_answered_and_the_next_works(
+    two_servers: TwoServers, database: Connection
+) -> None:
+    async with proxied(two_servers.url) as (proxy, url), served(url) as client:
         build = await asked(client)
         short, long = (asyncio.create_task(look(client, build, Prefer=f"wait={seconds}")) for seconds in (1, 60))
         await waiting(client, 2)

@@ -9,7 +9,7 @@ from typing import get_args
 from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.core import GaugeMetricFamily
 
-from usage_service.builds.queue_state import QueueState
+from usage_service.builds.listing import QueueState
 from usage_service.builds.requests import State
 from usage_service.service import Service
 

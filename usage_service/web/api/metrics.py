@@ -12,7 +12,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from usage_service.builds.queue_state import QueueState, queue_states
+from usage_service.builds.listing import QueueState, queue_states
 from usage_service.projections.state import Status, projection_statuses
 from usage_service.queries import query
 from usage_service.service import Service

@@ -6,8 +6,7 @@ from typing import get_args
 
 from aiohttp import web
 
-from usage_service.builds.listing import BuildCursor, BuildFilter, read_page
-from usage_service.builds.queue_state import queue_states
+from usage_service.builds.listing import BuildCursor, BuildFilter, queue_states, read_page
 from usage_service.builds.requests import State
 from usage_service.cursors import CursorText
 from usage_service.web.keys import service_of

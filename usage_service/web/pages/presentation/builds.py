@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from usage_service.builds.queue_state import QueueState
+from usage_service.builds.listing import QueueState
 from usage_service.builds.requests import PENDING
 
 
