@@ -1,1 +1,1 @@
-"""Computes one missing probe on BigQuery and stores its rows."""
+"""The builder: aggregates missing probes on BigQuery, one at a time, and stores their rows."""

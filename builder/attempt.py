@@ -1,4 +1,4 @@
-"""One attempt at a build, from its claim to its end: keeps the lease, keeps to the limits, reports what came of it."""
+"""One attempt at a build, from its claim to its end: it renews the lease, keeps to the limits, reports its outcome."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from typing import TypeVar
 import structlog
 
 from builder.aggregates.probe import BuiltProbe
-from builder.computation_thread import Computation, Compute
+from builder.computation_thread import Aggregate, ComputationThread
 from builder.errors import BuildError, PermanentBuildError, TransientBuildError
 from builder.queue import BuildCancelledElsewhereError, BuildQueue, Claim, LeaseLostError
 from builder.settings import BuilderSettings
 from usage_service.shared.postgres import UNAVAILABLE
 from usage_service.shared.tracing import Span, SpanKind, fail, span
 
-PATIENCE_SECONDS = 30.0  # with a database that is away
+DATABASE_AWAY_SECONDS = 30.0  # after which a call to a database that is away is given up
 AGAIN_SECONDS = 0.25
 LONGEST_BACKOFF_SECONDS = 300.0
 OUT_OF_BYTES = "dailyBytesExceeded"
@@ -32,7 +32,7 @@ log = structlog.get_logger(__name__)
 
 
 class Outcome(StrEnum):
-    """What came of an attempt."""
+    """The outcomes of an attempt."""
 
     SUCCEEDED = "succeeded"
     NO_DATA = "no_data"
@@ -44,50 +44,50 @@ class Outcome(StrEnum):
 
 
 class HandBackError(Exception):
-    """The builder stops: another one is to go on."""
+    """Raised in an attempt whose builder stops: another builder is to go on with the build."""
 
 
 class Attempt:
-    """Runs one claim. `outcome` is None until it is over; `bytes` are those read so far."""
+    """The run of one claim. `outcome` is None until the attempt is over; `bytes` are those read so far."""
 
-    def __init__(self, queue: BuildQueue, compute: Compute, settings: BuilderSettings, claim: Claim) -> None:
+    def __init__(self, queue: BuildQueue, aggregate: Aggregate, settings: BuilderSettings, claim: Claim) -> None:
         self.claim = claim
         self.outcome: Outcome | None = None
-        self.retry_seconds = 0.0  # until a retried build may be claimed
+        self.retry_seconds = 0.0  # the back-off, until which a build that is tried again may not be claimed
         self.bytes = 0
         self._queue = queue
-        self._compute = compute
+        self._aggregate = aggregate
         self._settings = settings
-        self._told: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
+        self._stopped: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
         self._reporting = asyncio.Lock()
-        self._computation: Computation | None = None
+        self._thread: ComputationThread | None = None
 
     def cancel(self) -> None:
-        """Says that the build was cancelled: stops the warehouse's job as well, and reports nothing."""
-        self._tell(BuildCancelledElsewhereError("notified"))
+        """Stop because the build was cancelled: stop the warehouse's job as well, and report nothing."""
+        self._stop(BuildCancelledElsewhereError("notified"))
 
     def hand_back(self) -> None:
-        """Lets another builder go on with it: the warehouse's job runs on."""
-        self._tell(HandBackError())
+        """Stop and let another builder go on with the build: the warehouse's job runs on."""
+        self._stop(HandBackError())
 
-    def look(self) -> None:
-        """Asks now whether the build is still this attempt's."""
-        if self._computation:
-            self._computation.look()
+    def check(self) -> None:
+        """Renew the lease now, which shows whether the build is still this attempt's."""
+        if self._thread:
+            self._thread.wake()
 
     async def run(self) -> None:
-        """Sees the attempt to its end; raises nothing but what stops it from outside."""
-        named = structlog.contextvars.bound_contextvars(build_id=str(self.claim.build_id), attempt=self.claim.attempt)
-        with named, self._span() as made:
+        """Run the attempt to its end; raise nothing but the cancellation of its task."""
+        context = structlog.contextvars.bound_contextvars(build_id=str(self.claim.build_id), attempt=self.claim.attempt)
+        with context, self._span() as attempt_span:
             self.outcome = await self._outcome()
             fields = {"probe": self.claim.probe, "bytes": self.bytes}
             log.info("attempt_ended", outcome=self.outcome.value, **fields)
-            made.set_attributes({"build.outcome": self.outcome.value, "build.bytes": self.bytes})
+            attempt_span.set_attributes({"build.outcome": self.outcome.value, "build.bytes": self.bytes})
             if self.outcome in (Outcome.FAILED, Outcome.RETRIED, Outcome.LOST):
-                fail(made, self.outcome.value)
+                fail(attempt_span, self.outcome.value)
 
     def _span(self) -> AbstractContextManager[Span]:
-        """Part of the trace that the build was asked for in, if it was traced."""
+        """Return the attempt's span, which belongs to the trace of the request for the build, if that was traced."""
         claim = self.claim
         probe = {"build.product": claim.product, "build.channel": claim.channel, "build.probe": claim.probe}
         about: dict[str, str | int] = {"build.id": str(claim.build_id), "build.attempt": claim.attempt, **probe}
@@ -104,7 +104,7 @@ class Attempt:
         except BuildError as error:
             return await self._failed(error.code, str(error), retry=isinstance(error, TransientBuildError))
         except (LeaseLostError, *UNAVAILABLE) as error:
-            # A result that could not be stored is found again: by the next attempt, in the warehouse.
+            # A result that could not be stored is not lost: the next attempt adopts the job in the warehouse.
             log.warning("lease_lost", error=repr(error))
             return Outcome.LOST
         except Exception:
@@ -112,55 +112,56 @@ class Attempt:
             return await self._failed("internal", "the builder failed; its log says why", retry=True)
 
     async def _build(self) -> int:
-        """Computes and stores; how many rows."""
+        """Aggregate the probe, store its rows, and return how many these are."""
         claim = self.claim
-        if self._told.done():
-            raise self._told.result()
+        if self._stopped.done():
+            raise self._stopped.result()
         request = claim.request(datetime.now(UTC).date())
-        computation = Computation(self._compute, request, self._admit, f"build {claim.build_id}")
-        self._computation = computation
-        pulse = asyncio.create_task(self._keep_lease(computation))
+        thread = ComputationThread(self._aggregate, request, self._admit, f"build {claim.build_id}")
+        self._thread = thread
+        pulse = asyncio.create_task(self._keep_lease(thread))
         try:
-            built = await self._computed(computation, pulse)
+            built = await self._result(thread, pulse)
             self.bytes = built.bytes_processed
             with span("store"):
-                return await _patiently(lambda: self._queue.complete(claim, built.rows, built.bytes_processed))
+                return await _retried_while_away(lambda: self._queue.complete(claim, built.rows, built.bytes_processed))
         except BuildCancelledElsewhereError:
-            await computation.cancel()
+            await thread.cancel()
             raise
         finally:
-            computation.abandon()
+            thread.abandon()
             await _end(pulse)
 
-    async def _computed(self, computation: Computation, pulse: asyncio.Task[None]) -> BuiltProbe:
+    async def _result(self, thread: ComputationThread, pulse: asyncio.Task[None]) -> BuiltProbe:
+        """Return the thread's result; raise when the build is stopped, its lease is lost or its time is over."""
         seconds = self._settings.build_seconds
         waiting: set[asyncio.Future[BuiltProbe] | asyncio.Future[Exception] | asyncio.Task[None]]
-        waiting = {computation.result, pulse, self._told}
+        waiting = {thread.result, pulse, self._stopped}
         await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-        if self._told.done():
-            raise self._told.result()
+        if self._stopped.done():
+            raise self._stopped.result()
         if pulse.done():
             pulse.result()  # raises
-        if not computation.result.done():
+        if not thread.result.done():
             raise TransientBuildError(
                 "timeout", f"the build took longer than {seconds:g} s; its job is adopted next time"
             )
-        return computation.result.result()
+        return thread.result.result()
 
-    async def _keep_lease(self, computation: Computation) -> None:
-        """Reports steps as they come and proves the worker alive in between, until the build is no longer its own."""
+    async def _keep_lease(self, thread: ComputationThread) -> None:
+        """Renew the lease with each step and in between; raise when the build is no longer this attempt's."""
         while True:
-            await computation.moved(self._settings.lease_seconds / 3)
+            await thread.moved(self._settings.lease_seconds / 3)
             try:
                 async with self._reporting:
-                    await self._report(computation)
+                    await self._report(thread)
             except UNAVAILABLE as error:
                 log.warning("heartbeat_missed", error=repr(error))
                 await asyncio.sleep(AGAIN_SECONDS)
-                computation.look()
+                thread.wake()
 
-    async def _report(self, computation: Computation) -> None:
-        step = computation.take_step()
+    async def _report(self, thread: ComputationThread) -> None:
+        step = thread.take_step()
         if step is None:
             await self._queue.heartbeat(self.claim)
             return
@@ -168,15 +169,16 @@ class Attempt:
         await self._queue.heartbeat(self.claim, step.stage, step.percent, self.bytes)
 
     async def _admit(self, read: int, needed: int) -> None:
-        """Reserves what the next statement reads, where that is within the day's limit; else PermanentBuildError."""
+        """Reserve the bytes that the next statement needs; raise PermanentBuildError beyond the day's limit."""
         try:
             async with self._reporting:
-                await _patiently(lambda: self._reserve(read, needed))
+                await _retried_while_away(lambda: self._reserve(read, needed))
         except UNAVAILABLE as error:
             raise TransientBuildError("databaseAway", f"nothing is read without an account of it: {error!r}") from error
 
     async def _reserve(self, read: int, needed: int) -> None:
-        # Reserved first, looked at then: two builders at the same time may both be refused, never both be let in.
+        # Reserved first, compared with the limit then: of two builders at the same time both may be refused, but both
+        # are never let in beyond the limit.
         limit = self._settings.most_bytes_a_day
         await self._queue.heartbeat(self.claim, read=read + needed)
         if await self._queue.bytes_left_today(limit + 1):
@@ -206,9 +208,9 @@ class Attempt:
         return outcome
 
     async def _reported(self, report: Callable[[], Awaitable[None]], outcome: Outcome) -> Outcome:
-        """The outcome, or what the database says has become of the build meanwhile."""
+        """Report the outcome and return it; return CANCELLED or LOST when the build has been taken away meanwhile."""
         try:
-            await _patiently(report)
+            await _retried_while_away(report)
         except BuildCancelledElsewhereError:
             return Outcome.CANCELLED
         except (LeaseLostError, *UNAVAILABLE) as error:
@@ -216,18 +218,18 @@ class Attempt:
             return Outcome.LOST
         return outcome
 
-    def _tell(self, why: Exception) -> None:
-        if not self._told.done():
-            self._told.set_result(why)
+    def _stop(self, why: Exception) -> None:
+        if not self._stopped.done():
+            self._stopped.set_result(why)
 
     def _backoff(self) -> timedelta:
         longest = min(LONGEST_BACKOFF_SECONDS, self._settings.retry_seconds * 2 ** (self.claim.attempt - 1))
         return timedelta(seconds=longest * random.uniform(0.5, 1))
 
 
-async def _patiently(call: Callable[[], Awaitable[Result]]) -> Result:
-    """What the call answers, made again while the database is away, for PATIENCE_SECONDS."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
+async def _retried_while_away(call: Callable[[], Awaitable[Result]]) -> Result:
+    """Return the result of the call, which is made again while the database is away, for DATABASE_AWAY_SECONDS."""
+    deadline = time.monotonic() + DATABASE_AWAY_SECONDS
     while True:
         try:
             return await call()
@@ -242,4 +244,4 @@ async def _end(task: asyncio.Task[None]) -> None:
     task.cancel()
     await asyncio.wait([task], timeout=1)
     if task.done() and not task.cancelled():
-        task.exception()  # retrieved: it does not matter any more
+        task.exception()  # retrieved, or asyncio complains: the error does not matter any more

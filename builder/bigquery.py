@@ -1,4 +1,4 @@
-"""BigQuery, or the embedded warehouse that speaks its API: a client, and statements run as adoptable jobs."""
+"""BigQuery, or the embedded warehouse that has the same API: a client, and statements as jobs that can be adopted."""
 
 import re
 import time
@@ -29,16 +29,16 @@ ANONYMOUS: Callable[[], Credentials] = AnonymousCredentials
 MOST_ADOPTIONS = 10
 FIRST_POLL_SECONDS, POLL_GROWTH = 0.02, 1.5
 LABEL_LENGTH = 63
-RESULT_KEPT = timedelta(hours=12)  # of the 24 that BigQuery keeps a result
+RESULT_KEPT = timedelta(hours=12)  # BigQuery keeps a result for 24 hours
 
 Tick = Callable[[int], None]
-"""Told the bytes that the statement reads, at every poll; raises what stops the build."""
+"""Called at every poll with the bytes that the statement reads; raises an error to stop the build."""
 
 Pulse = Callable[[], None]
 
 
 def make_client(project: str, endpoint: str | None, location: str) -> bigquery.Client:
-    """A client of BigQuery, or of the warehouse at an endpoint; over plain HTTP no credentials are sent."""
+    """Return a client of BigQuery, or of the warehouse at `endpoint`; over plain HTTP it sends no credentials."""
     if endpoint is None:
         return bigquery.Client(project=project, location=location)
     credentials = ANONYMOUS() if urlsplit(endpoint).scheme == "http" else None
@@ -48,12 +48,12 @@ def make_client(project: str, endpoint: str | None, location: str) -> bigquery.C
 
 
 def label(text: str) -> str:
-    """The text as a label's value: lower case letters, digits, `_` and `-`, at most 63."""
+    """Return the text as a label's value: at most 63 lower case letters, digits, `_` and `-`."""
     return re.sub(r"[^a-z0-9_-]", "_", text.lower())[:LABEL_LENGTH]
 
 
 def has_expired(job: bigquery.QueryJob) -> bool:
-    """Whether the job ended so long ago that its result may be gone while it is read."""
+    """Return whether the job ended so long ago that its result may expire while it is read."""
     ended: datetime | None = job.ended
     return ended is not None and datetime.now(UTC) - ended > RESULT_KEPT
 
@@ -71,34 +71,34 @@ class JobOptions:
 
     @property
     def retry(self) -> Retry:
-        """Retries of one request, within `retry_seconds`."""
+        """Return the retries of one request, which end after `retry_seconds`."""
         return DEFAULT_RETRY.with_timeout(self.retry_seconds)
 
 
 def stop_jobs(client: bigquery.Client, build_id: UUID, options: JobOptions) -> list[str]:
-    """Asks for the end of all jobs of a build that are not over, whoever began them; their ids.
+    """Cancel the unfinished jobs of a build, whichever builder started them, and return their ids.
 
-    Of this login: others' jobs are not listed. Raises PermanentBuildError or TransientBuildError. Blocks.
+    Only jobs of the same login are found. Raise PermanentBuildError or TransientBuildError when it fails. Blocks.
     """
     retry, seconds = options.retry, options.request_seconds
-    asked = list[str]()
+    cancelled = list[str]()
     with as_build_errors():
-        for state in ("pending", "running"):  # in this order: one that begins in between is found
+        for state in ("pending", "running"):  # in this order: a job that begins to run in between is found
             for job in client.list_jobs(state_filter=state, retry=retry, timeout=seconds):
-                if job.job_id.startswith(job_prefix(build_id)) and job.state != "DONE" and job.job_id not in asked:
+                if job.job_id.startswith(job_prefix(build_id)) and job.state != "DONE" and job.job_id not in cancelled:
                     client.cancel_job(job.job_id, retry=retry, timeout=seconds)
-                    asked.append(job.job_id)
-    return asked
+                    cancelled.append(job.job_id)
+    return cancelled
 
 
 def job_prefix(build_id: UUID) -> str:
-    """How the ids of all jobs of a build begin."""
+    """Return the text that the ids of all jobs of a build begin with."""
     return f"build-{build_id.hex}-"
 
 
 @dataclass
 class JobRunner:
-    """Runs the statements of one build; keeps what they read and their job ids."""
+    """A runner of one build's statements, with the bytes that they read and their job ids."""
 
     client: bigquery.Client
     build_id: UUID
@@ -109,9 +109,9 @@ class JobRunner:
     job_ids: list[str] = field(default_factory=list)
 
     def run(self, statement: Statement, tick: Tick) -> Iterator[Mapping[str, Any]]:
-        """The rows of a statement, a page at a time. Raises PermanentBuildError or TransientBuildError.
+        """Run a statement and yield its rows, fetched by pages. Raise PermanentBuildError or TransientBuildError.
 
-        Stopped by BuildCancelledError, from `tick` or `control`, it cancels the job; by BuildAbandonedError not.
+        A BuildCancelledError, raised by `tick` or `control`, cancels the job; a BuildAbandonedError does not.
         """
         with as_build_errors():
             about = {"statement": statement.name}
@@ -119,9 +119,9 @@ class JobRunner:
                 needed = self._estimate(statement)
             self.control.admit(self.bytes_processed, needed)
             tick(needed)
-            with span("query", about) as made:
+            with span("query", about) as query_span:
                 job = self._finish(statement, partial(tick, needed))
-                made.set_attributes({"job.id": job.job_id, "job.bytes": job.total_bytes_processed or 0})
+                query_span.set_attributes({"job.id": job.job_id, "job.bytes": job.total_bytes_processed or 0})
             self.bytes_processed += job.total_bytes_processed or 0
             self.job_ids.append(job.job_id)
             for row in spanned(self._fetched(job), "fetch", about):
@@ -139,7 +139,7 @@ class JobRunner:
         )
 
     def _estimate(self, statement: Statement) -> int:
-        """The bytes that the statement would read, by a dry run; an error where they are too many."""
+        """Return the bytes that the statement would read, by a dry run; raise PermanentBuildError when too many."""
         config = self._config(statement)
         config.dry_run = True
         needed = self._query(statement, config, None).total_bytes_processed or 0
@@ -152,7 +152,7 @@ class JobRunner:
         return needed
 
     def _finish(self, statement: Statement, pulse: Pulse) -> bigquery.QueryJob:
-        """The finished job of the statement: adopted where an earlier attempt started it, else started."""
+        """Return the finished job of the statement: adopt it where an earlier attempt started it, else start it."""
         for number in range(1, MOST_ADOPTIONS + 1):
             job_id = f"{job_prefix(self.build_id)}{statement.name}-{statement.digest()}"
             job_id += f"-{number}" if number > 1 else ""
@@ -164,7 +164,7 @@ class JobRunner:
         raise TransientBuildError("jobsFailed", f"{MOST_ADOPTIONS} jobs of {statement.name} failed already")
 
     def _start_or_adopt(self, statement: Statement, job_id: str) -> bigquery.QueryJob | None:
-        """The job of that id; None where it is over without a result, so that a next one is needed."""
+        """Return the job of that id; None when it has ended without a result, so that another job is needed."""
         self.control.check()
         try:
             return self._query(statement, self._config(statement), job_id)
@@ -212,7 +212,7 @@ class JobRunner:
             raise job_error(job.error_result)
 
     def _cancel(self, job_id: str) -> None:
-        """Ask for the end of a job, if there is one; what it reads until then is paid for."""
+        """Cancel a job, if there is one; the bytes that it has read until then are paid for."""
         try:
             with as_build_errors():
                 self.client.cancel_job(job_id, retry=self.options.retry, timeout=self.options.request_seconds)

@@ -1,4 +1,4 @@
-"""BigQuery's errors, sorted into those that trying again may cure and those it will not."""
+"""Translation of BigQuery's errors into transient and permanent build errors."""
 
 from collections.abc import Iterator, Mapping
 from concurrent.futures import TimeoutError as FutureTimeoutError
@@ -27,7 +27,7 @@ EXPLANATIONS = {
 
 @contextmanager
 def as_build_errors() -> Iterator[None]:
-    """Turn what the client raises into PermanentBuildError and TransientBuildError."""
+    """Raise PermanentBuildError or TransientBuildError in place of the errors of the BigQuery client."""
     try:
         yield
     except RetryError as error:
@@ -41,7 +41,7 @@ def as_build_errors() -> Iterator[None]:
 
 
 def call_error(error: GoogleAPICallError) -> BuildError:
-    """The build error of a request that was answered with an error."""
+    """Return the build error of a request that was answered with an error."""
     details = [detail for detail in error.errors if isinstance(detail, Mapping) and detail.get("reason")]
     if details:
         return job_error({"message": str(error.message), **details[0]})
@@ -51,7 +51,7 @@ def call_error(error: GoogleAPICallError) -> BuildError:
 
 
 def job_error(result: Mapping[str, str]) -> BuildError:
-    """The build error of BigQuery's error object: `reason` decides whether it may pass."""
+    """Return the build error of BigQuery's error object; its `reason` decides whether it is transient."""
     reason = result.get("reason", "unknown")
     message = result.get("message", "")
     kind = TransientBuildError if reason in TRANSIENT_REASONS else PermanentBuildError

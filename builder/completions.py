@@ -1,4 +1,4 @@
-"""Builds that end without rows at about the same time do so in one transaction."""
+"""Group commit of builds that end without rows: those that end at about the same time share a transaction."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from uuid import UUID
 
 
 class Completion(NamedTuple):
-    """A build that is over without rows, the attempt that holds it, and what that read."""
+    """A build that is over without rows, the attempt that holds it, and the bytes that the attempt read."""
 
     build_id: UUID
     attempt: int
@@ -17,11 +17,11 @@ class Completion(NamedTuple):
 
 
 EndAll = Callable[[Sequence[Completion]], Awaitable[set[UUID]]]
-"""Ends those that are held by their attempts, in one transaction; which."""
+"""Ends the builds that their attempts still hold, in one transaction, and returns the ids of these."""
 
 
 class Completions:
-    """Those that come while a transaction is under way go together in the next: never more than run at a time."""
+    """A queue of completions: those that come while a transaction is under way go together into the next."""
 
     def __init__(self, end_all: EndAll) -> None:
         self._end_all = end_all
@@ -29,20 +29,20 @@ class Completions:
         self._turn = asyncio.Lock()
 
     async def end(self, completion: Completion) -> bool:
-        """Whether the build is over; False where its attempt does not hold it. Raises what `end_all` does."""
+        """End the build; return False when its attempt does not hold it. Raise what `end_all` raises."""
         over: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._waiting.append((completion, over))
         try:
             async with self._turn:
-                if not over.done():  # whoever had the turn before may have taken it along
+                if not over.done():  # the completion before may have taken it along
                     await self._end_those_waiting()
             return await over
         finally:
-            over.cancel() or over.exception()  # whoever was stopped itself wants no answer
+            over.cancel() or over.exception()  # a caller that was cancelled itself wants no answer
 
     async def _end_those_waiting(self) -> None:
         together, self._waiting = [pair for pair in self._waiting if not pair[1].done()], []
-        failure: Exception = TimeoutError("who had the turn was stopped: not known whether the build is over")
+        failure: Exception = TimeoutError("the transaction was stopped: it is not known whether the build is over")
         try:
             ended = await self._end_all([completion for completion, _ in together])
         except Exception as error:

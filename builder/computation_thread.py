@@ -1,4 +1,4 @@
-"""One computation in a thread of its own: its result, how far it is, and how to stop it."""
+"""The thread that aggregates one probe: its result, its latest step, and ways to stop it."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from builder.aggregates.probe import BuildRequest, BuiltProbe, Progress
 from builder.control import Control
 from builder.threads import in_thread
 
-Compute = Callable[[BuildRequest, Progress, Control], BuiltProbe]
-"""Computes a probe; blocks, tells how far it is, and stops where `control` says so."""
+Aggregate = Callable[[BuildRequest, Progress, Control], BuiltProbe]
+"""Aggregates a probe; blocks, reports its steps, and stops where `control` says so."""
 
 CANCEL_SECONDS = 10.0
 
 
 class Step(NamedTuple):
-    """How far a computation is: its stage, percent of the whole, bytes read."""
+    """A step of a build: its stage, the percent of the whole, the bytes read so far."""
 
     stage: str
     percent: int
     bytes: int
 
 
-class Computation:
-    """A computation that runs, and the latest step that it reported. `result` is its result to be."""
+class ComputationThread:
+    """A running aggregation of a probe. `result` is a future of its result."""
 
     def __init__(
-        self, compute: Compute, request: BuildRequest, admit: Callable[[int, int], Awaitable[None]], name: str
+        self, aggregate: Aggregate, request: BuildRequest, admit: Callable[[int, int], Awaitable[None]], name: str
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._moved = asyncio.Event()
@@ -37,10 +37,10 @@ class Computation:
         self._last = Step("started", 0, 0)
         self._admit = admit
         self._control = Control(self._wait_for_admission)
-        self.result = in_thread(partial(compute, request, self._report, self._control), name)
+        self.result = in_thread(partial(aggregate, request, self._report, self._control), name)
 
     async def moved(self, within: float) -> None:
-        """Returns at the next step, when `look` is called, or after so many seconds."""
+        """Wait for the next step, for a call of `wake`, or for `within` seconds."""
         try:
             async with asyncio.timeout(within):
                 await self._moved.wait()
@@ -49,20 +49,20 @@ class Computation:
         self._moved.clear()
 
     def take_step(self) -> Step | None:
-        """The latest step, if it was not taken yet."""
+        """Return the latest step; None when it was taken before."""
         step, self._step = self._step, None
         return step
 
-    def look(self) -> None:
-        """Has `moved` return now."""
+    def wake(self) -> None:
+        """Let `moved` return now."""
         self._moved.set()
 
     def abandon(self) -> None:
-        """Stops the thread at its next step or wait, and leaves the warehouse's job to another attempt."""
+        """Stop the thread at its next step or wait, and leave the warehouse's job to another attempt."""
         self._control.abandon()
 
     async def cancel(self) -> None:
-        """Stops the thread and the warehouse's job; returns when the warehouse knows, or after CANCEL_SECONDS."""
+        """Stop the thread and the warehouse's job; wait until the warehouse knows, for at most CANCEL_SECONDS."""
         await asyncio.wait([in_thread(self._control.cancel, "cancel")], timeout=CANCEL_SECONDS)
 
     def _report(self, stage: str, percent: int, read: int) -> None:

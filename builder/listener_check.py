@@ -1,4 +1,4 @@
-"""Proves that notifications arrive: a listener behind a transaction pooler connects well and never hears anything."""
+"""The listener check: a listener behind a transaction pooler connects well, and no notification ever arrives."""
 
 from __future__ import annotations
 
@@ -10,47 +10,47 @@ import structlog
 
 from usage_service.shared.postgres import UNAVAILABLE
 
-CHANNEL = "builder_hearing"
+CHANNEL = "builder_listener_check"
 ARRIVE_SECONDS = 5.0
 AGAIN_SECONDS = 60.0
 
 log = structlog.get_logger(__name__)
 
 
-class Hearing:
-    """Sends itself a notification after each connect, from another connection; says so when it does not arrive.
+class ListenerCheck:
+    """Sends a notification to its own listener after each connect; logs an error when it does not arrive.
 
-    From another connection, because a pooler passes on what comes while the listening one has a statement under way.
+    It sends from another connection, because a pooler passes on what comes while the listening one runs a statement.
     """
 
-    def __init__(self, notify: Callable[[str, str], Awaitable[None]], tell: Callable[[bool], None]) -> None:
+    def __init__(self, notify: Callable[[str, str], Awaitable[None]], report: Callable[[bool], None]) -> None:
         self._notify = notify
-        self._tell = tell
+        self._report = report
         self._connected = asyncio.Event()
         self._arrived = asyncio.Event()
         self._token = ""
 
     def connected(self) -> None:
-        """Says that the listener has just connected."""
+        """Note that the listener has just connected."""
         self._connected.set()
 
-    def heard(self, token: str) -> None:
-        """Says that a notification came on CHANNEL, be it another builder's."""
+    def arrived(self, token: str) -> None:
+        """Note that a notification came on CHANNEL, which may be another builder's."""
         if token == self._token:
             self._arrived.set()
 
     async def run(self) -> None:
-        """Tries after each connect, and again and again while it fails."""
-        hears = True
+        """Check after each connect, and every AGAIN_SECONDS while the check fails."""
+        arrives = True
         while True:
-            await self._next_try(None if hears else AGAIN_SECONDS)
+            await self._next_try(None if arrives else AGAIN_SECONDS)
             try:
-                hears = await self._arrives()
+                arrives = await self._arrives()
             except UNAVAILABLE:
-                hears = False
+                arrives = False
                 continue
-            self._tell(hears)
-            if not hears:
+            self._report(arrives)
+            if not arrives:
                 log.error(
                     "notifications_do_not_arrive",
                     hint="set LISTEN_DATABASE_URL to a direct address of the same database: LISTEN does not work "

@@ -10,10 +10,10 @@ from typing import NamedTuple
 import structlog
 
 from builder import listener_check
-from builder.aggregates.aggregating import ComputeOptions, compute_probe
+from builder.aggregates.aggregating import AggregateOptions, aggregate_probe
 from builder.bigquery import JobOptions, make_client, stop_jobs
-from builder.computation_thread import Compute
-from builder.listener_check import Hearing
+from builder.computation_thread import Aggregate
+from builder.listener_check import ListenerCheck
 from builder.metrics import BuilderMetrics, served
 from builder.orphaned_jobs import OrphanedJobs, StopJobs, stop_no_jobs
 from builder.queue import BuildQueue
@@ -35,55 +35,57 @@ log = structlog.get_logger(__name__)
 
 
 class Warehouse(NamedTuple):
-    """What computes a probe, and what stops the jobs of one; both block, so they are to be run in threads."""
+    """The functions that aggregate a probe and that stop the jobs of a build. Both block: they are run in threads."""
 
-    compute: Compute
+    aggregate: Aggregate
     stop_jobs: StopJobs = stop_no_jobs
 
 
 def open_warehouse(settings: BuilderSettings) -> Warehouse:
-    """The warehouse of the settings."""
+    """Return the warehouse that the settings name."""
     client = make_client(settings.project, settings.warehouse_url, settings.location)
     jobs = JobOptions(maximum_bytes_billed=settings.most_bytes, deadline_seconds=settings.build_seconds)
-    options = ComputeOptions(source_options(settings), jobs)
+    options = AggregateOptions(source_options(settings), jobs)
     return Warehouse(
-        lambda request, progress, control: compute_probe(client, request, options, progress, control),
+        lambda request, progress, control: aggregate_probe(client, request, options, progress, control),
         lambda build_id: stop_jobs(client, build_id, jobs),
     )
 
 
 class Builder:
-    """A worker, and what tells it of requests and cancellations."""
+    """A worker, its listener for requests and cancellations, and its background tasks."""
 
     def __init__(self, pool: Pool, name: str, settings: BuilderSettings, warehouse: Warehouse) -> None:
         self.metrics = BuilderMetrics()
         queue = BuildQueue(pool, name, timedelta(seconds=settings.lease_seconds))
-        self.worker = Worker(queue, warehouse.compute, settings, self.metrics)
+        self.worker = Worker(queue, warehouse.aggregate, settings, self.metrics)
         self._orphaned_jobs = OrphanedJobs(queue, warehouse.stop_jobs, settings.poll_seconds)
-        self._hearing = Hearing(queue.notify, self.metrics.hears.set)
-        self.listener = Listener(settings.listen_url, [REQUESTED, CANCELLED, listener_check.CHANNEL], self._hear)
+        self._listener_check = ListenerCheck(queue.notify, self.metrics.notifications_arrive.set)
+        self.listener = Listener(
+            settings.listen_url, [REQUESTED, CANCELLED, listener_check.CHANNEL], self._on_notification
+        )
 
     def start(self, tasks: Tasks) -> None:
-        """Starts what should never end."""
-        tasks.start("hearing", self._hearing.run())
+        """Start the background tasks, none of which should ever end."""
+        tasks.start("listener check", self._listener_check.run())
         tasks.start("listener", self.listener.run())
         tasks.start("worker", self.worker.run())
         tasks.start("orphaned jobs", self._orphaned_jobs.run())
 
-    def _hear(self, channel: str | None, payload: str) -> None:
+    def _on_notification(self, channel: str | None, payload: str) -> None:
         if channel == REQUESTED:
             self.worker.wake()
         elif channel == CANCELLED:
             self.worker.cancel(payload)
         elif channel == listener_check.CHANNEL:
-            self._hearing.heard(payload)
-        else:
-            self._hearing.connected()
-            self.worker.look()
+            self._listener_check.arrived(payload)
+        else:  # the listener has connected
+            self._listener_check.connected()
+            self.worker.check()
 
 
 async def run_builder(settings: BuilderSettings, warehouse: Warehouse) -> bool:
-    """Builds until SIGTERM or SIGINT, then finishes what is under way. False when a background task died."""
+    """Build until SIGTERM or SIGINT, then finish the running builds. Return False when a background task died."""
     lifetime = Lifetime()
     await install_schema(settings.database_url)
     name = f"builder-{socket.gethostname()}-{os.getpid()}"

@@ -1,4 +1,4 @@
-"""The builder's settings, beside those that it shares with the service."""
+"""The builder's settings, besides those that it shares with the service."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ MOST_AT_ONCE = 64
 
 
 def pairs_text(pairs: Mapping[str, object]) -> str:
-    """The pairs as a setting: `a=1,b=2`."""
+    """Return the text of a setting of pairs: `a=1,b=2`."""
     return ",".join(f"{name}={value}" for name, value in pairs.items())
 
 
 def pairs(setting: str, text: str) -> dict[str, str]:
-    """The pairs in a setting's text; raises SettingsError."""
+    """Return the pairs in a setting's text; raise SettingsError when it is not of this form."""
     found = dict(part.strip().partition("=")[::2] for part in text.split(",") if part.strip())
     if not all(name and value for name, value in found.items()):
         raise SettingsError(f"{setting}: {text!r} must be pairs such as a=b,c=d")
@@ -92,7 +92,7 @@ class BuilderSettings(DatabaseSettings, frozen=True, kw_only=True):
 
 
 def source_options(settings: BuilderSettings) -> SourceOptions:
-    """Where the settings say that the pings are, and who is left out; raises SettingsError."""
+    """Return the source options of the settings; raise SettingsError for a text that cannot be read."""
     return SourceOptions(
         project=settings.pings_project,
         datasets=pairs("PROBE_BUILDER_DATASETS", settings.datasets),
@@ -105,7 +105,7 @@ def source_options(settings: BuilderSettings) -> SourceOptions:
 def _thresholds(text: str) -> Thresholds:
     name = "PROBE_BUILDER_MINIMUMS"
     try:
-        return Thresholds.told(pairs(name, text))
+        return Thresholds.of_settings(pairs(name, text))
     except ValueError:
         raise SettingsError(f"{name}: {text!r} must be like fog/release=450000/100,*=50/10") from None
 
@@ -121,7 +121,7 @@ def _sampled_channels(text: str) -> dict[str, int]:
 
 
 class WarehouseSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What the commands of the embedded warehouse read from the environment."""
+    """Environment variables of the commands of the embedded warehouse."""
 
     warehouse_dir: Annotated[str, Meta(description="where the embedded warehouse keeps its files")] = field(
         name="PROBE_BUILDER_WAREHOUSE_DIR", default="warehouse-data"

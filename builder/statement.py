@@ -1,6 +1,6 @@
-"""Statements: a `.sql` file with its names filled in, and its values as query parameters.
+"""Statements of BigQuery: a `.sql` file with its names filled in, and its values as query parameters.
 
-Only names that the code knows or that match a strict pattern are ever put into the text, at `{{name}}`.
+Only names that the code knows or that match a strict pattern are put into the text, at `{{name}}`.
 """
 
 import hashlib
@@ -30,20 +30,20 @@ class Statement:
     parameters: tuple[Parameter, ...]
 
     def digest(self) -> str:
-        """Twelve hexadecimal digits of the text and the parameters."""
+        """Return twelve hexadecimal digits of the SHA-256 of the text and the parameters."""
         content = json.dumps([self.sql, [parameter.to_api_repr() for parameter in self.parameters]])
         return hashlib.sha256(content.encode()).hexdigest()[:12]
 
 
 def identifier(text: str) -> str:
-    """The text, if it can be the name of a dataset, table, column or ping; else PermanentBuildError."""
+    """Return the text; raise PermanentBuildError when it cannot be the name of a dataset, table, column or ping."""
     if not NAME.fullmatch(text):
         raise PermanentBuildError("invalidName", f"{text!r} cannot be the name of a probe, ping or column")
     return text
 
 
 def table_name(project: str, dataset: str, ping: str) -> str:
-    """The full name of a ping's stable table."""
+    """Return the full name of a ping's stable table; raise PermanentBuildError for parts that cannot be names."""
     if not PROJECT.fullmatch(project):
         raise PermanentBuildError("invalidName", f"{project!r} cannot be the name of a project")
     return f"{project}.{identifier(dataset)}.{identifier(ping)}_v1"

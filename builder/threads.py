@@ -1,4 +1,4 @@
-"""Work in a thread of its own that keeps neither the process nor other work waiting."""
+"""Threads for blocking work: each work has its own, and neither the process nor other work waits for it."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ Result = TypeVar("Result")
 
 
 def in_thread(work: Callable[[], Result], name: str) -> asyncio.Future[Result]:
-    """The result of `work` to be, or its error; a result that nobody waits for any more is dropped.
+    """Run `work` in a thread; return a future of its result or error, which may be dropped by whoever waited for it.
 
-    A daemon thread each, not the event loop's pool: that one is small, what is stuck in it takes others' places, and
-    the process would not end before all of them have.
+    It is a daemon thread, not one of the event loop's pool: the pool is small, stuck work takes the places of others
+    in it, and the process would not end before all of its threads have ended.
     """
     loop = asyncio.get_running_loop()
     future: asyncio.Future[Result] = loop.create_future()
-    future.add_done_callback(lambda done: done.cancelled() or done.exception())  # retrieved, so never complained about
+    future.add_done_callback(lambda done: done.cancelled() or done.exception())  # retrieved, or asyncio complains
 
     def deliver(outcome: Callable[[], None]) -> None:
         with suppress(RuntimeError):  # the loop is closed

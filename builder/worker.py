@@ -1,4 +1,4 @@
-"""Claims builds, as many at a time as it may, and sees each to its end."""
+"""The worker of a builder: it claims builds, as many at a time as it may, and runs an attempt at each."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import time
 import structlog
 
 from builder.attempt import Attempt
-from builder.computation_thread import Compute
+from builder.computation_thread import Aggregate
 from builder.metrics import BuilderMetrics
 from builder.queue import BuildQueue, Claim
 from builder.settings import BuilderSettings
@@ -22,13 +22,13 @@ log = structlog.get_logger(__name__)
 
 
 class Worker:
-    """Keeps up to `concurrency` builds running. `wake` says that one may wait, `cancel` that one is cancelled."""
+    """A worker that keeps up to `concurrency` builds running."""
 
     def __init__(
-        self, queue: BuildQueue, compute: Compute, settings: BuilderSettings, metrics: BuilderMetrics | None = None
+        self, queue: BuildQueue, aggregate: Aggregate, settings: BuilderSettings, metrics: BuilderMetrics | None = None
     ) -> None:
         self._queue = queue
-        self._compute = compute
+        self._aggregate = aggregate
         self._settings = settings
         self._metrics = metrics or BuilderMetrics()
         self._metrics.running.set_function(lambda: len(self._running))
@@ -39,23 +39,23 @@ class Worker:
         self._expire_at = 0.0
 
     def wake(self) -> None:
-        """Looks for builds now rather than at the next poll."""
+        """Claim builds now rather than at the next poll."""
         self._wake.set()
 
-    def look(self) -> None:
-        """Looks for all that a notification might have told: those of a while may be lost."""
+    def check(self) -> None:
+        """Claim builds, and check those that run, as after a time whose notifications may be lost."""
         self.wake()
         for attempt in self._running.values():
-            attempt.look()
+            attempt.check()
 
     def cancel(self, build_id: str) -> None:
-        """Stops the build if it runs here."""
+        """Stop the build if it runs here: it was cancelled."""
         for attempt in self._running.values():
             if str(attempt.claim.build_id) == build_id:
                 attempt.cancel()
 
     async def run(self) -> None:
-        """Works until cancelled; after `stop` it claims nothing any more."""
+        """Claim and run builds until cancelled; after `stop` no build is claimed any more."""
         by_poll = False
         while True:
             try:
@@ -67,9 +67,9 @@ class Worker:
             by_poll = not await self._woken()
 
     async def stop(self) -> None:
-        """Lets running builds finish within the grace period, then hands back the rest; claims none any more."""
+        """Let running builds finish within the grace period, then hand back the rest; claim none any more."""
         self._stopping = True
-        async with self._claiming:  # one that is being claimed is either here now or nobody's
+        async with self._claiming:  # a build that is being claimed either is in _running now or is not claimed
             remaining = set(self._running)
         if remaining:
             log.info("finishing", builds=len(remaining), grace_seconds=self._settings.grace_seconds)
@@ -82,9 +82,9 @@ class Worker:
             task.cancel()
 
     async def _woken(self) -> bool:
-        """Whether it was woken before the next poll."""
+        """Wait for a wake-up or the next poll; return whether it was a wake-up."""
         try:
-            # Sooner, so that nothing waits for longer than that, and builders that began together do not poll together.
+            # A random time below poll_seconds, so that builders that began together do not poll together.
             async with asyncio.timeout(self._settings.poll_seconds * random.uniform(0.8, 0.95)):
                 await self._wake.wait()
         except TimeoutError:
@@ -93,7 +93,7 @@ class Worker:
         return True
 
     async def _claim(self, by_poll: bool) -> bool:
-        """Whether there was any."""
+        """Claim as many builds as may run besides the running ones; return whether there was any."""
         async with self._claiming:
             free = self._settings.concurrency - len(self._running)
             if self._stopping or not free:
@@ -105,12 +105,12 @@ class Worker:
             return bool(claims)
 
     async def _expire_leases(self) -> None:
-        """When there is nothing better to do, or it is time; what expires wakes whoever is free."""
+        """Expire the leases of dead builders; their builds are queued again, which wakes a free builder."""
         self._expire_at = time.monotonic() + self._settings.poll_seconds
         self._metrics.leases_expired.inc(await self._queue.expire_leases())
 
     def _start(self, claim: Claim) -> None:
-        attempt = Attempt(self._queue, self._compute, self._settings, claim)
+        attempt = Attempt(self._queue, self._aggregate, self._settings, claim)
         task = asyncio.create_task(attempt.run(), name=f"build {claim.build_id}")
         self._running[task] = attempt
         started = asyncio.get_running_loop().time()

@@ -18,7 +18,7 @@ import structlog
 from aiohttp.test_utils import TestClient
 
 from tests.support import postgres_owner
-from tests.support.building import House, one_house, without_builds
+from tests.support.building import TwoServers, open_two_servers, without_builds
 from tests.support.servers import Client, Connection, ProductionServer, drained_projections
 from usage_service.local.embedded_postgres import EmbeddedPostgres
 from usage_service.shared.postgres import connect
@@ -247,13 +247,13 @@ def drained(database: Connection) -> Callable[[], Awaitable[None]]:
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
-async def standing_house(module_database_url: str) -> AsyncIterator[House]:
+async def standing_servers(module_database_url: str) -> AsyncIterator[TwoServers]:
     """Two servers for a module's tests of builds."""
-    async with one_house(module_database_url) as made:
+    async with open_two_servers(module_database_url) as made:
         yield made
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def house(standing_house: House) -> House:
+async def two_servers(standing_servers: TwoServers) -> TwoServers:
     """Those, and no build."""
-    return await without_builds(standing_house)
+    return await without_builds(standing_servers)

@@ -1,1 +1,1 @@
-"""What a probe's rows are: the statements that read its pings, and the statistics that make rows of their answers."""
+"""The rows of a probe: the statements that read its pings, and the statistics that make rows of their answers."""

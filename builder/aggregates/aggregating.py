@@ -1,4 +1,4 @@
-"""Computes one probe: the warehouse aggregates its pings, the statistics are made here."""
+"""Aggregation of one probe: the warehouse aggregates its pings, and Python makes the statistics of the rows."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ from builder.bigquery import JobOptions, JobRunner, Tick
 from builder.control import Control
 from usage_service.shared.tracing import span_ids
 
-__all__ = ["BuildRequest", "BuiltProbe", "ComputeOptions", "ProbeRow", "Progress", "compute_probe"]
+__all__ = ["AggregateOptions", "BuildRequest", "BuiltProbe", "ProbeRow", "Progress", "aggregate_probe"]
 
 LOG = structlog.get_logger(__name__)
 
@@ -27,45 +27,45 @@ VERSION_PERCENT, FIRST_PERCENT, SECOND_PERCENT, STATISTICS_PERCENT = 5, 10, 45, 
 
 
 @dataclass(frozen=True)
-class ComputeOptions:
-    """What is read, and the limits of the jobs that read it."""
+class AggregateOptions:
+    """The source of the pings, and the limits of the jobs that read them."""
 
     source: SourceOptions = field(default_factory=SourceOptions)
     jobs: JobOptions = field(default_factory=JobOptions)
 
 
-def compute_probe(
+def aggregate_probe(
     client: bigquery.Client,
     request: BuildRequest,
-    options: ComputeOptions,
+    options: AggregateOptions,
     progress: Progress,
     control: Control | None = None,
 ) -> BuiltProbe:
-    """All rows of a probe, none where too few clients sent it.
+    """Return all rows of a probe, none where too few clients sent it.
 
-    Raises PermanentBuildError (UnsupportedMetricError among them), TransientBuildError, and whatever `progress`
-    and `control` raise; BuildCancelledError cancels the warehouse's job too. Blocks: run it in a thread.
+    Raise PermanentBuildError (UnsupportedMetricError among them), TransientBuildError, and whatever `progress` and
+    `control` raise; BuildCancelledError cancels the warehouse's job too. Blocks: run it in a thread.
     """
-    computation = _Computation(client, request, options, progress, control or Control())
-    rows = computation.rows()
-    runner = computation.runner
+    aggregation = _Aggregation(client, request, options, progress, control or Control())
+    rows = aggregation.rows()
+    runner = aggregation.runner
     LOG.info("probe_computed", build_id=str(request.build_id), rows=len(rows), bytes=runner.bytes_processed)
     return BuiltProbe(rows, runner.bytes_processed, runner.job_ids)
 
 
-class _Computation:
-    """The steps of one build."""
+class _Aggregation:
+    """The aggregation of one probe, step by step."""
 
     def __init__(
         self,
         client: bigquery.Client,
         request: BuildRequest,
-        options: ComputeOptions,
+        options: AggregateOptions,
         progress: Progress,
         control: Control,
     ) -> None:
         labels = {"product": request.product, "channel": request.channel, "probe": request.probe}
-        # A job is found by its trace, and a trace by its job.
+        # The ids of the trace, so that a job is found by its trace, and a trace by its job.
         self.runner = JobRunner(client, request.build_id, labels | span_ids(), options.jobs, control)
         self._request = request
         self._source = options.source
@@ -75,12 +75,12 @@ class _Computation:
         self._stored_type = stored_type(request.metric_type, request.definition)
 
     def rows(self) -> Rows:
-        """The rows, by metric key, version, ping type, system, build and aggregate."""
+        """Return the rows in the order of metric key, version, ping type, system, build and client_agg_type."""
         latest = self._latest_version()
         if latest is None:
             return []
-        read = {Family.DISTRIBUTION: self._distribution, Family.BOOLEAN: self._boolean, Family.SCALAR: self._scalar}
-        rows = read[self._family](latest)
+        make = {Family.DISTRIBUTION: self._distribution, Family.BOOLEAN: self._boolean, Family.SCALAR: self._scalar}
+        rows = make[self._family](latest)
         self._tick("statistics", STATISTICS_PERCENT)(0)
         return rows
 
@@ -118,5 +118,5 @@ class _Computation:
         return ProbeRows(cells, layout, self._weight, only_ping(self._request))
 
     def _tick(self, stage: str, percent: int) -> Tick:
-        """Reports a stage; the bytes are those of the statements before it and of this one."""
+        """Return a callback that reports the stage, with the bytes of this statement and of those before it."""
         return lambda read: self._progress(stage, percent, self.runner.bytes_processed + read)

@@ -1,4 +1,4 @@
-"""The buckets that a histogram's values are filled into."""
+"""Bucket lists of histograms, as Glean or the definition of a metric makes them."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from functools import cached_property
 from builder.aggregates.definition import Definition
 from usage_service.shared.glean_buckets import functional_buckets
 
-PER_MAGNITUDE = {"timing": 8, "memory": 16}  # buckets a power of two (Glean book)
+PER_MAGNITUDE = {"timing": 8, "memory": 16}  # buckets in each power of two (Glean book)
 CUSTOM = "custom_distribution"
 WHOLE_NUMBER = re.compile(r"0|[1-9][0-9]{0,17}", re.ASCII)
 
 
 @dataclass(frozen=True)
 class BucketList:
-    """Keys of a histogram in their order; names have no percentiles, numbers have."""
+    """The keys of a histogram in their order. Only numeric keys have percentiles."""
 
     keys: tuple[str, ...]
     numeric: bool = True
 
     @cached_property
     def places(self) -> dict[str, int]:
-        """The place of each key."""
+        """Return the place of each key in the list."""
         return {key: place for place, key in enumerate(self.keys)}
 
     @cached_property
     def json_keys(self) -> list[str]:
-        """Each key as it stands in a JSON object, with its colon."""
+        """Return each key as it is written in a JSON object, with its colon."""
         return [f"{json.dumps(key)}:" for key in self.keys]
 
     @cached_property
     def json_numbers(self) -> list[str]:
-        """Each key as the number that a percentile is, its decimals without zeros at the end."""
+        """Return each key as a JSON number, its decimals without zeros at the end; a percentile is such a number."""
         return [key.rstrip("0").rstrip(".") if "." in key else key for key in self.keys]
 
 
@@ -43,12 +43,12 @@ BOOLEANS = BucketList(("always", "never", "sometimes"), numeric=False)
 
 
 def stored_type(metric_type: str, definition: Definition) -> str:
-    """The metric type of the rows: that of a custom distribution tells the kind of its buckets."""
+    """Return the metric type of the rows, which names the kind of buckets of a custom distribution."""
     return f"{metric_type}_{definition.kind()}" if metric_type.endswith(CUSTOM) else metric_type
 
 
 def distribution_buckets(metric_type: str, definition: Definition, seen: Iterable[str]) -> BucketList:
-    """The buckets of a distribution of which these were seen anywhere; of a counter over declared labels, those."""
+    """Return the buckets of a distribution whose pings have the keys `seen`; declared labels are buckets themselves."""
     if metric_type == "labeled_counter":
         return BucketList(tuple(sorted(seen)), numeric=False)
     if metric_type.endswith(CUSTOM):

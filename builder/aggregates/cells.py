@@ -1,4 +1,4 @@
-"""What leaves the warehouse: a number for each combination and bucket, kept as columns."""
+"""Cells, the answers of the warehouse: a number for each combination and bucket, kept as columns."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from builder.aggregates.probe import Combination
 from builder.aggregates.statistics import Floats, Integers
 from builder.errors import PermanentBuildError
 
-MOST_CELLS = 5_000_000  # at 33 bytes each, and about as much again while they are sorted
+MOST_CELLS = 5_000_000  # of 33 bytes each, and about as much again while they are sorted
 NUMBERS = {"amount": "d", "users": "d", "samples": "q", "weighted": "b"}
 
 _combination = itemgetter(*Combination._fields)
@@ -27,9 +27,9 @@ class Cells:
     """The cells of one probe, those of a combination one after the other, combinations in their order.
 
     `combinations`, `total` (the sum of its amounts), `users` (its total_users), `samples` and `weighted` (whether some
-    of its clients stand for several) have one entry for each combination; `starts` says where its cells are, and last
-    where all of them end. Of each cell, `bucket` is a place in `buckets`, `amount` what is in it, `counts` the raw
-    count.
+    of its clients stand for several) have one entry for each combination. `starts` has the place of each combination's
+    first cell, and at its end the number of cells. Of each cell, `bucket` is a place in `buckets`, `amount` the sum of
+    shares or clients in it, `counts` the raw count.
     """
 
     buckets: list[Any]
@@ -45,9 +45,9 @@ class Cells:
 
 
 def read_cells(rows: Iterable[Mapping[str, Any]], most: int = MOST_CELLS) -> Cells:
-    """The cells in rows of distribution.sql, scalar_cells.sql or boolean.sql.
+    """Return the cells in rows of distribution.sql, scalar_cells.sql or boolean.sql.
 
-    A row of no version only says that there is such a bucket. Raises PermanentBuildError for more than `most` cells.
+    A row without a version only says that its bucket exists. Raise PermanentBuildError for more than `most` cells.
     """
     places: dict[Combination, int] = {}
     buckets: dict[Any, int] = {}

@@ -1,4 +1,4 @@
-"""What a metric's definition says of its buckets."""
+"""The part of a metric's definition that determines its buckets."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Definition(msgspec.Struct, frozen=True):
     labels: tuple[str, ...] = ()
 
     def kind(self) -> str:
-        """`exponential` or `linear`. Raises PermanentBuildError where the definition makes no buckets."""
+        """Return `exponential` or `linear`. Raise PermanentBuildError when the definition makes no buckets."""
         missing = [name for name in NEEDED if getattr(self, name) is None]
         if missing:
             raise _wrong(f"a custom distribution needs its definition: register the probe with {', '.join(missing)}")
@@ -41,7 +41,7 @@ class Definition(msgspec.Struct, frozen=True):
         return str(self.histogram_type)
 
     def custom_buckets(self) -> list[int]:
-        """The lower bounds of a custom distribution's buckets. Raises as `kind` does."""
+        """Return the lower bounds of a custom distribution's buckets. Raise what `kind` raises."""
         return MAKERS[self.kind()](*self._range())
 
     def _range(self) -> tuple[int, int, int]:

@@ -1,4 +1,4 @@
-"""The metric types that can be built: where their values are and how they are aggregated."""
+"""The metric types that can be built, with the columns of their values and the way they are aggregated."""
 
 import re
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from builder.statement import identifier, render
 
 
 class Family(Enum):
-    """How the values of a probe become rows."""
+    """The ways in which the values of a probe become rows."""
 
     SCALAR = "scalar"
     BOOLEAN = "boolean"
@@ -21,9 +21,9 @@ class Family(Enum):
 
 @dataclass(frozen=True)
 class MetricShape:
-    """One metric type: its family, the `.sql` file that takes its values out of the pings, and the field they are in.
+    """A metric type: its family, the `.sql` file that takes its values out of the pings, and the field they are in.
 
-    `values` is the `.sql` file that narrows the column down to what is used, where naming a field does not.
+    `values` is the `.sql` file that narrows the column down to the fields that are used, where one name does not.
     """
 
     family: Family
@@ -32,7 +32,7 @@ class MetricShape:
     values: str | None = None
 
     def value(self, metric_type: str, probe: str) -> str:
-        """The probe's own column, the only one of `metrics` that may be read, as an expression."""
+        """Return the SQL expression of the probe's own column, the only one of `metrics` that may be read."""
         column = f"metrics.{identifier(metric_type)}.{identifier(probe)}{self.field}"
         return render(self.values, column=column) if self.values else column
 
@@ -58,12 +58,12 @@ SHAPES: Mapping[str, MetricShape] = MappingProxyType({
     "labeled_custom_distribution": _LABELED_DISTRIBUTION,
 })  # fmt: skip
 
-# Use counters have an ETL of their own; the two others are too large for any.
+# Use counters have an ETL of their own; the two others are too large for the ETL.
 EXCLUDED = re.compile(r"use[._]?counter.*|sqlite_store_(open|query)")
 
 
 def shape_of(metric_type: str, probe: str, definition: Definition) -> MetricShape:
-    """The shape of a probe. Raises UnsupportedMetricError for a type or a probe that is never built."""
+    """Return the shape of a probe. Raise UnsupportedMetricError for a type or a probe that is never built."""
     if EXCLUDED.fullmatch(probe):
         raise UnsupportedMetricError(f"{probe} is left out of the aggregates by name")
     if metric_type not in SHAPES:

@@ -1,4 +1,4 @@
-"""What a build reads: the statements over the raw pings of one probe."""
+"""The statements of a build, which read the raw pings of one probe."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -16,14 +16,14 @@ from builder.errors import PermanentBuildError
 from builder.statement import Parameter, Statement, render, table_name
 
 PINGS_PROJECT = "moz-fx-data-shared-prod"
-# By product, or by product and channel; the stable tables are in the dataset of that name and "_stable".
+# By product, or by product and channel; the stable tables are in the dataset of this name plus "_stable".
 DATASETS: Mapping[str, str] = MappingProxyType({
     "fog": "firefox_desktop",
     "fenix/nightly": "org_mozilla_fenix",
     "fenix/beta": "org_mozilla_firefox_beta",
     "fenix/release": "org_mozilla_firefox",
 })  # fmt: skip
-PRODUCTS = ("fog", "fenix")  # each has build ids of its own kind, and so a file of SQL
+PRODUCTS = ("fog", "fenix")  # each has its own form of build ids, and a file build_hour_<product>.sql
 VERSIONS = 3
 VERSION_DAYS = 28
 VERSION_CLIENTS = 5
@@ -38,7 +38,7 @@ LABELS = MappingProxyType({
 
 @dataclass(frozen=True)
 class SourceOptions:
-    """Where the pings are, how far back they are read, who is left out, and who stands for others."""
+    """The place of the pings, how far back they are read, minimum numbers of clients, and sampling."""
 
     project: str = PINGS_PROJECT
     datasets: Mapping[str, str] = field(default_factory=lambda: DATASETS)
@@ -48,14 +48,14 @@ class SourceOptions:
     sampled_channels: Mapping[str, int] = field(default_factory=lambda: SAMPLED_CHANNELS)
 
     def sampling(self, request: BuildRequest) -> Sampling:
-        """The sampling of a build's Windows clients."""
+        """Return the sampling of a build's Windows clients."""
         return sampling_of(request.channel, request.probe, self.sampled_by_clients, self.sampled_channels)
 
 
 def probe_statement(
     name: str, request: BuildRequest, options: SourceOptions, latest: int, ranges: Sequence[str] = ()
 ) -> Statement:
-    """One of the statements that read the probe: distribution, boolean, scalar_ranges, scalar_cells (with ranges)."""
+    """Return a statement that reads the probe: distribution, boolean, scalar_ranges or scalar_cells (with `ranges`)."""
     shape = shape_of(request.metric_type, request.probe, request.definition)
     received = _received(request, options, shape)
     origins, builds = origins_sql(request.product), render("builds")
@@ -67,7 +67,7 @@ def probe_statement(
 
 
 def latest_version_statement(request: BuildRequest, options: SourceOptions) -> Statement:
-    """The largest version with more than five clients in the 28 days that end with the run."""
+    """Return the statement that finds the largest version with more than five clients in the 28 days up to the run."""
     tables, version = _tables(request, options), _version("client_info.app_display_version")
     versions = _union([render("versions", table=table, version=version) for table in tables.values()])
     since = request.run_date - timedelta(days=VERSION_DAYS - 1)
@@ -82,7 +82,7 @@ def origins_sql(product: str) -> str:
 
 
 def only_ping(request: BuildRequest) -> str | None:
-    """The one ping type that carries the probe, or None where there are several."""
+    """Return the one ping type that carries the probe; None where there are several."""
     pings = sorted(set(request.pings))
     return pings[0] if len(pings) == 1 else None
 

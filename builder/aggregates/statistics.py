@@ -1,4 +1,4 @@
-"""The statistics of many histograms at once: a row a histogram, a column a bucket, buckets in numeric order."""
+"""Statistics of many histograms at once: a row for each histogram, a column for each bucket, in numeric order."""
 
 from __future__ import annotations
 
@@ -21,15 +21,18 @@ LARGEST_FINE = 2.0**62 / 10**12
 
 
 def smoothed(values: Floats, totals: Floats) -> Floats:
-    """(value + 1/K) / (total + 1) for each of the K buckets, a total a row: a Dirichlet prior of weight 1."""
+    """Smooth each row with a Dirichlet prior of weight 1: (value + 1/K) / (total + 1) for each of the K buckets.
+
+    `totals` has the total of each row.
+    """
     prior = 1 / max(values.shape[1], 1)
     return np.asarray((values + prior) / (totals[:, np.newaxis] + 1), dtype=np.float64)
 
 
 def ten_thousandths(values: Floats) -> Integers:
-    """The values rounded to 4 decimals, half away from zero, in ten-thousandths.
+    """Return the values in ten-thousandths, that is rounded to 4 decimals, half away from zero.
 
-    Raises ValueError for what is not finite or beyond four million.
+    Raise ValueError for a value that is not finite or beyond four million.
     """
     magnitudes = np.abs(values)
     if not np.all(magnitudes < LARGEST_FINE):
@@ -41,10 +44,10 @@ def ten_thousandths(values: Floats) -> Integers:
 
 
 def percentile_places(counts: Integers, percents: Sequence[float] = PERCENTILES) -> Integers:
-    """For each histogram and percent the first bucket whose cumulative share reaches it, in exact arithmetic.
+    """Return, for each histogram and percent, the first bucket whose cumulative share reaches the percent.
 
-    A histogram that sums to 0 answers its last bucket. Raises ValueError for a percent outside 0..100;
-    percents count to a millionth.
+    The arithmetic is exact; percents are cut to a millionth. A histogram that sums to 0 has its last bucket as each
+    percentile. Raise ValueError for a percent outside 0..100.
     """
     if any(not 0 <= percent <= 100 for percent in percents):
         raise ValueError(f"a percentile lies between 0 and 100: {percents}")
@@ -58,7 +61,7 @@ def percentile_places(counts: Integers, percents: Sequence[float] = PERCENTILES)
 
 
 def _wanted(totals: Integers, percent: float) -> Integers:
-    """The percent of each total, rounded up; in two steps that do not overflow."""
+    """Return the percent of each total, rounded up, in two steps that do not overflow."""
     share = Fraction(str(percent)).limit_denominator(MOST_PARTS) / 100
     whole, rest = np.divmod(totals, share.denominator)
     wanted: Integers = whole * share.numerator - (-rest * share.numerator) // share.denominator

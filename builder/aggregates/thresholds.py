@@ -1,4 +1,4 @@
-"""How many clients a build and a row need to be shown."""
+"""The minimum numbers of clients that a build and a row need to be shown."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 @dataclass(frozen=True)
 class Minimum:
-    """Both are to be exceeded: the distinct clients of a build, and a row's total_users."""
+    """The numbers to be exceeded: the distinct clients of a build, and a row's total_users."""
 
     build_clients: int
     row_users: int
@@ -26,20 +26,20 @@ UPSTREAM: Mapping[tuple[str, str], Minimum] = MappingProxyType({
 
 @dataclass(frozen=True)
 class Thresholds:
-    """The minimum of each (product, channel), and of those that have none."""
+    """The minimum of each (product, channel), and the one for all others."""
 
     minimums: Mapping[tuple[str, str], Minimum] = field(default_factory=lambda: UPSTREAM)
     otherwise: Minimum = Minimum(100, 10)
 
     def of(self, product: str, channel: str) -> Minimum:
-        """The minimum of a product's channel."""
+        """Return the minimum of a product's channel."""
         return self.minimums.get((product, channel), self.otherwise)
 
     @classmethod
-    def told(cls, minimums: Mapping[str, str]) -> "Thresholds":
-        """Those of "product/channel" as "clients/users", instead of upstream's; of "*", instead of all others.
+    def of_settings(cls, minimums: Mapping[str, str]) -> "Thresholds":
+        """Return upstream's thresholds with those of the settings in their place: "product/channel" to "clients/users".
 
-        Raises ValueError for what is neither.
+        A minimum of "*" replaces all of upstream's. Raise ValueError for a text of another form.
         """
         known = {key: _minimum(text) for key, text in minimums.items()}
         everybody = known.pop("*", None)

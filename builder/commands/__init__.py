@@ -1,1 +1,1 @@
-"""What `probe-builder` can do, a module a command."""
+"""The commands of `probe-builder`."""

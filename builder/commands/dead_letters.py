@@ -1,4 +1,4 @@
-"""`probe-builder failed` and `retry`: builds that failed for good."""
+"""The commands `probe-builder failed` and `retry`, of builds that failed for good."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`probe-builder etl-demo`: what the hot list saves of the nightly ETL."""
+"""The command `probe-builder etl-demo`: what the hot list saves of the nightly ETL, as tables or as JSON."""
 
 from __future__ import annotations
 
@@ -7,18 +7,22 @@ from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 import typer
+from rich.console import Console
+from rich.table import Table
 
 from builder.bigquery import make_client
-from builder.etl_demo.demand import demand_of_service, made_up_demand
-from builder.etl_demo.nights import SAMPLE_OPTIONS, build_all, compare, requests_of, today
-from builder.etl_demo.report import show
+from builder.etl_demo.nights import SAMPLE_OPTIONS, Comparison, Night, build_all, compare, requests_of, today
+from builder.etl_demo.views import made_up_views, views_of_service
 from usage_service.shared.logs import configure_logs
 from usage_service.shared.progress import progress
 from warehouse.cli import DEFAULT_DIR, seed_command
 from warehouse.sample.pings import PROJECT
 from warehouse.sample.seeding import CATALOGUE, DATABASE
 from warehouse.serving import served
+
+SHOWN = 10  # of the probes that the hot list misses
 
 
 def etl_demo_command(
@@ -38,11 +42,55 @@ def etl_demo_command(
         seed_command(data_dir)
     requests = requests_of(data_dir / CATALOGUE, product, channel, today())
     names = [request.probe for request in requests]
-    demand = demand_of_service(url, token, product, budget) if url else made_up_demand(names, budget)
+    views = views_of_service(url, token, product, budget) if url else made_up_views(names, budget)
     with (
         served(data_dir / DATABASE) as address,
         closing(make_client(PROJECT, address, "US")) as client,
         progress("Building every probe", len(requests)) as report,
     ):
         built = build_all(client, requests, SAMPLE_OPTIONS, report)
-    show(compare(built, demand))
+    _show(compare(built, views))
+
+
+def _show(comparison: Comparison) -> None:
+    """Print the comparison: tables on a terminal, JSON when piped."""
+    if not sys.stdout.isatty():
+        text = msgspec.json.format(msgspec.json.encode(comparison), indent=2)
+        sys.stdout.write(text.decode() + "\n")
+        return
+    console = Console(highlight=False)
+    console.print(_nights(comparison))
+    console.print(_missed(comparison))
+    for built in comparison.failed:
+        console.print(f"not built: {built.probe}: {built.error}", style="yellow", markup=False)
+
+
+def _nights(comparison: Comparison) -> Table:
+    table = Table(title=f"The nightly ETL; views: {comparison.views_source}", title_justify="left")
+    for name in ("", "probes", "bytes read", "seconds", "rows", "views answered", "views missed"):
+        table.add_column(name, justify="left" if not name else "right")
+    table.add_row("all probes", *_cells(comparison.all_probes))
+    table.add_row("hot list", *_cells(comparison.hot_list))
+    table.add_row("saved", *_saved(comparison.all_probes, comparison.hot_list))
+    return table
+
+
+def _cells(night: Night) -> tuple[str, ...]:
+    counts = (night.probes, night.bytes, round(night.seconds, 1), night.rows, night.views_answered, night.views_missed)
+    return tuple(f"{count:,}" for count in counts)
+
+
+def _saved(whole: Night, hot: Night) -> tuple[str, ...]:
+    pairs = ((hot.probes, whole.probes), (hot.bytes, whole.bytes), (hot.seconds, whole.seconds), (hot.rows, whole.rows))
+    return tuple(f"{1 - part / all_of:.0%}" if all_of else "" for part, all_of in pairs)
+
+
+def _missed(comparison: Comparison) -> Table:
+    more = len(comparison.missed) - SHOWN
+    caption = f"and {more} more" if more > 0 else None
+    table = Table(title="What would be built on demand instead", title_justify="left", caption=caption)
+    for name in ("probe", "views", "seconds", "bytes read"):
+        table.add_column(name, justify="left" if name == "probe" else "right")
+    for missed in comparison.missed[:SHOWN]:
+        table.add_row(missed.probe, f"{missed.views:,}", f"{missed.seconds:.2f}", f"{missed.bytes:,}")
+    return table

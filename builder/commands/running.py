@@ -1,4 +1,4 @@
-"""`probe-builder run`, and the reference of its settings."""
+"""The commands `probe-builder run` and `settings`, the reference of its settings."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The nightly ETL on sample pings, with all probes and with the hot list: what the hot list saves."""
+"""A demonstration of what the hot list saves: the nightly ETL on sample pings, with all probes and with hot ones."""

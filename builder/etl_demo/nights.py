@@ -1,4 +1,4 @@
-"""The nightly ETL on the embedded warehouse, of all probes and of the hot list: what is saved, and what is missed."""
+"""The nightly ETL on the embedded warehouse, of all probes and of the hot list, and the comparison of both nights."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from uuid import uuid4
 import msgspec
 from google.cloud import bigquery
 
-from builder.aggregates.aggregating import ComputeOptions, compute_probe
+from builder.aggregates.aggregating import AggregateOptions, aggregate_probe
 from builder.aggregates.definition import Definition
 from builder.aggregates.probe import BuildRequest
 from builder.aggregates.source import SourceOptions
 from builder.aggregates.thresholds import Minimum, Thresholds
 from builder.errors import PermanentBuildError
-from builder.etl_demo.demand import Demand
+from builder.etl_demo.views import ProbeViews
 from usage_service.shared.progress import Report
 
 # The sample holds some thousands of clients; upstream's minimums for release are in the hundred thousands.
 SAMPLE_MINIMUM = Minimum(build_clients=50, row_users=10)
-SAMPLE_OPTIONS = ComputeOptions(SourceOptions(thresholds=Thresholds({}, SAMPLE_MINIMUM)))
+SAMPLE_OPTIONS = AggregateOptions(SourceOptions(thresholds=Thresholds({}, SAMPLE_MINIMUM)))
 
 
 class Built(msgspec.Struct, frozen=True):
-    """What one probe cost; `error` where it cannot be built."""
+    """A probe that was built, with its costs; `error` is set when it cannot be built."""
 
     probe: str
     metric_type: str
@@ -38,7 +38,7 @@ class Built(msgspec.Struct, frozen=True):
 
 
 class Night(msgspec.Struct, frozen=True):
-    """One way to spend the night: what is built, what it costs, and which share of the views it answers."""
+    """A night of the ETL: the number of probes built, their costs, and the views that these probes answer."""
 
     probes: int
     bytes: int
@@ -49,7 +49,7 @@ class Night(msgspec.Struct, frozen=True):
 
 
 class Missed(msgspec.Struct, frozen=True):
-    """A probe that is not built at night: how often it was looked at, and what building it on demand takes."""
+    """A viewed probe that is not built at night, with its views and the costs of building it on demand."""
 
     probe: str
     views: int
@@ -58,9 +58,9 @@ class Missed(msgspec.Struct, frozen=True):
 
 
 class Comparison(msgspec.Struct, frozen=True):
-    """Both nights, what the hot list misses (the most viewed first), and what could not be built."""
+    """Both nights, the probes that the hot list misses (the most viewed first), and those that could not be built."""
 
-    demand: str
+    views_source: str = msgspec.field(name="demand")
     all_probes: Night
     hot_list: Night
     missed: list[Missed]
@@ -68,13 +68,13 @@ class Comparison(msgspec.Struct, frozen=True):
 
 
 def requests_of(registrations: Path, product: str, channel: str, run_date: date) -> list[BuildRequest]:
-    """A request for each probe of a product, by name, from its registration events."""
+    """Return a request for each probe of a product, by name, from its registration events."""
     events = [json.loads(line) for line in registrations.read_text("utf-8").splitlines()]
-    known: dict[str, list[dict[str, object]]] = {}
+    registered: dict[str, list[dict[str, object]]] = {}
     for event in events:
         if event["product"] == product:
-            known.setdefault(event["probe"], []).append(event["data"])
-    return [_request(product, channel, probe, data, run_date) for probe, data in sorted(known.items())]
+            registered.setdefault(event["probe"], []).append(event["data"])
+    return [_request(product, channel, probe, data, run_date) for probe, data in sorted(registered.items())]
 
 
 def _request(
@@ -86,9 +86,9 @@ def _request(
 
 
 def build_all(
-    client: bigquery.Client, requests: Iterable[BuildRequest], options: ComputeOptions, report: Report
+    client: bigquery.Client, requests: Iterable[BuildRequest], options: AggregateOptions, report: Report
 ) -> list[Built]:
-    """Builds one probe after the other; a probe that cannot be built stops none of the others."""
+    """Build one probe after the other; a probe that cannot be built stops none of the others."""
     built = []
     for request in requests:
         built.append(_build(client, request, options))
@@ -96,45 +96,45 @@ def build_all(
     return built
 
 
-def _build(client: bigquery.Client, request: BuildRequest, options: ComputeOptions) -> Built:
+def _build(client: bigquery.Client, request: BuildRequest, options: AggregateOptions) -> Built:
     began = time.perf_counter()
     try:
-        found = compute_probe(client, request, options, lambda *_: None)
+        result = aggregate_probe(client, request, options, lambda *_: None)
     except PermanentBuildError as error:
         return Built(request.probe, request.metric_type, error=error.message)
     seconds = time.perf_counter() - began
-    return Built(request.probe, request.metric_type, found.bytes_processed, seconds, len(found.rows))
+    return Built(request.probe, request.metric_type, result.bytes_processed, seconds, len(result.rows))
 
 
-def compare(built: Sequence[Built], demand: Demand) -> Comparison:
-    """The night of all that was built beside that of the hot list alone."""
-    good, hot = [item for item in built if item.error is None], set(demand.hot)
+def compare(built: Sequence[Built], views: ProbeViews) -> Comparison:
+    """Return the night of all probes that were built beside the night of the hot list alone."""
+    good, hot = [item for item in built if item.error is None], set(views.hot)
     missed = [
-        Missed(item.probe, demand.views[item.probe], item.seconds, item.bytes)
+        Missed(item.probe, views.by_probe[item.probe], item.seconds, item.bytes)
         for item in good
-        if item.probe not in hot and demand.views.get(item.probe)
+        if item.probe not in hot and views.by_probe.get(item.probe)
     ]
     return Comparison(
-        demand.source,
-        _night(good, demand),
-        _night([item for item in good if item.probe in hot], demand),
+        views.source,
+        _night(good, views),
+        _night([item for item in good if item.probe in hot], views),
         sorted(missed, key=lambda item: (-item.views, item.probe)),
         [item for item in built if item.error is not None],
     )
 
 
-def _night(built: Sequence[Built], demand: Demand) -> Night:
-    answered = sum(demand.views.get(item.probe, 0) for item in built)
+def _night(built: Sequence[Built], views: ProbeViews) -> Night:
+    answered = sum(views.by_probe.get(item.probe, 0) for item in built)
     return Night(
         len(built),
         sum(item.bytes for item in built),
         sum(item.seconds for item in built),
         sum(item.rows for item in built),
         answered,
-        sum(demand.views.values()) - answered,
+        sum(views.by_probe.values()) - answered,
     )
 
 
 def today() -> date:
-    """The day of the run, in UTC."""
+    """Return the day of the run, in UTC."""
     return datetime.now(UTC).date()

@@ -17,11 +17,11 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from builder.aggregates.aggregating import ComputeOptions, compute_probe
+from builder.aggregates.aggregating import AggregateOptions, aggregate_probe
 from builder.aggregates.probe import BuildRequest, BuiltProbe, Progress
 from builder.aggregates.source import SourceOptions
 from builder.aggregates.thresholds import Minimum, Thresholds
-from builder.computation_thread import Compute
+from builder.computation_thread import Aggregate
 from builder.control import Control
 from builder.errors import PermanentBuildError
 from tests.conftest import Start
@@ -38,7 +38,7 @@ from usage_service.shared.tracing import span, traced_by
 CALLER = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 TOKEN = "a token for tests only"
 SENT = {"Authorization": f"Bearer {TOKEN}"}
-EVERYBODY = ComputeOptions(SourceOptions(thresholds=Thresholds({}, Minimum(0, 0))))
+EVERYBODY = AggregateOptions(SourceOptions(thresholds=Thresholds({}, Minimum(0, 0))))
 OF_A_BUILD = {"dry run", "query", "fetch", "statistics", "store"}
 
 
@@ -66,12 +66,12 @@ def bigquery_client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[bigque
         yield made
 
 
-def computes(warehouse: bigquery.Client) -> Compute:
-    def compute(build: BuildRequest, progress: Progress, control: Control) -> BuiltProbe:
+def aggregates(warehouse: bigquery.Client) -> Aggregate:
+    def aggregate(build: BuildRequest, progress: Progress, control: Control) -> BuiltProbe:
         asked = replace(build, run_date=RUN_DATE, latest_version=None)
-        return compute_probe(warehouse, asked, EVERYBODY, progress, control)
+        return aggregate_probe(warehouse, asked, EVERYBODY, progress, control)
 
-    return compute
+    return aggregate
 
 
 async def ask(client: Client, probe: str = PROBE, **headers: str) -> str:
@@ -111,7 +111,7 @@ async def test_a_request_its_build_and_its_jobs_are_one_trace(
     bigquery_client: bigquery.Client,
 ) -> None:
     build_id = await ask(client, COUNTER, traceparent=CALLER)
-    async with running_builder(database_url, computes(bigquery_client)):
+    async with running_builder(database_url, aggregates(bigquery_client)):
         await until_state(database, "succeeded")
         [build] = await named(spans, "build probe")
     [request], [asking] = await named(spans, "POST /v1/builds"), await named(spans, "request build")
@@ -151,11 +151,11 @@ async def test_who_asks_for_what_is_built_already_is_linked_to_it(spans: InMemor
 async def test_a_build_that_failed_is_a_failed_span(
     spans: InMemorySpanExporter, client: Client, database: Connection, database_url: str
 ) -> None:
-    def compute(build: BuildRequest, progress: Progress, control: Control) -> BuiltProbe:
+    def aggregate(build: BuildRequest, progress: Progress, control: Control) -> BuiltProbe:
         raise PermanentBuildError("invalidQuery", "a secret of the database")
 
     await ask(client)
-    async with running_builder(database_url, compute):
+    async with running_builder(database_url, aggregate):
         await until_state(database, "failed")
         [build] = await named(spans, "build probe")
     assert not build.status.is_ok

@@ -12,7 +12,7 @@ from google.cloud import bigquery
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from builder.aggregates.aggregating import BuildRequest, ComputeOptions, compute_probe
+from builder.aggregates.aggregating import AggregateOptions, BuildRequest, aggregate_probe
 from builder.aggregates.definition import Definition
 from builder.aggregates.source import SourceOptions
 from builder.aggregates.thresholds import Minimum, Thresholds
@@ -61,14 +61,14 @@ class Warehouse:
             question.latest_version,
             definition_of(question),
         )
-        options = ComputeOptions(
+        options = AggregateOptions(
             SourceOptions(
                 thresholds=Thresholds({}, Minimum(question.more_clients_than, question.more_users_than)),
                 sampled_by_clients=frozenset(PROBES.values()) if question.sampled_by_clients else frozenset(),
                 sampled_channels={question.channel: 10} if question.sampled else {},
             )
         )
-        return as_rows(compute_probe(self.client, request, options, lambda *_: None).rows)
+        return as_rows(aggregate_probe(self.client, request, options, lambda *_: None).rows)
 
 
 def definition_of(question: Question) -> Definition:

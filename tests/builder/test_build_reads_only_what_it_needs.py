@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 from google.cloud import bigquery
 
-from builder.aggregates.aggregating import BuildRequest, ComputeOptions, compute_probe
+from builder.aggregates.aggregating import AggregateOptions, BuildRequest, aggregate_probe
 from builder.aggregates.definition import Definition
 from builder.aggregates.metric_shapes import SHAPES, Family
 from builder.aggregates.source import SourceOptions, probe_statement
@@ -21,7 +21,7 @@ from tests.support.ping_warehouse import BYTES_A_CELL, warehouse
 
 REQUEST = BuildRequest(UUID(int=9), "fog", "nightly", TIMING, "timing_distribution", ("metrics",), RUN_DATE, 150)
 COUNTER_REQUEST = replace(REQUEST, probe=COUNTER, metric_type="counter")
-ALL_CLIENTS = ComputeOptions(SourceOptions(thresholds=Thresholds({}, Minimum(0, 0))))
+ALL_CLIENTS = AggregateOptions(SourceOptions(thresholds=Thresholds({}, Minimum(0, 0))))
 CUSTOM = Definition("linear", 0, 100, 10)
 FIXED_COLUMNS = 8
 PINGS = random_pings(3, 150)
@@ -44,7 +44,7 @@ def test_the_bytes_are_those_of_its_columns_and_days(client: bigquery.Client, me
     first = RUN_DATE - timedelta(days=365)
     read = [p for p in PINGS if p.ping_type == "metrics" and first <= p.submitted.date() <= RUN_DATE]
     request = replace(REQUEST, probe=PROBES[metric_type], metric_type=metric_type, definition=CUSTOM)
-    built = compute_probe(client, request, ALL_CLIENTS, lambda *_: None)
+    built = aggregate_probe(client, request, ALL_CLIENTS, lambda *_: None)
     statements = 2 if SHAPES[metric_type].family is Family.SCALAR else 1
     once = len(read) * (FIXED_COLUMNS + own_columns(metric_type)) * BYTES_A_CELL
     assert len(read) < len(PINGS)
@@ -56,7 +56,7 @@ def test_the_bytes_are_those_of_its_columns_and_days(client: bigquery.Client, me
 def test_progress_names_its_stages_and_only_rises(client: bigquery.Client, request_of: BuildRequest) -> None:
     told: list[tuple[str, int, int]] = []
     request = replace(request_of, latest_version=None)
-    built = compute_probe(client, request, ALL_CLIENTS, lambda *step: told.append(step))
+    built = aggregate_probe(client, request, ALL_CLIENTS, lambda *step: told.append(step))
     stages = list(dict.fromkeys(stage for stage, _, _ in told))
     middle = ["finding_range"] if request_of is COUNTER_REQUEST else []
     assert stages == ["finding_version", *middle, "aggregating", "statistics"]

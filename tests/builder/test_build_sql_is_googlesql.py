@@ -1,5 +1,5 @@
 """Every statement that a build can run is valid GoogleSQL for the real column types, and Google's own reference
-engine computes the same rows from it as the embedded warehouse."""
+engine gives the same rows for it as the embedded warehouse."""
 
 import importlib.util
 import math

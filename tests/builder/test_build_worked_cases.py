@@ -10,7 +10,7 @@ from uuid import UUID
 import numpy as np
 import pytest
 
-from builder.aggregates.aggregating import BuildRequest, BuiltProbe, ComputeOptions, ProbeRow, compute_probe
+from builder.aggregates.aggregating import AggregateOptions, BuildRequest, BuiltProbe, ProbeRow, aggregate_probe
 from builder.aggregates.cells import read_cells
 from builder.aggregates.rows import Layout, ProbeRows
 from builder.aggregates.scalar_ranges import ScalarRanges
@@ -37,9 +37,9 @@ def clients(count: int, like: Ping, first: int = 0) -> list[Ping]:
 
 def build(directory: Path, pings: Sequence[Ping], request: BuildRequest, minimum: Minimum | None = None) -> BuiltProbe:
     thresholds = Thresholds({}, minimum) if minimum else Thresholds()
-    options = ComputeOptions(SourceOptions(thresholds=thresholds))
+    options = AggregateOptions(SourceOptions(thresholds=thresholds))
     with warehouse(directory / "pings.duckdb", pings) as client:
-        return compute_probe(client, request, options, lambda *_: None)
+        return aggregate_probe(client, request, options, lambda *_: None)
 
 
 def row_of(built: BuiltProbe, os: str = "*", app_build_id: str = "*", agg: str | None = None) -> ProbeRow:

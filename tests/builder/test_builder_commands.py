@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 
 from builder import cli
 from builder.commands import running
-from builder.computation_thread import Compute
+from builder.computation_thread import Aggregate
 from builder.settings import BuilderSettings
 from tests.support.builders import put_in_catalogue, request
 from tests.support.servers import Connection
@@ -21,7 +21,7 @@ from tests.support.servers import Connection
 def run(database_url: str, monkeypatch: pytest.MonkeyPatch) -> CliRunner:
     """A terminal beside the database."""
     monkeypatch.setenv("DATABASE_URL", database_url)
-    monkeypatch.setattr(cli, "configure_logs", lambda *_given: None)  # which would write to this terminal ever after
+    monkeypatch.setattr("usage_service.shared.commands.configure_logs", lambda *_: None)  # would outlive the terminal
     for name in [name for name in os.environ if name.startswith("PROBE_BUILDER_")]:
         monkeypatch.delenv(name)
     return CliRunner()
@@ -94,7 +94,7 @@ async def test_the_option_goes_over_the_setting(
 ) -> None:
     seen: list[int] = []
 
-    async def run_builder(settings: BuilderSettings, compute: Compute) -> bool:
+    async def run_builder(settings: BuilderSettings, aggregate: Aggregate) -> bool:
         seen.append(settings.concurrency)
         return True
 

@@ -41,12 +41,12 @@ async def until_sample(builder: Builder, name: str, value: float, **labels: str)
 
 
 async def test_what_is_done_is_counted(database: Connection, database_url: str) -> None:
-    def compute(build: BuildRequest, progress: Progress, control: Control) -> BuiltProbe:
+    def aggregate(build: BuildRequest, progress: Progress, control: Control) -> BuiltProbe:
         if build.probe == "slow_ms":
             raise PermanentBuildError("invalidQuery", "no such column")
         return builds_a_row(build, progress, control)
 
-    async with running_builder(database_url, compute) as builder:
+    async with running_builder(database_url, aggregate) as builder:
         await request(database, "gc_ms")
         await request(database, "slow_ms")
         await until_state(database, "succeeded", "failed")
@@ -66,7 +66,7 @@ async def test_losses_are_counted(database: Connection, database_url: str) -> No
         await request(database)
         await until_sample(builder, "running", 1)
         await database.execute("UPDATE builds SET attempt = attempt + 1, worker = 'gone', lease_until = now()")
-        builder.worker.look()
+        builder.worker.check()
         await until_sample(builder, "attempts_total", 1, outcome="lost")
         await until_sample(builder, "leases_expired_total", 1)
         assert sample(builder, "leases_lost_total") == 1
@@ -75,7 +75,7 @@ async def test_losses_are_counted(database: Connection, database_url: str) -> No
         await until_sample(builder, "attempts_total", 1, outcome="cancelled")
 
 
-async def test_a_builder_that_hears_nothing_says_so_and_polls(
+async def test_a_builder_that_gets_no_notifications_says_so_and_polls(
     database: Connection, database_url: str, own_database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It listens to another database: as behind a transaction pooler all seems well, and nothing arrives."""

@@ -14,7 +14,7 @@ from uuid import UUID
 import pytest
 
 from builder.aggregates.probe import BuildRequest, BuiltProbe, Progress
-from builder.computation_thread import Compute
+from builder.computation_thread import Aggregate
 from builder.control import Control
 from builder.errors import BuildAbandonedError, PermanentBuildError, TransientBuildError
 from builder.running import Builder
@@ -23,9 +23,9 @@ from tests.support.servers import Client, Connection, eventually
 
 
 class Start(Protocol):
-    """Runs a builder that computes with the function given."""
+    """Run a builder that aggregates with the function given."""
 
-    def __call__(self, compute: Compute, **values: object) -> AbstractAsyncContextManager[Builder]: ...
+    def __call__(self, aggregate: Aggregate, **values: object) -> AbstractAsyncContextManager[Builder]: ...
 
 
 @pytest.fixture
@@ -139,7 +139,7 @@ async def test_a_slow_build_keeps_its_lease(builder: Start, database: Connection
     assert await database.fetchval("SELECT attempt FROM builds") == 1
 
 
-async def test_a_lost_lease_stops_the_computation(builder: Start, database: Connection) -> None:
+async def test_a_lost_lease_stops_the_computation_thread(builder: Start, database: Connection) -> None:
     stopped = threading.Event()
 
     def endless(request: BuildRequest, progress: Progress, control: Control) -> BuiltProbe:
@@ -181,7 +181,7 @@ async def test_stopping_finishes_what_is_under_way(builder: Start, database: Con
     assert await database.fetchval("SELECT state FROM builds") == "succeeded"
 
 
-async def test_the_released_version_reaches_the_computation(builder: Start, database: Connection) -> None:
+async def test_the_released_version_reaches_the_request(builder: Start, database: Connection) -> None:
     seen: list[BuildRequest] = []
 
     def remember(request: BuildRequest, progress: Progress, control: Control) -> BuiltProbe:
@@ -229,7 +229,9 @@ async def test_as_many_run_at_a_time_as_it_is_told(builder: Start, database: Con
 
 
 @pytest.mark.parametrize("how", ["deaf", "stop_iteration"])
-async def test_a_computation_that_never_returns_hangs_nothing(builder: Start, database: Connection, how: str) -> None:
+async def test_a_computation_thread_that_never_returns_hangs_nothing(
+    builder: Start, database: Connection, how: str
+) -> None:
     release, calls = threading.Event(), list[UUID]()
 
     def hangs_once(build: BuildRequest, progress: Progress, control: Control) -> BuiltProbe:
@@ -238,7 +240,7 @@ async def test_a_computation_that_never_returns_hangs_nothing(builder: Start, da
             return builds_a_row(build, progress, control)
         if how == "stop_iteration":
             raise StopIteration
-        assert release.wait(20)  # hears nothing of the control
+        assert release.wait(20)  # the control has no effect here
         return BuiltProbe([], 0, [])
 
     async with builder(hangs_once, build_seconds=0.5):

@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 from google.cloud import bigquery
 
-from builder.aggregates.aggregating import BuildRequest, ComputeOptions, ProbeRow, compute_probe
+from builder.aggregates.aggregating import AggregateOptions, BuildRequest, ProbeRow, aggregate_probe
 from builder.aggregates.cells import read_cells
 from builder.aggregates.definition import Definition
 from builder.aggregates.metric_shapes import SHAPES
@@ -67,8 +67,8 @@ def request_of(channel: str, metric_type: str, definition: Definition | None = N
 
 def rows(client: bigquery.Client, request: BuildRequest, more_users_than: int = 0) -> list[ProbeRow]:
     """The rows over all systems, builds and pings."""
-    options = ComputeOptions(SourceOptions(thresholds=Thresholds({}, Minimum(0, more_users_than))))
-    built = list(compute_probe(client, request, options, lambda *_: None).rows)
+    options = AggregateOptions(SourceOptions(thresholds=Thresholds({}, Minimum(0, more_users_than))))
+    built = list(aggregate_probe(client, request, options, lambda *_: None).rows)
     return [row for row in built if (row.ping_type, row.os, row.app_build_id) == ("*", "*", "*")]
 
 

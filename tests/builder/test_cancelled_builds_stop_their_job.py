@@ -12,12 +12,12 @@ from uuid import UUID
 import pytest
 from google.cloud import bigquery
 
-from builder.aggregates.aggregating import ComputeOptions, compute_probe
+from builder.aggregates.aggregating import AggregateOptions, aggregate_probe
 from builder.aggregates.probe import BuildRequest, BuiltProbe, Progress
 from builder.aggregates.source import SourceOptions
 from builder.aggregates.thresholds import Minimum, Thresholds
 from builder.bigquery import JobOptions, JobRunner
-from builder.computation_thread import Compute
+from builder.computation_thread import Aggregate
 from builder.control import Control
 from builder.errors import BuildCancelledError
 from builder.running import Builder
@@ -30,7 +30,7 @@ from tests.support.servers import Connection, eventually
 from usage_service.shared.postgres import connect
 
 PATIENT = JobOptions(poll_seconds=600, deadline_seconds=600)
-EVERYBODY = ComputeOptions(SourceOptions(thresholds=Thresholds({}, Minimum(0, 0))))
+EVERYBODY = AggregateOptions(SourceOptions(thresholds=Thresholds({}, Minimum(0, 0))))
 SOON = 3.0
 EVENTS = "SELECT array_agg(type ORDER BY position) FROM event_log WHERE type <> 'build_progressed'"
 CANCELLED = ["build_requested", "build_started", "build_cancelled"]
@@ -49,15 +49,15 @@ async def build_id(database: Connection) -> UUID:
     return await request(database, COUNTER)
 
 
-def runs_for_hours(client: bigquery.Client) -> Compute:
-    """A computation whose job does not end, and which would look at it again in ten minutes only."""
+def runs_for_hours(client: bigquery.Client) -> Aggregate:
+    """Return an aggregation whose job does not end, and which would poll it again in ten minutes only."""
 
-    def compute(build: BuildRequest, progress: Progress, control: Control) -> BuiltProbe:
+    def aggregate(build: BuildRequest, progress: Progress, control: Control) -> BuiltProbe:
         runner = JobRunner(client, build.build_id, {}, PATIENT, control)
         list(runner.run(ENDLESS, lambda read: progress("aggregating", 10, read)))
         return BuiltProbe([], 0, [])
 
-    return compute
+    return aggregate
 
 
 def jobs_of(client: bigquery.Client, build_id: UUID) -> list[str]:
@@ -72,19 +72,19 @@ async def cancel(database: Connection, build_id: UUID) -> str:
     return str(await database.fetchval("SELECT cancel_build($1, 'me')", build_id))
 
 
-def pausing_at(client: bigquery.Client, stage: str) -> Compute:
-    """The real computation, which stays at a stage until it is stopped."""
+def pausing_at(client: bigquery.Client, stage: str) -> Aggregate:
+    """Return the real aggregation, which stays at a stage until it is stopped."""
 
-    def compute(build: BuildRequest, progress: Progress, control: Control) -> BuiltProbe:
+    def aggregate(build: BuildRequest, progress: Progress, control: Control) -> BuiltProbe:
         def told(name: str, percent: int, read: int) -> None:
             progress(name, percent, read)
             if name == stage:
                 control.wait(60)
 
         asked = replace(build, run_date=RUN_DATE, latest_version=None)
-        return compute_probe(client, asked, EVERYBODY, told, control)
+        return aggregate_probe(client, asked, EVERYBODY, told, control)
 
-    return compute
+    return aggregate
 
 
 async def attempts(builder: Builder, outcome: str) -> bool:
@@ -120,13 +120,13 @@ async def test_the_job_is_cancelled_while_its_thread_waits(
 async def test_a_lost_lease_leaves_the_job_to_the_next_attempt(
     database: Connection, database_url: str, bigquery_client: bigquery.Client, build_id: UUID
 ) -> None:
-    compute = runs_for_hours(bigquery_client)
-    async with running_builder(database_url, compute, lease_seconds=0.6) as builder:
+    aggregate = runs_for_hours(bigquery_client)
+    async with running_builder(database_url, aggregate, lease_seconds=0.6) as builder:
         await eventually(partial(job_is, bigquery_client, build_id, "RUNNING"), "the job runs")
         await database.execute("UPDATE builds SET attempt = attempt + 1, stage = NULL, lease_until = 'infinity'")
         await eventually(partial(attempts, builder, "lost"), "the attempt is over")
         assert await job_is(bigquery_client, build_id, "RUNNING")
-    async with running_builder(database_url, compute, name="b2") as builder:
+    async with running_builder(database_url, aggregate, name="b2") as builder:
         await database.execute("UPDATE builds SET lease_until = now()")
         builder.worker.wake()
         await until_stage(database, "aggregating")
@@ -138,12 +138,12 @@ async def test_a_lost_lease_leaves_the_job_to_the_next_attempt(
 async def test_a_builder_that_stops_leaves_the_job_to_the_next(
     database: Connection, database_url: str, bigquery_client: bigquery.Client, build_id: UUID
 ) -> None:
-    compute = runs_for_hours(bigquery_client)
-    async with running_builder(database_url, compute, grace_seconds=0.01):
+    aggregate = runs_for_hours(bigquery_client)
+    async with running_builder(database_url, aggregate, grace_seconds=0.01):
         await eventually(partial(job_is, bigquery_client, build_id, "RUNNING"), "the job runs")
     assert await database.fetchval("SELECT state FROM builds") == "queued"
     assert await job_is(bigquery_client, build_id, "RUNNING")
-    async with running_builder(database_url, compute):
+    async with running_builder(database_url, aggregate):
         await until_stage(database, "aggregating")
         assert await database.fetchval("SELECT max_attempts - attempt FROM builds") == 4  # as after the first
         await cancel(database, build_id)
@@ -183,8 +183,8 @@ async def test_cancelled_while_it_is_stored_one_of_both_happens(
         transaction = holder.transaction()
         await transaction.start()
         lock = "SELECT FROM builds FOR NO KEY UPDATE" if first == "cancelled" else "SELECT lock_event_log()"
-        compute = pausing_until(holding := threading.Event())
-        async with running_builder(database_url, compute) as builder:
+        aggregate = pausing_until(holding := threading.Event())
+        async with running_builder(database_url, aggregate) as builder:
             await until_state(database, "running")
             await holder.execute(lock)
             holding.set()
@@ -202,14 +202,14 @@ async def test_cancelled_while_it_is_stored_one_of_both_happens(
         await holder.close()
 
 
-def pausing_until(go_on: threading.Event) -> Compute:
+def pausing_until(go_on: threading.Event) -> Aggregate:
     """One that ends when it is let, and says nothing that could wait for the build's row as well."""
 
-    def compute(build: BuildRequest, progress: Progress, control: Control) -> BuiltProbe:
+    def aggregate(build: BuildRequest, progress: Progress, control: Control) -> BuiltProbe:
         assert go_on.wait(20)
         return BuiltProbe([ROW], 0, [])
 
-    return compute
+    return aggregate
 
 
 async def stores(database: Connection) -> bool:

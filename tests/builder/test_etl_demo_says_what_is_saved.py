@@ -15,8 +15,8 @@ import pytest
 
 from builder.bigquery import make_client
 from builder.errors import TransientBuildError
-from builder.etl_demo.demand import Demand, demand_of_service, made_up_demand
 from builder.etl_demo.nights import SAMPLE_OPTIONS, Built, Night, build_all, compare, requests_of
+from builder.etl_demo.views import ProbeViews, made_up_views, views_of_service
 from tests.support.warehouse_support import UNTIL, nothing, seeded
 from warehouse.sample.pings import PROJECT, SampleOptions
 from warehouse.sample.probes import PROBES, sample_probes
@@ -24,11 +24,11 @@ from warehouse.sample.seeding import CATALOGUE, seed
 from warehouse.serving import served
 
 A, B, C = Built("a", "counter", 10, 1.0, 3), Built("b", "boolean", 20, 2.0, 4), Built("c", "event", error="no")
-DEMAND = Demand({"a": 7, "b": 5, "elsewhere": 1}, ["a"], "a test")
+VIEWS = ProbeViews({"a": 7, "b": 5, "elsewhere": 1}, ["a"], "a test")
 
 
 def test_both_nights_are_sums_and_what_is_missed_is_what_was_asked_for() -> None:
-    found = compare([A, B, C], DEMAND)
+    found = compare([A, B, C], VIEWS)
     assert found.all_probes == Night(2, 30, 3.0, 7, 12, 1)
     assert found.hot_list == Night(1, 10, 1.0, 3, 7, 6)
     assert [(missed.probe, missed.views, missed.bytes) for missed in found.missed] == [("b", 5, 20)]
@@ -37,9 +37,9 @@ def test_both_nights_are_sums_and_what_is_missed_is_what_was_asked_for() -> None
 
 def test_made_up_views_are_the_same_every_time_and_the_most_viewed_are_hot() -> None:
     names = [f"probe_{n}" for n in range(50)]
-    found = made_up_demand(names, 5)
-    assert found == made_up_demand(names[::-1], 5)
-    assert sorted(found.views.values(), reverse=True)[:5] == [found.views[probe] for probe in found.hot]
+    found = made_up_views(names, 5)
+    assert found == made_up_views(names[::-1], 5)
+    assert sorted(found.by_probe.values(), reverse=True)[:5] == [found.by_probe[probe] for probe in found.hot]
 
 
 @pytest.mark.parametrize("product", ["fog", "fenix"])
@@ -99,11 +99,11 @@ def service() -> Iterator[str]:
 
 def test_a_running_service_is_asked_for_views_and_for_the_hot_list() -> None:
     with service() as url:
-        assert demand_of_service(url, "a-token", "fog", 3) == Demand({"a": 7, "b": 5}, ["a"], url)
+        assert views_of_service(url, "a-token", "fog", 3) == ProbeViews({"a": 7, "b": 5}, ["a"], url)
         with pytest.raises(TransientBuildError, match="401"):
-            demand_of_service(url, "another", "fog", 3)
+            views_of_service(url, "another", "fog", 3)
     with pytest.raises(TransientBuildError, match="no usage service answers"):
-        demand_of_service(url, "a-token", "fog", 3)
+        views_of_service(url, "a-token", "fog", 3)
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -190,7 +190,7 @@ def test_thresholds_are_those_of_the_etl_unless_told() -> None:
     assert thresholds.of("fog", "release") == Minimum(450_000, 100)
     assert thresholds.of("fenix", "nightly") == Minimum(800, 10)
     assert thresholds.of("fog", "esr") == thresholds.otherwise
-    told = Thresholds.told({"fog/beta": "15/3"})
+    told = Thresholds.of_settings({"fog/beta": "15/3"})
     assert (told.of("fog", "beta"), told.of("fog", "release")) == (Minimum(15, 3), Minimum(450_000, 100))
-    everybody = Thresholds.told({"fog/beta": "15/3", "*": "5/1"})
+    everybody = Thresholds.of_settings({"fog/beta": "15/3", "*": "5/1"})
     assert (everybody.of("fog", "beta"), everybody.of("fog", "release")) == (Minimum(15, 3), Minimum(5, 1))

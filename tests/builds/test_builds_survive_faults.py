@@ -36,7 +36,7 @@ PATIENCE = 60.0  # seconds, on the busiest machine
 FAULTS = ["kill", "kill", "freeze", "cut", "swallow", "deaf", "postgres", "full", "stop", "none"]
 
 
-class House:
+class FaultyStack:
     """A database that survives crashes, and builders that each reach it by two proxies: one to ask, one to listen."""
 
     def __init__(self, postgres: EmbeddedPostgres, directory: Path) -> None:
@@ -113,39 +113,39 @@ async def holds(connection: Connection, condition: str) -> bool:
 
 
 @asynccontextmanager
-async def running_house(directory: Path) -> AsyncIterator[House]:
+async def running_stack(directory: Path) -> AsyncIterator[FaultyStack]:
     with EmbeddedPostgres(directory, options=DURABLE) as postgres:
         await install_schema(postgres.url)
-        house = House(postgres, directory)
+        faulty = FaultyStack(postgres, directory)
         try:
             async with AsyncExitStack() as stack:
                 for _ in range(BUILDERS):
-                    await house.add_builder(stack, directory)
-                yield house
+                    await faulty.add_builder(stack, directory)
+                yield faulty
         finally:
-            for builder in house.builders:
+            for builder in faulty.builders:
                 builder.signal(signal.SIGKILL)
 
 
 @pytest.fixture
-async def house(made: Path, tmp_path: Path) -> AsyncIterator[House]:
-    directory = tmp_path / "house"
+async def faulty(made: Path, tmp_path: Path) -> AsyncIterator[FaultyStack]:
+    directory = tmp_path / "stack"
     shutil.copytree(made, directory)
-    async with running_house(directory) as house:
-        yield house
+    async with running_stack(directory) as faulty:
+        yield faulty
 
 
 @pytest.mark.timeout(120 + 30 * ROUNDS)
-async def test_faults_at_random_neither_lose_nor_repeat_a_build(house: House) -> None:
-    house.keep_up()
+async def test_faults_at_random_neither_lose_nor_repeat_a_build(faulty: FaultyStack) -> None:
+    faulty.keep_up()
     for number in range(ROUNDS):
         fault = FAULTS[number % len(FAULTS)]
-        async with connected(house.postgres.url) as connection:
+        async with connected(faulty.postgres.url) as connection:
             await ask_for_builds(connection, number)
-        await strike_at_random(house, fault)
-        house.keep_up()
-        await eventually(partial(house.holds, OVER), f"all builds are over after {fault}", PATIENCE)
-        async with connected(house.postgres.url) as connection:
+        await strike_at_random(faulty, fault)
+        faulty.keep_up()
+        await eventually(partial(faulty.holds, OVER), f"all builds are over after {fault}", PATIENCE)
+        async with connected(faulty.postgres.url) as connection:
             assert not await connection.fetch(WRONG, ROWS), fault
 
 
@@ -157,25 +157,25 @@ async def ask_for_builds(connection: Connection, number: int) -> None:
         await request(connection, probe)
 
 
-async def strike_at_random(house: House, fault: str) -> None:
+async def strike_at_random(faulty: FaultyStack, fault: str) -> None:
     """At a moment that has nothing to do with what the builders do."""
     moment = asyncio.Event()
     asyncio.get_running_loop().call_later(random.uniform(0, LATEST_STRIKE_SECONDS), moment.set)
     await asyncio.wait_for(moment.wait(), 20)
-    await house.strike(fault)
+    await faulty.strike(fault)
 
 
 @pytest.mark.timeout(300)
-async def test_a_dead_builders_build_soon_runs_again(house: House) -> None:
+async def test_a_dead_builders_build_soon_runs_again(faulty: FaultyStack) -> None:
     """Within the lease and a poll: with the defaults 15 s and 5 s, and 5 s more at the longest for a slow answer."""
     defaults = BuilderSettings(database_url="postgresql://unused")
     assert defaults.lease_seconds + defaults.poll_seconds + LONGEST_WAIT_SECONDS <= 30
-    house.keep_up()
-    async with connected(house.postgres.url) as connection:
+    faulty.keep_up()
+    async with connected(faulty.postgres.url) as connection:
         await ask_for_builds(connection, 0)
         await eventually(partial(holds, connection, RUNNING), "something runs", PATIENCE)
         worker = await connection.fetchval("SELECT worker FROM builds WHERE state = 'running' LIMIT 1")
-        [victim] = [builder for builder in house.builders if worker.endswith(f"-{builder.pid}")]
+        [victim] = [builder for builder in faulty.builders if worker.endswith(f"-{builder.pid}")]
         victim.signal(signal.SIGKILL)
         await eventually(partial(holds, connection, OVER), "all builds are over", PATIENCE)
         waited = await connection.fetchval(LONGEST_PAUSE)
@@ -196,7 +196,7 @@ CROSS JOIN LATERAL (
     WHERE e.data ->> 'build_id' = lost.data ->> 'build_id' AND e.position < lost.position) heard
 WHERE lost.type = 'build_failed' AND lost.data ->> 'code' = 'lease_lost'
 """
-# Builds that did not end well and once, with the rows of one computation and nothing said by an attempt that was over.
+# Builds that did not end well and once, with the rows of one attempt and nothing said by an attempt that was over.
 WRONG = """
 WITH told AS (
     SELECT (data ->> 'build_id')::uuid AS build_id, position, type, (data ->> 'attempt')::int AS attempt,
@@ -210,12 +210,12 @@ WITH told AS (
                    OR (type = 'build_started') <> coalesce(attempt > coalesce(before, 0), false)) AS odd
     FROM told GROUP BY build_id
 ), stored AS (
-    SELECT built_by, count(*) AS rows, count(DISTINCT total_users) AS computations FROM probe_rows GROUP BY built_by
+    SELECT built_by, count(*) AS rows, count(DISTINCT total_users) AS numbers FROM probe_rows GROUP BY built_by
 )
 SELECT b.build_id, b.probe, b.state, b.attempt, b.error, s.*, r.*
 FROM builds b JOIN stories s USING (build_id) LEFT JOIN stored r ON r.built_by = b.build_id
 WHERE b.state <> CASE WHEN b.probe LIKE '%none' THEN 'no_data' ELSE 'succeeded' END
    OR s.requests <> 1 OR s.ends <> 1 OR s.starts <> b.attempt OR s.odd
-   OR (coalesce(r.rows, 0), coalesce(r.computations, 1)) <> (coalesce(b.rows, 0)::bigint, 1)
+   OR (coalesce(r.rows, 0), coalesce(r.numbers, 1)) <> (coalesce(b.rows, 0)::bigint, 1)
    OR b.rows <> $1
 """

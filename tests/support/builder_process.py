@@ -1,7 +1,7 @@
-"""A builder in a process of its own, whose computations are made up: `python -m tests.support.builder_process`.
+"""A builder in a process of its own, whose rows are made up: `python -m tests.support.builder_process`.
 
-Each computation takes some steps of random length, now and then fails for now, and gives rows that all bear the same
-number, which no other computation has: rows of two attempts could be told apart.
+Each attempt takes some steps of random length, now and then fails with a transient error, and gives rows that all bear
+the same number, which no other attempt has: rows of two attempts could be told apart.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class BuilderProcess:
         self._process: subprocess.Popen[bytes] | None = None
 
     def spawn(self) -> None:
-        """Starts it, unless it runs."""
+        """Start it, unless it runs."""
         if self._process is None or self._process.poll() is not None:
             command = owned_command([sys.executable, "-m", "tests.support.builder_process"])
             with self.log_path.open("ab") as log:
@@ -54,20 +54,20 @@ class BuilderProcess:
 
     @property
     def pid(self) -> int:
-        """Of the process, which has been started."""
+        """Return the id of the process, which has been started."""
         assert self._process is not None
         return self._process.pid
 
     def signal(self, number: signal.Signals) -> None:
-        """Sends it a signal, if it ever ran; after SIGKILL and SIGTERM it is gone."""
+        """Send a signal to the process, if it ever ran; after SIGKILL and SIGTERM it has ended."""
         if self._process is not None:
             self._process.send_signal(number)
             if number in (signal.SIGKILL, signal.SIGTERM):
                 self._process.wait(STOP_SECONDS)
 
 
-def compute(request: BuildRequest, progress: Progress, control: Control) -> BuiltProbe:
-    """Steps, then rows; none for probes whose name says so."""
+def aggregate(request: BuildRequest, progress: Progress, control: Control) -> BuiltProbe:
+    """Take the steps, then return rows; none for probes whose name ends in `_none`."""
     number, read = random.getrandbits(40), 0
     for percent in range(10, 100, 30):
         control.admit(read, 1_000)
@@ -82,11 +82,11 @@ def compute(request: BuildRequest, progress: Progress, control: Control) -> Buil
 
 
 def main() -> None:
-    """Builds until SIGTERM; ends when the database stays away, as `probe-builder run` does."""
+    """Build until SIGTERM; end when the database stays away, as `probe-builder run` does."""
     configure_logs()
     try:
         with exported_spans("probe-builder"):
-            healthy = uvloop.run(run_builder(load_settings(BuilderSettings), Warehouse(compute)))
+            healthy = uvloop.run(run_builder(load_settings(BuilderSettings), Warehouse(aggregate)))
     except DatabaseAwayError:
         healthy = False
     sys.exit(0 if healthy else 1)

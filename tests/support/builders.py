@@ -1,4 +1,4 @@
-"""Builders within the test's process, which compute what the test says."""
+"""Builders within the test's process, whose rows the test makes up."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from uuid import UUID
 import msgspec
 
 from builder.aggregates.probe import BuildRequest, BuiltProbe, ProbeRow, Progress
-from builder.computation_thread import Compute
+from builder.computation_thread import Aggregate
 from builder.control import Control
 from builder.orphaned_jobs import StopJobs, stop_no_jobs
 from builder.running import CONNECTIONS_A_BUILD, OTHER_CONNECTIONS, Builder, Warehouse
@@ -27,13 +27,13 @@ ROW = ProbeRow(
 
 
 def builds_a_row(request: BuildRequest, progress: Progress, control: Control) -> BuiltProbe:
-    """The quickest computation that succeeds."""
+    """Succeed at once, with one row."""
     progress("aggregating", 50, 1_000)
     return BuiltProbe([ROW], 2_000, ["a job"])
 
 
 def endless(request: BuildRequest, progress: Progress, control: Control) -> BuiltProbe:
-    """One that says where it is and goes on until it is stopped."""
+    """Report a step, and run until stopped."""
     progress("aggregating", 10, 1_000)
     while True:
         control.wait(20)
@@ -42,18 +42,18 @@ def endless(request: BuildRequest, progress: Progress, control: Control) -> Buil
 @asynccontextmanager
 async def running_builder(
     database_url: str,
-    compute: Compute = builds_a_row,
+    aggregate: Aggregate = builds_a_row,
     *,
     name: str = "b1",
     stop_jobs: StopJobs = stop_no_jobs,
     **values: object,
 ) -> AsyncIterator[Builder]:
-    """A builder that hears, with a poll a minute and leases of 15 s unless said otherwise; stopped at the end."""
+    """Run a builder that listens, with a poll a minute and leases of 15 s unless said otherwise; stop it at the end."""
     usual = BuilderSettings(database_url=database_url, poll_seconds=60, retry_seconds=0.01, grace_seconds=5)
     settings = msgspec.structs.replace(usual, **values)
     size = settings.concurrency * CONNECTIONS_A_BUILD + OTHER_CONNECTIONS
     async with open_pool(database_url, role="usage_builder", application=name, size=size) as pool:
-        builder = Builder(pool, name, settings, Warehouse(compute, stop_jobs))
+        builder = Builder(pool, name, settings, Warehouse(aggregate, stop_jobs))
         async with Tasks(lambda: None) as tasks:
             builder.start(tasks)
             await eventually(lambda: _connected(builder), "the listener is connected")
@@ -66,7 +66,7 @@ async def _connected(builder: Builder) -> bool:
 
 
 async def put_in_catalogue(database: Connection, *probes: str) -> None:
-    """Probes that can be built, without the events that tell of them."""
+    """Insert probes that can be built, without the events that register them."""
     await database.executemany(
         "INSERT INTO catalogue (product, probe, metric_type, pings) "
         "VALUES ('fog', $1, 'timing_distribution', '{metrics}')",
@@ -75,13 +75,13 @@ async def put_in_catalogue(database: Connection, *probes: str) -> None:
 
 
 async def request(database: Connection, probe: str = PROBE) -> UUID:
-    """Asks for a build of the nightly channel."""
+    """Ask for a build of the nightly channel."""
     build_id: UUID = await database.fetchval("SELECT build_id FROM request_build('fog', 'nightly', $1, 'test')", probe)
     return build_id
 
 
 async def until_state(database: Connection, *states: str, seconds: float = 20) -> None:
-    """Waits until every build is in one of the states."""
+    """Wait until every build is in one of the states."""
 
     async def reached() -> bool:
         return bool(await database.fetchval("SELECT bool_and(state = ANY($1)) FROM builds", list(states)))
@@ -90,7 +90,7 @@ async def until_state(database: Connection, *states: str, seconds: float = 20) -
 
 
 async def until_stage(database: Connection, stage: str) -> None:
-    """Waits until the one build has said that it is there."""
+    """Wait until the one build has reported this stage."""
 
     async def reached() -> bool:
         return bool(await database.fetchval("SELECT bool_and(stage = $1) FROM builds", stage))

@@ -40,7 +40,7 @@ OVER = ["succeeded", "no_data", "failed", "cancelled"]
 PROBES = ("gc_ms", "slow_ms", "gc_slice", *(f"probe_{number}" for number in range(50)))
 
 
-class House(NamedTuple):
+class TwoServers(NamedTuple):
     """Two servers on one database, whose catalogue has PROBES, one that cannot be built and one that is left out."""
 
     url: str
@@ -50,30 +50,30 @@ class House(NamedTuple):
 
 
 @asynccontextmanager
-async def one_house(url: str) -> AsyncIterator[House]:
-    """A house for all tests of a module."""
+async def open_two_servers(url: str) -> AsyncIterator[TwoServers]:
+    """Start the two servers for all tests of a module."""
     database = await connect(url, application="tests")
     try:
         async with served(url) as client, served(url) as other:
             known = [registered(probe) for probe in PROBES]
             await post(client, *known, registered("a_flag", "event"), registered("use_counter_x"))
             await drained_projections(database)
-            yield House(url, database, client, other)
+            yield TwoServers(url, database, client, other)
     finally:
         await database.close()
 
 
-async def without_builds(house: House) -> House:
-    """The house as if nobody had ever asked for anything."""
-    await house.database.execute("DELETE FROM probe_rows; DELETE FROM build_keys; DELETE FROM builds")
-    for client in (house.client, house.other):
+async def without_builds(two_servers: TwoServers) -> TwoServers:
+    """Return the two servers as if nobody had ever asked for a build."""
+    await two_servers.database.execute("DELETE FROM probe_rows; DELETE FROM build_keys; DELETE FROM builds")
+    for client in (two_servers.client, two_servers.other):
         service(client).fresh.forget()
-    return house
+    return two_servers
 
 
 @asynccontextmanager
 async def served(url: str, **values: object) -> AsyncIterator[Client]:
-    """A server of its own, none of whose background tasks may die; values are of its settings."""
+    """Start a server, none of whose background tasks may die; `values` are of its settings."""
     deaths: list[bool] = []
     settings = replace(ServerSettings(database_url=url, visitor_secret="a secret for tests only"), **values)
     async with TestClient(ProductionServer(create_app(settings, lambda: deaths.append(True)))) as client:
@@ -82,37 +82,37 @@ async def served(url: str, **values: object) -> AsyncIterator[Client]:
 
 
 def service(client: Client) -> Service:
-    """The service that a client talks to."""
+    """Return the service that a client talks to."""
     assert client.app is not None
     return client.app[SERVICE]
 
 
 def wanted(probe: str = "gc_ms") -> JsonObject:
-    """What is asked for."""
+    """Return the body of a request for a build."""
     return {"product": "fog", "channel": "nightly", "probe": probe}
 
 
 async def ask(client: Client, probe: str = "gc_ms", **headers: str) -> ClientResponse:
-    """POST /v1/builds; an underscore in a header's name stands for a hyphen."""
+    """Send POST /v1/builds; an underscore in a header's name stands for a hyphen."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return await client.post("/v1/builds", json=wanted(probe), headers=named, allow_redirects=False)
 
 
 async def look(client: Client, build_id: UUID, **headers: str) -> ClientResponse:
-    """GET /v1/builds/{id}."""
+    """Send GET /v1/builds/{id}."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return await client.get(f"/v1/builds/{build_id}", headers=named, allow_redirects=False)
 
 
 async def asked(client: Client, probe: str = "gc_ms") -> UUID:
-    """The id of a build that was just created or joined."""
+    """Ask for a build and return the id of the one that was created or joined."""
     response = await ask(client, probe)
     assert response.status == 202
     return UUID((await response.json())["build_id"])
 
 
 async def claim(database: Connection, build_id: UUID) -> int:
-    """Claims this build and no other; the attempt."""
+    """Claim this build and no other; return the attempt."""
     row = await database.fetchrow("SELECT * FROM claim_build('a worker', $1)", LEASE)
     assert row is not None
     assert row["build_id"] == build_id
@@ -120,14 +120,14 @@ async def claim(database: Connection, build_id: UUID) -> int:
 
 
 async def progress(database: Connection, build_id: UUID, attempt: int, percent: int = 50) -> None:
-    """Says how far it is."""
+    """Report a stage and its percent."""
     await database.execute(
         "SELECT heartbeat_build($1, $2, $3, 'querying', $4, 1000)", build_id, attempt, LEASE, percent
     )
 
 
 async def complete(database: Connection, build_id: UUID, attempt: int, rows: int = 1) -> None:
-    """Stores rows and ends it, in one transaction."""
+    """Store rows and end the build, in one transaction."""
     async with database.transaction():
         build = await database.fetchrow("SELECT product, channel, probe FROM builds WHERE build_id = $1", build_id)
         assert build is not None
@@ -140,17 +140,17 @@ async def complete(database: Connection, build_id: UUID, attempt: int, rows: int
 
 
 async def fail(database: Connection, build_id: UUID, attempt: int, retry_in: timedelta | None = None) -> None:
-    """Fails the attempt, for good unless there is a time to retry."""
+    """Fail the attempt, for good unless there is a time to retry."""
     await database.execute("SELECT fail_build($1, $2, 'busy', 'no slots', $3)", build_id, attempt, retry_in)
 
 
 async def cancel(database: Connection, build_id: UUID) -> None:
-    """Cancels it."""
+    """Cancel the build."""
     await database.execute("SELECT cancel_build($1)", build_id)
 
 
 async def bring_to(database: Connection, build_id: UUID, stage: str, attempt: int | None = None) -> None:
-    """Moves a build on to one of PENDING or OVER: a queued one, or one that is at this attempt."""
+    """Move a build on to one of PENDING or OVER: a queued one, or one that is at this attempt."""
     if stage == "cancelled":
         await cancel(database, build_id)
     if stage in ("queued", "cancelled"):
@@ -165,7 +165,7 @@ async def bring_to(database: Connection, build_id: UUID, stage: str, attempt: in
 
 
 async def history(database: Connection, build_id: UUID) -> list[tuple[int, str]]:
-    """Position and type of all that happened to a build."""
+    """Return position and type of all events of a build."""
     rows = await database.fetch(
         "SELECT position, type FROM event_log WHERE data ->> 'build_id' = $1 ORDER BY position", str(build_id)
     )
@@ -173,7 +173,7 @@ async def history(database: Connection, build_id: UUID) -> list[tuple[int, str]]
 
 
 async def problem(response: ClientResponse, status: int) -> JsonObject:
-    """The body of a refusal."""
+    """Return the body of a problem that was answered with this status."""
     body: JsonObject = await response.json()
     assert (response.status, response.content_type) == (status, "application/problem+json"), body
     return body

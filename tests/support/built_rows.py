@@ -7,7 +7,7 @@ from tests.support.reference_statistics import Row, Rows
 
 
 def as_rows(built: Iterable[ProbeRow]) -> Rows:
-    """The rows by their identity; fails when two rows have the same."""
+    """Return the rows by their identity; fail when two rows have the same."""
     rows: Rows = {}
     for row in built:
         identity = (row.version, row.ping_type, row.os, row.app_build_id, row.metric_key, row.client_agg_type)

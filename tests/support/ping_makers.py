@@ -32,7 +32,7 @@ COUNTS = (0, 1, 2, 5, 40, -1, 2**41, 2**63 - 1)
 def random_pings(
     seed: int, count: int, channel: str = "nightly", clients: int = 25, dataset: str = "firefox_desktop"
 ) -> list[Ping]:
-    """As many pings of some clients, the same for the same seed."""
+    """Return so many pings of some clients, the same for the same seed."""
     chance = random.Random(f"{seed} {channel} {dataset}")
     homes = {f"client-{n}": chance.choice(("Windows", "Windows", "Linux", "Darwin", None)) for n in range(clients)}
     return [_ping(chance, homes, channel, dataset) for _ in range(count)]
@@ -64,7 +64,7 @@ def _time(chance: random.Random) -> datetime:
 
 
 def _sent(chance: random.Random) -> dict[str, Any]:
-    """What a ping sends of each metric type."""
+    """Return the value that a ping sends of each metric type."""
     distributions = ("timing_distribution", "memory_distribution", "custom_distribution")
     return {
         "boolean": chance.choice((None, True, True, False)),
@@ -95,7 +95,7 @@ def _distribution(chance: random.Random) -> tuple[tuple[str, int], ...]:
 
 
 def pings_at_random() -> st.SearchStrategy[Ping]:
-    """Pings of a few clients of desktop, with whatever a probe's column can hold."""
+    """Return a strategy of pings of a few desktop clients, with whatever a probe's column can hold."""
     numbers = st.none() | st.sampled_from(NUMBERS) | st.integers(-(2**63), 2**63 - 1)
     counts = st.sampled_from(COUNTS) | st.integers(-(2**63), 2**63 - 1)
     labels = st.sampled_from(LABELS) | st.text(max_size=3)

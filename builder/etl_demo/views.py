@@ -1,4 +1,4 @@
-"""What users ask for: views by probe and the hot list, from a running usage service or made up."""
+"""Views by probe and the hot list, from a running usage service or made up."""
 
 from __future__ import annotations
 
@@ -18,38 +18,42 @@ MADE_UP_SEED, MADE_UP_VIEWS = 20261124, 1_000
 
 
 class Viewed(msgspec.Struct, frozen=True):
-    """A probe and how often it was looked at; the hot list's items have no views."""
+    """A probe and how often it was viewed; the items of the hot list have no views."""
 
     probe: str
     views: int = 0
 
 
-class Page(msgspec.Struct, frozen=True):
-    """The service's answer, as far as it is used."""
+class ProbesAnswer(msgspec.Struct, frozen=True):
+    """The fields of the service's answer that are used."""
 
     probes: list[Viewed]
 
 
 @dataclass(frozen=True)
-class Demand:
-    """Views by probe, the probes that the ETL should build, and where both are from."""
+class ProbeViews:
+    """Views by probe, the hot probes, and the source of both."""
 
-    views: dict[str, int]
+    by_probe: dict[str, int]
     hot: list[str]
     source: str
 
 
-def demand_of_service(url: str, token: str | None, product: str, budget: int) -> Demand:
-    """From GET /v1/popularity and GET /v1/hotlist. Raises TransientBuildError where they do not answer."""
+def views_of_service(url: str, token: str | None, product: str, budget: int) -> ProbeViews:
+    """Return the views of a usage service, from GET /v1/popularity and GET /v1/hotlist.
+
+    Raise TransientBuildError when the service does not answer, or with an error.
+    """
     viewed = _get(url, token, "/v1/popularity", product=product, window=WINDOW, limit=MOST_PROBES)
     hot = _get(url, token, "/v1/hotlist", product=product, budget=budget)
-    return Demand({item.probe: item.views for item in viewed}, [item.probe for item in hot], url)
+    return ProbeViews({item.probe: item.views for item in viewed}, [item.probe for item in hot], url)
 
 
-def made_up_demand(probes: Sequence[str], budget: int) -> Demand:
-    """Views that fall off as in Zipf's law, always the same for the same probes; the most viewed are hot."""
+def made_up_views(probes: Sequence[str], budget: int) -> ProbeViews:
+    """Return views that follow Zipf's law, always the same for the same probes; the most viewed ones are hot."""
     ranked = random.Random(MADE_UP_SEED).sample(sorted(probes), len(probes))
-    return Demand({probe: MADE_UP_VIEWS // rank for rank, probe in enumerate(ranked, 1)}, ranked[:budget], "made up")
+    views = {probe: MADE_UP_VIEWS // rank for rank, probe in enumerate(ranked, 1)}
+    return ProbeViews(views, ranked[:budget], "made up")
 
 
 def _get(url: str, token: str | None, path: str, **parameters: object) -> list[Viewed]:
@@ -61,4 +65,4 @@ def _get(url: str, token: str | None, path: str, **parameters: object) -> list[V
         raise TransientBuildError("unreachable", f"no usage service answers at {url}: {error}") from None
     if response.status != 200:
         raise TransientBuildError("refused", f"{address} was answered with {response.status}: {response.data[:300]!r}")
-    return msgspec.json.decode(response.data, type=Page).probes
+    return msgspec.json.decode(response.data, type=ProbesAnswer).probes
