@@ -1,4 +1,4 @@
-"""Everything on one machine with sample data, as `make run` starts it, in a directory and on a port of its own."""
+"""Local stack with sample data, as `make run` starts it, in a directory and on a port of its own."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ START_SECONDS, STOP_SECONDS, POLL_SECONDS = 300.0, 60.0, 0.2
 READY = "Ctrl-C stops everything"
 
 
-class HouseError(Exception):
-    """It did not start; the message has the end of what it said."""
+class StackError(Exception):
+    """The stack did not start; the message has the end of its output."""
 
 
-class SampleHouse(NamedTuple):
-    """Where it answers, and the token it asks for."""
+class SampleStack(NamedTuple):
+    """The URL of a stack's server, and its token."""
 
     url: str
     token: str
 
 
 @contextmanager
-def sample_house() -> Iterator[SampleHouse]:
-    """The house once all of it answers, gone at the end with its data; raises HouseError."""
+def sample_stack() -> Iterator[SampleStack]:
+    """Start a stack, wait until all of it answers, and remove it and its data at the end. Raise StackError."""
     with tempfile.TemporaryDirectory(prefix="usage-pictures-") as directory:
         data, said, port = Path(directory) / "data", Path(directory) / "said", _free_port()
         command = [sys.executable, "-m", "usage_service", "up", "--port", str(port), "--data-dir", str(data)]
@@ -39,7 +39,7 @@ def sample_house() -> Iterator[SampleHouse]:
             process = subprocess.Popen(command, stdout=output, stderr=output, env=own)
         try:
             _wait(process, said)
-            yield SampleHouse(f"http://127.0.0.1:{port}", (data / "token").read_text().strip())
+            yield SampleStack(f"http://127.0.0.1:{port}", (data / "token").read_text().strip())
         finally:
             process.terminate()
             process.wait(STOP_SECONDS)
@@ -49,7 +49,7 @@ def _wait(process: subprocess.Popen[bytes], said: Path) -> None:
     deadline = time.monotonic() + START_SECONDS
     while READY not in said.read_text():
         if process.poll() is not None or time.monotonic() > deadline:
-            raise HouseError(f"the house did not start:\n{said.read_text()[-2000:]}")
+            raise StackError(f"the local stack did not start:\n{said.read_text()[-2000:]}")
         time.sleep(POLL_SECONDS)
 
 

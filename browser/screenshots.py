@@ -1,4 +1,4 @@
-"""`python -m browser.screenshots`: takes the pictures of the pages that the documents show, on sample data."""
+"""Screenshots of the pages for the documents, on sample data: `python -m browser.screenshots`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, Page, ViewportSize, expect
 from rich.console import Console
 
 from browser.chromium import NoChromiumError, open_browser, wait_until_drawn
-from browser.sample_stack import HouseError, SampleHouse, sample_house
+from browser.sample_stack import SampleStack, StackError, sample_stack
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 MOST_BYTES = 200_000
@@ -21,7 +21,7 @@ BUILT = "devtools_cold_toolbox_open_delay"
 
 
 class Picture(NamedTuple):
-    """A view as it is taken."""
+    """A page and how it is shown when its picture is taken."""
 
     path: str
     viewport: ViewportSize = DESK
@@ -39,36 +39,36 @@ PICTURES = {
 
 
 def main() -> None:
-    """Writes docs/images; says in a line what is missing where it cannot."""
+    """Write docs/images; exit with one line that says what is missing."""
     try:
-        with open_browser() as browser, sample_house() as house:
-            _build(browser, house)
+        with open_browser() as browser, sample_stack() as stack:
+            _build(browser, stack)
             for name, picture in PICTURES.items():
-                _take(browser, house, picture, IMAGES / f"{name}.png")
-    except (NoChromiumError, HouseError) as error:
+                _take(browser, stack, picture, IMAGES / f"{name}.png")
+    except (NoChromiumError, StackError) as error:
         sys.exit(f"screenshots: {error}")
 
 
-def _signed_in(browser: Browser, house: SampleHouse, picture: Picture) -> Page:
-    """The page, reached as a person does: by signing in with the token."""
-    context = browser.new_context(viewport=picture.viewport, color_scheme=picture.scheme, base_url=house.url)
+def _signed_in(browser: Browser, stack: SampleStack, picture: Picture) -> Page:
+    """Open a page as a person does: by signing in with the token."""
+    context = browser.new_context(viewport=picture.viewport, color_scheme=picture.scheme, base_url=stack.url)
     page = context.new_page()
     page.goto(picture.path)
-    page.get_by_label("Token").fill(house.token)
+    page.get_by_label("Token").fill(stack.token)
     page.get_by_role("button", name="Sign in").click()
     expect(page.get_by_text("Up to date with the log")).to_be_visible()
     return page
 
 
-def _build(browser: Browser, house: SampleHouse) -> None:
-    page = _signed_in(browser, house, PICTURES["probe"])
+def _build(browser: Browser, stack: SampleStack) -> None:
+    page = _signed_in(browser, stack, PICTURES["probe"])
     page.get_by_role("button", name="Build it now").click()
     expect(page.get_by_text("all builds, all systems")).to_be_visible(timeout=BUILD_MILLISECONDS)
     page.context.close()
 
 
-def _take(browser: Browser, house: SampleHouse, picture: Picture, path: Path) -> None:
-    page = _signed_in(browser, house, picture)
+def _take(browser: Browser, stack: SampleStack, picture: Picture, path: Path) -> None:
+    page = _signed_in(browser, stack, picture)
     wait_until_drawn(page)
     size = len(page.screenshot(path=path))
     page.context.close()

@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("up")]
 
 
 class Up:
-    """A running house, in a process group of its own as under a terminal."""
+    """A running local stack, in a process group of its own as under a terminal."""
 
     def __init__(self, data_dir: Path) -> None:
         self.data_dir = data_dir

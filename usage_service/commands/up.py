@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from usage_service.local.running import run_house
-from usage_service.local.stack import House
+from usage_service.local.running import run_local_stack
+from usage_service.local.stack import LocalStack
 from usage_service.shared.settings import UpSettings, load_settings
 
 Port = Annotated[int, typer.Option(min=1, max=65535, help="where the server listens on 127.0.0.1")]
@@ -26,5 +26,5 @@ def up_command(
     DATABASE_URL replaces the embedded PostgreSQL, GOOGLE_CLOUD_PROJECT the embedded warehouse.
     """
     settings = load_settings(UpSettings)
-    house = House(settings, port, data_dir.resolve(), sample)
-    asyncio.run(run_house(house, Console()))
+    stack = LocalStack(settings, port, data_dir.resolve(), sample)
+    asyncio.run(run_local_stack(stack, Console()))

@@ -1,1 +1,1 @@
-"""Everything on one machine: embedded PostgreSQL, owned child processes, sample traffic."""
+"""The local stack, all services on one machine: embedded PostgreSQL, owned child processes, sample traffic."""

@@ -1,4 +1,4 @@
-"""Child processes with an owner: started again when they die, ended with it, gone even when it is killed."""
+"""Child processes, started again when they die, and ended with the process that owns them, even if that is killed."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ log = structlog.get_logger(__name__)
 
 
 class ChildError(UserError):
-    """A child process does not stay up; the message ends with what it logged last."""
+    """A child process does not stay up; the message ends with the last lines of its log."""
 
 
 class Child:
-    """One command, its output in a log file."""
+    """A command that is run as a child process, its output in a log file."""
 
     def __init__(self, name: str, argv: Sequence[str], environ: Mapping[str, str], log_path: Path) -> None:
         self.name = name
@@ -37,7 +37,7 @@ class Child:
         self._process: asyncio.subprocess.Process | None = None
 
     async def run(self) -> None:
-        """Keeps it running until cancelled; raises ChildError when it keeps dying early."""
+        """Keep the command running until cancelled. Raise ChildError when it dies early again and again."""
         early_deaths = 0
         while True:
             started = time.monotonic()
@@ -62,7 +62,7 @@ class Child:
         return await self._process.wait()
 
     async def stop(self, seconds: float) -> None:
-        """Asks it to end, and kills it when it has not within `seconds`."""
+        """Ask the process to end, and kill it when it has not ended within `seconds`."""
         process = self._process
         if process is None or process.returncode is not None:
             return
@@ -78,7 +78,7 @@ class Child:
 
 
 def fresh_log(directory: Path, name: str) -> Path:
-    """The log file of a child, begun anew once it has grown large."""
+    """Return the log file of a child, and begin a new one once it has grown large."""
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / f"{name}.log"
     if path.exists() and path.stat().st_size > MOST_LOG_BYTES:
@@ -88,5 +88,5 @@ def fresh_log(directory: Path, name: str) -> Path:
 
 
 def tail(path: Path, lines: int = 5) -> str:
-    """The last lines of a log."""
+    """Return the last lines of a log."""
     return "\n".join(path.read_text("utf-8", "replace").splitlines()[-lines:])

@@ -1,4 +1,4 @@
-"""A PostgreSQL server of our own: from a directory to a URL, and gone when its owner is gone."""
+"""Embedded PostgreSQL: a server on a data directory, which ends with the process that owns it."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ import structlog
 from usage_service.local.owned_process import owned_command
 from usage_service.local.postgres_cluster import PostgresCluster, wait_until
 from usage_service.local.postgres_programs import EmbeddedPostgresError, binary, environment, last_lines, run
+from usage_service.shared.queries import SqlFolder
 
 __all__ = ["EmbeddedPostgres", "EmbeddedPostgresError", "running_url"]
 
 DATABASE = "usage"
-# Long, because recovery after a crash replays the write-ahead log before anybody is let in.
+# Long, because recovery after a crash replays the write-ahead log before the server takes connections.
 START_SECONDS = 120.0
 IMMEDIATE_SECONDS = 6.0
 LOG_BYTES = 8 * 1024 * 1024
@@ -41,17 +42,15 @@ _DEFAULTS = MappingProxyType(
         "logging_collector": "off",
     }
 )
-_CREATE_DATABASE = r"""
-SELECT 'CREATE DATABASE usage' WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = 'usage') \gexec
-"""
+_query = SqlFolder(Path(__file__).parent / "sql").statement
 _log = structlog.get_logger(__name__)
 
 
 class EmbeddedPostgres:
     """A PostgreSQL server on 127.0.0.1 whose cluster, password and log live in `data_dir`.
 
-    Synchronous, and to be started from the main thread: when the thread that started it ends, kill -9 included, the
-    server shuts down. `port` None takes a free one; `options` are server parameters over the built-in choice.
+    Synchronous. Start it from the main thread: when the thread that started it ends, by kill -9 too, the server shuts
+    down. `port` None takes a free one; `options` are server parameters that replace the built-in ones.
     """
 
     def __init__(self, data_dir: Path, *, port: int | None = None, options: Mapping[str, str] | None = None) -> None:
@@ -73,25 +72,26 @@ class EmbeddedPostgres:
 
     @property
     def url(self) -> str:
-        """Where to connect, as the superuser; EmbeddedPostgresError before the first start."""
+        """Return the URL for connecting as the superuser. Raise EmbeddedPostgresError before the first start."""
         if self._port is None:
             raise EmbeddedPostgresError("The database has no port yet; start it first.")
         return _url(self._cluster, self._port)
 
     @property
     def pid(self) -> int | None:
-        """The server's process id while it runs."""
+        """Return the server's process id while it runs, else None."""
         return self._process.pid if self._process and self._process.poll() is None else None
 
     def poll(self) -> int | None:
-        """The server's exit status, None while it runs or before it did; keeps its log within bounds."""
-        _bound(self._log_path)
+        """Return the server's exit status, None while it runs or before its start; and keep its log within bounds."""
+        _rotate(self._log_path)
         return self._process.poll() if self._process else None
 
     def start(self) -> None:
-        """Returns once the database accepts connections; does nothing when it is running.
+        """Start the server and return once the database accepts connections; do nothing when it is running.
 
-        Makes the cluster and the database the first time. EmbeddedPostgresError says what stands in the way.
+        Make the cluster and the database the first time. Raise EmbeddedPostgresError when that is impossible; its
+        message says why.
         """
         if self.pid is not None:
             return
@@ -108,9 +108,9 @@ class EmbeddedPostgres:
         _log.info("postgres_started", pid=self.pid, port=self._port, directory=str(self._cluster.path))
 
     def stop(self, timeout: float = 30) -> None:
-        """Shuts down: rolls back what is open, within `timeout` seconds; then without a checkpoint; then by SIGKILL.
+        """Shut down: within `timeout` seconds, rolling back open transactions; else at once; else by SIGKILL.
 
-        Committed data outlives all three. Does nothing when it is not running.
+        Committed data outlives all three. Do nothing when the server is not running.
         """
         process = self._process
         if process is None or process.poll() is not None:
@@ -127,10 +127,10 @@ class EmbeddedPostgres:
 
     def _launch(self, lock: int) -> None:
         for attempt in range(_PORT_ATTEMPTS):
-            # Started again after a crash, it keeps its port: others know it by that.
+            # Started again after a crash, it keeps its port: other processes connect to that.
             kept = self._port if attempt == 0 else None
             self._port = self._wanted_port or kept or _free_port()
-            log_start = _bound(self._log_path)
+            log_start = _rotate(self._log_path)
             self._spawn(lock)
             if self._await_ready():
                 return
@@ -142,7 +142,7 @@ class EmbeddedPostgres:
         owned = owned_command(command, unprivileged=True, death_signal=signal.SIGINT, directory=self._cluster.path)
         descriptor = os.open(self._log_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         with os.fdopen(descriptor, "wb") as log:
-            # A session of its own, so that Ctrl-C on the terminal reaches the owner alone and the owner decides.
+            # In a session of its own, so that Ctrl-C on the terminal reaches only the owner, which then stops it.
             self._process = subprocess.Popen(
                 owned,
                 stdin=subprocess.DEVNULL,
@@ -160,7 +160,7 @@ class EmbeddedPostgres:
         return [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
 
     def _await_ready(self) -> bool:
-        """Whether the server came up: False when it exited instead."""
+        """Wait for the server, and return False when it exited instead of becoming ready."""
 
         def settled() -> bool:
             return self.pid is None or self._cluster.status == (self.pid, "ready")
@@ -172,7 +172,7 @@ class EmbeddedPostgres:
         return self.pid is not None
 
     def _collect_failure(self, log_start: int) -> None:
-        """Raises for what made the server exit, unless it is worth trying another port."""
+        """Raise EmbeddedPostgresError with the end of the log, unless only the port was taken and any will do."""
         with self._log_path.open("rb") as log:
             log.seek(log_start)
             output = log.read().decode(errors="replace")
@@ -189,14 +189,14 @@ class EmbeddedPostgres:
             "psql",
             ["-X", "-q", "-v", "ON_ERROR_STOP=1", *address],
             directory=self._cluster.data_dir,
-            stdin=_CREATE_DATABASE,
+            stdin=rf"{_query('cluster', 'create_database')} \gexec",
             timeout=60,
             extra={"PGPASSWORD": self._cluster.password, "PGCONNECT_TIMEOUT": "10"},
         )
 
 
 def running_url(data_dir: Path) -> str:
-    """The URL of a server that another process runs in `data_dir`; EmbeddedPostgresError when none does."""
+    """Return the URL of a server that another process runs in `data_dir`. Raise EmbeddedPostgresError without one."""
     cluster = PostgresCluster(data_dir)
     if cluster.port is None:
         raise EmbeddedPostgresError(f"no PostgreSQL runs in {data_dir}")
@@ -238,10 +238,10 @@ def _port_refused(port: int, reason: int | None) -> EmbeddedPostgresError:
     )
 
 
-def _bound(log: Path) -> int:
-    """Moves a log grown too large to `postgres.log.1`; returns its size from then on.
+def _rotate(log: Path) -> int:
+    """Move a log that is too large to `postgres.log.1`, and return the size of the log that is left.
 
-    Copies and truncates: the server keeps appending to the file it has open.
+    It is copied and truncated, because the server keeps appending to the file that it has open.
     """
     if not log.exists():
         return 0

@@ -1,7 +1,7 @@
-"""Runs a command that dies with its parent: `python -m usage_service.local.owned_process [options] -- COMMAND ARGS`.
+"""Command that dies with its parent: `python -m usage_service.local.owned_process [options] -- COMMAND ARGS`.
 
 The kernel sends the death signal when the *thread* that forked ends, not the process: spawn owned processes from the
-main thread. Where the kernel has no such signal (macOS) the command runs all the same, only unowned.
+main thread. Where the kernel has no such signal (macOS) the command runs all the same, but outlives its parent.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ def owned_command(
     death_signal: signal.Signals = signal.SIGTERM,
     directory: Path | None = None,
 ) -> list[str]:
-    """The argv that runs `argv` (its first item an absolute path) until this process, the parent, is gone.
+    """Return the argv that runs `argv` (its first item an absolute path) until this process, the parent, is gone.
 
-    Keeps the process id: the command replaces the wrapper. `unprivileged` makes it run as an ordinary user with a name:
-    root gives up its rights for those of the owner of `directory`, whom it becomes; when that is root too it is root
-    no more inside a user namespace or, without one, gives the directory to nobody and becomes that.
+    The process id stays: the command replaces the wrapper. `unprivileged` makes it run as an ordinary user with a name:
+    root becomes the owner of `directory`. When the owner is root too, the command runs as another user inside a user
+    namespace or, without namespaces, as `nobody`, who is then given the directory.
     """
     options = ["--parent", str(os.getpid()), "--signal", death_signal.name.removeprefix("SIG")]
     options += ["--unprivileged"] if unprivileged else []
@@ -42,7 +42,7 @@ def owned_command(
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
-    """Becomes the command; exits with one line on stderr when that is impossible."""
+    """Replace this process by the command; exit with one line on stderr when that is impossible."""
     options = _parse(argv)
     try:
         if options.unprivileged:
@@ -110,7 +110,7 @@ def _namespaces_are_permitted() -> bool:
 
 
 def _enter_user_namespace() -> None:
-    """The same user outside, an ordinary one inside: its files appear as its own, so that nothing needs a chown."""
+    """Become an ordinary user inside a new namespace, the same user outside; files keep their owner without a chown."""
     inside, user, group = _named_id(), os.geteuid(), os.getegid()
     libc = ctypes.CDLL(None, use_errno=True)
     if not hasattr(libc, "unshare"):

@@ -1,4 +1,4 @@
-"""A PostgreSQL data directory: made whole or not at all, with a password, and never used by two servers at once."""
+"""PostgreSQL data directory: made whole or not at all, with a password, and never used by two servers at once."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from usage_service.shared.files import sync_directory
 
 INITDB_SECONDS = 120.0
 RELEASE_SECONDS = 60.0
-# How long the orphan of an owner killed a moment ago may look like any live server.
+# A server whose owner was killed a moment ago may seem to be a live one for so long.
 GRACE_SECONDS = 1.0
 _PROC = Path("/proc")
 
 
 class ServerStatus(NamedTuple):
-    """What postmaster.pid says: the process id, and `starting`, `ready` or `stopping`."""
+    """The content of postmaster.pid: the process id, and `starting`, `ready` or `stopping`."""
 
     pid: int
     state: str
 
 
 class PostgresCluster:
-    """What an embedded server keeps in `data_dir`: `cluster/`, `password` (mode 0600) and `lock`."""
+    """The files of an embedded server in `data_dir`: `cluster/`, `password` (mode 0600) and `lock`."""
 
     def __init__(self, data_dir: Path) -> None:
         self.data_dir = data_dir.absolute()
@@ -41,20 +41,20 @@ class PostgresCluster:
 
     @contextmanager
     def claimed(self) -> Iterator[int]:
-        """Holds the directory for whoever inherits the yielded file descriptor, until the last of them is gone.
+        """Lock the directory for all processes that inherit the yielded file descriptor, until the last of them ends.
 
-        Waits for a server that is shutting down or starting; raises EmbeddedPostgresError when one goes on running.
+        Wait for a server that is shutting down or starting. Raise EmbeddedPostgresError when one goes on running.
         """
         with _writable(self.data_dir / "lock") as lock:
             if not self._await_release(lock):
                 raise EmbeddedPostgresError(self._occupied())
             if _PROC.exists():
-                # Nobody is left, so whatever process the file names has nothing to do with PostgreSQL.
+                # No server is left, so whatever process the file names has nothing to do with PostgreSQL.
                 self._pid_file.unlink(missing_ok=True)
             yield lock
 
     def ensure(self, *, lock: int, durable: bool) -> None:
-        """Checks the cluster, or makes it: to be called while it is claimed."""
+        """Check the cluster, or make it; call this while it is claimed."""
         for leftover in self.data_dir.glob("initdb-*"):  # of a first start that was killed
             shutil.rmtree(leftover, ignore_errors=True)
         if self.path.exists() and any(self.path.iterdir()):
@@ -64,7 +64,7 @@ class PostgresCluster:
 
     @property
     def password(self) -> str:
-        """The superuser's password, as kept beside the cluster."""
+        """Return the superuser's password, which is kept beside the cluster."""
         try:
             return (self.data_dir / "password").read_text().strip()
         except FileNotFoundError:
@@ -75,7 +75,7 @@ class PostgresCluster:
 
     @property
     def status(self) -> ServerStatus | None:
-        """The server as it describes itself; None when there is none, or none yet."""
+        """Return the server's own description of its state, or None when there is none (yet)."""
         try:
             lines = self._pid_file.read_text().splitlines()
             return ServerStatus(int(lines[0]), lines[7].strip())
@@ -84,7 +84,7 @@ class PostgresCluster:
 
     @property
     def port(self) -> int | None:
-        """Where the server that runs there listens; None when none is ready."""
+        """Return the port that the cluster's server listens on, or None when none is ready."""
         try:
             lines = self._pid_file.read_text().splitlines()
             return int(lines[3]) if lines[7].strip() == "ready" else None
@@ -92,14 +92,14 @@ class PostgresCluster:
             return None
 
     def processes(self) -> list[int]:
-        """Every PostgreSQL process working in this cluster, servers and backends (none where there is no /proc)."""
+        """Return the ids of all PostgreSQL processes of this cluster, servers and backends (none without /proc)."""
         with suppress(OSError):
             here = self.path.stat()
             return [int(p.name) for p in _PROC.glob("[0-9]*") if _works_in(p, here)]
         return []
 
     def kill(self) -> None:
-        """Ends every process of this cluster at once; its next start recovers from the write-ahead log."""
+        """Kill every process of this cluster at once; its next start recovers from the write-ahead log."""
         for pid in self.processes():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -114,7 +114,7 @@ class PostgresCluster:
         if wait_until(free, GRACE_SECONDS) or (wait_until(settled, RELEASE_SECONDS) and free()):
             return True
         if not any(_is_postmaster(pid) for pid in self.processes()):
-            # Backends whose server died: they can serve nobody any more, and end by themselves only when idle.
+            # Backends whose server died: no client can reach them, and they end by themselves only when idle.
             self.kill()
             return wait_until(free, GRACE_SECONDS)
         return False
@@ -155,7 +155,7 @@ class PostgresCluster:
 
 
 def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
-    """Whether `condition` came true within the time; it is tried at least once."""
+    """Wait for `condition`, tried at least once, and return whether it came true within the time."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
@@ -167,7 +167,7 @@ def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
 @contextmanager
 def _writable(path: Path) -> Iterator[int]:
     try:
-        # Others may pass through, to files that are open to their owner alone: the server may run as somebody else.
+        # Other users may pass through, to files that only their owner can open: the server may run as another user.
         path.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:

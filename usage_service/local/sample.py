@@ -1,4 +1,4 @@
-"""Sample traffic: what a team of engineers would do with the app in four weeks, from a fixed seed."""
+"""Sample traffic: events as of a team of engineers that uses the app for four weeks, from a fixed seed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ JsonObject = dict[str, Any]
 
 
 def write_sample_traffic(catalogue: Path, traffic: Path, until: date) -> None:
-    """Writes four weeks of events up to `until` about the probes of a catalogue of events, one JSON object a line."""
+    """Write four weeks of events up to `until` about the probes of a catalogue of events, one JSON object a line."""
     probes = [json.loads(line) for line in catalogue.read_text("utf-8").splitlines()]
     names = [(probe["product"], probe["probe"]) for probe in probes]
     with traffic.open("w", encoding="utf-8") as file:
@@ -34,7 +34,7 @@ def write_sample_traffic(catalogue: Path, traffic: Path, until: date) -> None:
 
 
 def sample_traffic(probes: Sequence[tuple[str, str]], until: date, seed: int = SEED) -> Iterator[JsonObject]:
-    """Events of DAYS days before `until`; popularity falls off as in Zipf's law, weekends are quiet."""
+    """Make the events of DAYS days before `until`; popularity falls off as in Zipf's law, weekends are quiet."""
     dice = random.Random(seed)
     ranked = dice.sample(list(probes), len(probes))
     weights = list(accumulate(1 / rank for rank in range(1, len(ranked) + 1)))
@@ -50,12 +50,12 @@ def _session(
     dice: random.Random, visitor: str, bot: bool, day: date, ranked: list[tuple[str, str]], weights: list[float]
 ) -> Iterator[JsonObject]:
     clock = datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(seconds=dice.triangular(0, 86_000, 54_000))
-    mark = {"bot": True} if bot else {}
+    bot_field = {"bot": True} if bot else {}
 
     def event(kind: str, data: JsonObject, **more: str) -> JsonObject:
         nonlocal clock
         clock += timedelta(seconds=dice.uniform(1, 5) if bot else dice.expovariate(1 / 60))
-        return {"type": kind, "occurred_at": clock.isoformat(), "visitor": visitor, **more, "data": data | mark}
+        return {"type": kind, "occurred_at": clock.isoformat(), "visitor": visitor, **more, "data": data | bot_field}
 
     referrer = dice.choice(REFERRERS)
     yield event("page_viewed", {"page": "/"} | ({"referrer": referrer} if referrer else {}), product="fog")

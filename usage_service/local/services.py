@@ -1,4 +1,4 @@
-"""The parts of the house: child processes started in order, watched, and taken down in order."""
+"""Services of the local stack: child processes that are started in order, watched, and stopped in order."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from usage_service.local.children import Child, fresh_log
 from usage_service.local.embedded_postgres import EmbeddedPostgres
 from usage_service.local.owned_process import owned_command
 from usage_service.local.sample import write_sample_traffic
-from usage_service.local.stack import House
+from usage_service.local.stack import LocalStack
 from usage_service.local.tour import tour
 from usage_service.shared.errors import UserError
 from usage_service.shared.schema import install_schema
 
-SAMPLE_MINIMUMS = "*=50/10"  # some thousands of clients send sample pings, not the millions of GLAM's thresholds
+SAMPLE_MINIMUMS = "*=50/10"  # some thousands of clients send the sample's pings, too few for GLAM's thresholds
 READY_SECONDS = 60.0
 STOP_SECONDS = 30.0
 WATCH_SECONDS = 0.5
@@ -30,22 +30,22 @@ WATCH_SECONDS = 0.5
 log = structlog.get_logger(__name__)
 
 
-class HouseError(UserError):
-    """The house cannot start; the message says what to change."""
+class LocalStackError(UserError):
+    """The local stack cannot start; the message says what to change."""
 
 
-class Parts:
-    """The child processes of a house, and the watch over its database."""
+class Services:
+    """The child processes of a local stack, and the watch over its database."""
 
-    def __init__(self, house: House, postgres: EmbeddedPostgres | None) -> None:
-        self._house = house
+    def __init__(self, stack: LocalStack, postgres: EmbeddedPostgres | None) -> None:
+        self._stack = stack
         self._postgres = postgres
         self._children: list[Child] = []
 
     async def run(self, console: Console) -> None:
-        """Runs all parts until cancelled, or until one does not stay up."""
-        house = self._house
-        embedded = house.settings.project is None
+        """Run all services until cancelled. Raise ChildError when one does not stay up."""
+        stack = self._stack
+        embedded = stack.settings.project is None
         if self._postgres:
             await install_schema(self._postgres.url, alone=True)
         if embedded:
@@ -53,36 +53,36 @@ class Parts:
         async with asyncio.TaskGroup() as group:
             self._start(group, "server", [*_module("usage_service"), "serve"])
             if embedded:
-                place = ["--port", str(house.warehouse_port), "--data-dir", str(house.warehouse_dir)]
+                place = ["--port", str(stack.warehouse_port), "--data-dir", str(stack.warehouse_dir)]
                 self._start(group, "warehouse", [*_module("builder"), "warehouse", "serve", *place])
             self._start(group, "builder", [*_module("builder"), "run"])
             if self._postgres:
                 group.create_task(_keep_up(self._postgres))
-            await _until_well(house.url)
-            if house.sample and embedded:
+            await _until_healthy(stack.url)
+            if stack.sample and embedded:
                 await self._load_sample()
-            console.print(tour(house, self._postgres), highlight=False, soft_wrap=True)
+            console.print(tour(stack, self._postgres), highlight=False, soft_wrap=True)
 
     async def stop(self) -> None:
-        """Ends the children: the builder first, so that it can hand back what it holds."""
+        """End the children: the builder first, so that it can hand back the builds that it works on."""
         for child in reversed(self._children):
             await child.stop(STOP_SECONDS)
 
     def _start(self, group: asyncio.TaskGroup, name: str, argv: list[str]) -> None:
-        child = Child(name, argv, self._environ(), fresh_log(self._house.data_dir / "logs", name))
+        child = Child(name, argv, self._environ(), fresh_log(self._stack.data_dir / "logs", name))
         self._children.append(child)
         group.create_task(child.run())
 
     async def _seed_warehouse(self) -> None:
-        await self._once([*_module("builder"), "warehouse", "seed", "--data-dir", str(self._house.warehouse_dir)])
+        await self._once([*_module("builder"), "warehouse", "seed", "--data-dir", str(self._stack.warehouse_dir)])
 
     async def _load_sample(self) -> None:
-        """A catalogue and four weeks of traffic, once: the marker says that it is done."""
-        done = self._house.data_dir / "sample-loaded"
+        """Import a catalogue and four weeks of traffic, once: a marker file says that it is done."""
+        done = self._stack.data_dir / "sample-loaded"
         if done.exists():
             return
-        catalogue = self._house.warehouse_dir / "catalogue.ndjson"
-        traffic = self._house.data_dir / "sample-traffic.ndjson"
+        catalogue = self._stack.warehouse_dir / "catalogue.ndjson"
+        traffic = self._stack.data_dir / "sample-traffic.ndjson"
         await asyncio.to_thread(write_sample_traffic, catalogue, traffic, datetime.now(UTC).date())
         await self._once([*_module("usage_service"), "import", str(catalogue), str(traffic)])
         done.touch()
@@ -96,21 +96,21 @@ class Parts:
             await process.wait()
             raise
         if status:
-            raise HouseError(f"{' '.join(argv[2:])} failed (exit {status})")
+            raise LocalStackError(f"{' '.join(argv[2:])} failed (exit {status})")
 
     def _environ(self) -> Mapping[str, str]:
-        house = self._house
-        database_url = house.settings.database_url or (self._postgres.url if self._postgres else "")
+        stack = self._stack
+        database_url = stack.settings.database_url or (self._postgres.url if self._postgres else "")
         own = {
             "DATABASE_URL": database_url,
-            "USAGE_SERVICE_PORT": str(house.port),
-            "USAGE_SERVICE_TOKEN": house.token,
-            "USAGE_SERVICE_VISITOR_SECRET": house.visitor_secret,
-            "USAGE_SERVICE_URL": house.url,
+            "USAGE_SERVICE_PORT": str(stack.port),
+            "USAGE_SERVICE_TOKEN": stack.token,
+            "USAGE_SERVICE_VISITOR_SECRET": stack.visitor_secret,
+            "USAGE_SERVICE_URL": stack.url,
             "PYTHONUNBUFFERED": "1",
         }
-        if house.settings.project is None:
-            own["PROBE_BUILDER_WAREHOUSE_URL"] = f"http://127.0.0.1:{house.warehouse_port}"
+        if stack.settings.project is None:
+            own["PROBE_BUILDER_WAREHOUSE_URL"] = f"http://127.0.0.1:{stack.warehouse_port}"
             own["PROBE_BUILDER_MINIMUMS"] = os.environ.get("PROBE_BUILDER_MINIMUMS", SAMPLE_MINIMUMS)
         return os.environ | own
 
@@ -120,7 +120,7 @@ def _module(name: str) -> list[str]:
 
 
 async def _keep_up(postgres: EmbeddedPostgres) -> None:
-    """Starts PostgreSQL again when it dies. Blocks the loop meanwhile: it must be spawned from the main thread."""
+    """Start PostgreSQL again when it dies. This blocks the loop meanwhile: only the main thread may spawn it."""
     while True:
         await asyncio.sleep(WATCH_SECONDS)
         status = postgres.poll()
@@ -129,18 +129,18 @@ async def _keep_up(postgres: EmbeddedPostgres) -> None:
             postgres.start()
 
 
-async def _until_well(url: str) -> None:
-    """Waits for a server that records and answers, were it with a projection that is stuck."""
+async def _until_healthy(url: str) -> None:
+    """Wait for a server that records and answers, even if a projection of it is stuck."""
     deadline = time.monotonic() + READY_SECONDS
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=2)) as session:
         while time.monotonic() < deadline:
-            if await _is_well(session, url):
+            if await _is_healthy(session, url):
                 return
             await asyncio.sleep(0.1)
-    raise HouseError(f"the server at {url} was not ready within {READY_SECONDS:.0f} s; see its log")
+    raise LocalStackError(f"the server at {url} was not ready within {READY_SECONDS:.0f} s; see its log")
 
 
-async def _is_well(session: aiohttp.ClientSession, url: str) -> bool:
+async def _is_healthy(session: aiohttp.ClientSession, url: str) -> bool:
     try:
         async with session.get(f"{url}/__heartbeat__") as response:
             checks = (await response.json())["checks"]

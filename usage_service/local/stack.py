@@ -1,4 +1,4 @@
-"""The house on one machine: what is to run, where, and the secrets it keeps."""
+"""The local stack: all services on one machine, their addresses, data directories and secrets."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from usage_service.shared.settings import UpSettings
 
 
 @dataclass(frozen=True)
-class House:
-    """What is to run, and where it keeps what."""
+class LocalStack:
+    """The settings of a local stack: its services, their port, and the directory of all their data."""
 
     settings: UpSettings
     port: int
@@ -23,27 +23,27 @@ class House:
 
     @property
     def url(self) -> str:
-        """Where the server answers."""
+        """Return the URL of the server."""
         return f"http://127.0.0.1:{self.port}"
 
     @property
     def warehouse_dir(self) -> Path:
-        """Where the embedded warehouse keeps its pings."""
+        """Return the directory of the embedded warehouse's pings."""
         return self.data_dir / "warehouse"
 
     @cached_property
     def token(self) -> str:
-        """The token for use on this machine, made once and kept in the data directory."""
+        """Return the operator's token, which is made once and kept in the data directory."""
         return _kept_secret(self.data_dir / "token")
 
     @cached_property
     def visitor_secret(self) -> str:
-        """The key of the visitors' pseudonyms, made once."""
+        """Return the secret of the visitors' pseudonyms, which is made once and kept in the data directory."""
         return os.environ.get("USAGE_SERVICE_VISITOR_SECRET") or _kept_secret(self.data_dir / "visitor-secret")
 
     @cached_property
     def warehouse_port(self) -> int:
-        """A free port for the embedded warehouse."""
+        """Return a free port for the embedded warehouse."""
         with socket.create_server(("127.0.0.1", 0)) as probe:
             port: int = probe.getsockname()[1]
         return port
