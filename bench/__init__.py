@@ -1,1 +1,1 @@
-"""Measurements of the event log against what bounds it and against what others use: `python -m bench`."""
+"""Measurements of the service against its bounds and against other software: `python -m bench`."""

@@ -1,4 +1,4 @@
-"""`python -m bench [section ...]`: measures, prints the tables and writes them to bench/RESULTS.md."""
+"""Command `python -m bench [section ...]`: measures, prints the tables and writes them to bench/RESULTS.md."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from bench.pages import measure_pages
 from bench.reading import measure_reading
 from bench.rebuilding import measure_rebuilding
 from bench.report import table, write_sections
-from bench.stack import BenchError, House, open_house
+from bench.stack import BenchError, Stack, open_stack
 from bench.warehouse import measure_warehouse
 from bench.writing import measure_batches, measure_requests
 
-Measure = Callable[[House, int, float], list[Row]]
+Measure = Callable[[Stack, int, float], list[Row]]
 
 
 class MeasureLog(Protocol):
     """A measurement with a log of so many events."""
 
-    def __call__(self, house: House, runs: int, seconds: float, events: int) -> list[Row]: ...
+    def __call__(self, stack: Stack, runs: int, seconds: float, events: int) -> list[Row]: ...
 
 
 SECTIONS: dict[str, Measure] = {
@@ -62,9 +62,9 @@ def main() -> None:
     console = Console(soft_wrap=True, highlight=False, markup=False)
     for name in options.sections or BY_DEFAULT:
         try:
-            with open_house() as house:  # a new one for each: no section finds what another left behind
-                settings = house.settings()
-                rows = known[name](house, options.runs, options.seconds)
+            with open_stack() as stack:  # a new one for each section, so that none finds what another left behind
+                settings = stack.settings()
+                rows = known[name](stack, options.runs, options.seconds)
         except BenchError as error:
             raise SystemExit(f"bench: {name}: {error}") from None
         write_sections({name: rows}, settings)

@@ -1,4 +1,4 @@
-"""A builder whose computation is empty: `python -m bench.builder`; prints `BUILD_ID SECONDS` when a build begins.
+"""Builder whose aggregation is empty: `python -m bench.builder`; prints `BUILD_ID SECONDS` when a build begins.
 
 Seconds are those of the machine's monotonic clock, which is the same in every process.
 """
@@ -19,8 +19,8 @@ from usage_service.shared.logs import configure_logs
 from usage_service.shared.settings import load_settings
 
 
-def compute_nothing(request: BuildRequest, _progress: Progress, _control: Control) -> BuiltProbe:
-    """As a warehouse that answers at once that too few clients sent it."""
+def aggregate_nothing(request: BuildRequest, _progress: Progress, _control: Control) -> BuiltProbe:
+    """Return at once that too few clients sent the probe."""
     sys.stdout.write(f"{request.build_id} {time.monotonic()}\n")
     sys.stdout.flush()
     return BuiltProbe([], 0, [])
@@ -29,4 +29,4 @@ def compute_nothing(request: BuildRequest, _progress: Progress, _control: Contro
 if __name__ == "__main__":
     settings = load_settings(BuilderSettings, os.environ)
     configure_logs(settings.log_level)
-    uvloop.run(run_builder(settings, Warehouse(compute_nothing)))
+    uvloop.run(run_builder(settings, Warehouse(aggregate_nothing)))

@@ -1,4 +1,4 @@
-"""How soon a build that is asked for begins, how many there can be a second, and how fast a fresh one is answered."""
+"""Measurements of builds: seconds from request to start, builds a second, and answers of fresh builds."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from itertools import count
 
 from bench.numbers import Load, Row, percentile
 from bench.queue_peers import jobs_a_second, pickup_seconds
-from bench.stack import BENCH_ENVIRONMENT, ROOT, BenchError, House, Server, psql
+from bench.stack import BENCH_ENVIRONMENT, ROOT, BenchError, Server, Stack, psql
 from usage_service.local.owned_process import owned_command
 from usage_service.local.postgres_cluster import wait_until
 
@@ -31,18 +31,18 @@ REGISTERED = """
 
 
 class Begun:
-    """When builds began, as the builders' processes tell."""
+    """Times at which builds began, as the builders' processes print them."""
 
     def __init__(self) -> None:
         self._at: dict[str, float] = {}
         self._changed = threading.Condition()
 
     def listen(self, process: subprocess.Popen[bytes]) -> None:
-        """Takes what the process prints, in a thread that ends with it."""
+        """Read what the process prints, in a thread that ends with it."""
         threading.Thread(target=self._read, args=(process,), daemon=True).start()
 
     def wait(self, build_id: str) -> float:
-        """The time that the build began, once it has."""
+        """Wait until the build has begun, and return the time at which it did."""
         with self._changed:
             if not self._changed.wait_for(lambda: build_id in self._at, BEGIN_SECONDS):
                 raise BenchError(f"build {build_id} did not begin within {BEGIN_SECONDS} s")
@@ -56,28 +56,28 @@ class Begun:
                 self._changed.notify_all()
 
 
-def measure_building(house: House, runs: int, seconds: float) -> list[Row]:
-    """Pickup idle, under load and with no notification; builds a second; requests of what is fresh."""
-    other_url = house.database("elsewhere")
-    with house.serving(house.database("building")) as server:
+def measure_building(stack: Stack, runs: int, seconds: float) -> list[Row]:
+    """Measure the pickup idle, under load and without notifications; builds a second; requests for fresh builds."""
+    other_url = stack.database("elsewhere")
+    with stack.serving(stack.database("building")) as server:
         psql(server.url, REGISTERED % PROBES)
         probes = (f"probe_{number}" for number in count(1))
         idle, theirs = list[list[float]](), list[list[float]]()
         with _building(server.url) as begun:
             for _ in range(runs):
                 idle.append(_pickups(server, begun, probes, SAMPLES_A_RUN))
-                theirs.append(asyncio.run(pickup_seconds(house.database(f"peer_{len(idle)}"), SAMPLES_A_RUN)))
-            with house.loading(server, connections=16, events=100, seconds=60, seed="building") as load:
+                theirs.append(asyncio.run(pickup_seconds(stack.database(f"peer_{len(idle)}"), SAMPLES_A_RUN)))
+            with stack.loading(server, connections=16, events=100, seconds=60, seed="building") as load:
                 loaded = _pickups(server, begun, probes, LOADED_SAMPLES)
                 load.kill()
-            fresh = [house.load(server, connections=16, kind="fresh", seconds=seconds) for _ in range(runs)]
-            alive = [house.load(server, connections=16, kind="alive", seconds=seconds) for _ in range(runs)]
+            fresh = [stack.load(server, connections=16, kind="fresh", seconds=seconds) for _ in range(runs)]
+            alive = [stack.load(server, connections=16, kind="alive", seconds=seconds) for _ in range(runs)]
         with _building(
             server.url, LISTEN_DATABASE_URL=other_url, PROBE_BUILDER_POLL_SECONDS=str(POLL_SECONDS)
         ) as begun:
             lost = _pickups(server, begun, probes, LOST_SAMPLES)
-    built = [_builds_a_second(house, run) for run in range(min(runs, 3))]
-    done = [jobs_a_second(house.database(f"jobs_{run}"), JOBS, BUILDERS, CONCURRENCY) for run in range(min(runs, 3))]
+    built = [_builds_a_second(stack, run) for run in range(min(runs, 3))]
+    done = [jobs_a_second(stack.database(f"jobs_{run}"), JOBS, BUILDERS, CONCURRENCY) for run in range(min(runs, 3))]
     return _rows(idle, theirs, loaded, lost, built, done, fresh, alive)
 
 
@@ -121,7 +121,7 @@ def _building(url: str, *, builders: int = 1, **settings: str) -> Iterator[Begun
 
 
 def _pickups(server: Server, begun: Begun, probes: Iterator[str], samples: int) -> list[float]:
-    """Seconds until each build began, asked for one after the other."""
+    """Return the seconds until each build began; they are requested one after the other."""
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
     begun.wait(_ask(connection, next(probes)))  # the builder is up
     took = []
@@ -129,7 +129,7 @@ def _pickups(server: Server, begun: Begun, probes: Iterator[str], samples: int) 
         asked = time.monotonic()
         build_id = _ask(connection, next(probes))
         took.append(begun.wait(build_id) - asked)
-        _await_end(connection, build_id)  # who ends a build looks for the next one, notified or not
+        _await_end(connection, build_id)  # a builder that ends a build claims the next one, notified or not
     connection.close()
     return took
 
@@ -152,10 +152,10 @@ def _await_end(connection: http.client.HTTPConnection, build_id: str) -> None:
         raise BenchError(f"build {build_id} was not over: {response.status}")
 
 
-def _builds_a_second(house: House, run: int) -> float:
-    """Builds a second of builders that find so many waiting, from the first claimed to the last done."""
-    url = house.database(f"builds_{run}")
-    with house.serving(url):  # installs the schema
+def _builds_a_second(stack: Stack, run: int) -> float:
+    """Return the builds a second of builders that find so many queued, from the first claimed to the last done."""
+    url = stack.database(f"builds_{run}")
+    with stack.serving(url):  # installs the schema
         pass
     psql(url, REGISTERED % JOBS, "SELECT count(request_build(product, 'nightly', probe)) FROM catalogue")
     with _building(url, builders=BUILDERS):

@@ -18,7 +18,7 @@ CELLS, BUCKETS = 1_000_000, 100
 
 
 def cells() -> Iterator[dict[str, Any]]:
-    """As a warehouse sends them, a hundred a combination."""
+    """Make cells as a warehouse sends them, a hundred for each combination."""
     for number in range(CELLS):
         combination, bucket = divmod(number, BUCKETS)
         yield {
@@ -29,7 +29,7 @@ def cells() -> Iterator[dict[str, Any]]:
 
 
 def main() -> None:
-    """Goes through all rows, as storing them does."""
+    """Go through all rows, as storing them does."""
     buckets = BucketList(tuple(map(str, range(BUCKETS))))
     layout = Layout("timing_distribution", lambda _: buckets, np.arange(BUCKETS), raw=True)
     rows = ProbeRows(read_cells(cells()), layout, 1, None)

@@ -1,4 +1,4 @@
-"""Reads the whole log as Arrow, a process of its own: `python -m bench.download PORT`; prints seconds and events."""
+"""Reader of the log as Arrow, in a process of its own: `python -m bench.download PORT` prints seconds and events."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ REQUEST = (
 
 
 class Download(msgspec.Struct, frozen=True):
-    """How long the answer took to its last byte, and what it held."""
+    """Seconds until the last byte of the answer, and its contents."""
 
     seconds: float
     events: int
@@ -25,7 +25,7 @@ class Download(msgspec.Struct, frozen=True):
 
 
 def download(port: int) -> Download:
-    """The clock stops before the answer is looked into."""
+    """Download the log; the clock stops before the answer is parsed."""
     pieces: list[bytes] = []
     started = time.perf_counter()
     with socket.create_connection(("127.0.0.1", port), timeout=120) as connection:
@@ -42,7 +42,7 @@ def download(port: int) -> Download:
 
 
 def join_chunks(body: bytes) -> bytes:
-    """The content of a chunked body (RFC 9112, 7.1); raises ValueError when its end is missing."""
+    """Return the content of a chunked body (RFC 9112, 7.1); raise ValueError when its end is missing."""
     content, stream = io.BytesIO(), io.BytesIO(body)
     while size := int(stream.readline(), 16):
         content.write(stream.read(size))

@@ -1,4 +1,4 @@
-"""Events to post, made from a seed: the same seed makes the same events, of the last minute."""
+"""Events to post, of the last minute; the same seed makes the same events."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from itertools import count
 VISITORS = 1_000  # at a time
 EVENTS_A_VISIT = 20
 PROBES = 1_000
-# What a dashboard's users do, by how often they do it.
+# Kinds of events, weighted by how often users of a dashboard cause them.
 KINDS: tuple[tuple[int, str, dict[str, object]], ...] = (
     (60, "probe_viewed", {"found": True, "ping_type": "metrics", "os": "Windows", "versions": [143, 144, 145]}),
     (25, "control_changed", {"control": "aggregation_level", "value": "build_id"}),
@@ -20,7 +20,7 @@ KINDS: tuple[tuple[int, str, dict[str, object]], ...] = (
 
 
 def make_events(seed: str) -> Iterator[bytes]:
-    """Events as JSON, without end."""
+    """Make events as JSON, without end."""
     chance = random.Random(seed)
     now = datetime.now(UTC)
     templates = [_template(kind, data) for share, kind, data in KINDS for _ in range(share)]
@@ -37,7 +37,7 @@ def make_events(seed: str) -> Iterator[bytes]:
 
 
 def make_bodies(seed: str, events_each: int) -> Iterator[bytes]:
-    """Bodies of requests: a bare event, or an array."""
+    """Make bodies of requests: a bare event, or an array."""
     events = make_events(seed)
     if events_each == 1:
         yield from events

@@ -7,6 +7,6 @@ SELECT n, md5('event ' || n)::uuid, 'probe_viewed', 1, timestamptz '2026-01-01' 
        '{"found": true, "ping_type": "metrics", "os": "Windows", "versions": [143, 144, 145]}', md5('digest ' || n)::uuid
 FROM generate_series(:first::bigint, :last::bigint) AS n;
 
--- The projections begin behind it.
+-- The projections begin at the end of the made log.
 UPDATE projections SET position = :last;
 SELECT setval('event_position', :last);

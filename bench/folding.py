@@ -1,4 +1,4 @@
-"""How fast the projections follow the log, and how soon what was acknowledged is seen in them."""
+"""Measurements of folding: events a second, and the lag from acknowledged to folded."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import msgspec
 
 from bench.events import make_events
 from bench.numbers import Load, Row, cores, percentile, rates
-from bench.stack import BenchError, House, Server, psql
+from bench.stack import BenchError, Server, Stack, psql
 
 CONNECTIONS, BATCH = 16, 100
 CATCH_UP_SECONDS = 300
@@ -24,19 +24,19 @@ FORGET = """
 """
 
 
-def measure_folding(house: House, runs: int, seconds: float) -> list[Row]:
-    """The log of each load folded once more by the running server; then the lag at half of the rate."""
+def measure_folding(stack: Stack, runs: int, seconds: float) -> list[Row]:
+    """Measure how fast a running server folds the log of each load again; then the lag at half of that rate."""
     loads: list[Load] = []
     folded: list[float] = []
     lags: list[list[float]] = []
-    with ExitStack() as stack:
+    with ExitStack() as exits:
         for run in range(runs):
-            server = stack.enter_context(house.serving(house.database(f"folding_{run}")))
+            server = exits.enter_context(stack.serving(stack.database(f"folding_{run}")))
             seed = f"folding {run}"
-            loads.append(house.load(server, connections=CONNECTIONS, events=BATCH, seconds=seconds, seed=seed))
-            folded.append(_fold_rate(house, server))
+            loads.append(stack.load(server, connections=CONNECTIONS, events=BATCH, seconds=seconds, seed=seed))
+            folded.append(_fold_rate(stack, server))
             half = loads[-1].requests_a_second / 2
-            with house.loading(
+            with stack.loading(
                 server, connections=CONNECTIONS, events=BATCH, seconds=3 * seconds, seed=f"{seed} lag", rate=half
             ):
                 lags.append(asyncio.run(_lags(server, 2.5 * seconds)))
@@ -51,9 +51,9 @@ def measure_folding(house: House, runs: int, seconds: float) -> list[Row]:
     ]
 
 
-def _fold_rate(house: House, server: Server) -> float:
-    """Events a second from forgotten projections to the end of the log, nothing else being done."""
-    house.settle(server)
+def _fold_rate(stack: Stack, server: Server) -> float:
+    """Return the events a second from empty projections to the end of the log, without other load."""
+    stack.settle(server)
     events = int(psql(server.url, "SELECT last_position()"))
     started = time.perf_counter()
     psql(server.url, FORGET)
@@ -78,7 +78,7 @@ async def _until_folded(server: Server, position: int) -> None:
 
 
 async def _lags(server: Server, seconds: float) -> list[float]:
-    """Seconds from the answer to a posted event until both projections have it; one event after the other."""
+    """Return the seconds from the answer to each posted event until both projections have it, event by event."""
     events, lags, ends = make_events(f"lag {server.port}"), list[float](), time.perf_counter() + seconds
     url, headers = f"http://127.0.0.1:{server.port}/v1/events", {"Content-Type": "application/json"}
     connection = await asyncpg.connect(server.url)

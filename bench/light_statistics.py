@@ -1,4 +1,4 @@
-"""The light statistics of many histograms: ours, and a plain loop over them; and the builder's memory."""
+"""Measurements of the statistics of many histograms, against a plain loop over them; and of the builder's memory."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MOST_SECONDS, MOST_MEGABYTES = 1.0, 300.0
 
 
 def measure_statistics(runs: int) -> list[Row]:
-    """Seconds for 10,000 combinations of 100 buckets, and memory for a million cells in a process of its own."""
+    """Measure the seconds for 10,000 combinations of 100 buckets, and the memory for a million cells."""
     values = np.random.default_rng(1).gamma(0.5, 40, (COMBINATIONS, BUCKETS))
     totals = np.rint(values.sum(axis=1))
     rows = list(zip(values.tolist(), totals.tolist(), strict=True))

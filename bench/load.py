@@ -1,4 +1,4 @@
-"""The load generator, a process of its own: `python -m bench.load --port P --connections C --events E ...`.
+"""Load generator, in a process of its own: `python -m bench.load --port P --connections C --events E ...`.
 
 Requests are made before the timed part. Every connection sends its next one as soon as the last is answered, or with
 --rate at its time, if that is later; an answer with another status than is due ends the run with an error.
@@ -27,7 +27,7 @@ WARM_UP_SECONDS = 0.5
 END_SECONDS = 30
 MOST_REQUESTS_A_SECOND = 15_000
 MOST_EVENTS_A_SECOND = 120_000
-# What is asked, and how it is to be answered: events, a build that is fresh, whether the server is there.
+# Request and status of each kind: events, a fresh build, the health of the server.
 KINDS = {"events": b"HTTP/1.1 201 ", "fresh": b"HTTP/1.1 303 ", "alive": b"HTTP/1.1 200 "}
 FRESH = b'{"product": "fog", "channel": "nightly", "probe": "probe_1"}'
 ALIVE = b"GET /__lbheartbeat__ HTTP/1.1\r\nHost: bench\r\n\r\n"
@@ -35,21 +35,21 @@ LENGTH = re.compile(rb"\r\n[Cc]ontent-[Ll]ength: (\d+)\r\n")
 
 
 class Run:
-    """What the connections of a run share."""
+    """State that the connections of a run share."""
 
     def __init__(self, requests: Iterator[bytes], status: bytes, rate: float) -> None:
         self.requests = requests
         self.status = status
         self._interval = 1 / rate if rate else 0
         self._next = time.perf_counter()
-        self.answers: list[tuple[float, float]] = []  # when, after how long
+        self.answers: list[tuple[float, float]] = []  # when it came, after how many seconds
         self.running = True
         self.under_way = 0
         self.over = asyncio.Event()  # stopped, and every request answered
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def due_in(self) -> float:
-        """Seconds until the next request may be sent."""
+        """Return the seconds until the next request may be sent."""
         now = time.perf_counter()
         self._next = max(self._next, now - 10 * self._interval) + self._interval
         return max(0.0, self._next - now) if self._interval else 0.0
@@ -61,7 +61,7 @@ class Run:
 
 
 class Connection(asyncio.Protocol):
-    """One keep-alive connection, one request under way."""
+    """Keep-alive connection with one request at a time."""
 
     def __init__(self, run: Run) -> None:
         self._run = run
@@ -111,14 +111,14 @@ class Connection(asyncio.Protocol):
 
 
 def is_complete(answer: bytes) -> bool:
-    """Whether all of an answer is there."""
+    """Return whether an answer is complete."""
     head = answer.find(b"\r\n\r\n")
     length = LENGTH.search(answer, 0, head + 2) if head >= 0 else None
     return length is not None and len(answer) >= head + 4 + int(length[1])
 
 
 def make_request(body: bytes, path: str = "/v1/events") -> bytes:
-    """The bytes of a POST."""
+    """Return the bytes of a POST."""
     head = f"POST {path} HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
     return head.encode() + b"\r\n\r\n" + body
 
@@ -132,7 +132,7 @@ class Clock:
         self._at = time.perf_counter()
 
     def cores(self) -> dict[str, float]:
-        """How many cores each has kept busy since."""
+        """Return the number of cores that each program has kept busy since."""
         passed, now = time.perf_counter() - self._at, self._times()
         return {name: (now[name] - self._began[name]) / passed for name in self._programs}
 
@@ -146,7 +146,7 @@ def _processor_seconds(process: psutil.Process) -> float:
 
 
 async def put_load(options: argparse.Namespace) -> Load:
-    """The timed part, after a short one to warm up."""
+    """Run the timed part, after a short one to warm up."""
     run = Run(_prepare(options), KINDS[options.kind], options.rate)
     loop = asyncio.get_running_loop()
     for _ in range(options.connections):

@@ -1,4 +1,4 @@
-"""Repeated measurements and what is made of them."""
+"""Repeated measurements, their statistics and rows of the table."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import msgspec
 
 
 class Load(msgspec.Struct, frozen=True):
-    """What the load generator saw in its timed part; latencies in seconds, cores in use by program."""
+    """Result of the load generator's timed part; latencies in seconds, cores in use by program."""
 
     requests_a_second: float
     events_a_second: float
@@ -21,7 +21,7 @@ class Load(msgspec.Struct, frozen=True):
 
 
 class Row(NamedTuple):
-    """One line of the table: runs of ours and of what it is held against, pairwise made one after the other."""
+    """Row of the table: runs of ours and of what it is compared with, made in turns."""
 
     what: str
     unit: str
@@ -30,7 +30,7 @@ class Row(NamedTuple):
     theirs: Sequence[float]
     reach: float
     note: str = ""
-    most: bool = False  # whether `reach` is the most the ratio may be
+    most: bool = False  # whether `reach` is an upper bound of the ratio
 
     @property
     def ratios(self) -> list[float]:
@@ -46,24 +46,24 @@ class Row(NamedTuple):
 
 
 def percentile(values: Iterable[float], share: float) -> float:
-    """The value that `share` of the values do not exceed (nearest rank)."""
+    """Return the value that `share` of the values do not exceed (nearest rank)."""
     ordered = sorted(values)
     return ordered[max(0, -int(-share * len(ordered) // 1) - 1)]
 
 
 def latencies(loads: Sequence[Load]) -> str:
-    """Medians over the runs of each run's percentiles."""
+    """Return in words the medians over the runs of each run's percentiles."""
     p50, p95, p99 = (statistics.median(getattr(load, name) for load in loads) for name in ("p50", "p95", "p99"))
     return f"p50 {p50 * 1e3:.1f} ms, p95 {p95 * 1e3:.1f} ms, p99 {p99 * 1e3:.1f} ms"
 
 
 def cores(loads: Sequence[Load]) -> str:
-    """Processor cores in use, medians over the runs."""
+    """Return in words the processor cores in use, medians over the runs."""
     return "cores in use: " + ", ".join(
         f"{name} {statistics.median(load.cores[name] for load in loads):.2f}" for name in loads[0].cores
     )
 
 
 def rates(loads: Sequence[Load]) -> list[float]:
-    """Events a second of each run."""
+    """Return the events a second of each run."""
     return [load.events_a_second for load in loads]

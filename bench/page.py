@@ -1,4 +1,4 @@
-"""The page for people: its first view in a browser that has nothing of it, and the time of each on the server."""
+"""Measurements of the web page: its first view in a browser with an empty cache, and each view's time on the server."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from playwright.sync_api import Browser
 
 from bench.numbers import Row, percentile
 from bench.pages import folded
-from bench.stack import BenchError, House, Server
+from bench.stack import BenchError, Server, Stack
 from browser.chromium import NoChromiumError, open_browser, wait_until_drawn
 
 REQUESTS, WARM = 50, 3
@@ -29,9 +29,9 @@ VIEWS = {
 HEADERS = {"Accept": "text/html", "Accept-Encoding": "gzip"}
 
 
-def measure_page(house: House, runs: int, seconds: float, events: int) -> list[Row]:
-    """With `events` events: p99 of each view when the log has moved and when it has not; `seconds` plays no part."""
-    with house.serving(folded(house, events)) as server:
+def measure_page(stack: Stack, runs: int, seconds: float, events: int) -> list[Row]:
+    """Measure p99 of each view, with `events` events, after new events and without; `seconds` is not used."""
+    with stack.serving(folded(stack, events)) as server:
         rows = [row for what, path in VIEWS.items() for row in _view(server, what, path, runs, events)]
         try:
             with open_browser() as browser:
@@ -41,7 +41,7 @@ def measure_page(house: House, runs: int, seconds: float, events: int) -> list[R
 
 
 def _first_view(browser: Browser, server: Server, runs: int, events: int) -> list[Row]:
-    """Until all charts are drawn, and all bytes that came over the wire for it."""
+    """Measure the time until all charts are drawn, and the bytes transferred for them."""
     measured = list[tuple[float, int]]()
     for _ in range(runs + 1):
         _move_the_log(server)
@@ -90,7 +90,7 @@ def _after_moving(server: Server, path: str) -> float:
 
 
 def _move_the_log(server: Server) -> None:
-    """Records a view, and waits until every projection has folded it: no answer that was kept is of use any more."""
+    """Record a view, and wait until every projection has folded it, so that no cached answer is valid."""
     event = {
         "event_id": str(uuid4()), "type": "probe_viewed", "occurred_at": datetime.now(UTC).isoformat(),
         "visitor": "bench", "product": "fog", "channel": "nightly", "probe": "probe_0001", "data": {"found": False},

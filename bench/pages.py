@@ -1,4 +1,4 @@
-"""How long answers take when the log is large, and against asking the raw log."""
+"""Measurements of answers of the API with a large log, and against queries of the raw log."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import psutil
 
 from bench.numbers import Row, percentile
 from bench.rebuilding import fold_all
-from bench.stack import BenchError, House, Server, fill_traffic, psql_seconds
+from bench.stack import BenchError, Server, Stack, fill_traffic, psql_seconds
 
 SMALL, MILLION, DAYS, PROBES = 100_000, 1_000_000, 90, 5_000
 REQUESTS = 100
@@ -22,7 +22,7 @@ Ask = Callable[[int], str]
 
 
 class Page(NamedTuple):
-    """How it is asked for the n-th time, and in how many milliseconds, p99, it is to be there, if that is said."""
+    """A kind of request: the path of the n-th one, and its p99 in milliseconds to reach, if there is one."""
 
     ask: Ask
     most: float | None = None
@@ -30,7 +30,7 @@ class Page(NamedTuple):
 
 
 def first_day(index: int) -> date:
-    """The day so many days, and those of the log, ago: no event is from before, so the question is as much work."""
+    """Return a day before the first event, another for each index, so that each request takes as much work."""
     return TODAY - timedelta(days=DAYS + index)
 
 
@@ -48,42 +48,42 @@ PAGES: dict[str, Page] = {
     "popularity of 90 days, asked again": Page(lambda _: "/v1/popularity?window=90d&limit=50", is_same_as_raw=True),
     "hot list": Page(lambda n: f"/v1/hotlist?product=fog&budget={500 + n}", 25, is_same_as_raw=True),
     "time series of 90 days": Page(
-        lambda n: f"/v1/timeseries?product=fog&probe=probe_{n:04}&interval=day&{span(90)}", 25
+        lambda n: f"/v1/timeseries?product=fog&probe=probe_{n:04}&interval=day&{time_range(90)}", 25
     ),
     "GLAM's usage call": Page(
         lambda n: f"/api/v1/usage/?agg=count&fields=probe_name&fromDate={first_day(n):%Y%m%d}", 25, is_same_as_raw=True
     ),
     "sessions": Page(lambda n: f"/v1/sessions?limit={100 + n}"),
-    "session summary of 30 days": Page(lambda n: f"/v1/sessions/summary?{span(30, n)}", 250),
-    "journeys of 30 days": Page(lambda n: f"/v1/journeys?{span(30, n)}", 250),
+    "session summary of 30 days": Page(lambda n: f"/v1/sessions/summary?{time_range(30, n)}", 250),
+    "journeys of 30 days": Page(lambda n: f"/v1/journeys?{time_range(30, n)}", 250),
 }
 
 
-def span(days: int, minutes: int = 0) -> str:
-    """So many days up to today, or a few minutes less."""
+def time_range(days: int, minutes: int = 0) -> str:
+    """Return the parameters of so many days up to today, less a few minutes."""
     until = datetime(TODAY.year, TODAY.month, TODAY.day, tzinfo=UTC) - timedelta(minutes=minutes)
     return f"since={until - timedelta(days=days):%Y-%m-%dT%H:%M:%SZ}&until={until:%Y-%m-%dT%H:%M:%SZ}"
 
 
-def measure_pages(house: House, runs: int, seconds: float, events: int) -> list[Row]:
-    """p99 of pages with `events` and with 100 thousand events, in turns; `seconds` plays no part."""
-    urls = {number: folded(house, number) for number in sorted({SMALL, MILLION, events})}
+def measure_pages(stack: Stack, runs: int, seconds: float, events: int) -> list[Row]:
+    """Measure p99 of answers with `events` and with 100 thousand events, in turns; `seconds` is not used."""
+    urls = {number: folded(stack, number) for number in sorted({SMALL, MILLION, events})}
     rows: list[Row] = []
-    with house.serving(urls[SMALL]) as small, house.serving(urls[events]) as large:
+    with stack.serving(urls[SMALL]) as small, stack.serving(urls[events]) as large:
         for what, page in PAGES.items():
             rows += _rows(what, page, small, large, runs, events)
         rows += _backtest(large, events)
     for number in sorted({MILLION, events}):
-        with house.serving(urls[number]) as server:
+        with stack.serving(urls[number]) as server:
             pages = {what: page for what, page in PAGES.items() if page.is_same_as_raw}
             rows += [_against_raw(what, page, server, runs, number) for what, page in pages.items()]
     return rows
 
 
-def folded(house: House, events: int) -> str:
-    """The URL of a database with so many events, which the projections have folded."""
-    url = house.database(f"pages_{events}")
-    with house.serving(url):  # installs the schema
+def folded(stack: Stack, events: int) -> str:
+    """Return the URL of a new database with so many events, which the projections have folded."""
+    url = stack.database(f"pages_{events}")
+    with stack.serving(url):  # installs the schema
         pass
     fill_traffic(url, events, DAYS, PROBES)
     fold_all(url)
@@ -93,7 +93,7 @@ def folded(house: House, events: int) -> str:
 def _rows(what: str, page: Page, small: Server, large: Server, runs: int, events: int) -> list[Row]:
     ours, theirs = list[float](), list[float]()
     for server in (small, large):
-        _latencies(server, page.ask, runs)  # what is read first after a start is not what is asked all day
+        _latencies(server, page.ask, runs)  # warms up: the first answers after a start are slower
     for run in range(runs):
         for server, measured in ((large, ours), (small, theirs)):
             measured.append(percentile(_latencies(server, page.ask, run), 0.99))
@@ -103,7 +103,7 @@ def _rows(what: str, page: Page, small: Server, large: Server, runs: int, events
 
 
 def _backtest(server: Server, events: int) -> list[Row]:
-    """Ninety nights, as the service answers them."""
+    """Measure a backtest of ninety nights as the service answers it."""
     started = time.perf_counter()
     _get(
         http.client.HTTPConnection("127.0.0.1", server.port, timeout=120), "/v1/hotlist/backtest?product=fog&nights=90"
@@ -118,7 +118,7 @@ def _backtest(server: Server, events: int) -> list[Row]:
 
 
 def _against_raw(what: str, page: Page, server: Server, runs: int, events: int) -> Row:
-    """Times a second: how often each could be asked by one who waits for the answer."""
+    """Measure how often a second the service and the raw log can be asked, one request after the other."""
     ours, raw = list[float](), list[float]()
     _latencies(server, page.ask, runs)
     for run in range(runs):
@@ -128,7 +128,7 @@ def _against_raw(what: str, page: Page, server: Server, runs: int, events: int) 
 
 
 def _latencies(server: Server, ask: Ask, run: int) -> list[float]:
-    """Milliseconds of each request, one after the other on one connection."""
+    """Return the milliseconds of each request, one after the other on one connection."""
     connection, took = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60), list[float]()
     for index in range(REQUESTS):
         started = time.perf_counter()

@@ -1,4 +1,4 @@
-"""`eventsourcing`, the event store of the Python world, called in process; None where it is not installed."""
+"""Peer `eventsourcing`, an event store in Python, called in process; None when it is not installed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PAGE = 10_000
 
 
 def open_recorder(url: str) -> PostgresApplicationRecorder | None:
-    """A recorder with its tables made."""
+    """Return a recorder whose tables have been created."""
     try:
         from eventsourcing.postgres import PostgresApplicationRecorder, PostgresDatastore
     except ImportError:
@@ -35,7 +35,7 @@ def open_recorder(url: str) -> PostgresApplicationRecorder | None:
 
 
 def insert_rate(recorder: PostgresApplicationRecorder, batch: int, seconds: float, seed: str) -> float:
-    """Events a second with insert_events, one caller, `batch` events a call."""
+    """Return the events a second with insert_events, one caller, `batch` events a call."""
     number = int((MOST_SINGLE if batch == 1 else MOST_BATCHED) * seconds)
     batches = iter(_batches(list(islice(make_events(seed), number)), batch))
     started, inserted = time.perf_counter(), 0
@@ -46,7 +46,7 @@ def insert_rate(recorder: PostgresApplicationRecorder, batch: int, seconds: floa
 
 
 def insert_events(recorder: PostgresApplicationRecorder, number: int, seed: str) -> None:
-    """Fills the peer's log."""
+    """Fill the peer's log."""
     for batch in _batches(list(islice(make_events(seed), number)), 1_000):
         recorder.insert_events(batch)
 
@@ -59,7 +59,7 @@ def _batches(events: list[bytes], size: int) -> list[list[StoredEvent]]:
 
 
 def read_rate(recorder: PostgresApplicationRecorder, events: int) -> float:
-    """Events a second when reading `events` of the notification log, a page at a time."""
+    """Return the events a second when reading `events` of the notification log, a page at a time."""
     started, read = time.perf_counter(), 0
     while read < events and (page := recorder.select_notifications(read + 1, PAGE)):
         read += len(page)

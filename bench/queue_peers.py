@@ -1,4 +1,4 @@
-"""Job queues on PostgreSQL: `pgqueuer` from enqueued to started, `procrastinate` in jobs a second."""
+"""Peers of the build queue on PostgreSQL: `pgqueuer` from enqueued to started, `procrastinate` in jobs a second."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ WORKER_SECONDS = 300
 
 
 async def pickup_seconds(url: str, samples: int) -> list[float]:
-    """From the call of enqueue() to the first line of the job, one after the other, in one process."""
+    """Return the seconds from each enqueue() to the first line of its job, one after the other, in one process."""
     working, asking = await asyncpg.connect(url), await asyncpg.connect(url)
     queue, took = PgQueuer(AsyncpgDriver(working)), list[float]()
     queries = Queries(AsyncpgDriver(asking))
@@ -45,11 +45,11 @@ async def pickup_seconds(url: str, samples: int) -> list[float]:
         await asyncio.wait({running}, timeout=JOB_SECONDS)
         await working.close()
         await asking.close()
-    return took[5:]  # the first ones find it starting
+    return took[5:]  # without the first ones, while it starts
 
 
 def make_app(url: str) -> tuple[App, Callable[..., object]]:
-    """An app of procrastinate with one job, which does nothing."""
+    """Make an app of procrastinate with one job, which does nothing."""
     app = App(connector=PsycopgConnector(conninfo=url))
 
     @app.task(name="build")
@@ -60,7 +60,7 @@ def make_app(url: str) -> tuple[App, Callable[..., object]]:
 
 
 def jobs_a_second(url: str, jobs: int, workers: int, concurrency: int) -> float:
-    """Jobs a second of `workers` processes that find so many waiting, from the first started to the last done."""
+    """Return the jobs a second of `workers` processes that find so many queued, from first start to last end."""
     asyncio.run(_defer(url, jobs))
     command = owned_command([sys.executable, "-m", "bench.queue_peers", url, str(concurrency)])
     running = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) for _ in range(workers)]

@@ -1,4 +1,4 @@
-"""How fast the whole log is read."""
+"""Measurement of reading the whole log."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ import msgspec
 from bench.download import Download
 from bench.numbers import Row
 from bench.peers import insert_events, open_recorder, read_rate
-from bench.stack import ROOT, BenchError, House, Server, fill, psql, psql_seconds
+from bench.stack import ROOT, BenchError, Server, Stack, fill, psql, psql_seconds
 from usage_service.local.owned_process import owned_command
 
 EVENTS = 500_000
 PEER_EVENTS = 50_000
 
 
-def measure_reading(house: House, runs: int, seconds: float) -> list[Row]:
-    """All events as Arrow, as PostgreSQL copies them out, and as the peer reads its own; `seconds` plays no part."""
-    recorder = open_recorder(house.database("peer_reading"))
+def measure_reading(stack: Stack, runs: int, seconds: float) -> list[Row]:
+    """Measure reading all events as Arrow, by PostgreSQL's COPY and by the peer; `seconds` is not used."""
+    recorder = open_recorder(stack.database("peer_reading"))
     if recorder:
         insert_events(recorder, PEER_EVENTS, "reading peer")
     ours, copies, theirs = list[float](), list[float](), list[float]()
-    with house.serving(house.database("reading")) as server:
+    with stack.serving(stack.database("reading")) as server:
         fill(server.url, 1, EVENTS)
         psql(server.url, "VACUUM ANALYZE event_log")
-        house.settle(server)
+        stack.settle(server)
         for _ in range(runs):
             ours.append(EVENTS / read_log(server).seconds)
             copies.append(EVENTS / psql_seconds(server.url, r"\copy event_log TO '/dev/null' (FORMAT binary)"))
@@ -40,7 +40,7 @@ def measure_reading(house: House, runs: int, seconds: float) -> list[Row]:
 
 
 def read_log(server: Server) -> Download:
-    """Reads the log over HTTP in a process of its own; what came must be what the log holds."""
+    """Read the log over HTTP in a process of its own, and check that the answer holds all of it."""
     command = owned_command([sys.executable, "-m", "bench.download", str(server.port)])
     done = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=180, check=False)
     if done.returncode:

@@ -1,4 +1,4 @@
-"""How fast projections are rebuilt and the log replayed, against appending it and copying it out."""
+"""Measurements of rebuilding projections and replaying the log, against appending and copying it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 import time
 
 from bench.numbers import Row, rates
-from bench.stack import BENCH_ENVIRONMENT, ROOT, BenchError, House, fill_traffic, psql, psql_seconds
+from bench.stack import BENCH_ENVIRONMENT, ROOT, BenchError, Stack, fill_traffic, psql, psql_seconds
 
 CONNECTIONS, BATCH, DAYS = 16, 100, 90
 NOTHING = """
@@ -20,19 +20,19 @@ class Nothing:
 """
 
 
-def measure_rebuilding(house: House, runs: int, seconds: float, events: int) -> list[Row]:
-    """`usage-service projections rebuild` and `replay` of `events` events, as an operator runs them."""
-    url = house.database("rebuilding")
-    with house.serving(house.database("appending")) as server:
+def measure_rebuilding(stack: Stack, runs: int, seconds: float, events: int) -> list[Row]:
+    """Measure `usage-service projections rebuild` and `replay` of `events` events, as an operator runs them."""
+    url = stack.database("rebuilding")
+    with stack.serving(stack.database("appending")) as server:
         loads = [
-            house.load(server, connections=CONNECTIONS, events=BATCH, seconds=seconds, seed=f"rebuilding {run}")
+            stack.load(server, connections=CONNECTIONS, events=BATCH, seconds=seconds, seed=f"rebuilding {run}")
             for run in range(runs)
         ]
-    with house.serving(url):  # installs the schema
+    with stack.serving(url):  # installs the schema
         pass
     fill_traffic(url, events, DAYS)
     rebuilt = [events / _seconds(url, "projections", "rebuild", "popularity", "sessions") for _ in range(min(runs, 3))]
-    analysis = house.directory / "nothing.py"
+    analysis = stack.directory / "nothing.py"
     analysis.write_text(NOTHING)
     start = min(_seconds(url, "replay", str(analysis), "--source", url, "--after", str(events)) for _ in range(2))
     replayed, copied = list[float](), list[float]()
@@ -49,7 +49,7 @@ def measure_rebuilding(house: House, runs: int, seconds: float, events: int) -> 
 
 
 def _seconds(url: str, *arguments: str) -> float:
-    """How long a command takes, start to end."""
+    """Return the seconds that a command takes."""
     started = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-m", "usage_service", *arguments],
@@ -61,6 +61,6 @@ def _seconds(url: str, *arguments: str) -> float:
 
 
 def fold_all(url: str) -> None:
-    """Brings the projections to the end of the log, as an operator would: much faster than live."""
+    """Bring the projections to the end of the log by rebuilding them, which is much faster than live folding."""
     _seconds(url, "projections", "rebuild", "popularity", "sessions", "journeys", "timeseries")
     psql(url, "VACUUM ANALYZE", timeout=1_800)

@@ -1,4 +1,4 @@
-"""The measurements as a page: bench/RESULTS.md, a section for each part of the bench."""
+"""Report of the measurements: bench/RESULTS.md, a section for each part of the bench."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SECTION = re.compile(r"^## (\w+)\n(.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
 
 
 def write_sections(sections: Mapping[str, Sequence[Row]], settings: str) -> None:
-    """Replaces these sections of the page, and leaves the others."""
+    """Replace these sections of the report, and keep the others."""
     kept = dict(SECTION.findall(PATH.read_text("utf-8"))) if PATH.exists() else {}
     written = {name: f"\n{_conditions(settings)}\n\n{table(rows)}\n" for name, rows in sections.items()}
     page = TITLE + "".join(f"\n## {name}\n{text.rstrip()}\n" for name, text in (kept | written).items())
@@ -38,7 +38,7 @@ def write_sections(sections: Mapping[str, Sequence[Row]], settings: str) -> None
 
 
 def table(rows: Sequence[Row]) -> str:
-    """The rows, and below them what else there is to say of each."""
+    """Return the rows as a table, and below it the remarks on each."""
     lines = "\n".join(_line(row) for row in rows)
     notes = "".join(f"\n- {row.what}: {row.note}" for row in rows if row.note)
     return TABLE + lines + ("\n" + notes if notes else "")
@@ -69,7 +69,7 @@ def _conditions(settings: str) -> str:
 
 
 def _millions_a_second() -> float:
-    """How fast Python adds up numbers now, the best of a few times."""
+    """Return the millions of numbers that Python adds up in a second now, the best of a few times."""
     return ADDITIONS / 1e6 / min(timeit.repeat(_add_up, number=1, repeat=5))
 
 

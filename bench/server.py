@@ -1,4 +1,4 @@
-"""The server with another way to record: `python -m bench.server null|single`.
+"""Server with another way to record: `python -m bench.server null|single`.
 
 null     answers at once with positions, without the database: what HTTP, JSON and the judging of events allow
 single   a transaction and a commit of its own for each request: what group commit saves
@@ -25,7 +25,7 @@ from usage_service.web.server import create_app
 
 
 class NullIngest(Ingest):
-    """Takes every event and records none."""
+    """Ingest that accepts every event and records none."""
 
     def __init__(self, service: Service) -> None:
         super().__init__(service.pool, service.settings.queue_events, lambda: None)
@@ -36,7 +36,7 @@ class NullIngest(Ingest):
 
 
 class SingleIngest(Ingest):
-    """Records each request on a connection of the pool, as soon as one is free."""
+    """Ingest that records each request by itself, as soon as a connection of the pool is free."""
 
     def __init__(self, service: Service) -> None:
         super().__init__(service.pool, service.settings.queue_events, lambda: None)

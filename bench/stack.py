@@ -1,4 +1,4 @@
-"""What is measured: a PostgreSQL that keeps what it acknowledges, servers before it, and load on them."""
+"""Stack that is measured: a PostgreSQL that keeps what it acknowledges, servers, and load on them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ DRAIN_SECONDS = 120
 
 
 class BenchError(Exception):
-    """A measurement cannot be made; the message says why."""
+    """Error when a measurement cannot be made; the message says why."""
 
 
 class Server(NamedTuple):
@@ -48,27 +48,27 @@ class Server(NamedTuple):
     url: str
 
 
-class House:
-    """One PostgreSQL for a run of the bench."""
+class Stack:
+    """PostgreSQL for a run of the bench, with its servers."""
 
     def __init__(self, postgres: EmbeddedPostgres, directory: Path) -> None:
         self._postgres = postgres
         self.directory = directory
 
     def database(self, name: str) -> str:
-        """The URL of a new, empty database."""
+        """Create an empty database and return its URL."""
         psql(self._postgres.url, f"CREATE DATABASE {name}")
         return urlunsplit(urlsplit(self._postgres.url)._replace(path=f"/{name}"))
 
     def settings(self) -> str:
-        """PostgreSQL's version and the settings that matter here."""
+        """Return PostgreSQL's version and the settings that matter here."""
         version = psql(self._postgres.url, "SHOW server_version").strip()
         shown = [f"{name}={psql(self._postgres.url, f'SHOW {name}').strip()}" for name in SHOWN]
         return f"PostgreSQL {version}, {', '.join(shown)}"
 
     @contextmanager
     def serving(self, url: str, mode: str | None = None) -> Iterator[Server]:
-        """The real server, or one of bench.server's, ready to answer."""
+        """Run the real server, or one of bench.server's, and yield it when it is ready."""
         port, log_path = _free_port(), self.directory / f"server-{mode}.log"
         command = ["bench.server", mode] if mode else ["usage_service", "serve"]
         with log_path.open("ab") as log:
@@ -85,7 +85,7 @@ class House:
             process.wait(30)
 
     def settle(self, server: Server) -> None:
-        """Waits until the projections have folded the log, and writes out what is dirty: each run begins the same."""
+        """Wait until the projections have folded the log, and write a checkpoint, so that all runs begin alike."""
         caught_up = "SELECT min(position) >= last_position() FROM projections WHERE stage = 'live'"
         if not wait_until(lambda: psql(server.url, caught_up).strip() == "t", DRAIN_SECONDS):
             raise BenchError("the projections did not catch up")
@@ -94,7 +94,7 @@ class House:
     def load(
         self, server: Server, *, connections: int, seconds: float, events: int = 1, seed: str = "", kind: str = "events"
     ) -> Load:
-        """Puts load on a server whose projections have caught up, from a process of its own."""
+        """Put load on a server whose projections have caught up, from a process of its own."""
         with self.loading(
             server, connections=connections, events=events, seconds=seconds, seed=seed, kind=kind
         ) as process:
@@ -115,7 +115,7 @@ class House:
         rate: float = 0,
         kind: str = "events",
     ) -> Iterator[subprocess.Popen[bytes]]:  # fmt: skip
-        """The process that puts load on a server, at most `rate` requests a second unless that is 0."""
+        """Run the process that puts load on a server, at most `rate` requests a second unless that is 0."""
         self.settle(server)
         watched = [f"server={server.pid}", f"PostgreSQL={self._postgres.pid}"]
         arguments: dict[str, object] = {"port": server.port, "connections": connections, "events": events}
@@ -129,16 +129,16 @@ class House:
 
 
 @contextmanager
-def open_house() -> Iterator[House]:
-    """A house in a temporary directory, gone at the end."""
+def open_stack() -> Iterator[Stack]:
+    """Open a stack in a temporary directory, which is deleted at the end."""
     with tempfile.TemporaryDirectory(prefix="usage-bench-") as directory:
         path = Path(directory)
         with EmbeddedPostgres(path / "postgres", options=DURABLE) as postgres:
-            yield House(postgres, path)
+            yield Stack(postgres, path)
 
 
 def psql(url: str, *commands: str, timeout: float = 600) -> str:
-    """What psql prints for the commands, run in order in one session."""
+    """Return what psql prints for the commands, run in order in one session."""
     given = [word for command in commands for word in ("-c", command)]
     arguments = [str(binary("psql")), "-XqAt", "-v", "ON_ERROR_STOP=1", "-d", url, *given]
     done = subprocess.run(
@@ -150,7 +150,7 @@ def psql(url: str, *commands: str, timeout: float = 600) -> str:
 
 
 def psql_seconds(url: str, command: str) -> float:
-    """How long a command takes, by psql's own clock."""
+    """Return the seconds that a command takes, by psql's own clock."""
     timing = re.search(r"Time: ([0-9.]+) ms", psql(url, r"\timing on", command))
     if timing is None:
         raise BenchError("psql printed no time")
@@ -158,13 +158,13 @@ def psql_seconds(url: str, command: str) -> float:
 
 
 def fill(url: str, first: int, last: int) -> None:
-    """Adds made events at these positions to an event_log that ends before them."""
+    """Add made events at these positions to an event_log that ends before them."""
     variables = [f"\\set first {first}", f"\\set last {last}"]
     psql(url, "SET synchronous_commit = off", *variables, f"\\i {Path(__file__).with_name('fill.sql')}")
 
 
 def fill_traffic(url: str, events: int, days: int, probes: int = 1_000) -> None:
-    """Makes traffic that ends now, at so many probes, in a log that has none, and lets the planner know."""
+    """Fill an empty log with traffic of so many probes that ends now, and analyse the tables."""
     with progress("filling the log", events) as report:
         for first in range(1, events + 1, FILL_STEP):
             last = min(first + FILL_STEP - 1, events)

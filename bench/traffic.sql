@@ -1,6 +1,6 @@
 -- Events number :first to :last of made traffic, spread evenly over the :days days before now, written by the owner
--- without the service: people who look at about 20 things in a visit, 50 of them at a time, at :probes probes of which a few
--- are looked at often, two fifths of the time by another channel than nightly. The same numbers make the same events but for the day
+-- without the service: people who cause about 20 events in a visit, 50 of them at a time, and view :probes probes of which a few
+-- are viewed often, two fifths of them in another channel than nightly. The same numbers make the same events but for the day
 -- they end on.
 INSERT INTO event_log (position, event_id, type, schema_version, occurred_at, recorded_at, visitor, product, channel,
                        probe, source, data, digest)

@@ -1,4 +1,4 @@
-"""How fast one probe is built from millions of pings, and what it reads, against the bare engine and all probes."""
+"""Measurements of building a probe from millions of pings: seconds and bytes, against the engine and all probes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from google.cloud import bigquery
 
 from bench.light_statistics import measure_statistics
 from bench.numbers import Row
-from bench.stack import BenchError, House
+from bench.stack import BenchError, Stack
 from builder.bigquery import make_client
 from builder.etl_demo.nights import SAMPLE_OPTIONS, Built, build_all, requests_of
 from usage_service.shared.progress import progress
@@ -31,7 +31,7 @@ LARGE_CLIENTS = 410_000  # who send 5 million pings
 SMALL_CLIENTS, MANY_PROBES = 1_000, 218  # 200 of them on desktop
 MEMORY, USUAL_MEMORY = "4GB", "2GB"  # the second is what the embedded warehouse has unless told otherwise
 TABLE = f'"{PROJECT}.{TABLES[0].dataset}"."{TABLES[0].name}"'
-# What any engine has to do for shares by client: scan, sum by client and bucket, then by build and system.
+# The least work of any engine for shares by client: scan, sum by client and bucket, then by build and system.
 BARE = " ".join(["""
     SELECT build, os, key, sum(samples / total)
     FROM (
@@ -62,17 +62,17 @@ BARE_COUNTER = " ".join(["""
     GROUP BY ALL
 """])  # fmt: skip
 PINGS = f"FROM {TABLE} SELECT count(*)"
-# Those of the probe's own values, and of the columns that every probe needs.
+# Bytes of the probe's own values, and of the columns that every probe needs.
 BYTES = """
     SELECT CAST(sum(bytes) AS BIGINT) FROM about.leaf_bytes
     WHERE name = 'metrics_v1' AND (leaf[1] <> 'metrics' OR leaf[3:4] = ['wr_renderer_time', 'values'])
 """
 
 
-def measure_warehouse(house: House, runs: int, _seconds: float) -> list[Row]:
-    """A distribution and a counter of five million pings; one of 200 probes against all of them; the statistics."""
-    large = _large(house.directory / "large", min(runs, 3))
-    return [*large, *_many(house.directory / "many"), *measure_statistics(min(runs, 3))]
+def measure_warehouse(stack: Stack, runs: int, _seconds: float) -> list[Row]:
+    """Measure a distribution and a counter of five million pings; one of 200 probes against all; the statistics."""
+    large = _large(stack.directory / "large", min(runs, 3))
+    return [*large, *_many(stack.directory / "many"), *measure_statistics(min(runs, 3))]
 
 
 def _large(directory: Path, runs: int) -> list[Row]:
