@@ -1,4 +1,4 @@
-"""What operators pin is listed first, what they exclude is neither listed nor built; each is an event of the log."""
+"""Rules of operators: pinned probes are listed first, excluded ones neither listed nor built; each is an event."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rows of the projections in the shape of the reference."""
+"""Rows of the projections in the shape of the reference."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.support.servers import Connection
 
 
 async def projected_sessions(database: Connection) -> list[Session]:
-    """All sessions, by visitor and start."""
+    """Read the sessions, in the order of visitor and start."""
     rows = await database.fetch("""
         SELECT visitor::text, started_at, ended_at, events, bot, products, probes, controls, tools_left,
                (entry).page AS first_page, (exit).page AS last_page, (entry).referrer AS referrer, came_from, role
@@ -21,24 +21,24 @@ async def projected_sessions(database: Connection) -> list[Session]:
 
 
 async def projected_session_counts(database: Connection) -> dict[tuple[Any, ...], int]:
-    """By hour, product ('' for all together), bot and role."""
+    """Read the counts of sessions by hour, product ('' for all together), bot and role."""
     rows = await database.fetch("SELECT hour, product, bot, role, sessions FROM session_counts")
     return {tuple(row)[:4]: row["sessions"] for row in rows}
 
 
 async def projected_popularity(database: Connection) -> dict[tuple[Any, ...], ProbeDay]:
-    """By product, day, probe, channel, bot; visitors are pseudonyms."""
-    spans = await projected_spans(database, 1)
+    """Read views and visitors by product, day, probe, channel, bot; visitors are pseudonyms."""
+    buckets = await projected_buckets(database, 1)
     for row in await database.fetch("""
         SELECT product, day, probe, channel, bot, visitor::text
         FROM popularity_visitors JOIN popularity_series USING (series)
     """):
-        spans[tuple(row)[:5]].visitors.add(row["visitor"])
-    return spans
+        buckets[tuple(row)[:5]].visitors.add(row["visitor"])
+    return buckets
 
 
-async def projected_spans(database: Connection, days: int) -> dict[tuple[Any, ...], ProbeDay]:
-    """Views a day or a week, by product, first day, probe, channel, bot; without visitors."""
+async def projected_buckets(database: Connection, days: int) -> dict[tuple[Any, ...], ProbeDay]:
+    """Read views in buckets of so many days by product, first day, probe, channel, bot; without visitors."""
     rows = await database.fetch(
         """
         SELECT product, first_day, probe, channel, bot, found, missing
@@ -50,7 +50,7 @@ async def projected_spans(database: Connection, days: int) -> dict[tuple[Any, ..
 
 
 async def projected_returns(database: Connection) -> dict[tuple[Any, ...], int]:
-    """How many came again, by product, probe, bot, channel ('*': whichever), day and the day before, None for never."""
+    """Read returning visitors by product, probe, bot, channel ('*': any), day and their day before (None: no day)."""
     rows = await database.fetch("""
         SELECT product, probe, bot, channel, day, nullif(previous_day, '-infinity'), visitors
         FROM popularity_returns JOIN popularity_series USING (series)
@@ -59,14 +59,14 @@ async def projected_returns(database: Connection) -> dict[tuple[Any, ...], int]:
 
 
 async def projected_timeseries(database: Connection) -> dict[tuple[Any, ...], ProbeDay]:
-    """By product, probe ('' for all together), hour, channel, bot; visitors are pseudonyms."""
+    """Read views by product, probe ('' for all together), hour, channel, bot; visitors are pseudonyms."""
     rows = await database.fetch("SELECT product, probe, hour, channel, bot, found, missing, visitors FROM probe_hours")
     assert all(row["visitors"] == sorted(set(row["visitors"])) for row in rows)
     return {tuple(row)[:5]: ProbeDay(row["found"], row["missing"], set(map(str, row["visitors"]))) for row in rows}
 
 
 async def projected_journeys(database: Connection) -> dict[tuple[str, datetime, str], tuple[str | None, ...]]:
-    """By visitor, time and event id: kind and name of the step, product."""
+    """Read the events of sessions by visitor, time and event id: kind and name of the step, product."""
     rows = await database.fetch(
         "SELECT visitor::text, occurred_at, event_id::text, kind, name, product FROM journey_events"
     )
@@ -74,13 +74,13 @@ async def projected_journeys(database: Connection) -> dict[tuple[str, datetime, 
 
 
 async def projected_releases(database: Connection) -> dict[tuple[str, str, int], datetime]:
-    """By product, channel and version."""
+    """Read the times of releases by product, channel and version."""
     rows = await database.fetch("SELECT product, channel, version, published_at FROM releases")
     return {(row[0], row[1], row[2]): row[3] for row in rows}
 
 
 async def projected_catalogue(database: Connection) -> dict[tuple[str, str], CatalogueEntry]:
-    """By product and probe."""
+    """Read the catalogue by product and probe."""
     rows = await database.fetch(
         "SELECT product, probe, metric_type, definition, pings, registered_at, retired_at, built_at FROM catalogue"
     )

@@ -1,4 +1,4 @@
-"""Fold or rebuild in a process to be killed: `python -m tests.support.projection_process fold|rebuild URL`."""
+"""Process that folds or rebuilds, to be killed: `python -m tests.support.projection_process fold|rebuild URL`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ STOP_SECONDS = 20.0
 
 
 class ProjectionProcess:
-    """One that folds what is live, or rebuilds one projection after the other for as long as it lives."""
+    """Process that folds the live projections, or rebuilds one after the other for as long as it lives."""
 
     def __init__(self, work: str, database_url: str, directory: Path) -> None:
         self._command = owned_command([sys.executable, "-m", "tests.support.projection_process", work, database_url])
@@ -27,13 +27,13 @@ class ProjectionProcess:
         self._process: subprocess.Popen[bytes] | None = None
 
     def spawn(self) -> None:
-        """Starts it, unless it runs."""
+        """Start the process, unless it runs."""
         if self._process is None or self._process.poll() is not None:
             with self._log.open("ab") as log:
                 self._process = subprocess.Popen(self._command, stdout=log, stderr=log)
 
     def signal(self, number: signal.Signals) -> None:
-        """Sends it a signal, if it ever ran; after SIGKILL it is gone."""
+        """Send the process a signal, if it ever ran; after SIGKILL wait for its end."""
         if self._process is not None:
             self._process.send_signal(number)
             if number == signal.SIGKILL:
@@ -41,14 +41,14 @@ class ProjectionProcess:
 
 
 async def fold(url: str) -> None:
-    """What a server does; after a failure it soon tries again."""
+    """Fold as a server does, but with a short pause after a failure."""
     runner.AFTER_FAILURE_SECONDS = 0.2
     async with open_pool(url, role="usage_server", application="folding", size=6) as pool:
         await Runners(pool, lambda: None).run()
 
 
 async def rebuild(url: str) -> None:
-    """What an operator does, over and over; in batches so small that many are seen half filled."""
+    """Rebuild as an operator does, over and over, in batches so small that many are killed half filled."""
     rebuilding.BATCH_POSITIONS = 200
     rebuilding.LEFT_TO_THE_SWAP = 50
     while True:

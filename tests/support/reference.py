@@ -1,4 +1,4 @@
-"""What the projections should hold, in plain Python over the events; shares no code with the service."""
+"""Reference of the projections, in plain Python over the events; shares no code with the service."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 JsonObject = dict[str, Any]
 APP_TYPES = {"page_viewed", "probe_searched", "probe_viewed", "control_changed", "link_followed"}
-# What referrers of all shapes stand for: a tool, else the host; nothing for the app itself and for what is neither.
+# Referrers of all shapes and their origin: a tool, else the host; None for the app itself and for anything else.
 ORIGINS: dict[str | None, str | None] = {
     None: None,
     "": None,
@@ -66,7 +66,7 @@ class ProbeDay:
 
 
 def popularity(events: Iterable[JsonObject]) -> dict[tuple[Any, ...], ProbeDay]:
-    """By product, UTC day, probe, channel, bot."""
+    """Count views by product, UTC day, probe, channel, bot."""
     days: dict[tuple[Any, ...], ProbeDay] = defaultdict(ProbeDay)
     for item in unique(events):
         if item["type"] == "probe_viewed":
@@ -76,36 +76,39 @@ def popularity(events: Iterable[JsonObject]) -> dict[tuple[Any, ...], ProbeDay]:
     return dict(days)
 
 
-def popularity_spans(events: Iterable[JsonObject], length: int) -> dict[tuple[Any, ...], ProbeDay]:
-    """By product, first day, probe, channel, bot: spans that ended before the week of the latest day; no visitors."""
+def popularity_buckets(events: Iterable[JsonObject], length: int) -> dict[tuple[Any, ...], ProbeDay]:
+    """Count views by product, first day, probe, channel, bot, in buckets of days; without visitors.
+
+    Only buckets that ended before the week of the latest day count.
+    """
     days = popularity(events)
-    spans: dict[tuple[Any, ...], ProbeDay] = defaultdict(ProbeDay)
+    buckets: dict[tuple[Any, ...], ProbeDay] = defaultdict(ProbeDay)
     week = max((day - timedelta(days=day.weekday()) for _product, day, *_others in days), default=date.max)
     for (product, day, *others), views in days.items():
         first = day - timedelta(days=(day.toordinal() - date(2000, 1, 3).toordinal()) % length)
         if first + timedelta(days=length) <= week:
-            entry = spans[product, first, *others]
+            entry = buckets[product, first, *others]
             entry.found += views.found
             entry.missing += views.missing
-    return dict(spans)
+    return dict(buckets)
 
 
 def popularity_returns(events: Iterable[JsonObject]) -> dict[tuple[Any, ...], int]:
-    """How many came again, by product, probe, bot, channel ('*': whichever), day and the day before, None for none."""
-    there: dict[tuple[Any, ...], set[date]] = defaultdict(set)
+    """Count returning visitors by product, probe, bot, channel ('*': any), day and their day before (None: no day)."""
+    visitor_days: dict[tuple[Any, ...], set[date]] = defaultdict(set)
     for (product, day, probe, channel, bot), views in popularity(events).items():
         for visitor in views.visitors:
             for by in {"*", channel or "*"}:
-                there[product, probe, bot, by, visitor].add(day)
+                visitor_days[product, probe, bot, by, visitor].add(day)
     returns: Counter[tuple[Any, ...]] = Counter()
-    for (*series, _visitor), days in there.items():
+    for (*series, _visitor), days in visitor_days.items():
         for before, day in zip([None, *sorted(days)], sorted(days), strict=False):
             returns[*series, day, before] += 1
     return dict(returns)
 
 
 def timeseries(events: Iterable[JsonObject]) -> dict[tuple[Any, ...], ProbeDay]:
-    """By product, probe ('' for all together), UTC hour, channel, bot."""
+    """Count views by product, probe ('' for all together), UTC hour, channel, bot."""
     hours: dict[tuple[Any, ...], ProbeDay] = defaultdict(ProbeDay)
     for item in unique(events):
         if item["type"] == "probe_viewed":
@@ -117,7 +120,7 @@ def timeseries(events: Iterable[JsonObject]) -> dict[tuple[Any, ...], ProbeDay]:
 
 
 def count(entry: ProbeDay, item: JsonObject) -> None:
-    """Adds a view."""
+    """Add a view."""
     if item["data"]["found"]:
         entry.found += 1
     else:
@@ -127,7 +130,7 @@ def count(entry: ProbeDay, item: JsonObject) -> None:
 
 
 def releases(events: Iterable[JsonObject]) -> dict[tuple[str, str, int], datetime]:
-    """When each version was first published, by product, channel and version."""
+    """Return the time each version was first published, by product, channel and version."""
     first: dict[tuple[str, str, int], datetime] = {}
     for item in events:
         if item["type"] == "release_published":
@@ -147,7 +150,7 @@ class CatalogueEntry:
 
 
 def catalogue(events: Iterable[JsonObject]) -> dict[tuple[str, str], CatalogueEntry]:
-    """By product and probe."""
+    """Return the catalogue by product and probe."""
     by_probe: dict[tuple[str, str], list[JsonObject]] = defaultdict(list)
     for item in unique(events):
         if item["type"] in ("probe_registered", "probe_retired", "probe_built"):
@@ -156,7 +159,7 @@ def catalogue(events: Iterable[JsonObject]) -> dict[tuple[str, str], CatalogueEn
 
 
 def definition(data: JsonObject) -> JsonObject:
-    """What tells of buckets and labels, the keys as PostgreSQL orders them."""
+    """Return the fields about buckets and labels, with the keys in the order of PostgreSQL's jsonb."""
     names = ("labels", "range_max", "range_min", "bucket_count", "histogram_type")
     return {name: data[name] for name in names if data.get(name) is not None}
 
@@ -200,7 +203,7 @@ class Session:
 
 
 def journey_events(events: Iterable[JsonObject]) -> dict[tuple[str, datetime, str], tuple[str | None, ...]]:
-    """What sessions are made of, by visitor, time and event id: kind and name of the step, product."""
+    """Return the events of sessions by visitor, time and event id: kind and name of the step, product."""
     return {
         (item["visitor"], moment(item), item["event_id"]): (*step(item), item.get("product"))
         for item in unique(events)
@@ -209,7 +212,7 @@ def journey_events(events: Iterable[JsonObject]) -> dict[tuple[str, datetime, st
 
 
 def step(item: JsonObject) -> tuple[str | None, str | None]:
-    """The kind and name of an event that is a step of a journey."""
+    """Return the kind and name of the journey's step that an event is, or None for both."""
     steps = {
         "page_viewed": ("page", item["data"].get("page")),
         "probe_viewed": ("probe", item.get("probe")),
@@ -223,7 +226,7 @@ def is_of_a_session(item: JsonObject) -> bool:
 
 
 def sessions(events: Iterable[JsonObject], gap: timedelta = timedelta(minutes=30)) -> list[Session]:
-    """A visitor's events, cut where a gap or more passes without one."""
+    """Split each visitor's events into sessions, at pauses of at least `gap`."""
     by_visitor: dict[str, list[JsonObject]] = defaultdict(list)
     for item in unique(events):
         if is_of_a_session(item):
@@ -242,7 +245,7 @@ def sessions(events: Iterable[JsonObject], gap: timedelta = timedelta(minutes=30
 
 
 def session_counts(found: Iterable[Session]) -> dict[tuple[Any, ...], int]:
-    """How many began, by hour, product ('' for all together), bot and role."""
+    """Count the sessions that began by hour, product ('' for all together), bot and role."""
     return Counter(
         (session.started_at.replace(minute=0, second=0, microsecond=0), product, session.bot, session.role)
         for session in found
@@ -276,7 +279,7 @@ def summary(visitor: str, run: list[JsonObject]) -> Session:
     )
 
 
-# By whether it came from somewhere, and whether it left for another tool.
+# Keys: the session came from a known origin; it left for another tool.
 ROLES = {
     (False, False): "whole",
     (False, True): "starting_point",
@@ -286,5 +289,5 @@ ROLES = {
 
 
 def unique(events: Iterable[JsonObject]) -> list[JsonObject]:
-    """The first of each event id."""
+    """Return the first event of each id."""
     return list({item["event_id"]: item for item in reversed(list(events))}.values())

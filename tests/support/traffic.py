@@ -1,4 +1,4 @@
-"""Events of all types at random, many at a time, and what the log says the projections should hold."""
+"""Random events of all types, many at a time, and checks of the projections against the reference."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import msgspec
 
 from tests.support import reference
 from tests.support.projected import (
+    projected_buckets,
     projected_catalogue,
     projected_journeys,
     projected_popularity,
@@ -16,7 +17,6 @@ from tests.support.projected import (
     projected_returns,
     projected_session_counts,
     projected_sessions,
-    projected_spans,
     projected_timeseries,
 )
 from tests.support.reference import ORIGINS
@@ -26,11 +26,11 @@ from usage_service.ingest.parsing import Envelope, Reader
 from usage_service.ingest.visitors import VisitorKeys
 from usage_service.projections.runner import Folder
 
-SPANS = [7, 28, 112]  # of days, that views are summed for
+BUCKET_DAYS = [7, 28, 112]
 VISITORS = VisitorKeys("a secret for tests only", 90)
 PROJECTIONS = ["catalogue", "journeys", "popularity", "releases", "sessions", "timeseries"]
 REFERRERS = [referrer for referrer in ORIGINS if referrer]
-# Of 20 visitors within three days of two weeks, so that sessions are joined, extended and merged by what comes later.
+# Of 20 visitors in three days, so that later events join, extend and merge sessions.
 APPEND = """
 WITH drawn AS MATERIALIZED (
     SELECT gen_random_uuid() AS id, floor(random() * 10)::integer AS kind, floor(random() * 24)::integer AS who,
@@ -72,13 +72,13 @@ SELECT max(a.log_position) FROM columns c,
 
 
 async def append_traffic(connection: Connection, number: int) -> int:
-    """Appends so many events in one transaction; the position of the last."""
+    """Append so many events in one transaction; return the position of the last."""
     position: int = await connection.fetchval(APPEND, number, REFERRERS)
     return position
 
 
 def records(batch: list[JsonObject]) -> list[Record]:
-    """What is appended of these events, each of which is to be taken."""
+    """Parse these events, all of which must be valid, to the records to append."""
     envelope = Envelope([msgspec.Raw(msgspec.json.encode(item)) for item in batch])
     judged = Reader(VISITORS).read(envelope, "test", datetime.now(UTC))
     assert all(isinstance(item, Record) for item in judged), judged
@@ -86,7 +86,7 @@ def records(batch: list[JsonObject]) -> list[Record]:
 
 
 async def logged(connection: Connection) -> list[JsonObject]:
-    """The log as on the wire, visitors being their pseudonyms."""
+    """Read the log as on the wire, but with the pseudonyms of visitors."""
     rows = await connection.fetch("""
         SELECT event_id::text, type, occurred_at, visitor::text, product, channel, probe, data
         FROM event_log ORDER BY position
@@ -95,19 +95,19 @@ async def logged(connection: Connection) -> list[JsonObject]:
 
 
 async def assert_as_the_reference(connection: Connection) -> None:
-    """All projections are at the end of the log and hold what plain Python makes of it."""
+    """Assert that all projections are at the end of the log and equal the reference."""
     assert await connection.fetchval("SELECT bool_and(behind = 0) FROM projection_status WHERE stage = 'live'")
     await assert_rows_of(connection, await logged(connection), timedelta(minutes=30))
 
 
 async def assert_rows_of(connection: Connection, log: list[JsonObject], gap: timedelta) -> None:
-    """The projections hold what plain Python makes of these events, visitors being their pseudonyms."""
+    """Assert that the projections equal the reference of these events, with the pseudonyms of visitors."""
     sessions = reference.sessions(log, gap)
     assert await projected_sessions(connection) == sessions
     assert await projected_session_counts(connection) == reference.session_counts(sessions)
     assert await projected_popularity(connection) == reference.popularity(log)
-    for days in SPANS:
-        assert await projected_spans(connection, days) == reference.popularity_spans(log, days)
+    for days in BUCKET_DAYS:
+        assert await projected_buckets(connection, days) == reference.popularity_buckets(log, days)
     assert await projected_returns(connection) == reference.popularity_returns(log)
     assert await projected_catalogue(connection) == reference.catalogue(log)
     assert await projected_releases(connection) == reference.releases(log)
@@ -116,7 +116,7 @@ async def assert_rows_of(connection: Connection, log: list[JsonObject], gap: tim
 
 
 async def fold_all(connection: Connection) -> None:
-    """Folds every live projection to the end of the log, whoever else is at it."""
+    """Fold every live projection to the end of the log, even while others fold it, too."""
     for projection in PROJECTIONS:
         folder = Folder(projection)
         while (fold := await folder.fold(connection)).now_at < fold.log_end:
@@ -124,7 +124,7 @@ async def fold_all(connection: Connection) -> None:
 
 
 async def leftovers(connection: Connection) -> list[Any]:
-    """What is filled beside the live projections, and schemas that were made for it."""
+    """Return the projections filled beside the live ones, and the schemas that were made for them."""
     rows = await connection.fetch("""
         SELECT name || ' ' || stage FROM projections WHERE stage <> 'live'
         UNION ALL SELECT nspname FROM pg_namespace WHERE nspname ~ '^(rebuild|verify)_'
@@ -133,4 +133,4 @@ async def leftovers(connection: Connection) -> list[Any]:
 
 
 def ignore(done: int) -> None:
-    """Takes reports of progress."""
+    """Ignore a report of progress."""

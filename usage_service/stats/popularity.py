@@ -75,7 +75,7 @@ class _WindowViews(NamedTuple):
 
     @property
     def views(self) -> Ints:
-        """All views in the window, found and missing."""
+        """Return all views in the window, found and missing."""
         return self.found + self.missing
 
 

@@ -53,7 +53,7 @@ class ColumnIndex:
 
 
 class Columns:
-    """All columns. They are only ever added to, so an index with fewer of them has the first ones."""
+    """Columns that there are. They are only ever added to, so an index with fewer of them has the first ones."""
 
     def __init__(self) -> None:
         self._places: dict[tuple[int, str], int] = {}
