@@ -1,4 +1,4 @@
-"""The list that a run was given stays as it is, whatever is looked at later, whoever asks again."""
+"""Lists that runs were given stay the same, whatever is viewed later and whoever asks again."""
 
 from __future__ import annotations
 

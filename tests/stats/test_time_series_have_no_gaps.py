@@ -66,8 +66,8 @@ async def test_buckets_are_those_of_the_reference(client: Client, database: Conn
         {"product": "fog", "channel": "beta"},
         {"product": "other"},
     ):
-        span = {"interval": interval, "since": SINCE.isoformat(), "until": UNTIL.isoformat()}
-        answer = await (await client.get(f"/v1/timeseries?{urlencode(asked | span)}")).json()
+        time_range = {"interval": interval, "since": SINCE.isoformat(), "until": UNTIL.isoformat()}
+        answer = await (await client.get(f"/v1/timeseries?{urlencode(asked | time_range)}")).json()
         [series] = answer["series"]
         assert series == {"probe": asked.get("probe"), "buckets": expected(log, interval, asked)}
 
@@ -155,8 +155,8 @@ async def test_a_crowd_is_estimated_from_a_share_that_is_told(crowd: Connection)
     assert hours[:3] == [(round(999 * 2**32 / last), last / 2**32) for last in lasts]
     assert hours[3:] == [(0, 1.0)] * 21
     below = [key for key in sample_keys(range(3)) if key < min(lasts)]
-    [(visitors, looked_at)] = await counted(crowd, "day")
-    assert (visitors, looked_at) == (round(len(below) * 2**32 / min(lasts)), min(lasts) / 2**32)
+    [(visitors, share)] = await counted(crowd, "day")
+    assert (visitors, share) == (round(len(below) * 2**32 / min(lasts)), min(lasts) / 2**32)
     assert visitors == pytest.approx(3_000, rel=0.08)
 
 
@@ -165,6 +165,6 @@ async def test_no_more_visitors_are_united_than_there_is_time_for(
 ) -> None:
     monkeypatch.setattr(timeseries, "VISITORS_SAMPLED", 600)
     sample_key = round(2**32 * 600 / 3_000)
-    [(visitors, looked_at)] = await counted(crowd, "day")
-    assert looked_at == sample_key / 2**32
+    [(visitors, share)] = await counted(crowd, "day")
+    assert share == sample_key / 2**32
     assert visitors == round(sum(found < sample_key for found in sample_keys(range(3))) * 2**32 / sample_key)

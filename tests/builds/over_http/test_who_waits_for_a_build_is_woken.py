@@ -191,23 +191,23 @@ async def test_what_changes_while_nothing_is_heard_is_seen_on_reconnect(
             assert (await answer).status == 200
 
 
-async def test_any_number_wait_with_one_query_a_look(
+async def test_any_number_wait_with_one_query_a_poll(
     client: Client, database: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    looks: list[Collection[UUID]] = []
+    reads: list[Collection[UUID]] = []
 
     async def counted(connection: PoolConnection, build_ids: Collection[UUID]) -> list[builds.Build]:
-        looks.append(build_ids)
+        reads.append(build_ids)
         return await builds.find_builds(connection, build_ids)
 
     monkeypatch.setattr(watching, "find_builds", counted)
     build = await asked(client)
     answers = [asyncio.create_task(look(client, build, Prefer="wait=30")) for _ in range(80)]
     await waiting(client, 80)
-    before = len(looks)
+    before = len(reads)
     await cancel(database, build)
     assert {(await answer).status for answer in answers} == {200}
-    assert 1 <= len(looks) <= before + 3
+    assert 1 <= len(reads) <= before + 3
 
 
 async def test_beyond_the_bound_the_preference_is_not_applied(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
