@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import duckdb
 from google.api_core.exceptions import GoogleAPICallError, RetryError
-from google.auth.credentials import AnonymousCredentials
+from google.auth.credentials import AnonymousCredentials, Credentials
 from google.cloud import bigquery
 from google.cloud.bigquery.retry import DEFAULT_RETRY
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 Answer = tuple[list[str], list[tuple[object, ...]]]
+ANONYMOUS: Callable[[], Credentials] = AnonymousCredentials
 TIMEOUT_SECONDS = 600.0
 RETRY = DEFAULT_RETRY.with_timeout(5.0)
 
@@ -40,7 +42,7 @@ def run_locally(path: Path, sql: str) -> Answer:
 def over_http(url: str, sql: str) -> Answer:
     """Column names and rows from a running server; BigQueryError for a bad query."""
     client = bigquery.Client(
-        project=PROJECT, location="US", credentials=AnonymousCredentials(), client_options={"api_endpoint": url}
+        project=PROJECT, location="US", credentials=ANONYMOUS(), client_options={"api_endpoint": url}
     )
     try:
         with contextlib.closing(client):

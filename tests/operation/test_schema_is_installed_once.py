@@ -20,6 +20,7 @@ from usage_service.shared.postgres import connect
 from usage_service.shared.schema import SCHEMA_VERSION, SchemaMismatchError, install_schema, schema_text
 
 ROOT = Path(__file__).parents[2]
+PACKAGES = {"usage_service", "builder", "warehouse"}
 
 
 @pytest.fixture
@@ -101,6 +102,7 @@ def test_the_repository_and_the_wheel_have_the_same_schema(tmp_path: Path) -> No
     [wheel] = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         assert archive.read("usage_service/schema.sql").decode() == repository
+        assert {name.partition("/")[0] for name in archive.namelist() if name.endswith(".py")} == PACKAGES
         archive.extractall(tmp_path / "installed")
     found = subprocess.run(
         [sys.executable, "-c", "from usage_service.shared import schema; print(schema.__file__, schema.schema_text())"],
