@@ -1,4 +1,4 @@
-"""Old events leave the log for Parquet files, and come back from them, each exactly as it was."""
+"""Retention: old events leave the log for Parquet files, and come back from them, each exactly as it was."""
 
 from __future__ import annotations
 
@@ -31,44 +31,46 @@ SOURCE = "retention"
 
 
 class Moved(NamedTuple):
-    """Events that left the log for a file or came back from it: how many, up to which position."""
+    """A move of events from the log to a file or back: the file, how many events, and the last position."""
 
     path: Path
     events: int
     upto: int
 
 
-class Span(NamedTuple):
-    """The positions of a part of the log, both included."""
+class PositionRange(NamedTuple):
+    """The first and the last position of a part of the log, both included."""
 
     first: int
     last: int
 
 
-async def find_span(connection: Connection, before: datetime) -> Span | None:
-    """The beginning of the log that was recorded before an instant, if there is any."""
-    [(first, last)] = await connection.fetch(query("retention", "span"), before)
-    return None if first is None else Span(first, last)
+async def find_old_range(connection: Connection, before: datetime) -> PositionRange | None:
+    """Return the beginning of the log that was recorded before an instant, or None."""
+    [(first, last)] = await connection.fetch(query("retention", "old_range"), before)
+    return None if first is None else PositionRange(first, last)
 
 
-async def drop_old(url: str, span: Span, directory: Path, report: Report) -> Moved:
-    """Exports a part of the log to `directory`, reads that back, and drops what the log holds just so: all or nothing.
+async def drop_old(url: str, old: PositionRange, directory: Path, report: Report) -> Moved:
+    """Export a part of the log to `directory`, and drop the events that the file has exactly as the log: all or none.
 
-    Reports each position twice. Raises MaintenanceError where a projection has not folded it yet; LogReadError.
+    Report each position twice. Raise MaintenanceError where a projection has not folded the events yet, and
+    LogReadError where they cannot be exported.
     """
-    path = directory / f"events-{span.first}-{span.last}.parquet"
-    half = span.last - span.first + 1
-    await asyncio.to_thread(_export, url, span, path, lambda position: report(position - span.first + 1))
+    path = directory / f"events-{old.first}-{old.last}.parquet"
+    half = old.last - old.first + 1
+    await asyncio.to_thread(_export, url, old, path, lambda position: report(position - old.first + 1))
     async with _transaction(url) as connection:
-        events = await _apply(connection, "drop", path, lambda position: report(half + position - span.first + 1))
-        await _record(connection, "events_dropped", path, span.last, events)
-    return Moved(path, events, span.last)
+        events = await _apply(connection, "drop", path, lambda position: report(half + position - old.first + 1))
+        await _record(connection, "events_dropped", path, old.last, events)
+    return Moved(path, events, old.last)
 
 
 async def put_back(url: str, path: Path, report: Report) -> Moved:
-    """Puts back what was dropped after it was exported to `path`; what is there is passed over. Reports positions.
+    """Put the events that were dropped after their export to `path` back into the log, and report positions.
 
-    Raises MaintenanceError where the file holds anything else; LogReadError.
+    Events that the log still holds are skipped. Raise MaintenanceError where the file holds any other event, and
+    LogReadError where it cannot be read.
     """
     end = await asyncio.to_thread(ParquetSource(path).end)
     async with _transaction(url) as connection:
@@ -78,17 +80,17 @@ async def put_back(url: str, path: Path, report: Report) -> Moved:
     return Moved(path, events, end)
 
 
-def _export(url: str, span: Span, path: Path, report: Report) -> None:
-    """Writes the file and waits until it is on the disk."""
+def _export(url: str, old: PositionRange, path: Path, report: Report) -> None:
+    """Write the file and wait until it is on the disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_batches(path, DatabaseSource(url, partial=True).batches(span.first - 1, span.last, LogFilter()), report)
+    write_batches(path, DatabaseSource(url, partial=True).batches(old.first - 1, old.last, LogFilter()), report)
     with path.open("rb+") as file:
         os.fsync(file.fileno())
     sync_directory(path.parent)
 
 
 async def _apply(connection: Connection, statement: str, path: Path, report: Report) -> int:
-    """Calls a statement with all events of a file, a batch at a time; the sum of what it answers."""
+    """Call a statement with all events of a file, a batch at a time, and return the sum of its answers."""
     changed = 0
     batches = ParquetSource(path).batches(0, await asyncio.to_thread(ParquetSource(path).end), LogFilter())
     while (batch := await asyncio.to_thread(next, batches, None)) is not None:
@@ -98,7 +100,7 @@ async def _apply(connection: Connection, statement: str, path: Path, report: Rep
 
 
 def _rows(batch: pa.RecordBatch) -> Iterator[tuple[object, ...]]:
-    """Rows of `event_log`."""
+    """Return the events of a batch as rows of `event_log`."""
     return (msgspec.structs.astuple(event)[:-1] for event in events_of(batch))
 
 

@@ -1,4 +1,4 @@
-"""The parts of a running service, put together and taken down."""
+"""The parts of a running service, started and stopped together."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from usage_service.ingest import group_commit
 from usage_service.ingest.group_commit import Announcer, Ingest
 from usage_service.ingest.parsing import Reader
 from usage_service.ingest.visitors import VisitorKeys, forget_old_visitors
-from usage_service.log.following import Tail
+from usage_service.log.following import GrowthSignal
 from usage_service.projections.runner import AT_ONCE, Runners
 from usage_service.shared.listener import Listener
 from usage_service.shared.postgres import Pool, open_pool
@@ -28,15 +28,15 @@ CHANNELS = (group_commit.CHANNEL, watching.CHANNEL)
 
 @dataclass(frozen=True)
 class Service:
-    """What the routes work with."""
+    """The parts of a running service that the routes use."""
 
     settings: ServerSettings
     pool: Pool
     ingest: Ingest
     reader: Reader
     listener: Listener
-    tail: Tail
-    folded: Tail
+    log_growth: GrowthSignal
+    folded_growth: GrowthSignal
     watch: BuildWatch
     streams: Slots
     fresh: FreshBuilds
@@ -44,7 +44,7 @@ class Service:
 
 @asynccontextmanager
 async def open_service(settings: ServerSettings, died: Callable[[], None]) -> AsyncIterator[Service]:
-    """A service with its background tasks running; `died` is called when one of them ends."""
+    """Run a service with its background tasks, and call `died` when one of them ends."""
     await install_schema(settings.database_url)
     options = {"role": "usage_server", "application": "usage-service"}
     async with (
@@ -54,9 +54,9 @@ async def open_service(settings: ServerSettings, died: Callable[[], None]) -> As
     ):
         announcing = Announcer(background)
         ingest = Ingest(background, settings.queue_events, announcing.announce)
-        tail, folded, watch = Tail(), Tail(), BuildWatch(background)
-        runners = Runners(background, folded.wake)
-        listener = Listener(settings.listen_url, CHANNELS, _waker(tail, runners, watch))
+        log_growth, folded_growth, watch = GrowthSignal(), GrowthSignal(), BuildWatch(background)
+        runners = Runners(background, folded_growth.wake)
+        listener = Listener(settings.listen_url, CHANNELS, _waker(log_growth, runners, watch))
         tasks.start("listener", listener.run())
         tasks.start("announcer", announcing.run())
         tasks.start("ingest", ingest.run())
@@ -65,12 +65,21 @@ async def open_service(settings: ServerSettings, died: Callable[[], None]) -> As
         visitors = VisitorKeys(settings.visitor_secret, settings.visitor_rotation_days)
         tasks.start("forgetting", forget_old_visitors(background, visitors))
         yield Service(
-            settings, pool, ingest, Reader(visitors), listener, tail, folded, watch, Slots(MOST_STREAMS), FreshBuilds()
+            settings,
+            pool,
+            ingest,
+            Reader(visitors),
+            listener,
+            log_growth,
+            folded_growth,
+            watch,
+            Slots(MOST_STREAMS),
+            FreshBuilds(),
         )
 
 
-def _waker(tail: Tail, runners: Runners, watch: BuildWatch) -> Callable[[str | None, str], None]:
-    """What the listener calls: a notification wakes those whom it concerns, a reconnect all."""
+def _waker(log_growth: GrowthSignal, runners: Runners, watch: BuildWatch) -> Callable[[str | None, str], None]:
+    """Return the function for the listener to call: a notification wakes those whom it concerns, a reconnect all."""
 
     def wake(channel: str | None, payload: str) -> None:
         if channel == watching.CHANNEL:
@@ -78,7 +87,7 @@ def _waker(tail: Tail, runners: Runners, watch: BuildWatch) -> Callable[[str | N
             return
         if channel is None:
             watch.hear_any()
-        tail.wake()
+        log_growth.wake()
         runners.wake()
 
     return wake

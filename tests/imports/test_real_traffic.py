@@ -33,9 +33,9 @@ pytestmark = pytest.mark.skipif(
 async def imported(client: Client, drained: Callable[[], Awaitable[None]]) -> list[Counter[str]]:
     """What became of the events of both files."""
     url = str(client.make_url("/"))
-    tallies = [await import_file(path, RECORDED_AT, url, None) for path in (CATALOGUE, TRAFFIC)]
+    both = [await import_file(path, RECORDED_AT, url, None) for path in (CATALOGUE, TRAFFIC)]
     await drained()
-    return [tally.statuses for tally in tallies]
+    return [stats.statuses for stats in both]
 
 
 def requests() -> list[dict[str, Any]]:

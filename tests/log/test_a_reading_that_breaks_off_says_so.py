@@ -149,7 +149,7 @@ async def test_a_server_that_dies_midway_is_noticed(
 async def test_a_database_that_goes_away_midway_is_noticed(
     database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(arrow, "SPAN_POSITIONS", 1)
+    monkeypatch.setattr(arrow, "RANGE_POSITIONS", 1)
     async with proxied(database_url) as (proxy, url):
         log = read(url)
         assert await asyncio.to_thread(lambda: log.end) == 0

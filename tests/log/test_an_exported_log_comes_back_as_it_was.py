@@ -70,8 +70,8 @@ async def test_the_same_log_comes_back(
     monkeypatch.setattr(importing, "RESTORED_BYTES", 3_000)  # so that it takes several requests
     assert await export(client, tmp_path / name, form) == 63
     await empty(database)
-    tally = await import_file(tmp_path / name, NOW, address(client), None)
-    assert tally.statuses == Counter(restored=61, duplicate=0)
+    stats = await import_file(tmp_path / name, NOW, address(client), None)
+    assert stats.statuses == Counter(restored=61, duplicate=0)
     assert await rows(database) == posted
     again = await import_file(tmp_path / name, NOW, address(client), None)
     assert again.statuses == Counter(restored=0, duplicate=61)
@@ -88,8 +88,8 @@ async def test_an_interrupted_restore_goes_on(
     half.write_bytes(b"\n".join(whole.read_bytes().split(b"\n")[:20]))
     await empty(database)
     await import_file(half, NOW, address(client), None)
-    tally = await import_file(whole, NOW, address(client), None)
-    assert tally.statuses == Counter(restored=41, duplicate=20)
+    stats = await import_file(whole, NOW, address(client), None)
+    assert stats.statuses == Counter(restored=41, duplicate=20)
     assert await rows(database) == posted
 
 

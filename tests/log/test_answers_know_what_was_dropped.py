@@ -19,7 +19,7 @@ from tests.support.traffic import fold_all, ignore
 from usage_service.glam import usage as glam_usage
 from usage_service.glam.usage import UsageFilter
 from usage_service.hotlist.history import Histories
-from usage_service.retention import Span, drop_old
+from usage_service.retention import PositionRange, drop_old
 from usage_service.shared.postgres import Pool
 from usage_service.shared.settings import ServerSettings
 from usage_service.stats.view_counts import ViewCounts
@@ -38,7 +38,7 @@ async def client(own_database_url: str, start: Start) -> Client:
 
 async def drop(database: Connection, url: str, directory: Path, upto: int = DROPPED) -> None:
     await fold_all(database)
-    await drop_old(url, Span(1, upto), directory, ignore)
+    await drop_old(url, PositionRange(1, upto), directory, ignore)
 
 
 async def listed(client: Client, **asked: str) -> list[int]:

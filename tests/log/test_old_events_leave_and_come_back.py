@@ -20,7 +20,7 @@ from usage_service.commands import retention as commands
 from usage_service.commands.importing import import_file
 from usage_service.log.history import read
 from usage_service.projections.rebuilding import MaintenanceError, add, rebuild, verify
-from usage_service.retention import Moved, Span, drop_old, find_span, put_back
+from usage_service.retention import Moved, PositionRange, drop_old, find_old_range, put_back
 from usage_service.shared.settings import ServerSettings
 
 OLD = 300
@@ -33,16 +33,16 @@ CROSS JOIN LATERAL unnest(p.tables) AS t (name) CROSS JOIN LATERAL hash_table(p.
 
 
 @pytest.fixture
-async def old(own_database: Connection) -> Span:
+async def old(own_database: Connection) -> PositionRange:
     """Traffic that was recorded last year, folded; some of today."""
     await own_database.execute("SET usage.now = '2025-11-24T10:00:00Z'")
     await append_traffic(own_database, OLD)
     await own_database.execute("RESET usage.now")
     await append_traffic(own_database, 50)
     await fold_all(own_database)
-    span = await find_span(own_database, datetime(2026, 1, 1, tzinfo=UTC))
-    assert span == Span(1, OLD)
-    return span
+    found = await find_old_range(own_database, datetime(2026, 1, 1, tzinfo=UTC))
+    assert found == PositionRange(1, OLD)
+    return found
 
 
 async def rows(database: Connection) -> list[str]:
@@ -50,7 +50,7 @@ async def rows(database: Connection) -> list[str]:
 
 
 async def test_they_are_in_the_file_and_nowhere_else_and_projections_stay(
-    own_database_url: str, own_database: Connection, old: Span, tmp_path: Path
+    own_database_url: str, own_database: Connection, old: PositionRange, tmp_path: Path
 ) -> None:
     before, projected = await rows(own_database), await own_database.fetch(HASHES)
     moved = await drop_old(own_database_url, old, tmp_path / "exports", ignore)
@@ -65,7 +65,7 @@ async def test_they_are_in_the_file_and_nowhere_else_and_projections_stay(
 
 
 async def test_they_come_back_as_they_were(
-    own_database_url: str, own_database: Connection, old: Span, tmp_path: Path
+    own_database_url: str, own_database: Connection, old: PositionRange, tmp_path: Path
 ) -> None:
     before = await rows(own_database)
     path = (await drop_old(own_database_url, old, tmp_path, ignore)).path
@@ -79,7 +79,7 @@ async def test_they_come_back_as_they_were(
 
 
 async def test_projections_go_on_but_are_not_filled_from_a_part(
-    own_database_url: str, own_database: Connection, old: Span, tmp_path: Path
+    own_database_url: str, own_database: Connection, old: PositionRange, tmp_path: Path
 ) -> None:
     path = (await drop_old(own_database_url, old, tmp_path, ignore)).path
     refusal = "events up to position 300 were dropped.*usage-service retention restore"
@@ -106,7 +106,7 @@ async def test_an_event_sent_again_is_known_although_it_was_dropped(
     sent: JsonObject = event("probe_viewed")
     [original] = await post(client, sent)
     await fold_all(own_database)
-    await drop_old(own_database_url, Span(1, 1), tmp_path, ignore)
+    await drop_old(own_database_url, PositionRange(1, 1), tmp_path, ignore)
     assert await post(client, sent) == [original | {"status": "duplicate"}]
     refused = await client.post("/v1/events", json=sent | {"data": {"found": False}})
     assert (await refused.json())["events"][0]["status"] == "conflict"
@@ -115,16 +115,16 @@ async def test_an_event_sent_again_is_known_although_it_was_dropped(
 
 
 async def test_importing_the_file_again_adds_nothing(
-    own_database_url: str, start: Start, old: Span, tmp_path: Path
+    own_database_url: str, start: Start, old: PositionRange, tmp_path: Path
 ) -> None:
     path = (await drop_old(own_database_url, old, tmp_path, ignore)).path
     client = await start(ServerSettings(database_url=own_database_url, visitor_secret=SECRET))
-    tally = await import_file(path, datetime.now(UTC), str(client.make_url("/")), None)
-    assert tally.statuses == Counter(restored=0, duplicate=OLD)
+    stats = await import_file(path, datetime.now(UTC), str(client.make_url("/")), None)
+    assert stats.statuses == Counter(restored=0, duplicate=OLD)
 
 
 async def test_what_is_not_folded_is_not_dropped(
-    own_database_url: str, own_database: Connection, old: Span, tmp_path: Path
+    own_database_url: str, own_database: Connection, old: PositionRange, tmp_path: Path
 ) -> None:
     before = await rows(own_database)
     await own_database.execute("UPDATE projections SET position = 299 WHERE name = 'releases'")
@@ -135,7 +135,7 @@ async def test_what_is_not_folded_is_not_dropped(
 
 @pytest.mark.parametrize("column", ["data", "occurred_at", "visitor"])
 async def test_a_file_that_was_changed_puts_nothing_back(
-    own_database_url: str, own_database: Connection, old: Span, tmp_path: Path, column: str
+    own_database_url: str, own_database: Connection, old: PositionRange, tmp_path: Path, column: str
 ) -> None:
     path = (await drop_old(own_database_url, old, tmp_path, ignore)).path
     left = await rows(own_database)
@@ -148,7 +148,7 @@ async def test_a_file_that_was_changed_puts_nothing_back(
     assert await rows(own_database) == left
 
 
-async def test_what_differs_from_the_log_is_not_dropped(own_database: Connection, old: Span) -> None:
+async def test_what_differs_from_the_log_is_not_dropped(own_database: Connection, old: PositionRange) -> None:
     before = await rows(own_database)
     with pytest.raises(asyncpg.PostgresError, match="9 of 10") as refused:
         await own_database.execute("""
@@ -170,7 +170,7 @@ async def test_nobody_but_the_owner_may(own_database: Connection) -> None:
 
 async def test_the_commands_say_what_they_did(
     own_database_url: str,
-    old: Span,
+    old: PositionRange,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -16,7 +16,7 @@ from usage_service.commands.exporting import export_log
 from usage_service.imports.posting import PostError
 from usage_service.log import reading
 from usage_service.log.history import LogReadError, read
-from usage_service.retention import Span, drop_old
+from usage_service.retention import PositionRange, drop_old
 from usage_service.shared.postgres import Connection as PooledConnection
 from usage_service.shared.settings import ServerSettings
 
@@ -35,7 +35,7 @@ async def client(own_database_url: str, start: Start) -> Client:
 
 async def drop(database: Connection, url: str, directory: Path) -> Path:
     await fold_all(database)
-    return (await drop_old(url, Span(1, DROPPED), directory, ignore)).path
+    return (await drop_old(url, PositionRange(1, DROPPED), directory, ignore)).path
 
 
 @pytest.fixture
@@ -80,19 +80,19 @@ async def test_what_is_dropped_meanwhile_breaks_the_reading_off(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(reading, "SPAN_POSITIONS", 2)
-    read_span = reading._read_span
+    monkeypatch.setattr(reading, "RANGE_POSITIONS", 2)
+    read_range = reading._read_range
     dropped: list[Path] = []
 
     async def drop_after_the_first(
         connection: PooledConnection, only: reading.LogFilter, settings: list[str]
     ) -> tuple[bytes, int]:
-        span = await read_span(connection, only, settings)
+        lines = await read_range(connection, only, settings)
         if not dropped:
             dropped.append(await drop(own_database, own_database_url, tmp_path))
-        return span
+        return lines
 
-    monkeypatch.setattr(reading, "_read_span", drop_after_the_first)
+    monkeypatch.setattr(reading, "_read_range", drop_after_the_first)
     with pytest.raises(aiohttp.ClientPayloadError):
         await positions(client, "after=0")
     assert dropped

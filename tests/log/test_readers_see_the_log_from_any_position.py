@@ -19,10 +19,10 @@ ARROW = {"Accept": "application/vnd.apache.arrow.stream"}
 
 
 @pytest.fixture(autouse=True)
-def short_spans(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that a few events are many spans."""
-    monkeypatch.setattr(reading, "SPAN_POSITIONS", 3)
-    monkeypatch.setattr(columns, "SPAN_POSITIONS", 3)
+def short_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a few events are many ranges."""
+    monkeypatch.setattr(reading, "RANGE_POSITIONS", 3)
+    monkeypatch.setattr(columns, "RANGE_POSITIONS", 3)
 
 
 @pytest.fixture
@@ -149,13 +149,18 @@ async def test_readers_that_go_away_leave_no_connection_behind(
     assert len(await lines(client, "")) == 20
 
 
-@given(after=st.integers(0, 25), limit=st.none() | st.integers(1, 30), span=st.integers(1, 30))
+@given(after=st.integers(0, 25), limit=st.none() | st.integers(1, 30), positions=st.integers(1, 30))
 @settings(max_examples=rounds(15), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-async def test_any_span_reads_the_same(
-    client: Client, posted: list[JsonObject], monkeypatch: pytest.MonkeyPatch, after: int, limit: int | None, span: int
+async def test_any_range_reads_the_same(
+    client: Client,
+    posted: list[JsonObject],
+    monkeypatch: pytest.MonkeyPatch,
+    after: int,
+    limit: int | None,
+    positions: int,
 ) -> None:
-    monkeypatch.setattr(reading, "SPAN_POSITIONS", span)
-    monkeypatch.setattr(columns, "SPAN_POSITIONS", span)
+    monkeypatch.setattr(reading, "RANGE_POSITIONS", positions)
+    monkeypatch.setattr(columns, "RANGE_POSITIONS", positions)
     asked = f"after={after}" + (f"&limit={limit}" if limit else "")
     expected = list(range(after + 1, 21))[:limit]
     assert [item["position"] for item in await lines(client, asked)] == expected

@@ -42,7 +42,7 @@ async def sources(
     client: Client, database: Connection, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> dict[str, str]:
     """The same log everywhere; read in many short pieces."""
-    monkeypatch.setattr(arrow, "SPAN_POSITIONS", 7)
+    monkeypatch.setattr(arrow, "RANGE_POSITIONS", 7)
     monkeypatch.setattr(exported, "ROWS_A_BATCH", 7)
     lines = [json.dumps(line(position)).encode() for position in POSITIONS]
     await restore(database, [msgspec.json.decode(text, type=StoredEvent) for text in lines])

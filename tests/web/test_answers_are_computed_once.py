@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.support.servers import Client, event, eventually, post
 from tests.support.servers import Connection as Owner
-from usage_service.log.following import Tail, wait_for_growth
+from usage_service.log.following import GrowthSignal, wait_for_growth
 from usage_service.projections import freshness
 from usage_service.projections.freshness import PAUSE_SECONDS, Positions
 from usage_service.queries import query
@@ -158,8 +158,8 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> Looks:
 
 
 @pytest.fixture
-def folded() -> Tail:
-    return Tail()
+def folded() -> GrowthSignal:
+    return GrowthSignal()
 
 
 @pytest.fixture
@@ -169,7 +169,7 @@ async def pool(database_url: str) -> AsyncIterator[Pool]:
 
 
 @pytest.fixture
-async def positions(pool: Pool, folded: Tail) -> AsyncIterator[Positions]:
+async def positions(pool: Pool, folded: GrowthSignal) -> AsyncIterator[Positions]:
     async with Tasks(lambda: None) as tasks:
         made = Positions(pool, folded)
         tasks.start("positions", made.run())
@@ -183,7 +183,7 @@ async def move(database: Owner, position: int, stage: str = "live") -> None:
 
 @pytest.mark.parametrize("waiters", [1, 1_000])
 async def test_any_number_may_wait_for_the_price_of_one(
-    positions: Positions, folded: Tail, looks: Looks, database: Owner, waiters: int
+    positions: Positions, folded: GrowthSignal, looks: Looks, database: Owner, waiters: int
 ) -> None:
     began = time.monotonic()
     waiting = [asyncio.create_task(positions.reach(["popularity"], 5, 20)) for _ in range(waiters)]
@@ -201,7 +201,7 @@ async def test_any_number_may_wait_for_the_price_of_one(
 
 
 async def test_who_comes_is_looked_for_at_once(
-    positions: Positions, folded: Tail, database: Owner, monkeypatch: pytest.MonkeyPatch
+    positions: Positions, folded: GrowthSignal, database: Owner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in (
         "projections.freshness.POLL_SECONDS",
@@ -247,7 +247,7 @@ async def test_who_waits_is_told_when_nobody_can_tell(positions: Positions, pool
 
 async def test_a_crowd_has_a_bound(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(freshness, "MOST_WAITING", 3)
-    positions = Positions(pool, Tail())
+    positions = Positions(pool, GrowthSignal())
     waiting = [asyncio.create_task(positions.reach(["popularity"], 1, 20)) for _ in range(3)]
     await asyncio.sleep(0)
     assert not await positions.reach(["popularity"], 1, 20)
@@ -257,7 +257,7 @@ async def test_a_crowd_has_a_bound(pool: Pool, monkeypatch: pytest.MonkeyPatch) 
 
 
 async def test_growth_between_looking_and_waiting_is_not_missed() -> None:
-    tail = Tail()
+    tail = GrowthSignal()
     signal = tail.signal
     tail.wake()
     async with asyncio.timeout(0.5):

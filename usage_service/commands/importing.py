@@ -15,7 +15,7 @@ from rich.console import Console
 from usage_service.commands.options import DEFAULT_URL, Token, Url
 from usage_service.commands.remote import token_or_kept
 from usage_service.imports.formats import Line, read_lines
-from usage_service.imports.posting import Poster, Tally, open_session
+from usage_service.imports.posting import ImportStats, Poster, open_session
 from usage_service.imports.product_details import FIREFOX, ReleasesOf
 from usage_service.log.exports import is_export, parquet_lines
 from usage_service.shared.files import OpenFile, open_file
@@ -42,16 +42,16 @@ def import_command(
     refused = False
     for path in files:
         recorded_at = datetime.fromtimestamp(path.stat().st_mtime, UTC)
-        tally = asyncio.run(import_file(path, recorded_at, url, token_or_kept(token), ReleasesOf(product, channel)))
-        _tell(path, tally)
-        refused = refused or bool(tally.refusals)
+        stats = asyncio.run(import_file(path, recorded_at, url, token_or_kept(token), ReleasesOf(product, channel)))
+        _tell(path, stats)
+        refused = refused or bool(stats.refusals)
     if refused:
         raise typer.Exit(1)
 
 
 async def import_file(
     path: Path, recorded_at: datetime, url: str, token: str | None, of: ReleasesOf = FIREFOX
-) -> Tally:
+) -> ImportStats:
     """Send one file and return what became of its events.
 
     A catalogue's events are given the time `recorded_at`, releases are `of`.
@@ -63,7 +63,7 @@ async def import_file(
                 await _restore(poster, path, file, report)
             else:
                 await _post_all(poster, path, file, read_lines(file.unpacked, path, recorded_at, of), report)
-            return poster.tally
+            return poster.stats
 
 
 async def _post_all(poster: Poster, path: Path, file: OpenFile, found: Iterator[Line], report: Report) -> None:
@@ -99,14 +99,14 @@ def _batches(lines: Iterator[Line]) -> Iterator[list[Line]]:
 async def _post(poster: Poster, path: Path, lines: list[Line]) -> None:
     for line in lines:
         if line.error:
-            poster.tally.refuse(f"{path.name}:{line.number}: {line.error}")
+            poster.stats.refuse(f"{path.name}:{line.number}: {line.error}")
     sent = [(event, f"{path.name}:{line.number}") for line in lines for event in line.events]
     if sent:
         await poster.post([event for event, _ in sent], [origin for _, origin in sent])
 
 
-def _tell(path: Path, tally: Tally) -> None:
-    counts = ", ".join(f"{number:,} {status}" for status, number in sorted(tally.statuses.items())) or "nothing in it"
+def _tell(path: Path, stats: ImportStats) -> None:
+    counts = ", ".join(f"{number:,} {status}" for status, number in sorted(stats.statuses.items())) or "nothing in it"
     Console().print(f"{path}: {counts}", highlight=False, markup=False, soft_wrap=True)
-    for why in tally.refusals:
+    for why in stats.refusals:
         Console(stderr=True).print(f"  refused {why}", style="red", highlight=False, markup=False, soft_wrap=True)

@@ -15,7 +15,7 @@ from usage_service.commands.database import Database
 from usage_service.commands.options import DEFAULT_DATA_DIR, DatabaseUrl, DataDir
 from usage_service.log.exported import ParquetSource
 from usage_service.projections.rebuilding import owner_connection
-from usage_service.retention import Moved, drop_old, find_span, put_back
+from usage_service.retention import Moved, drop_old, find_old_range, put_back
 from usage_service.shared.progress import progress
 
 retention_app = typer.Typer(no_args_is_help=True, help="Drop old events once they are exported, or put them back.")
@@ -53,11 +53,11 @@ def restore_command(
 
 async def _drop(url: str, directory: Path, before: datetime) -> Moved | None:
     async with owner_connection(url) as connection:
-        span = await find_span(connection, before)
-    if span is None:
+        old = await find_old_range(connection, before)
+    if old is None:
         return None
-    with progress("dropping old events", 2 * (span.last - span.first + 1)) as report:
-        return await drop_old(url, span, directory, report)
+    with progress("dropping old events", 2 * (old.last - old.first + 1)) as report:
+        return await drop_old(url, old, directory, report)
 
 
 async def _put_back(url: str, path: Path) -> Moved:

@@ -1,1 +1,1 @@
-"""History from files: read as events and posted to a running service."""
+"""Imports of files: their lines are read as events and posted to a running service."""

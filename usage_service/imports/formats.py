@@ -1,7 +1,7 @@
-"""Files as events: a catalogue, a web server's traffic, releases, or events as they are on the wire.
+"""Formats of files to import: a catalogue, a web server's traffic, releases, or events as they are on the wire.
 
 Event ids come from content, so that importing a file again records nothing twice: a line's id is made from the events
-that it stands for, and from how many equal lines came before it (equal requests are separate events).
+that it stands for, and from the number of equal lines before it (equal requests are separate events).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class UnreadableFileError(UserError):
 
 
 class Line(NamedTuple):
-    """A line of a file: the events that it stands for, or what is wrong with it."""
+    """A line of a file: the events that it stands for, or its error."""
 
     number: int
     events: list[JsonObject]
@@ -38,7 +38,7 @@ class Line(NamedTuple):
 
 
 def read_lines(file: BinaryIO, path: Path, recorded_at: datetime, of: ReleasesOf) -> Iterator[Line]:
-    """The lines of an unpacked file; a catalogue's events are given the time `recorded_at`, releases are `of`."""
+    """Read the lines of an unpacked file; a catalogue's events get the time `recorded_at`, releases are `of`."""
     name = path.name.removesuffix(".gz")
     text = (line.decode("utf-8", "replace") for line in file)
     if name.endswith(".csv"):
@@ -103,7 +103,7 @@ def _json_line(number: int, line: str) -> Line:
 
 
 def _visit(request: JsonObject) -> list[JsonObject]:
-    """A page request is a page viewed and, where it names one, a probe viewed: found unless it was answered 404."""
+    """Return the events of a page request: a page view and, if it names a probe, a probe view, not found after 404."""
     common = {name: request[name] for name in ("occurred_at", "visitor", "product") if request.get(name) is not None}
     bot = {"bot": True} if request.get("bot") else {}
     page = {"page": request["path"]} | bot

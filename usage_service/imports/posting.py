@@ -1,4 +1,4 @@
-"""Posts events to a running service: batches, a few at a time, trying again what may pass."""
+"""Posts of events to a running service, in batches, which are tried again after transient errors."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ import structlog
 from usage_service.shared.errors import UserError
 
 MOST_TRIES = 8
-PASSING = frozenset({429, 502, 503, 504})
+TRANSIENT = frozenset({429, 502, 503, 504})
 
 log = structlog.get_logger(__name__)
 
 
 class PostError(UserError):
-    """The service cannot be reached or does not take the events; the message says what to do."""
+    """The service cannot be reached or refuses the request; the message says what to do."""
 
 
 @dataclass
-class Tally:
-    """How many events became what, and the first refusals with their reasons."""
+class ImportStats:
+    """The numbers of events by status, and the first refusals with their reasons."""
 
     statuses: Counter[str] = field(default_factory=Counter)
     refusals: list[str] = field(default_factory=list)
 
     def refuse(self, why: str) -> None:
-        """Counts a refusal; only the first twenty are kept in words."""
+        """Count a refusal; only the reasons of the first twenty are kept."""
         self.statuses["refused"] += 1
         if len(self.refusals) < 20:
             self.refusals.append(why)
@@ -44,21 +44,21 @@ class Poster:
     def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
         self._session = session
         self._url = url.rstrip("/")
-        self.tally = Tally()
+        self.stats = ImportStats()
 
     async def post(self, events: list[dict[str, Any]], origins: list[str]) -> None:
-        """Posts one batch; `origins` says where each event is from, for the refusals."""
+        """Post a batch; `origins` has the file and line of each event, for the refusals."""
         status, answer = await self._send("/v1/events", msgspec.json.encode(events), "application/json")
         self._count(status, answer, origins)
 
     async def restore(self, lines: list[bytes]) -> None:
-        """Puts the lines of an export back at their positions."""
+        """Restore the events of an export's lines at their positions."""
         status, body = await self._send("/v1/events/restore", b"\n".join(lines), "application/x-ndjson")
         answer = msgspec.json.decode(body) if body else {}
         if status != 200:
             raise PostError(f"{self._url} answered {status}: {answer.get('detail')}")
-        self.tally.statuses["restored"] += answer["restored"]
-        self.tally.statuses["duplicate"] += len(lines) - answer["restored"]
+        self.stats.statuses["restored"] += answer["restored"]
+        self.stats.statuses["duplicate"] += len(lines) - answer["restored"]
 
     async def _send(self, path: str, body: bytes, content_type: str) -> tuple[int, bytes]:
         for attempt in range(MOST_TRIES):
@@ -66,7 +66,7 @@ class Poster:
                 async with self._session.post(
                     self._url + path, data=body, headers={"Content-Type": content_type}
                 ) as response:
-                    if response.status not in PASSING:
+                    if response.status not in TRANSIENT:
                         return response.status, await response.read()
                     why = f"answered {response.status}"
             except (aiohttp.ClientConnectionError, TimeoutError) as error:
@@ -82,12 +82,12 @@ class Poster:
             raise PostError(f"{self._url} answered {status}: {answer.get('detail')}")
         for item in answer["events"]:
             if "error" in item:
-                self.tally.refuse(f"{origins[item['index']]}: {item['error']['detail']}")
+                self.stats.refuse(f"{origins[item['index']]}: {item['error']['detail']}")
             else:
-                self.tally.statuses[item["status"]] += 1
+                self.stats.statuses[item["status"]] += 1
 
 
 def open_session(token: str | None) -> aiohttp.ClientSession:
-    """A client session that sends the token and waits 30 s at most."""
+    """Return a client session that sends the token and waits 30 s at most."""
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     return aiohttp.ClientSession(headers=headers, timeout=aiohttp.ClientTimeout(total=30))

@@ -1,7 +1,7 @@
-"""Mozilla's product-details (https://product-details.mozilla.org/1.0/) as releases that were published.
+"""Files of Mozilla's product-details (https://product-details.mozilla.org/1.0/) as events of releases.
 
-Two of its forms are read: a history, from version to date (firefox_history_major_releases.json and the like), and what
-is current (firefox_versions.json), which tells the versions of Nightly, Developer Edition and Firefox and their dates.
+Two of its forms are read: a history, from version to date (firefox_history_major_releases.json and the like), and the
+current versions of Nightly, Developer Edition and Firefox with their dates (firefox_versions.json).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
 class ReleasesOf(NamedTuple):
-    """Of which product and channel the releases are; without a channel, `release`, or all channels that are told."""
+    """The product and channel of releases; without a channel, `release`, or all channels that the file names."""
 
     product: str
     channel: str | None
@@ -34,14 +34,14 @@ FIREFOX = ReleasesOf("fog", None)
 
 
 def is_product_details(head: bytes) -> bool:
-    """Whether a file that begins like this is of product-details."""
+    """Return whether a file that begins with these bytes is of product-details."""
     return bool(HISTORY.match(head) or CURRENT.match(head))
 
 
 def release_events(text: str, of: ReleasesOf) -> list[dict[str, Any]]:
-    """One event a channel and major version: the first day of any of its versions, at midnight UTC.
+    """Return an event for each channel and major version: the first day of any of its versions, at midnight UTC.
 
-    Raises ValueError when it is not JSON, or no version with a day in it.
+    Raise ValueError when the text is not JSON, or names no version with a day.
     """
     given: dict[str, object] = json.loads(text)
     first: dict[tuple[str, int], str] = {}

@@ -1,4 +1,4 @@
-"""Appending to the log: immutable, in the order of positions, written only by the SQL function append_events()."""
+"""Appends to the log, which is immutable, ordered by position, and written only by the function append_events()."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from uuid import UUID
 import msgspec
 
 from usage_service.ingest.visitors import VisitorKey
+from usage_service.queries import query
 from usage_service.shared.postgres import Connection
 
 APPEND_SECONDS = 10.0
@@ -17,7 +18,7 @@ Outcome = Literal["recorded", "duplicate", "conflict"]
 
 
 class Record(NamedTuple):
-    """An event ready to be appended."""
+    """An event that is ready to be appended."""
 
     event_id: UUID
     type: str
@@ -36,14 +37,14 @@ VISITOR_COLUMN = Record._fields.index("visitor")
 
 
 class Appended(NamedTuple):
-    """Where an event is in the log: its own position, or that of the one recorded under its id before."""
+    """The position of an event in the log: its own, or that of the event recorded under its id before."""
 
     position: int
     outcome: Outcome
 
 
 def columns_of(records: Sequence[Record]) -> list[list[object]]:
-    """The records as append_events() takes them: an array a parameter."""
+    """Return the records as append_events() takes them: an array for each parameter."""
     columns = [list(column) for column in zip(*records, strict=True)]
     visitors = columns[VISITOR_COLUMN]
     columns[VISITOR_COLUMN : VISITOR_COLUMN + 1] = [
@@ -54,10 +55,6 @@ def columns_of(records: Sequence[Record]) -> list[list[object]]:
 
 
 async def append(connection: Connection, records: Sequence[Record]) -> list[Appended]:
-    """Appends in one transaction, committed on return; an answer for each record, in order."""
-    rows = await connection.fetch(
-        "SELECT log_position, outcome FROM append_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
-        *columns_of(records),
-        timeout=APPEND_SECONDS,
-    )
+    """Append the records in one transaction, committed on return, and return an outcome for each, in order."""
+    rows = await connection.fetch(query("log", "append"), *columns_of(records), timeout=APPEND_SECONDS)
     return [Appended(*row) for row in rows]

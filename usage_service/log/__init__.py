@@ -1,4 +1,4 @@
-"""The event log: `usage_service.log.read()` reads it as Arrow or as typed events, from wherever it is."""
+"""The event log: `usage_service.log.read()` reads it as Arrow or as typed events, from any source."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The log as Arrow: record batches from PostgreSQL's own binary COPY, made in a thread."""
+"""The log as Arrow record batches, read by PostgreSQL's binary COPY, made in a thread."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from usage_service.queries import query
 if TYPE_CHECKING:
     from adbc_driver_postgresql.dbapi import Connection, Cursor
 
-SPAN_POSITIONS = 10_000  # about 2 MB: PostgreSQL is done with a span before the reader has it
+RANGE_POSITIONS = 10_000  # about 2 MB: PostgreSQL has sent a range before the reader has read it
 STATEMENT_MILLISECONDS = "30000"
 BOUNDS = {"connect_timeout": "5", "keepalives_idle": "10", "keepalives_interval": "5", "tcp_user_timeout": "30000"}
 END_OF_STREAM = b"\xff\xff\xff\xff\x00\x00\x00\x00"  # Arrow columnar format, IPC streaming format
@@ -44,27 +44,27 @@ SCHEMA = pa.schema(FIELDS)
 def read_batches(
     url: str, role: str | None, after: int, upto: int, only: LogFilter, limit: int | None = None
 ) -> Iterator[pa.RecordBatch]:
-    """Record batches of SCHEMA from `after` (excluded) to `upto`, or of `limit` events. Blocks."""
+    """Read record batches of SCHEMA from `after` (excluded) to `upto`, or of `limit` events. Blocks."""
     with _connected(url) as connection:
         while after < upto and limit != 0:
-            span_end = min(after + SPAN_POSITIONS, upto)
+            range_end = min(after + RANGE_POSITIONS, upto)
             with _transaction(connection, role) as cursor:
-                cursor.execute(query("log", "chosen"), only.settings(after, span_end, limit))
+                cursor.execute(query("log", "choose"), only.settings(after, range_end, limit))
                 cursor.fetchall()
                 cursor.execute(query("log", f"{only.name}columns"))
                 for batch in cursor.fetch_record_batch():
                     limit = None if limit is None else limit - batch.num_rows
                     yield pa.RecordBatch.from_arrays([_plain(column) for column in batch.columns], schema=SCHEMA)
-            after = span_end
+            after = range_end
 
 
 def read_end(url: str, role: str | None) -> int:
-    """The last position of the log. Blocks."""
+    """Read the last position of the log. Blocks."""
     return _read_position(url, role, "end")
 
 
 def read_begin(url: str, role: str | None) -> int:
-    """The first position from which on the log holds every event. Blocks."""
+    """Read the first position from which on the log holds every event. Blocks."""
     return _read_position(url, role, "begin")
 
 
@@ -76,12 +76,12 @@ def _read_position(url: str, role: str | None, which: str) -> int:
 
 
 def _plain(column: pa.Array[Any]) -> pa.Array[Any]:
-    """JSON as the text that it is: few readers know Arrow's type for it."""
+    """Return a column of Arrow's JSON type as text, because few readers know that type."""
     return column.storage if isinstance(column, pa.ExtensionArray) and isinstance(column.type, pa.JsonType) else column
 
 
 def _connected(url: str) -> Connection:
-    import adbc_driver_postgresql.dbapi  # not with the server: loading it takes as long as all the rest
+    import adbc_driver_postgresql.dbapi  # not at the server's start: loading it takes as long as all the rest
 
     parts = urlsplit(url)
     parameters = urlencode(dict(parse_qsl(parts.query)) | BOUNDS, quote_via=quote)
@@ -90,17 +90,17 @@ def _connected(url: str) -> Connection:
 
 @contextmanager
 def _transaction(connection: Connection, role: str | None) -> Iterator[Cursor]:
-    """A transaction with the role and the bounds of a reader; nothing is open before and after it."""
+    """Open a transaction with the role and the bounds of a reader; none is open before and after it."""
     connection.adbc_connection.set_autocommit(False)
     with connection.cursor() as cursor:
-        cursor.execute(query("log", "bounded"), [role or "", STATEMENT_MILLISECONDS])
+        cursor.execute(query("log", "bound"), [role or "", STATEMENT_MILLISECONDS])
         cursor.fetchall()
         yield cursor
     connection.adbc_connection.set_autocommit(True)
 
 
 async def stream_batches(batches: Iterator[pa.RecordBatch]) -> AsyncIterator[bytes]:
-    """An Arrow IPC stream of the batches; each is made in a thread, while the one before it is sent."""
+    """Write the batches as an Arrow IPC stream; each is made in a thread, while the one before it is sent."""
     yield SCHEMA.serialize().to_pybytes()
     following = _following(batches)
     try:
@@ -122,6 +122,6 @@ def _following(batches: Iterator[pa.RecordBatch]) -> asyncio.Task[bytes | None]:
 
 
 def close(batches: Iterator[pa.RecordBatch]) -> None:
-    """Ends a reading that is not read to its end."""
+    """Close a reading that may not have been read to its end."""
     if isinstance(batches, Generator):
         batches.close()

@@ -1,4 +1,4 @@
-"""Record batches of the log: read as events one by one, and in the current schema versions."""
+"""Record batches of the log: as events one by one, and in the current schema versions."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def events_of(batch: pa.RecordBatch) -> Iterator[StoredEvent]:
-    """The rows of a batch of `columns.SCHEMA` as events."""
+    """Return the rows of a batch of `arrow.SCHEMA` as events."""
     return map(StoredEvent, *map(_values, batch.schema.names, batch.columns))
 
 
 def _values(name: str, column: pa.Array[Any]) -> list[Any]:
-    """A column in Python. Arrow's own conversion of ids and times takes several times as long."""
+    """Convert a column to Python; Arrow's own conversion of ids and times takes several times as long."""
     if isinstance(column, pa.ExtensionArray):
         return [UUID(bytes=value) if value else None for value in column.storage.cast(pa.binary()).to_pylist()]
     if pa.types.is_timestamp(column.type):
@@ -35,7 +35,7 @@ def _values(name: str, column: pa.Array[Any]) -> list[Any]:
 
 
 def upcast(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """The batch with `data` and `schema_version` of older events as of today; itself where there are none."""
+    """Bring `data` and `schema_version` of the older events of a batch to the current schema versions."""
     for kind, version in sorted(UPCASTS):
         of_kind = pc.equal(batch.column("type"), pa.scalar(kind))
         old = pc.and_(of_kind, pc.equal(batch.column("schema_version"), pa.scalar(version, pa.int16())))
@@ -45,7 +45,7 @@ def upcast(batch: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def _next_version(batch: pa.RecordBatch, old: pa.BooleanArray, kind: str, version: int) -> pa.RecordBatch:
-    """In the order of versions each makes the next one, up to the type's own."""
+    """Bring the events `old`, of a type and version, to the next version, if the type has one."""
     if version >= EVENT_TYPES[kind].schema_version:
         return batch
     change = UPCASTS[kind, version]

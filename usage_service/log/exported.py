@@ -1,4 +1,4 @@
-"""Exported logs as sources: Parquet, or NDJSON that may be gzipped."""
+"""Exported logs as sources: Parquet files, and NDJSON files that may be gzipped."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ _decoder = msgspec.json.Decoder(StoredEvent)
 
 @dataclass(frozen=True)
 class ParquetSource:
-    """An export to Parquet, also one of earlier versions, whose ids were text."""
+    """An export to Parquet, also one by earlier versions of this program, whose ids were text."""
 
     path: Path
 
     def end(self) -> int:
-        """The last position in the file."""
+        """Return the last position in the file."""
         with _errors(self.path), pq.ParquetFile(self.path) as file:
             if not file.metadata.num_rows:
                 return 0
             return int(file.read_row_group(file.num_row_groups - 1, ["position"]).column(0)[-1].as_py())
 
     def batches(self, after: int, upto: int, only: LogFilter) -> Iterator[pa.RecordBatch]:
-        """The events that match, of the row groups that hold such positions."""
+        """Read the events that match from the row groups that hold such positions."""
         with _errors(self.path), pq.ParquetFile(self.path) as file:
             if missing := sorted(set(SCHEMA.names) - set(file.schema_arrow.names)):
                 raise LogReadError(f"{self.path} is not an exported log: it has no {', '.join(missing)}")
@@ -57,7 +57,7 @@ class LinesSource:
     path: Path
 
     def end(self) -> int:
-        """The last position in the file, which is read for it."""
+        """Return the last position in the file, which is read to its end for this."""
         last = 0
         with _errors(self.path):
             for events in self._events():
@@ -65,7 +65,7 @@ class LinesSource:
         return last
 
     def batches(self, after: int, upto: int, only: LogFilter) -> Iterator[pa.RecordBatch]:
-        """The events that match."""
+        """Read the events that match."""
         with _errors(self.path):
             for events in self._events():
                 if events[0].position > upto:
@@ -95,7 +95,7 @@ def _errors(path: Path) -> Iterator[None]:
 
 
 def _overlaps(file: pq.ParquetFile, group: int, after: int, upto: int) -> bool:
-    """Whether a row group may hold positions between these; so it may where no statistics say."""
+    """Return whether a row group may hold positions after `after` up to `upto`: True if it has no statistics."""
     column = file.schema_arrow.names.index("position")
     positions = file.metadata.row_group(group).column(column).statistics
     if positions is None or not positions.has_min_max:
@@ -104,7 +104,7 @@ def _overlaps(file: pq.ParquetFile, group: int, after: int, upto: int) -> bool:
 
 
 def _current_columns(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """The batch in SCHEMA; ids were text once."""
+    """Return the batch in SCHEMA; older exports have ids as text."""
     ids = {one.name: _ids(batch.column(one.name)) for one in SCHEMA if one.type == pa.uuid()}
     return pa.RecordBatch.from_arrays([ids.get(name, batch.column(name)) for name in SCHEMA.names], schema=SCHEMA)
 
@@ -123,7 +123,7 @@ def _batch(events: list[StoredEvent]) -> pa.RecordBatch:
 
 
 def matching(batch: pa.RecordBatch, after: int, upto: int, only: LogFilter) -> pa.RecordBatch:
-    """The rows that a reading of the database with this filter would give."""
+    """Return the rows that a reading of the database with this filter would give."""
     chosen = (pc.field("position") > after) & (pc.field("position") <= upto)
     if only.types is not None:
         chosen &= pc.field("type").isin(only.types)

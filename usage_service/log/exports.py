@@ -17,15 +17,15 @@ from usage_service.log.arrow import SCHEMA
 
 Format = Literal["ndjson", "parquet"]
 ROWS_A_GROUP = 100_000  # of a Parquet file; smaller groups are slower to query
-MARKS = (b'"position":', b'"recorded_at":', b'"digest":')
+STORED_FIELDS = (b'"position":', b'"recorded_at":', b'"digest":')  # which events to post do not have
 
 Moved = Callable[[int], None]
-"""Told the position that was written last."""
+"""A function that is called with the position that was written last."""
 
 
 @contextmanager
 def _replaced(path: Path) -> Iterator[Path]:
-    """A file beside `path` that takes its place once it is whole."""
+    """Give a new file beside `path`, which takes its place once it is whole."""
     partial = path.with_name(f"{path.name}.partial")
     try:
         yield partial
@@ -35,7 +35,7 @@ def _replaced(path: Path) -> Iterator[Path]:
 
 
 def write_lines(path: Path, pieces: Iterator[bytes], moved: Moved) -> None:
-    """Writes NDJSON as it comes, packed when the name ends in .gz."""
+    """Write NDJSON as it comes, gzipped when the name ends in .gz."""
     with _replaced(path) as partial, _writer(partial, packed=path.name.endswith(".gz")) as file:
         rest = b""
         for piece in pieces:
@@ -56,13 +56,13 @@ def _writer(path: Path, *, packed: bool) -> Iterator[BinaryIO]:
 
 
 def write_parquet(path: Path, stream: IOBase, moved: Moved) -> None:
-    """Writes an Arrow IPC stream as Parquet (zstd), a row group at a time."""
+    """Write an Arrow IPC stream as Parquet (zstd), a row group at a time."""
     with pa.ipc.open_stream(stream) as batches:
         write_batches(path, batches, moved)
 
 
 def write_batches(path: Path, batches: Iterable[pa.RecordBatch], moved: Moved) -> None:
-    """Writes batches of SCHEMA in the same way."""
+    """Write batches of SCHEMA as Parquet (zstd), a row group at a time."""
     with _replaced(path) as partial, pq.ParquetWriter(partial, SCHEMA, compression="zstd") as writer:
         for group in _groups(batches):
             writer.write_table(group)
@@ -81,12 +81,12 @@ def _groups(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
 
 
 def is_export(path: Path, first_line: bytes) -> bool:
-    """Whether a file is an exported log, rather than events to post."""
-    return path.suffix == ".parquet" or all(mark in first_line for mark in MARKS)
+    """Return whether a file is an exported log, rather than events to post."""
+    return path.suffix == ".parquet" or all(field in first_line for field in STORED_FIELDS)
 
 
 def parquet_lines(path: Path) -> Iterator[bytes]:
-    """The events of a Parquet export as the lines of an NDJSON one."""
+    """Read the events of a Parquet export as the lines of an NDJSON export."""
     with pq.ParquetFile(path) as file:
         for batch in file.iter_batches(batch_size=1_000):
             for row in batch.to_pylist():

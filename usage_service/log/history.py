@@ -1,4 +1,4 @@
-"""The log for whoever has a question: `read()` it as Arrow, or as typed events, from wherever it is.
+"""The log for analysts: `read()` it as Arrow, or as typed events, from any source.
 
 from usage_service.log import read
 
@@ -36,31 +36,31 @@ LINES = (".ndjson", ".ndjson.gz", ".jsonl", ".jsonl.gz")
 
 
 class Log:
-    """A part of the log. Each reading of it gives the same events, those up to `end`, in the order of positions."""
+    """A part of the log. Each reading of it gives the same events, up to `end`, in the order of positions."""
 
     def __init__(self, source: Source, after: int, upto: int | None, only: LogFilter) -> None:
         self._source = source
         self._upto = upto
         self._only = only
         self.after = after
-        """The position it begins after."""
+        """The position that it begins after."""
 
     @cached_property
     def end(self) -> int:
-        """The position it ends at: `upto`, or the last one when this was first asked or read. Raises LogReadError."""
+        """Return the position it ends at: `upto`, or the last one at the first call. Raise LogReadError."""
         last = self._source.end()
         return last if self._upto is None else min(last, self._upto)
 
     @property
     def size(self) -> int:
-        """How many events there are at most: positions from `after` to `end`."""
+        """Return how many events it has at most: the number of positions from `after` to `end`."""
         return max(0, self.end - self.after)
 
     def batches(self) -> Iterator[pa.RecordBatch]:
-        """Record batches of `columns.SCHEMA`, 10,000 rows at most, older events as of the current schema versions.
+        """Read record batches of `arrow.SCHEMA`, 10,000 rows at most, older events in the current schema versions.
 
-        The next batch is read while one is looked at; no more are held. Raises LogReadError, also midway: an end
-        without one is the end.
+        The next batch is read while one is in use; no more are held. Raise LogReadError, also midway: a reading that
+        ends without an error is complete.
         """
         if not self.size:
             return
@@ -74,20 +74,20 @@ class Log:
                 yield upcast(batch)
 
     def arrow(self) -> pa.RecordBatchReader:
-        """The batches as one reader, which DuckDB and Polars take. It is read once; call again for another."""
+        """Return the batches as a reader, which DuckDB and Polars take. It can be read once; call again for another."""
         return pa.RecordBatchReader.from_batches(SCHEMA, self.batches())
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
-        """Arrow's own interface: DuckDB and Polars take the log as it is, and read it anew for each query."""
+        """Export Arrow's C stream: DuckDB and Polars take the log itself, and read it anew for each query."""
         reader: Any = self.arrow()
         return reader.__arrow_c_stream__(requested_schema)
 
     def table(self) -> pa.Table:
-        """All of it in memory: about 220 bytes an event."""
+        """Read all events into memory: about 220 bytes an event."""
         return pa.Table.from_batches(list(self.batches()), SCHEMA)
 
     def __iter__(self) -> Iterator[StoredEvent]:
-        """The events one by one; `typed_data()` gives what is particular to a type."""
+        """Read the events one by one; `typed_data()` gives the fields of an event's type."""
         for batch in self.batches():
             yield from events_of(batch)
 
@@ -105,12 +105,13 @@ def read(
     token: str | None = None,
     partial: bool = False,
 ) -> Log:
-    """The events after position `after` up to `upto` (included) that occurred from `since` until before `until`.
+    """Return the events after position `after` up to `upto` (included) that occurred from `since` to before `until`.
 
     `source` is the URL of a database (postgresql://) or of a service (http://, with its `token`), or an exported file
-    (.parquet, .ndjson, .ndjson.gz); by default what DATABASE_URL names, else USAGE_SERVICE_URL, else the service on
-    this machine. A time without a zone is UTC. Raises LogReadError for what makes no sense; nothing is read yet.
-    Where events after `after` were dropped from the log, reading it raises LogReadError unless `partial`.
+    (.parquet, .ndjson, .ndjson.gz); by default the database of DATABASE_URL, else the service of USAGE_SERVICE_URL,
+    else the service on this machine. A time without a zone is UTC. Raise LogReadError for arguments that make no sense;
+    nothing is read yet. Where events after `after` were dropped from the log, reading it raises LogReadError unless
+    `partial`.
     """
     if after < 0 or (upto is not None and upto < 0):
         raise LogReadError("positions begin at 1: `after` and `upto` cannot be negative")
@@ -119,7 +120,7 @@ def read(
 
 
 def _read_ahead(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """The same batches, each read in a thread while the one before it is used."""
+    """Read each batch in a thread while the one before it is in use."""
     with ThreadPoolExecutor(1, "log-reader") as thread:
         try:
             following = thread.submit(next, batches, None)

@@ -1,6 +1,6 @@
-"""Reading the log from a position on, in spans: as lines of JSON or as Arrow record batches, in bounded memory.
+"""Reads of the log from a position on, in ranges of positions, as lines of JSON in bounded memory.
 
-Each span is read whole before it is sent, so that a slow reader holds no transaction open.
+Each range is read whole before it is sent, so that a slow reader holds no transaction open.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import msgspec
 from usage_service.queries import query
 from usage_service.shared.postgres import Connection, Pool
 
-SPAN_POSITIONS = 10_000
+RANGE_POSITIONS = 10_000
 # COPY's CSV with a delimiter and a quote that JSON text never holds leaves the text as it is.
 DELIMITER, QUOTE = "\x02", "\x01"
 
 
 class LogFilter(msgspec.Struct, frozen=True):
-    """Which events to read; what is None is not filtered by. Times are those of the events."""
+    """The filter of a reading; a field that is None lets all events pass. Times are those of the events."""
 
     types: tuple[str, ...] | None = None
     product: str | None = None
@@ -30,11 +30,11 @@ class LogFilter(msgspec.Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        """Which form of the statements reads with this filter."""
+        """Return the prefix of the statements in `log.sql` that read with this filter."""
         return "" if self == LogFilter() else "filtered_"
 
     def settings(self, after: int, upto: int, limit: int | None) -> list[str]:
-        """The settings of a transaction that reads a span, as the statements of `log.sql` have them."""
+        """Return the settings of a transaction that reads a range, as the statements of `log.sql` take them."""
         return [
             str(after),
             str(upto),
@@ -48,21 +48,21 @@ class LogFilter(msgspec.Struct, frozen=True):
 
 
 async def log_end(pool: Pool) -> int:
-    """The last position of the log."""
+    """Read the last position of the log."""
     async with pool.acquire(timeout=5) as connection:
         end: int = await connection.fetchval(query("log", "end"))
     return end
 
 
 async def log_begin(pool: Pool) -> int:
-    """The first position from which on the log holds every event: after those that were dropped."""
+    """Read the first position from which on the log holds every event: after those that were dropped."""
     async with pool.acquire(timeout=5) as connection:
         begin: int = await connection.fetchval(query("log", "begin"))
     return begin
 
 
 def was_dropped(begin: int) -> str:
-    """What a reader is told who asks for events before the log's `begin`, without having said that a part will do."""
+    """Return the message for a reader that asks for events before the log's `begin`, and not for a partial log."""
     return (
         f"events up to position {begin - 1} were dropped, and are in the files that `usage-service retention drop` "
         f"wrote (events-*.parquet): read those, then the log after {begin - 1}; or say `partial` for what is left"
@@ -72,25 +72,25 @@ def was_dropped(begin: int) -> str:
 async def read_lines(
     pool: Pool, after: int, upto: int, only: LogFilter, limit: int | None = None
 ) -> AsyncIterator[tuple[bytes, int]]:
-    """NDJSON a span at a time, and how many events each holds; ends at `upto`, or after `limit` events."""
+    """Read NDJSON a range at a time, with its number of events; end at `upto`, or after `limit` events."""
     while after < upto and limit != 0:
-        span_end = min(after + SPAN_POSITIONS, upto)
+        range_end = min(after + RANGE_POSITIONS, upto)
         async with pool.acquire(timeout=5) as connection:
-            lines, number = await _read_span(connection, only, only.settings(after, span_end, limit))
+            lines, number = await _read_range(connection, only, only.settings(after, range_end, limit))
         if lines:
             yield lines, number
         limit = None if limit is None else limit - number
-        after = span_end
+        after = range_end
 
 
-async def _read_span(connection: Connection, only: LogFilter, settings: list[str]) -> tuple[bytes, int]:
+async def _read_range(connection: Connection, only: LogFilter, settings: list[str]) -> tuple[bytes, int]:
     pieces: list[bytes] = []
 
     async def collect(piece: bytes) -> None:
         pieces.append(piece)
 
     async with connection.transaction():
-        await connection.execute(query("log", "chosen"), *settings)
+        await connection.execute(query("log", "choose"), *settings)
         status = await connection.copy_from_query(
             query("log", f"{only.name}lines"), output=collect, format="csv", delimiter=DELIMITER, quote=QUOTE
         )

@@ -1,4 +1,4 @@
-"""Where a log is read from: the database itself or a running service. Exported files are in `exported`."""
+"""Sources of a log: the database itself and a running service. Exported files are in `exported`."""
 
 from __future__ import annotations
 
@@ -25,33 +25,33 @@ TIMEOUT = urllib3.Timeout(connect=5, read=30)
 
 
 class LogReadError(UserError):
-    """A log cannot be read, or not to its end; the message says which, why, and what to do."""
+    """A log cannot be read, or not to its end; the message names it and says why, and what to do."""
 
 
 class Source(Protocol):
-    """Where a log is. Its methods raise LogReadError."""
+    """A source of a log. Its methods raise LogReadError."""
 
     def end(self) -> int:
-        """The last position there is."""
+        """Return the last position of the log."""
 
     def batches(self, after: int, upto: int, only: LogFilter) -> Iterator[pa.RecordBatch]:
-        """The events after a position up to another, in order."""
+        """Read the events after a position up to another, in order."""
 
 
 @dataclass(frozen=True)
 class DatabaseSource:
-    """The database, read as whoever the URL names. `partial`: events that were dropped may be missing."""
+    """The database, read by the role that the URL names. `partial`: events that were dropped may be missing."""
 
     url: str = field(repr=False)
     partial: bool = False
 
     def end(self) -> int:
-        """The last position of the log."""
+        """Return the last position of the log."""
         with self._errors():
             return read_end(self.url, None)
 
     def batches(self, after: int, upto: int, only: LogFilter) -> Iterator[pa.RecordBatch]:
-        """Spans of the log, each a statement of its own."""
+        """Read ranges of the log, each by a statement of its own."""
         with self._errors():
             self._check_whole(after)
             yield from read_batches(self.url, None, after, upto, only)
@@ -77,20 +77,20 @@ class DatabaseSource:
 
 @dataclass(frozen=True)
 class ServiceSource:
-    """A running service, asked for Arrow. `partial`: events that were dropped may be missing."""
+    """A running service, which sends Arrow. `partial`: events that were dropped may be missing."""
 
     url: str
     token: str | None = field(default=None, repr=False)
     partial: bool = False
 
     def end(self) -> int:
-        """The last position of the log."""
+        """Return the last position of the log."""
         with self._answer({"after": str(BEYOND)}) as response:
             return int(response.headers["Log-Position"])
 
     def batches(self, after: int, upto: int, only: LogFilter) -> Iterator[pa.RecordBatch]:
-        """The answer as it comes. What was recorded after `upto` is not asked for where that can be said."""
-        # No more events than positions; where filters leave some out, what comes after `upto` is cut off.
+        """Read the answer as it comes, cut off after `upto`."""
+        # There are no more events than positions; where filters leave some out, later events come and are cut off.
         asked = {"after": str(after), "limit": str(upto - after)} | _parameters(only)
         asked |= {"partial": "true"} if self.partial else {}
         with self._answer(asked) as response:
@@ -123,25 +123,25 @@ class ServiceSource:
 
 
 class _Body(io.RawIOBase):
-    """A body as a file that Arrow reads, which remembers how it ended."""
+    """A body as a file that Arrow reads, which keeps its last bytes."""
 
     def __init__(self, response: urllib3.BaseHTTPResponse) -> None:
         self._response = response
         self._last = b""
 
     def readable(self) -> bool:
-        """Always."""
+        """Return True."""
         return True
 
     def read(self, size: int = -1) -> bytes:
-        """The next bytes; fewer only at the end."""
+        """Return the next bytes; fewer than `size` only at the end."""
         piece = self._response.read(size)
         if piece:
             self._last = (self._last + piece[-len(END_OF_STREAM) :])[-len(END_OF_STREAM) :]
         return piece
 
     def check_whole(self) -> None:
-        """Raises OSError when the stream just stopped: to Arrow that looks like its end."""
+        """Raise OSError when the stream broke off, which Arrow cannot tell from its end."""
         if self._last != END_OF_STREAM or self._response.read(1):
             raise OSError("the answer broke off")
 

@@ -1,4 +1,4 @@
-"""Events as the log holds them, and how those of older schema versions are read."""
+"""Events as the log holds them, and the upcasting of older schema versions."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ import asyncpg
 import msgspec
 
 from usage_service.events import EVENT_TYPES, Data
+from usage_service.queries import query
 from usage_service.shared.postgres import Connection
 
 RESTORE_SECONDS = 20.0
 OTHER_EVENTS = "UB002"
 JsonObject = dict[str, Any]
 
-# What makes the data of a type and version into that of the next version. A type whose data changes gets a new
-# `schema_version` and an entry here; what is stored stays as it was.
+# The functions that change the data of a type and version into that of the next version. A type whose data changes gets
+# a new `schema_version` and an entry here; stored events stay as they were.
 UPCASTS: dict[tuple[str, int], Callable[[JsonObject], JsonObject]] = {}
 
 
@@ -45,7 +46,7 @@ class StoredEvent(msgspec.Struct, frozen=True):
     late: bool = False
 
     def typed_data(self) -> Data | JsonObject:
-        """The event's own fields, of the current version: typed where the type is one of `EVENT_TYPES`."""
+        """Return the event's own fields, of the current version: typed where the type is one of `EVENT_TYPES`."""
         data: JsonObject = msgspec.json.decode(self.data)
         kind = EVENT_TYPES.get(self.type)
         if kind is None:
@@ -56,13 +57,11 @@ class StoredEvent(msgspec.Struct, frozen=True):
 
 
 async def restore(connection: Connection, events: Sequence[StoredEvent]) -> int:
-    """Puts events back at their positions; how many were not there yet. Raises OtherEventsError."""
+    """Put events back at their positions, and return how many were not there yet. Raise OtherEventsError."""
     columns = zip(*(msgspec.structs.astuple(event)[:-1] for event in events), strict=True)
     try:
         restored: int = await connection.fetchval(
-            "SELECT restore_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
-            *(list(column) for column in columns),
-            timeout=RESTORE_SECONDS,
+            query("log", "restore"), *(list(column) for column in columns), timeout=RESTORE_SECONDS
         )
     except asyncpg.PostgresError as error:
         if error.sqlstate in (OTHER_EVENTS, asyncpg.UniqueViolationError.sqlstate):

@@ -8,7 +8,7 @@ from collections.abc import Collection
 import asyncpg
 import structlog
 
-from usage_service.log.following import Tail, wait_for_growth
+from usage_service.log.following import GrowthSignal, wait_for_growth
 from usage_service.projections.state import Projection
 from usage_service.queries import query
 from usage_service.shared.postgres import UNAVAILABLE, Pool
@@ -33,7 +33,7 @@ class _Waiter:
 class Positions:
     """The positions of the live projections, read for all requests that wait by one query at a time (`run`)."""
 
-    def __init__(self, pool: Pool, folded: Tail) -> None:
+    def __init__(self, pool: Pool, folded: GrowthSignal) -> None:
         self._pool = pool
         self._folded = folded
         self._known: dict[str, int] = {}

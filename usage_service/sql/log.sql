@@ -1,17 +1,17 @@
--- Readers say what they want in settings of their transaction, because COPY takes no parameters: usage.after and usage.upto
+-- Readers pass parameters in settings of their transaction, because COPY takes none: usage.after and usage.upto
 -- (positions), usage.limit ('' for none), and for the filtered ones usage.types (comma-separated), usage.product,
 -- usage.visitor, usage.since, usage.until ('' for any).
 
--- chosen: sets them.
+-- choose: sets these parameters.
 SELECT set_config('usage.after', $1, true), set_config('usage.upto', $2, true), set_config('usage.limit', $3, true),
        set_config('usage.types', $4, true), set_config('usage.product', $5, true),
        set_config('usage.visitor', $6, true), set_config('usage.since', $7, true), set_config('usage.until', $8, true);
 
--- bounded: the role $1 ('' for the login role itself) and the bound $2 in milliseconds of this transaction.
+-- bound: the role $1 ('' for the login role itself) and the bound $2 in milliseconds of this transaction.
 SELECT set_config('role', coalesce(nullif($1, ''), current_setting('role')), true),
        set_config('statement_timeout', $2, true), set_config('timezone', 'UTC', true);
 
--- lines: a span of the log, a JSON object an event.
+-- lines: a range of positions of the log, a JSON object an event.
 SELECT row_to_json(e) FROM (
     SELECT position, event_id, type, schema_version, occurred_at, recorded_at, visitor, product, channel, probe, source,
            data, digest, recorded_at - occurred_at > interval '24 hours' AS late
@@ -21,7 +21,7 @@ SELECT row_to_json(e) FROM (
     LIMIT nullif(current_setting('usage.limit'), '')::bigint
 ) e;
 
--- filtered_lines: the same, of the events that match.
+-- filtered_lines: a range of positions of the log, a JSON object for each event that matches the filters.
 SELECT row_to_json(e) FROM (
     SELECT position, event_id, type, schema_version, occurred_at, recorded_at, visitor, product, channel, probe, source,
            data, digest, recorded_at - occurred_at > interval '24 hours' AS late
@@ -36,7 +36,7 @@ SELECT row_to_json(e) FROM (
     LIMIT nullif(current_setting('usage.limit'), '')::bigint
 ) e;
 
--- columns: a span of the log, as columns.
+-- columns: a range of positions of the log, as columns.
 SELECT position, event_id, type, schema_version, occurred_at, recorded_at, visitor, product, channel, probe, source,
        data, digest, recorded_at - occurred_at > interval '24 hours' AS late
 FROM event_log
@@ -44,7 +44,7 @@ WHERE position > current_setting('usage.after')::bigint AND position <= current_
 ORDER BY position
 LIMIT nullif(current_setting('usage.limit'), '')::bigint;
 
--- filtered_columns: the same, of the events that match.
+-- filtered_columns: a range of positions of the log, as columns of the events that match the filters.
 SELECT position, event_id, type, schema_version, occurred_at, recorded_at, visitor, product, channel, probe, source,
        data, digest, recorded_at - occurred_at > interval '24 hours' AS late
 FROM event_log
@@ -57,9 +57,17 @@ WHERE position > current_setting('usage.after')::bigint AND position <= current_
 ORDER BY position
 LIMIT nullif(current_setting('usage.limit'), '')::bigint;
 
--- end: the last position.
+-- end: the last position of the log.
 SELECT last_position();
 
 -- begin: the first position from which on the log holds every event.
 SELECT whole_from();
 
+-- append: appends events, given as an array a column; for each, in order, its position and its outcome.
+SELECT log_position, outcome FROM append_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12);
+
+-- announce: wakes the listeners: the log has grown.
+NOTIFY events_appended;
+
+-- restore: puts events back at their positions, given as an array a column; how many were not there yet.
+SELECT restore_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13);

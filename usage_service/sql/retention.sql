@@ -1,4 +1,4 @@
--- span: the first position of the log, and the last that was recorded before $1 as all those before it; nulls where there is
+-- old_range: the first position of the log, and the last that was recorded before $1 as all those before it; nulls where there is
 -- none.
 SELECT min(e.position) AS first, max(e.position) AS last
 FROM event_log e

@@ -67,7 +67,7 @@ def create_app(settings: ServerSettings, died: Callable[[], None]) -> web.Applic
 
     async def service(app: web.Application) -> AsyncIterator[None]:
         async with open_service(settings, died) as opened, Tasks(died) as tasks:
-            positions = Positions(opened.pool, opened.folded)
+            positions = Positions(opened.pool, opened.folded_growth)
             tasks.start("positions", positions.run())
             app[SERVICE] = opened
             app[ACCESS] = Access(settings, opened.pool)

@@ -65,7 +65,7 @@ async def get_events(request: web.Request) -> web.StreamResponse:
     asked = query_parameters(request, LogParameters)
     service = service_of(request)
     begin = await _require_whole(service.pool, asked, asked.after)
-    signal, end = service.tail.signal, await log_end(service.pool)
+    signal, end = service.log_growth.signal, await log_end(service.pool)
     headers = {BEGIN: str(begin)}
     if ARROW in request.headers.get("Accept", ""):
         if asked.wait:
@@ -106,4 +106,4 @@ async def _lines(service: Service, asked: LogParameters, signal: asyncio.Event, 
         if remaining <= 0:
             return
         await wait_for_growth(signal, remaining)
-        signal, end = service.tail.signal, await log_end(service.pool)
+        signal, end = service.log_growth.signal, await log_end(service.pool)
