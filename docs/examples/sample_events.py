@@ -1,4 +1,4 @@
-"""Prints the events that the guide asks about, one JSON object a line: sixty people in twenty days."""
+"""Sample events of the guide, printed one JSON object a line: sixty people in twenty days."""
 
 import json
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ TOOLS = ["looker", "stmo"]
 
 
 def visit(person: int) -> Iterator[dict[str, object]]:
-    """What one person does, in order, a minute apart."""
+    """Return the events of one person, in order, a minute apart."""
     probe = PROBES[person % 5]
     yield {"type": "page_viewed", "data": {"page": "/"}}
     if person % 4:

@@ -10,13 +10,14 @@ import asyncpg
 import structlog
 
 from usage_service.ingest.appending import Appended, Record, append
+from usage_service.queries import query
 from usage_service.shared.postgres import UNAVAILABLE, Pool
 
 MOST_EVENTS_A_COMMIT = 2_000
 ERASURE = "visitor_erased"
 
 CHANNEL = "events_appended"
-PAUSE_SECONDS = 0.01  # a commit that notifies takes a lock on the whole database: not one for each commit of events
+PAUSE_SECONDS = 0.01  # a commit that notifies takes a lock on the whole database: fewer of them than commits of events
 
 log = structlog.get_logger(__name__)
 
@@ -30,7 +31,7 @@ class LogUnavailableError(Exception):
 
 
 class RefusedByDatabaseError(Exception):
-    """The database does not take this event; the message says why."""
+    """The database refuses this event; the message says why."""
 
 
 Answer = Appended | RefusedByDatabaseError
@@ -43,7 +44,7 @@ class _Request:
 
 
 class Ingest:
-    """The queue before the log. `run` commits it; `submit` waits for its events to be durable."""
+    """The queue of events that wait to be appended. `run` commits them; `submit` waits until its events are durable."""
 
     def __init__(self, pool: Pool, most_events: int, committed: Callable[[], None]) -> None:
         self._pool = pool
@@ -55,11 +56,11 @@ class Ingest:
         self.queued_events = 0
 
     async def submit(self, records: Sequence[Record]) -> list[Answer]:
-        """Answers for each record once it is committed; raises QueueFullError or LogUnavailableError."""
+        """Return an answer for each record once all are committed. Raise QueueFullError or LogUnavailableError."""
         return await self.enqueue(records)
 
     def enqueue(self, records: Sequence[Record]) -> asyncio.Future[list[Answer]]:
-        """The same for who may not wait: the records are committed however long the future is looked at."""
+        """Queue the records without waiting: they are committed even if nobody awaits the future of the answers."""
         if self._ended:
             raise LogUnavailableError
         if self.queued_events + len(records) > self._most_events:
@@ -71,7 +72,7 @@ class Ingest:
         return request.answer
 
     async def run(self) -> None:
-        """Commits what is queued until cancelled; what is still queued then is answered as unavailable."""
+        """Commit the queued events until cancelled, and answer those still queued then with LogUnavailableError."""
         try:
             while True:
                 await self._wake.wait()
@@ -112,7 +113,7 @@ class Ingest:
                 request.answer.set_result(of_request)
 
     async def _append(self, records: Sequence[Record]) -> list[Answer]:
-        """Appends; when the database refuses, halves, so that only the event at fault is refused."""
+        """Append records; when the database refuses them, append each half, so that only the wrong event is refused."""
         try:
             async with self._pool.acquire(timeout=5) as connection:
                 return list(await append(connection, records))
@@ -129,7 +130,7 @@ class Ingest:
 
 
 def _parts(records: Sequence[Record]) -> Iterator[Sequence[Record]]:
-    """Cuts after erasures: one call gives a person one pseudonym, and after being erased theirs is to be a new one."""
+    """Cut after erasures: in one call a person has one pseudonym, and after an erasure it has to be a new one."""
     start = 0
     for index in range(1, len(records)):
         if records[index - 1].type == ERASURE != records[index].type:
@@ -145,24 +146,24 @@ def _fail_all(requests: Iterable[_Request]) -> None:
 
 
 class Announcer:
-    """Sends NOTIFY events_appended after `announce`, coalesced; listeners' polling makes up for a lost hint."""
+    """Sends a notification of CHANNEL after `announce`, one for several calls; listeners poll in case it is lost."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._grown = asyncio.Event()
 
     def announce(self) -> None:
-        """Says that events were committed."""
+        """Have listeners notified that events were committed."""
         self._grown.set()
 
     async def run(self) -> None:
-        """Announces until cancelled."""
+        """Notify listeners until cancelled."""
         while True:
             await self._grown.wait()
             self._grown.clear()
             try:
                 async with self._pool.acquire(timeout=5) as connection:
-                    await connection.execute("NOTIFY events_appended")
+                    await connection.execute(query("log", "announce"))
             except (*UNAVAILABLE, asyncpg.PostgresError) as error:  # such as a full queue of notifications
                 log.warning("hint_not_sent", error=repr(error))
             await asyncio.sleep(PAUSE_SECONDS)

@@ -1,4 +1,4 @@
-"""From the bytes of a request to events, each judged on its own."""
+"""Parsing of request bodies into events, each checked on its own."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 class Envelope(msgspec.Struct, forbid_unknown_fields=True):
-    """Events with the sender's clock at the time of sending, to correct theirs by."""
+    """Events, with the sender's clock at the time of sending, by which the times of the events are corrected."""
 
     events: list[msgspec.Raw]
     sent_at: Instant | None = None
 
 
 class _Shape(msgspec.Struct):
-    """Enough of a body or an event to tell what it is."""
+    """The fields that tell a body or an event apart from others."""
 
     type: object = None
     events: object = msgspec.UNSET
@@ -45,24 +45,24 @@ _encode_sorted = msgspec.json.Encoder(order="sorted").encode
 
 
 class Refusal(msgspec.Struct, frozen=True):
-    """Why an event was not recorded."""
+    """The refusal of an event, with its id and the field that is wrong."""
 
     event_id: str | None
     error: FieldError
 
 
 class Reader:
-    """Turns request bodies into records for one source."""
+    """Turns the events of request bodies into records."""
 
     def __init__(self, visitors: VisitorKeys) -> None:
         self._visitors = visitors
 
     def read(self, envelope: Envelope, source: str, received: datetime) -> list[Record | Refusal]:
-        """Judges each event of the envelope; in order."""
+        """Return a record or a refusal for each event of the envelope, in order."""
         skew = received - envelope.sent_at if envelope.sent_at else timedelta(0)
-        return [self._judge(raw, source, received, skew) for raw in envelope.events]
+        return [self._read_event(raw, source, received, skew) for raw in envelope.events]
 
-    def _judge(self, raw: msgspec.Raw, source: str, received: datetime, skew: timedelta) -> Record | Refusal:
+    def _read_event(self, raw: msgspec.Raw, source: str, received: datetime, skew: timedelta) -> Record | Refusal:
         try:
             event = decode_event(raw)
             return self._record(event, source, received, skew)
@@ -90,7 +90,7 @@ class Reader:
 
 
 class UnusableEventError(Exception):
-    """An event is well-typed but cannot be recorded."""
+    """An event is of the right types but cannot be recorded."""
 
     def __init__(self, pointer: str, detail: str) -> None:
         super().__init__(detail)
@@ -98,7 +98,7 @@ class UnusableEventError(Exception):
 
 
 def parse_body(body: bytes) -> Envelope:
-    """A bare event, an array, or an envelope; raises Problem 400 for what is not JSON, 422 for another shape."""
+    """Parse a single event, an array, or an envelope. Raise Problem 400 for invalid JSON, 422 for another shape."""
     try:
         envelope = _parse(body)
     except msgspec.ValidationError as error:
@@ -115,7 +115,7 @@ def parse_body(body: bytes) -> Envelope:
 
 
 def parse_lines(body: bytes) -> Envelope:
-    """Newline-delimited JSON, an event a line, empty lines passed over; a line that is not JSON is refused alone."""
+    """Split newline-delimited JSON, an event a line, without empty lines; a line that is not JSON is refused alone."""
     lines = [line for line in body.split(b"\n") if line.strip()]
     _check_number(len(lines))
     return Envelope([msgspec.Raw(line) for line in lines])
@@ -135,7 +135,7 @@ def _parse(body: bytes) -> Envelope:
 
 
 def decode_event(raw: msgspec.Raw) -> AnyEvent | ExtensionEvent:
-    """One event; raises msgspec.ValidationError or UnusableEventError."""
+    """Decode one event. Raise msgspec.ValidationError or UnusableEventError."""
     try:
         return _decode(raw)
     except msgspec.ValidationError:
@@ -158,12 +158,12 @@ def _decode(raw: msgspec.Raw) -> AnyEvent | ExtensionEvent:
 
 
 def type_of(event: AnyEvent | ExtensionEvent) -> str:
-    """The event's type as it is on the wire."""
+    """Return the event's type by its name on the wire."""
     return event.type if isinstance(event, ExtensionEvent) else str(event.__struct_config__.tag)
 
 
 def encode_data(event: AnyEvent | ExtensionEvent) -> bytes:
-    """The event's own fields as compact JSON, keys in a fixed order, fields at their default left out."""
+    """Encode the event's own fields as compact JSON, keys in a fixed order, without fields at their default."""
     if isinstance(event, ExtensionEvent) and _depth(event.data) > DEEPEST_EXTENSION:
         raise UnusableEventError("/data", f"is nested too deeply; at most {DEEPEST_EXTENSION} levels")
     encoded = _encode_sorted(event.data)
@@ -198,7 +198,7 @@ def _corrected(occurred_at: datetime, skew: timedelta, received: datetime) -> da
         raise UnusableEventError("/occurred_at", "is outside the calendar") from None
     try:
         corrected = utc + skew
-    except OverflowError:  # beyond one end of the calendar: as far ahead, or as long ago, as can be
+    except OverflowError:  # beyond one end of the calendar: that end
         corrected = (datetime.max if skew > timedelta(0) else datetime.min).replace(tzinfo=UTC)
     if corrected > received + LARGEST_SKEW:
         raise UnusableEventError("/occurred_at", "is more than 24 hours ahead of the server's clock; send sent_at")
@@ -208,7 +208,7 @@ def _corrected(occurred_at: datetime, skew: timedelta, received: datetime) -> da
 
 
 def _digest(event: AnyEvent | ExtensionEvent, kind: str, data: bytes) -> UUID:
-    # Not of the visitor: the log must hold nothing that a raw id could be tried against.
+    # Without the visitor: the log must hold nothing that a guess of a raw id could be checked against.
     parts = [
         kind,
         event.occurred_at.astimezone(UTC),
@@ -217,7 +217,7 @@ def _digest(event: AnyEvent | ExtensionEvent, kind: str, data: bytes) -> UUID:
         event.probe,
         data.decode(),
     ]
-    # asyncpg's own kind of UUID is made, and sent, several times as fast as Python's.
+    # asyncpg's own UUID class is made, and sent, several times as fast as Python's.
     return pgproto.UUID(hashlib.blake2b(msgspec.json.encode(parts), digest_size=16).digest())
 
 

@@ -1,4 +1,4 @@
-"""How visitors are told apart without knowing who they are.
+"""Keys of visitors, which tell them apart without knowing who they are.
 
 The log holds a random pseudonym for each visitor. Only a row of `visitor_keys` links it to the person, found by a keyed
 hash of the raw id. The key changes with the epoch, at whose end all rows are deleted; erasing a person deletes theirs.
@@ -16,6 +16,7 @@ from uuid import UUID
 import asyncpg
 import structlog
 
+from usage_service.queries import query
 from usage_service.shared.postgres import UNAVAILABLE, Pool
 
 EVERY_SECONDS = 3_600.0
@@ -25,14 +26,14 @@ log = structlog.get_logger(__name__)
 
 
 class VisitorKey(NamedTuple):
-    """What finds a visitor's pseudonym: the keyed hash of the raw id, and the day since 1970 that its key began."""
+    """The key of a visitor's pseudonym: the keyed hash of the raw id, and the day since 1970 that its epoch began."""
 
     lookup: UUID
     epoch: int
 
 
 class VisitorKeys:
-    """Makes keys with a secret and a new epoch every `rotation_days`."""
+    """Makes visitor keys from a secret, with a new epoch every `rotation_days`."""
 
     def __init__(self, secret: str, rotation_days: int) -> None:
         self._secret = secret.encode()
@@ -40,13 +41,13 @@ class VisitorKeys:
         self._key_of = lru_cache(maxsize=4)(self._derive_key)
 
     def of(self, raw_id: str, now: datetime) -> VisitorKey:
-        """The first 128 bits of HMAC-SHA256 (RFC 2104) of the raw id, under the key of the current epoch."""
+        """Return the first 128 bits of HMAC-SHA256 (RFC 2104) of the raw id, under the key of the current epoch."""
         epoch = self.epoch(now)
         digest = hmac.digest(self._key_of(epoch), raw_id.encode(), "sha256")
         return VisitorKey(UUID(bytes=digest[:16]), epoch)
 
     def epoch(self, now: datetime) -> int:
-        """The day since 1970 that the current epoch began."""
+        """Return the day since 1970 that the current epoch began."""
         day = now.astimezone(UTC).toordinal() - UNIX_EPOCH
         return day - day % self._rotation_days
 
@@ -55,12 +56,12 @@ class VisitorKeys:
 
 
 async def forget_old_visitors(pool: Pool, visitors: VisitorKeys) -> None:
-    """Deletes the visitor keys of epochs that are over, every hour until cancelled."""
+    """Delete the visitor keys of epochs that are over, every hour until cancelled."""
     while True:
         try:
             async with pool.acquire(timeout=5) as connection:
                 epoch = visitors.epoch(datetime.now(UTC))
-                forgotten = await connection.fetchval("SELECT forget_visitors($1)", epoch)
+                forgotten = await connection.fetchval(query("visitors", "forget"), epoch)
             if forgotten:
                 log.info("visitors_forgotten", visitors=forgotten, epoch=epoch)
         except (*UNAVAILABLE, asyncpg.PostgresError) as error:

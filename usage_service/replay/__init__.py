@@ -1,1 +1,1 @@
-"""An analyst's own question, asked of the whole log from a checkpoint on."""
+"""Replays of the log through an analyst's own analysis, which go on from checkpoints."""

@@ -1,4 +1,4 @@
-"""An analyst's own file: one class that is given the log batch after batch and has a result."""
+"""Analyses: an analyst's Python file with one class, which is given the log batch after batch and has a result."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ Made = TypeVar("Made")
 
 
 class ReplayError(UserError):
-    """A replay cannot begin, go on or end; the message names the file and line, or the option."""
+    """A replay cannot start, go on or end; the message names the file and line, or the option."""
 
 
 class Analysis(Protocol):
-    """What the file defines. The constructor takes nothing and makes the state that the log begins with."""
+    """The class that the file defines. Its constructor takes no argument and makes the state before the first event."""
 
     def apply(self, batch: pa.RecordBatch) -> None:
-        """Takes the next events into the state."""
+        """Apply the next events to the state."""
 
     def result(self) -> object:
-        """The answer: anything that is a table to Arrow, a list of dicts, a dict, or what prints well."""
+        """Return the result: anything that is a table to Arrow, a list of dicts, a dict, or any object to print."""
 
 
 @dataclass(frozen=True)
 class AnalysisFile:
-    """The file, its class, and a digest of the file."""
+    """An analysis's file, its class, and a digest of the file."""
 
     path: Path
     kind: type[Analysis]
@@ -47,13 +47,13 @@ class AnalysisFile:
 
     @property
     def types(self) -> tuple[str, ...] | None:
-        """The types of events that the class asks for."""
+        """Return the types of events that the class asks for, or None for all."""
         named = getattr(self.kind, "types", None)
         return (named,) if isinstance(named, str) else tuple(named) if named is not None else None
 
     @property
     def columns(self) -> list[str]:
-        """The columns that the class asks for; all of them where it names none."""
+        """Return the columns that the class asks for, or all of them. Raise ReplayError for an unknown one."""
         named = getattr(self.kind, "columns", None)
         if named is None:
             return SCHEMA.names
@@ -63,12 +63,12 @@ class AnalysisFile:
         return list(named)
 
     def run(self, what: str, work: Callable[[], Made]) -> Made:
-        """What the file's own code returns; ReplayError with its line when it raises."""
+        """Return the result of `work`, code of the file. Raise ReplayError with the line when it raises."""
         return _run(self.path, what, work)
 
 
 def load_analysis(path: Path) -> AnalysisFile:
-    """Runs the file, as `python` would, and finds its class. Raises ReplayError."""
+    """Import the file, as `python` would run it, and find its class. Raise ReplayError."""
     try:
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:

@@ -1,6 +1,6 @@
-"""How far a replay is, and its state, in a file: what was kept last is whole at any moment.
+"""Checkpoints of a replay: files of its position and state, each replaced in one step.
 
-The file is a line of JSON (Head) and a pickle. Unpickling runs code, so one goes on only from files of one's own.
+A file is a line of JSON (Head) and a pickle. Unpickling runs code: load only your own checkpoints.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ FORMAT = 1
 
 
 class Head(msgspec.Struct, frozen=True):
-    """What the state was made by and from; `last` is the position and id of the event applied last, if any."""
+    """The origin of a state: analysis, filters, position; `last` is the position and id of the last event, if any."""
 
     format: int
     analysis: str
@@ -30,14 +30,14 @@ class Head(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class CheckpointFile:
-    """Where a replay of an analysis over filtered events is kept."""
+    """The checkpoint file of a replay of an analysis over filtered events."""
 
     path: Path
     analysis: AnalysisFile
     filters: dict[str, str | None]
 
     def load(self) -> tuple[Head, Analysis] | None:
-        """What was kept, if anything. Raises ReplayError when it is of another file or other filters."""
+        """Return the checkpoint, or None. Raise ReplayError when it is of another analysis or other filters."""
         try:
             line, _, state = self.path.read_bytes().partition(b"\n")
             head = msgspec.json.decode(line, type=Head)
@@ -62,11 +62,11 @@ class CheckpointFile:
                 raise ReplayError(f"--{name} was {was} when {self.path} was kept; give that, or --restart begins anew")
 
     def save(self, position: int, last: tuple[int, str] | None, state: Analysis) -> None:
-        """Takes the place of what was kept before, in one step and on the disk on return."""
+        """Replace the checkpoint in one step, on the disk on return. Raise ReplayError when that fails."""
         head = Head(FORMAT, self.analysis.digest, self.filters, position, last)
         try:
             pickled = pickle.dumps(state, pickle.HIGHEST_PROTOCOL)
-        except Exception as error:  # whatever a class does when it is pickled
+        except Exception as error:  # pickling runs the analysis's own code
             raise ReplayError(f"{self.analysis.path}: the state cannot be pickled for --checkpoint: {error}") from error
         partial = self.path.with_name(f"{self.path.name}.partial")
         try:

@@ -1,4 +1,4 @@
-"""Replaying the log through an analysis: from a checkpoint on, kept as it goes, ended cleanly by Ctrl-C."""
+"""Replay of the log through an analysis: from a checkpoint on, with checkpoints as it goes, ended by Ctrl-C."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from usage_service.replay.checkpoints import CheckpointFile
 from usage_service.replay.stopping import StoppedError, stopping
 
 ReadAfter = Callable[[int, int | None], Log]
-"""The log with the replay's filters, after a position and up to another."""
+"""A function for the log with the replay's filters, after a position and up to another."""
 
 
 class Replay:
-    """One replay: an analysis, its state, and the position that it is at."""
+    """A replay: an analysis, its state, and the position of the last event that was applied."""
 
     def __init__(self, analysis: AnalysisFile, read_after: ReadAfter, after: int, upto: int | None) -> None:
         self.position = after
@@ -28,15 +28,15 @@ class Replay:
         self._state: Analysis = analysis.run("in the constructor", analysis.kind)
 
     def go_on_from(self, checkpoint: CheckpointFile) -> None:
-        """Takes up what was kept, if anything. Raises ReplayError when that does not fit."""
-        kept = checkpoint.load()
-        if kept is not None:
-            head, self._state = kept
+        """Go on from a checkpoint, if there is one. Raise ReplayError when it does not fit this replay."""
+        loaded = checkpoint.load()
+        if loaded is not None:
+            head, self._state = loaded
             self.position, self._last = head.position, head.last
             self._check_reach(checkpoint.path)
 
     def _check_reach(self, path: Path) -> None:
-        """A checkpoint goes on in the log that it was made from, and only forwards."""
+        """Raise ReplayError where the checkpoint is of another log, or after the end of this replay."""
         where = f"position {self.position}, where {path} is"
         if self._upto is not None and self.position > self._upto:
             raise ReplayError(f"--upto is before {where}; --restart begins anew")
@@ -44,29 +44,29 @@ class Replay:
             raise ReplayError(f"--source ends before {where}: it is another log; --restart begins anew")
         if self._last is not None:
             position, event_id = self._last
-            for event in self._kept_event(position):
+            for event in self._last_event(position):
                 if str(event.event_id) != event_id:
                     raise ReplayError(
                         f"--source has another event {position} than {path} was made from; --restart begins anew"
                     )
 
-    def _kept_event(self, position: int) -> list[StoredEvent]:
-        """The event that a checkpoint ends with; none where it was dropped since. What else is wrong, run() says."""
+    def _last_event(self, position: int) -> list[StoredEvent]:
+        """Return the event at a checkpoint's position, none where it was dropped since; run() raises other errors."""
         try:
             return list(self._read_after(position - 1, position))
         except LogReadError:
             return []
 
     def log(self) -> Log:
-        """What is to be applied yet."""
+        """Return the part of the log that is still to be applied."""
         return self._read_after(self.position, self._upto)
 
     def run(self, log: Log, checkpoint: CheckpointFile | None, every: int, moved: Callable[[int], None]) -> None:
-        """Applies `log`, keeping a checkpoint every so many events, at the end, and when it is stopped.
+        """Apply `log`, saving a checkpoint after each `every` events, at the end, and when it is stopped.
 
-        `moved` is told the position. Raises StoppedError after SIGINT or SIGTERM, once what was applied is kept.
+        `moved` is called with the position. Raise StoppedError after SIGINT or SIGTERM, once a checkpoint is saved.
         """
-        self._keep(checkpoint)  # a state that cannot be kept is told at once
+        self._save(checkpoint)  # a state that cannot be saved is an error at once
         with stopping() as stop:
             try:
                 since = 0
@@ -74,17 +74,17 @@ class Replay:
                     self._apply(batch)
                     since += batch.num_rows
                     if since >= every:
-                        self._keep(checkpoint)
+                        self._save(checkpoint)
                         since = 0
                     moved(self.position)
             except StoppedError:
-                self._keep(checkpoint)
+                self._save(checkpoint)
                 raise
             self.position = max(self.position, log.end)
-            self._keep(checkpoint)
+            self._save(checkpoint)
 
     def result(self) -> object:
-        """The analysis's answer for all that was applied. Raises ReplayError."""
+        """Return the analysis's result for all events that were applied. Raise ReplayError."""
         return self._analysis.run("in result()", self._state.result)
 
     def _apply(self, batch: pa.RecordBatch) -> None:
@@ -93,13 +93,13 @@ class Replay:
         self._analysis.run(f"in apply(), positions {first} to {last}", lambda: self._state.apply(wanted))
         self.position, self._last = last, (last, str(batch.column("event_id")[-1].as_py()))
 
-    def _keep(self, checkpoint: CheckpointFile | None) -> None:
+    def _save(self, checkpoint: CheckpointFile | None) -> None:
         if checkpoint is not None:
             checkpoint.save(self.position, self._last, self._state)
 
 
 def _slices(log: Log, most: int) -> Iterator[pa.RecordBatch]:
-    """The batches, none longer than what is applied between two checkpoints."""
+    """Read the batches in slices of `most` rows at most, the number of events between two checkpoints."""
     for batch in log.batches():
         for start in range(0, batch.num_rows, most):
             yield batch.slice(start, most)

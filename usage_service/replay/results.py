@@ -1,4 +1,4 @@
-"""What an analysis answers, printed or written: tables as tables, dicts as JSON, the rest as it prints."""
+"""Results of analyses, printed or written: tables as tables, dicts as JSON, other objects as text."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from rich.table import Table
 from usage_service.replay.analyses import ReplayError
 
 SUFFIXES = (".json", ".ndjson", ".csv", ".parquet")
-KEPT = (bytes, datetime, date, time, timedelta, Decimal)  # what Arrow has types for
+KEPT = (bytes, datetime, date, time, timedelta, Decimal)  # Arrow has types for these
 MOST_SHOWN = 1_000  # rows on a terminal
 
 
 def check_out(path: Path) -> None:
-    """Raises ReplayError when a result cannot be written to such a file: before the work, not after it."""
+    """Raise ReplayError when a result cannot be written to such a file: before the work, not after it."""
     if path.suffix not in SUFFIXES:
         raise ReplayError(f"--out {path}: the name must end in {', '.join(SUFFIXES)}")
     if not path.resolve().parent.is_dir():
@@ -31,7 +31,7 @@ def check_out(path: Path) -> None:
 
 
 def show(result: object, console: Console) -> None:
-    """Prints a result: for eyes on a terminal, for programs (NDJSON or JSON) otherwise."""
+    """Print a result: as a table or text on a terminal, as NDJSON or JSON otherwise."""
     table = table_of(result)
     if table is None:
         text = result if isinstance(result, str) else _json(result, pretty=console.is_terminal).decode()
@@ -44,7 +44,7 @@ def show(result: object, console: Console) -> None:
 
 
 def write(result: object, path: Path) -> None:
-    """Writes a result whole or not at all, in the form that the name ends in. Raises ReplayError."""
+    """Write a result whole or not at all, in the format of the name's suffix. Raise ReplayError."""
     table = table_of(result)
     if table is None and path.suffix != ".json":
         raise ReplayError(f"--out {path}: the result is no table; give a name that ends in .json")
@@ -72,7 +72,7 @@ def _write(result: object, table: pa.Table | None, suffix: str, path: Path) -> N
 
 
 def table_of(result: object) -> pa.Table | None:
-    """A result as a table: Arrow's, what has Arrow's stream interface (Polars, DuckDB), or a list of dicts; or None."""
+    """Return as a table what is one to Arrow (a Polars or DuckDB object, too) or is a list of dicts, else None."""
     if isinstance(result, pa.Table):
         return result
     if isinstance(result, list) and result and all(isinstance(row, dict) for row in result):
@@ -83,7 +83,7 @@ def table_of(result: object) -> pa.Table | None:
 
 
 def _table_of_rows(rows: list[dict[str, object]]) -> pa.Table:
-    """A table of every key that a row has; ids as text."""
+    """Make a table with a column for every key that a row has; ids as text."""
     plain = msgspec.to_builtins(rows, builtin_types=KEPT, str_keys=True, enc_hook=_plain)
     names = dict.fromkeys(name for row in plain for name in row)
     try:
@@ -93,7 +93,7 @@ def _table_of_rows(rows: list[dict[str, object]]) -> pa.Table:
 
 
 def _in_text(table: pa.Table) -> pa.Table:
-    """CSV knows neither ids nor lists: they are written as JSON would have them."""
+    """Return the table with ids and lists as JSON text, because CSV has neither."""
     columns = {
         name: _texts(column)
         if isinstance(column.type, pa.BaseExtensionType) or pa.types.is_nested(column.type)
@@ -136,7 +136,7 @@ def _json(value: object, *, pretty: bool = False) -> bytes:
 
 
 def _plain(value: object) -> object:
-    """What NumPy and Arrow wrap, and everything else as text."""
+    """Return the Python value of a scalar of NumPy or Arrow, and anything else as text."""
     if isinstance(value, pa.Scalar):
         return value.as_py()
     return value.item() if isinstance(value, np.generic) else str(value)

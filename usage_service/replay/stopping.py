@@ -1,4 +1,4 @@
-"""Ctrl-C between two steps of long work, never inside one."""
+"""Stops by Ctrl-C between two steps of long work, never inside one."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ Step = TypeVar("Step")
 
 
 class StoppedError(Exception):
-    """The work was told to stop."""
+    """A signal asked the work to stop."""
 
 
 class Stop:
-    """Whether the work was told to stop, and whether it waits for its next step, so that it can right away."""
+    """A stop: whether a signal asked for it, and whether the work is between two steps, so that it can stop at once."""
 
     def __init__(self) -> None:
         self._asked = False
         self._waits = False
 
     def between(self, steps: Iterator[Step]) -> Iterator[Step]:
-        """The steps; raises StoppedError instead of the next one, also while it is waited for."""
+        """Give the steps. Raise StoppedError instead of the next one after a signal, also while waiting for it."""
         while not self._asked:
             self._waits = True
             try:
@@ -37,7 +37,7 @@ class Stop:
         raise StoppedError
 
     def on_signal(self, number: int, frame: FrameType | None) -> None:
-        """Asks for a stop; a second time ends the work where it is."""
+        """Ask for a stop; a second signal ends the work at once by KeyboardInterrupt."""
         if self._asked:
             raise KeyboardInterrupt
         self._asked = True
@@ -47,7 +47,7 @@ class Stop:
 
 @contextmanager
 def stopping() -> Iterator[Stop]:
-    """What SIGINT and SIGTERM tell inside; outside the main thread nothing does."""
+    """Handle SIGINT and SIGTERM in a block, in the main thread only."""
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():
         yield stop
