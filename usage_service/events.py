@@ -1,7 +1,7 @@
-"""The types of events that the app, the ETL and operators may post, as they are on the wire.
+"""Types of events that the app, the ETL and operators may post, as they are on the wire.
 
-Each type is one struct; `EVENT_TYPES` is the registry. Limits are part of the types, so that a refused event is told
-which field is wrong and what would be right.
+Each type is one struct; `EVENT_TYPES` is the registry. Limits are part of the types, so that the refusal of an event
+says which field is wrong and what would be right.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ Major = Annotated[int, Meta(ge=0, le=100_000)]
 
 
 class Data(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What is particular to a type of event."""
+    """The fields that only events of one type have."""
 
 
 class AppData(Data, frozen=True, kw_only=True):
-    """Common to all that the app reports."""
+    """The fields common to all events that the app reports."""
 
     bot: bool = False
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type"):
-    """What every event has."""
+    """The fields that every event has."""
 
     schema_version: ClassVar[int] = 1
 
     @classmethod
     def data_type(cls) -> type[Data]:
-        """The struct of the type's own fields."""
+        """Return the struct of the type's own fields."""
         [found] = [field.type for field in msgspec.structs.fields(cls) if field.name == "data"]
         return cast(type[Data], found)
 
@@ -71,7 +71,7 @@ class PageViewed(Event, frozen=True, kw_only=True, tag="page_viewed"):
 
 
 class ProbeSearchedData(AppData, frozen=True, kw_only=True):
-    """What was searched for and how many probes were found."""
+    """The text of a search and how many probes were found."""
 
     query: Text
     results: Count
@@ -84,7 +84,7 @@ class ProbeSearched(Event, frozen=True, kw_only=True, tag="probe_searched"):
 
 
 class ProbeViewedData(AppData, frozen=True, kw_only=True):
-    """How a probe was looked at; `found` says whether its aggregates existed."""
+    """The filters under which a probe was viewed; `found` says whether its aggregates existed."""
 
     found: bool
     ping_type: Name | None = None
@@ -94,7 +94,7 @@ class ProbeViewedData(AppData, frozen=True, kw_only=True):
 
 
 class ProbeViewed(Event, frozen=True, kw_only=True, tag="probe_viewed"):
-    """Somebody looked at a probe's aggregates."""
+    """Somebody viewed a probe's aggregates."""
 
     product: Product
     probe: ProbeName
@@ -128,9 +128,9 @@ class LinkFollowed(Event, frozen=True, kw_only=True, tag="link_followed"):
 
 
 class ProbeRegisteredData(Data, frozen=True, kw_only=True):
-    """A probe's metric type and a ping that it is sent in; of its definition what its buckets are made from.
+    """A probe's metric type, a ping that it is sent in, and the part of its definition that gives its buckets.
 
-    The four of a custom distribution go together; an empty list of labels says that they are free.
+    The four fields of a custom distribution go together; an empty list of labels means that any label may be sent.
     """
 
     type: Name
@@ -142,7 +142,7 @@ class ProbeRegisteredData(Data, frozen=True, kw_only=True):
     labels: Annotated[list[Label], Meta(max_length=4_096)] | None = None
 
     def __post_init__(self) -> None:
-        """Raises ValueError where the fields do not go together."""
+        """Raise ValueError where the fields do not go together."""
         buckets = (self.histogram_type, self.range_min, self.range_max, self.bucket_count)
         if None in buckets and any(part is not None for part in buckets):
             raise ValueError("must have histogram_type, range_min, range_max and bucket_count, or none of them")
@@ -153,7 +153,7 @@ class ProbeRegisteredData(Data, frozen=True, kw_only=True):
 
 
 class ProbeRegistered(Event, frozen=True, kw_only=True, tag="probe_registered"):
-    """The catalogue has a probe; one event for each ping that it is sent in."""
+    """The catalogue lists a probe; one event for each ping that the probe is sent in."""
 
     product: Product
     probe: ProbeName
@@ -161,7 +161,7 @@ class ProbeRegistered(Event, frozen=True, kw_only=True, tag="probe_registered"):
 
 
 class ProbeRetired(Event, frozen=True, kw_only=True, tag="probe_retired"):
-    """The catalogue has a probe no more."""
+    """The catalogue no longer lists a probe."""
 
     product: Product
     probe: ProbeName

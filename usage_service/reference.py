@@ -1,4 +1,4 @@
-"""The reference of event types, made from the types: as JSON Schema, and as the page `docs/events.md`."""
+"""Reference of the event types, made from the types: as JSON Schema, and as the page `docs/events.md`."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ Every event has `event_id` (a UUID of the sender's), `type`, and `occurred_at` (
 
 
 def event_schemas() -> tuple[JsonObject, JsonObject]:
-    """JSON Schema 2020-12 of every type by its name on the wire, and of the components that they refer to."""
+    """Return JSON Schema 2020-12 of every type by its name on the wire, and of the components they refer to."""
     kinds = [*EVENT_TYPES.values(), ExtensionEvent]
     schemas, components = msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")
     return dict(zip([*EVENT_TYPES, "x_..."], schemas, strict=True)), dict(components)
 
 
 def events_page() -> str:
-    """The reference page in Markdown."""
+    """Write the reference page in Markdown."""
     _, components = event_schemas()
     sections = [_section(name, kind.__name__, kind.schema_version, components) for name, kind in EVENT_TYPES.items()]
     sections.append(_section("x_...", "ExtensionEvent", ExtensionEvent.schema_version, components))
