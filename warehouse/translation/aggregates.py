@@ -6,9 +6,11 @@ from sqlglot import exp
 
 from warehouse.errors import refused
 from warehouse.schema import Type
+from warehouse.translation.context import Context, handles
+from warehouse.translation.conversions import no_signature
 from warehouse.translation.functions import typed_null
-from warehouse.translation.registry import Context, check_parts, function_name, handles, spelled
-from warehouse.translation.value import BOOL, FLOAT64, INT64, STRING, Value, call, cast, no_signature
+from warehouse.translation.syntax import check_parts, function_name, spelled
+from warehouse.translation.value import BOOL, FLOAT64, INT64, STRING, Value, call, cast
 
 RANKINGS = (exp.RowNumber, exp.Rank, exp.DenseRank)
 AGGREGATES = (exp.Count, exp.CountIf, exp.Sum, exp.Min, exp.Max, exp.Avg, exp.AnyValue, exp.LogicalOr, exp.LogicalAnd)

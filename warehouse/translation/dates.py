@@ -7,19 +7,10 @@ import re
 from sqlglot import exp
 
 from warehouse.errors import refused
-from warehouse.translation.casts import convert
-from warehouse.translation.registry import Context, function_name, handles, literal_text
-from warehouse.translation.value import (
-    DATE,
-    DATETIME,
-    INT64,
-    STRING,
-    TIMESTAMP,
-    Value,
-    call,
-    cast,
-    no_signature,
-)
+from warehouse.translation.context import Context, handles
+from warehouse.translation.conversions import convert, no_signature
+from warehouse.translation.syntax import function_name, literal_text
+from warehouse.translation.value import DATE, DATETIME, INT64, STRING, TIMESTAMP, Value, call, cast
 
 MICROSECONDS = {
     "MICROSECOND": 1,

@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from sqlglot import exp
 
 from warehouse.errors import invalid_query, refused
-from warehouse.translation.registry import Context, check_parts, position, spelled
-from warehouse.translation.scope import DerivedSource, ElementSource, OffsetSource, TableSource
-from warehouse.translation.value import BOOL, INT64, Value, call
-
-if TYPE_CHECKING:
-    from warehouse.translation.translator import Translator
+from warehouse.translation.context import Context
+from warehouse.translation.scope import DerivedSource, ElementSource, OffsetSource
+from warehouse.translation.syntax import check_parts, position, spelled
+from warehouse.translation.value import BOOL, INT64, TableSource, Value, call
 
 KINDS = {"", "CROSS", "INNER", "OUTER"}
 SIDES = {"", "LEFT", "RIGHT", "FULL"}
 
 
 class FromClause:
-    """Translates one FROM clause and adds its sources to the scope, from left to right."""
+    """One FROM clause; translating it adds its sources to the context's scope, from left to right."""
 
-    def __init__(self, translator: Translator, context: Context) -> None:
-        """The context's scope is filled."""
-        self._translator = translator
+    def __init__(self, context: Context) -> None:
         self._context = context
+        self._statement = context.statement
 
     def translate(self, node: exp.Expr, sql: exp.Expr) -> None:
         """Set the FROM and JOIN parts of `sql` from those of the BigQuery SELECT `node`."""
@@ -98,7 +93,7 @@ class FromClause:
         names = [part.name for part in node.parts]
         full = ".".join(names).split(".")
         alias = node.alias or full[-1]
-        known = self._translator.with_tables.get(full[0].lower())
+        known = self._statement.with_tables.get(full[0].lower())
         if len(full) == 1 and known:
             self._context.scope.add(DerivedSource(alias, known.types()))
             return _aliased(exp.to_table(full[0].lower(), quoted=True), alias)
@@ -106,20 +101,20 @@ class FromClause:
 
     def _stored(self, full: list[str], alias: str, node: exp.Expr) -> exp.Expr:
         if len(full) == 1:
-            where = position(node, self._translator.text)
+            where = position(node, self._statement.text)
             raise invalid_query(f'Table "{full[0]}" must be qualified with a dataset (e.g. dataset.table) at {where}')
-        project = full[-3] if len(full) == 3 else self._translator.project
+        project = full[-3] if len(full) == 3 else self._statement.project
         if len(full) > 3 or self._context.scope.range_variable(full[0]):
             raise refused(f"{'.'.join(full)} in FROM (write UNNEST for an array)")
-        table = self._translator.catalogue.find(project, full[-2], full[-1])
-        source = TableSource(alias, table, f"bq_scan_{len(self._translator.scans)}")
-        self._translator.scans.append(source)
+        table = self._statement.catalogue.find(project, full[-2], full[-1])
+        source = TableSource(alias, table, f"bq_scan_{len(self._statement.scans)}")
+        self._statement.scans.append(source)
         self._context.scope.add(source)
         return _aliased(exp.to_table(source.marker), alias)
 
     def _subquery(self, node: exp.Expr) -> exp.Expr:
         check_parts(node, frozenset({"this", "alias"}))
-        output = self._translator.subquery(node.this, self._context.scope.parent)
+        output = self._statement.query(node.this, self._context.scope.parent)
         alias = node.alias or f"bq_subquery_{len(self._context.scope.sources)}"
         self._context.scope.add(DerivedSource(alias, output.types()))
         return exp.Subquery(this=output.sql, alias=exp.TableAlias(this=exp.to_identifier(alias, quoted=True)))
@@ -135,9 +130,9 @@ class FromClause:
         if array.origin and array.origin.flat:
             array.origin.source.project(array.origin.path)
         # No column of the owner's can be called that.
-        column = f"bq_element_{len(self._translator.elements)}" if owner else alias
+        column = f"bq_element_{len(self._statement.elements)}" if owner else alias
         source = ElementSource(alias, array, exp.column(column, table=owner or alias, quoted=True))
-        self._translator.elements.append(source)
+        self._statement.elements.append(source)
         self._context.scope.add(source)
         items = [exp.alias_(call("unnest", array.sql), column, quoted=True)]
         if offset := node.args.get("offset"):

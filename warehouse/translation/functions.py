@@ -8,20 +8,11 @@ from sqlglot import exp
 
 from warehouse.errors import invalid_query, refused
 from warehouse.schema import Type
+from warehouse.translation.context import Context, handles
+from warehouse.translation.conversions import coerce, no_signature, unify
 from warehouse.translation.patterns import capturing_groups
-from warehouse.translation.registry import Context, handles, literal_text
-from warehouse.translation.value import (
-    BOOL,
-    FLOAT64,
-    INT64,
-    STRING,
-    Value,
-    call,
-    cast,
-    coerce,
-    no_signature,
-    unify,
-)
+from warehouse.translation.syntax import literal_text
+from warehouse.translation.value import BOOL, FLOAT64, INT64, STRING, Value, call, cast
 
 
 class Plain(NamedTuple):
@@ -213,7 +204,7 @@ def output_name(node: exp.Expr) -> str | None:
 def _array(context: Context, node: exp.Expr) -> Value:
     items = node.expressions
     if len(items) == 1 and isinstance(items[0], exp.Query):
-        inner = context.translator.subquery(items[0], context.scope)
+        inner = context.subquery(items[0])
         kind = inner.only_column("ARRAY")
         if kind.repeated:
             raise refused("an array of arrays")
@@ -256,10 +247,10 @@ def _generate_array(context: Context, node: exp.Expr) -> Value:
 
 @handles(exp.Exists, parts="this")
 def _exists(context: Context, node: exp.Expr) -> Value:
-    return Value(exp.Exists(this=context.translator.subquery(node.this, context.scope).sql), BOOL)
+    return Value(exp.Exists(this=context.subquery(node.this).sql), BOOL)
 
 
 @handles(exp.Subquery, parts="this")
 def _scalar_subquery(context: Context, node: exp.Expr) -> Value:
-    inner = context.translator.subquery(node.this, context.scope)
+    inner = context.subquery(node.this)
     return Value(exp.Subquery(this=inner.sql), inner.only_column("a scalar sub-query"))

@@ -6,23 +6,10 @@ from sqlglot import exp
 
 from warehouse.errors import invalid_query, refused
 from warehouse.schema import Type
-from warehouse.translation.casts import convert
-from warehouse.translation.registry import Context, handles, literal_text, position, unrecognized
-from warehouse.translation.value import (
-    BOOL,
-    DATE,
-    FLOAT64,
-    INT64,
-    NULL,
-    STRING,
-    Value,
-    call,
-    cast,
-    coerce,
-    no_signature,
-    supertype,
-    unify,
-)
+from warehouse.translation.context import Context, handles
+from warehouse.translation.conversions import coerce, convert, no_signature, supertype, unify
+from warehouse.translation.syntax import literal_text, position, unrecognized
+from warehouse.translation.value import BOOL, DATE, FLOAT64, INT64, NULL, STRING, Value, call, cast
 
 ARITHMETIC: dict[type[exp.Expr], str] = {exp.Add: "+", exp.Sub: "-", exp.Mul: "*"}
 COMPARISONS = (exp.EQ, exp.NEQ, exp.GT, exp.GTE, exp.LT, exp.LTE, exp.NullSafeEQ, exp.NullSafeNEQ)
@@ -65,7 +52,7 @@ def _paren(context: Context, node: exp.Expr) -> Value:
 @handles(exp.Parameter, parts="this")
 def _parameter(context: Context, node: exp.Expr) -> Value:
     name = node.this.name if isinstance(node.this, exp.Var) else ""
-    kind = context.translator.parameter(name)
+    kind = context.statement.parameter(name)
     return Value(cast(exp.Parameter(this=exp.Var(this=name.lower())), kind), kind)
 
 
@@ -77,7 +64,7 @@ def _name(context: Context, node: exp.Expr) -> Value:
     for name in names:
         found = value.field(name.name)
         if found is None:
-            where = position(name, context.translator.text)
+            where = position(name, context.statement.text)
             raise invalid_query(f"Field name {name.name} does not exist in {value.type.spelled()} at {where}")
         value = found
     return value
@@ -97,7 +84,7 @@ def _parts(node: exp.Expr) -> tuple[exp.Expr | None, list[exp.Expr]]:
 
 def _start(context: Context, names: list[exp.Expr], node: exp.Expr) -> Value:
     first = names.pop(0).name
-    text = context.translator.text
+    text = context.statement.text
     if context.after_select and (value := context.scope.alias(first)):
         return value
     found = context.scope.start(first)
@@ -210,7 +197,7 @@ def _like(context: Context, node: exp.Expr) -> Value:
 def _in(context: Context, node: exp.Expr) -> Value:
     if node.args.get("query"):
         value = context.value(node.this)
-        inner = context.translator.subquery(node.args["query"], context.scope)
+        inner = context.subquery(node.args["query"])
         kind = inner.only_column("IN")
         (left,), _ = unify([value], "operator IN")
         if not coerce(value, kind):

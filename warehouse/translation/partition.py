@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 from sqlglot import exp
 
 from warehouse.errors import BigQueryError
-from warehouse.translation.value import DATE, TIMESTAMP, Value, cast, coerce
+from warehouse.translation.conversions import coerce
+from warehouse.translation.value import DATE, TIMESTAMP, TableSource, Value, cast
 
 if TYPE_CHECKING:
-    from warehouse.translation.registry import Context
-    from warehouse.translation.scope import TableSource
+    from warehouse.translation.context import Context
 
 DAY = exp.column("day", quoted=True)
 MIRRORED: dict[type[exp.Expr], type[exp.Expr]] = {

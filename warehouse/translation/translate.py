@@ -1,4 +1,4 @@
-"""From the text of a GoogleSQL query to SQL that DuckDB can run, and to what it will read."""
+"""Translation of a GoogleSQL query's text into SQL that DuckDB can run, and the columns and days that it reads."""
 
 from __future__ import annotations
 
@@ -11,13 +11,17 @@ from sqlglot import exp
 from sqlglot.errors import ParseError, TokenError
 
 from warehouse.errors import BigQueryError, invalid_query, refused
+from warehouse.translation import aggregates, dates, functions, operators
+from warehouse.translation.context import Statement
 from warehouse.translation.partition import require_filter
-from warehouse.translation.translator import Translator
+from warehouse.translation.select import translate_query
 
 if TYPE_CHECKING:
     from warehouse.catalogue import Catalogue, Table
     from warehouse.schema import Path, Type
 
+# Importing them puts their handlers on the allow-list.
+HANDLER_MODULES = (aggregates, dates, functions, operators)
 MAX_QUERY_CHARACTERS = 1_000_000
 
 
@@ -42,11 +46,11 @@ class Translation:
 
 def translate(text: str, project: str, catalogue: Catalogue, parameters: dict[str, Type]) -> Translation:
     """Translate one SELECT; BigQueryError where it is wrong or cannot be translated faithfully."""
-    translator = Translator(text, project, catalogue, parameters)
+    statement = Statement(text, project, catalogue, parameters, translate_query)
     try:
-        output = translator.subquery(parse(text), None)
+        output = statement.query(parse(text), None)
         output.types()
-        return _finished(translator, output.sql, output.columns)
+        return _finished(statement, output.sql, output.columns)
     except RecursionError:
         raise BigQueryError("resourcesExceeded", "Query is too deeply nested") from None
 
@@ -80,12 +84,12 @@ def _syntax_error(error: ParseError) -> BigQueryError:
     return invalid_query(f"Syntax error: {what} at {where}")
 
 
-def _finished(translator: Translator, sql: exp.Expr, columns: list[tuple[str, Type]]) -> Translation:
-    for element in translator.elements:
-        element.settle()
-    for source in translator.scans:
+def _finished(statement: Statement, sql: exp.Expr, columns: list[tuple[str, Type]]) -> Translation:
+    for element in statement.elements:
+        element.count_unread()
+    for source in statement.scans:
         require_filter(source)
-    scans = {source.marker: source.scan() for source in translator.scans}
+    scans = {source.marker: source.scan() for source in statement.scans}
 
     def narrowed(node: exp.Expr) -> exp.Expr:
         if isinstance(node, exp.Table) and node.name in scans:
@@ -97,9 +101,9 @@ def _finished(translator: Translator, sql: exp.Expr, columns: list[tuple[str, Ty
     return Translation(
         sql.transform(narrowed, copy=False).sql("duckdb"),
         columns,
-        frozenset(translator.used),
+        frozenset(statement.used_parameters),
         [
             Scan(source.table, frozenset(source.leaves), exp.and_(*source.pruning, copy=False).sql("duckdb"))
-            for source in translator.scans
+            for source in statement.scans
         ],
     )
