@@ -7,8 +7,11 @@ DEV_READY := $(VENV)/.dev-$(shell cat requirements/dev.txt pyproject.toml | cksu
 # Without looking at dependencies: the locked files name them all, and pip would look past a lock for those with extras.
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
 
+# A file's tests share servers and warehouses: each file stays with one worker, and the longest begin first.
+PARALLEL := -n 4 --dist loadfile --no-loadscope-reorder
+
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint etl-demo bench bench-large screenshots soak clean lock
+.PHONY: help setup run test test-quick lint etl-demo bench bench-large screenshots soak clean lock
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^##@ / {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' \
@@ -27,14 +30,17 @@ etl-demo: $(RUN_READY)  ## The nightly ETL on sample pings, of all probes and of
 ##@ Work on it
 
 test: $(DEV_READY)  ## Run all tests against an embedded PostgreSQL; ARGS="-k name" selects
-	@$(BIN)/python -m pytest -n 4 --dist worksteal --cov --cov-report=term:skip-covered --cov-fail-under=90 --durations=12 $(ARGS)
+	@$(BIN)/python -m pytest $(PARALLEL) --cov --cov-report=term:skip-covered --cov-fail-under=90 --durations=12 $(ARGS)
+
+test-quick: $(DEV_READY)  ## Run what one runs while working, within a minute: no kills, no soaks, no browser
+	@$(BIN)/python -m pytest $(PARALLEL) -m "not slow" $(ARGS)
 
 lint: $(DEV_READY)  ## ruff, mypy --strict and the import contracts
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-cache --no-logo
 
 soak: $(DEV_READY)  ## Kill what runs 500 times under load, and try 500 examples of whatever is tried at random
 	@SOAK_ROUNDS=500 $(BIN)/python -m pytest -n 0 -o timeout=0 \
-		$$(grep -l "[ =(]rounds(" tests/test_*.py | grep -v test_build_equals_brute_force.py) $(ARGS)
+		$$(grep -rl --include="test_*.py" "[ =(]rounds(" tests | grep -v test_build_equals_brute_force.py) $(ARGS)
 
 screenshots: $(DEV_READY)  ## Take the pictures in docs/images, of everything on sample data (needs Chromium)
 	@$(BIN)/python -m browser.screenshots

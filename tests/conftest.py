@@ -12,12 +12,14 @@ from typing import Protocol
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
+import psycopg
 import pytest
 import pytest_asyncio
 import structlog
 from aiohttp.test_utils import TestClient
+from psycopg import sql
 
-from tests.support import postgres_owner
+from tests.support import postgres_owner, slow
 from tests.support.building import TwoServers, open_two_servers, without_builds
 from tests.support.servers import Client, Connection, ProductionServer, drained_projections
 from usage_service.local.embedded_postgres import EmbeddedPostgres
@@ -53,11 +55,31 @@ def pytest_configure(config: pytest.Config) -> None:
     """Starts the server in the process that hands out the tests."""
     if hasattr(config, "workerinput") or config.option.collectonly:
         return
+    slow.check()
     directory = Path(tempfile.mkdtemp(prefix="usage-tests-"))
     postgres = EmbeddedPostgres(directory / "postgres", options=FAST)
     postgres.start()
     config.stash[_server] = postgres, directory
     asyncio.run(install_schema(postgres.url))
+    _log_in_cheaply(postgres.url)
+
+
+def _log_in_cheaply(url: str) -> None:
+    """Hash the password once instead of 4096 times, which costs more than the rest of a connection."""
+    role, password = (sql.Identifier(urlsplit(url).username or ""), sql.Literal(urlsplit(url).password))
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("SET scram_iterations = 1")
+        connection.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(role, password))
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave slow files out where slow tests are not wanted, which saves importing what they need."""
+    return True if config.option.markexpr == "not slow" and slow.is_slow(collection_path) else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest, so that no worker is left with it at the end."""
+    slow.longest_first(items)
 
 
 class WorkerNode(Protocol):
@@ -149,26 +171,50 @@ WHERE (position, changed_at) <> (0, 0) OR failed_at IS NOT NULL;
 """
 
 
-async def emptied(url: str) -> str:
-    """The same, as a fresh installation leaves it; no server may run before it."""
-    connection = await asyncpg.connect(url)
-    try:
-        await connection.execute(EMPTY)
-    finally:
-        await connection.close()
-    return url
+class Emptier:
+    """A session that empties a worker's database: a new one for each test would take ten times as long."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._connection = self._connect()
+
+    def empty(self) -> str:
+        """Leave the database as a fresh installation does and return its URL; no server may run meanwhile."""
+        try:
+            self._connection.execute(EMPTY)
+        except psycopg.OperationalError:  # a test has ended the session
+            self._connection.close()
+            self._connection = self._connect()
+            self._connection.execute(EMPTY)
+        return self.url
+
+    def close(self) -> None:
+        """End the session."""
+        self._connection.close()
+
+    def _connect(self) -> psycopg.Connection:
+        options = "-c lock_timeout=30s"
+        return psycopg.connect(self.url, autocommit=True, prepare_threshold=None, options=options)
+
+
+@pytest.fixture(scope="session")
+def emptier(worker_database_url: str) -> Iterator[Emptier]:
+    """The session that empties the database of this worker."""
+    emptier = Emptier(worker_database_url)
+    yield emptier
+    emptier.close()
 
 
 @pytest.fixture
-async def database_url(worker_database_url: str) -> str:
+def database_url(emptier: Emptier) -> str:
     """The worker's database, emptied for each test."""
-    return await emptied(worker_database_url)
+    return emptier.empty()
 
 
-@pytest_asyncio.fixture(loop_scope="module", scope="module")
-async def module_database_url(worker_database_url: str) -> str:
+@pytest.fixture(scope="module")
+def module_database_url(emptier: Emptier) -> str:
     """The worker's database, emptied once for all tests of a module."""
-    return await emptied(worker_database_url)
+    return emptier.empty()
 
 
 @pytest.fixture
