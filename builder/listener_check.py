@@ -1,4 +1,7 @@
-"""The listener check: a listener behind a transaction pooler connects well, and no notification ever arrives."""
+"""The listener check, which finds out whether notifications arrive.
+
+A listener behind a transaction pooler connects well, but no notification ever reaches it.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ log = structlog.get_logger(__name__)
 
 
 class ListenerCheck:
-    """Sends a notification to its own listener after each connect; logs an error when it does not arrive.
+    """A check after each connect of the listener: a notification to itself, and an error in the log if it is lost.
 
     It sends from another connection, because a pooler passes on what comes while the listening one runs a statement.
     """

@@ -30,12 +30,12 @@ class BuilderMetrics:
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
-        self.running = Gauge("glam_builder_running", "Builds that run here.", registry=registry)
+        self.running = Gauge("glam_builder_running", "Builds that this builder runs.", registry=registry)
         self.notifications_arrive = Gauge(
-            "glam_builder_hears", "Whether a notification came through, when last tried.", registry=registry
+            "glam_builder_hears", "1 when the last listener check got its notification, else 0.", registry=registry
         )
         self.leases_expired = Counter(
-            "glam_builder_leases_expired", "Builds taken from builders not heard of any more.", registry=registry
+            "glam_builder_leases_expired", "Leases that ran out, of builders without a heartbeat.", registry=registry
         )
         self._pickup = Histogram(
             "glam_builder_pickup_seconds",
@@ -45,7 +45,7 @@ class BuilderMetrics:
             registry=registry,
         )
         self._attempts = Counter(
-            "glam_builder_attempts", "Attempts that ended, by what came of them.", ["outcome"], registry=registry
+            "glam_builder_attempts", "Attempts that ended, by outcome.", ["outcome"], registry=registry
         )
         self._seconds = Histogram(
             "glam_builder_attempt_seconds",
@@ -59,7 +59,9 @@ class BuilderMetrics:
             "glam_builder_leases_lost", "Attempts that another builder has taken over.", registry=registry
         )
         self._notifications_lost = Counter(
-            "glam_builder_notifications_lost", "Builds found by a poll that a notification told of.", registry=registry
+            "glam_builder_notifications_lost",
+            "Builds found by a poll although a notification was sent.",
+            registry=registry,
         )
         for outcome in Outcome:
             self._attempts.labels(outcome.value)

@@ -29,7 +29,7 @@ def stop_no_jobs(_build_id: UUID) -> Sequence[str]:
 
 
 class OrphanedJobs:
-    """Polls for cancelled builds whose jobs are not known to be stopped, and stops these jobs."""
+    """A poller of orphaned jobs: it claims cancelled builds whose jobs are not known to be stopped, and stops these."""
 
     def __init__(self, queue: BuildQueue, stop_jobs: StopJobs, poll_seconds: float) -> None:
         self._queue = queue

@@ -1,4 +1,4 @@
-"""The statements that the builder runs on PostgreSQL, by file and name: those of BigQuery are in `aggregates/sql/`."""
+"""The statements that the builder runs on PostgreSQL, by file and name; those of BigQuery are in `aggregates/sql/`."""
 
 from pathlib import Path
 

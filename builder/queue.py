@@ -31,19 +31,19 @@ LONGEST_WAIT_SECONDS = 5.0  # for a connection, and for the answer to what is qu
 
 
 class LeaseLostError(Exception):
-    """The build has moved on without this worker; nothing was changed. Its warehouse job is the next attempt's."""
+    """Raised when the build has moved on without this worker. Nothing was changed; the next attempt adopts its job."""
 
 
 class BuildCancelledElsewhereError(Exception):
-    """The build of this attempt was cancelled; nothing was changed, and nobody wants its warehouse job."""
+    """Raised when the build of this attempt was cancelled. Nothing was changed; its warehouse job is not needed."""
 
 
 class Claim(msgspec.Struct, frozen=True):
     """A build that this worker holds, at this attempt.
 
-    `waited_seconds` is for how long it could have been claimed, `latest_version` the newest version that was released
-    on the channel, if a release was ever reported, `definition` what the catalogue knows of the probe's buckets,
-    `traceparent` the trace that it was asked for in.
+    `waited_seconds` is the time for which the build could have been claimed; `latest_version` the newest version that
+    was released on the channel, if a release was ever reported; `definition` the part of the probe's definition that
+    determines its buckets; `traceparent` the trace of the request for the build.
     """
 
     build_id: UUID
@@ -80,9 +80,10 @@ class Claim(msgspec.Struct, frozen=True):
 
 
 class BuildQueue:
-    """Claims builds and reports on them; raises LeaseLostError or BuildCancelledElsewhereError where a claim is over.
+    """The queue of builds for one worker, which claims builds here and reports on them.
 
-    Raises UNAVAILABLE within a few seconds when the database is: a call whose answer is lost may be made again.
+    Reports raise LeaseLostError or BuildCancelledElsewhereError when the claim is over. Each call raises one of
+    UNAVAILABLE within a few seconds when the database is away; a call whose answer is lost may be made again.
     """
 
     def __init__(self, pool: Pool, worker: str, lease: timedelta) -> None:

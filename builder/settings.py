@@ -56,11 +56,11 @@ class BuilderSettings(DatabaseSettings, frozen=True, kw_only=True):
     concurrency: Annotated[int, Meta(ge=1, le=MOST_AT_ONCE, description="builds at a time")] = field(
         name="PROBE_BUILDER_CONCURRENCY", default=2
     )
-    lease_seconds: Annotated[Seconds, Meta(description="after so long without a word a builder is taken for dead")] = (
-        field(name="PROBE_BUILDER_LEASE_SECONDS", default=15)
-    )
-    poll_seconds: Annotated[Seconds, Meta(description="how often to look for builds that nobody has told of")] = field(
-        name="PROBE_BUILDER_POLL_SECONDS", default=5
+    lease_seconds: Annotated[
+        Seconds, Meta(description="after so long without a heartbeat a builder counts as dead")
+    ] = field(name="PROBE_BUILDER_LEASE_SECONDS", default=15)
+    poll_seconds: Annotated[Seconds, Meta(description="how often to poll for builds whose notification was lost")] = (
+        field(name="PROBE_BUILDER_POLL_SECONDS", default=5)
     )
     retry_seconds: Annotated[
         Seconds, Meta(description="how long to wait before a second attempt; twice as long before each one after it")

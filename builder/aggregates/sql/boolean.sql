@@ -1,4 +1,4 @@
--- Booleans: distinct clients that always, never or sometimes say yes, over every roll-up.
+-- Booleans: the distinct clients whose values are true always, never or sometimes, in each roll-up.
 {{sent}},
 clients AS (
   SELECT

@@ -1,5 +1,5 @@
 CASE
-        -- The year since 2018, the day of the year, the hour and the minute.
+        -- 8 digits: the years since 2018, the day of the year, the hour and the minute.
         WHEN REGEXP_CONTAINS(build_id, '^[0-9]{4}([01][0-9]|2[0-3])[0-5][0-9]$')
           AND SAFE_CAST(SUBSTR(build_id, 2, 3) AS INT64) BETWEEN 1 AND DATE_DIFF(
             DATE(2019 + SAFE_CAST(SUBSTR(build_id, 1, 1) AS INT64), 1, 1),
@@ -16,7 +16,7 @@ CASE
             ),
             SUBSTR(build_id, 5, 2)
           )
-        -- Hours since 2014-12-28 in 17 bits, above three bits that say something else.
+        -- 10 digits: the hours since 2014-12-28 in 17 bits, above three other bits.
         WHEN REGEXP_CONTAINS(build_id, '^[0-9]{10}$')
           THEN FORMAT_TIMESTAMP(
             '%Y%m%d%H',

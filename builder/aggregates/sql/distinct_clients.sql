@@ -1,5 +1,6 @@
--- Rows of `counted` are one a client, unit and aggregate. First builds are rolled up, of each client alone. Clients
--- with one system and one ping type are then counted, and only the others told apart while those are rolled up.
+-- The distinct clients of each cell. `counted` has a row for each client, unit and client_agg_type. First the builds of
+-- each client are rolled up. Clients with one system and one ping type are then counted; only the others, the movers,
+-- are kept apart while systems and ping types are rolled up, and each of them counts once in a cell.
 movers AS (
   SELECT
     client_id AS mover
@@ -27,7 +28,7 @@ places AS (
   FROM
     origins
 ),
-settled AS (
+grouped AS (
   SELECT
     mover, place, version, build_hour, metric_key, client_agg_type, bucket, client_weight,
     COUNTIF(has_value) AS clients,
@@ -55,7 +56,7 @@ rolled_up AS (
     IF(any_ping, '*', ping_type) AS ping_type,
     IF(any_os, '*', os) AS os
   FROM
-    settled
+    grouped
     INNER JOIN places USING (place)
     CROSS JOIN UNNEST(@any_ping) AS any_ping
     CROSS JOIN UNNEST([FALSE, TRUE]) AS any_os
@@ -63,7 +64,7 @@ rolled_up AS (
     any_os
     OR os IS NOT NULL
 ),
-told_apart AS (
+deduplicated AS (
   SELECT
     version, ping_type, os, build_hour, metric_key, client_agg_type, bucket,
     IF(mover IS NULL, SUM(clients), LEAST(SUM(clients), 1)) AS clients,
@@ -87,7 +88,7 @@ cells AS (
     SUM(samples) AS samples,
     LOGICAL_OR(weighted) AS weighted
   FROM
-    told_apart
+    deduplicated
   GROUP BY
     version, ping_type, os, build_hour, metric_key, client_agg_type, bucket
 ),

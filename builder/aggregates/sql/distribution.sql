@@ -1,4 +1,4 @@
--- Distributions: for each combination and bucket the sum of the clients' shares and of their samples.
+-- Distributions: the sums of the clients' shares and of their samples, for each combination and bucket.
 -- high and low: a sum of 64 bits in two halves, because one broken client could make it overflow.
 {{sent}},
 days AS (
@@ -11,7 +11,7 @@ days AS (
   GROUP BY
     client_id, submission_day, origin, unit, metric_key, bucket
 ),
-plausible_days AS (  -- 0 to 2^40
+plausible_days AS (  -- sums from 0 to 2^40
   SELECT
     client_id, unit, metric_key, bucket,
     IF(ABS(high) < 1048576, high * 4294967296 + low, NULL) AS samples
@@ -65,7 +65,7 @@ cells AS (
     version, ping_type, os, build_hour, metric_key, bucket
 ),
 {{shown}}
--- Each bucket that was seen anywhere, as a cell of no version: the bucket list depends on all of them.
+-- Each bucket that occurs in any ping, as a cell without a version: the bucket list depends on all of them.
 UNION ALL
 SELECT
   NULL AS version,

@@ -1,4 +1,4 @@
--- The version window's upper end where no release is known: the largest that more than a handful of clients run.
+-- The latest version where no release is known: the largest that more than @minimum_version_clients clients run.
 SELECT
   MAX(version) AS version
 FROM (

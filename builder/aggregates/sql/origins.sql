@@ -1,6 +1,7 @@
--- Where pings come from: each ping type, system, version and build, as sent and as counted, judged once and not for
--- each ping. origin: a number for those of one build as sent; unit: for those of one build hour; place: of all builds.
--- client_weight: how many clients a client stands for. Only Windows is sampled, and only on release since 119.
+-- The origins of pings: each ping type, system, version and build, as sent and as counted, so that they are parsed once
+-- and not for each ping. origin: a number for each build as sent; unit: a number for each build hour; place: a number
+-- for each ping type and system, of all versions and builds. client_weight: how many clients a client stands for. Only
+-- Windows clients are sampled, and only since version 119.
 SELECT
   *,
   IF(sampled, @windows_weight, 1) AS client_weight,

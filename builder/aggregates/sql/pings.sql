@@ -1,5 +1,6 @@
 -- The pings of one type: the columns every probe needs, and the probe's own as `value`.
--- No system is as one called `*`, which would be taken for the roll-up, and no version as an empty one.
+-- A ping without a system gets `*`, and one without a version an empty text, so that NULLs need no joins of their own;
+-- origins.sql has no system for `*`, which would be taken for the roll-up.
 SELECT
   client_info.client_id AS client_id,
   '{{ping}}' AS ping_type,

@@ -1,5 +1,5 @@
 -- Scalars, second pass: distinct clients in each bucket, over every roll-up of ping type, system and build.
--- bucket: how many bounds are at or below the value. @ranges: of each label its bounds, a bar, and itself.
+-- bucket: how many bounds are at or below the value. @ranges: for each label its bounds, a bar, and the label.
 {{scalar_clients}},
 ranges AS (
   SELECT
@@ -10,7 +10,7 @@ ranges AS (
   FROM
     UNNEST(@ranges) AS label_range
 ),
-buckets AS (  -- of each value that there is, because there are fewer of them than of clients
+buckets AS (  -- a row for each distinct value, because there are fewer of them than clients
   SELECT
     metric_key, value,
     (SELECT COUNT(*) FROM UNNEST(bounds) AS bound WHERE bound <= value) AS bucket
@@ -26,7 +26,7 @@ counted AS (
       client_id, unit, place, metric_key, client_agg_type,
       value IS NOT NULL AS has_value,
       COALESCE(occurrences, 0) AS samples,
-      COALESCE(value, -1.0) AS value  -- below every bound, as no value is
+      COALESCE(value, -1.0) AS value  -- no value counts as one below every bound
     FROM
       aggregates
   )

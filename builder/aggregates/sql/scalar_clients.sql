@@ -1,6 +1,6 @@
 -- The five aggregates of each client, by its build, system and ping type; builds with too few clients are left out.
--- occurrences: all pings of the client's day, those without the probe too, as long as one has it; of a label, those
--- with the label. high and low: a sum of 64 bits in two halves, because one broken client could make it overflow.
+-- occurrences: the number of the client's pings of a day, if at least one has the probe; of a label, only those with
+-- the label. high and low: a sum of 64 bits in two halves, because one broken client could make it overflow.
 {{sent}},
 days AS (
   SELECT
@@ -24,7 +24,7 @@ summed_days AS (
   FROM
     days
 ),
-plausible_days AS (  -- 0 to 2^40
+plausible_days AS (  -- values from 0 to 2^40
   SELECT
     client_id, unit, place, metric_key,
     IF(largest BETWEEN 0 AND 1099511627776, largest, NULL) AS largest,

@@ -1,4 +1,5 @@
--- Scalars, first pass: what the buckets of each label are made from; labels that no row can be shown of are left out.
+-- Scalars, first pass: the range of values that the buckets of each label are made of. Labels with too few clients for
+-- any row are left out.
 {{scalar_clients}}
 SELECT
   metric_key,

@@ -4,7 +4,7 @@ WITH received AS (
 origins AS (
 {{origins}}
 ),
-pings AS (  -- those that count
+pings AS (  -- without Windows clients that are not in the sample
   SELECT
     client_id, submission_day, origin, unit, place, build_hour, value
   FROM

@@ -1,4 +1,4 @@
--- The buckets of a distribution.
+-- The values of a distribution: a row for each bucket.
 SELECT
   pings.* EXCEPT (value),
   '' AS metric_key,

@@ -1,4 +1,4 @@
--- The labels of a counter that declares them all, as buckets.
+-- The values of a counter that declares all its labels: a row for each label, as a bucket.
 SELECT
   pings.* EXCEPT (value),
   '' AS metric_key,

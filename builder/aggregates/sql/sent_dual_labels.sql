@@ -1,4 +1,4 @@
--- One value for a pair of labels.
+-- The values of a metric with two labels: a row for each pair of them.
 SELECT
   pings.* EXCEPT (value),
   {{label}} AS metric_key,

@@ -1,4 +1,4 @@
--- The buckets of a distribution a label.
+-- The values of a labeled distribution: a row for each label and bucket.
 SELECT
   pings.* EXCEPT (value),
   {{label}} AS metric_key,

@@ -1,4 +1,4 @@
--- One value a label.
+-- The values of a labeled metric: a row for each label.
 SELECT
   pings.* EXCEPT (value),
   {{label}} AS metric_key,

@@ -1,4 +1,4 @@
--- One value in a column; pings without it too.
+-- The value of a metric without labels: a row for each ping, with the value or without.
 SELECT
   pings.*,
   '' AS metric_key

@@ -12,4 +12,4 @@ SELECT
 FROM
   shown
 WHERE
-  total_users > @minimum_row_users + 0.5  -- whole but for binary noise
+  total_users > @minimum_row_users + 0.5  -- total_users is whole but for binary noise

@@ -1,4 +1,4 @@
--- Who runs which version, by the pings of one type.
+-- The version of each client, by the pings of one type.
 SELECT
   client_info.client_id AS client_id,
   {{version}} AS version
