@@ -7,15 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from warehouse.errors import BigQueryError
+from warehouse.queries import query
 from warehouse.schema import Path, Type, from_duckdb
 
 if TYPE_CHECKING:
     import duckdb
-
-TABLES = "SELECT project, dataset, name, partition_column FROM store.about.tables"
-LEAF_BYTES = """
-SELECT leaf, day, bytes FROM store.about.leaf_bytes WHERE project = ? AND dataset = ? AND name = ?
-"""
 
 
 @dataclass(frozen=True)
@@ -56,13 +52,14 @@ class Catalogue:
 
 def load(connection: duckdb.DuckDBPyConnection) -> Catalogue:
     """Read the catalogue of the attached database `store`."""
-    return Catalogue([_load(connection, *row) for row in connection.execute(TABLES).fetchall()])
+    return Catalogue([_load(connection, *row) for row in connection.execute(query("catalogue", "tables")).fetchall()])
 
 
 def _load(connection: duckdb.DuckDBPyConnection, project: str, dataset: str, name: str, partition: str) -> Table:
     relation = connection.table(f'store."{project}.{dataset}"."{name}"')
     schema = Type("STRUCT", fields=dict(zip(relation.columns, map(from_duckdb, relation.types), strict=True)))
     leaf_bytes: dict[Path, dict[dt.date, int]] = {path: {} for path, _ in schema.leaves()}
-    for leaf, day, size in connection.execute(LEAF_BYTES, [project, dataset, name]).fetchall():
+    sizes = connection.execute(query("catalogue", "leaf_bytes"), [project, dataset, name]).fetchall()
+    for leaf, day, size in sizes:
         leaf_bytes[tuple(leaf)][day] = size
     return Table(project, dataset, name, partition, schema, leaf_bytes)

@@ -16,7 +16,7 @@ import duckdb
 
 from warehouse.catalogue import load
 from warehouse.errors import BigQueryError, invalid_query
-from warehouse.sql import filled
+from warehouse.queries import query, render
 from warehouse.translation.translate import Translation, translate
 
 if TYPE_CHECKING:
@@ -25,18 +25,8 @@ if TYPE_CHECKING:
 
 MIB = 1024 * 1024
 MINIMUM_BILLED = 10 * MIB
-ATTACH = "ATTACH ? AS store (READ_ONLY)"
-SETTINGS = (
-    "SET GLOBAL TimeZone = 'UTC'",
-    "SET GLOBAL ieee_floating_point_ops = false",
-    "SET GLOBAL autoinstall_known_extensions = false",
-    "SET GLOBAL autoload_known_extensions = false",
-    "SET GLOBAL enable_external_access = false",
-    "SET GLOBAL lock_configuration = true",
-)
 # A statement is estimated first and then run; translating it takes ten times as long as the rest of its plan.
 TRANSLATIONS = 32
-DAYS = "SELECT day FROM (SELECT unnest(?::DATE[]) AS day) WHERE "
 
 
 @dataclass(frozen=True)
@@ -65,10 +55,9 @@ class Engine:
             "max_temp_directory_size": spill_limit,
         }
         self._connection = duckdb.connect(":memory:", config=config)
-        self._connection.execute(ATTACH, [str(path)])
-        self._connection.execute(filled("macros"))
-        for setting in SETTINGS:
-            self._connection.execute(setting)
+        self._connection.execute(query("engine", "attach"), [str(path)])
+        self._connection.execute(render("macros"))
+        self._connection.execute(query("engine", "lock_down"))
         self.catalogue = load(self._connection)
         self._translated = lru_cache(TRANSLATIONS)(self._translate)
 
@@ -124,7 +113,7 @@ def _days(
     cursor: duckdb.DuckDBPyConnection, days: list[dt.date], condition: str, parameters: dict[str, Parameter]
 ) -> set[dt.date]:
     named = bound(parameters, condition)
-    rows = cursor.execute(DAYS.replace("?", "$bq_days") + condition, named | {"bq_days": days}).fetchall()
+    rows = cursor.execute(render("days", condition=condition), named | {"bq_days": days}).fetchall()
     return {day for (day,) in rows}
 
 

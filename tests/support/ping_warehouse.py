@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
-from importlib.resources import files
 from pathlib import Path
 
 import duckdb
@@ -12,6 +11,7 @@ from google.cloud import bigquery
 from builder.bigquery import make_client
 from tests.support.googlesql import ALL_TABLES, COLUMNS, PROJECT, Type, record
 from tests.support.reference_statistics import Ping
+from warehouse.queries import render
 from warehouse.serving import served
 
 START_SECONDS = 30
@@ -22,7 +22,6 @@ DAYS = 'SELECT CAST(submission_timestamp AS DATE), count(*) FROM "{schema}"."{na
 LEAVES = (
     "INSERT INTO about.leaf_bytes SELECT $1, $2, $3, unnest($4::VARCHAR[][]), unnest($5::DATE[]), unnest($6::BIGINT[])"
 )
-STORE = files("warehouse").joinpath("sql", "store.sql")
 
 
 def spelled(kind: Type) -> str:
@@ -52,7 +51,7 @@ def write(path: Path, pings: Iterable[Ping]) -> None:
         tables[f"{ping.dataset}_stable", ping.ping_type].append(ping)
     with duckdb.connect(str(path)) as connection:
         connection.execute("SET TimeZone = 'UTC'")
-        connection.execute(STORE.read_text())
+        connection.execute(render("store"))
         for dataset in dict.fromkeys(dataset for dataset, _ in tables):
             connection.execute(f'CREATE SCHEMA "{PROJECT}.{dataset}"')
         for (dataset, name), members in tables.items():

@@ -15,6 +15,7 @@ import structlog
 
 from warehouse.engine import as_bigquery, bound
 from warehouse.errors import BigQueryError
+from warehouse.queries import query, render
 
 if TYPE_CHECKING:
     from warehouse.engine import Engine, Plan
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 INTERRUPT_EVERY_SECONDS = 0.05
-COUNT = "SELECT count(*) FROM query_table($result)"
 
 
 @dataclass(frozen=True)
@@ -155,8 +155,8 @@ class JobStore:
 
     def _fill(self, cursor: duckdb.DuckDBPyConnection, job: Job) -> None:
         sql = job.plan.translation.sql
-        cursor.execute(f"CREATE TABLE {job.result} AS {sql}", bound(job.plan.parameters, sql))
-        job.rows = int((cursor.execute(COUNT, {"result": job.result}).fetchone() or (0,))[0])
+        cursor.execute(render("create_result", result=job.result, query=sql), bound(job.plan.parameters, sql))
+        job.rows = int((cursor.execute(query("engine", "count_rows"), {"result": job.result}).fetchone() or (0,))[0])
 
     def _expire(self) -> None:
         oldest = time.time() - self._limits.kept_seconds
@@ -168,7 +168,7 @@ class JobStore:
 
     def _drop(self, job: Job) -> None:
         with contextlib.suppress(duckdb.Error), self._engine.cursor() as cursor:
-            cursor.execute(f"DROP TABLE IF EXISTS {job.result}")
+            cursor.execute(render("drop_result", result=job.result))
 
 
 def _check_limits(job: Job) -> None:

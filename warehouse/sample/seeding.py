@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import duckdb
 import structlog
 
+from warehouse.queries import query
 from warehouse.sample.filling import fill
 from warehouse.sample.registration import write_registrations
 
@@ -55,7 +56,7 @@ def _options_of(path: Path) -> str | None:
         return None
     try:
         with duckdb.connect(path, read_only=True) as connection:
-            row = connection.execute("SELECT description FROM about.seeded").fetchone()
+            row = connection.execute(query("sample", "description")).fetchone()
     except duckdb.Error:
         return None
     return str(row[0]) if row else None

@@ -5,15 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from warehouse.queries import query, render
 from warehouse.schema import Path, Type, from_duckdb
-from warehouse.sql import filled
 
 if TYPE_CHECKING:
     import duckdb
 
 BYTES = {"BOOL": 1}
 OTHERWISE = 8
-REGISTER = "INSERT INTO about.tables VALUES (?, ?, ?, 'submission_timestamp')"
 DRAWN = "metrics"
 
 
@@ -44,7 +43,7 @@ def weigh(connection: duckdb.DuckDBPyConnection, table: Weighed) -> None:
         paths, sizes = _leaves((name,), f'"{name}"', kind)
         sums = ", ".join(f"coalesce(sum({size}), 0)" for size in sizes)
         _store(connection, "leaf_bytes", table, {"paths": str(paths), "sums": f"[{sums}]"})
-    connection.execute(REGISTER, [table.project, table.dataset, table.name])
+    connection.execute(query("sample", "add_table"), [table.project, table.dataset, table.name])
 
 
 def _weigh_draws(connection: duckdb.DuckDBPyConnection, table: Weighed, metric_type: str, drawn: Type) -> None:
@@ -55,7 +54,7 @@ def _weigh_draws(connection: duckdb.DuckDBPyConnection, table: Weighed, metric_t
 
 
 def _store(connection: duckdb.DuckDBPyConnection, name: str, table: Weighed, places: dict[str, str]) -> None:
-    sql = filled(name, schema=table.schema, table=table.name, **places)
+    sql = render(name, schema=table.schema, table=table.name, **places)
     connection.execute(sql, [table.project, table.dataset, table.name])
 
 

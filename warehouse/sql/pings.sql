@@ -1,5 +1,5 @@
--- Their pings, sorted by time. One in 200 has lost its client id.
-INSERT INTO "{schema}"."{table}"
+-- The pings of the senders, sorted by time; one in 200 has lost its client id.
+INSERT INTO "{{schema}}"."{{table}}"
 SELECT
     submitted,
     sample_id,
@@ -11,6 +11,6 @@ SELECT
         'app_display_version': version
     },
     {'isp': {'name': provider}},
-    {metrics}
+    {{metrics}}
 FROM senders
-{draws};
+{{draws}};

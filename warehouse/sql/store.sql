@@ -1,4 +1,4 @@
--- What the warehouse knows of its tables, beside the tables themselves (each in a schema "project.dataset").
+-- The catalogue of the tables, which are each in a schema "project.dataset", and the options they were seeded with.
 CREATE SCHEMA about;
 CREATE TABLE about.tables (project VARCHAR, dataset VARCHAR, name VARCHAR, partition_column VARCHAR);
 CREATE TABLE about.leaf_bytes (
