@@ -25,7 +25,7 @@ for number in range(100):
 
 
 def ran(service: FakeService, spool: Path | None) -> tuple[float, str]:
-    """How long the script took, and its log."""
+    """Run the script, and return how long it took and its log."""
     begun = time.monotonic()
     command = [sys.executable, "-c", APP, service.url, str(spool or "")]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=30)

@@ -25,7 +25,7 @@ from usage_service.client.outgoing import MOST_EVENT_BYTES
 
 @contextmanager
 def nowhere() -> Iterator[str]:
-    """An address where nobody listens."""
+    """Return an address where no server listens."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         yield f"http://127.0.0.1:{bound.getsockname()[1]}"
@@ -33,14 +33,14 @@ def nowhere() -> Iterator[str]:
 
 @contextmanager
 def black_hole() -> Iterator[str]:
-    """A server that takes connections and never says a word."""
+    """Run a server that takes connections and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield f"http://127.0.0.1:{server.getsockname()[1]}"
 
 
 @contextmanager
 def lost(client: UsageClient) -> Iterator[UsageClient]:
-    """A client that is not waited for at the end."""
+    """Make a client that is not waited for at the end."""
     try:
         yield client
     finally:
@@ -82,7 +82,7 @@ def test_a_full_queue_drops_the_newest_says_so_once_and_counts(caplog: pytest.Lo
 
 
 class Awkward:
-    """Raises whatever is done with it."""
+    """An object that raises on any use."""
 
     def __getattribute__(self, name: str) -> object:
         raise ZeroDivisionError

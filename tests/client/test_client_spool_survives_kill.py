@@ -58,7 +58,7 @@ def started(service: FakeService, spool: Path, events: int, *more: str) -> subpr
 
 
 def killed_after(app: subprocess.Popen[str], lines: int) -> set[str]:
-    """What the app said until it was killed, which happens when it has said so much."""
+    """Kill the app once it has printed so many lines, and return them."""
     with app:
         assert app.stdout is not None
         said = [app.stdout.readline() for _ in range(lines)]
@@ -68,7 +68,7 @@ def killed_after(app: subprocess.Popen[str], lines: int) -> set[str]:
 
 
 def adopted(service: FakeService, spool: Path) -> UsageClient:
-    """The next process: takes up what is left with its first event."""
+    """Run the next process, which adopts the events that are left with its first event."""
     client = UsageClient(service.url, spool_dir=spool, retry_seconds=0.05)
     client.record("x_next")
     return client
@@ -163,5 +163,5 @@ def test_rubbish_on_disk_costs_only_itself(rubbish: bytes, tmp_path: Path) -> No
 
 
 def _others(spool: Path) -> list[str]:
-    """The segments that are not this process's own."""
+    """Return the segments that are not this process's own."""
     return [path.name for path in spool.glob("*.spool") if f"-{os.getpid()}-" not in path.name]

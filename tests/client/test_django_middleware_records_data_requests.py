@@ -43,7 +43,7 @@ QUERY = {
 
 
 def data(request: HttpRequest) -> HttpResponse:
-    """GLAM's data route: reads the body as a stream, which nobody may have used up."""
+    """Answer as GLAM's data route, which reads the body as a stream: nothing may have read it before."""
     query = json.loads(request.read())["query"]
     status = {"no_such": 404, "broken": 500, "bad": 400}.get(query["probe"], 200)
     return JsonResponse({"response": [query["probe"]]}, status=status)
@@ -93,7 +93,7 @@ def project() -> None:
 
 @pytest.fixture
 def made(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[UsageMiddleware]]:
-    """The middlewares that a test made."""
+    """Collect the middlewares that a test makes, and close them."""
     made: list[UsageMiddleware] = []
     make = UsageMiddleware.__init__
 

@@ -31,7 +31,7 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture
 async def imported(client: Client, drained: Callable[[], Awaitable[None]]) -> list[Counter[str]]:
-    """What became of the events of both files."""
+    """Import both files, and return the numbers of events by status."""
     url = str(client.make_url("/"))
     both = [await import_file(path, RECORDED_AT, url, None) for path in (CATALOGUE, TRAFFIC)]
     await drained()
@@ -158,7 +158,7 @@ async def check_summary(client: Client) -> None:
 
 
 async def check_journeys(client: Client, database: Connection) -> None:
-    """Requests of the same second have no order in the file: theirs is that of their ids."""
+    """Check journeys; requests of the same second have no order in the file, and are in the order of their ids."""
     rows = await database.fetch("""
         SELECT visitor, probe, occurred_at, data @> '{"bot": true}' AS bot FROM event_log WHERE type = 'probe_viewed'
         ORDER BY visitor, occurred_at, event_id

@@ -27,7 +27,7 @@ NOW = datetime(2026, 11, 24, tzinfo=UTC)
 
 
 class Posted(NamedTuple):
-    """A request's answer, and between which instants the request was received."""
+    """A request's answer, and the instants between which the request was received."""
 
     before: datetime
     after: datetime
@@ -44,7 +44,7 @@ async def post(client: Client, occurred_at: datetime, **envelope: object) -> Pos
 
 
 async def check(posted: Posted, database: Connection, age: timedelta) -> None:
-    """Recorded as that old when received, or refused as too far ahead, or from before there was anything."""
+    """Check that an event is recorded with its age, or refused as too far ahead or too old."""
     if age < -LARGEST_SKEW:
         assert posted.status == 422
         assert "ahead" in posted.answer["events"][0]["error"]["detail"]

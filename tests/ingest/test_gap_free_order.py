@@ -41,7 +41,7 @@ NO_LOCK = "CREATE OR REPLACE FUNCTION lock_event_log() RETURNS void LANGUAGE plp
 
 
 class Course:
-    """How far the scenario is, and what its writers know."""
+    """The progress of the scenario, and the positions that its writers know."""
 
     def __init__(self) -> None:
         self.ended = asyncio.Event()
@@ -50,19 +50,19 @@ class Course:
         self.rolled_back: set[str] = set()
 
     def read_on(self, seen: Seen) -> bool:
-        """Whether there is more to be seen."""
+        """Return whether there is more to be read."""
         return self.last_position is None or not seen or seen[-1][0] < self.last_position
 
 
 def note() -> Record:
-    """An event of nobody."""
+    """Make an event without a visitor."""
     return Record(
         uuid4(), "x_note", 1, datetime.now(UTC), None, "fog", None, None, "tests", msgspec.Raw(b"{}"), uuid4()
     )
 
 
 async def dawdle(url: str, course: Course) -> None:
-    """Appends in transactions that take their time; connects anew when it was terminated."""
+    """Append in transactions that take long; connect again when terminated."""
     while not course.ended.is_set():
         with suppress(*UNAVAILABLE, asyncpg.InternalClientError):
             connection = await connect(url, role="usage_server", application="dawdler")
@@ -74,7 +74,7 @@ async def dawdle(url: str, course: Course) -> None:
 
 
 async def write_slowly(connection: Connection, course: Course) -> None:
-    """One transaction, which ends either way."""
+    """Run one transaction, and commit it or roll it back."""
     written: set[str] = set()
     transaction = connection.transaction()
     await transaction.start()
@@ -92,7 +92,7 @@ async def write_slowly(connection: Connection, course: Course) -> None:
 
 
 async def read_by_sql(url: str, course: Course, seen: Seen) -> None:
-    """Asks again and again for what is after the last position."""
+    """Ask again and again for the events after the last position."""
     connection = await connect(url, role="usage_reader", application="reader")
     try:
         while course.read_on(seen):
@@ -106,7 +106,7 @@ async def read_by_sql(url: str, course: Course, seen: Seen) -> None:
 
 
 async def read_by_http(session: aiohttp.ClientSession, urls: list[str], course: Course, seen: Seen) -> None:
-    """Follows the tail; connects anew, to any server, when the stream ends or breaks."""
+    """Follow the log's end; connect again, to any server, when the stream ends or breaks."""
     while course.read_on(seen):
         query = {"after": str(seen[-1][0] if seen else 0), "wait": "1"}
         with suppress(aiohttp.ClientError, TimeoutError):
@@ -122,7 +122,7 @@ async def read_by_http(session: aiohttp.ClientSession, urls: list[str], course: 
 
 
 async def strike(owner: Connection, servers: list[ServerProcess], session: aiohttp.ClientSession, strikes: int) -> None:
-    """Terminates writers whenever the log has grown somewhat, and kills a server every now and then."""
+    """Terminate writers whenever the log has grown by some events, and kill a server now and then."""
     for number in range(1, strikes + 1):
         aim = int(await owner.fetchval("SELECT last_position()")) + EVENTS_A_STRIKE
         await eventually(partial(grown, owner, aim), f"the log grows, strike {number}", SECONDS)
@@ -138,7 +138,7 @@ async def grown(owner: Connection, position: int) -> bool:
 
 
 async def play(url: str, owner: Connection, directory: Path, strikes: int) -> tuple[Seen, list[Seen]]:
-    """The scenario: the log in the end, and what each reader has seen of it."""
+    """Play the scenario, and return the log at the end and the events that each reader has seen."""
     course, readers = Course(), [Seen() for _ in range(4)]
     async with client_session() as session, running_servers(url, directory, 2, session) as servers:
         urls = [server.url for server in servers]
@@ -173,13 +173,13 @@ def check_writers(course: Course, acknowledged: dict[str, int], recorded: set[st
 
 
 def missed(log: Seen, readers: list[Seen]) -> list[Seen]:
-    """What each reader did not see, of the log as it is in the end."""
+    """Return the events of the final log that each reader did not see."""
     return [sorted(set(log) - set(seen)) for seen in readers]
 
 
 @asynccontextmanager
 async def without_the_lock(owner: Connection) -> AsyncIterator[None]:
-    """Appends do not wait for each other in this database."""
+    """Remove the lock in this database, so that appends do not wait for each other."""
     definition = await owner.fetchval("SELECT pg_get_functiondef('lock_event_log()'::regprocedure)")
     await owner.execute(NO_LOCK)
     try:

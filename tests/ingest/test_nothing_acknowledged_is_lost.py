@@ -28,7 +28,7 @@ LATEST_STRIKE_SECONDS = 0.03
 VICTIMS = ["postgres", "postgres", "postgres", "server", "server", "all"]
 
 
-class House:
+class Stack:
     """A database that survives crashes, two servers, and clients that post all the time."""
 
     def __init__(self, postgres: EmbeddedPostgres, directory: Path, servers: list[ServerProcess]) -> None:
@@ -39,7 +39,7 @@ class House:
         self.senders = [Sender(self.session, [server.url for server in servers]) for _ in range(SENDERS)]
 
     def strike(self, victim: str) -> None:
-        """Kills the whole of PostgreSQL, one of the servers, or all of them."""
+        """Kill the whole of PostgreSQL, one of the servers, or all of them."""
         if victim in ("postgres", "all"):
             self.cluster.kill()
             assert wait_until(lambda: self.postgres.pid is None, 10)
@@ -47,13 +47,13 @@ class House:
             server.kill()
 
     def keep_up(self) -> None:
-        """Starts again whatever is dead; a server that starts while the database is away gives up, too."""
+        """Start again whatever is dead; a server that starts while the database is away exits, too."""
         self.postgres.start()
         for server in self.servers:
             server.spawn()
 
     async def logged(self, after: int = 0) -> dict[str, int]:
-        """The position of every event in the log; fails when one is there twice."""
+        """Return the position of every event in the log; fail when one is there twice."""
         connection = await connect(self.postgres.url, application="tests")
         try:
             rows = await connection.fetch("SELECT event_id, position FROM event_log WHERE position > $1", after)
@@ -65,57 +65,57 @@ class House:
 
 
 @asynccontextmanager
-async def running_house(directory: Path) -> AsyncIterator[House]:
-    """Everything started; at the end everything gone."""
+async def running_stack(directory: Path) -> AsyncIterator[Stack]:
+    """Start a stack, and remove it at the end."""
     with EmbeddedPostgres(directory, options=DURABLE) as postgres:
         async with client_session() as session, running_servers(postgres.url, directory, 2, session) as servers:
-            house = House(postgres, directory, servers)
-            async with house.session:
-                yield house
+            stack = Stack(postgres, directory, servers)
+            async with stack.session:
+                yield stack
 
 
-async def strike_at_random(house: House) -> None:
-    """Waits for some more acknowledgements, and kills at a moment that has nothing to do with them."""
-    enough = len(acknowledged(house.senders)) + random.randint(1, 100)
+async def strike_at_random(stack: Stack) -> None:
+    """Wait for some more acknowledgements, and kill at a random moment."""
+    enough = len(acknowledged(stack.senders)) + random.randint(1, 100)
 
     async def more() -> bool:
-        house.keep_up()
-        return len(acknowledged(house.senders)) >= enough
+        stack.keep_up()
+        return len(acknowledged(stack.senders)) >= enough
 
     await eventually(more, "events are acknowledged", 60)
-    await at_random_within(LATEST_STRIKE_SECONDS, lambda: house.strike(random.choice(VICTIMS)))
+    await at_random_within(LATEST_STRIKE_SECONDS, lambda: stack.strike(random.choice(VICTIMS)))
 
 
 def differing(said: dict[str, int], logged: dict[str, int]) -> dict[str, tuple[int, int | None]]:
-    """The events that are not where they were said to be."""
+    """Return the events that are not at the positions that were answered."""
     return {event_id: (at, logged.get(event_id)) for event_id, at in said.items() if logged.get(event_id) != at}
 
 
 @pytest.mark.timeout(60 + 10 * ROUNDS)
 async def test_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
-    async with running_house(tmp_path) as house:
+    async with running_stack(tmp_path) as stack:
         end = asyncio.Event()
         async with asyncio.TaskGroup() as sending:
-            for sender in house.senders:
+            for sender in stack.senders:
                 sending.create_task(sender.run(end))
-            await strike_and_check(house)
+            await strike_and_check(stack)
             end.set()
-            await asyncio.gather(*(server.ready(house.session) for server in house.servers))
-        said, logged = acknowledged(house.senders), await house.logged()
+            await asyncio.gather(*(server.ready(stack.session) for server in stack.servers))
+        said, logged = acknowledged(stack.senders), await stack.logged()
         assert not differing(said, logged)
         assert len(said) == len(logged)
-        assert said.keys() == set().union(*(sender.sent for sender in house.senders))
+        assert said.keys() == set().union(*(sender.sent for sender in stack.senders))
 
 
-async def strike_and_check(house: House) -> None:
-    """Kills in rounds; after each, looks for what was acknowledged since the last one."""
+async def strike_and_check(stack: Stack) -> None:
+    """Kill in rounds, and check after each the events that were acknowledged since the last one."""
     checked: dict[str, int] = {}
     for number in range(ROUNDS):
-        await strike_at_random(house)
-        said = acknowledged(house.senders)
-        house.keep_up()
+        await strike_at_random(stack)
+        said = acknowledged(stack.senders)
+        stack.keep_up()
         new = {event_id: at for event_id, at in said.items() if event_id not in checked}
-        assert not differing(new, await house.logged(after=min(new.values(), default=1) - 1)), f"round {number}"
+        assert not differing(new, await stack.logged(after=min(new.values(), default=1) - 1)), f"round {number}"
         checked = said
 
 

@@ -36,19 +36,19 @@ PLAIN_HASHES = ["md5", "sha1", "sha256", "blake2b", "blake2s"]
 
 
 class Clock(datetime):
-    """What the service takes for the time."""
+    """The service's clock."""
 
     ahead = timedelta(0)
 
     @classmethod
     def now(cls, tz: tzinfo | None = None) -> Self:
-        """So much later than it is."""
+        """Return the time, moved on by the offset."""
         return super().now(tz) + cls.ahead
 
 
 @pytest.fixture
 def later(monkeypatch: pytest.MonkeyPatch) -> Callable[[timedelta], None]:
-    """Moves the service's clock on."""
+    """Move the service's clock on."""
     monkeypatch.setattr(route, "datetime", Clock)
     monkeypatch.setattr(forgetting, "datetime", Clock)
     monkeypatch.setattr(Clock, "ahead", timedelta(0))
@@ -66,7 +66,7 @@ async def pseudonym(database: Connection, event_id: str) -> UUID:
 
 
 async def view(client: Client, database: Connection, raw: str) -> UUID:
-    """The pseudonym of a person's next event."""
+    """Post an event of a person, and return its pseudonym."""
     [item] = await post(client, event(visitor=raw))
     return await pseudonym(database, item["event_id"])
 
@@ -76,7 +76,7 @@ async def links(database: Connection) -> int:
 
 
 async def dump(database: asyncpg.Connection[asyncpg.Record]) -> str:
-    """Every row of every table, as text."""
+    """Return every row of every table, as text."""
     pieces: list[bytes] = []
 
     async def collect(piece: bytes) -> None:
@@ -88,7 +88,7 @@ async def dump(database: asyncpg.Connection[asyncpg.Record]) -> str:
 
 
 def derivable(raw: str) -> set[str]:
-    """All that can be computed from a raw id, with the secret and without: of epochs that began on any day."""
+    """Return all values that can be computed from a raw id, with and without the secret, for any epoch."""
     keyed = []
     for day in range(datetime.now(UTC).toordinal() - datetime(1970, 1, 1, tzinfo=UTC).toordinal() + 400):
         key = hmac.digest(SECRET.encode(), f"visitors of epoch {day}".encode(), "sha256")
@@ -100,7 +100,7 @@ def derivable(raw: str) -> set[str]:
 
 
 def leads_back(text: str, raw: str) -> bool:
-    """Whether the raw id, or anything made of it, is in the text."""
+    """Return whether the raw id, or anything computed from it, is in the text."""
     held = {match.replace("-", "") for match in HASHES.findall(text)}
     return raw in text or bool(held & derivable(raw))
 
@@ -244,7 +244,7 @@ WRONG: list[Callable[[str], JsonObject]] = [
 
 
 async def complain(session: ClientSession, url: str, raw: str) -> str:
-    """What the service says of events that it does not take, all of them of one person."""
+    """Post events of one person that are refused, and return the service's answers."""
     said = []
     for wrong in WRONG:
         made = wrong(raw) | {"event_id": str(uuid4())}

@@ -31,7 +31,7 @@ BROKEN = [b"{", b"}", b'{"event_id"', b"\xff\xfe", b"nul", b"[1,", b'"', b"{}{}"
 
 
 def bad(made: JsonObject, change: JsonObject | str) -> JsonObject:
-    """An event that lacks a field, or has other values in some."""
+    """Draw an event that lacks a field, or has wrong values in some."""
     if isinstance(change, str):
         return {name: value for name, value in made.items() if name != change}
     return made | change
@@ -42,7 +42,7 @@ MIXES = st.lists(st.tuples(st.just(True), GOOD.map(event)) | st.tuples(st.just(F
 
 
 def renewed(item: object) -> object:
-    """The item under an id that no earlier example has used."""
+    """Return the item under an id that no earlier example has used."""
     return item | {"event_id": str(uuid4())} if isinstance(item, dict) and "event_id" in item else item
 
 

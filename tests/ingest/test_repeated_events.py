@@ -29,7 +29,7 @@ SAME_INSTANT = ["2026-11-20T12:00:00Z", "2026-11-20T13:30:00+01:30", "2026-11-20
 
 
 class Content(NamedTuple):
-    """What makes an event another one under the same id; who it was does not."""
+    """The fields that make an event another one under the same id; the visitor does not."""
 
     kind: str
     page: str
@@ -38,7 +38,7 @@ class Content(NamedTuple):
 
 
 class Item(NamedTuple):
-    """One of a few ids, with a content, or without data: then it is refused."""
+    """An event under one of a few ids, with a content, or without data: then it is refused."""
 
     number: int
     content: Content
@@ -47,7 +47,7 @@ class Item(NamedTuple):
     good: bool
 
     def on_the_wire(self, ids: list[str]) -> JsonObject:
-        """As it is posted."""
+        """Return the event as it is posted."""
         return event(
             self.content.kind,
             event_id=ids[self.number],
@@ -59,14 +59,14 @@ class Item(NamedTuple):
 
 
 class Request(NamedTuple):
-    """Items that go together."""
+    """A request: the items that are posted together."""
 
     form: str
     items: list[Item]
 
 
 class Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What an answer says of an item, its words aside."""
+    """The outcome of an item in an answer, without its words."""
 
     index: int
     event_id: str
@@ -101,7 +101,7 @@ class Model:
         self.known: dict[int, tuple[Content, int]] = {}
 
     def judge(self, items: list[Item]) -> list[Outcome]:
-        """What becomes of each of the items of the next request."""
+        """Return the expected outcome of each item of the next request."""
         return [Outcome(index, self._ids[item.number], *self._judge_one(item)) for index, item in enumerate(items)]
 
     def _judge_one(self, item: Item) -> tuple[str, int | None]:
@@ -116,7 +116,7 @@ class Model:
 
 
 async def send(client: Client, request: Request, ids: list[str]) -> list[Outcome]:
-    """The answer's items; its status agrees with them."""
+    """Post a request and return the answer's items, which agree with its status."""
     body, headers = in_form(request.form, [item.on_the_wire(ids) for item in request.items], sent_at=None)
     response = await client.post("/v1/events", data=body, headers=headers)
     answer = await response.json()
@@ -181,7 +181,7 @@ async def test_requests_at_the_same_time_are_answered_as_in_some_order(
 
 
 def check_one_id(found: list[tuple[Item, Outcome]], content: Content, position: int) -> None:
-    """One of them is in the log; the others are told so, and where it is."""
+    """Check that one event of an id is in the log, and that the others are answered with its position."""
     [first] = [item for item, outcome in found if outcome.status == "recorded"]
     assert first.content == content
     for item, outcome in found:

@@ -20,7 +20,7 @@ REQUESTS = 200
 
 @asynccontextmanager
 async def log_held(database_url: str) -> AsyncIterator[None]:
-    """Nobody can append meanwhile."""
+    """Hold the log's lock, so that no other session can append."""
     holder = await connect(database_url, application="holder")
     try:
         async with holder.transaction():
@@ -47,7 +47,7 @@ async def post_one(client: Client, body: JsonObject) -> int:
 
 @asynccontextmanager
 async def refusing(database: Connection) -> AsyncIterator[None]:
-    """The database itself refuses events of type x_poison, a refusal that the service cannot foresee."""
+    """Make the database refuse events of type x_poison, which the service cannot foresee."""
     await database.execute("ALTER TABLE event_log ADD CONSTRAINT no_poison CHECK (type <> 'x_poison')")
     try:
         yield

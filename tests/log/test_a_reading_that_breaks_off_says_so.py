@@ -87,7 +87,7 @@ def service_answers(body: bytes, headers: dict[str, str], status: int = 200) -> 
             self.wfile.write(body)
 
         def log_request(self, code: object = "-", size: object = "-") -> None:
-            """Says nothing."""
+            """Log nothing."""
 
     return Handler
 

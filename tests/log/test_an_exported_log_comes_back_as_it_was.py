@@ -23,7 +23,7 @@ EVERYTHING = "SELECT event_log::text FROM event_log ORDER BY position"
 
 @pytest.fixture
 async def posted(client: Client, database: Connection) -> list[str]:
-    """A log with gaps and awkward text; its rows as text."""
+    """Make a log with gaps and awkward text, and return its rows as text."""
     for number in range(30):
         await post(client, event("x_mine", data={"n": number, "deep": {"text": 'quotes " \\ \n \u2028 é'}}), event())
     await database.execute("SELECT nextval('event_position'), nextval('event_position')")

@@ -30,7 +30,7 @@ POSTED, DROPPED = 8, 5
 
 @pytest.fixture
 async def client(own_database_url: str, start: Start) -> Client:
-    """A service with a few views."""
+    """Return a service with a few views."""
     client = await start(ServerSettings(database_url=own_database_url, visitor_secret=SECRET))
     await post(client, *(event("probe_viewed") for _ in range(POSTED)))
     return client

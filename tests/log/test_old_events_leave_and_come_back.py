@@ -34,7 +34,7 @@ CROSS JOIN LATERAL unnest(p.tables) AS t (name) CROSS JOIN LATERAL hash_table(p.
 
 @pytest.fixture
 async def old(own_database: Connection) -> PositionRange:
-    """Traffic that was recorded last year, folded; some of today."""
+    """Make traffic that was recorded last year, folded, and some of today; return the range of the old."""
     await own_database.execute("SET usage.now = '2025-11-24T10:00:00Z'")
     await append_traffic(own_database, OLD)
     await own_database.execute("RESET usage.now")

@@ -38,7 +38,7 @@ def zoomed(version: int, data: JsonObject) -> StoredEvent:
 
 @pytest.fixture
 def three_versions(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A type that had no axis in version 1, and percents for levels up to version 2."""
+    """Register a type that had no axis in version 1, and percents for levels up to version 2."""
     monkeypatch.setitem(EVENT_TYPES, "zoomed", Zoomed)
     monkeypatch.setitem(stored_events.UPCASTS, ("zoomed", 1), lambda data: data | {"axis": "x"})
     monkeypatch.setitem(stored_events.UPCASTS, ("zoomed", 2), lambda data: data | {"level": data["level"] / 100})

@@ -27,7 +27,7 @@ LEFT = [6, 7, 8, 9]  # the last one tells of the dropping
 
 @pytest.fixture
 async def client(own_database_url: str, start: Start) -> Client:
-    """A service with a few events."""
+    """Return a service with a few events."""
     client = await start(ServerSettings(database_url=own_database_url, visitor_secret=SECRET))
     await post(client, *(event() for _ in range(POSTED)))
     return client
@@ -40,7 +40,7 @@ async def drop(database: Connection, url: str, directory: Path) -> Path:
 
 @pytest.fixture
 async def file(client: Client, own_database: Connection, own_database_url: str, tmp_path: Path) -> Path:
-    """The file that the first of them are in, and nowhere else."""
+    """Drop the first events, and return the file that they are in now."""
     return await drop(own_database, own_database_url, tmp_path)
 
 

@@ -20,14 +20,14 @@ ARROW = {"Accept": "application/vnd.apache.arrow.stream"}
 
 @pytest.fixture(autouse=True)
 def short_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that a few events are many ranges."""
+    """Shorten the ranges, so that a few events are many of them."""
     monkeypatch.setattr(reading, "RANGE_POSITIONS", 3)
     monkeypatch.setattr(columns, "RANGE_POSITIONS", 3)
 
 
 @pytest.fixture
 async def posted(client: Client) -> list[JsonObject]:
-    """Twenty events of several kinds; every fifth of another product."""
+    """Post twenty events of several types, every fifth of another product."""
     kinds = ["page_viewed", "probe_viewed", "x_mine", "page_viewed"]
     events = [
         event(

@@ -41,7 +41,7 @@ SOURCES = ["database", "service", "log.parquet", "log.ndjson", "log.ndjson.gz"]
 async def sources(
     client: Client, database: Connection, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> dict[str, str]:
-    """The same log everywhere; read in many short pieces."""
+    """Return the sources of one log, which is read in many short pieces."""
     monkeypatch.setattr(arrow, "RANGE_POSITIONS", 7)
     monkeypatch.setattr(exported, "ROWS_A_BATCH", 7)
     lines = [json.dumps(line(position)).encode() for position in POSITIONS]
@@ -58,7 +58,7 @@ async def export(path: Path, url: str) -> None:
 
 
 def comparable(row: JsonObject) -> JsonObject:
-    """A row of Arrow as the line of an export that it is."""
+    """Return a row of Arrow as the line of an export."""
     times = {name: row[name].isoformat() for name in ("occurred_at", "recorded_at")}
     ids = {name: str(row[name]) for name in ("event_id", "visitor", "digest") if row[name]}
     return row | times | ids | {"data": json.loads(row["data"])}

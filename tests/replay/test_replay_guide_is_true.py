@@ -17,7 +17,7 @@ BLOCKS: list[tuple[str, str]] = re.findall(r"```(python|console|text)\n(.*?)```"
 
 
 def run(words: list[str], folder: Path, url: str) -> str:
-    """What a command prints on a terminal without colours."""
+    """Return what a command prints on a terminal without colours."""
     environment = {name: value for name, value in os.environ.items() if name != "DATABASE_URL"} | {
         "USAGE_SERVICE_URL": url,
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
@@ -32,7 +32,7 @@ def run(words: list[str], folder: Path, url: str) -> str:
 
 
 def expected(number: int) -> str:
-    """The output that the guide shows after a block of Python."""
+    """Return the output that the guide shows after a block of Python."""
     kind, text = BLOCKS[number + 1] if number + 1 < len(BLOCKS) else ("", "")
     return text if kind == "text" else ""
 

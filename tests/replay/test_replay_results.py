@@ -27,7 +27,7 @@ TABLE = pa.table({"visitor": pa.array([UUID(int=1).bytes, None], pa.uuid()), "vi
 
 
 def replay(analysis: Path, log: Path, *words: str) -> str:
-    """What it prints; raises what the command raises."""
+    """Run a replay and return what it prints; raise what the command raises."""
     with patch("usage_service.shared.commands.configure_logs"):  # it would log to what is closed afterwards
         done = CliRunner().invoke(make_app(), ["replay", str(analysis), "--source", str(log), *words])
     if done.exception and not isinstance(done.exception, SystemExit):
