@@ -1,12 +1,17 @@
-"""Google's own SQL analyzer and reference engine (zetasql), on the tables of raw pings."""
+"""Google's own SQL analyzer and reference engine (zetasql), on the tables of raw pings.
 
+`python -m tests.support.googlesql` compiles the engine, unless this version of it is in the user's cache already.
+"""
+
+import fcntl
 import importlib
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
+import platformdirs
 from google.cloud.bigquery import ArrayQueryParameter
 
 from builder.statement import Parameter, Statement
@@ -136,11 +141,10 @@ def written(parameter: Parameter) -> str:
 
 
 class GoogleSql:
-    """The analyzer and the reference engine. Compiling them takes half a minute, once: wasmtime caches it."""
+    """The analyzer and the reference engine."""
 
     def __init__(self) -> None:
-        client: Any = importlib.import_module("zetasql.core.wasm_client")
-        client.Config = cached(client.Config)
+        service: Any = compiled_service()
         self._api = importlib.import_module("zetasql.api")
         self._types = importlib.import_module("zetasql.types")
         self._language = self._types.LanguageOptions.maximum_features()
@@ -149,7 +153,6 @@ class GoogleSql:
         for name in ALL_TABLES.values():
             catalog = catalog.add_table(self._table(name))
         # Once, because handing it over takes a second.
-        service = importlib.import_module("zetasql.core").ZetaSqlLocalService.get_instance()
         self._catalog_id = service.register_catalog(simple_catalog=catalog.build()).registered_id
 
     def columns(self, statement: Statement) -> list[str]:
@@ -194,6 +197,24 @@ class GoogleSql:
         return self._types.AnalyzerOptions.QueryParameter(name=parameter.name, type=self._type(kind))
 
 
+def compiled_service() -> object:
+    """Return the running engine. Compiling it takes half a minute, once: wasmtime caches it in the user's directory."""
+    client: Any = importlib.import_module("zetasql.core.wasm_client")
+    client.Config = cached(client.Config)
+    with alone():
+        service: object = importlib.import_module("zetasql.core").ZetaSqlLocalService.get_instance()
+        return service
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Hold a lock of this user's: of processes that start together one compiles, and the others find it done."""
+    directory = platformdirs.user_cache_path("glam-usage", ensure_exists=True)
+    with (directory / "zetasql.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def cached(configuration: Callable[[], Any]) -> Callable[[], Any]:
     """Makes configurations with wasmtime's cache of compiled modules switched on."""
 
@@ -210,3 +231,7 @@ def plain_value(cell: object) -> int | str | float | bool | None:
     kinds = ("int64_value", "string_value", "double_value", "bool_value")
     found = (getattr(cell, kind, None) for kind in kinds)
     return next((value for value in found if isinstance(value, int | str | float)), None)
+
+
+if __name__ == "__main__":
+    compiled_service()
