@@ -44,7 +44,7 @@ OF_A_BUILD = {"dry run", "query", "fetch", "statistics", "store"}
 
 @pytest.fixture
 def spans() -> Iterator[InMemorySpanExporter]:
-    """What is traced meanwhile."""
+    """Collect the spans of a test."""
     exporter, provider = InMemorySpanExporter(), TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     with traced_by(OtelTracer(provider.get_tracer("tests"))):
@@ -54,7 +54,7 @@ def spans() -> Iterator[InMemorySpanExporter]:
 
 @pytest.fixture
 async def client(spans: InMemorySpanExporter, start: Start, settings: ServerSettings, database: Connection) -> Client:
-    """A traced server with two probes in its catalogue."""
+    """Start a traced server with two probes in its catalogue."""
     await put_in_catalogue(database, PROBE, COUNTER)
     await database.execute("UPDATE catalogue SET metric_type = 'counter' WHERE probe = $1", COUNTER)
     return await start(msgspec.structs.replace(settings, token=TOKEN))
@@ -82,7 +82,7 @@ async def ask(client: Client, probe: str = PROBE, **headers: str) -> str:
 
 
 async def named(spans: InMemorySpanExporter, name: str, number: int = 1) -> list[ReadableSpan]:
-    """The spans of a name, once there are so many."""
+    """Return the spans of a name, once there are so many."""
 
     def found() -> list[ReadableSpan]:
         return [one for one in spans.get_finished_spans() if one.name == name]

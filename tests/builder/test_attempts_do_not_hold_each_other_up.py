@@ -1,4 +1,4 @@
-"""An attempt that stands still in the middle of anything holds up neither the next one nor the log."""
+"""An attempt that freezes at any point blocks neither the next attempt nor the log."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ async def claimed(queue: BuildQueue) -> Claim:
 
 
 async def claimed_again(queue: BuildQueue, database: Connection) -> Claim:
-    """By the next attempt, after the lease was lost."""
+    """Claim the build for the next attempt, after the lease was lost."""
     await database.execute("UPDATE builds SET lease_until = now() - interval '1 s' WHERE state = 'running'")
     assert await queue.expire_leases() == 1
     return await claimed(queue)
@@ -105,7 +105,7 @@ async def test_one_that_stands_still_while_it_stores_holds_up_no_other(
 
 
 async def test_nobody_waits_for_the_days_bytes_with_the_log_locked(database: Connection, database_url: str) -> None:
-    """One transaction that ends two attempts, and a completion in between, as `expire_leases` may meet one."""
+    """One transaction ends two attempts, and a completion comes in between, as it may during `expire_leases`."""
     for probe in ("slow_ms", "other_ms"):
         await request(database, probe)
     async with queue_at(database_url) as queue, another(database_url) as both:
@@ -130,7 +130,7 @@ async def waits(database: Connection, statement: str) -> bool:
 async def test_a_builder_cut_off_while_it_completes_does_not_hold_the_log(
     database: Connection, database_url: str
 ) -> None:
-    """It commits in the message that takes the log's lock; the answer that was lost is found when it asks again."""
+    """The message that takes the log's lock commits, too; a lost answer is found when `complete` is called again."""
     async with proxied(database_url) as (proxy, url), queue_at(url) as queue, another(database_url) as holder:
         claim = await claimed(queue)
         await holder.execute("BEGIN; SELECT lock_event_log()")

@@ -38,18 +38,18 @@ class Warehouse:
     pings: Sequence[Ping]
 
     def agrees(self, question: Question) -> Rows:
-        """The rows of a probe, which are those of the reference."""
+        """Return the rows of a probe, and assert that they equal those of the reference."""
         expected = reference_rows(self.of(question), question)
         assert self.built(question) == expected
         return expected
 
     def of(self, question: Question) -> list[Ping]:
-        """The pings of its product and channel."""
+        """Return the pings of the question's product and channel."""
         own = [ping for ping in self.pings if question.channel == ping.app_channel]
         return [ping for ping in own if (ping.dataset == "firefox_desktop") == (question.product == "fog")]
 
     def built(self, question: Question) -> Rows:
-        """The rows that the builder makes."""
+        """Return the rows that the builder makes."""
         request = BuildRequest(
             uuid4(),
             question.product,

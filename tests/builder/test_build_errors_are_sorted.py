@@ -1,4 +1,4 @@
-"""An error that may pass is told from one that will not, with BigQuery's reason and words a person understands."""
+"""Transient errors are told from permanent ones, and have BigQuery's reason and an understandable message."""
 
 from collections.abc import Callable
 from concurrent.futures import TimeoutError as FutureTimeoutError

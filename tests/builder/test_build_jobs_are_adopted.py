@@ -40,7 +40,7 @@ def runner(client: bigquery.Client, build_id: UUID, options: JobOptions = QUICK)
 
 
 def ignore(_bytes: int) -> None:
-    """A progress that is not looked at."""
+    """Ignore the progress."""
 
 
 def cancel(_bytes: int) -> None:

@@ -28,7 +28,7 @@ PINGS = random_pings(3, 150)
 
 
 def own_columns(metric_type: str) -> int:
-    """Of a plain value the value, of pairs both, of pairs under a label three; never the sum of a distribution."""
+    """Return how many columns are read: 1 of a plain value, 2 of pairs, 3 of pairs under a label; never the sum."""
     labels = 1 if "labeled" in metric_type else 0
     return labels + (2 if "distribution" in metric_type else 2 if "dual" in metric_type else 1)
 

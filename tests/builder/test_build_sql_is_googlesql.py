@@ -107,7 +107,7 @@ def answered(client: bigquery.Client, statement: Statement) -> list[dict[str, An
 
 
 def in_order(rows: Iterable[Mapping[str, Any]]) -> list[tuple[tuple[str, str], ...]]:
-    """The rows in an order of their own, numbers as far as the order of their summands does not matter."""
+    """Return the rows sorted, with numbers rounded as far as the order of their summands matters."""
     return sorted(tuple((name, plain(value)) for name, value in sorted(row.items())) for row in rows)
 
 

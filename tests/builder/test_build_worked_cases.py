@@ -1,4 +1,4 @@
-"""The two cases that the specification works through, from raw pings to rows; and who is counted where."""
+"""The two worked cases of the specification, from raw pings to rows; and which clients each row counts."""
 
 import json
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ COUNTER_REQUEST = replace(REQUEST, probe=COUNTER, metric_type="counter")
 
 
 def clients(count: int, like: Ping, first: int = 0) -> list[Ping]:
-    """The ping as each of the clients would send it."""
+    """Return the ping as each of the clients would send it."""
     return [replace(like, client_id=f"client-{number}") for number in range(first, first + count)]
 
 
@@ -67,7 +67,7 @@ def test_900_clients_of_a_timing_distribution(tmp_path: Path) -> None:
 
 
 def test_900_clients_of_a_counter_whose_values_are_all_equal(tmp_path: Path) -> None:
-    """Sent once with a value of 1, so that max, min, avg, sum and count are all 1."""
+    """Each client sends the value 1 once, so that max, min, avg, sum and count are all 1."""
     built = build(tmp_path, clients(900, Ping(None, NOON, sent={"counter": 1})), COUNTER_REQUEST)
     assert len(built.rows) == 8 * 5
     for row in built.rows:
@@ -76,7 +76,7 @@ def test_900_clients_of_a_counter_whose_values_are_all_equal(tmp_path: Path) -> 
 
 
 def test_900_clients_whose_every_aggregate_is_4() -> None:
-    """No pings give this, since a counter of 4 that is sent once has a count of 1: so it starts behind the SQL."""
+    """No pings give this, since a counter of 4 that is sent once has a count of 1: so the case starts after the SQL."""
     ranges = ScalarRanges([{"metric_key": "", "smallest": 4.0, "largest": 4.0}])
     about = {"version": 150, "ping_type": "*", "os": "*", "build_hour": "*", "metric_key": "", "client_agg_type": "max"}
     cell = {"bucket": 0, "amount": 900, "users": 900, "samples": 3600, "weighted": False}

@@ -1,4 +1,4 @@
-"""`probe-builder failed` and `retry` for what failed for good; `run` as many at a time as it is told."""
+"""The commands `probe-builder failed` and `retry`, of builds that failed for good, and `run` with its concurrency."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.servers import Connection
 
 @pytest.fixture
 def run(database_url: str, monkeypatch: pytest.MonkeyPatch) -> CliRunner:
-    """A terminal beside the database."""
+    """Return a runner of commands on the test's database."""
     monkeypatch.setenv("DATABASE_URL", database_url)
     monkeypatch.setattr("usage_service.shared.commands.configure_logs", lambda *_: None)  # would outlive the terminal
     for name in [name for name in os.environ if name.startswith("PROBE_BUILDER_")]:
@@ -28,12 +28,12 @@ def run(database_url: str, monkeypatch: pytest.MonkeyPatch) -> CliRunner:
 
 
 async def called(run: CliRunner, *words: str) -> Result:
-    """The command has an event loop of its own."""
+    """Run a command in a thread, because it has an event loop of its own."""
     return await asyncio.to_thread(run.invoke, cli.make_app(), list(words))
 
 
 async def fail(database: Connection, probe: str) -> UUID:
-    """A build of the probe that has failed for good."""
+    """Create a build of the probe that has failed for good, and return its id."""
     build_id = await request(database, probe)
     claimed = await database.fetchval("SELECT attempt FROM claim_build('w', '15 s')")
     await database.execute("SELECT fail_build($1, $2, 'invalidQuery', $3)", build_id, claimed, "no such\ncolumn")

@@ -1,4 +1,4 @@
-"""No statement starts that would read more than is left of the day; what attempts read is counted, however they end."""
+"""No statement starts that would exceed the day's bytes; the bytes of attempts count, however these end."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ COUNTED = "SELECT coalesce(sum(bytes), 0)::int FROM warehouse_days"
 
 
 def two_statements(build: BuildRequest, progress: Progress, control: Control) -> BuiltProbe:
-    """Each reads 600 bytes, after it was let."""
+    """Run two statements that read 600 bytes each, once they are admitted."""
     for number in range(2):
         control.admit(number * NEEDED, NEEDED)
         progress("aggregating", 40 * number, (number + 1) * NEEDED)
@@ -40,7 +40,7 @@ async def test_within_the_limit_it_is_built_and_counted(database: Connection, da
 async def test_over_the_limit_it_fails_for_good_and_says_what_to_change(
     database: Connection, database_url: str
 ) -> None:
-    """What was refused was not read: only the first statement counts."""
+    """A refused statement reads nothing: only the first statement counts."""
     async with running_builder(database_url, two_statements, most_bytes_a_day=2 * NEEDED - 1):
         await request(database)
         await until_state(database, "failed")
@@ -64,7 +64,7 @@ async def test_what_others_read_today_counts_and_yesterdays_does_not(database: C
 
 
 async def test_builders_at_the_same_time_do_not_exceed_it_together(database: Connection, database_url: str) -> None:
-    """Ten at once, where there are bytes for three: at most three get theirs, whoever asks when."""
+    """Of ten builders at once, where bytes for three are left, at most three are admitted, in any order."""
     probes = [f"p{number}" for number in range(10)]
     await put_in_catalogue(database, *probes)
 

@@ -1,4 +1,4 @@
-"""A builder's metrics count what it does, and it says when notifications do not arrive, and goes on all the same."""
+"""A builder's metrics count its builds; without notifications it logs an error and goes on by polling."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ async def test_losses_are_counted(database: Connection, database_url: str) -> No
 async def test_a_builder_that_gets_no_notifications_says_so_and_polls(
     database: Connection, database_url: str, own_database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It listens to another database: as behind a transaction pooler all seems well, and nothing arrives."""
+    """It listens to another database: as behind a transaction pooler, it connects and no notification arrives."""
     monkeypatch.setattr(listener_check, "ARRIVE_SECONDS", 0.2)
     with capture_logs() as logs:
         async with running_builder(database_url, listen_database_url=own_database_url, poll_seconds=1.5) as builder:

@@ -1,4 +1,4 @@
-"""A builder is woken at once, says how far it is, and ends every build: with rows, without, or with the reason."""
+"""A builder is woken at once, reports its steps, and ends every build: with rows, without, or with the reason."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ class Start(Protocol):
 
 @pytest.fixture
 async def builder(database: Connection, database_url: str) -> Start:
-    """Beside a catalogue of two probes."""
+    """Return a function that starts a builder, beside a catalogue of two probes."""
     await put_in_catalogue(database, "gc_ms", "slow_ms")
     return partial(running_builder, database_url)
 
 
 async def ask(client: Client, probe: str = "gc_ms") -> str:
-    """Where the build is followed, which may be over already."""
+    """Ask for a build, which may be over already, and return its address."""
     asked = {"product": "fog", "channel": "nightly", "probe": probe}
     response = await client.post("/v1/builds", json=asked, allow_redirects=False)
     assert response.status in (202, 303), await response.text()
@@ -211,7 +211,7 @@ async def test_two_builders_share_the_work(builder: Start, database: Connection)
 
 
 async def test_as_many_run_at_a_time_as_it_is_told(builder: Start, database: Connection) -> None:
-    """However few processors there are, and with connections for all to report at the same time."""
+    """The number of processors sets no limit, and there are connections for all to report at the same time."""
     number = 16
     together = threading.Barrier(number)
 
@@ -252,7 +252,7 @@ async def test_a_computation_thread_that_never_returns_hangs_nothing(
 
 
 async def test_what_is_tried_again_is_claimed_when_its_time_has_come(builder: Start, database: Connection) -> None:
-    """Not at the next poll, which is in a minute."""
+    """The claim comes long before the next poll, which is in a minute."""
     attempts: list[float] = []
 
     def fails_once(build: BuildRequest, progress: Progress, control: Control) -> BuiltProbe:

@@ -1,4 +1,4 @@
-"""Builds without rows that end at the same time share a transaction, and none answers for another."""
+"""Builds without rows that end at the same time share a transaction, and each has its own outcome."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ async def test_one_that_is_lost_or_cancelled_keeps_none_of_the_others(database: 
 
 
 async def test_who_is_cancelled_waits_for_no_group_that_waits_for_it(database: Connection, queue: BuildQueue) -> None:
-    """Whoever holds a build's row waits for the log, never the other way round."""
+    """A transaction with a build's row locked waits for the log's lock, never the other way round."""
     claims = await queue.claim(5)
     cancels = [database.execute("SELECT cancel_build($1, 'me')", claims[4].build_id)]
     outcomes, *_ = await asyncio.gather(end_all(queue, claims), *cancels)

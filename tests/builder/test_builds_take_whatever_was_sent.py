@@ -1,4 +1,4 @@
-"""Whatever is in the pings or in a definition: the right rows, or an error that says what is wrong."""
+"""Odd values in pings and definitions give the right rows, or an error that says what is wrong."""
 
 import json
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ REQUEST = BuildRequest(uuid4(), "fog", "nightly", "", "", ("metrics",), RUN_DATE
 
 
 def sent(channel: str, metric_type: str, *values: object) -> list[Ping]:
-    """A client for each value, which sends it."""
+    """Return a ping for each value, of a client of its own."""
     ping = Ping(None, NOON, app_channel=channel)
     return [replace(ping, client_id=f"client-{i}", sent={metric_type: value}) for i, value in enumerate(values)]
 
@@ -66,7 +66,7 @@ def request_of(channel: str, metric_type: str, definition: Definition | None = N
 
 
 def rows(client: bigquery.Client, request: BuildRequest, more_users_than: int = 0) -> list[ProbeRow]:
-    """The rows over all systems, builds and pings."""
+    """Return the rows over all systems, builds and pings."""
     options = AggregateOptions(SourceOptions(thresholds=Thresholds({}, Minimum(0, more_users_than))))
     built = list(aggregate_probe(client, request, options, lambda *_: None).rows)
     return [row for row in built if (row.ping_type, row.os, row.app_build_id) == ("*", "*", "*")]

@@ -1,4 +1,4 @@
-"""A cancelled build stops where it is, its warehouse job too, and reports nothing; one that was lost leaves the job."""
+"""A cancelled build stops at once, with its warehouse job, and reports nothing; a lost one leaves the job running."""
 
 from __future__ import annotations
 
@@ -177,7 +177,7 @@ async def test_cancelled_while_it_waits_it_is_never_started(
 async def test_cancelled_while_it_is_stored_one_of_both_happens(
     database: Connection, database_url: str, build_id: UUID, first: str
 ) -> None:
-    """Who has the build's row comes first; the other one is told."""
+    """The transaction that locks the build's row wins; the other one gets an error."""
     holder = await connect(database_url, application="holder")
     try:
         transaction = holder.transaction()
@@ -203,7 +203,7 @@ async def test_cancelled_while_it_is_stored_one_of_both_happens(
 
 
 def pausing_until(go_on: threading.Event) -> Aggregate:
-    """One that ends when it is let, and says nothing that could wait for the build's row as well."""
+    """Return an aggregation that ends when it is let, without reports that could wait for the build's row as well."""
 
     def aggregate(build: BuildRequest, progress: Progress, control: Control) -> BuiltProbe:
         assert go_on.wait(20)
@@ -220,7 +220,7 @@ async def stores(database: Connection) -> bool:
 
 
 async def test_a_thread_that_waits_for_an_answer_does_not_delay_the_cancellation() -> None:
-    """The job is cancelled by who cancels, while its thread waits; and once more by the thread, which knows its end."""
+    """The caller cancels the job while its thread waits; the thread cancels it again when its request is through."""
     control, waits, answered, calls = Control(), threading.Event(), threading.Event(), list[str]()
 
     def wait_for_an_answer() -> None:

@@ -1,4 +1,4 @@
-"""`probe-builder etl-demo`: the nightly ETL with all probes and with the hot list, and what is missed."""
+"""The command `probe-builder etl-demo`: the nightly ETL with all probes and with the hot list, and the views missed."""
 
 import json
 import subprocess
@@ -83,12 +83,12 @@ class Service(BaseHTTPRequestHandler):
         self.wfile.write(json.dumps({"probes": probes}).encode())
 
     def log_message(self, *_: object) -> None:
-        """Nothing is logged."""
+        """Log nothing."""
 
 
 @contextmanager
 def service() -> Iterator[str]:
-    """The address of such a service."""
+    """Start such a service and yield its address."""
     with HTTPServer(("127.0.0.1", 0), Service) as server:
         thread = Thread(target=server.serve_forever)
         thread.start()
@@ -107,7 +107,7 @@ def test_a_running_service_is_asked_for_views_and_for_the_hot_list() -> None:
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """One command, piped."""
+    """Run a command whose output is piped."""
     command = [sys.executable, "-m", "builder", *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 

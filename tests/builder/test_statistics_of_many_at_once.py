@@ -1,4 +1,4 @@
-"""The statistics of many histograms at once are those of each alone, and cost a fraction."""
+"""The statistics of many histograms at once equal those of each alone, and take a fraction of the time."""
 
 import json
 import math
@@ -26,7 +26,7 @@ BYTES_A_CELL = 300
 
 
 def plainly(row: list[float], total: float) -> tuple[list[int], list[int]]:
-    """Smoothed, rounded and the places of the percentiles, as one would write it down."""
+    """Return the smoothed, rounded values and the places of the percentiles, by a plain loop."""
     prior = 1 / len(row)
     units = [math.floor(round((value + prior) / (total + 1) * 10_000, 8) + 0.5) for value in row]
     reached = list(accumulate(units))
@@ -92,7 +92,7 @@ def test_a_large_result_takes_little_memory_and_its_rows_none() -> None:
 
 
 def large_result() -> Iterator[dict[str, Any]]:
-    """As many cells, a hundred a combination."""
+    """Yield CELLS cells, a hundred for each combination."""
     for number in range(CELLS):
         combination, bucket = divmod(number, BUCKETS)
         about = {"version": 150, "ping_type": "*", "os": "*", "build_hour": "2026110100", "client_agg_type": ""}

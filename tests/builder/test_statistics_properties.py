@@ -1,4 +1,4 @@
-"""What holds for every histogram that a build makes."""
+"""Properties of every histogram that a build makes."""
 
 import json
 import math
@@ -28,12 +28,12 @@ LARGEST = 10**6
 
 
 def numbers(keys: Iterable[str]) -> BucketList:
-    """The buckets of these keys, in numeric order as a build makes them."""
+    """Return the buckets of these keys, in numeric order as a build makes them."""
     return BucketList(tuple(sorted(keys, key=int)))
 
 
 def histograms(chance: random.Random, number: int) -> list[dict[str, int]]:
-    """So many histograms; every tenth counts nothing."""
+    """Return so many histograms; every tenth counts nothing."""
     sizes = [chance.randint(1, 30) for _ in range(number)]
     largest = [2 ** chance.randint(0, 40) if place % 10 else 0 for place in range(number)]
     return [

@@ -43,7 +43,7 @@ def build_date(hour: str) -> str:
 
 
 def cast_json(rows: Rows) -> str:
-    """Each number as a build writes it: what is above 1 can only be a count."""
+    """Return the numbers as a build writes them: one above 1 can only be a count."""
     texts = []
     for key in ordered([key for key, _ in rows]).keys:
         value, bucket = dict(pairs(rows))[key], BucketList((key,))
@@ -118,7 +118,7 @@ IN_THE_WAREHOUSE: dict[str, Callable[..., Any]] = {
 
 
 def pings_of(channel: str, case: dict[str, Any]) -> list[Ping]:
-    """The pings of the client that a case is about, on a channel of their own."""
+    """Return the pings of the client that a case is about, on a channel of their own."""
     function, args = case["function"], case["args"]
     if function == "histogram_bucket_from_value":
         return pings_of_average(channel, args[1])

@@ -43,7 +43,7 @@ Result = TypeVar("Result")
 
 
 class Builds(RuleBasedStateMachine):
-    """Calls the functions and the model alike; all within a transaction that is rolled back."""
+    """Calls of the functions and of the model alike, all within a transaction that is rolled back."""
 
     url: ClassVar[str]
 
@@ -63,11 +63,11 @@ class Builds(RuleBasedStateMachine):
         self.stored = 0
 
     def do(self, work: Coroutine[object, object, Result]) -> Result:
-        """Runs it to its end."""
+        """Run the coroutine to its end."""
         return self.runner.run(work)
 
     def ask(self, statement: str, *values: object, store: tuple[UUID, int] | None = None) -> Answer:
-        """The answer at the model's present, which is later than everything before; or the error's code."""
+        """Return the answer at the model's time, which is later than everything before; or the error's code."""
         self.now += timedelta(seconds=1)
 
         async def call() -> object:
@@ -83,12 +83,12 @@ class Builds(RuleBasedStateMachine):
         return self.do(call())
 
     def see(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
-        """The rows as tuples."""
+        """Return the rows as tuples."""
         return [tuple(row) for row in self.do(self.connection.fetch(statement, *values))]
 
     @rule(data=st.data(), deed=st.sampled_from(DEEDS))
     def step(self, data: st.DataObject, deed: str) -> None:
-        """One rule for all: of many, Hypothesis leaves out some in each run, and hardly any run has all it takes."""
+        """Take one of all steps. With a rule for each, Hypothesis leaves some out in each run, and few runs get far."""
         known = {"cancel": self.builds, "retry": self.builds} | dict.fromkeys(OF_WORKERS, self.claims)
         if known.get(deed, [1]):
             getattr(self, deed)(data)
@@ -194,7 +194,7 @@ class Builds(RuleBasedStateMachine):
             self.tells("build_requested", build)
 
     def held(self, data: st.DataObject, statement: str, *values: object, rows_of: int | None = None) -> Build | None:
-        """Calls it for one of all claims ever made: the build where it holds, None where it was refused rightly."""
+        """Call the function for one of all claims ever made; return its build, or None when it was rightly refused."""
         build_id, attempt = data.draw(st.sampled_from(self.claims[::-1]))  # the latest first: it often holds
         store = None if rows_of is None else (build_id, rows_of)
         answer = self.ask(statement, build_id, attempt, *values, store=store)
@@ -206,23 +206,23 @@ class Builds(RuleBasedStateMachine):
         return None
 
     def refusal(self, build: Build, attempt: int, rows_of: int | None) -> str:
-        """The error's code for who holds it no more; rows are refused as such where others of the build are."""
+        """Return the code of the error for a claim that holds its build no more; rows may be refused as duplicates."""
         if rows_of is not None and self.rows.get(build.probe, (None, 0))[0] == build.build_id:
             return THERE
         return CANCELLED if build.state == "cancelled" and build.attempt == attempt else STALE
 
     def queue(self, build: Build, not_before: datetime) -> None:
-        """Back in the queue; what was read is the day's."""
+        """Queue the build again; the bytes read count for the day."""
         self.count(build.bytes)
         build.state, build.lease_until, build.bytes, build.not_before = "queued", None, None, not_before
 
     def end(self, build: Build, state: str, read: int | None) -> None:
-        """Over; what was read is the day's, and stays on the build."""
+        """End the build; the bytes read count for the day, and stay on the build."""
         self.count(read)
         build.state, build.lease_until, build.bytes, build.finished_at = state, None, read, self.now
 
     def give_up(self, build: Build, again: timedelta | None) -> None:
-        """Queued once more while attempts are left, else failed."""
+        """Queue the build once more while attempts are left, else fail it."""
         if again is None or build.attempt == build.max_attempts:
             self.end(build, "failed", build.bytes)
         else:
@@ -230,12 +230,12 @@ class Builds(RuleBasedStateMachine):
         self.tells("build_failed", build)
 
     def count(self, read: int | None) -> None:
-        """Counts bytes for the day that it is."""
+        """Count bytes for the current day."""
         if read:
             self.days[self.now.date()] += read
 
     def tells(self, kind: str, build: Build) -> None:
-        """Expects an event; those of a first request name no attempt."""
+        """Expect an event; those of a first request name no attempt."""
         self.events.append((kind, build.probe, build.attempt or (0 if kind == "build_cancelled" else None)))
 
     @invariant()

@@ -1,4 +1,4 @@
-"""A builder takes as many builds as it has room for in one transaction, those waited for longest first."""
+"""A builder claims as many builds as it may run in one transaction, those that wait longest first."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PROBES = [f"probe_{number}" for number in range(5)]
 
 
 async def queued(database: Connection) -> None:
-    """Five builds, of which the second and fourth are prefetched."""
+    """Queue five builds, of which the second and fourth are prefetched."""
     await append(database, records([registered(probe) for probe in PROBES]))
     await fold_all(database)
     for number, probe in enumerate(PROBES):

@@ -21,7 +21,7 @@ ROW = (
 
 @pytest.fixture
 async def catalogue(client: Client, database: Connection) -> None:
-    """A catalogue of a few probes."""
+    """Fill the catalogue with a few probes."""
     await post(
         client, registered("gc_ms"), registered("slow_ms"), registered("a_flag", "event"), registered("use_counter_x")
     )

@@ -1,4 +1,4 @@
-"""Whatever befalls builders, their connections and the database: every build ends, once, with the rows of one attempt.
+"""Faults of builders, connections and the database: every build ends once, with the rows of one attempt.
 
 SOAK_ROUNDS says how many faults there are.
 """
@@ -47,7 +47,7 @@ class FaultyStack:
         self.ears: list[Proxy] = []
 
     async def add_builder(self, stack: AsyncExitStack, directory: Path) -> None:
-        """One more, not started yet."""
+        """Add a builder, not started yet."""
         way, url = await stack.enter_async_context(proxied(self.postgres.url))
         ear, listen_url = await stack.enter_async_context(proxied(self.postgres.url))
         environ = {
@@ -63,7 +63,7 @@ class FaultyStack:
         self.builders.append(BuilderProcess(f"builder-{len(self.builders)}", directory, environ))
 
     def keep_up(self) -> None:
-        """Starts again whatever is dead, and mends the ways."""
+        """Start again all processes that are dead, and restore the connections."""
         self.postgres.start()
         for proxy in (*self.ways, *self.ears):
             proxy.restore()
@@ -72,7 +72,7 @@ class FaultyStack:
             builder.spawn()
 
     async def strike(self, fault: str) -> None:
-        """Does it to one of the builders, or to the database."""
+        """Do the fault to one of the builders, or to the database."""
         chosen = random.randrange(BUILDERS)
         builder, way, ear = self.builders[chosen], self.ways[chosen], self.ears[chosen]
         if fault in ("kill", "stop"):
@@ -91,14 +91,14 @@ class FaultyStack:
             await eventually(partial(self.holds, TAKEN, f"%-{builder.pid}"), f"others go on after {fault}", PATIENCE)
 
     async def holds(self, condition: str, *values: object) -> bool:
-        """Whether it does; not while the database is away."""
+        """Return whether the condition holds; it does not while the database is away."""
         with suppress(*UNAVAILABLE):
             async with connected(self.postgres.url) as connection:
                 return bool(await connection.fetchval(condition, *values))
         return False
 
     async def _fill(self) -> None:
-        """Takes every connection that is left, until the builds are over or for a second."""
+        """Take every connection that is left, until the builds are over or for a second."""
         async with AsyncExitStack() as stack:
             connection = await stack.enter_async_context(connected(self.postgres.url))
             with suppress(*UNAVAILABLE):
@@ -150,7 +150,7 @@ async def test_faults_at_random_neither_lose_nor_repeat_a_build(faulty: FaultySt
 
 
 async def ask_for_builds(connection: Connection, number: int) -> None:
-    """Of probes that no round before had; one of them has no data."""
+    """Ask for builds of probes that no round before had; one of them has no data."""
     probes = [f"p{number}_{n}" for n in range(BUILDS_A_ROUND - 1)] + [f"p{number}_none"]
     await put_in_catalogue(connection, *probes)
     for probe in probes:
@@ -158,7 +158,7 @@ async def ask_for_builds(connection: Connection, number: int) -> None:
 
 
 async def strike_at_random(faulty: FaultyStack, fault: str) -> None:
-    """At a moment that has nothing to do with what the builders do."""
+    """Strike at a random moment."""
     moment = asyncio.Event()
     asyncio.get_running_loop().call_later(random.uniform(0, LATEST_STRIKE_SECONDS), moment.set)
     await asyncio.wait_for(moment.wait(), 20)
@@ -167,7 +167,7 @@ async def strike_at_random(faulty: FaultyStack, fault: str) -> None:
 
 @pytest.mark.timeout(300)
 async def test_a_dead_builders_build_soon_runs_again(faulty: FaultyStack) -> None:
-    """Within the lease and a poll: with the defaults 15 s and 5 s, and 5 s more at the longest for a slow answer."""
+    """It runs within the lease and a poll: by default 15 s and 5 s, and at most 5 s more for a slow answer."""
     defaults = BuilderSettings(database_url="postgresql://unused")
     assert defaults.lease_seconds + defaults.poll_seconds + LONGEST_WAIT_SECONDS <= 30
     faulty.keep_up()

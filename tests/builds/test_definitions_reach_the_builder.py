@@ -1,4 +1,4 @@
-"""What a registration says of a probe's buckets is checked, kept, and goes with each build."""
+"""The definition in a probe's registration is checked, kept, and passed on with each build."""
 
 from datetime import timedelta
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a model of the builds knows of one, and how the database is asked for the same."""
+"""The model of a build, and the query of the same facts in the database."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SELECT type, probe, (data ->> 'attempt')::integer FROM event_log WHERE type LIKE
 
 @dataclass
 class Build:
-    """What the model knows of a build."""
+    """The state of a build in the model."""
 
     build_id: UUID
     probe: str
@@ -38,5 +38,5 @@ class Build:
     finished_at: datetime | None = None
 
     def key(self) -> tuple[bool, datetime]:
-        """Who comes first is least."""
+        """Return the sort key of the queue: the build that is claimed first has the least."""
         return self.prefetched, self.not_before

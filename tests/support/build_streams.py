@@ -16,7 +16,7 @@ Seen = list[tuple[int, str]]
 
 
 class Stream:
-    """What came so far: positions and types, and the events themselves."""
+    """The events received so far, with their positions and types."""
 
     def __init__(self, response: ClientResponse) -> None:
         self.response = response
@@ -26,7 +26,7 @@ class Stream:
         self.data: list[JsonObject] = []
 
     async def read(self, number: int | None = None, comments: int | None = None) -> Seen:
-        """Reads until so many events or comments were seen in all, or to the end."""
+        """Read until so many events or comments were received in all, or to the end."""
         fields: dict[str, str] = {}
         while not (len(self.seen) == number or self.comments == comments):
             line = (await self.response.content.readline()).decode()
@@ -51,13 +51,13 @@ class Stream:
 
     @property
     def last_id(self) -> str:
-        """What a browser sends when it comes back."""
+        """Return the Last-Event-ID that a reconnecting browser sends."""
         return str(self.seen[-1][0])
 
 
 @asynccontextmanager
 async def following(client: Client, build: UUID, last_id: str | None = None, query: str = "") -> AsyncIterator[Stream]:
-    """The stream of a build, from where a browser that comes back was."""
+    """Open the stream of a build after the position that a reconnecting browser sends."""
     headers = {} if last_id is None else {"Last-Event-ID": last_id}
     async with asyncio.timeout(30), client.get(f"/v1/builds/{build}/events{query}", headers=headers) as response:
         assert response.status == 200, await response.text()

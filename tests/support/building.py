@@ -1,4 +1,4 @@
-"""Builds as the tests ask for them over HTTP, and moved on as a builder would: by the functions of the schema."""
+"""Builds that tests ask for over HTTP and move on by the functions of the schema, as a builder would."""
 
 from __future__ import annotations
 

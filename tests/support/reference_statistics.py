@@ -41,7 +41,7 @@ class Ping:
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked of the pings. `buckets`: kind, smallest, largest and number of a custom distribution's."""
+    """The parameters of a build. `buckets`: kind, smallest, largest and number of a custom distribution's buckets."""
 
     metric_type: str
     run_date: date
@@ -107,7 +107,7 @@ def version_of(ping: Ping) -> int:
 
 
 def build_of(ping: Ping, product: str) -> datetime | None:
-    """The hour of the build."""
+    """Return the hour of the build."""
     text = ping.app_build
     if not text.isdigit():
         return None
@@ -129,7 +129,7 @@ def hour_of(ping: Ping, question: Question) -> str:
 
 
 def system_of(ping: Ping) -> str | None:
-    """A system that is called as the roll-up is none; PostgreSQL stores no NUL."""
+    """Return the system: none for one that is named as the roll-up, without NUL, which PostgreSQL does not store."""
     system = None if ping.os is None else ping.os.replace("\0", "")
     return None if system == "*" else system
 
@@ -172,7 +172,7 @@ def plausible(number: int) -> bool:
 
 
 def scalars_sent(day: list[Ping], question: Question) -> dict[str, tuple[list[Any], int]]:
-    """By metric key the values of a day's pings, and their count: of no label, all of the pings."""
+    """Return a day's values by metric key, and their count: without a label, that of all pings."""
     values: dict[str, list[Any]] = defaultdict(list)
     for ping in day:
         sent = ping.sent.get(question.metric_type)
@@ -190,7 +190,7 @@ def scalars_sent(day: list[Ping], question: Question) -> dict[str, tuple[list[An
 
 
 def buckets_sent(day: list[Ping], question: Question) -> dict[str, dict[str, int]]:
-    """By metric key the sums of a day's buckets."""
+    """Return the sums of a day's buckets by metric key."""
     sums: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     for ping in day:
         sent = ping.sent.get(question.metric_type) or ()
@@ -205,7 +205,7 @@ def buckets_sent(day: list[Ping], question: Question) -> dict[str, dict[str, int
 
 
 def client_rows(pings: Iterable[Ping], question: Question) -> list[Client]:
-    """Step 1: a day at a time, then over the window."""
+    """Return the clients' rows by step 1: a day at a time, then over the window."""
     days = defaultdict(list)
     for ping in pings:
         about = (ping.client_id, ping.ping_type, system_of(ping), version_of(ping), hour_of(ping, question))
@@ -233,7 +233,7 @@ def with_buckets(client: Client, window: list[dict[str, int]]) -> Client:
 
 
 def with_state(client: Client, window: list[tuple[list[bool], int]]) -> Client:
-    """Step 4."""
+    """Return the client with its state by step 4."""
     answers = {value for values, _ in window for value in values}
     client.state = "sometimes" if len(answers) == 2 else "always" if True in answers else "never"
     return client
@@ -272,12 +272,12 @@ def number_of(key: str) -> Fraction:
 
 
 def units(value: Fraction) -> int:
-    """Ten-thousandths, rounded half away from zero."""
+    """Return ten-thousandths, rounded half away from zero."""
     return (2 * 10_000 * value.numerator + value.denominator) // (2 * value.denominator)
 
 
 def as_json(entries: Iterable[tuple[str, int]]) -> str:
-    """An object of values in ten-thousandths."""
+    """Return the JSON object of values in ten-thousandths."""
 
     def number(value: int) -> str:
         whole, rest = divmod(value, 10_000)
@@ -287,7 +287,7 @@ def as_json(entries: Iterable[tuple[str, int]]) -> str:
 
 
 def percentiles(entries: list[tuple[str, int]]) -> str:
-    """Step 5, from the histogram as rounded."""
+    """Return the percentiles by step 5, of the histogram as rounded."""
     numbers = sorted((number_of(key), value) for key, value in entries)
     reached = list(accumulate(value for _, value in numbers))
     found = []
@@ -299,7 +299,7 @@ def percentiles(entries: list[tuple[str, int]]) -> str:
 
 
 def smoothed(values: Mapping[str, Fraction], buckets: list[str], users: int) -> list[tuple[str, int]]:
-    """Filled and smoothed, as rounded."""
+    """Return the filled and smoothed histogram, as rounded."""
     empty = units(Fraction(1, len(buckets) * (users + 1))) if buckets else 0
     filled = {
         bucket: units(Fraction(value * len(buckets) + 1) / (len(buckets) * (users + 1)))
@@ -340,7 +340,7 @@ def memory_buckets(largest: int) -> list[str]:
 
 
 def bucket_list(clients: Iterable[Client], question: Question) -> list[str]:
-    """Step 2, 2: from all that was seen."""
+    """Return the bucket list by step 2, 2, from all keys that were sent."""
     seen = {bucket for client in clients for bucket in client.buckets}
     if question.declared_labels:
         return sorted(seen)
@@ -352,7 +352,7 @@ def bucket_list(clients: Iterable[Client], question: Question) -> list[str]:
 
 
 def total_samples(clients: Iterable[tuple[Client, int]], question: Question) -> dict[Combination, int]:
-    """Over all ping types, whatever the row's; times 10 on release where the group has Windows clients."""
+    """Return total_sample over all ping types; times 10 on release where the group has Windows clients."""
     sums: dict[Combination, int] = defaultdict(int)
     with_windows = set()
     for client, samples in clients:
@@ -366,7 +366,7 @@ def total_samples(clients: Iterable[tuple[Client, int]], question: Question) -> 
 
 
 def distribution_rows(clients: list[Client], large: set[str], question: Question) -> Rows:
-    """Step 2."""
+    """Return the rows of a distribution by step 2."""
     clients = [client for client in clients if client.buckets]
     buckets = bucket_list(clients, question)
     shares: dict[Combination, dict[str, Fraction]] = defaultdict(lambda: defaultdict(Fraction))
@@ -399,14 +399,14 @@ def scalar_buckets(values: list[float]) -> list[str]:
 
 
 def values_of(client: Client, question: Question) -> dict[str, Any]:
-    """What of a client is put into buckets, by client_agg_type."""
+    """Return the values of a client that are put into buckets, by client_agg_type."""
     if question.metric_type in BOOLEANS:
         return {"": client.state}
     return {agg: value for agg, value in client.scalars.items() if value is not None}
 
 
 def scalar_rows(clients: list[Client], large: set[str], question: Question) -> Rows:
-    """Steps 3 and 4."""
+    """Return the rows of scalars and booleans by steps 3 and 4."""
     clients = [client for client in clients if client.build in large]
     boolean = question.metric_type in BOOLEANS
     seen: dict[str, list[Any]] = defaultdict(list)
@@ -444,7 +444,7 @@ def scalar_rows(clients: list[Client], large: set[str], question: Question) -> R
 
 
 def reference_rows(pings: Iterable[Ping], question: Question) -> Rows:
-    """All rows of the probe."""
+    """Return all rows of the probe."""
     everything = list(pings)
     latest = question.latest_version
     if latest is None:
