@@ -12,6 +12,7 @@ from typing import Protocol
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
+import hypothesis
 import psycopg
 import pytest
 import pytest_asyncio
@@ -30,6 +31,9 @@ from usage_service.web.server import create_app
 
 FAST = {"fsync": "off", "full_page_writes": "off", "shared_buffers": "64MB", "max_connections": "300"}
 TEMPLATE = "usage"
+# An example that takes 200 ms, or data that take a second to make, are no failure: the machine has other work.
+hypothesis.settings.register_profile("tests", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("tests")
 SECRET = "a secret for tests only"
 
 

@@ -113,7 +113,11 @@ async def test_a_link_would_be_found(client: Client, database: Connection) -> No
     assert not leads_back(await dump(database), f"raw-{uuid4()}")
 
 
-@examples(max_examples=rounds(15), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(
+    max_examples=rounds(15),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(
     raws=st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=256), min_size=2, max_size=6)
 )

@@ -150,7 +150,11 @@ async def test_readers_that_go_away_leave_no_connection_behind(
 
 
 @given(after=st.integers(0, 25), limit=st.none() | st.integers(1, 30), positions=st.integers(1, 30))
-@settings(max_examples=rounds(15), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=rounds(15),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 async def test_any_range_reads_the_same(
     client: Client,
     posted: list[JsonObject],

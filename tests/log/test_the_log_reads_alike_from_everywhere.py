@@ -93,7 +93,11 @@ def wanted(asked: dict[str, Any], item: JsonObject) -> bool:
 
 
 @given(asked=ASKED)
-@settings(max_examples=rounds(6), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=rounds(6),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 async def test_every_source_gives_what_was_asked_for(sources: dict[str, str], asked: dict[str, Any]) -> None:
     expected = [item for item in map(line, POSITIONS) if wanted(asked, item)]
     for name, source in sources.items():

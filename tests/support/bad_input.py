@@ -30,7 +30,10 @@ STATEMENTS = ["'; DROP TABLE event_log; --", "' OR '1'='1", "1; SELECT pg_sleep(
 
 
 FUZZING = settings(
-    deadline=None, database=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    deadline=None,
+    database=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
 
