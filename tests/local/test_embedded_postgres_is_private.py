@@ -29,7 +29,7 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostg
 
 @pytest.fixture(scope="module")
 def spare(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cluster at rest between tests."""
+    """Return a cluster that no server uses between tests."""
     return make(tmp_path_factory.mktemp("spare"))
 
 

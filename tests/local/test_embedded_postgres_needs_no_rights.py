@@ -45,7 +45,7 @@ def _is_open(path: Path) -> bool:
 
 @pytest.fixture
 def reachable() -> Iterator[Path]:
-    """A directory everybody may enter; pytest's own are closed to others."""
+    """Make a directory that all users may enter; pytest's own are closed to others."""
     with tempfile.TemporaryDirectory() as name:
         Path(name).chmod(0o755)
         yield Path(name)

@@ -24,13 +24,13 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def copy(cluster: Path, tmp_path: Path) -> Path:
-    """To be spoilt."""
+    """Copy a cluster, to be damaged by a test."""
     return Path(shutil.copytree(cluster, tmp_path / "data"))
 
 
 @pytest.fixture
 def bystander() -> Iterator[int]:
-    """The process id of a living process that has nothing to do with PostgreSQL."""
+    """Return the id of a running process that has nothing to do with PostgreSQL."""
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
         yield process.pid
         process.kill()

@@ -52,7 +52,7 @@ class Up:
         return self.said()
 
     def child(self, name: str) -> psutil.Process:
-        """The child process whose command line ends with the name."""
+        """Return the child process whose command line ends with the name."""
         own = psutil.Process(self.process.pid).children()
         return next(child for child in own if name in " ".join(child.cmdline()))
 
@@ -84,7 +84,7 @@ def gone(processes: list[psutil.Process]) -> bool:
 
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Shared by the tests of this module: each after the first starts on what the one before left."""
+    """Make the data directory that the tests of this module share: each starts on the data of the one before."""
     return tmp_path_factory.mktemp("up") / "data"
 
 

@@ -30,7 +30,7 @@ CROSS JOIN LATERAL unnest(p.tables) AS t (name) CROSS JOIN LATERAL hash_table(p.
 
 
 def run(program: str, *arguments: str, stdin: str = "") -> str:
-    """Runs one of PostgreSQL's programs as the guide says; what it prints."""
+    """Run one of PostgreSQL's programs as the guide says, and return what it prints."""
     try:
         command = [str(binary(program)), *arguments]
     except EmbeddedPostgresError:
@@ -43,14 +43,14 @@ def run(program: str, *arguments: str, stdin: str = "") -> str:
 
 
 async def dump(url: str, file: Path) -> str:
-    """Makes a backup; the roles, which it does not hold."""
+    """Make a backup, and return the roles, which it does not hold."""
     await asyncio.to_thread(run, "pg_dump", "--format=custom", f"--file={file}", url)
     return await asyncio.to_thread(run, "pg_dumpall", "--roles-only", "--no-role-passwords", f"--dbname={url}")
 
 
 @asynccontextmanager
 async def restored(directory: Path, file: Path, roles: str) -> AsyncIterator[str]:
-    """A new PostgreSQL with the backup; its address."""
+    """Start a new PostgreSQL with the backup, and return its address."""
     postgres = EmbeddedPostgres(directory, options=FAST)
     postgres.start()
     try:
@@ -63,7 +63,7 @@ async def restored(directory: Path, file: Path, roles: str) -> AsyncIterator[str
 
 
 async def keep_writing(database: Connection, end: asyncio.Event) -> None:
-    """Appends and folds until the end, and at least once before."""
+    """Append and fold until the end, and at least once before."""
     folders = [Folder(name) for name in PROJECTIONS]
     while not end.is_set():
         await append_traffic(database, 200)
@@ -95,7 +95,7 @@ async def test_a_dump_of_a_live_system_is_restored_and_goes_on(
 
 
 async def same_log(original: Connection, copy: Connection) -> int:
-    """Fails unless the copy is the beginning of the original; its end."""
+    """Fail unless the copy is the beginning of the original, and return its end."""
     position: int = await copy.fetchval("SELECT last_position()")
     assert position > 500
     assert await original.fetchval("SELECT last_position()") > position, "nothing was written meanwhile"
@@ -104,7 +104,7 @@ async def same_log(original: Connection, copy: Connection) -> int:
 
 
 async def goes_on(client: Client, database: Connection, position: int) -> None:
-    """Fails unless new events follow the old, of the visitors known before, and are folded."""
+    """Fail unless new events follow the old, of the visitors known before, and are folded."""
     [item] = await post(client, event())
     assert item["position"] > position
     pseudonyms = "SELECT DISTINCT visitor FROM event_log WHERE position IN (1, $1)"

@@ -27,7 +27,7 @@ pytestmark = needs_pgbouncer
 
 @pytest.fixture
 async def login_url(own_database_url: str, own_database: Connection, worker_id: str) -> AsyncIterator[str]:
-    """The address as an application has it: with a login role that has the rights of the server."""
+    """Return the address as an application has it: with a login role that has the rights of the server."""
     name, password = f"glam_{worker_id}", secrets.token_hex(8)
     await own_database.execute(f"CREATE ROLE {name} LOGIN PASSWORD '{password}' IN ROLE usage_server")
     await own_database.execute(f"ALTER ROLE {name} SET statement_timeout = '30s'")
@@ -38,7 +38,7 @@ async def login_url(own_database_url: str, own_database: Connection, worker_id: 
 
 @pytest.fixture(params=["", IGNORING], ids=["refusing", "ignoring"])
 async def client(request: pytest.FixtureRequest, login_url: str, tmp_path: Path) -> AsyncIterator[Client]:
-    """A server that reaches the database through a pooler, and listens directly."""
+    """Run a server that reaches the database through a pooler, and listens directly."""
     async with (
         pooled(login_url, tmp_path, more=request.param) as url,
         served(url, listen_database_url=login_url) as client,

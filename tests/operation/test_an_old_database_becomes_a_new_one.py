@@ -60,7 +60,7 @@ FROM generate_series(1, 40) number
 
 
 def made_up(*migrations: Migration) -> Schema:
-    """The schema of a later program: what it does to a database of today, and what it makes of an empty one."""
+    """Make the schema of a later program: its migration of today's database, and its text for an empty one."""
     text = schema_text() + "".join(migration.text for migration in migrations)
     return Schema(NOW + len(migrations), text, [*load_migrations(), *migrations])
 
@@ -70,7 +70,7 @@ async def versions(database: Connection) -> list[int]:
 
 
 def waiting_for(database: Connection, lock: str) -> Callable[[], Awaitable[bool]]:
-    """Whether a migration of this database waits for such a lock."""
+    """Return whether a migration of this database waits for such a lock."""
 
     async def waits() -> bool:
         return bool(
@@ -86,7 +86,7 @@ def waiting_for(database: Connection, lock: str) -> Callable[[], Awaitable[bool]
 
 @pytest.fixture
 async def fresh_catalog(own_database_url: str) -> set[tuple[str, str]]:
-    """Of the later program's schema in an empty database; the test's own is as it was afterwards."""
+    """Return the catalogue of the later program's schema in an empty database; the test's own is as before."""
     async with connected(own_database_url) as database:
         name = f"{await database.fetchval('SELECT current_database()')}_fresh"
         await database.execute(f"CREATE DATABASE {name}")
@@ -114,7 +114,7 @@ class SchemaOfBefore(NamedTuple):
 
 @pytest.fixture
 async def url_of_before(own_database_url: str, schema_of_before: SchemaOfBefore) -> AsyncIterator[str]:
-    """A database as a program of an earlier version made it."""
+    """Make a database as a program of an earlier version made it."""
     async with connected(own_database_url) as database:
         name = f"{await database.fetchval('SELECT current_database()')}_before"
         await database.execute(f"CREATE DATABASE {name}")

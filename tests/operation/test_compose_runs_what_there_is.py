@@ -45,7 +45,7 @@ VARIABLE = re.compile(r"\$\{(\w+)(?:(:\?|:-|-)([^}]*))?\}")
 
 
 def filled(text: str) -> str:
-    """The text with its variables as Compose fills them in: what is given, else the default."""
+    """Return the text with its variables as Compose fills them in: the given value, else the default."""
 
     def value(match: re.Match[str]) -> str:
         name, kind, default = match.groups()
@@ -60,7 +60,7 @@ OURS = {name: service for name, service in SERVICES.items() if "build" in servic
 
 
 def commands(service: dict[str, Any]) -> list[list[str]]:
-    """The commands of our programs that a service runs."""
+    """Return the commands of our programs that a service runs."""
     words = service["command"]
     if words[0] != "sh":
         return [words]
@@ -173,6 +173,6 @@ async def test_who_logs_in_can_do_the_work(start: Start, tmp_path: Path) -> None
 
 
 def login_url(url: str, service: dict[str, Any]) -> str:
-    """Compose's login at the test's address."""
+    """Return Compose's login at the test's address."""
     login, place = urlsplit(service["environment"]["DATABASE_URL"]), urlsplit(url)
     return place._replace(netloc=f"{login.username}:{login.password}@{place.hostname}:{place.port}").geturl()

@@ -36,7 +36,7 @@ OF_PROMETHEUS = {"job", "instance", "le"}
 
 @pytest.fixture
 async def labels(client: Client) -> dict[str, dict[str, set[str]]]:
-    """The values of each label of each metric that a server and a builder give."""
+    """Return the values of each label of each metric that a server and a builder give."""
     builder = BuilderMetrics()
     text = await (await client.get("/metrics")).text()
     found: dict[str, dict[str, set[str]]] = {"up": {}}

@@ -25,7 +25,7 @@ FIELDS = {"version", "source", "commit", "build"}
 
 @pytest.fixture(autouse=True)
 def of_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """As in an image, which has a version.json beside its interpreter."""
+    """Write a version.json beside the interpreter, as in an image."""
     (tmp_path / "version.json").write_bytes(msgspec.json.encode(OF_IMAGE))
     monkeypatch.setattr(module, "VERSION_FILE", tmp_path / "version.json")
     running_version.cache_clear()

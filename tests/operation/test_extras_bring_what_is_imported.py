@@ -68,7 +68,7 @@ def imported(paths: Iterable[Path]) -> set[str]:
 
 
 def required(extra: str | None) -> set[str]:
-    """The distributions that an extra brings, those of extras that it names among them, beside the client's."""
+    """Return the distributions of an extra, with those of extras that it names, and the client's."""
     lines = PROJECT["dependencies"] if extra is None else PROJECT["optional-dependencies"][extra]
     found = set[str]()
     for requirement in map(Requirement, lines):

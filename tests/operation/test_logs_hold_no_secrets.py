@@ -26,7 +26,7 @@ VISITOR = "visitor-5b7d2e"
 
 @pytest.fixture
 def logged(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
-    """What goes to stderr, which is no terminal, as the programs log it."""
+    """Return what the programs log to stderr, which is no terminal."""
     stream = io.StringIO()
     before, handlers, level = structlog.get_config(), logging.root.handlers[:], logging.root.level
     monkeypatch.setattr(sys, "stderr", stream)

@@ -25,7 +25,7 @@ PACKAGES = {"usage_service", "builder", "warehouse"}
 
 @pytest.fixture
 async def empty_url(server_url: str) -> AsyncIterator[str]:
-    """A database of this test's own, with nothing in it."""
+    """Make an empty database for this test."""
     name = f"empty_{uuid4().hex}"
     admin = await asyncpg.connect(urlunsplit(urlsplit(server_url)._replace(path="/postgres")))
     try:

@@ -27,7 +27,7 @@ STATEMENT = re.compile(
 
 
 def statements(source: str) -> Iterator[str]:
-    """The strings of a module that begin like a statement of SQL, each after its line."""
+    """Return the strings of a module that begin like a statement of SQL, each after its line."""
     module = ast.parse(source)
     formatted = [node for node in ast.walk(module) if isinstance(node, ast.JoinedStr)]
     texts = {id(node): (node.lineno, "".join(map(_part, node.values))) for node in formatted}
