@@ -139,11 +139,6 @@ def test_a_type_that_is_not_built_is_named(tmp_path: Path) -> None:
         build(tmp_path, [], replace(REQUEST, metric_type="string_list"))
 
 
-def test_a_probe_left_out_by_name_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UnsupportedMetricError, match="use_counter_page_x"):
-        build(tmp_path, [], replace(COUNTER_REQUEST, probe="use_counter_page_x"))
-
-
 @pytest.mark.parametrize("probe", ["a; DROP TABLE x", "a`b", "a.b", "Ä", "", "x" * 256, "a\n"])
 def test_a_name_that_is_none_never_gets_into_a_statement(tmp_path: Path, probe: str) -> None:
     with pytest.raises(PermanentBuildError, match="cannot be the name"):
