@@ -15,8 +15,7 @@ from aiohttp import web
 from usage_service.shared.progress import progress
 from warehouse.api.app import create_app
 from warehouse.errors import BigQueryError
-from warehouse.printing import Format, print_rows
-from warehouse.querying import over_http, run_locally
+from warehouse.querying import Format, over_http, print_rows, run_locally
 from warehouse.sample.filling import steps
 from warehouse.sample.pings import PROJECT, SampleOptions
 from warehouse.sample.probes import PROBES, sample_probes
@@ -28,7 +27,7 @@ app = typer.Typer(
 )
 
 DataDir = Annotated[
-    Path, typer.Option(envvar="PROBE_BUILDER_WAREHOUSE_DIR", help="Where the warehouse's files are kept.")
+    Path, typer.Option(envvar="PROBE_BUILDER_WAREHOUSE_DIR", help="The directory of the warehouse's files.")
 ]
 DEFAULT_DIR = Path("warehouse-data")
 SHUTDOWN_SECONDS = 1.0
@@ -54,7 +53,7 @@ def seed_command(
         dt.datetime | None, typer.Option(formats=["%Y-%m-%d"], help="The day of the newest build; default: today.")
     ] = None,
 ) -> None:
-    """Make up pings; does nothing if they are there already."""
+    """Make up pings; do nothing when they are there already."""
     day = until.date() if until else dt.datetime.now(dt.UTC).date()
     options = SampleOptions(clients, seed_number, day, sample_probes(probes))
     with progress("Making up pings", steps(options)) as report:

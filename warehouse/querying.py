@@ -1,9 +1,13 @@
-"""One query from the command line, against the file or against a running server."""
+"""One query of the command line, to the file or to a running server, and its rows on standard output."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+import csv
+import json
+import sys
+from collections.abc import Callable, Sequence
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 import duckdb
@@ -11,6 +15,8 @@ from google.api_core.exceptions import GoogleAPICallError, RetryError
 from google.auth.credentials import AnonymousCredentials, Credentials
 from google.cloud import bigquery
 from google.cloud.bigquery.retry import DEFAULT_RETRY
+from rich.console import Console
+from rich.table import Table
 
 from warehouse.engine import Engine, as_bigquery
 from warehouse.errors import BigQueryError
@@ -19,14 +25,23 @@ from warehouse.sample.pings import PROJECT
 if TYPE_CHECKING:
     from pathlib import Path
 
+Rows = Sequence[Sequence[object]]
 Answer = tuple[list[str], list[tuple[object, ...]]]
 ANONYMOUS: Callable[[], Credentials] = AnonymousCredentials
 TIMEOUT_SECONDS = 600.0
 RETRY = DEFAULT_RETRY.with_timeout(5.0)
 
 
+class Format(StrEnum):
+    """A format that rows are printed in."""
+
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"
+
+
 def run_locally(path: Path, sql: str) -> Answer:
-    """Column names and rows; BigQueryError for a bad query, FileNotFoundError without a file."""
+    """Return column names and rows; raise BigQueryError for a bad query, FileNotFoundError without a file."""
     engine = Engine(path)
     try:
         plan = engine.plan(sql, PROJECT, {})
@@ -40,7 +55,7 @@ def run_locally(path: Path, sql: str) -> Answer:
 
 
 def over_http(url: str, sql: str) -> Answer:
-    """Column names and rows from a running server; BigQueryError for a bad query."""
+    """Return column names and rows from a running server; raise BigQueryError for a bad query or no answer."""
     client = bigquery.Client(
         project=PROJECT, location="US", credentials=ANONYMOUS(), client_options={"api_endpoint": url}
     )
@@ -52,3 +67,32 @@ def over_http(url: str, sql: str) -> Answer:
         raise BigQueryError("invalidQuery", str(error.message)) from error
     except (OSError, RetryError) as error:
         raise BigQueryError("backendError", f"The warehouse at {url} does not answer") from error
+
+
+def print_rows(columns: Sequence[str], rows: Rows, form: Format | None) -> None:
+    """Print the rows; without a format, as a table on a terminal and as CSV elsewhere."""
+    chosen = form or (Format.TABLE if sys.stdout.isatty() else Format.CSV)
+    {Format.TABLE: _table, Format.CSV: _csv, Format.JSON: _json}[chosen](columns, rows)
+
+
+def _csv(columns: Sequence[str], rows: Rows) -> None:
+    writer = csv.writer(sys.stdout)
+    writer.writerow(columns)
+    writer.writerows([_text(cell) if isinstance(cell, list | dict) else cell for cell in row] for row in rows)
+
+
+def _json(columns: Sequence[str], rows: Rows) -> None:
+    """Print an array of objects, one a line; dates and times are text."""
+    lines = [_text(dict(zip(columns, row, strict=True))) for row in rows]
+    print("[" + ",\n".join(lines) + "]")
+
+
+def _table(columns: Sequence[str], rows: Rows) -> None:
+    table = Table(*columns)
+    for row in rows:
+        table.add_row(*("NULL" if cell is None else cell if isinstance(cell, str) else _text(cell) for cell in row))
+    Console(markup=False).print(table)
+
+
+def _text(value: object) -> str:
+    return json.dumps(value, default=str, ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""Fills the warehouse's tables with sample pings, some builds at a time, so that memory is bounded."""
+"""The filling of the tables with sample pings, some builds at a time, so that memory is bounded."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from warehouse.queries import query, render
 from warehouse.sample import pings as sample
 from warehouse.sample.populations import BUILDS, RARE_CLIENTS, builds
-from warehouse.sample.table_sizes import Weighed, weigh
+from warehouse.sample.table_sizes import store_sizes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,12 +22,12 @@ CLIENT_BUILDS_A_STEP = 500_000
 
 
 def steps(options: SampleOptions) -> int:
-    """How many steps the filling reports: tables times batches of builds."""
+    """Return the number of steps that filling reports: tables times batches of builds."""
     return len(options.filled_tables) * len(list(_batches(options)))
 
 
 def fill(connection: duckdb.DuckDBPyConnection, options: SampleOptions, description: str, report: Report) -> None:
-    """Create and fill all tables, and what the warehouse knows about them, in an empty database."""
+    """Create and fill all tables and their catalogue in an empty database."""
     connection.execute(query("sample", "settings"))
     connection.execute(render("store"))
     population, done = None, 0
@@ -38,7 +38,7 @@ def fill(connection: duckdb.DuckDBPyConnection, options: SampleOptions, descript
         for _ in _fill_table(connection, options, table):
             done += 1
             report(done)
-        weigh(connection, Weighed(sample.PROJECT, table.dataset, table.name))
+        store_sizes(connection, table)
     connection.execute(query("sample", "drop_working_tables"))
     connection.execute(query("sample", "set_description"), [description])
     connection.execute(query("sample", "checkpoint"))
@@ -78,6 +78,6 @@ def _draw(connection: duckdb.DuckDBPyConnection, options: SampleOptions, table: 
 
 
 def _batches(options: SampleOptions) -> Iterator[tuple[int, int]]:
-    """First and last build of each batch."""
+    """Return the first and last build of each batch."""
     size = max(1, CLIENT_BUILDS_A_STEP // options.clients)
     return ((first, min(first + size, BUILDS) - 1) for first in range(0, BUILDS, size))

@@ -1,4 +1,4 @@
-"""Sample pings: DuckDB expressions that make them up from hashes, so that a seed always gives the same.
+"""Sample pings: DuckDB expressions that make them up from hashes, so that equal seeds make equal pings.
 
 Values are drawn once into a table of `draws`, some hundreds for each situation a ping can be in; a ping then takes one
 for each metric type. That is ten times as fast as drawing for each ping.
@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from warehouse.sample.populations import TABLES, SampleTable
-from warehouse.sample.probe import Probe
-from warehouse.sample.probes import PROBES
+from warehouse.sample.probes import PROBES, Probe
 
 PROJECT = "moz-fx-data-shared-prod"
 PAIRS = "STRUCT(key VARCHAR, value BIGINT)[]"
@@ -38,7 +37,7 @@ MOST_DRAWS, CLIENTS_A_DRAW = 400, 20
 
 @dataclass(frozen=True)
 class SampleOptions:
-    """What is made up: how many clients, from which seed, with the newest build on the day `until`; of what, where."""
+    """The options of the sample: clients, seed, the day of the newest build, probes and tables."""
 
     clients: int = 6_000
     seed: int = 1
@@ -48,33 +47,33 @@ class SampleOptions:
 
     @property
     def draws(self) -> int:
-        """How many values are drawn for each situation."""
+        """Return the number of values that are drawn for each situation."""
         return min(MOST_DRAWS, 10 + self.clients // CLIENTS_A_DRAW)
 
     def carried_by(self, table: SampleTable) -> list[Probe]:
-        """The probes of a table's pings."""
+        """Return the probes of a table's pings."""
         product = table.population.product
         return [probe for probe in self.probes if product in probe.products and table.ping in probe.pings]
 
     @property
     def filled_tables(self) -> list[SampleTable]:
-        """The tables that carry a probe; the others are left out."""
+        """Return the tables whose pings carry a probe; no others are made."""
         return [table for table in self.tables if self.carried_by(table)]
 
     def describe(self) -> str:
-        """A text that is another one for other pings."""
+        """Return a text that differs when the pings would."""
         content = zlib.crc32(repr((self.probes, self.tables)).encode())
         return f"{self.clients} clients, seed {self.seed}, until {self.until}, content {content:x}"
 
 
 def by_type(probes: Sequence[Probe]) -> list[tuple[str, list[Probe]]]:
-    """The probes by metric type."""
+    """Return the probes by metric type."""
     ordered = sorted(probes, key=lambda probe: probe.type)
     return [(kind, list(group)) for kind, group in groupby(ordered, key=lambda probe: probe.type)]
 
 
 def metrics_type(probes: Sequence[Probe]) -> str:
-    """The DuckDB type of the `metrics` column."""
+    """Return the DuckDB type of the `metrics` column."""
     kinds = []
     for kind, members in by_type(probes):
         columns = ", ".join(f"{probe.name} {TYPES[kind]}" for probe in members)
@@ -83,7 +82,7 @@ def metrics_type(probes: Sequence[Probe]) -> str:
 
 
 def draws(probes: Sequence[Probe]) -> str:
-    """The columns of the draws, one for each metric type."""
+    """Return the columns of `draws` in SQL, one for each metric type."""
     columns = []
     for kind, members in by_type(probes):
         values = ", ".join(f"'{probe.name}': {_value(probe)}" for probe in members)
@@ -92,30 +91,30 @@ def draws(probes: Sequence[Probe]) -> str:
 
 
 def taken(probes: Sequence[Probe]) -> str:
-    """The `metrics` of a ping, from its draw of each metric type."""
+    """Return the `metrics` of a ping in SQL, from its draw of each metric type."""
     kinds = [f"'{kind}': {kind}_draws.{kind}" for kind, _ in by_type(probes)]
     return f"{{{', '.join(kinds)}}}"
 
 
 def drawn_from(probes: Sequence[Probe]) -> str:
-    """The joins that find those draws."""
+    """Return the joins that find a ping's draw of each metric type."""
     joins = [f"JOIN draws AS {kind}_draws ON {kind}_draws.place = {place(kind)}" for kind, _ in by_type(probes)]
     return "\n".join(joins)
 
 
 def place(kind: str) -> str:
-    """The place of a ping's draw. What is steady hangs on the client, and changes in one ping of ten."""
+    """Return the place of a ping's draw in SQL; steady types depend on the client, but for one ping in ten."""
     source = "if(ping % 10 > 0, hash(client), ping)" if kind in STEADY else "ping"
     return f"situation * $draws + CAST(hash({source}, '{kind}') % $draws AS BIGINT)"
 
 
 def bounds_name(probe: Probe) -> str:
-    """The DuckDB variable that holds the keys of a distribution's buckets."""
+    """Return the name of the DuckDB variable that holds the keys of a distribution's buckets."""
     return f"bounds_{probe.name if probe.range else probe.type}"
 
 
 def bounds(probes: Sequence[Probe]) -> dict[str, list[str]]:
-    """Those variables' values."""
+    """Return the keys of the distributions' buckets by the name of their variable."""
     distributions = [probe for probe in probes if "distribution" in probe.type]
     return {bounds_name(probe): [str(bound) for bound in probe.buckets()] for probe in distributions}
 
@@ -129,7 +128,7 @@ def _value(probe: Probe) -> str:
 
 
 def _level(probe: Probe, draw: str) -> str:
-    """A value with a hump in the middle: the mean of two uniform draws, moved by system and build."""
+    """Return a value with a hump in the middle: the mean of two uniform draws, moved by system and build."""
     moved = f"{probe.centre} + CASE WHEN regressed THEN {probe.regression} ELSE 0 END"
     system = f"CASE os WHEN 'Windows' THEN {probe.windows} WHEN 'Darwin' THEN {probe.mac} ELSE 0 END"
     hump = f"(({draw} >> 10) % 1000 + ({draw} >> 22) % 1000) / 2000.0"
@@ -137,7 +136,7 @@ def _level(probe: Probe, draw: str) -> str:
 
 
 def _labeled(probe: Probe, draw: str, level: str) -> str:
-    """A list with an entry for two labels of three."""
+    """Return a list with an entry for five labels in seven."""
     entries = []
     for index, label in enumerate(probe.labels):
         part = f"({draw} >> {30 + 7 * index}) % 7"

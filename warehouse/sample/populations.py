@@ -1,4 +1,4 @@
-"""Who sends the sample pings, and into which tables: clients and builds of Firefox on desktop and on Android."""
+"""The senders of the sample pings and their tables: clients and builds of Firefox on desktop and on Android."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FENIX_BASE, ARM64 = 0x78200000, 1
 
 @dataclass(frozen=True)
 class Population:
-    """The clients of a product: how many of the sample's, on which systems and channels, with what share."""
+    """The clients of a product: their share of the sample's, and the shares of their systems and channels."""
 
     product: str
     share: float
@@ -29,7 +29,7 @@ class Population:
     channels: dict[str, float]
 
     def clients(self, count: int, seed: int) -> tuple[list[str], list[int], list[str], list[str], list[str | None]]:
-        """Columns of `share` of so many clients: id, sample_id, system, channel, internet provider."""
+        """Return columns of the population's share of `count` clients: id, sample_id, system, channel, provider."""
         random, size = np.random.default_rng(seed), max(2 * RARE_CLIENTS, round(count * self.share))
         ids = [str(UUID(bytes=random.bytes(16), version=4)) for _ in range(size)]
         samples = [zlib.crc32(name.encode()) % 100 for name in ids]
@@ -38,7 +38,7 @@ class Population:
         return ids, samples, drawn(self.systems), drawn(self.channels), providers.tolist()
 
     def build_id(self, made: dt.datetime) -> str:
-        """The build's id as the product's clients send it: 14 digits, or 10 that count hours on Android."""
+        """Return the build's id as the product's clients send it: 14 digits, or 10 that count hours on Android."""
         if self.product == "fog":
             return made.strftime("%Y%m%d%H%M%S")
         hours = int((made - FENIX_EPOCH).total_seconds()) // 3600
@@ -57,7 +57,7 @@ ANDROID = Population("fenix", 0.5, {"Android": 1.0}, {"nightly": 0.5, "beta": 0.
 
 @dataclass(frozen=True)
 class SampleTable:
-    """A table of pings: whose clients send it, on which channels."""
+    """A table of pings: the population that sends them, and on which channels."""
 
     population: Population
     dataset: str
@@ -66,7 +66,7 @@ class SampleTable:
 
     @property
     def name(self) -> str:
-        """The table's name in its dataset."""
+        """Return the table's name in its dataset."""
         return f"{self.ping}_v1"
 
 
@@ -84,7 +84,7 @@ TABLES = tuple(
 
 
 def builds(population: Population, until: dt.date) -> list[tuple[int, dt.datetime, str, dict[str, str], int, bool]]:
-    """Rows of the builds: number, time, build id, version on each channel, seconds it is the newest, regressed."""
+    """Return the builds' rows: number, time, build id, version by channel, seconds until the next, regressed."""
     made = [_build_time(until, build) for build in range(BUILDS)]
     ends = [*made[1:], dt.datetime.combine(until + dt.timedelta(days=1), dt.time(), dt.UTC)]
     return [

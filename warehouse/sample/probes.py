@@ -2,10 +2,65 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
-from warehouse.sample.probe import Probe, Range
+from usage_service.shared.glean_buckets import exponential_buckets, functional_buckets, linear_buckets
+
+BOUNDS = {"timing": functional_buckets(2, 8, 2**36), "memory": functional_buckets(2, 16, 2**36)}
+BOTH = ("fog", "fenix")
+
+
+@dataclass(frozen=True)
+class Range:
+    """The definition of a custom distribution's buckets."""
+
+    histogram_type: str
+    range_min: int
+    range_max: int
+    bucket_count: int
+
+    def buckets(self) -> list[int]:
+        """Return the lower bounds of the buckets."""
+        make = exponential_buckets if self.histogram_type == "exponential" else linear_buckets
+        return make(self.range_min, self.range_max, self.bucket_count)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A probe: its definition, the share of pings that carry it, and the values around which they lie.
+
+    `centre` and `spread` are buckets of a distribution, else the value itself. `windows` and `mac` move the centre
+    on these systems; `regression` moves it from the 16th build to the 23rd, where it was fixed. A `rare` probe is
+    sent by six clients only. `declared` says whether the labels are part of the definition.
+    """
+
+    name: str
+    type: str
+    centre: float = 1
+    spread: float = 1
+    presence: float = 0.6
+    windows: float = 0
+    mac: float = 0
+    regression: float = 0
+    labels: tuple[str, ...] = ()
+    inner_labels: tuple[str, ...] = ()
+    declared: bool = True
+    range: Range | None = None
+    rare: bool = False
+    products: tuple[str, ...] = BOTH
+    pings: tuple[str, ...] = ("metrics",)
+
+    def buckets(self) -> list[int]:
+        """Return the lower bounds of a distribution's buckets."""
+        return self.range.buckets() if self.range else BOUNDS[self.type.split("_")[-2]]
+
+    def definition(self) -> dict[str, object]:
+        """Return the part of its registration beside type and ping: the range, and the labels that it declares."""
+        shown = self.range
+        of_range: dict[str, object] = {} if shown is None else {**vars(shown)}
+        return of_range | ({"labels": list(self.labels)} if self.labels and self.declared else {})
+
 
 _timing = partial(Probe, type="timing_distribution", spread=10)
 _memory = partial(Probe, type="memory_distribution", spread=16)
@@ -80,6 +135,6 @@ PROBES = (
 
 
 def sample_probes(count: int) -> tuple[Probe, ...]:
-    """So many probes: those above, then copies of them with numbered names."""
+    """Return `count` probes: those of PROBES, then copies of them with numbered names."""
     copies = range(-(-count // len(PROBES)))
     return tuple(replace(p, name=f"{p.name}_{n}") if n else p for n in copies for p in PROBES)[:count]

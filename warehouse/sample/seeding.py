@@ -1,8 +1,11 @@
-"""Writes the warehouse's files: sample pings, what they weigh by column and day, and the probes' registrations."""
+"""The warehouse's files: the sample pings with the sizes of their tables, and the registrations of their probes."""
 
 from __future__ import annotations
 
+import datetime as dt
+import json
 import os
+import uuid
 from typing import TYPE_CHECKING
 
 import duckdb
@@ -10,24 +13,26 @@ import structlog
 
 from warehouse.queries import query
 from warehouse.sample.filling import fill
-from warehouse.sample.registration import write_registrations
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from usage_service.shared.progress import Report
     from warehouse.sample.pings import SampleOptions
+    from warehouse.sample.probes import Probe
 
 log = structlog.get_logger(__name__)
 
 DATABASE, CATALOGUE = "warehouse.duckdb", "catalogue.ndjson"
 GENERATION = 2
+KNOWN_FOR = dt.timedelta(days=365)
 
 
 def seed(data_dir: Path, options: SampleOptions, report: Report) -> bool:
-    """Write the files into `data_dir`; False if they are there already, made with the same options.
+    """Write the files into `data_dir`; return False when they are there already, made with the same options.
 
-    `report` is told how many of `filling.steps` are done. Interrupted, the next call starts anew.
+    `report` is told how many of `filling.steps` are done. After an interruption, the next call starts anew.
     """
     data_dir.mkdir(parents=True, exist_ok=True)
     target = data_dir / DATABASE
@@ -38,7 +43,7 @@ def seed(data_dir: Path, options: SampleOptions, report: Report) -> bool:
     try:
         with duckdb.connect(partial) as connection:
             fill(connection, options, _description(options), report)
-        write_registrations(data_dir / CATALOGUE, options)
+        _write_registrations(data_dir / CATALOGUE, options)
         partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)
@@ -60,3 +65,30 @@ def _options_of(path: Path) -> str | None:
     except duckdb.Error:
         return None
     return str(row[0]) if row else None
+
+
+def _write_registrations(path: Path, options: SampleOptions) -> None:
+    """Write the registrations to a file, an event a line, which is there whole or not at all."""
+    partial = path.with_suffix(f".partial-{os.getpid()}")
+    partial.write_text("".join(json.dumps(event) + "\n" for event in _registrations(options)))
+    partial.replace(path)
+
+
+def _registrations(options: SampleOptions) -> Iterator[dict[str, object]]:
+    """Yield a usage event for each product, probe and ping, so that the service knows what can be built."""
+    moment = dt.datetime.combine(options.until - KNOWN_FOR, dt.time(), dt.UTC).isoformat().replace("+00:00", "Z")
+    for probe in options.probes:
+        for product in probe.products:
+            for ping in probe.pings:
+                yield _registration(probe, product, ping, moment)
+
+
+def _registration(probe: Probe, product: str, ping: str, moment: str) -> dict[str, object]:
+    return {
+        "event_id": str(uuid.uuid5(uuid.NAMESPACE_URL, f"{product}/{probe.name}/{ping}")),
+        "type": "probe_registered",
+        "occurred_at": moment,
+        "product": product,
+        "probe": probe.name,
+        "data": {"type": probe.type, "ping": ping} | probe.definition(),
+    }
