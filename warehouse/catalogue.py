@@ -1,4 +1,4 @@
-"""The tables that the warehouse holds: their columns, their day partitions and how many bytes are in each."""
+"""The catalogue of the tables: their columns, their day partitions and the bytes in each."""
 
 from __future__ import annotations
 
@@ -27,23 +27,22 @@ class Table:
 
     @property
     def days(self) -> set[dt.date]:
-        """The days that have a partition."""
+        """Return the days that have a partition."""
         return {day for sizes in self.leaf_bytes.values() for day in sizes}
 
     def bytes(self, leaves: set[Path], days: set[dt.date]) -> int:
-        """Logical bytes of those leaf columns in those partitions."""
+        """Return the logical bytes of some leaf columns in the partitions of some days."""
         return sum(size for leaf in leaves for day, size in self.leaf_bytes[leaf].items() if day in days)
 
 
 class Catalogue:
-    """The tables by name; a missing project in a query means the default one."""
+    """The tables by project, dataset and name."""
 
     def __init__(self, tables: list[Table]) -> None:
-        """Index the tables by (project, dataset, name)."""
         self._tables = {(table.project, table.dataset, table.name): table for table in tables}
 
     def find(self, project: str, dataset: str, name: str) -> Table:
-        """The table, or BigQuery's notFound."""
+        """Return the table; raise BigQuery's notFound when there is none of that name."""
         table = self._tables.get((project, dataset, name))
         if table is None:
             raise BigQueryError("notFound", f"Not found: Table {project}:{dataset}.{name} was not found in location US")

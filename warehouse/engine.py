@@ -1,4 +1,4 @@
-"""DuckDB, locked down: it sees the warehouse's one file, read-only, and no other part of the machine."""
+"""DuckDB, locked down: it can read the warehouse's one file, and has no access to any other part of the machine."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 MIB = 1024 * 1024
 MINIMUM_BILLED = 10 * MIB
-# A statement is estimated first and then run; translating it takes ten times as long as the rest of its plan.
+# A statement is planned for its estimate and again for its run; translating it is ten elevenths of that time.
 TRANSLATIONS = 32
 
 
@@ -40,13 +40,15 @@ class Plan:
 
 
 class Engine:
-    """One DuckDB for all jobs; every job has a cursor of its own, so that it can be interrupted alone."""
+    """One DuckDB for all jobs; every job has a cursor of its own, so that it can be interrupted alone.
+
+    The constructor opens the file that `seed` wrote and raises FileNotFoundError when there is none.
+    """
 
     def __init__(self, path: Path, *, memory_limit: str = "2GB", threads: int = 2, spill_limit: str = "10GB") -> None:
-        """Open the file that `seed` wrote; FileNotFoundError if there is none."""
         if not path.is_file():
             raise FileNotFoundError(f"{path} does not exist: seed the warehouse first")
-        # DuckDB makes it when it first needs it, so that a killed server leaves none behind as a rule.
+        # DuckDB makes the directory when it first spills, so a killed server seldom leaves one behind.
         self.spill_directory = Path(tempfile.gettempdir()) / f"warehouse-spill-{uuid.uuid4()}"
         config: dict[str, str | bool | int | float | list[str]] = {
             "memory_limit": memory_limit,
@@ -62,16 +64,16 @@ class Engine:
         self._translated = lru_cache(TRANSLATIONS)(self._translate)
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
-        """A connection of its own to the same database."""
+        """Return a new connection to the database."""
         return self._connection.cursor()
 
     def close(self) -> None:
-        """Close the database; cursors in use fail."""
+        """Close the database and remove what it spilled; cursors in use fail."""
         self._connection.close()
         shutil.rmtree(self.spill_directory, ignore_errors=True)
 
     def plan(self, text: str, project: str, parameters: dict[str, Parameter]) -> Plan:
-        """Translate, let DuckDB check names and types, and estimate; runs nothing."""
+        """Translate a query, have DuckDB check its names and types, and estimate its bytes, without running it."""
         kinds = sorted((name, parameter.type) for name, parameter in parameters.items())
         translation = self._translated(text, project, tuple(kinds))
         used = {name: parameters[name] for name in translation.parameters}
@@ -87,7 +89,7 @@ class Engine:
 
 
 def bound(parameters: dict[str, Parameter], sql: str) -> dict[str, object]:
-    """The values of those parameters that the SQL names, as DuckDB insists on."""
+    """Return the values of the parameters that the SQL names: DuckDB refuses any others."""
     named = set(re.findall(r"\$(\w+)", sql))
     return {name: parameter.value for name, parameter in parameters.items() if name in named}
 
@@ -118,7 +120,7 @@ def _days(
 
 
 def as_bigquery(error: duckdb.Error) -> BigQueryError:
-    """A DuckDB error in BigQuery's terms."""
+    """Return the BigQuery error that stands for a DuckDB error."""
     message = str(error).split("\n\n")[0].split("\nLINE ")[0]
     message = re.sub(r"^[A-Za-z /]+ Error: ", "", message)
     if isinstance(error, duckdb.InterruptException):

@@ -1,4 +1,4 @@
-"""BigQuery's errors: an HTTP status, a machine-readable reason and its own words."""
+"""BigQuery's errors: an HTTP status, a machine-readable reason and a message."""
 
 from __future__ import annotations
 
@@ -18,10 +18,12 @@ STATUS = {
 
 
 class BigQueryError(Exception):
-    """An error as BigQuery would answer it; `reason` is a key of STATUS."""
+    """An error as BigQuery would answer it.
+
+    `reason` is a key of STATUS; `location` names the part of the request that is at fault.
+    """
 
     def __init__(self, reason: str, message: str, location: str | None = None) -> None:
-        """Keep the parts; `location` names the part of the request that is at fault."""
         super().__init__(message)
         self.reason = reason
         self.message = message
@@ -29,28 +31,28 @@ class BigQueryError(Exception):
 
     @property
     def status(self) -> int:
-        """The HTTP status that goes with the reason."""
+        """Return the HTTP status of the reason."""
         return STATUS[self.reason]
 
     def item(self) -> dict[str, str]:
-        """One entry of BigQuery's `errors` list."""
+        """Return the error as an entry of BigQuery's `errors` list."""
         entry = {"domain": "global", "reason": self.reason, "message": self.message}
         return entry | ({"location": self.location, "locationType": "other"} if self.location else {})
 
     def body(self) -> dict[str, object]:
-        """The JSON body of an error answer."""
+        """Return the JSON body of the error's answer."""
         state = {400: "INVALID_ARGUMENT", 404: "NOT_FOUND", 409: "ALREADY_EXISTS"}.get(self.status, "UNKNOWN")
         content = {"code": self.status, "message": self.message, "errors": [self.item()], "status": state}
         return {"error": content}
 
 
 def invalid_query(message: str) -> BigQueryError:
-    """The query itself is wrong."""
+    """Return the error of a query that BigQuery would not accept either."""
     return BigQueryError("invalidQuery", message, "query")
 
 
 def refused(construct: str) -> BigQueryError:
-    """The query may be right for BigQuery, but would be silently wrong here."""
+    """Return the error of a query that BigQuery may accept, but whose result here could be silently wrong."""
     return invalid_query(
         f"The embedded warehouse cannot translate {construct} faithfully; "
         "rewrite the query without it or run it on BigQuery"

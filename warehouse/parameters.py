@@ -28,7 +28,7 @@ class Parameter:
 
 
 def read_parameters(query: dict[str, Any]) -> dict[str, Parameter]:
-    """The named parameters of a query configuration, by lower-case name; BigQueryError for bad ones."""
+    """Return the named parameters of a query configuration by lower-case name; raise BigQueryError for a bad one."""
     entries = query.get("queryParameters") or []
     if entries and str(query.get("parameterMode", "NAMED")).upper() != "NAMED":
         raise refused("positional query parameters")

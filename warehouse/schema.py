@@ -1,4 +1,4 @@
-"""The types of columns and results, between DuckDB's names and BigQuery's."""
+"""BigQuery's types of columns and results, and their names in DuckDB and in the REST API."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Type:
     fields: dict[str, Type] = field(default_factory=dict)
 
     def __eq__(self, other: object) -> bool:
-        """Whether all is the same, the order of the fields too, by which BigQuery goes and DuckDB does not."""
+        """Return whether the types are the same, down to the order of fields, which BigQuery goes by."""
         return isinstance(other, Type) and self._key() == other._key()
 
     def __hash__(self) -> int:
@@ -51,26 +51,26 @@ class Type:
         return (self.name, self.repeated, tuple(self.fields.items()))
 
     def child(self, name: str) -> Type | None:
-        """The field of that name, whatever its case, or None."""
+        """Return the type of the field of that name, in any case of letters, or None."""
         wanted = name.lower()
         return next((kind for key, kind in self.fields.items() if key.lower() == wanted), None)
 
     def at(self, path: Path) -> Type | None:
-        """The type of a nested field, or None when there is no such field."""
+        """Return the type of a nested field, or None when there is no such field."""
         found: Type | None = self
         for name in path:
             found = found.child(name) if found else None
         return found
 
     def leaves(self, path: Path = ()) -> Iterator[tuple[Path, str]]:
-        """The path and scalar type of every column that is stored and billed on its own."""
+        """Yield the path and scalar type of every leaf column, which is stored and billed on its own."""
         if self.name != "STRUCT":
             yield path, self.name
         for name, kind in self.fields.items():
             yield from kind.leaves((*path, name))
 
     def spelled(self) -> str:
-        """The type as BigQuery's error messages write it, long structs cut short."""
+        """Return the type as BigQuery's error messages write it, with long structs cut short."""
         inner = ", ".join(f"{name} {kind.spelled()}" for name, kind in list(self.fields.items())[:3])
         more = ", ..." if len(self.fields) > 3 else ""
         text = f"STRUCT<{inner}{more}>" if self.name == "STRUCT" else self.name
@@ -78,7 +78,7 @@ class Type:
 
 
 def from_duckdb(kind: DuckDBPyType) -> Type:
-    """The BigQuery type that a DuckDB type stands for; refused where there is none."""
+    """Return the BigQuery type that a DuckDB type stands for; refuse a type that stands for none."""
     if kind.id == "list":
         element = from_duckdb(_child(kind, 0))
         if element.repeated:
@@ -102,7 +102,7 @@ def _child(kind: DuckDBPyType, index: int) -> DuckDBPyType:
 
 
 def field_resource(name: str, kind: Type) -> dict[str, object]:
-    """A field as the REST API's TableFieldSchema."""
+    """Return a field as the REST API's TableFieldSchema."""
     resource: dict[str, object] = {
         "name": name,
         "type": LEGACY_NAMES.get(kind.name, kind.name),

@@ -1,4 +1,4 @@
-"""The warehouse served by this process, on the loopback interface, for as long as it is needed."""
+"""A server of the warehouse in a thread of this process, on the loopback interface."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Ready = Future[tuple[str, asyncio.AbstractEventLoop, asyncio.Event]]
 
 @contextmanager
 def served(database: Path, *, memory_limit: str = "2GB") -> Iterator[str]:
-    """The address of a server over a seeded file, which runs in a thread until the context ends."""
+    """Serve a seeded file from a thread until the context ends, and yield the server's URL."""
     ready: Ready = Future()
     thread = Thread(target=lambda: asyncio.run(_serve(database, memory_limit, ready)), name="warehouse")
     thread.start()

@@ -51,7 +51,7 @@ CHANGED: dict[str, Type] = {"changed": "STRING"}  # a probe of every type that i
 
 
 def columns_of(*metric_types: str) -> dict[str, Type]:
-    """The columns of a ping's table, with those of some metric types."""
+    """Return the columns of a ping's table, with those of some metric types."""
     return {
         "submission_timestamp": "TIMESTAMP",
         "sample_id": "INT64",
@@ -65,7 +65,7 @@ COLUMNS = columns_of(*METRICS)
 
 
 def stored(sent: object, kind: Type) -> object:
-    """What a ping sends of a probe, as it is in the probe's column."""
+    """Return what a ping sends of a probe, as it is in the probe's column."""
     if isinstance(kind, list):
         element = kind[0]
         assert isinstance(element, dict)
@@ -79,7 +79,7 @@ def stored(sent: object, kind: Type) -> object:
 
 
 def record(ping: Ping) -> dict[str, Any]:
-    """The ping as a row of its table."""
+    """Return the ping as a row of its table."""
     return {
         "submission_timestamp": ping.submitted,
         "sample_id": ping.sample_id,
@@ -98,7 +98,7 @@ def record(ping: Ping) -> dict[str, Any]:
 
 
 def spelled(kind: Type) -> str:
-    """The type in SQL."""
+    """Return the type in SQL."""
     if isinstance(kind, str):
         return kind
     if isinstance(kind, list):
@@ -107,7 +107,7 @@ def spelled(kind: Type) -> str:
 
 
 def literal(value: object, kind: Type) -> str:
-    """The value in SQL."""
+    """Return the value in SQL."""
     if isinstance(kind, dict):
         assert isinstance(value, Mapping)
         return f"STRUCT({', '.join(literal(value[name], inner) for name, inner in kind.items())})"
@@ -122,7 +122,7 @@ def literal(value: object, kind: Type) -> str:
 
 
 def evaluable(statement: Statement, pings: Sequence[Ping]) -> str:
-    """The statement with its tables and parameters written out, which any engine of GoogleSQL can evaluate."""
+    """Return the statement with tables and parameters written out, so that any engine of GoogleSQL can evaluate it."""
     sql = statement.sql
     columns = columns_of(*(name for name in METRICS if f"metrics.{name}." in sql))
     for (dataset, ping_type), name in ALL_TABLES.items():
@@ -134,7 +134,7 @@ def evaluable(statement: Statement, pings: Sequence[Ping]) -> str:
 
 
 def written(parameter: Parameter) -> str:
-    """The parameter's value in SQL."""
+    """Return the parameter's value in SQL."""
     if isinstance(parameter, ArrayQueryParameter):
         return literal(parameter.values, [str(parameter.array_type)])
     return literal(parameter.value, str(parameter.type_))
@@ -156,13 +156,13 @@ class GoogleSql:
         self._catalog_id = service.register_catalog(simple_catalog=catalog.build()).registered_id
 
     def columns(self, statement: Statement) -> list[str]:
-        """The names of the result's columns. Raises where the statement is no valid GoogleSQL for the tables."""
+        """Return the names of the result's columns; raise when the statement is no valid GoogleSQL for the tables."""
         parameters = [self._parameter(parameter) for parameter in statement.parameters]
         with self._prepared(statement.sql, parameters) as query:
             return [column.name for column in query.columns]
 
     def evaluate(self, statement: Statement, pings: Sequence[Ping]) -> list[dict[str, Any]]:
-        """The result over these pings."""
+        """Return the result over these pings."""
         with self._prepared(evaluable(statement, pings), []) as query:
             names = [column.name for column in query.columns]
             rows = query.execute().content.table_data.row
@@ -198,7 +198,7 @@ class GoogleSql:
 
 
 def compiled_service() -> object:
-    """Return the running engine. Compiling it takes half a minute, once: wasmtime caches it in the user's directory."""
+    """Return the running engine; compiling it takes half a minute, but once: wasmtime caches it for the user."""
     client: Any = importlib.import_module("zetasql.core.wasm_client")
     client.Config = cached(client.Config)
     with alone():
@@ -208,7 +208,7 @@ def compiled_service() -> object:
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """Hold a lock of this user's: of processes that start together one compiles, and the others find it done."""
+    """Hold a lock of this user's: of processes that start together, one compiles and the others read its cache."""
     directory = platformdirs.user_cache_path("glam-usage", ensure_exists=True)
     with (directory / "zetasql.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -216,7 +216,7 @@ def alone() -> Iterator[None]:
 
 
 def cached(configuration: Callable[[], Any]) -> Callable[[], Any]:
-    """Makes configurations with wasmtime's cache of compiled modules switched on."""
+    """Return a maker of configurations with wasmtime's cache of compiled modules switched on."""
 
     def make() -> object:
         made = configuration()
@@ -227,7 +227,7 @@ def cached(configuration: Callable[[], Any]) -> Callable[[], Any]:
 
 
 def plain_value(cell: object) -> int | str | float | bool | None:
-    """A cell as a Python value."""
+    """Return a cell as a Python value."""
     kinds = ("int64_value", "string_value", "double_value", "bool_value")
     found = (getattr(cell, kind, None) for kind in kinds)
     return next((value for value in found if isinstance(value, int | str | float)), None)

@@ -32,7 +32,7 @@ COUNTS = (0, 1, 2, 5, 40, -1, 2**41, 2**63 - 1)
 def random_pings(
     seed: int, count: int, channel: str = "nightly", clients: int = 25, dataset: str = "firefox_desktop"
 ) -> list[Ping]:
-    """Return so many pings of some clients, the same for the same seed."""
+    """Return `count` pings of some clients; equal seeds make equal pings."""
     chance = random.Random(f"{seed} {channel} {dataset}")
     homes = {f"client-{n}": chance.choice(("Windows", "Windows", "Linux", "Darwin", None)) for n in range(clients)}
     return [_ping(chance, homes, channel, dataset) for _ in range(count)]

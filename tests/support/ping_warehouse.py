@@ -25,7 +25,7 @@ LEAVES = (
 
 
 def spelled(kind: Type) -> str:
-    """The type as DuckDB spells it."""
+    """Return the type as DuckDB spells it."""
     if isinstance(kind, str):
         return DUCKDB_NAMES[kind]
     if isinstance(kind, list):
@@ -34,7 +34,7 @@ def spelled(kind: Type) -> str:
 
 
 def leaves(kind: Type, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """The paths of the columns that are billed on their own."""
+    """Yield the paths of the leaf columns, which are billed on their own."""
     if isinstance(kind, str):
         yield path
     elif isinstance(kind, list):
@@ -45,7 +45,7 @@ def leaves(kind: Type, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
 
 
 def write(path: Path, pings: Iterable[Ping]) -> None:
-    """A database file with the tables of all products, every cell 8 bytes."""
+    """Write a database file with the tables of all products; every cell counts as 8 bytes."""
     tables: dict[tuple[str, str], list[Ping]] = {table: [] for table in ALL_TABLES}
     for ping in pings:
         tables[f"{ping.dataset}_stable", ping.ping_type].append(ping)
@@ -75,7 +75,7 @@ def _write_table(
 
 @contextmanager
 def warehouse(path: Path, pings: Iterable[Ping]) -> Iterator[bigquery.Client]:
-    """A BigQuery client of a warehouse that holds these pings."""
+    """Serve a warehouse that holds these pings and yield a BigQuery client of it."""
     write(path, pings)
     with served(path) as address, closing(make_client("local-project", address, "US")) as client:
         yield client

@@ -31,16 +31,16 @@ WHERE a * b + c = 7
 
 
 def over_pings(sql: str) -> str:
-    """The query with the pings' table in place of `pings`."""
+    """Return the query with the pings' table in place of `pings`."""
     return re.sub(r"\bpings\b", PINGS, sql)
 
 
 def nothing(done: int) -> None:
-    """No progress is shown."""
+    """Ignore the progress."""
 
 
 def seeded(factory: pytest.TempPathFactory) -> Path:
-    """The file of a small seed, made once for all tests of a process, which only read it."""
+    """Return the file of a small seed, made once for all tests of a process, which only read it."""
     directory = factory.getbasetemp() / "warehouse"
     seed(directory, OPTIONS, nothing)
     return directory / DATABASE
@@ -48,29 +48,29 @@ def seeded(factory: pytest.TempPathFactory) -> Path:
 
 @contextmanager
 def client_of(database: Path) -> Iterator[Client]:
-    """A client of a server over the file."""
+    """Serve the file and yield a client of the server."""
     with served(database) as address, closing(make_client(PROJECT, address, "US")) as client:
         yield client
 
 
 def start(client: Client, sql: str, job_id: str | None = None, config: QueryJobConfig | None = None) -> QueryJob:
-    """A query job, started without retries."""
+    """Start a query job without retries."""
     return client.query(sql, job_config=config, job_id=job_id, retry=NEVER, timeout=SECONDS, job_retry=None)
 
 
 def rows(client: Client, sql: str, config: QueryJobConfig | None = None) -> list[tuple[object, ...]]:
-    """The rows of a query."""
+    """Return the rows of a query."""
     result = start(client, sql, config=config).result(retry=NEVER, timeout=SECONDS, job_retry=None)
     return [tuple(row.values()) for row in result]
 
 
 def scalar(client: Client, expression: str) -> object:
-    """The value of an expression."""
+    """Return the value of an expression."""
     return rows(client, f"SELECT {expression}")[0][0]
 
 
 def since(day: dt.date) -> ScalarQueryParameter:
-    """The parameter @since: a day's beginning."""
+    """Return the parameter @since: the beginning of a day."""
     return ScalarQueryParameter("since", "TIMESTAMP", dt.datetime.combine(day, dt.time(), dt.UTC))
 
 

@@ -28,12 +28,12 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(*arguments: str, directory: Path) -> Result:
-    """One command within this process, piped, with the data directory in the environment."""
+    """Run a command within this process, piped, with the data directory in the environment."""
     return CliRunner().invoke(app, arguments, env={"PROBE_BUILDER_WAREHOUSE_DIR": str(directory)})
 
 
 def run_beside(*arguments: str, directory: Path) -> subprocess.CompletedProcess[str]:
-    """One command in a process of its own."""
+    """Run a command in a process of its own."""
     environment = os.environ | {"PROBE_BUILDER_WAREHOUSE_DIR": str(directory)}
     command = [sys.executable, "-m", "warehouse", *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False)
@@ -41,14 +41,14 @@ def run_beside(*arguments: str, directory: Path) -> subprocess.CompletedProcess[
 
 @pytest.fixture(scope="module")
 def address(directory: Path) -> Iterator[str]:
-    """Of a server for all tests that leave it running."""
+    """Return the URL of a server for all tests that leave it running."""
     with server(directory) as (_, address):
         yield address
 
 
 @contextmanager
 def server(directory: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A served warehouse and its address."""
+    """Start a server of the warehouse and yield its process and its URL."""
     command = [sys.executable, "-m", "warehouse", "serve", "--port", "0", "--data-dir", str(directory)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         try:

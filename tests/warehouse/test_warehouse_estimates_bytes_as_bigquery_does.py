@@ -67,7 +67,7 @@ def test_a_probe_costs_its_own_bytes_and_the_filter_s(client: Client, database: 
     assert estimate(client, values) == timestamps + 8 * len(entries)
 
 
-def test_scalars_texts_and_nulls_weigh_what_bigquery_says(client: Client, database: Path) -> None:
+def test_scalars_texts_and_nulls_have_the_sizes_that_bigquery_documents(client: Client, database: Path) -> None:
     timestamps = 8 * len(pings_since(database, "sample_id", DAY))
     counters = pings_since(database, "metrics.counter.downloads_file_opened", DAY)
     assert estimate(client, "metrics.counter.downloads_file_opened") == timestamps + 8 * sum(

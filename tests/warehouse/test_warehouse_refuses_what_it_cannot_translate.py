@@ -1,4 +1,4 @@
-"""What the warehouse cannot translate faithfully it refuses, naming the construct; what is wrong it calls wrong."""
+"""The warehouse refuses a query that it cannot translate faithfully, naming the construct; a wrong one is an error."""
 
 import contextlib
 import re

@@ -30,14 +30,14 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def ask(database: Path, sql: str) -> list[tuple[object, ...]]:
-    """Rows of a DuckDB query, `pings` being the table."""
+    """Return the rows of a DuckDB query, in which `pings` stands for the table."""
     with duckdb.connect(database, read_only=True) as connection:
         connection.execute("SET TimeZone = 'UTC'")
         return connection.execute(over_pings(sql).replace(f"`{PROJECT}.{DATASET}.{TABLE}`", TABLE_SQL)).fetchall()
 
 
 def digest(database: Path) -> object:
-    """A hash of all pings and of all sizes, in order."""
+    """Return a hash of all pings and of all sizes, in order."""
     pings = ask(database, "SELECT md5(string_agg(md5(p::VARCHAR), '' ORDER BY rowid)) FROM pings AS p")
     return pings + ask(
         database, "SELECT md5(string_agg(b::VARCHAR, '' ORDER BY b::VARCHAR)) FROM about.leaf_bytes AS b"

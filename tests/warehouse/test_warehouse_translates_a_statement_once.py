@@ -1,4 +1,4 @@
-"""A statement is estimated and then run: the translation made for the first is there for the second."""
+"""A statement that is estimated and then run is translated once."""
 
 from collections.abc import Iterator
 
@@ -26,7 +26,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
 
 @pytest.fixture
 def translated(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The texts that were translated, each as often as it was."""
+    """Return the texts that are translated, each as often as it is."""
     texts: list[str] = []
 
     def counting(text: str, project: str, catalogue: Catalogue, parameters: dict[str, Type]) -> Translation:

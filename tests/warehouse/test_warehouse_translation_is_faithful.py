@@ -1,4 +1,4 @@
-"""What the warehouse answers is what BigQuery would: compared with Google's reference engine."""
+"""The warehouse's answers equal BigQuery's: they are compared with those of Google's reference engine."""
 
 import importlib.util
 import math
@@ -38,7 +38,7 @@ def reference() -> GoogleSql:
 
 
 def answers(engine: Engine, expressions: Sequence[str]) -> list[Answer]:
-    """The warehouse's values; ValueError for an error of the query's own, BigQueryError for a refusal."""
+    """Return the warehouse's values; raise ValueError for an error of the query's own, BigQueryError for a refusal."""
     try:
         plan = engine.plan(select(expressions), "p", {})
         with engine.cursor() as cursor:
@@ -53,12 +53,12 @@ def answers(engine: Engine, expressions: Sequence[str]) -> list[Answer]:
 
 
 def answer(engine: Engine, expression: str) -> Answer:
-    """The warehouse's value of one expression; errors as those of `answers`."""
+    """Return the warehouse's value of one expression; raise errors as `answers` does."""
     return answers(engine, [expression])[0]
 
 
 def expected(reference: GoogleSql, expressions: Sequence[str]) -> list[Answer]:
-    """The reference engine's values; ValueError for its errors, of which zetasql has no common class."""
+    """Return the reference engine's values; raise ValueError for its errors, which have no common class in zetasql."""
     try:
         [found] = reference.evaluate(Statement("many", select(expressions), ()), [])
     except Exception as error:
@@ -67,7 +67,7 @@ def expected(reference: GoogleSql, expressions: Sequence[str]) -> list[Answer]:
 
 
 def select(expressions: Sequence[str]) -> str:
-    """A query with a column for each expression."""
+    """Return a query with a column for each expression."""
     return "SELECT " + ", ".join(f"{text} AS f{number}" for number, text in enumerate(expressions))
 
 
@@ -91,7 +91,7 @@ def test_what_the_reference_engine_refuses_to_answer_fails_here(engine: Engine, 
 
 
 def agree(wanted: Answer, found: Answer) -> bool:
-    """Whether both are the same value of the same type."""
+    """Return whether both are the same value of the same type."""
     if isinstance(wanted, float) and isinstance(found, float):
         return math.isclose(wanted, found, rel_tol=1e-15)
     return type(wanted) is type(found) and wanted == found

@@ -1,4 +1,4 @@
-"""The REST API of BigQuery, as much of it as `google-cloud-bigquery` needs to run queries."""
+"""The part of BigQuery's REST API that `google-cloud-bigquery` needs to run queries."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ JOBS = web.AppKey("jobs", JobStore)
 def create_app(
     database_path: Path, *, limits: Limits | None = None, memory_limit: str = "2GB", threads: int = 2
 ) -> web.Application:
-    """The server's application over a seeded file; FileNotFoundError if there is none."""
+    """Return the server's application over a seeded file; raise FileNotFoundError when there is none."""
     app = web.Application(middlewares=[answer_errors], client_max_size=MAX_BODY)
     app[ENGINE] = Engine(database_path, memory_limit=memory_limit, threads=threads)
     app[JOBS] = JobStore(app[ENGINE], limits or Limits())
@@ -73,7 +73,7 @@ async def _stop(app: web.Application) -> AsyncIterator[None]:
 
 @web.middleware
 async def answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Every error as BigQuery's JSON, never a traceback."""
+    """Answer every error as BigQuery's JSON, never with a traceback."""
     try:
         return await handler(request)
     except BigQueryError as error:
@@ -94,7 +94,7 @@ def _json(content: object, status: int = 200) -> web.Response:
 
 
 async def insert_job(request: web.Request) -> web.Response:
-    """POST jobs: start a query, or estimate it when it is a dry run."""
+    """Answer POST jobs: start a query, or estimate it when it is a dry run."""
     query = from_insert(await read_json(request))
     project = request.match_info["project"]
     job = await _planned(request.app, project, query)
@@ -112,7 +112,7 @@ async def _planned(app: web.Application, project: str, query: QueryRequest) -> J
 
 
 async def list_jobs(request: web.Request) -> web.Response:
-    """GET jobs: those of the project that are still known, the newest first."""
+    """Answer GET jobs: the project's jobs that have not expired, the newest first."""
     jobs = request.app[JOBS].newest_first(request.match_info["project"])
     count = number_argument(request.query, "maxResults", 100)
     return _json({"kind": "bigquery#jobList", "jobs": [job_resource(job) for job in jobs[:count]]})
@@ -123,19 +123,19 @@ def _job(request: web.Request) -> Job:
 
 
 async def get_job(request: web.Request) -> web.Response:
-    """GET jobs/{id}: the job as it is now."""
+    """Answer GET jobs/{id}: the job as it is now."""
     return _json(job_resource(_job(request)))
 
 
 async def cancel_job(request: web.Request) -> web.Response:
-    """POST jobs/{id}/cancel: ask for it; the job is DONE a moment later."""
+    """Answer POST jobs/{id}/cancel: ask the job to stop; it is DONE a moment later."""
     job = _job(request)
     request.app[JOBS].cancel(job)
     return _json({"kind": "bigquery#jobCancelResponse", "job": job_resource(job)})
 
 
 async def run_query(request: web.Request) -> web.Response:
-    """POST queries: start a query and answer with its first page if it is done in time."""
+    """Answer POST queries: start a query and return its first page if it is done in time."""
     body = await read_json(request)
     query = from_query(body)
     job = await _planned(request.app, request.match_info["project"], query)
@@ -151,7 +151,7 @@ def _int64(body: dict[str, Any]) -> bool:
 
 
 async def get_results(request: web.Request) -> web.Response:
-    """GET queries/{id}: wait up to timeoutMs for the job, then a page of its rows."""
+    """Answer GET queries/{id}: wait up to timeoutMs for the job, then return a page of its rows."""
     int64 = request.query.get("formatOptions.useInt64Timestamp", "").lower() == "true"
     return await _answer(request.app, _job(request), request.query, int64)
 

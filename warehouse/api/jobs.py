@@ -27,7 +27,7 @@ INTERRUPT_EVERY_SECONDS = 0.05
 
 @dataclass(frozen=True)
 class Limits:
-    """How much the job store takes on and keeps."""
+    """Limits of the job store: jobs that run, wait and are kept at once, and seconds that are waited."""
 
     parallel: int = 2
     queued: int = 100
@@ -58,15 +58,14 @@ class Job:
 
     @property
     def reference(self) -> dict[str, str]:
-        """The REST API's JobReference."""
+        """Return the job's JobReference in the REST API."""
         return {"projectId": self.project, "jobId": self.job_id, "location": "US"}
 
 
 class JobStore:
-    """All jobs by project and id: finished ones are dropped by age and number, the oldest first."""
+    """The jobs by project and id; finished ones expire by age and number, the oldest first."""
 
     def __init__(self, engine: Engine, limits: Limits) -> None:
-        """Start no thread before the first job."""
         self._engine = engine
         self._limits = limits
         self._jobs: OrderedDict[tuple[str, str], Job] = OrderedDict()
@@ -76,7 +75,7 @@ class JobStore:
         self._numbers = 0
 
     def get(self, project: str, job_id: str) -> Job:
-        """The job; notFound if there never was one or it has expired."""
+        """Return the job; raise notFound when there never was one or it has expired."""
         self._expire()
         job = self._jobs.get((project, job_id))
         if job is None:
@@ -84,7 +83,7 @@ class JobStore:
         return job
 
     def newest_first(self, project: str) -> list[Job]:
-        """The project's jobs that are still known."""
+        """Return the project's jobs that have not expired, the newest first."""
         self._expire()
         return [job for (owner, _), job in reversed(self._jobs.items()) if owner == project]
 
@@ -96,7 +95,7 @@ class JobStore:
             raise BigQueryError("rateLimitExceeded", "Exceeded rate limits: too many concurrent queries")
 
     def start(self, job: Job) -> None:
-        """Queue a new job; it runs when a thread is free."""
+        """Queue a new job, which runs when a thread is free; raise BigQueryError as `check_new` does."""
         self._expire()
         self.check_new(job.project, job.job_id)
         self._numbers += 1
@@ -111,7 +110,7 @@ class JobStore:
         job.cancelled = True
 
     async def close(self) -> None:
-        """Cancel everything and wait a bounded time for the threads to notice."""
+        """Cancel all jobs and wait a bounded time for their threads to stop."""
         for job in self._tasks.values():
             self.cancel(job)
         if self._tasks:
@@ -156,7 +155,7 @@ class JobStore:
     def _fill(self, cursor: duckdb.DuckDBPyConnection, job: Job) -> None:
         sql = job.plan.translation.sql
         cursor.execute(render("create_result", result=job.result, query=sql), bound(job.plan.parameters, sql))
-        job.rows = int((cursor.execute(query("engine", "count_rows"), {"result": job.result}).fetchone() or (0,))[0])
+        job.rows = int((cursor.execute(query("jobs", "count_rows"), {"result": job.result}).fetchone() or (0,))[0])
 
     def _expire(self) -> None:
         oldest = time.time() - self._limits.kept_seconds

@@ -1,4 +1,4 @@
-"""What clients send, read and checked: numbers, JSON bodies and query configurations."""
+"""Requests of clients, read and checked: numbers, JSON bodies and query configurations."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class QueryRequest:
 
 
 async def read_json(request: web.Request) -> dict[str, Any]:
-    """The body, which must be a JSON object."""
+    """Return the body; raise parseError when it is not a JSON object."""
     try:
         body = json.loads(await request.read() or b"{}")
     except (ValueError, RecursionError):
@@ -51,7 +51,7 @@ async def read_json(request: web.Request) -> dict[str, Any]:
 
 
 def from_insert(body: dict[str, Any]) -> QueryRequest:
-    """The query of a jobs.insert request."""
+    """Return the query of a jobs.insert request."""
     configuration = _object(body, "configuration")
     query = _object(configuration, "query")
     job_id = str(_object(body, "jobReference").get("jobId") or uuid.uuid4())
@@ -59,7 +59,7 @@ def from_insert(body: dict[str, Any]) -> QueryRequest:
 
 
 def from_query(body: dict[str, Any]) -> QueryRequest:
-    """The query of a jobs.query request; its requestId, when given, makes the job id."""
+    """Return the query of a jobs.query request; its requestId, when given, makes the job id."""
     kept = ("query", "queryParameters", "parameterMode", "useLegacySql", "maximumBytesBilled", "defaultDataset")
     query = {key: body[key] for key in kept if key in body}
     return _request(f"job_{body.get('requestId') or uuid.uuid4()}", query, body, body)
@@ -95,12 +95,12 @@ def _object(holder: dict[str, Any], key: str) -> dict[str, Any]:
 
 
 def whole_number(value: object, name: str) -> int:
-    """A number that is not negative, sent as text or as a number."""
+    """Return a number that is not negative, sent as text or as a number; raise `invalid` for anything else."""
     if not re.fullmatch(r"[0-9]{1,18}", str(value)):
         raise BigQueryError("invalid", f"Invalid value for {name}: {value}", name)
     return int(str(value))
 
 
 def number_argument(arguments: Mapping[str, str], name: str, default: int) -> int:
-    """A number from the query string."""
+    """Return a number of the query string, or the default when it is not there."""
     return whole_number(arguments[name], name) if name in arguments else default

@@ -1,4 +1,4 @@
-"""Rows, jobs and results as BigQuery's REST API writes them."""
+"""The JSON of rows, jobs and results in BigQuery's REST API."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MICROSECOND = dt.timedelta(microseconds=1)
 
 
 def encoder(kind: Type, *, int64_timestamps: bool) -> Callable[[Any], object]:
-    """A function from DuckDB's values of a type to BigQuery's JSON: text, {"f": ...} or a list of {"v": ...}."""
+    """Return a function from DuckDB's values of a type to BigQuery's JSON: text, {"f": ...} or a list of {"v": ...}."""
     if kind.repeated:
         element = encoder(Type(kind.name, fields=kind.fields), int64_timestamps=int64_timestamps)
         return lambda values: [{"v": _element(element(value))} for value in values or ()]
@@ -70,18 +70,18 @@ SCALARS: dict[str, Callable[[Any], str]] = {
 def encode_rows(
     columns: list[tuple[str, Type]], rows: list[tuple[Any, ...]], *, int64_timestamps: bool
 ) -> list[dict[str, object]]:
-    """Rows as [{"f": [{"v": ...}, ...]}, ...]."""
+    """Return rows as [{"f": [{"v": ...}, ...]}, ...]."""
     encoders = [encoder(kind, int64_timestamps=int64_timestamps) for _, kind in columns]
     return [{"f": [{"v": e(v)} for e, v in zip(encoders, row, strict=True)]} for row in rows]
 
 
 def schema_resource(columns: list[tuple[str, Type]]) -> dict[str, object]:
-    """The columns as a TableSchema."""
+    """Return the columns as a TableSchema."""
     return {"fields": [field_resource(name, kind) for name, kind in columns]}
 
 
 def job_resource(job: Job) -> dict[str, object]:
-    """The job as a Job resource."""
+    """Return the job as a Job resource."""
     return {
         "kind": "bigquery#job",
         "id": f"{job.project}:US.{job.job_id}",
@@ -95,13 +95,13 @@ def job_resource(job: Job) -> dict[str, object]:
 
 
 def status_resource(job: Job) -> dict[str, object]:
-    """The job's state and, when it failed, why."""
+    """Return the job's state and, when it failed, its error."""
     errors: dict[str, object] = {"errorResult": job.error.item(), "errors": [job.error.item()]} if job.error else {}
     return {"state": job.state} | errors
 
 
 def statistics_resource(job: Job) -> dict[str, object]:
-    """Times in milliseconds and the bytes that BigQuery would process and bill."""
+    """Return the job's times in milliseconds and the bytes that BigQuery would process and bill."""
     times = {"creationTime": job.created, "startTime": job.started, "endTime": job.ended}
     processed, billed = str(job.plan.bytes_processed), str(job.plan.bytes_billed)
     return {
@@ -118,7 +118,7 @@ def statistics_resource(job: Job) -> dict[str, object]:
 
 
 def dry_run_resource(project: str, query: dict[str, object], labels: dict[str, str], job: Job) -> dict[str, object]:
-    """The answer to a dry run: a finished job that has no id."""
+    """Return the answer to a dry run: a finished job that has no id."""
     statistics = statistics_resource(job)
     return {
         "kind": "bigquery#job",
@@ -130,12 +130,12 @@ def dry_run_resource(project: str, query: dict[str, object], labels: dict[str, s
 
 
 def page_token(offset: int) -> str:
-    """An opaque token for the page that begins at a row."""
+    """Return an opaque token for the page that begins at a row."""
     return base64.urlsafe_b64encode(f"row:{offset}".encode()).decode()
 
 
 def read_page_token(token: str) -> int:
-    """The row at which a token's page begins; `invalid` for a token that is none of ours."""
+    """Return the row at which a token's page begins; raise `invalid` for a token that `page_token` did not make."""
     try:
         kind, offset = base64.urlsafe_b64decode(token.encode()).decode().split(":")
         if kind == "row" and offset.isdigit():

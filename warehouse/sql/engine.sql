@@ -8,6 +8,3 @@ SET GLOBAL autoinstall_known_extensions = false;
 SET GLOBAL autoload_known_extensions = false;
 SET GLOBAL enable_external_access = false;
 SET GLOBAL lock_configuration = true;
-
--- count_rows: the rows of a job's result
-SELECT count(*) FROM query_table($result);

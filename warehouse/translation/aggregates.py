@@ -129,12 +129,12 @@ def _ordered_argument(context: Context, node: exp.Expr) -> tuple[Value, list[exp
 
 
 def ordering(context: Context, node: exp.Expr) -> list[exp.Expr]:
-    """An ORDER BY list with the place of NULLs said, which the two systems default differently."""
+    """Translate an ORDER BY list, with the place of NULLs written out: the defaults of the two systems differ."""
     return [ordered(context.value(item.this).sql, item) for item in node.expressions]
 
 
 def ordered(sql: exp.Expr, item: exp.Expr) -> exp.Expr:
-    """One ORDER BY item over an expression that is already translated."""
+    """Return an ORDER BY item over an expression that is already translated."""
     check_parts(item, frozenset({"this", "desc", "nulls_first", "with_fill"}))
     return exp.Ordered(this=sql, desc=bool(item.args.get("desc")), nulls_first=bool(item.args.get("nulls_first")))
 

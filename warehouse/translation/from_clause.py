@@ -34,9 +34,9 @@ class FromClause:
         sql.set("joins", [self._join(join) for join in joins])
 
     def _widened(self, item: exp.Expr, node: exp.Expr) -> exp.Expr:
-        """The one table before a CROSS JOIN UNNEST, with the elements as a column of its own.
+        """Return the only table before a CROSS JOIN UNNEST as a sub-query that has the elements as a column too.
 
-        Beside conditions on the elements, DuckDB runs a lateral join as a join by value of the array.
+        Of a lateral join with conditions on the elements, DuckDB would make a join by the value of the whole array.
         """
         owner = self._context.scope.sources[0].alias
         elements = self._unnest(node, owner).this.expressions
@@ -120,7 +120,7 @@ class FromClause:
         return exp.Subquery(this=output.sql, alias=exp.TableAlias(this=exp.to_identifier(alias, quoted=True)))
 
     def _unnest(self, node: exp.Expr, owner: str | None = None) -> exp.Expr:
-        """The elements as a table, or as columns that `owner` is going to have."""
+        """Return the elements as a table, or as columns for the sub-query that `owner` becomes."""
         check_parts(node, frozenset({"expressions", "alias", "offset", "explode_array"}))
         columns = node.args["alias"].columns if node.args.get("alias") else []
         alias = columns[0].name if columns else f"bq_unnest_{len(self._context.scope.sources)}"
@@ -129,7 +129,7 @@ class FromClause:
             raise invalid_query(f"Values referenced in UNNEST must be arrays. UNNEST contains {array.type.spelled()}")
         if array.origin and array.origin.flat:
             array.origin.source.project(array.origin.path)
-        # No column of the owner's can be called that.
+        # The owner's own columns cannot have this name.
         column = f"bq_element_{len(self._statement.elements)}" if owner else alias
         source = ElementSource(alias, array, exp.column(column, table=owner or alias, quoted=True))
         self._statement.elements.append(source)
@@ -153,7 +153,7 @@ def _offset(name: str, array: exp.Expr) -> exp.Expr:
 
 
 def _is_widening(first: exp.Expr, join: exp.Expr) -> bool:
-    """Whether it is CROSS JOIN UNNEST, and what stands first is no array itself."""
+    """Return whether the join is a CROSS JOIN UNNEST after something other than an UNNEST."""
     plain = not any(join.args.get(part) for part in ("side", "on", "using")) and join.args.get("kind") != "INNER"
     return plain and isinstance(join.this, exp.Unnest) and not isinstance(first.this, exp.Unnest)
 

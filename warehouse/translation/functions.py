@@ -178,19 +178,19 @@ def _struct(context: Context, node: exp.Expr) -> Value:
 
 
 def struct_value(fields: dict[str, Value]) -> Value:
-    """A struct of those fields, an untyped NULL being INT64."""
+    """Return a struct of the fields; an untyped NULL becomes INT64."""
     typed = {name: typed_null(value) for name, value in fields.items()}
     pairs = [exp.PropertyEQ(this=exp.Literal.string(name), expression=v.sql) for name, v in typed.items()]
     return Value(exp.Struct(expressions=pairs), Type("STRUCT", fields={n: v.type for n, v in typed.items()}))
 
 
 def typed_null(value: Value) -> Value:
-    """The value, or INT64 where BigQuery has nothing better to call a NULL."""
+    """Return the value; an untyped NULL becomes INT64, as in BigQuery's results."""
     return value if value.type.name != "NULL" else Value(cast(value.sql, INT64), INT64)
 
 
 def output_name(node: exp.Expr) -> str | None:
-    """The name that a result column or a struct field gets without AS, or None."""
+    """Return the name of a result column or a struct field, with AS or without, or None when it has none."""
     if isinstance(node, exp.Alias):
         return str(node.alias)
     if isinstance(node, exp.Column):

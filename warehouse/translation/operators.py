@@ -220,7 +220,7 @@ def _cast(context: Context, node: exp.Expr) -> Value:
 
 
 def declared_type(node: exp.DataType) -> Type:
-    """The type that a CAST or a typed literal names; refused when it is none of ours."""
+    """Return the type that a CAST or a typed literal names; refuse a type that is not translated."""
     names = {
         "BIGINT": "INT64",
         "DOUBLE": "FLOAT64",

@@ -1,4 +1,4 @@
-"""Which day partitions a WHERE clause leaves: the clause, weakened to what it says about the day alone."""
+"""Partition pruning: a WHERE clause, weakened to the conditions that it puts on the partition's day alone."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MIRRORED: dict[type[exp.Expr], type[exp.Expr]] = {
 
 
 def prune(context: Context, source: TableSource, where: exp.Expr) -> None:
-    """Add to the source what the WHERE clause says about its partitions, as DuckDB conditions on `day`."""
+    """Add to the source the conditions of a WHERE clause on its partitions, as DuckDB expressions over `day`."""
     for condition in where.flatten() if isinstance(where, exp.And) else [where]:
         weakened = _weakened(context, source, condition)
         if weakened is not None:

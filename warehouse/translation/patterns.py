@@ -10,23 +10,22 @@ TOKENS = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|\(\?[^:)]*[:)]|\(|\)|\||[?*
 
 
 class Group:
-    """A group of the pattern, or the pattern itself: whether it can be skipped, and what is in it."""
+    """A group inside `parent`, or the pattern itself: whether it can be skipped, and whether it has alternatives."""
 
     def __init__(self, parent: Group | None, *, capturing: bool) -> None:
-        """A new group inside `parent`."""
         self.parent = parent
         self.capturing = capturing
         self.optional = False
         self.alternatives = False
 
     def always_takes_part(self) -> bool:
-        """Whether every match of the pattern goes through this group."""
+        """Return whether every match of the pattern goes through this group."""
         outer = self.parent
         return not self.optional and (outer is None or (not outer.alternatives and outer.always_takes_part()))
 
 
 def capturing_groups(pattern: str) -> int:
-    """How many values a match extracts beside itself: 0 or 1; refused where one may be missing."""
+    """Return the number of capturing groups, 0 or 1; refuse a pattern whose group may take no part in a match."""
     groups = [group for group in _groups(pattern) if group.capturing]
     if len(groups) > 1:
         raise invalid_query(

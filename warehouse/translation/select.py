@@ -156,7 +156,7 @@ def _grouping(context: Context, node: exp.Expr, sql: exp.Expr, names: list[str])
 
 
 def _ordinal(context: Context, item: exp.Expr, names: list[str], *, of_group: bool) -> exp.Expr:
-    """A GROUP BY or ORDER BY item: positions stay, aliases become positions, the rest is translated."""
+    """Translate a GROUP BY or ORDER BY item: positions stay, aliases become positions."""
     if isinstance(item, exp.Literal) and item.is_int:
         if not 1 <= int(item.this) <= len(names):
             raise invalid_query(f"Column position {item.this} is out of range")

@@ -27,7 +27,7 @@ MAX_QUERY_CHARACTERS = 1_000_000
 
 @dataclass(frozen=True)
 class Scan:
-    """What a query reads of one table: leaf columns, and the days that meet a DuckDB condition."""
+    """The part of one table that a query reads: leaf columns, and the days that meet a DuckDB condition."""
 
     table: Table
     leaves: frozenset[Path]
@@ -36,7 +36,7 @@ class Scan:
 
 @dataclass(frozen=True)
 class Translation:
-    """A query for DuckDB, its result columns, the parameters it needs and what it reads."""
+    """A query for DuckDB, its result columns, the names of its parameters and the parts of tables that it reads."""
 
     sql: str
     columns: list[tuple[str, Type]]
@@ -45,7 +45,7 @@ class Translation:
 
 
 def translate(text: str, project: str, catalogue: Catalogue, parameters: dict[str, Type]) -> Translation:
-    """Translate one SELECT; BigQueryError where it is wrong or cannot be translated faithfully."""
+    """Translate one SELECT; raise BigQueryError when it is wrong or cannot be translated faithfully."""
     statement = Statement(text, project, catalogue, parameters, translate_query)
     try:
         output = statement.query(parse(text), None)
@@ -56,7 +56,7 @@ def translate(text: str, project: str, catalogue: Catalogue, parameters: dict[st
 
 
 def parse(text: str) -> exp.Expr:
-    """The syntax of a single SELECT statement."""
+    """Return the syntax tree of a single SELECT; raise BigQueryError for anything else."""
     if len(text) > MAX_QUERY_CHARACTERS:
         raise invalid_query(f"The query is too large, its maximum length is {MAX_QUERY_CHARACTERS} characters")
     try:
