@@ -45,7 +45,7 @@ FOLDED = "SELECT bool_and(behind = 0) FROM projection_status WHERE stage = 'live
 GENERATIONS = "SELECT array_agg(generation ORDER BY name) FROM projections WHERE stage = 'live'"
 
 
-class House:
+class Stack:
     """A database that survives crashes, a process that folds and one that rebuilds."""
 
     def __init__(self, postgres: EmbeddedPostgres, directory: Path) -> None:
@@ -77,23 +77,23 @@ class House:
 
 
 @contextmanager
-def running_house(directory: Path) -> Iterator[House]:
+def running_stack(directory: Path) -> Iterator[Stack]:
     with EmbeddedPostgres(directory, options=DURABLE) as postgres:
         asyncio.run(install_schema(postgres.url))
-        house = House(postgres, directory)
+        stack = Stack(postgres, directory)
         try:
-            yield house
+            yield stack
         finally:
-            for process in house.processes.values():
+            for process in stack.processes.values():
                 process.signal(signal.SIGKILL)
 
 
 @pytest.fixture
-def house(made: Path, tmp_path: Path) -> Iterator[House]:
-    directory = tmp_path / "house"
+def stack(made: Path, tmp_path: Path) -> Iterator[Stack]:
+    directory = tmp_path / "stack"
     shutil.copytree(made, directory)
-    with running_house(directory) as house:
-        yield house
+    with running_stack(directory) as stack:
+        yield stack
 
 
 async def holds(connection: Connection, condition: str) -> bool:
@@ -101,16 +101,16 @@ async def holds(connection: Connection, condition: str) -> bool:
 
 
 @pytest.mark.timeout(60 + 10 * ROUNDS)
-async def test_kills_at_random_change_nothing(house: House) -> None:
+async def test_kills_at_random_change_nothing(stack: Stack) -> None:
     for _ in range(ROUNDS):
-        await work_for_a_while(house)
-        await strike_at_random(house)
-        house.keep_up()
-        await eventually(partial(says, house, FOLDED), "all is folded", 60)
-        async with connected(house.postgres.url) as connection:
+        await work_for_a_while(stack)
+        await strike_at_random(stack)
+        stack.keep_up()
+        await eventually(partial(says, stack, FOLDED), "all is folded", 60)
+        async with connected(stack.postgres.url) as connection:
             await assert_as_the_reference(connection)
-    house.strike("rebuild")
-    async with connected(house.postgres.url) as connection:
+    stack.strike("rebuild")
+    async with connected(stack.postgres.url) as connection:
         for projection in PROJECTIONS:  # what was begun is gone on with
             await rebuild(connection, projection, {}, ignore)
             assert (await verify(connection, projection, ignore)).equal
@@ -118,51 +118,51 @@ async def test_kills_at_random_change_nothing(house: House) -> None:
         assert not await leftovers(connection)
 
 
-async def strike_at_random(house: House) -> None:
+async def strike_at_random(stack: Stack) -> None:
     """Kills one at a moment that has nothing to do with what it does."""
-    await at_random_within(LATEST_STRIKE_SECONDS, lambda: house.strike(random.choice(VICTIMS)))
+    await at_random_within(LATEST_STRIKE_SECONDS, lambda: stack.strike(random.choice(VICTIMS)))
 
 
-async def says(house: House, question: str) -> bool:
-    return bool(await house.ask(question))
+async def says(stack: Stack, question: str) -> bool:
+    return bool(await stack.ask(question))
 
 
-async def work_for_a_while(house: House) -> None:
+async def work_for_a_while(stack: Stack) -> None:
     """Until something was rebuilt, with new events just come."""
-    house.keep_up()
-    before = await house.ask(GENERATIONS)
+    stack.keep_up()
+    before = await stack.ask(GENERATIONS)
 
     async def another() -> bool:
-        house.keep_up()
-        return await house.ask(GENERATIONS) not in (None, before)
+        stack.keep_up()
+        return await stack.ask(GENERATIONS) not in (None, before)
 
     await eventually(another, "something is rebuilt", 60)
-    async with connected(house.postgres.url) as connection:
+    async with connected(stack.postgres.url) as connection:
         await append_traffic(connection, random.randint(1, 300))
 
 
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("victim", ["postgres", "rebuild"])
-async def test_a_kill_within_the_swap(house: House, victim: str) -> None:
-    house.postgres.start()
-    async with connected(house.postgres.url) as connection:
+async def test_a_kill_within_the_swap(stack: Stack, victim: str) -> None:
+    stack.postgres.start()
+    async with connected(stack.postgres.url) as connection:
         await append_traffic(connection, 500)
         await connection.execute(SWAP_IS_HELD)
         await connection.execute("SELECT pg_advisory_lock(4711)")
-        before = await house.ask(GENERATIONS)
-        house.keep_up()
-        await eventually(partial(says, house, IN_THE_SWAP), "it is being swapped", 30)
-        house.strike(victim)
+        before = await stack.ask(GENERATIONS)
+        stack.keep_up()
+        await eventually(partial(says, stack, IN_THE_SWAP), "it is being swapped", 30)
+        stack.strike(victim)
         with suppress(*UNAVAILABLE):
             await connection.execute("SELECT pg_advisory_unlock(4711)")
 
     async def swapped() -> bool:
-        house.keep_up()  # again and again: who sees the database away may end only now
-        return await house.ask(GENERATIONS) not in (None, before)
+        stack.keep_up()  # again and again: who sees the database away may end only now
+        return await stack.ask(GENERATIONS) not in (None, before)
 
     await eventually(swapped, "it was gone on with", 60)
-    await eventually(partial(says, house, FOLDED), "all is folded", 60)
-    async with connected(house.postgres.url) as connection:
+    await eventually(partial(says, stack, FOLDED), "all is folded", 60)
+    async with connected(stack.postgres.url) as connection:
         await assert_as_the_reference(connection)
 
 

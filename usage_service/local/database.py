@@ -1,4 +1,4 @@
-"""Where the database of this machine's own house is, for commands that work on it directly."""
+"""The database of the local stack, for commands that work on it directly."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from usage_service.shared.settings import SettingsError
 
 
 def database_url(given: str | None, data_dir: Path) -> str:
-    """`given`, else that of the house running in `data_dir`; raises SettingsError saying what to do without either."""
+    """Return `given`, else the URL of the local stack that runs in `data_dir`; raise SettingsError without either."""
     if given:
         return given
     try:
         return running_url(data_dir / "postgres")
     except EmbeddedPostgresError as error:
-        raise SettingsError(f"set DATABASE_URL, or start the house of {data_dir} with `make run` ({error})") from None
+        raise SettingsError(f"set DATABASE_URL, or start the local stack of {data_dir} with `make run` ({error})") from None
