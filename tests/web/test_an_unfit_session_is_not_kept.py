@@ -15,7 +15,6 @@ from usage_service.shared.postgres import open_pool
 from usage_service.shared.settings import ServerSettings
 
 RECOVERY_SECONDS = 5.0
-pytestmark = pytest.mark.xfail(strict=True, reason="a session that is read-only is kept for as long as it lives")
 READ_ONLY = "ALTER DATABASE {} SET default_transaction_read_only = {}"
 
 

@@ -6,10 +6,12 @@ Through a transaction pooler (PgBouncer) a session is not ours: bounds and right
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
+from weakref import WeakKeyDictionary, WeakSet
 
 import asyncpg
 import msgspec
@@ -19,6 +21,7 @@ from usage_service.shared.queries import SqlFolder
 from usage_service.shared.settings import SettingsError
 
 if TYPE_CHECKING:
+    from asyncpg.connection import LoggedQuery
     from asyncpg.pool import PoolConnectionProxy
 
 # As strings, because only the type checker can subscript them.
@@ -34,6 +37,7 @@ query = SqlFolder(Path(__file__).parent / "sql").statement
 
 CONNECT_SECONDS = 5.0
 STATEMENT_SECONDS = 30.0
+LONGEST_LIFE_SECONDS = 600.0  # of a pooled connection: whatever is wrong with a session unnoticed ends with it
 GRACE_SECONDS = 5.0  # for the server to end a statement by itself, before we stop waiting for it
 
 # The errors of a database that is away, restarting, overloaded or out of some resource: trying again makes sense.
@@ -49,6 +53,15 @@ UNAVAILABLE = (
     asyncpg.InterfaceError,
     asyncpg.InternalClientError,  # asyncpg raises it on a connection that the server ended
 )
+
+# What PostgreSQL says of a session rather than of a statement: it is read-only (opened while the database was), its
+# transaction is not ours to use, its prepared statements are not there. The next connection may do better.
+UNFIT = frozenset({
+    asyncpg.ReadOnlySQLTransactionError.sqlstate,
+    asyncpg.InFailedSQLTransactionError.sqlstate,
+    asyncpg.InvalidSQLStatementNameError.sqlstate,
+    asyncpg.DuplicatePreparedStatementError.sqlstate,
+})  # fmt: skip
 
 # asyncpg has one error for a connection or pool that has ended and for arguments that are wrong.
 ENDED = ("closed", "closing", "released", "cancelling")
@@ -167,12 +180,40 @@ async def _pooler_named() -> AsyncIterator[None]:
         raise
 
 
-async def _keep_session(connection: Connection) -> None:
-    """Do nothing: the next user of a session sets all the state that it needs, and a reset is a round trip."""
+_born: WeakKeyDictionary[asyncpg.Connection[asyncpg.Record], float] = WeakKeyDictionary()
+_unfit: WeakSet[asyncpg.Connection[asyncpg.Record]] = WeakSet()
+
+
+async def _keep_session(connection: asyncpg.Connection[asyncpg.Record]) -> None:
+    """Keep a session that is given back as it is: its next user sets all the state that it needs.
+
+    End it where PostgreSQL has said that it is unfit, and after LONGEST_LIFE_SECONDS, busy or not; asyncpg itself ends
+    idle ones alone. The pool opens another in its place.
+    """
+    if connection in _unfit or time.monotonic() - _born[connection] > LONGEST_LIFE_SECONDS:
+        connection.terminate()
+
+
+def is_unfit(error: BaseException | None) -> bool:
+    """Return whether an error says that the session is unfit, rather than the statement."""
+    return isinstance(error, asyncpg.PostgresError) and error.sqlstate in UNFIT
+
+
+async def _begin_session(connection: asyncpg.Connection[asyncpg.Record]) -> None:
+    """Prepare what every session has: its codecs, its age, and a look at its errors."""
+
+    def judge(statement: LoggedQuery) -> None:
+        if is_unfit(statement.exception):
+            log.warning("session_unfit", error=str(statement.exception))
+            _unfit.add(connection)
+
+    _born[connection] = time.monotonic()
+    connection.add_query_logger(judge)
+    await _set_codecs(connection)
 
 
 async def _set_up_session(connection: asyncpg.Connection[asyncpg.Record]) -> None:
-    await _set_codecs(connection)
+    await _begin_session(connection)
     # A pooler that ignores unknown settings is known by the process that answers: not the one we connected to.
     if await connection.fetchval(query("session", "backend_pid")) != connection.get_server_pid():
         raise PooledError
@@ -183,7 +224,7 @@ def _pooled_set_up(role: str | None) -> SetUp:
     """Return a set-up for a pooler's sessions, which checks that the login role itself has the settings and rights."""
 
     async def set_up(connection: asyncpg.Connection[asyncpg.Record]) -> None:
-        await _set_codecs(connection)
+        await _begin_session(connection)
         rows = await connection.fetch(query("session", "login"), role)
         [(login, may_work, is_not_durable, is_unbounded)] = rows
         if not may_work:
