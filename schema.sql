@@ -1,6 +1,7 @@
 -- The usage service and the probe builder: data model and every state change.
 --
 -- event_log        what happened: immutable, in the order of `position`, written only by append_events()
+-- recording_probe  a write that proves that events can be recorded
 -- dropped_events   what is left of events that were exported and dropped, so that one sent again is known
 -- projections      how far each projection has folded the log; advance_projection() folds the next batch,
 --                  swap_projection() puts a rebuilt one in the place of the live one
@@ -184,9 +185,28 @@ BEGIN
     RETURN restored;
 END $$;
 
-CREATE FUNCTION lock_event_log() RETURNS void LANGUAGE sql AS $$
-    SELECT pg_advisory_xact_lock(x'676c616d'::bigint)  -- 'glam'
-$$;
+-- Held from before the first position is drawn to the commit, which is durable whatever the server, the role or the session is
+-- set to: who waits for the lock is about to acknowledge something.
+CREATE FUNCTION lock_event_log() RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    IF current_setting('synchronous_commit') IN ('off', 'local') THEN
+        PERFORM set_config('synchronous_commit', 'on', true);
+    END IF;
+    PERFORM pg_advisory_xact_lock(x'676c616d'::bigint);  -- 'glam'
+END $$;
+
+-- Proves that events can be recorded: the lock can be had, and a write be made durable. Raises what keeps them from being so.
+CREATE TABLE recording_probe (
+    probed_at timestamptz NOT NULL
+);
+INSERT INTO recording_probe VALUES (clock_timestamp());
+
+CREATE FUNCTION probe_recording() RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+BEGIN
+    PERFORM set_config('lock_timeout', '1500ms', true);
+    PERFORM lock_event_log();
+    UPDATE recording_probe SET probed_at = clock_timestamp();
+END $$;
 
 CREATE FUNCTION last_position() RETURNS bigint LANGUAGE sql STABLE AS $$
     SELECT coalesce(max(position), 0) FROM event_log
@@ -1932,7 +1952,7 @@ GRANT EXECUTE ON FUNCTION current_instant, utc_day, last_position, whole_from, r
 GRANT EXECUTE ON FUNCTION projection_setting TO usage_projections;
 REVOKE SELECT ON visitor_keys FROM usage_server, usage_builder, usage_reader, usage_projections;
 REVOKE SELECT ON tokens FROM usage_builder, usage_reader, usage_projections;
-GRANT EXECUTE ON FUNCTION append_events, restore_events, forget_visitors, advance_projection, fail_projection, request_build,
+GRANT EXECUTE ON FUNCTION append_events, restore_events, probe_recording, forget_visitors, advance_projection, fail_projection, request_build,
     request_build_once, cancel_build, retry_build, fresh_since, set_hotlist_rule, keep_hotlist, cancel_builds_done_by_etl
     TO usage_server;
 GRANT EXECUTE ON FUNCTION claim_build, heartbeat_build, complete_build, complete_builds, fail_build, expire_leases, hand_back_build,

@@ -49,7 +49,7 @@ async def open_service(settings: ServerSettings, died: Callable[[], None]) -> As
     options = {"role": "usage_server", "application": "usage-service"}
     async with (
         open_pool(settings.database_url, size=settings.pool_size, **options) as pool,
-        open_pool(settings.database_url, size=4 + AT_ONCE, **options) as background,
+        open_pool(settings.database_url, size=5 + AT_ONCE, **options) as background,
         Tasks(died) as tasks,
     ):
         announcing = Announcer(background)
@@ -60,6 +60,7 @@ async def open_service(settings: ServerSettings, died: Callable[[], None]) -> As
         tasks.start("listener", listener.run())
         tasks.start("announcer", announcing.run())
         tasks.start("ingest", ingest.run())
+        tasks.start("recording health", ingest.health.run())
         tasks.start("projections", runners.run())
         tasks.start("build watch", watch.run())
         visitors = VisitorKeys(settings.visitor_secret, settings.visitor_rotation_days)

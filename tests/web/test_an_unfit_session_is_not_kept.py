@@ -49,7 +49,7 @@ async def primary(own_database_url: str) -> AsyncIterator[Primary]:
 
 
 @pytest.fixture
-async def client(start: Start, own_database_url: str) -> Client:
+async def client(own_database_url: str, start: Start) -> Client:
     return await start(ServerSettings(database_url=own_database_url, visitor_secret=SECRET))
 
 

@@ -10,6 +10,7 @@ import asyncpg
 import structlog
 
 from usage_service.ingest.appending import Appended, Record, append
+from usage_service.ingest.recording_health import RecordingHealth
 from usage_service.queries import query
 from usage_service.shared.postgres import UNAVAILABLE, Pool
 
@@ -48,6 +49,7 @@ class Ingest:
 
     def __init__(self, pool: Pool, most_events: int, committed: Callable[[], None]) -> None:
         self._pool = pool
+        self.health = RecordingHealth(pool)
         self._most_events = most_events
         self._committed = committed
         self._waiting: deque[_Request] = deque()
@@ -100,12 +102,14 @@ class Ingest:
             answers = [answer for part in _parts(records) for answer in await self._append(part)]
         except (*UNAVAILABLE, asyncpg.PostgresError) as error:
             log.error("log_unavailable", error=repr(error), events=len(records))
+            self.health.fail(error)
             _fail_all(batch)
             return
         except BaseException:
             _fail_all(batch)
             raise
         self._committed()
+        self.health.succeed()
         answered = iter(answers)
         for request in batch:
             of_request = [next(answered) for _ in request.records]

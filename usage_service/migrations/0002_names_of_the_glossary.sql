@@ -386,3 +386,30 @@ BEGIN
     END IF;
     RETURN dropped;
 END $$;
+
+-- Commits of events are durable whatever the session is set to; and whether events can be recorded can be asked.
+-- Held from before the first position is drawn to the commit, which is durable whatever the server, the role or the session is
+-- set to: who waits for the lock is about to acknowledge something.
+CREATE OR REPLACE FUNCTION lock_event_log() RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    IF current_setting('synchronous_commit') IN ('off', 'local') THEN
+        PERFORM set_config('synchronous_commit', 'on', true);
+    END IF;
+    PERFORM pg_advisory_xact_lock(x'676c616d'::bigint);  -- 'glam'
+END $$;
+
+-- Proves that events can be recorded: the lock can be had, and a write be made durable. Raises what keeps them from being so.
+CREATE TABLE recording_probe (
+    probed_at timestamptz NOT NULL
+);
+INSERT INTO recording_probe VALUES (clock_timestamp());
+
+CREATE FUNCTION probe_recording() RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+BEGIN
+    PERFORM set_config('lock_timeout', '1500ms', true);
+    PERFORM lock_event_log();
+    UPDATE recording_probe SET probed_at = clock_timestamp();
+END $$;
+REVOKE ALL ON FUNCTION probe_recording FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION probe_recording TO usage_server;
+GRANT SELECT ON recording_probe TO usage_server, usage_builder, usage_reader, usage_projections;

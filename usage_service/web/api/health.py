@@ -46,6 +46,7 @@ async def get_heartbeat(request: web.Request) -> web.Response:
         database = f"unavailable: {type(error).__name__}"
     checks = {
         "database": database,
+        "recording": service.ingest.health.state,
         "listener": "ok" if service.listener.connected else "not connected",
         "projections": "; ".join(_complaints(rows)) or "ok",
     }

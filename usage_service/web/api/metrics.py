@@ -78,6 +78,12 @@ class Metrics:
         self.registry.register(self._database)
         queue = Gauge("glam_ingest_queued_events", "Events that wait to be committed.", registry=self.registry)
         queue.set_function(lambda: service.ingest.queued_events)
+        failing = Gauge(
+            "glam_recording_failing_seconds",
+            "For how long no event could be recorded; 0 while all is well.",
+            registry=self.registry,
+        )
+        failing.set_function(lambda: service.ingest.health.failing_seconds)
         watch_gauges(service, self.registry)
 
     async def exposition(self, accept: str) -> tuple[bytes, str]:

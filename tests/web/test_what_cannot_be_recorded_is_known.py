@@ -1,0 +1,135 @@
+"""Within five seconds heartbeat and metrics know that events cannot be recorded, whether somebody posts or not."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+import pytest
+
+from tests.conftest import SECRET, Start
+from tests.support.servers import Client, Connection, connected, event, eventually, post
+from usage_service.shared.settings import ServerSettings
+
+KNOWN_SECONDS = 5.0
+Fault = Callable[[str], AbstractAsyncContextManager[None]]
+TERMINATE = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1 AND pid <> pg_backend_pid()"
+
+
+@asynccontextmanager
+async def read_only(url: str) -> AsyncIterator[None]:
+    """The database is read-only for new sessions, as a demoted primary is."""
+    async with connected(url) as owner:
+        name = await owner.fetchval("SELECT current_database()")
+        await owner.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+        await owner.execute(TERMINATE, name)
+        yield
+        await owner.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
+
+
+@asynccontextmanager
+async def log_is_locked(url: str) -> AsyncIterator[None]:
+    """Somebody holds the log's lock, and does not let go."""
+    async with connected(url) as owner, owner.transaction():
+        await owner.execute("SELECT lock_event_log()")
+        yield
+
+
+@asynccontextmanager
+async def no_space(url: str) -> AsyncIterator[None]:
+    """The disk is full: whatever is written is refused with PostgreSQL's own error."""
+    async with connected(url) as owner:
+        await owner.execute("""
+            CREATE FUNCTION no_space() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                RAISE 'could not extend file: No space left on device' USING ERRCODE = 'disk_full';
+            END $$;
+            CREATE TRIGGER no_space BEFORE INSERT ON event_log EXECUTE FUNCTION no_space();
+            CREATE TRIGGER no_space BEFORE UPDATE ON recording_probe EXECUTE FUNCTION no_space();
+        """)
+        yield
+        await owner.execute("DROP FUNCTION no_space CASCADE")
+
+
+FAULTS: list[Fault] = [read_only, log_is_locked, no_space]
+
+
+@pytest.fixture
+async def client(own_database_url: str, start: Start) -> Client:
+    return await start(ServerSettings(database_url=own_database_url, visitor_secret=SECRET))
+
+
+async def recording(client: Client) -> str:
+    body = await (await client.get("/__heartbeat__")).json()
+    return str(body["checks"]["recording"])
+
+
+def known(client: Client) -> Callable[[], Awaitable[bool]]:
+    async def is_known() -> bool:
+        response = await client.get("/__heartbeat__")
+        return response.status == 503 and "cannot be recorded" in await recording(client)
+
+    return is_known
+
+
+async def failing_seconds(client: Client) -> float:
+    text = await (await client.get("/metrics")).text()
+    found = re.search(r"^glam_recording_failing_seconds (\S+)$", text, re.MULTILINE)
+    assert found
+    return float(found[1])
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
+async def test_it_is_known_though_nobody_posts_and_over_when_the_fault_is(
+    fault: Fault, client: Client, own_database_url: str
+) -> None:
+    assert await recording(client) == "ok"
+    assert await failing_seconds(client) == 0
+    async with fault(own_database_url):
+        began = time.monotonic()
+        await eventually(known(client), "the heartbeat says so")
+        assert time.monotonic() - began < KNOWN_SECONDS
+        assert await failing_seconds(client) > 0
+
+    async def is_well() -> bool:
+        return (await client.get("/__heartbeat__")).status == 200
+
+    began = time.monotonic()
+    await eventually(is_well, "the heartbeat is well again")
+    assert time.monotonic() - began < KNOWN_SECONDS
+    assert await failing_seconds(client) == 0
+
+    async def records() -> bool:  # a connection that the fault ended may be found only when it is used
+        return (await client.post("/v1/events", json=[event()])).status == 201
+
+    await eventually(records, "events are recorded")
+
+
+async def test_a_post_that_fails_is_known_at_once(client: Client, own_database_url: str) -> None:
+    await post(client, event())
+    async with no_space(own_database_url):
+        assert (await client.post("/v1/events", json=[event()])).status == 503
+        assert "No space left on device" in await recording(client)
+    await post(client, event())
+    assert await recording(client) == "ok"
+
+
+@pytest.mark.parametrize("weaker", ["off", "local"])
+async def test_what_is_acknowledged_is_durable_whatever_is_set(own_database: Connection, weaker: str) -> None:
+    await own_database.execute("SELECT set_config('synchronous_commit', $1, false)", weaker)
+    async with own_database.transaction():
+        assert await own_database.fetchval("SHOW synchronous_commit") == weaker
+        await own_database.execute(
+            "SELECT * FROM append_events({}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {})".replace("{}", "'{}'")
+        )
+        assert await own_database.fetchval("SHOW synchronous_commit") == "on"  # until the commit
+    assert await own_database.fetchval("SHOW synchronous_commit") == weaker
+
+
+@pytest.mark.parametrize("stronger", ["on", "remote_apply"])
+async def test_a_stronger_promise_stays(own_database: Connection, stronger: str) -> None:
+    await own_database.execute("SELECT set_config('synchronous_commit', $1, false)", stronger)
+    async with own_database.transaction():
+        await own_database.execute("SELECT lock_event_log()")
+        assert await own_database.fetchval("SHOW synchronous_commit") == stronger

@@ -1,0 +1,68 @@
+"""Whether events can be recorded: known from the commits of events and, where there are none, from a probe."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import asyncpg
+import structlog
+
+from usage_service.queries import query
+from usage_service.shared.postgres import UNAVAILABLE, Pool
+
+PROBE_SECONDS = 1.5  # between probes; with what one may take, a fault is known within five seconds
+TIMEOUT_SECONDS = 2.0
+
+log = structlog.get_logger(__name__)
+
+
+class RecordingHealth:
+    """The last success of recording against the last failure. `run` probes while nobody records."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._succeeded_at = 0.0
+        self._failing_since: float | None = None
+        self._why = ""
+
+    def succeed(self) -> None:
+        """Say that something was recorded."""
+        if self._failing_since is not None:
+            log.info("recording_works_again", seconds=round(time.monotonic() - self._failing_since, 1))
+        self._succeeded_at, self._failing_since = time.monotonic(), None
+
+    def fail(self, error: BaseException) -> None:
+        """Say that nothing was recorded, and why."""
+        self._why = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        if self._failing_since is None:
+            self._failing_since = time.monotonic()
+            log.error("events_cannot_be_recorded", error=self._why)
+
+    @property
+    def failing_seconds(self) -> float:
+        """The seconds since when nothing could be recorded; 0 while all is well."""
+        return 0.0 if self._failing_since is None else time.monotonic() - self._failing_since
+
+    @property
+    def state(self) -> str:
+        """`ok`, or what keeps events from being recorded and for how long."""
+        if self._failing_since is None:
+            return "ok"
+        return f"events cannot be recorded for {self.failing_seconds:.0f} s: {self._why}"
+
+    async def run(self) -> None:
+        """Probe until cancelled, unless events were recorded just now."""
+        while True:
+            if time.monotonic() - self._succeeded_at >= PROBE_SECONDS:
+                await self._probe()
+            await asyncio.sleep(PROBE_SECONDS)
+
+    async def _probe(self) -> None:
+        try:
+            async with asyncio.timeout(TIMEOUT_SECONDS), self._pool.acquire() as connection:
+                await connection.execute(query("health", "probe_recording"))
+        except (*UNAVAILABLE, asyncpg.PostgresError) as error:
+            self.fail(error)
+        else:
+            self.succeed()
