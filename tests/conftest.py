@@ -158,7 +158,8 @@ DECLARE
 BEGIN
     FOR candidate IN  -- all but those that an installation fills
         SELECT tablename FROM pg_tables
-        WHERE schemaname = 'public' AND tablename NOT IN ('schema_version', 'projections', 'tools', 'metric_types', 'recording_probe')
+        WHERE schemaname = 'public'
+          AND tablename NOT IN ('schema_version', 'projections', 'tools', 'metric_types', 'recording_probe')
     LOOP
         EXECUTE format('SELECT EXISTS (SELECT FROM %I)', candidate) INTO has_rows;
         IF has_rows THEN

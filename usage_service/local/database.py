@@ -16,4 +16,6 @@ def database_url(given: str | None, data_dir: Path) -> str:
     try:
         return running_url(data_dir / "postgres")
     except EmbeddedPostgresError as error:
-        raise SettingsError(f"set DATABASE_URL, or start the local stack of {data_dir} with `make run` ({error})") from None
+        raise SettingsError(
+            f"set DATABASE_URL, or start the local stack of {data_dir} with `make run` ({error})"
+        ) from None

@@ -35,7 +35,7 @@ class MaintenanceError(UserError):
 
 
 class TableVerdict(NamedTuple):
-    """A table as it is live and as it is rebuilt; `differences` has rows that only one has: which of both, and the row."""
+    """A table as it is live and as it is rebuilt; `differences` has rows of one alone: which, and the row."""
 
     name: str
     live_rows: int

@@ -59,7 +59,7 @@ def prepare(
 
 
 def run_program(name: str, app: Callable[[], object]) -> None:
-    """Runs it; what the user can mend is one line on stderr and exit code 2."""
+    """Run a program; a UserError is one line on stderr and exit code 2."""
     try:
         app()
     except UserError as error:
