@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -41,12 +42,16 @@ SECRET = "a secret for tests only"
 def loggers_are_not_kept() -> Iterator[None]:
     """A command that a test runs in this process sets up logs: what is logged in later tests is not to go there.
 
+    Logs go to stderr, as in production: on stdout a line about a slow command would be taken for its output.
     Tracebacks are plain: the usual ones show all locals, which takes seconds where an application is among them.
     """
     configure = structlog.configure
     uncached = {"cache_logger_on_first_use": False}
     plain = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
-    structlog.configure(processors=[*structlog.get_config()["processors"][:-1], plain])
+    structlog.configure(
+        processors=[*structlog.get_config()["processors"][:-1], plain],
+        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),  # what it is now, as tests replace it
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(structlog, "configure", lambda **settings: configure(**settings | uncached))
         yield

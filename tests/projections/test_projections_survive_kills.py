@@ -186,10 +186,12 @@ async def test_another_server_goes_on(
     await append_traffic(own_database, 200)
     process = ProjectionProcess("fold", own_database_url, tmp_path)
     try:
+        process.spawn()
+        await eventually(partial(holds, own_database, FOLDED), "it runs", 60)
         async with connected(own_database_url) as holder, holder.transaction():
             await holder.execute("LOCK TABLE popularity_views IN EXCLUSIVE MODE")
-            process.spawn()
-            await eventually(partial(holds, own_database, IN_A_FOLD), "it folds", 30)
+            await append_traffic(own_database, 200)
+            await eventually(partial(holds, own_database, IN_A_FOLD), "it folds", 10)  # PostgreSQL ends us after 15 s
             process.signal(blow)
         async with folding(own_database_url):
             await eventually(partial(holds, own_database, FOLDED), "what was under way is folded", 10)
