@@ -19,7 +19,7 @@ from usage_service.shared.listener import Listener
 from usage_service.shared.postgres import Pool, open_pool
 from usage_service.shared.schema import install_schema
 from usage_service.shared.settings import ServerSettings
-from usage_service.shared.stream_limit import Slots
+from usage_service.shared.stream_limit import StreamLimit
 from usage_service.shared.tasks import Tasks
 
 MOST_STREAMS = 500
@@ -38,7 +38,7 @@ class Service:
     log_growth: GrowthSignal
     folded_growth: GrowthSignal
     watch: BuildWatch
-    streams: Slots
+    streams: StreamLimit
     fresh: FreshBuilds
 
 
@@ -74,7 +74,7 @@ async def open_service(settings: ServerSettings, died: Callable[[], None]) -> As
             log_growth,
             folded_growth,
             watch,
-            Slots(MOST_STREAMS),
+            StreamLimit(MOST_STREAMS),
             FreshBuilds(),
         )
 

@@ -1,4 +1,4 @@
-"""An answer is computed once for all who ask at a time, kept within bounds; who waits costs the database nothing."""
+"""An answer is read once for all who ask at a time, and cached within bounds; waiting costs the database nothing."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from usage_service.shared.postgres import Connection, Pool, open_pool
 from usage_service.shared.tasks import Tasks
 from usage_service.stats.popularity import PopularityCursor, PopularPage, Ranking, popular_probes
 from usage_service.stats.view_counts import ViewCounts
+from usage_service.web.answer_cache import OVERHEAD_BYTES, AnswerCache, SingleFlight
 from usage_service.web.answers import Body
 from usage_service.web.api import popularity
-from usage_service.web.kept_answers import OVERHEAD_BYTES, Flights, Kept
 
 PATH = "/v1/popularity?since=2026-11-01T00:00:00Z&until=2026-12-01T00:00:00Z"
 
 
 class Gate:
-    """Stands before the popularity query: counts who comes, lets them pass once it is open, fails the first few."""
+    """Gate before the popularity query: it counts the calls, holds them until it is opened, and fails the first few."""
 
     def __init__(self, failures: int = 0) -> None:
         self.opened = asyncio.Event()
@@ -53,7 +53,7 @@ class Gate:
 
 
 async def asked_together(client: Client, gate: Gate, number: int) -> Counter[int]:
-    """The statuses of so many requests that are all there before the gate opens."""
+    """Return the statuses of requests that have all arrived before the gate opens."""
     asking = [asyncio.create_task(client.get(PATH)) for _ in range(number)]
 
     async def there() -> bool:
@@ -89,7 +89,7 @@ async def test_what_is_kept_is_as_fresh_as_what_is_not(client: Client) -> None:
 
 
 async def test_who_leaves_takes_nobody_along() -> None:
-    flights: Flights[str] = Flights()
+    flights: SingleFlight[str] = SingleFlight()
     landing = asyncio.Event()
     computed: list[str] = []
 
@@ -120,25 +120,25 @@ async def test_who_leaves_takes_nobody_along() -> None:
     st.integers(0, 6_000),
 )
 def test_what_is_kept_has_a_bound(uses: list[tuple[str, int, bool]], most: int) -> None:
-    kept = Kept(most)
+    cache = AnswerCache(most)
     model: dict[str, int] = {}  # the one used last at the end
     for key, size, writes in uses:
         if key in model:
             model[key] = model.pop(key)
         if writes:
-            kept.put(key, Body(key.encode() * size, "text/plain"))
+            cache.put(key, Body(key.encode() * size, "text/plain"))
             if key not in model and size + OVERHEAD_BYTES <= most:
                 model[key] = size + OVERHEAD_BYTES
             while sum(model.values()) > most:
                 model.pop(next(iter(model)))
-        body = kept.get(key)
+        body = cache.get(key)
         assert (body is None) == (key not in model)
         assert body is None or len(body.data) + OVERHEAD_BYTES == model[key]
-        assert kept.bytes == sum(model.values()) <= most
+        assert cache.bytes == sum(model.values()) <= most
 
 
-class Looks:
-    """Counts the queries for positions; does something while the first is under way."""
+class PositionQueries:
+    """Counter of queries for positions, which does something while the first is under way."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.number = 0
@@ -153,8 +153,8 @@ class Looks:
 
 
 @pytest.fixture
-def looks(monkeypatch: pytest.MonkeyPatch) -> Looks:
-    return Looks(monkeypatch)
+def queries(monkeypatch: pytest.MonkeyPatch) -> PositionQueries:
+    return PositionQueries(monkeypatch)
 
 
 @pytest.fixture
@@ -183,7 +183,7 @@ async def move(database: Owner, position: int, stage: str = "live") -> None:
 
 @pytest.mark.parametrize("waiters", [1, 1_000])
 async def test_any_number_may_wait_for_the_price_of_one(
-    positions: Positions, folded: GrowthSignal, looks: Looks, database: Owner, waiters: int
+    positions: Positions, folded: GrowthSignal, queries: PositionQueries, database: Owner, waiters: int
 ) -> None:
     began = time.monotonic()
     waiting = [asyncio.create_task(positions.reach(["popularity"], 5, 20)) for _ in range(waiters)]
@@ -194,13 +194,13 @@ async def test_any_number_may_wait_for_the_price_of_one(
     assert not await late
     await move(database, 5)  # and nobody wakes us: another process folded
     assert all(await asyncio.gather(*waiting))
-    assert 1 < looks.number <= (time.monotonic() - began) / PAUSE_SECONDS + 2
-    before = looks.number
+    assert 1 < queries.number <= (time.monotonic() - began) / PAUSE_SECONDS + 2
+    before = queries.number
     assert await positions.reach(["popularity"], 4, 0)
-    assert looks.number == before
+    assert queries.number == before
 
 
-async def test_who_comes_is_looked_for_at_once(
+async def test_who_comes_is_answered_by_a_new_query(
     positions: Positions, folded: GrowthSignal, database: Owner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in (
@@ -215,16 +215,16 @@ async def test_who_comes_is_looked_for_at_once(
     assert await positions.reach(["popularity"], 5, 0)
 
 
-async def test_who_comes_during_a_look_is_looked_for_again(positions: Positions, looks: Looks) -> None:
+async def test_who_comes_during_a_query_is_answered_by_the_next(positions: Positions, queries: PositionQueries) -> None:
     latecomers: list[asyncio.Task[bool]] = []
 
     def come() -> None:
         latecomers.append(asyncio.create_task(positions.reach(["popularity"], 5, 0)))
 
-    looks.during_first = come
+    queries.during_first = come
     assert not await positions.reach(["popularity"], 5, 0)
     assert not await latecomers[0]
-    assert looks.number == 2
+    assert queries.number == 2
 
 
 async def test_what_is_filled_beside_is_not_waited_for(positions: Positions, database: Owner) -> None:

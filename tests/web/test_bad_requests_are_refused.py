@@ -17,7 +17,7 @@ from structlog.testing import capture_logs
 
 from tests.support.bad_input import A_BUILD, INSIDE, JSON, STATEMENTS, filled, get, named, one_service, refused
 from tests.support.servers import Client, eventually
-from usage_service.web import parameters
+from usage_service.web import bodies
 from usage_service.web.api.routes import ROUTES, Route
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -150,7 +150,7 @@ def unfinished(path: str) -> bytes:
 
 @pytest.mark.parametrize("path", ["/v1/events", "/v1/builds"])
 async def test_a_body_that_does_not_arrive_is_408(client: Client, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parameters, "BODY_SECONDS", 0.1)
+    monkeypatch.setattr(bodies, "BODY_SECONDS", 0.1)
     reader, writer = await asyncio.open_connection(client.host, client.port)
     try:
         writer.write(unfinished(path))

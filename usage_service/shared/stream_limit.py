@@ -1,4 +1,4 @@
-"""A bounded number of places for what stays for long."""
+"""Limit on the number of streams that are open at the same time."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
-class NoSlotError(Exception):
-    """All places are taken."""
+class StreamLimitReachedError(Exception):
+    """As many streams are open as the limit allows."""
 
 
-class Slots:
-    """At most `most` places are taken at a time."""
+class StreamLimit:
+    """Counter of open streams, of which at most `most` are let in."""
 
     def __init__(self, most: int) -> None:
         self.most = most
@@ -19,9 +19,9 @@ class Slots:
 
     @contextmanager
     def take(self) -> Iterator[None]:
-        """A place until the end of the block; raises NoSlotError at once where there is none."""
+        """Count a stream until the end of the block; raise StreamLimitReachedError when the limit is reached."""
         if self.taken >= self.most:
-            raise NoSlotError(f"all {self.most} places are taken")
+            raise StreamLimitReachedError(f"all {self.most} places are taken")
         self.taken += 1
         try:
             yield

@@ -1,1 +1,1 @@
-"""The HTTP side: routes parse, call one function, and answer."""
+"""HTTP server: its routes parse a request, call one function, and answer."""

@@ -1,4 +1,4 @@
-"""Who may call a route: each declares its scope, and a token opens it."""
+"""Access to routes: each declares a scope, and a token grants scopes."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 COOKIE = "usage_token"
 COOKIE_SECONDS = 12 * 3_600
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-# Whoever has the operator's token, and on loopback, where none is needed, anybody.
+# The grant of the operator's token. On loopback without a token in the settings, everybody has it.
 APP = Grant("app", frozenset(get_args(TokenScope)), datetime.max.replace(tzinfo=UTC))
 
 
 class Access:
-    """What the routes of one service share: the tokens, and what each has used of its allowance."""
+    """Tokens of one service, and the rate limit of each."""
 
     def __init__(self, settings: ServerSettings, pool: Pool) -> None:
         self._own = _bytes(settings.token) if settings.token is not None else None
@@ -36,18 +36,18 @@ class Access:
         self._limits = Limits(settings.requests_a_second) if settings.requests_a_second else None
 
     async def grant_of(self, request: web.Request) -> Grant | None:
-        """What the caller's token opens; None without a token, or with one that opens nothing."""
+        """Return the grant of the caller's token; None without a token, or when the token is not valid."""
         given = _token_of(request)
         return await self.grant_of_token(given) if given else None
 
     async def grant_of_token(self, given: str) -> Grant | None:
-        """What a token opens; None when that is nothing."""
+        """Return the grant of a token; None when the token is not valid."""
         if self._own is not None and hmac.compare_digest(_bytes(given), self._own):
             return APP
         return await self._tokens.find(given)
 
     def allow(self, request: web.Request, name: str) -> None:
-        """Counts a request; raises 429 where there were too many."""
+        """Count a request against the rate limit of `name`; raise a Problem (429) when the limit is exceeded."""
         if self._limits is None:
             return
         allowance = request[ALLOWANCE] = self._limits.take(name, time.monotonic())
@@ -62,13 +62,13 @@ ALLOWANCE = web.RequestKey("allowance", Allowance)
 
 
 def check_exposure(settings: ServerSettings) -> None:
-    """Raises SettingsError where everybody on the network could write."""
+    """Raise SettingsError when the service would listen on the network without a token."""
     if settings.token is None and settings.host not in LOOPBACK:
         raise SettingsError(f"USAGE_SERVICE_TOKEN must be set to listen on {settings.host}, which others can reach")
 
 
 def guarded(handler: Handler, scope: Scope) -> Handler:
-    """The handler behind a check that the caller's token opens the scope."""
+    """Return the handler behind a check that the caller's token grants the scope."""
     if scope == "open":
         return handler
 
@@ -86,16 +86,16 @@ def guarded(handler: Handler, scope: Scope) -> Handler:
 
 
 def needs_token(request: web.Request, scope: Scope) -> bool:
-    """Whether the answer depends on who asks."""
+    """Return whether the route needs a token."""
     settings = service_of(request).settings
     return settings.token is not None and scope != "open" and not (scope == "read" and settings.open_reads)
 
 
 def check_origin(request: web.Request) -> None:
-    """Raises 403 where a page of another origin would write in the name of whose browser it is open in.
+    """Raise a Problem (403) for a cross-site request that would write (CSRF).
 
-    Who shows a token in a header is no such page; neither is what sends none of the headers that browsers do, unless it
-    shows a cookie.
+    A request with a token in a header cannot be one. A request with neither `Origin` nor `Sec-Fetch-Site` is not from a
+    browser's page, unless it has the cookie.
     """
     if request.method in SAFE_METHODS or "Authorization" in request.headers:
         return
@@ -113,17 +113,17 @@ def check_origin(request: web.Request) -> None:
 
 
 def is_signed_in(request: web.Request) -> bool:
-    """Whether the browser shows a token."""
+    """Return whether the request has the cookie of a signed-in browser."""
     return COOKIE in request.cookies
 
 
 def as_cookie(token: str) -> str:
-    """A token as the value of the cookie: of characters that a cookie may have."""
+    """Return a token as the value of the cookie, in characters that a cookie may have."""
     return quote(token, safe="", errors="surrogateescape")
 
 
 def source_of(request: web.Request) -> str:
-    """Who the events of a request are from, as the log has it: the name of the token."""
+    """Return the source that the log records for the request's events: the name of the token."""
     return request[GRANT].name
 
 
@@ -149,5 +149,5 @@ def _token_of(request: web.Request) -> str | None:
 
 
 def _bytes(token: str) -> bytes:
-    # Headers and the environment are decoded like this, so that any bytes survive.
+    # Headers and the environment are decoded with surrogateescape, so any bytes survive this.
     return token.encode("utf-8", "surrogateescape")

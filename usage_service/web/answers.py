@@ -1,4 +1,4 @@
-"""Answers as JSON, and what is wrong as application/problem+json."""
+"""Responses: JSON, and problems as application/problem+json."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from usage_service.problems import Problem
 
 
 class Body(NamedTuple):
-    """The bytes of an answer."""
+    """Bytes of an answer and their media type."""
 
     data: bytes
     content_type: str
 
 
 def as_json(value: object) -> Body:
-    """Anything that msgspec can encode."""
+    """Return any value that msgspec can encode, as JSON."""
     return Body(msgspec.json.encode(value), "application/json")
 
 
 def json_answer(
     body: object, *, status: int = 200, position: int | None = None, headers: Mapping[str, str] | None = None
 ) -> web.Response:
-    """JSON with, when given, the log position that the answer is as fresh as."""
+    """Return a response in JSON; `position` is the log position that it has seen, for Log-Position."""
     sent = dict(headers or {})
     if position is not None:
         sent["Log-Position"] = str(position)
@@ -34,12 +34,12 @@ def json_answer(
 
 
 def body_answer(body: Body, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
-    """The bytes as they are."""
+    """Return a response with the body as it is."""
     return web.Response(body=body.data, status=status, headers=headers, content_type=body.content_type, charset="utf-8")
 
 
 def problem_answer(problem: Problem) -> web.Response:
-    """The problem as RFC 9457 has it."""
+    """Return a response with the problem in the format of RFC 9457."""
     return web.Response(
         body=msgspec.json.encode(problem.body),
         status=problem.status,

@@ -1,4 +1,4 @@
-"""Pages of other origins may ask, where the settings name them (the Fetch standard's CORS protocol); else none may."""
+"""CORS (the Fetch standard's protocol): pages of the origins that the settings name may call the API, no others."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ READ = "ETag, Link, Location, Log-Position, RateLimit, RateLimit-Policy, Retry-A
 AGE_SECONDS = 3600
 
 
-def let_origins_ask(app: web.Application, origins: frozenset[str]) -> None:
-    """Lets pages of these origins ask whatever their token opens."""
+def allow_origins(app: web.Application, origins: frozenset[str]) -> None:
+    """Let pages of these origins send requests and read the answers."""
 
     @web.middleware
     async def answer_preflight(request: web.Request, handler: Handler) -> web.StreamResponse:

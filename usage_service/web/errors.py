@@ -1,4 +1,4 @@
-"""Whatever goes wrong is answered as a problem; nothing inside shows."""
+"""Exceptions to problems: every error is answered in the format of RFC 9457, without internals."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from usage_service.ingest.group_commit import LogUnavailableError, QueueFullError
 from usage_service.problems import Problem
 from usage_service.shared.postgres import UNAVAILABLE, is_away
-from usage_service.shared.stream_limit import NoSlotError
+from usage_service.shared.stream_limit import StreamLimitReachedError
 from usage_service.web.answers import problem_answer
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -21,7 +21,7 @@ log = structlog.get_logger(__name__)
 
 @web.middleware
 async def problems_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Turns exceptions into problem answers."""
+    """Turn exceptions into problems."""
     try:
         return await handler(request)
     except Problem as problem:
@@ -35,7 +35,7 @@ async def problems_middleware(request: web.Request, handler: Handler) -> web.Str
         return problem_answer(Problem(400, "Bad request body", f"the body cannot be read: {why}"))
     except QueueFullError:
         return _later(429, "Too many events wait", "the queue is full; send again later", seconds=1)
-    except NoSlotError as error:
+    except StreamLimitReachedError as error:
         return _later(429, "Too many streams", f"{error}; come back later, or to another server", seconds=5)
     except (LogUnavailableError, *UNAVAILABLE) as error:
         if not is_away(error):
@@ -48,7 +48,7 @@ async def problems_middleware(request: web.Request, handler: Handler) -> web.Str
 
 
 def _failed(request: web.Request) -> web.Response:
-    """While an exception is handled."""
+    """Log the exception that is being handled, and return a problem (500)."""
     log.exception("request_failed", method=request.method, path=request.path)
     return problem_answer(Problem(500, "Internal error", "the service failed; it has been logged"))
 

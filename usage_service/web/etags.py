@@ -1,4 +1,4 @@
-"""Entity tags: what an answer follows from, not what it is, so that 304 needs no answer to be made."""
+"""Entity tags: digests of what an answer depends on, so that a 304 needs no answer to be made."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ TAG = re.compile(r'(?:W/)?("[^"]*")')
 
 
 def entity_tag(*follows_from: object) -> str:
-    """A strong tag of these, and of the code: other code may answer otherwise."""
+    """Return a strong entity tag of these values and of the code, because other code may answer otherwise."""
     digest = hashlib.blake2b(msgspec.json.encode(follows_from), key=_code(), digest_size=16)
     return f'"{digest.hexdigest()}"'
 
 
 def is_matched(if_none_match: Iterable[str], tag: str) -> bool:
-    """Whether the headers' tags (RFC 9110 13.1.2: `*` or a list, compared weakly) have this one."""
+    """Return whether If-None-Match (RFC 9110 13.1.2: `*` or a list, compared weakly) contains the tag."""
     given = ", ".join(if_none_match)
     return given.strip() == "*" or tag in TAG.findall(given)
 

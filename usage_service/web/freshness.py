@@ -1,4 +1,4 @@
-"""The parameters by which a caller says how fresh an answer has to be, and what it hears when it is not."""
+"""Parameters for the freshness of an answer, and the problem when it is not fresh in time."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from usage_service.projections.state import Projection
 
 
 class FreshnessParameters(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """What every answer from projections takes: it waits up to `wait` seconds until it has seen event `at_least`."""
+    """Freshness: the answer waits up to `wait` seconds until it has seen the event at position `at_least`."""
 
-    at_least: Annotated[int, Meta(ge=0, le=2**62, description="the log position that has to be seen")] = 0
-    wait: Annotated[int, Meta(ge=0, le=60, description="seconds to wait for it")] = 2
+    at_least: Annotated[int, Meta(ge=0, le=2**62, description="the log position that the answer must have seen")] = 0
+    wait: Annotated[int, Meta(ge=0, le=60, description="seconds to wait for that position")] = 2
 
 
 async def await_position(positions: Positions, projections: Collection[Projection], asked: FreshnessParameters) -> None:
-    """Waits until the projections are where the caller wants them; raises 503, naming how far they are."""
+    """Wait until the projections reach the position; raise a Problem (503) with their positions if not in time."""
     if not await positions.reach(projections, asked.at_least, asked.wait):
         raise not_fresh(asked.at_least, positions.known(projections))
 
 
 def not_fresh(at_least: int, at: dict[str, int]) -> Problem:
-    """503: the answer has not seen what it should have."""
+    """Return the problem (503) of projections that have not reached a position; `at` are their positions."""
     behind = ", ".join(f"{name} is at {position}" for name, position in sorted(at.items()) if position < at_least)
     return Problem(
         503,

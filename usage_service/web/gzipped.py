@@ -1,4 +1,4 @@
-"""Answers packed as gzip for who takes it: GLAM's ETL unpacks what it gets without a look at its header."""
+"""Compression: answers as gzip for clients that accept it. GLAM's ETL decompresses without reading the header."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import gzip
 
 from aiohttp import web
 
-LEVEL = 5  # the last one that costs a third of the slowest and packs to within a few percent of it
+LEVEL = 5  # takes a third of the time of the slowest level, for a few percent more bytes
 
 
 def takes_gzip(request: web.Request) -> bool:
-    """Whether the caller's Accept-Encoding names gzip, and not to refuse it (RFC 9110 12.5.3)."""
+    """Return whether Accept-Encoding accepts gzip by name (RFC 9110 12.5.3)."""
     for offer in ",".join(request.headers.getall("Accept-Encoding", ())).split(","):
         coding, _, weight = offer.partition(";")
         if coding.strip().lower() in ("gzip", "x-gzip"):
@@ -19,22 +19,22 @@ def takes_gzip(request: web.Request) -> bool:
     return False
 
 
-def packed(data: bytes) -> bytes:
-    """The same bytes always packed to the same bytes."""
+def compressed(data: bytes) -> bytes:
+    """Return the data as gzip; equal data gives equal bytes."""
     return gzip.compress(data, LEVEL, mtime=0)
 
 
-def mark_gzip(answer: web.Response, is_packed: bool) -> web.Response:
-    """Says that the body is packed, and that another caller may get it otherwise."""
-    if is_packed:
+def mark_gzip(answer: web.Response, is_gzip: bool) -> web.Response:
+    """Add Vary, and Content-Encoding when the body is gzip."""
+    if is_gzip:
         answer.headers["Content-Encoding"] = "gzip"
     answer.headers.add("Vary", "Accept-Encoding")
     return answer
 
 
 async def gzip_answer(request: web.Request, answer: web.Response) -> web.Response:
-    """The answer, packed if the caller takes that."""
+    """Return the answer, compressed when the caller accepts gzip."""
     wanted = takes_gzip(request)
     if wanted and isinstance(answer.body, bytes):
-        answer.body = await asyncio.to_thread(packed, answer.body)
+        answer.body = await asyncio.to_thread(compressed, answer.body)
     return mark_gzip(answer, wanted)

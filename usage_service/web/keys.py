@@ -1,4 +1,4 @@
-"""Where the routes find the running service."""
+"""Keys of the application: the running service."""
 
 from aiohttp import web
 
@@ -8,5 +8,5 @@ SERVICE = web.AppKey("service", Service)
 
 
 def service_of(request: web.Request) -> Service:
-    """The service that answers this request."""
+    """Return the service that answers this request."""
     return request.app[SERVICE]

@@ -1,4 +1,4 @@
-"""How many requests a token may make: so many a second, and bursts of ten seconds' worth."""
+"""Rate limit of each token: so many requests a second, with bursts of ten seconds' worth."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ MOST_NAMES = 10_000
 
 
 class Allowance(NamedTuple):
-    """What is left to a token: requests that it may make now, and seconds until it may make all again, or one."""
+    """Rate limit of a token at a moment: requests left, and seconds until the whole quota, or one request, is free."""
 
     quota: int
     remaining: int
@@ -19,7 +19,7 @@ class Allowance(NamedTuple):
 
     @property
     def headers(self) -> dict[str, str]:
-        """As draft-ietf-httpapi-ratelimit-headers-10 has them."""
+        """Return the headers of draft-ietf-httpapi-ratelimit-headers-10."""
         return {
             "RateLimit-Policy": f'"token";q={self.quota};w={BURST_SECONDS}',
             "RateLimit": f'"token";r={self.remaining};t={self.full_seconds}',
@@ -27,7 +27,7 @@ class Allowance(NamedTuple):
 
 
 class Limits:
-    """Counts by the generic cell rate algorithm (ITU-T I.371): one number a name, and no clock that ticks."""
+    """Rate limiter by the generic cell rate algorithm (ITU-T I.371), which keeps one number for each name."""
 
     def __init__(self, per_second: float) -> None:
         self._interval = 1 / per_second
@@ -35,7 +35,7 @@ class Limits:
         self._full_at: dict[str, float] = {}  # when a name has its whole quota again
 
     def take(self, name: str, now: float) -> Allowance:
-        """Takes one request; `retry_seconds` is 0 if it may be made, else how long to wait for it."""
+        """Count one request; `retry_seconds` is 0 when it may be made, else the seconds to wait."""
         full_at = max(self._full_at.get(name, now), now)
         left = self._quota - (full_at - now) / self._interval
         if left < 1 - 1e-9:
@@ -48,6 +48,6 @@ class Limits:
         return Allowance(self._quota, remaining, math.ceil(full_at + self._interval - now), 0)
 
     def _forget(self, now: float) -> None:
-        """Who has the whole quota again is as good as new; of the others, the ones nearest to it."""
+        """Forget names that have their whole quota again, and half of all names, those nearest to it."""
         latest = sorted(self._full_at.items(), key=lambda item: item[1])[MOST_NAMES // 2 :]
         self._full_at = {name: full_at for name, full_at in latest if full_at > now}

@@ -1,4 +1,4 @@
-"""What a request says about how it wants to be answered: Prefer (RFC 7240), Idempotency-Key, Last-Event-ID."""
+"""Headers by which a request says how it wants to be answered: Prefer (RFC 7240), Idempotency-Key, Last-Event-ID."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ KEY = re.compile(r"[\x20-\x7e]{1,255}")
 
 
 def preferred_wait(request: web.Request) -> int | None:
-    """The seconds of `Prefer: wait=N`, at most 60; None where there are none, or none that make sense."""
+    """Return the seconds of `Prefer: wait=N`, at most 60; None when it is not given or not a number."""
     return parse_wait(", ".join(request.headers.getall("Prefer", ())))
 
 
 def parse_wait(prefer: str) -> int | None:
-    """The same of the header's value; of several the first counts."""
+    """Return the seconds of `wait` in a value of Prefer; when it is given several times the first counts."""
     for preference in PREFERENCE.findall(prefer):
         name, _, value = preference.partition(";")[0].partition("=")
         if name.strip().lower() == "wait":
@@ -36,7 +36,7 @@ def _seconds(text: str) -> int | None:
 
 
 def idempotency_key(request: web.Request) -> str | None:
-    """The request's Idempotency-Key; raises 422 for one that is none."""
+    """Return the request's Idempotency-Key; raise a Problem (422) when it is not well-formed."""
     key = _one(request, "Idempotency-Key")
     if key is not None and not KEY.fullmatch(key):
         raise invalid([FieldError(parameter="Idempotency-Key", detail="must be 1 to 255 printable ASCII characters")])
@@ -44,7 +44,7 @@ def idempotency_key(request: web.Request) -> str | None:
 
 
 def last_event_id(request: web.Request) -> int | None:
-    """The position after which a stream goes on; raises 422 for one that no stream has sent."""
+    """Return the position after which a stream goes on; raise a Problem (422) when it is no event's id."""
     text = _one(request, "Last-Event-ID")
     if text is None:
         return None

@@ -1,4 +1,4 @@
-"""The aiohttp application and the process that serves it."""
+"""aiohttp application, and the process that serves it."""
 
 from __future__ import annotations
 
@@ -24,18 +24,17 @@ from usage_service.web.api.hotlist import HISTORIES
 from usage_service.web.api.metrics import METRICS, Metrics
 from usage_service.web.api.popularity import VIEW_COUNTS
 from usage_service.web.api.routes import ROUTES
+from usage_service.web.bodies import MOST_BODY_BYTES
 from usage_service.web.connections import GuardedRunner
-from usage_service.web.cors import let_origins_ask
+from usage_service.web.cors import allow_origins
 from usage_service.web.errors import problems_middleware
-from usage_service.web.headers import add_allowance, add_headers
+from usage_service.web.headers import add_allowance, add_request_id, add_security_headers, bind_request_id
 from usage_service.web.keys import SERVICE
 from usage_service.web.openapi.documentation import DOCUMENTATION, Documentation
 from usage_service.web.pages.assets import VEGA_SCRIPT, make_charts
 from usage_service.web.pages.presentation.vega import Vega
 from usage_service.web.pages.problems import pages_middleware
 from usage_service.web.pages.routes import PAGE_ROUTES
-from usage_service.web.parameters import MOST_BODY_BYTES
-from usage_service.web.request_ids import add_request_id, name_request
 from usage_service.web.tracing import trace_request
 
 log = structlog.get_logger(__name__)
@@ -46,24 +45,24 @@ class ServerError(UserError):
 
 
 def create_app(settings: ServerSettings, died: Callable[[], None]) -> web.Application:
-    """The application; `died` is called when one of its background tasks ends."""
+    """Return the application; `died` is called when one of its background tasks ends."""
     check_exposure(settings)
     app = web.Application(
-        middlewares=[name_request, pages_middleware, problems_middleware], client_max_size=MOST_BODY_BYTES
+        middlewares=[bind_request_id, pages_middleware, problems_middleware], client_max_size=MOST_BODY_BYTES
     )
     if is_traced():
         app.middlewares.insert(0, trace_request)
     app[DOCUMENTATION] = Documentation(ROUTES)
-    app.on_response_prepare.extend([add_headers, add_request_id])
+    app.on_response_prepare.extend([add_security_headers, add_request_id])
     if settings.requests_a_second:
         app.on_response_prepare.append(add_allowance)
     if settings.cors_origins:
-        let_origins_ask(app, frozenset(settings.cors_origins.split(",")))
+        allow_origins(app, frozenset(settings.cors_origins.split(",")))
     for route in (*ROUTES, *PAGE_ROUTES):
-        answering = guarded(route.handler, route.scope)
-        app.router.add_route(route.method, route.path, answering)
+        handler = guarded(route.handler, route.scope)
+        app.router.add_route(route.method, route.path, handler)
         if route.method == "GET":
-            app.router.add_route("HEAD", route.path, answering)
+            app.router.add_route("HEAD", route.path, handler)
 
     async def service(app: web.Application) -> AsyncIterator[None]:
         async with open_service(settings, died) as opened, Tasks(died) as tasks:
@@ -84,12 +83,12 @@ def create_app(settings: ServerSettings, died: Callable[[], None]) -> web.Applic
 
 
 async def _end_waits(app: web.Application) -> None:
-    """Who waits for a build or follows one is answered, and asks the next server."""
+    """End requests that wait for a build or follow one; their clients ask the next server."""
     app[SERVICE].watch.close()
 
 
 async def serve(settings: ServerSettings) -> bool:
-    """Serves until SIGTERM or SIGINT, then finishes what is under way. False when a background task died."""
+    """Serve until SIGTERM or SIGINT, then finish open requests. Return False when a background task died."""
     lifetime = Lifetime()
     app = create_app(settings, lifetime.died)
     runner = GuardedRunner(
@@ -103,7 +102,7 @@ async def serve(settings: ServerSettings) -> bool:
     charts = asyncio.create_task(make_charts(app), name="charts")
     try:
         await _listen(runner, settings)
-        _look_for_cycles_less()
+        _collect_garbage_less()
         log.info("serving", host=settings.host, port=settings.port)
         await lifetime.wait()
         log.info("draining")
@@ -113,8 +112,8 @@ async def serve(settings: ServerSettings) -> bool:
     return lifetime.healthy
 
 
-def _look_for_cycles_less() -> None:
-    # Requests make many objects that die young and hardly any cycles; looking for them took a tenth of the time.
+def _collect_garbage_less() -> None:
+    # Requests make many short-lived objects and hardly any cycles; the garbage collector took a tenth of the time.
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)

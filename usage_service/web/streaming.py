@@ -1,4 +1,4 @@
-"""Answers sent piece by piece, because they are larger than what is to be held."""
+"""Streams: answers sent piece by piece, because they are too large to be held in memory."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import structlog
 from aiohttp import web
 from aiohttp.web import ContentCoding
 
-WRITE_SECONDS = 60.0  # for a piece of a few MB to be taken
+WRITE_SECONDS = 60.0  # for a client to read a piece of a few MB
 
 log = structlog.get_logger(__name__)
 
@@ -23,11 +23,11 @@ async def stream_answer(
     headers: Mapping[str, str] | None = None,
     as_gzip: bool = False,
 ) -> web.StreamResponse:
-    """200 with the pieces as they come, up to log position `end`; the connection breaks where they cannot go on."""
+    """Stream the pieces (200) up to log position `end`; abort the connection when a piece cannot be made."""
     sent = {"Content-Type": content_type, "Log-Position": str(end), **(headers or {})}
     response = web.StreamResponse(headers=sent)
     if as_gzip and request.method == "HEAD":
-        response.headers["Content-Encoding"] = "gzip"  # aiohttp would send the end of an empty one
+        response.headers["Content-Encoding"] = "gzip"  # compression would send the end of an empty gzip
     elif as_gzip:
         response.enable_compression(ContentCoding.gzip)
     await response.prepare(request)
@@ -48,6 +48,6 @@ async def stream_answer(
 
 
 def abort(request: web.Request) -> None:
-    """Breaks the connection."""
+    """Abort the connection."""
     if request.transport:
         request.transport.abort()

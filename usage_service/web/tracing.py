@@ -1,4 +1,4 @@
-"""A span for each request, part of its caller's trace where that says so."""
+"""Spans of requests, in the trace of the caller when the request names one."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from aiohttp import hdrs, web
 from usage_service.shared.tracing import SpanKind, fail, span
 from usage_service.web.errors import Handler
 
-# Asked every few seconds by what watches over us: their spans would hide the others.
+# Monitoring asks these every few seconds: their spans would hide the others.
 UNTRACED = frozenset({"/__heartbeat__", "/__lbheartbeat__", "/__version__", "/metrics"})
 
 
 @web.middleware
 async def trace_request(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Names the span by the method and the route's template, as OpenTelemetry's conventions for HTTP have it.
+    """Handle the request in a span, named by its method and route as OpenTelemetry's conventions for HTTP say.
 
-    Paths and parameters are not in it: they hold ids.
+    The path and the parameters are left out, because they hold ids.
     """
     if request.path in UNTRACED:
         return await handler(request)

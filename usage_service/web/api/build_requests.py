@@ -29,9 +29,9 @@ from usage_service.web.api.build_answers import (
     waited,
 )
 from usage_service.web.api.hotlist import HISTORIES, READS
+from usage_service.web.bodies import json_body
 from usage_service.web.keys import service_of
 from usage_service.web.openapi.operations import TAGGED, described, json_of, ok, problem
-from usage_service.web.parameters import json_body
 from usage_service.web.preferences import idempotency_key
 
 

@@ -16,9 +16,9 @@ from usage_service.ingest.parsing import Envelope, Refusal, parse_body, parse_li
 from usage_service.problems import FieldError, Problem
 from usage_service.web.access import source_of
 from usage_service.web.answers import json_answer
+from usage_service.web.bodies import read_body
 from usage_service.web.keys import service_of
 from usage_service.web.openapi.operations import JSON, NDJSON, Content, described, json_of, ok, problem
-from usage_service.web.parameters import read_body
 
 PARSERS = {JSON: parse_body, NDJSON: parse_lines}
 EVENTS = (AnyEvent, ExtensionEvent)

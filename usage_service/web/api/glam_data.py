@@ -18,10 +18,10 @@ from usage_service.ingest.parsing import Envelope
 from usage_service.problems import Problem
 from usage_service.web.access import source_of
 from usage_service.web.answers import as_json, body_answer, json_answer
+from usage_service.web.bodies import json_body
 from usage_service.web.gzipped import gzip_answer
 from usage_service.web.keys import service_of
 from usage_service.web.openapi.operations import PROBLEM, Response, described, json_of, ok, problem
-from usage_service.web.parameters import json_body
 
 RECORD_SECONDS = 0.25  # a view that takes longer to be durable is recorded all the same
 VISITOR_HEADER, VISITOR_COOKIE = "Usage-Visitor", "glam_visitor"

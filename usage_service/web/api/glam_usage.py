@@ -34,7 +34,7 @@ from usage_service.web.answers import Body, as_json, json_answer
 from usage_service.web.api.log import BEGIN
 from usage_service.web.api.popularity import VIEW_COUNTS
 from usage_service.web.freshness import FreshnessParameters
-from usage_service.web.gzipped import gzip_answer, mark_gzip, packed, takes_gzip
+from usage_service.web.gzipped import compressed, gzip_answer, mark_gzip, takes_gzip
 from usage_service.web.keys import service_of
 from usage_service.web.openapi.operations import Response, described, ok, problem
 from usage_service.web.parameters import parameters_from
@@ -63,7 +63,7 @@ class CountQuestion(Question):
 
     only: UsageFilter
     fields: tuple[str, ...]
-    is_packed: bool
+    is_gzip: bool
     _counts: ViewCounts
 
     @property
@@ -74,7 +74,7 @@ class CountQuestion(Question):
     async def answer(self, connection: Connection) -> Body:
         """The counts, largest first."""
         body = as_json(await count_views(connection, self._counts, self.only, self.fields))
-        return body._replace(data=await asyncio.to_thread(packed, body.data)) if self.is_packed else body
+        return body._replace(data=await asyncio.to_thread(compressed, body.data)) if self.is_gzip else body
 
 
 @described(
@@ -98,10 +98,10 @@ async def get_usage(request: web.Request) -> web.StreamResponse:
     if asked.action not in ("", PROBE_SEARCH):
         return await gzip_answer(request, json_answer([]))
     if asked.agg == COUNT and asked.fields:
-        is_packed = takes_gzip(request)
-        question = CountQuestion(only, fields, is_packed, request.app[VIEW_COUNTS])
+        is_gzip = takes_gzip(request)
+        question = CountQuestion(only, fields, is_gzip, request.app[VIEW_COUNTS])
         counted = await answer(request, asked, question)
-        return mark_gzip(counted, is_packed)
+        return mark_gzip(counted, is_gzip)
     return await _list(request, only, fields, asked.partial == "true")
 
 

@@ -18,9 +18,9 @@ from usage_service.problems import FieldError, Problem, invalid
 from usage_service.queries import query
 from usage_service.service import Service
 from usage_service.web.answers import json_answer
+from usage_service.web.bodies import json_body
 from usage_service.web.keys import service_of
 from usage_service.web.openapi.operations import described, json_of, ok, problem
-from usage_service.web.parameters import json_body
 
 REPORTED = UUID("0f1b4d3e-95b0-4a0e-8a52-3c0a5d8f7b16")  # the namespace of these events' ids
 

@@ -13,9 +13,10 @@ from usage_service.hotlist.rules import Rule, RuleOfProbe, find_rules, set_rule
 from usage_service.problems import Problem
 from usage_service.web.answers import json_answer
 from usage_service.web.api.probes import ProbePath
+from usage_service.web.bodies import json_body
 from usage_service.web.keys import service_of
 from usage_service.web.openapi.operations import Response, described, json_of, ok, problem
-from usage_service.web.parameters import json_body, parameters_from, query_parameters
+from usage_service.web.parameters import parameters_from, query_parameters
 
 
 class RuleRequest(msgspec.Struct, forbid_unknown_fields=True):

@@ -19,10 +19,11 @@ from usage_service.web.access import needs_token
 from usage_service.web.answers import Body, as_json, body_answer
 from usage_service.web.api.hotlist import HISTORIES, READS, Budget, Coverage
 from usage_service.web.api.hotlist_formats import Format, forms_of, list_body, packed
+from usage_service.web.bodies import json_body
 from usage_service.web.etags import entity_tag, is_matched
 from usage_service.web.keys import service_of
 from usage_service.web.openapi.operations import TAGGED, described, json_of, ok, problem, tagged
-from usage_service.web.parameters import json_body, parameters_from, query_parameters
+from usage_service.web.parameters import parameters_from, query_parameters
 
 TAKEN = frozenset({"backtest", "built", "rules"})  # what else is at /v1/hotlist/...
 

@@ -8,9 +8,9 @@ from aiohttp import web
 from usage_service.log.stored_events import OtherEventsError, StoredEvent, restore
 from usage_service.problems import FieldError, Problem, field_error, invalid
 from usage_service.web.answers import json_answer
+from usage_service.web.bodies import read_body
 from usage_service.web.keys import service_of
 from usage_service.web.openapi.operations import NDJSON, Content, described, ok, problem
-from usage_service.web.parameters import read_body
 
 
 class RestoredAnswer(msgspec.Struct, frozen=True):

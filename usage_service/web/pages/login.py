@@ -10,8 +10,9 @@ from msgspec import Meta
 
 from usage_service.problems import Problem
 from usage_service.web.access import ACCESS, COOKIE, COOKIE_SECONDS, as_cookie, check_origin, needs_token
+from usage_service.web.bodies import json_body
 from usage_service.web.pages.panels import html_answer
-from usage_service.web.parameters import json_body, query_parameters
+from usage_service.web.parameters import query_parameters
 
 Following = Annotated[
     str, Meta(max_length=2_000, pattern=r"^/(?![/\\])[^\x00-\x1f]*$", description="a page of this service")

@@ -1,4 +1,4 @@
-"""Answers that are kept, up to so many bytes, and computed once for all who ask at the same time."""
+"""Cache of answers, bounded by their bytes, and single flight for answers that several requests ask for at once."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ Shared = TypeVar("Shared")
 OVERHEAD_BYTES = 512  # of an answer's key and objects, roughly
 
 
-class Kept:
-    """The bodies that were used last, by a key that changes with them."""
+class AnswerCache:
+    """Bodies of answers by their entity tags; the least recently used are dropped first."""
 
     def __init__(self, most_bytes: int) -> None:
         self._most_bytes = most_bytes
@@ -23,14 +23,14 @@ class Kept:
         self.bytes = 0
 
     def get(self, key: str) -> Body | None:
-        """The body, if it is still kept."""
+        """Return the body of a key, or None when it is not cached."""
         if key not in self._bodies:
             return None
         self._bodies.move_to_end(key)
         return self._bodies[key]
 
     def put(self, key: str, body: Body) -> None:
-        """Keeps a body; the ones unused for longest go, and one that is larger than all that may be kept is not."""
+        """Cache a body, and drop the least recently used ones; a body larger than the whole cache is not cached."""
         if key in self._bodies or _size(body) > self._most_bytes:
             return
         self._bodies[key] = body
@@ -43,24 +43,24 @@ def _size(body: Body) -> int:
     return len(body.data) + OVERHEAD_BYTES
 
 
-class Flights(Generic[Shared]):
-    """Who asks for what is being computed just now waits for it; a failure is only that of the one who computed."""
+class SingleFlight(Generic[Shared]):
+    """Calls under way by key, so that one call answers all who ask for its key meanwhile. Failures are not shared."""
 
     def __init__(self) -> None:
         self._under_way: dict[str, asyncio.Future[Shared | None]] = {}
 
-    async def share(self, key: str, compute: Callable[[], Awaitable[Shared]]) -> Shared:
-        """What `compute` gives, ours or that of somebody before us; raises what ours raises."""
+    async def share(self, key: str, call: Callable[[], Awaitable[Shared]]) -> Shared:
+        """Return the result of the call under way for the key, or make the call; raise what our own call raises."""
         while (flight := self._under_way.get(key)) is not None:
-            landed = await asyncio.shield(flight)  # our cancellation is not theirs
+            landed = await asyncio.shield(flight)  # our cancellation must not cancel the others' call
             if landed is not None:
                 return landed
         flight = self._under_way[key] = asyncio.get_running_loop().create_future()
         try:
-            computed = await compute()
-            flight.set_result(computed)
+            result = await call()
+            flight.set_result(result)
         finally:
             del self._under_way[key]
             if not flight.done():
-                flight.set_result(None)  # whoever waits computes it anew
-        return computed
+                flight.set_result(None)  # the call failed: the next one who waits makes it again
+        return result
