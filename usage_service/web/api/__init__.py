@@ -1,1 +1,1 @@
-"""The handlers of the HTTP API, a module a resource; `routes` lists them."""
+"""Handlers of the HTTP API, one module for each resource; `routes` lists them."""

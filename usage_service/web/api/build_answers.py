@@ -1,4 +1,4 @@
-"""What the routes of builds have in common: a build as an answer, waiting for one, and those that there are not."""
+"""Answers about one build, shared by the routes of builds: the build, waiting for it, and 404 for unknown ones."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from usage_service.web.preferences import preferred_wait
 
 
 class BuildPath(msgspec.Struct):
-    """The build that the path names."""
+    """Build that the path names."""
 
     build_id: UUID
 
 
 def build_id_of(request: web.Request) -> UUID:
-    """The build that the path names; raises 404 where it can name none."""
+    """Return the id of the build in the path; raise a Problem (404) when it is not a UUID."""
     try:
         return UUID(request.match_info["build_id"])
     except ValueError:
@@ -34,7 +34,7 @@ def build_id_of(request: web.Request) -> UUID:
 
 
 async def existing(connection: Connection, build_id: UUID) -> Build:
-    """The build; raises 404."""
+    """Return the build; raise a Problem (404) when there is none."""
     build = await find_build(connection, build_id)
     if build is None:
         raise no_such_build(build_id)
@@ -42,22 +42,22 @@ async def existing(connection: Connection, build_id: UUID) -> Build:
 
 
 def no_such_build(build_id: UUID) -> Problem:
-    """404: nobody asked for it."""
+    """Return the problem (404) of a build that does not exist."""
     return Problem(404, "No such build", f"there is no build {build_id}; POST /v1/builds asks for one")
 
 
 def place(build: Build) -> str:
-    """Where a build is followed."""
+    """Return the path of a build."""
     return f"/v1/builds/{build.build_id}"
 
 
 def build_tag(build: Build) -> str:
-    """The entity tag of a build, which changes with every event of it."""
+    """Return the entity tag of a build, which changes with every event of the build."""
     return entity_tag("build", build.build_id, build.state, build.log_position)
 
 
 async def waited(request: web.Request, build: Build, enough: Callable[[Build], bool]) -> tuple[Build, dict[str, str]]:
-    """The build once it is `enough`, or after the time that `Prefer: wait=N` gives; and the header that says so."""
+    """Wait with `Prefer: wait=N` until the build is `enough`; return the build as it is then, and the header for it."""
     seconds, watch = preferred_wait(request), service_of(request).watch
     if seconds is None or not watch.has_room:
         return build, {}
@@ -69,7 +69,7 @@ async def waited(request: web.Request, build: Build, enough: Callable[[Build], b
 async def build_answer(
     request: web.Request, build: Build, headers: dict[str, str], pending_status: int = 200
 ) -> web.Response:
-    """303 to the result where there is one; else the build and, while it is pending, when to look again."""
+    """Return 303 to the result of a build that has one, else the build; a pending build has Retry-After."""
     if build.has_result:
         location = f"/v1/probes/{quote(build.product)}/{quote(build.probe)}?channel={quote(build.channel)}"
         return json_answer(build, status=303, position=build.log_position, headers=headers | {"Location": location})
@@ -84,7 +84,7 @@ async def build_answer(
 
 
 async def build_answer_if_changed(request: web.Request, build: Build, headers: dict[str, str]) -> web.Response:
-    """The same, or 304 to who has it already."""
+    """Return the answer of `build_answer`, or 304 when the caller has this version of the build."""
     answer = await build_answer(request, build, headers)
     if answer.status != 200 or not has_it(request, build):
         return answer
@@ -93,5 +93,5 @@ async def build_answer_if_changed(request: web.Request, build: Build, headers: d
 
 
 def has_it(request: web.Request, build: Build) -> bool:
-    """Whether the caller has seen the build as it is."""
+    """Return whether If-None-Match has the build's entity tag."""
     return is_matched(request.headers.getall("If-None-Match", ()), build_tag(build))

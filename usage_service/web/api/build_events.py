@@ -1,4 +1,4 @@
-"""GET /v1/builds/{id}/events: what happens to a build, as Server-Sent Events."""
+"""GET /v1/builds/{id}/events: the events of a build as Server-Sent Events."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ log = structlog.get_logger(__name__)
 
 
 class StreamParameters(msgspec.Struct, forbid_unknown_fields=True):
-    """Where to begin; Last-Event-ID, which clients send when they come back, goes before it."""
+    """Position after which the stream begins; Last-Event-ID, which clients send when they reconnect, overrides it."""
 
     after: Annotated[int, Meta(ge=0, le=LARGEST_POSITION)] = 0
 
 
 class StreamedEvent(msgspec.Struct, frozen=True):
-    """An event of the stream: its position, its type, and itself in JSON (position, type, occurred_at, data)."""
+    """Event of the stream: its position, its type, and the event as JSON (position, type, occurred_at, data)."""
 
     id: str
     event: str
@@ -57,7 +57,11 @@ class StreamedEvent(msgspec.Struct, frozen=True):
     headers=("Last-Event-ID",),
 )
 async def get_build_events(request: web.Request) -> web.StreamResponse:
-    """The events after a position, as they happen, until the build is over; 204 where none can follow."""
+    """Stream the events of a build.
+
+    The stream sends the events after a position as they happen, and ends when the build is over. When the build is over
+    and no event follows, the answer is 204: a browser then stops reconnecting.
+    """
     build_id, asked, last = build_id_of(request), query_parameters(request, StreamParameters), last_event_id(request)
     service, after = service_of(request), asked.after if last is None else last
     with service.streams.take():
@@ -91,9 +95,9 @@ async def _send(request: web.Request, frames: AsyncIterator[bytes]) -> web.Strea
 async def _frames(
     service: Service, build_id: UUID, after: int, story: Story | None, gone: Callable[[], bool]
 ) -> AsyncIterator[bytes]:
-    """Ends when the build is over or the server stops.
+    """Yield frames until the build is over, the server stops, or the client is gone.
 
-    Goes on through trouble of the database: browsers do not come back after the 503 that they would get.
+    Errors of the database are retried, because a browser does not reconnect after an answer of 503.
     """
     yield RETRY
     while not (service.watch.closed or gone()):

@@ -1,4 +1,4 @@
-"""POST /v1/builds: asking for a probe; for those of the hot list (/prefetch); for a failed one again (/{id}/retry)."""
+"""POST /v1/builds: request a build; /prefetch: builds for a hot list; /{id}/retry: a failed build again."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from usage_service.web.preferences import idempotency_key
 
 
 class BuildRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """The probe whose aggregates are wanted."""
+    """Probe to build."""
 
     product: Product
     channel: Channel
@@ -44,7 +44,7 @@ class BuildRequest(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class PrefetchRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """How many probes of a product's hot list are to be built for a channel."""
+    """Product and channel, and how many probes of its hot list to build."""
 
     product: Product
     channel: Channel
@@ -52,26 +52,29 @@ class PrefetchRequest(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class NoFields(msgspec.Struct, forbid_unknown_fields=True):
-    """There is nothing to say."""
+    """Empty body."""
 
 
 PENDING_HEADERS = ("Location", "Retry-After", "ETag", "Log-Position", "Cache-Control", "Vary")
 
 
 @described(
-    ok(Build, *PENDING_HEADERS, "Content-Location", "Preference-Applied", status=202, means="it is being built"),
+    ok(Build, *PENDING_HEADERS, "Content-Location", "Preference-Applied", status=202, means="it is pending"),
     ok(Build, "Location", "Log-Position", "Preference-Applied", status=303, means="the result is at Location"),
-    ok(Build, "Content-Location", *TAGGED, "Preference-Applied", means="it failed or was cancelled"),
-    problem(404, "the catalogue has no such probe; `near_names` are like it"),
-    problem(422, "it is not what this route takes, or a probe that is not aggregated"),
+    ok(Build, "Content-Location", *TAGGED, "Preference-Applied", means="the build failed or was cancelled"),
+    problem(404, "the catalogue has no such probe; `near_names` are similar names"),
+    problem(422, "the body is not valid, or the probe is not aggregated"),
     headers=("Prefer", "Idempotency-Key"),
     body=(json_of(BuildRequest),),
 )
 async def post_build(request: web.Request) -> web.Response:
-    """202 with a place to look, 303 to the result when it is fresh, 404 or 422 when it cannot be built.
+    """Request a build of a probe.
 
-    With `Prefer: wait=N` what it came to, if it is over in time. A repeat (by Idempotency-Key) is answered with the
-    build of the first time, with 200 where that failed or was cancelled.
+    The answer is 202 with the build's URL, or 303 to the result when that is fresh. It is 404 for an unknown probe, and
+    422 for one that cannot be built.
+
+    With `Prefer: wait=N` the answer waits until the build is over, N seconds at most. A repeated request (with the same
+    Idempotency-Key) is answered with the build of the first request: with 200 when it failed or was cancelled.
     """
     asked, key = await json_body(request, BuildRequest), idempotency_key(request)
     known = None if key else service_of(request).fresh.find((asked.product, asked.channel, asked.probe))
@@ -83,7 +86,7 @@ async def post_build(request: web.Request) -> web.Response:
 
 
 class PrefetchAnswer(msgspec.Struct, frozen=True):
-    """How many probes were asked for, and how many had each outcome."""
+    """Number of probes requested, and the number with each outcome."""
 
     asked: int
     outcomes: dict[str, int]
@@ -91,7 +94,10 @@ class PrefetchAnswer(msgspec.Struct, frozen=True):
 
 @described(ok(PrefetchAnswer, "Location", status=202), body=(json_of(PrefetchRequest),))
 async def post_prefetch(request: web.Request) -> web.Response:
-    """202 with how many builds of the hot list's probes were created, pending already, fresh, or cannot be built."""
+    """Request builds of the hot list's probes.
+
+    The answer tells how many builds were created, were pending already, are fresh, or cannot be built.
+    """
     asked = await json_body(request, PrefetchRequest)
     wanted = wanted_list(asked.product, asked.budget, None, None, datetime.now(UTC))
     pool = service_of(request).pool
@@ -104,17 +110,21 @@ async def post_prefetch(request: web.Request) -> web.Response:
 
 
 @described(
-    ok(Build, *PENDING_HEADERS, status=202, means="it is queued again"),
-    ok(Build, *TAGGED, means="it is over again already"),
-    ok(Build, "Location", "Log-Position", status=303, means="it has a result already"),
+    ok(Build, *PENDING_HEADERS, status=202, means="the build is queued again"),
+    ok(Build, *TAGGED, means="the build is over again already"),
+    ok(Build, "Location", "Log-Position", status=303, means="the build has a result already"),
     problem(404, "there is no such build"),
-    problem(409, "it did not fail, or another build of its probe is under way"),
+    problem(409, "the build did not fail, or another build of its probe is under way"),
     path=BuildPath,
     body=(json_of(NoFields),),
     body_required=False,
 )
 async def post_retry(request: web.Request) -> web.Response:
-    """202 when a failed build is queued again; 409 where it did not fail, or another of its probe is under way."""
+    """Retry a failed build.
+
+    The answer is 202 when the build is queued again, and 409 when it did not fail or another build of its probe is
+    under way.
+    """
     if request.body_exists:
         await json_body(request, NoFields)
     build_id = build_id_of(request)

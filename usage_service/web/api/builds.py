@@ -1,4 +1,4 @@
-"""GET and DELETE /v1/builds/{id}: following a build and cancelling it. GET /v1/builds: all of them."""
+"""GET and DELETE /v1/builds/{id}: read a build, or cancel it. GET /v1/builds: list builds."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from usage_service.web.parameters import cursor_of, query_parameters
 
 
 class ListParameters(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
-    """Which builds, and where the page begins: `cursor` is of the link to the next one."""
+    """Filters of builds; `cursor` is from the `next` link of an earlier answer, and the list goes on from there."""
 
     state: State | None = None
     product: Product | None = None
@@ -44,25 +44,28 @@ class ListParameters(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=T
 
 
 class BuildsAnswer(msgspec.Struct, frozen=True):
-    """Builds, newest first; `next` leads to those that follow."""
+    """Builds, newest first; `next` is the link to the builds that follow."""
 
     builds: list[Build]
     next: str | None
 
 
 @described(
-    ok(Build, *TAGGED, "Retry-After", "Preference-Applied", means="it is pending, failed or was cancelled"),
+    ok(Build, *TAGGED, "Retry-After", "Preference-Applied", means="the build is pending, failed or was cancelled"),
     ok(Build, "Location", "Log-Position", "Preference-Applied", status=303, means="the result is at Location"),
-    Response(304, "the caller has it as it is", (), (*TAGGED, "Retry-After", "Preference-Applied")),
+    Response(304, "the caller has this version of the build", (), (*TAGGED, "Retry-After", "Preference-Applied")),
     problem(404, "there is no such build"),
     query=NoParameters,
     path=BuildPath,
     headers=("Prefer",),
 )
 async def get_build(request: web.Request) -> web.Response:
-    """200 with its state while it is pending or when it failed; 304 to who has that; 303 to the result.
+    """Get a build.
 
-    With `Prefer: wait=N` only once it is over or, where If-None-Match is given, has changed.
+    The answer is 200 with the build while it is pending, or when it failed or was cancelled; 304 when the caller has
+    this version; and 303 to the result when there is one.
+
+    With `Prefer: wait=N` the answer waits until the build is over or, with If-None-Match, until it has changed.
     """
     build_id = build_id_of(request)
     query_parameters(request, NoParameters)
@@ -76,13 +79,13 @@ async def get_build(request: web.Request) -> web.Response:
 
 
 @described(
-    ok(Build, *TAGGED, status=202, means="it is cancelled"),
+    ok(Build, *TAGGED, status=202, means="the build is cancelled"),
     problem(404, "there is no such build"),
-    problem(409, "it was over"),
+    problem(409, "the build was over"),
     path=BuildPath,
 )
 async def delete_build(request: web.Request) -> web.Response:
-    """202 with the build, cancelled; 409 when it was over."""
+    """Cancel a build that is not over."""
     build_id = build_id_of(request)
     async with service_of(request).pool.acquire(timeout=5) as connection:
         before = await cancel_build(connection, build_id, source_of(request))
@@ -98,13 +101,16 @@ async def delete_build(request: web.Request) -> web.Response:
 
 @described(ok(BuildsAnswer, "Log-Position", "Cache-Control", "Link"), query=ListParameters)
 async def get_builds(request: web.Request) -> web.Response:
-    """Builds, newest first; `next` leads to those that follow, whatever is asked for meanwhile."""
+    """List builds, newest first.
+
+    Following `next` lists each build once, even when builds are requested meanwhile.
+    """
     asked = query_parameters(request, ListParameters)
     only = msgspec.convert(asked, BuildFilter, from_attributes=True)
-    page = await read_page(service_of(request).pool, only, asked.limit, cursor_of(asked.cursor, BuildCursor))
+    listing = await read_page(service_of(request).pool, only, asked.limit, cursor_of(asked.cursor, BuildCursor))
     following, headers = None, {"Cache-Control": "no-cache"}
-    if page.following:
-        asked.cursor = str(page.following)
+    if listing.following:
+        asked.cursor = str(listing.following)
         following = f"/v1/builds?{urlencode(msgspec.to_builtins(asked))}"
         headers["Link"] = f'<{following}>; rel="next"'
-    return json_answer(BuildsAnswer(page.builds, following), position=page.log_end, headers=headers)
+    return json_answer(BuildsAnswer(listing.builds, following), position=listing.log_end, headers=headers)

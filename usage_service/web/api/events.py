@@ -1,4 +1,4 @@
-"""POST /v1/events: what happened."""
+"""POST /v1/events: record events."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ PARSERS = {JSON: parse_body, NDJSON: parse_lines}
 EVENTS = (AnyEvent, ExtensionEvent)
 
 
-# A UUID of an event that is taken; the text that was given where it is none, and null where there was no text.
+# The event's UUID when it is valid, else the text that was given, and null when there was no text.
 GivenId = Annotated[object, Meta(extra_json_schema={"anyOf": [{"type": "string"}, {"type": "null"}]})]
 
 
 class ItemAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What became of one event of a request."""
+    """Outcome of one event of a request."""
 
     index: int
     event_id: GivenId
@@ -39,19 +39,22 @@ class ItemAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class EventsAnswer(msgspec.Struct, frozen=True):
-    """What became of each event, in the order in which they were sent."""
+    """Outcome of each event, in the order of the request."""
 
     events: list[ItemAnswer]
 
 
 @described(
-    ok(EventsAnswer, "Log-Position", status=201, means="all are recorded, or were already"),
-    ok(EventsAnswer, "Log-Position", status=207, means="some are recorded, others refused"),
-    problem(422, "all are refused; `events` says what became of each"),
+    ok(EventsAnswer, "Log-Position", status=201, means="all events are recorded, or were already"),
+    ok(EventsAnswer, "Log-Position", status=207, means="some events are recorded, others refused"),
+    problem(422, "all events are refused; `events` has the outcome of each"),
     body=(json_of((*EVENTS, list[AnyEvent], list[ExtensionEvent], Envelope)), Content(NDJSON, EVENTS)),
 )
 async def post_events(request: web.Request) -> web.Response:
-    """Records events: 201 all recorded (or already there), 207 some refused, 422 all refused."""
+    """Record events.
+
+    The answer is 201 when all events are recorded or were already, 207 when some are refused, and 422 when all are.
+    """
     envelope = await _read(request)
     service = service_of(request)
     judged = service.reader.read(envelope, source_of(request), datetime.now(UTC))

@@ -1,4 +1,4 @@
-"""POST /api/v1/data/: a probe's aggregates as GLAM's own app asks for them, each request recorded as a view."""
+"""POST /api/v1/data/: a probe's aggregates, as GLAM's own app asks for them. Each request is recorded as a view."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from usage_service.web.gzipped import gzip_answer
 from usage_service.web.keys import service_of
 from usage_service.web.openapi.operations import PROBLEM, Response, described, json_of, ok, problem
 
-RECORD_SECONDS = 0.25  # a view that takes longer to be durable is recorded all the same
+RECORD_SECONDS = 0.25  # for the view to be durable; when it takes longer it is recorded after the answer
 VISITOR_HEADER, VISITOR_COOKIE = "Usage-Visitor", "glam_visitor"
 MOST_VISITOR_CHARACTERS = 256
 
@@ -31,26 +31,30 @@ log = structlog.get_logger(__name__)
 
 
 class DataRequest(msgspec.Struct):
-    """A data request, as GLAM's app sends it; what else is in it does not matter."""
+    """Data request of GLAM's app; other fields are ignored."""
 
     query: Any = None
 
 
 class DataAnswer(msgspec.Struct, frozen=True):
-    """A probe's rows, as GLAM's app reads them."""
+    """Rows of a probe, as GLAM's app reads them."""
 
     response: list[dict[str, Any]]
 
 
 @described(
     ok(DataAnswer, "Vary"),
-    Response(400, "it cannot be asked for: in GLAM's words, or as a problem", (json_of(list[str]), PROBLEM)),
-    problem(404, "there are no such rows; `request` is what to ask for", "Link"),
+    Response(400, "the query is not valid: with GLAM's own message, or as a problem", (json_of(list[str]), PROBLEM)),
+    problem(404, "there are no such rows; POST `request` to /v1/builds to build them", "Link"),
     headers=(VISITOR_HEADER,),
     body=(json_of(DataRequest),),
 )
 async def post_data(request: web.Request) -> web.Response:
-    """The rows, or 404 with a link to ask for a build; 400 in GLAM's words for what cannot be asked for."""
+    """Get the rows of a probe, as GLAM's app asks for them.
+
+    The request is recorded as a view of the probe. The answer is 404 with a link to /v1/builds when there are no rows,
+    and 400 with GLAM's own message when the query is not valid.
+    """
     try:
         asked = read_query((await json_body(request, DataRequest)).query)
     except UnusableQueryError as error:
@@ -72,7 +76,7 @@ def _not_found(asked: DataQuery) -> Problem:
 
 
 async def _record(request: web.Request, asked: DataQuery, found: bool) -> None:
-    """Records the view, and waits for it for a moment at most; whatever becomes of it, the request is answered."""
+    """Record the view, and wait for it RECORD_SECONDS at most; the request is answered even when this fails."""
     service = service_of(request)
     envelope = Envelope([msgspec.Raw(msgspec.json.encode(_view(request, asked, found)))])
     records = service.reader.read(envelope, source_of(request), datetime.now(UTC))
@@ -81,11 +85,11 @@ async def _record(request: web.Request, asked: DataQuery, found: bool) -> None:
     except (QueueFullError, LogUnavailableError) as error:
         log.warning("view_not_recorded", error=repr(error))
         return
-    recorded.add_done_callback(_note_failure)
+    recorded.add_done_callback(_log_failure)
     await asyncio.wait([recorded], timeout=RECORD_SECONDS)
 
 
-def _note_failure(recorded: asyncio.Future[list[Answer]]) -> None:
+def _log_failure(recorded: asyncio.Future[list[Answer]]) -> None:
     if not recorded.cancelled() and (error := recorded.exception()):
         log.warning("view_not_recorded", error=repr(error))
 

@@ -1,6 +1,6 @@
-"""GET /api/v1/usage/: GLAM's own contract, by which its ETL learns what is looked at.
+"""GET /api/v1/usage/: GLAM's own contract, by which its ETL reads which probes are viewed.
 
-Parameters are named, and what is not known is passed over, as GLAM has it; a value that cannot be is a 400.
+As in GLAM, parameters are strings and unknown ones are ignored; a value that is not valid is a 400.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ COUNT = "count"
 
 
 class UsageParameters(FreshnessParameters, forbid_unknown_fields=False):
-    """From a day (its beginning) to another (its beginning, too); the fields of each event, or counted by them."""
+    """Days from `fromDate` to before `toDate`, and the `fields` to list, or to count by with `agg=count`."""
 
     first: str = field(name="fromDate", default="")
     end: str = field(name="toDate", default="")
@@ -59,7 +59,7 @@ class UsageParameters(FreshnessParameters, forbid_unknown_fields=False):
 
 @dataclass(frozen=True)
 class CountQuestion(Question):
-    """How often what was looked at, packed as the caller takes it."""
+    """Number of views by fields, as gzip when the caller accepts it."""
 
     only: UsageFilter
     fields: tuple[str, ...]
@@ -68,11 +68,11 @@ class CountQuestion(Question):
 
     @property
     def reads(self) -> tuple[Projection, ...]:
-        """Views alone."""
+        """Return the projection of views."""
         return ("popularity",)
 
     async def answer(self, connection: Connection) -> Body:
-        """The counts, largest first."""
+        """Return the counts, largest first."""
         body = as_json(await count_views(connection, self._counts, self.only, self.fields))
         return body._replace(data=await asyncio.to_thread(compressed, body.data)) if self.is_gzip else body
 
@@ -80,16 +80,20 @@ class CountQuestion(Question):
 @described(
     ok(list[dict[str, str | int | None]], "ETag", "Log-Position", "Cache-Control", "Vary", means="the views"),
     Response(304, "the caller has these counts already", (), ("ETag", "Log-Position", "Cache-Control", "Vary")),
-    problem(400, "a field, day or product is not one"),
+    problem(400, "a field, day or product is not valid"),
     problem(
         410,
-        "views of these days were dropped: `agg=count` counts them still, `partial=true` lists the rest",
+        "views of these days were dropped: `agg=count` still counts them, `partial=true` lists the rest",
         BEGIN,
     ),
     query=UsageParameters,
 )
 async def get_usage(request: web.Request) -> web.StreamResponse:
-    """A JSON array of views with the fields asked for, in the order of the log; counted by them with `agg=count`."""
+    """List or count views, as GLAM's ETL asks for them.
+
+    The answer is a JSON array of views with the given fields, in the order of the log. With `agg=count` it has the
+    number of views for each combination of the fields.
+    """
     asked = parameters_from(dict(request.query.items()), UsageParameters)
     fields, only = (
         _fields(asked),
@@ -120,11 +124,11 @@ async def _whole(
 ) -> AsyncIterator[list[bytes]]:
     async for objects in read_views(pool, end, only, fields):
         yield objects
-    await _require_whole(pool, only, is_partial)  # some may have been dropped meanwhile: then this breaks off
+    await _require_whole(pool, only, is_partial)  # raises when views were dropped meanwhile
 
 
 async def _require_whole(pool: Pool, only: UsageFilter, is_partial: bool) -> int:
-    """Where the whole log begins; raises 410 where views were dropped that the caller counts on."""
+    """Return the position from which the log is complete; raise a Problem (410) when asked-for views were dropped."""
     begin, instant = await whole_from(pool)
     if instant is None or is_partial or not only.begins_before(instant):
         return begin

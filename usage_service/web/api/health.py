@@ -1,4 +1,4 @@
-"""The routes of Mozilla's Dockerflow: whether the service works, whether it is there, and which version it is."""
+"""Routes of Mozilla's Dockerflow: heartbeat, load balancer heartbeat, and version."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MOST_BEHIND = 100_000
 
 
 class Heartbeat(msgspec.Struct, frozen=True):
-    """Whether all is well; of each part `ok` or what is wrong, and how far each projection is behind."""
+    """Status of the service: each check is `ok` or says what is wrong; `positions_behind` is by projection."""
 
     status: Literal["ok", "error"]
     checks: dict[str, str]
@@ -28,14 +28,18 @@ class Heartbeat(msgspec.Struct, frozen=True):
 
 
 class Alive(msgspec.Struct, frozen=True):
-    """The process answers."""
+    """Status of a process that answers."""
 
     status: Literal["ok"]
 
 
-@described(ok(Heartbeat), ok(Heartbeat, status=503, means="something is wrong"))
+@described(ok(Heartbeat), ok(Heartbeat, status=503, means="a check failed"))
 async def get_heartbeat(request: web.Request) -> web.Response:
-    """200 when the database answers, the listener is connected and the projections keep up; else 503 and why."""
+    """Check the service.
+
+    The answer is 200 when the database answers, events can be recorded, the listener is connected and the projections
+    keep up; else 503 and which check failed.
+    """
     service = service_of(request)
     rows: list[asyncpg.Record] = []
     try:
@@ -72,5 +76,5 @@ async def get_version(_request: web.Request) -> web.Response:
 
 @described(ok(Alive))
 async def get_lbheartbeat(_request: web.Request) -> web.Response:
-    """200 as long as the process answers."""
+    """Check that the process answers, without the database."""
     return json_answer(Alive("ok"))

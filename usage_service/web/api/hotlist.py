@@ -1,10 +1,12 @@
-"""GET /v1/hotlist: which probes are worth building."""
+"""GET /v1/hotlist: the probes that are worth building; and the formats of every hot list."""
 
 from __future__ import annotations
 
+import csv
+import io
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Literal
 
 from aiohttp import web
 from msgspec import Meta
@@ -16,22 +18,23 @@ from usage_service.hotlist.rules import rules_revision
 from usage_service.projections.state import Projection, Revision
 from usage_service.shared.postgres import Connection
 from usage_service.web.answering import Question, answer
-from usage_service.web.answers import Body
-from usage_service.web.api.hotlist_formats import Format, forms_of, list_body, packed
+from usage_service.web.answers import Body, as_json
 from usage_service.web.etags import entity_tag
 from usage_service.web.freshness import FreshnessParameters
-from usage_service.web.openapi.operations import described, tagged
+from usage_service.web.openapi.operations import Content, described, json_of, tagged
 from usage_service.web.parameters import query_parameters
 
 HISTORIES = web.AppKey("histories", Histories)
 READS: tuple[Projection, ...] = ("catalogue", "popularity")
+CSV_COLUMNS = ("product", "probe", "score", "built_at", "reasons")
 
-Budget = Annotated[int, Meta(ge=1, le=MOST_PROBES, description="how many probes at most")]
-Coverage = Annotated[float, Meta(gt=0, le=1, description="the share of the next requests to be caught, such as 0.95")]
+Format = Literal["json", "csv", "lines"]
+Budget = Annotated[int, Meta(ge=1, le=MOST_PROBES, description="the largest number of probes")]
+Coverage = Annotated[float, Meta(gt=0, le=1, description="the share of the next requests to catch, such as 0.95")]
 
 
 class HotlistParameters(FreshnessParameters, forbid_unknown_fields=True):
-    """How long a list (100 probes, unless said otherwise), as of when (now), and in which form."""
+    """Length of the list (100 probes by default), the time that it is made for (now by default), and its format."""
 
     product: Product | None = None
     budget: Budget | None = None
@@ -40,9 +43,44 @@ class HotlistParameters(FreshnessParameters, forbid_unknown_fields=True):
     format: Format = "json"
 
 
+def formats_of(kind: type[HotList]) -> tuple[Content, ...]:
+    """Return the content of each format of a hot list."""
+    return json_of(kind), Content("text/csv", str), Content("text/plain", str)
+
+
+def list_body(made: HotList, form: Format) -> Body:
+    """Return a hot list in a format: CSV has the reasons as text, `lines` has the names only."""
+    if form == "csv":
+        return Body(_csv(made).encode(), "text/csv")
+    if form == "lines":
+        return Body("".join(f"{hot.probe}\n" for hot in made.probes).encode(), "text/plain")
+    return as_json(made)
+
+
+def _csv(made: HotList) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(CSV_COLUMNS)
+    for hot in made.probes:
+        built = hot.built_at.isoformat() if hot.built_at else ""
+        writer.writerow([hot.product, hot.probe, hot.score, built, "; ".join(reason.text for reason in hot.reasons)])
+    return text.getvalue()
+
+
+def compressible(request: web.Request, response: web.Response) -> web.Response:
+    """Return the response, compressed when the caller accepts gzip, with a weak entity tag: its bytes may differ."""
+    vary = response.headers.get("Vary")
+    response.headers["Vary"] = f"{vary}, Accept-Encoding" if vary else "Accept-Encoding"
+    if "ETag" in response.headers:
+        response.headers["ETag"] = f"W/{response.headers['ETag']}"
+    if response.body and "gzip" in request.headers.get("Accept-Encoding", "").lower():
+        response.enable_compression(web.ContentCoding.gzip)
+    return response
+
+
 @dataclass(frozen=True)
 class HotlistQuestion(Question):
-    """What is worth building."""
+    """Hot list in a format."""
 
     wanted: Wanted
     format: Format
@@ -50,22 +88,22 @@ class HotlistQuestion(Question):
 
     @property
     def reads(self) -> tuple[Projection, ...]:
-        """What was asked for, and what there is."""
+        """Return the projections of the catalogue and of views."""
         return READS
 
     async def tag(self, connection: Connection, revisions: tuple[Revision, ...]) -> str:
-        """Of the question, the rows, and what operators have said."""
+        """Return the entity tag of the question, the projections and the operators' rules."""
         return entity_tag("hot list", self.wanted, self.format, revisions, await rules_revision(connection))
 
     async def answer(self, connection: Connection) -> Body:
-        """The probes, the best first."""
+        """Return the hot list, the best probe first."""
         return list_body(await hot_list(connection, self._histories, self.wanted), self.format)
 
 
-@described(*tagged(*forms_of(HotList)), query=HotlistParameters)
+@described(*tagged(*formats_of(HotList)), query=HotlistParameters)
 async def get_hotlist(request: web.Request) -> web.Response:
-    """The probes to build, each with its score and reasons."""
+    """Get the hot list: the probes to build, each with its score and reasons."""
     asked = query_parameters(request, HotlistParameters)
     wanted = wanted_list(asked.product, asked.budget, asked.coverage, asked.until, datetime.now(UTC))
     question = HotlistQuestion(wanted, asked.format, request.app[HISTORIES])
-    return packed(request, await answer(request, asked, question))
+    return compressible(request, await answer(request, asked, question))

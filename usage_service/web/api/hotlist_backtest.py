@@ -1,4 +1,4 @@
-"""GET /v1/hotlist/backtest: what the list would have caught, against other ways to choose."""
+"""GET /v1/hotlist/backtest: the share of requests that the hot list would have caught, against other policies."""
 
 from __future__ import annotations
 
@@ -22,8 +22,7 @@ from usage_service.projections.state import Projection, Revision
 from usage_service.shared.postgres import Connection
 from usage_service.web.answering import Question, answer
 from usage_service.web.answers import Body, as_json
-from usage_service.web.api.hotlist import HISTORIES, READS
-from usage_service.web.api.hotlist_formats import packed
+from usage_service.web.api.hotlist import HISTORIES, READS, compressible
 from usage_service.web.etags import entity_tag
 from usage_service.web.freshness import FreshnessParameters
 from usage_service.web.openapi.operations import Content, described, json_of, problem, tagged
@@ -36,7 +35,7 @@ Budgets = Annotated[str, Meta(pattern=r"^[1-9][0-9]{0,4}(,[1-9][0-9]{0,4})*(?!\n
 
 
 class BacktestParameters(FreshnessParameters, forbid_unknown_fields=True):
-    """How many nights, up to which day (yesterday), for which budgets, as numbers or as a picture."""
+    """Number of nights, up to `until` (yesterday by default), for which `budgets`, as numbers or as a chart."""
 
     product: Product | None = None
     nights: Annotated[int, Meta(ge=1, le=180)] = NIGHTS
@@ -47,7 +46,7 @@ class BacktestParameters(FreshnessParameters, forbid_unknown_fields=True):
 
 @dataclass(frozen=True)
 class BacktestQuestion(Question):
-    """What lists of some nights would have caught."""
+    """Share of requests that hot lists of some nights would have caught."""
 
     product: str | None
     nights: int
@@ -58,15 +57,15 @@ class BacktestQuestion(Question):
 
     @property
     def reads(self) -> tuple[Projection, ...]:
-        """What was asked for, and when the probes were registered."""
+        """Return the projections of the catalogue and of views."""
         return READS
 
     async def tag(self, connection: Connection, revisions: tuple[Revision, ...]) -> str:
-        """Of all but whose turn it is."""
+        """Return the entity tag of all fields but the semaphore."""
         return entity_tag("backtest", self.product, self.nights, self.budgets, self.last_day, self.format, revisions)
 
     async def answer(self, connection: Connection) -> Body:
-        """Shares by policy and budget; 404 where there is no day to hold a list against."""
+        """Return the shares by policy and budget; raise a Problem (404) when there is no day to compare a list with."""
         try:
             found = await self._replayed(connection)
         except BacktestError as error:
@@ -83,17 +82,17 @@ class BacktestQuestion(Question):
 
 @described(
     *tagged(json_of(Backtest), Content("image/svg+xml", str)),
-    problem(404, "there is no day to hold a list against"),
+    problem(404, "there is no day to compare a list with"),
     query=BacktestParameters,
 )
 async def get_backtest(request: web.Request) -> web.Response:
-    """What the hot list would have caught, and what others, the best possible one among them, would have."""
+    """Get the share of requests that the hot list would have caught, and that of other policies."""
     asked = query_parameters(request, BacktestParameters)
     until = asked.until.astimezone(UTC) if asked.until else None
     last = (until - timedelta(microseconds=1)).date() if until else datetime.now(UTC).date() - timedelta(days=1)
     turn = request.app[HISTORIES].replaying
     question = BacktestQuestion(asked.product, asked.nights, _budgets(asked.budgets), last, asked.format, turn)
-    return packed(request, await answer(request, asked, question))
+    return compressible(request, await answer(request, asked, question))
 
 
 def _budgets(given: str | None) -> tuple[int, ...]:

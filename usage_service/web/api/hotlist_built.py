@@ -1,4 +1,4 @@
-"""POST /v1/hotlist/built: the ETL says what it has built, thousands of probes in one request."""
+"""POST /v1/hotlist/built: the ETL reports the probes that it has built, thousands in one request."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from usage_service.web.bodies import json_body
 from usage_service.web.keys import service_of
 from usage_service.web.openapi.operations import described, json_of, ok, problem
 
-REPORTED = UUID("0f1b4d3e-95b0-4a0e-8a52-3c0a5d8f7b16")  # the namespace of these events' ids
+REPORTED = UUID("0f1b4d3e-95b0-4a0e-8a52-3c0a5d8f7b16")  # namespace of the ids of these events
 
 
 class BuiltReport(msgspec.Struct, forbid_unknown_fields=True):
-    """The probes of a product and channel that the ETL was through with at `built_at`."""
+    """Probes of a product and channel that the ETL had built at `built_at`."""
 
     product: Product
     channel: Channel
@@ -35,7 +35,7 @@ class BuiltReport(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class BuiltAnswer(msgspec.Struct, frozen=True):
-    """How many events are new, how many were there already, and how many builds ended with them."""
+    """Number of events that are new, that were recorded before, and of builds that they ended."""
 
     recorded: int
     duplicate: int
@@ -44,13 +44,14 @@ class BuiltAnswer(msgspec.Struct, frozen=True):
 
 @described(
     ok(BuiltAnswer, "Log-Position"),
-    problem(409, "the log has another event under the id of one of these"),
+    problem(409, "the log has another event with the id of one of these"),
     body=(json_of(BuiltReport),),
 )
 async def post_built(request: web.Request) -> web.Response:
-    """200 when every probe is recorded as built, an event each; the same report again records nothing twice.
+    """Report the probes that the ETL has built.
 
-    Builds of them that nobody has begun end: they are answered as cancelled, with the error `built_by_etl`.
+    Each probe is recorded as an event. The same report again records nothing twice. Builds of these probes that no
+    builder has begun are cancelled, with the error `built_by_etl`.
     """
     asked, service = await json_body(request, BuiltReport), service_of(request)
     events = [_event(asked, probe) for probe in dict.fromkeys(asked.probes)]
@@ -75,7 +76,10 @@ def _event(asked: BuiltReport, probe: str) -> msgspec.Raw:
 
 
 async def _record(service: Service, events: list[msgspec.Raw]) -> list[Appended]:
-    """In commits of the usual size, so that others get their turn; raises 422 for a time that cannot be."""
+    """Record the events in commits of the usual size, so that other requests get their turn.
+
+    Raise a Problem: 422 when the time is not valid, 409 when an event's id is taken.
+    """
     answers: list[Appended] = []
     for begin in range(0, len(events), MOST_EVENTS):
         judged = service.reader.read(Envelope(events[begin : begin + MOST_EVENTS]), "etl", datetime.now(UTC))

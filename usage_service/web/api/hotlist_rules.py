@@ -1,4 +1,4 @@
-"""/v1/hotlist/rules: what operators pin to the hot list, and exclude from it and from being built."""
+"""/v1/hotlist/rules: probes that operators pin to the hot list, or exclude from it and from being built."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from usage_service.web.parameters import parameters_from, query_parameters
 
 
 class RuleRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """What is to be done with a probe, and why."""
+    """Rule for a probe, and the reason for it."""
 
     rule: Rule
     reason: Annotated[str, Meta(max_length=500, pattern=NO_NUL)] = ""
 
 
 class RulesParameters(msgspec.Struct, forbid_unknown_fields=True):
-    """Of which product (all of them)."""
+    """Product of the rules; all products by default."""
 
     product: Product | None = None
 
@@ -39,7 +39,7 @@ class RulesAnswer(msgspec.Struct, frozen=True):
 
 
 class RuleAnswer(msgspec.Struct, frozen=True):
-    """The rule that a probe has now."""
+    """Rule that a probe has now."""
 
     product: str
     probe: str
@@ -48,7 +48,7 @@ class RuleAnswer(msgspec.Struct, frozen=True):
 
 @described(ok(RulesAnswer), query=RulesParameters)
 async def get_rules(request: web.Request) -> web.Response:
-    """Every probe that is pinned or excluded, why and by whom."""
+    """List the rules: every probe that is pinned or excluded, why and by whom."""
     asked = query_parameters(request, RulesParameters)
     async with service_of(request).pool.acquire(timeout=5) as connection:
         return json_answer(RulesAnswer(await find_rules(connection, asked.product)))
@@ -56,19 +56,22 @@ async def get_rules(request: web.Request) -> web.Response:
 
 @described(ok(RuleAnswer, "Log-Position"), path=ProbePath, body=(json_of(RuleRequest),))
 async def put_rule(request: web.Request) -> web.Response:
-    """200 with the rule that the probe has now; it is an event of the log."""
+    """Set the rule of a probe.
+
+    The rule is recorded as an event of the log.
+    """
     path, asked = _path(request), await json_body(request, RuleRequest)
     async with service_of(request).pool.acquire(timeout=5) as connection:
         position = await set_rule(connection, path.product, path.probe, asked.rule, asked.reason, "admin")
-    service_of(request).fresh.forget()  # on the other servers it is noticed within a moment
+    service_of(request).fresh.forget()  # other servers notice within a moment
     return json_answer(RuleAnswer(path.product, path.probe, asked.rule), position=position)
 
 
 @described(
-    Response(204, "the rule is lifted", (), ("Log-Position",)), problem(404, "there was no rule"), path=ProbePath
+    Response(204, "the rule is removed", (), ("Log-Position",)), problem(404, "there was no rule"), path=ProbePath
 )
 async def delete_rule(request: web.Request) -> web.Response:
-    """204 when the rule is lifted; 404 when there was none."""
+    """Remove the rule of a probe."""
     path = _path(request)
     async with service_of(request).pool.acquire(timeout=5) as connection:
         position = await set_rule(connection, path.product, path.probe, None, "", "admin")

@@ -1,4 +1,4 @@
-"""POST /v1/hotlist: the list of a run of the ETL, under its name; GET /v1/hotlist/{run}: the same, for ever."""
+"""POST /v1/hotlist: make and keep the hot list of a run of the ETL; GET /v1/hotlist/{run}: read it again, unchanged."""
 
 from __future__ import annotations
 
@@ -17,22 +17,30 @@ from usage_service.problems import FieldError, Problem, invalid
 from usage_service.projections.state import snapshot
 from usage_service.web.access import needs_token
 from usage_service.web.answers import Body, as_json, body_answer
-from usage_service.web.api.hotlist import HISTORIES, READS, Budget, Coverage
-from usage_service.web.api.hotlist_formats import Format, forms_of, list_body, packed
+from usage_service.web.api.hotlist import (
+    HISTORIES,
+    READS,
+    Budget,
+    Coverage,
+    Format,
+    compressible,
+    formats_of,
+    list_body,
+)
 from usage_service.web.bodies import json_body
 from usage_service.web.etags import entity_tag, is_matched
 from usage_service.web.keys import service_of
 from usage_service.web.openapi.operations import TAGGED, described, json_of, ok, problem, tagged
 from usage_service.web.parameters import parameters_from, query_parameters
 
-TAKEN = frozenset({"backtest", "built", "rules"})  # what else is at /v1/hotlist/...
+TAKEN = frozenset({"backtest", "built", "rules"})  # other routes under /v1/hotlist/
 
 PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.:+@~-]{0,199}(?!\n)$"
 RunName = Annotated[str, Meta(pattern=PATTERN, description="such as scheduled__2026-11-24T03:00")]
 
 
 class RunRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """The name of the run, and which list it is to have."""
+    """Name of the run, and the parameters of its list."""
 
     run: RunName
     product: Product | None = None
@@ -42,19 +50,19 @@ class RunRequest(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class RunPath(msgspec.Struct):
-    """The run that the path names."""
+    """Run that the path names."""
 
     run: RunName
 
 
 class RunParameters(msgspec.Struct, forbid_unknown_fields=True):
-    """In which form."""
+    """Format of the list."""
 
     format: Format = "json"
 
 
 class RunList(HotList, frozen=True, kw_only=True):
-    """The hot list of a run, when it was made, and up to where it had seen the log."""
+    """Hot list of a run, when it was made, and the log position that it had seen."""
 
     run: str
     made_at: datetime
@@ -64,11 +72,15 @@ class RunList(HotList, frozen=True, kw_only=True):
 @described(
     ok(RunList, "Location", *TAGGED, status=201),
     ok(RunList, "Location", *TAGGED, means="the list that the run has already"),
-    problem(409, "the run has a list already, and asked for another"),
+    problem(409, "the run has a list already, made with other parameters"),
     body=(json_of(RunRequest),),
 )
 async def post_hotlist(request: web.Request) -> web.Response:
-    """201 with the list that the run has from now on; 200 when it has one; 409 when it asked for another."""
+    """Make the hot list of a run of the ETL, and keep it under the run's name.
+
+    The answer is 201 with the new list, 200 with the list that the run has already, and 409 when that was made with
+    other parameters.
+    """
     body = await json_body(request, RunRequest)
     if body.run in TAKEN:
         detail = f"{body.run} is no name for a run: something else is at /v1/hotlist/{body.run}"
@@ -87,12 +99,14 @@ async def post_hotlist(request: web.Request) -> web.Response:
         detail = f"{run.run} has a list already, for {msgspec.json.encode(run.asked).decode()}; take another name"
         raise Problem(409, "Another list has this name", detail, [FieldError(pointer="/run", detail=detail)])
     headers = _headers(request, run, "json") | {"Location": f"/v1/hotlist/{quote(run.run)}"}
-    return packed(request, body_answer(_body(run, "json"), status=201 if run.is_new else 200, headers=headers))
+    return compressible(request, body_answer(_body(run, "json"), status=201 if run.is_new else 200, headers=headers))
 
 
-@described(*tagged(*forms_of(RunList)), problem(404, "no list was made for it"), query=RunParameters, path=RunPath)
+@described(
+    *tagged(*formats_of(RunList)), problem(404, "no list was made for the run"), query=RunParameters, path=RunPath
+)
 async def get_run(request: web.Request) -> web.Response:
-    """The list that the run was given; 404 when it was given none."""
+    """Get the hot list of a run of the ETL."""
     name = request.match_info["run"]
     asked = query_parameters(request, RunParameters)
     path = parameters_from({"run": name}, RunPath)
@@ -102,8 +116,8 @@ async def get_run(request: web.Request) -> web.Response:
         raise Problem(404, "No such run", f"no list was made for {path.run}; POST /v1/hotlist makes one")
     headers = _headers(request, run, asked.format)
     if is_matched(request.headers.getall("If-None-Match", ()), headers["ETag"]):
-        return packed(request, web.Response(status=304, headers=headers))
-    return packed(request, body_answer(_body(run, asked.format), headers=headers))
+        return compressible(request, web.Response(status=304, headers=headers))
+    return compressible(request, body_answer(_body(run, asked.format), headers=headers))
 
 
 def _body(run: Run, form: Format) -> Body:

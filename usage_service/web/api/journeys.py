@@ -1,4 +1,4 @@
-"""GET /v1/journeys: what follows what."""
+"""GET /v1/journeys: the steps of sessions, and which step follows which."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from usage_service.windows import TimeRange, time_range_between
 
 
 class JourneyParameters(FreshnessParameters, forbid_unknown_fields=True):
-    """Steps of which kind, in sessions that began in a time range (as in /v1/sessions); paths of so many steps."""
+    """Steps of a `kind`, in sessions that began in a time range (as in /v1/sessions); paths have `steps` steps."""
 
     product: Product | None = None
     since: Instant | None = None
@@ -36,7 +36,7 @@ class JourneyParameters(FreshnessParameters, forbid_unknown_fields=True):
 
 
 class JourneysAnswer(Journeys, frozen=True, kw_only=True):
-    """What followed what in the sessions that began in a time range, the most frequent first."""
+    """Journeys of the sessions that began in a time range: which step followed which, the most frequent first."""
 
     since: datetime
     until: datetime
@@ -44,7 +44,7 @@ class JourneysAnswer(Journeys, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class JourneysQuestion(Question):
-    """What followed what in the sessions of a time range."""
+    """Journeys of the sessions of a time range."""
 
     time_range: TimeRange
     product: str | None
@@ -55,11 +55,11 @@ class JourneysQuestion(Question):
 
     @property
     def reads(self) -> tuple[Projection, ...]:
-        """The steps, and which of them are one session."""
+        """Return the projections of steps and of sessions."""
         return ("journeys", "sessions")
 
     async def answer(self, connection: Connection) -> Body:
-        """Entries, exits, transitions and paths."""
+        """Return entries, exits, transitions and paths."""
         found = await journeys(connection, self.time_range, self.product, self.bots, self.kind, self.steps, self.limit)
         since, until = self.time_range
         return as_json(JourneysAnswer(**msgspec.structs.asdict(found), since=since, until=until))
@@ -67,7 +67,7 @@ class JourneysQuestion(Question):
 
 @described(*tagged(json_of(JourneysAnswer)), query=JourneyParameters)
 async def get_journeys(request: web.Request) -> web.Response:
-    """Which page, probe or tool follows which, the most frequent first."""
+    """List which page, probe or tool follows which, the most frequent first."""
     asked = query_parameters(request, JourneyParameters)
     time_range = time_range_between(asked.since, asked.until, datetime.now(UTC))
     question = JourneysQuestion(time_range, asked.product, asked.bots, asked.kind, asked.steps, asked.limit)

@@ -1,4 +1,4 @@
-"""GET /v1/events: the log from a position on."""
+"""GET /v1/events: the events of the log from a position on."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ LONGEST_WAIT = 300
 
 
 class LogParameters(msgspec.Struct, forbid_unknown_fields=True):
-    """Events after a position, up to `limit` of them; `wait` seconds without a new event end the answer.
+    """Events after a position, at most `limit` of them; `wait` seconds without a new event end the answer.
 
-    `partial`: those that were dropped from the log may be missing.
+    With `partial=true` events that were dropped from the log may be missing.
     """
 
     after: Annotated[int, Meta(ge=0, le=2**62)] = 0
@@ -47,20 +47,27 @@ class LogParameters(msgspec.Struct, forbid_unknown_fields=True):
     partial: bool = False
 
     def filter(self) -> LogFilter:
-        """What the log is filtered by."""
+        """Return the filter of the log."""
         types = tuple(self.type.split(",")) if self.type else None
         return LogFilter(types, self.product, self.visitor, self.since, self.until)
 
 
 @described(
-    Response(200, "an event a line", (Content(NDJSON, StoredEvent), Content(ARROW, bytes)), ("Log-Position", BEGIN)),
-    problem(410, "events after `after` were dropped: they are in files; `partial=true` asks for what is left", BEGIN),
+    Response(
+        200, "an event in each line", (Content(NDJSON, StoredEvent), Content(ARROW, bytes)), ("Log-Position", BEGIN)
+    ),
+    problem(
+        410,
+        "events after `after` were dropped; exported files have them; `partial=true` lists the rest",
+        BEGIN,
+    ),
     query=LogParameters,
 )
 async def get_events(request: web.Request) -> web.StreamResponse:
-    """Events in the order of their positions: NDJSON, or an Arrow IPC stream when it is accepted.
+    """List events of the log, in the order of their positions.
 
-    An answer that begins before `Log-Begin` would lack events that were dropped: 410, unless `partial` says it may.
+    The answer is NDJSON, or an Arrow IPC stream when Accept asks for it. It is 410 when events were dropped that the
+    answer would need (those before `Log-Begin`), unless `partial=true`.
     """
     asked = query_parameters(request, LogParameters)
     service = service_of(request)
@@ -75,7 +82,7 @@ async def get_events(request: web.Request) -> web.StreamResponse:
 
 
 async def _require_whole(pool: Pool, asked: LogParameters, after: int) -> int:
-    """Where the whole log begins; raises 410 where events after a position were dropped that the caller counts on."""
+    """Return the position at which the log begins; raise a Problem (410) when events after a position were dropped."""
     begin = await log_begin(pool)
     if after + 1 < begin and not asked.partial:
         wrong = [FieldError(parameter="after", detail=f"is before {begin - 1}")]
@@ -92,14 +99,14 @@ async def _arrow(service: Service, asked: LogParameters, end: int) -> AsyncItera
 
 
 async def _lines(service: Service, asked: LogParameters, signal: asyncio.Event, end: int) -> AsyncIterator[bytes]:
-    """What the log holds up to its end, and with `wait` what is added until none comes for so long."""
+    """Yield lines of events up to the end of the log; with `wait` also new events, until none came for so long."""
     after, left, deadline = asked.after, asked.limit, time.monotonic() + asked.wait
     while left != 0:
         async for lines, number in read_lines(service.pool, after, end, asked.filter(), left):
             yield lines
             left = None if left is None else left - number
             deadline = time.monotonic() + asked.wait
-        if after < end:  # some of it may have been dropped meanwhile: then this breaks off
+        if after < end:  # raises when events were dropped meanwhile
             await _require_whole(service.pool, asked, after)
         after = max(after, end)
         remaining = deadline - time.monotonic()

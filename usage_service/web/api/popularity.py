@@ -1,4 +1,4 @@
-"""GET /v1/popularity: what is looked at."""
+"""GET /v1/popularity: the probes that are viewed, in an order."""
 
 from __future__ import annotations
 
@@ -29,7 +29,10 @@ Limit = Annotated[int, Meta(ge=1, le=10_000)]
 
 
 class PopularityParameters(FreshnessParameters, forbid_unknown_fields=True):
-    """Which probes, in which window (7 days up to today, unless said otherwise), in which order."""
+    """Probes to rank, the window (7 days up to today by default), and the order.
+
+    `cursor` is from the `next` link of an earlier answer, and the list goes on from there.
+    """
 
     product: Product | None = None
     channel: Channel | None = None
@@ -43,7 +46,7 @@ class PopularityParameters(FreshnessParameters, forbid_unknown_fields=True):
 
 
 class PopularityAnswer(Struct, frozen=True):
-    """The probes of a window, in their order; `next` leads to those that follow."""
+    """Probes of a window, in the order asked for; `next` is the link to the probes that follow."""
 
     first_day: date
     last_day: date
@@ -53,7 +56,7 @@ class PopularityAnswer(Struct, frozen=True):
 
 @dataclass(frozen=True)
 class PopularityQuestion(Question):
-    """Which probes were looked at on these days."""
+    """Probes by their views in a window."""
 
     ranking: Ranking
     limit: int
@@ -62,18 +65,18 @@ class PopularityQuestion(Question):
 
     @property
     def reads(self) -> tuple[Projection, ...]:
-        """Only `least` has those that nobody looked at."""
+        """Return the projection of views, and that of the catalogue when probes without views are listed (`least`)."""
         return ("catalogue", "popularity") if self.ranking.order == "least" else ("popularity",)
 
     async def answer(self, connection: Connection) -> Body:
-        """The probes in their order, and a link to the next page if there is one."""
-        page = await popular_probes(connection, self._counts, self.ranking, self.limit, self.after)
-        following = self._link(page.following) if page.following else None
+        """Return the probes in their order, and the link to the next ones if there are any."""
+        listing = await popular_probes(connection, self._counts, self.ranking, self.limit, self.after)
+        following = self._link(listing.following) if listing.following else None
         days = self.ranking.days
-        return as_json(PopularityAnswer(days.first, days.last, page.probes, following))
+        return as_json(PopularityAnswer(days.first, days.last, listing.probes, following))
 
     def _link(self, following: PopularityCursor) -> str:
-        """The same window, whatever day it is then."""
+        """Return the link to the next probes, with the days of this window, so that it stays the same tomorrow."""
         days, *_ = self.ranking
         since, until = days.first, days.last + timedelta(days=1)
         asked: dict[str, object] = {"since": f"{since}T00:00:00Z", "until": f"{until}T00:00:00Z"}
@@ -84,7 +87,7 @@ class PopularityQuestion(Question):
 
 @described(*tagged(json_of(PopularityAnswer)), query=PopularityParameters)
 async def get_popularity(request: web.Request) -> web.Response:
-    """Probes with views and visitors, most or least viewed or fastest growing first."""
+    """List probes with their views and visitors: most viewed, least viewed or fastest growing first."""
     asked = query_parameters(request, PopularityParameters)
     days = window_days(asked.window, asked.since, asked.until, datetime.now(UTC))
     ranking = Ranking(days, asked.product, asked.channel, asked.bots, asked.order)

@@ -1,4 +1,4 @@
-"""GET /v1/probes/{product}/{probe}: a probe's aggregates."""
+"""GET /v1/probes/{product}/{probe}: the aggregates of a probe."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ Filter = Annotated[str, Meta(max_length=200, pattern=r"^[^\x00]*$")]
 
 
 class ProbePath(msgspec.Struct):
-    """The probe that the path names."""
+    """Probe that the path names."""
 
     product: Product
     probe: ProbeName
 
 
 class ProbeParameters(FreshnessParameters, forbid_unknown_fields=True):
-    """The channel, and which of the rows; `*` stands for all pings, systems or builds together."""
+    """Channel, and filters of the rows; `*` is the row of all pings, operating systems or builds together."""
 
     channel: Channel
     version: Annotated[int, Meta(ge=0, le=100_000)] | None = None
@@ -46,7 +46,7 @@ class ProbeParameters(FreshnessParameters, forbid_unknown_fields=True):
 
 
 class ProbeAnswer(msgspec.Struct, frozen=True):
-    """A probe's rows, newest version first, and the build that they are from."""
+    """Rows of a probe, newest version first, and the build that made them."""
 
     product: str
     channel: str
@@ -59,7 +59,7 @@ class ProbeAnswer(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class ProbeQuestion(Question):
-    """The rows of a probe that was built."""
+    """Rows of a probe that was built."""
 
     product: str
     probe: str
@@ -68,11 +68,11 @@ class ProbeQuestion(Question):
 
     @property
     def reads(self) -> tuple[Projection, ...]:
-        """Builds and rows change together with the log; the catalogue tells the probes that were not built apart."""
+        """Return the projection of the catalogue, which tells unknown probes from those not built; rows are none."""
         return ("catalogue",)
 
     async def other_revision(self, connection: Connection) -> Result:
-        """The build that the rows are from."""
+        """Return the build that made the rows; raise a Problem (404) when there is none."""
         result = await find_result(connection, self.product, self.probe, self.channel)
         if result is None:
             known = await is_known(connection, self.product, self.probe)
@@ -81,7 +81,7 @@ class ProbeQuestion(Question):
         return result
 
     async def answer(self, connection: Connection) -> Body:
-        """The rows, newest version first, and where they are from."""
+        """Return the rows, newest version first, and the build that made them."""
         result = await self.other_revision(connection)
         rows = await probe_rows(connection, self.product, self.probe, self.channel, self.only)
         from_build = (result.state, result.build_id, result.finished_at)
@@ -90,12 +90,15 @@ class ProbeQuestion(Question):
 
 @described(
     *tagged(json_of(ProbeAnswer)),
-    problem(404, "the probe is unknown, or was never built: `request` is what to ask for", "Link", "Log-Position"),
+    problem(404, "the probe is unknown, or was never built: then POST `request` to /v1/builds", "Link", "Log-Position"),
     query=ProbeParameters,
     path=ProbePath,
 )
 async def get_probe(request: web.Request) -> web.Response:
-    """The rows of a probe; 404 with a link to ask for them where it was never built."""
+    """Get the aggregates of a probe.
+
+    The answer is 404 with a link to /v1/builds when the probe was never built.
+    """
     path = parameters_from(dict(request.match_info), ProbePath)
     asked = query_parameters(request, ProbeParameters)
     only = msgspec.convert(asked, RowFilter, from_attributes=True)

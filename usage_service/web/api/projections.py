@@ -1,4 +1,4 @@
-"""GET /v1/projections: how far each projection is."""
+"""GET /v1/projections: the position and state of each projection."""
 
 from __future__ import annotations
 
@@ -14,18 +14,21 @@ from usage_service.web.parameters import query_parameters
 
 
 class NoParameters(msgspec.Struct, forbid_unknown_fields=True):
-    """There is nothing to choose."""
+    """No query parameters."""
 
 
 class ProjectionsAnswer(msgspec.Struct, frozen=True):
-    """How far each projection is."""
+    """Status of each projection."""
 
     projections: list[Status]
 
 
 @described(ok(ProjectionsAnswer, "Log-Position", "Cache-Control"), query=NoParameters)
 async def get_projections(request: web.Request) -> web.Response:
-    """Every projection with how far it is behind and what it cannot fold; `Log-Position` is the end of the log."""
+    """List the projections: how far each is behind the log, and the event that it cannot fold.
+
+    `Log-Position` is the end of the log.
+    """
     query_parameters(request, NoParameters)
     async with service_of(request).pool.acquire(timeout=5) as connection:
         end = await connection.fetchval(query("log", "end"))

@@ -1,4 +1,4 @@
-"""GET /v1/releases/impact: whether more or less is looked at after a release."""
+"""GET /v1/releases/impact: the change of views after each release."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from usage_service.windows import TimeRange
 
 
 class ImpactParameters(FreshnessParameters, forbid_unknown_fields=True):
-    """Which releases (the latest of all time, unless said otherwise), and by how many days before and after."""
+    """Releases (the latest by default), and how many days before and after each to compare."""
 
     product: Product | None = None
     channel: Channel | None = None
@@ -34,7 +34,7 @@ class ImpactParameters(FreshnessParameters, forbid_unknown_fields=True):
 
 
 class ImpactAnswer(Struct, frozen=True):
-    """Releases, latest first, by so many days before and after."""
+    """Releases, latest first, and how many `days` before and after each were compared."""
 
     days: int
     releases: list[Impact]
@@ -42,7 +42,7 @@ class ImpactAnswer(Struct, frozen=True):
 
 @dataclass(frozen=True)
 class ImpactQuestion(Question):
-    """How views changed with each release, as of a day."""
+    """Change of views after each release, as of a day."""
 
     time_range: TimeRange
     product: str | None
@@ -53,11 +53,11 @@ class ImpactQuestion(Question):
 
     @property
     def reads(self) -> tuple[Projection, ...]:
-        """When releases were, and views by the hour."""
+        """Return the projections of releases and of views by hour."""
         return ("releases", "timeseries")
 
     async def answer(self, connection: Connection) -> Body:
-        """The releases, latest first."""
+        """Return the releases, latest first."""
         impacts = await release_impacts(
             connection, self.time_range, self.product, self.channel, self.days, self.today, self.limit
         )
@@ -66,7 +66,7 @@ class ImpactQuestion(Question):
 
 @described(*tagged(json_of(ImpactAnswer)), query=ImpactParameters)
 async def get_release_impact(request: web.Request) -> web.Response:
-    """Views before and after each release, their ratio with its interval, and whether that is an effect."""
+    """Compare views before and after each release: their ratio, its confidence interval, and the effect."""
     asked = query_parameters(request, ImpactParameters)
     if asked.since >= asked.until:
         raise invalid([FieldError(parameter="since", detail="must be before until")])

@@ -1,4 +1,4 @@
-"""POST /v1/events/restore: an exported log, back at its positions."""
+"""POST /v1/events/restore: restore the events of an export at their positions."""
 
 from __future__ import annotations
 
@@ -14,18 +14,21 @@ from usage_service.web.openapi.operations import NDJSON, Content, described, ok,
 
 
 class RestoredAnswer(msgspec.Struct, frozen=True):
-    """How many events were not there before."""
+    """Number of events that the log did not have before."""
 
     restored: int
 
 
 @described(
     ok(RestoredAnswer, "Log-Position"),
-    problem(409, "the log holds other events at these positions"),
+    problem(409, "the log has other events at these positions"),
     body=(Content(NDJSON, StoredEvent),),
 )
 async def post_restore(request: web.Request) -> web.Response:
-    """Restores the lines of an export, in order: 200 with how many are new, 409 where the log holds other events."""
+    """Restore events of an export, in the order of their positions.
+
+    The answer is 200 with the number of new events, and 409 when the log has other events at these positions.
+    """
     if request.content_type != NDJSON:
         raise Problem(415, "Unsupported media type", f"send Content-Type: {NDJSON}, lines as GET /v1/events has them")
     events = _decode(await read_body(request))

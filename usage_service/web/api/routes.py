@@ -1,4 +1,4 @@
-"""Every route with its scope."""
+"""Routes of the API, each with its scope and handler."""
 
 from __future__ import annotations
 

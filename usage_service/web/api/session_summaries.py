@@ -1,4 +1,4 @@
-"""GET /v1/sessions/summary: what sessions are like, and whether that changed."""
+"""GET /v1/sessions/summary: statistics of sessions, compared with another time range."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from usage_service.windows import Interval, TimeRange, time_range_between
 
 
 class SummaryParameters(FreshnessParameters, forbid_unknown_fields=True):
-    """Sessions that began in a time range (as in /v1/sessions), and what they are compared with.
+    """Sessions that began in a time range (as in /v1/sessions), and the time range to compare them with.
 
-    `compare=before` is the time range of the same length before it; `compare=window` is that of `compare_since` and
-    `compare_until`. `limit` is for what was used most.
+    `compare=before` compares with the time range of the same length before; `compare=window` with that from
+    `compare_since` to `compare_until`. `limit` is for the lists of what was used most.
     """
 
     product: Product | None = None
@@ -42,7 +42,7 @@ class SummaryParameters(FreshnessParameters, forbid_unknown_fields=True):
 
 
 class SummaryAnswer(Struct, frozen=True):
-    """What sessions are like, and what those are like that they are compared with."""
+    """Statistics of sessions, and of those that they are compared with."""
 
     summary: Summary
     compared_with: Summary | None
@@ -50,7 +50,7 @@ class SummaryAnswer(Struct, frozen=True):
 
 @dataclass(frozen=True)
 class SummaryQuestion(Question):
-    """What the sessions of each time range are like."""
+    """Statistics of the sessions of each time range."""
 
     time_ranges: tuple[TimeRange, ...]
     product: str | None
@@ -60,11 +60,11 @@ class SummaryQuestion(Question):
 
     @property
     def reads(self) -> tuple[Projection, ...]:
-        """Nothing but sessions."""
+        """Return the projection of sessions."""
         return ("sessions",)
 
     async def answer(self, connection: Connection) -> Body:
-        """The summary, and that of the time range that it is compared with."""
+        """Return the statistics, and those of the time range to compare with."""
         summary, *others = [
             await summarise(connection, time_range, self.product, self.bots, self.interval, self.limit)
             for time_range in self.time_ranges
@@ -74,7 +74,7 @@ class SummaryQuestion(Question):
 
 @described(*tagged(json_of(SummaryAnswer)), query=SummaryParameters)
 async def get_session_summary(request: web.Request) -> web.Response:
-    """Length, depth, what was used and the role in the workflow."""
+    """Summarise sessions: their length and depth, what was used, and their role in the workflow."""
     asked = query_parameters(request, SummaryParameters)
     time_ranges = _time_ranges(asked, datetime.now(UTC))
     return await answer(

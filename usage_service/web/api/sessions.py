@@ -1,4 +1,4 @@
-"""GET /v1/sessions and /v1/sessions/{visitor}/{started_at}: how people work."""
+"""GET /v1/sessions: list sessions; /v1/sessions/{visitor}/{started_at}: one session and its events."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from usage_service.windows import TimeRange, time_range_between
 
 
 class SessionParameters(FreshnessParameters, forbid_unknown_fields=True):
-    """Sessions that began in a time range; bots are left out unless asked for.
+    """Sessions that began in a time range, without bots by default.
 
-    The time range is the last 7 days, unless said otherwise. It ends a day from now, because clocks ahead of ours are
-    taken up to a day, and with the hour, so that who asks again within the hour asks the same.
+    The time range is the last 7 days by default. It ends a day from now, because events may be up to a day ahead of
+    the server's clock. It ends with the hour, so that a request within the same hour has the same time range.
     """
 
     product: Product | None = None
@@ -38,7 +38,7 @@ class SessionParameters(FreshnessParameters, forbid_unknown_fields=True):
 
 
 class SessionsAnswer(Struct, frozen=True):
-    """The latest sessions that began in a time range, and how many there are in all."""
+    """Latest sessions that began in a time range, and their `total` number."""
 
     since: datetime
     until: datetime
@@ -48,7 +48,7 @@ class SessionsAnswer(Struct, frozen=True):
 
 @dataclass(frozen=True)
 class SessionsQuestion(Question):
-    """The latest sessions of a time range."""
+    """Latest sessions of a time range."""
 
     time_range: TimeRange
     product: str | None
@@ -57,11 +57,11 @@ class SessionsQuestion(Question):
 
     @property
     def reads(self) -> tuple[Projection, ...]:
-        """Nothing but sessions."""
+        """Return the projection of sessions."""
         return ("sessions",)
 
     async def answer(self, connection: Connection) -> Body:
-        """The sessions, and how many there are in all."""
+        """Return the sessions, and their total number."""
         since, until = self.time_range
         sessions, total = await list_sessions(connection, since, until, self.product, self.bots, self.limit)
         return as_json(SessionsAnswer(since, until, total, sessions))
@@ -69,27 +69,27 @@ class SessionsQuestion(Question):
 
 @described(*tagged(json_of(SessionsAnswer)), query=SessionParameters)
 async def get_sessions(request: web.Request) -> web.Response:
-    """Sessions, latest first, and how many there are in all."""
+    """List sessions, latest first, and their total number."""
     asked = query_parameters(request, SessionParameters)
     time_range = time_range_between(asked.since, asked.until, datetime.now(UTC))
     return await answer(request, asked, SessionsQuestion(time_range, asked.product, asked.bots, asked.limit))
 
 
 class SessionPath(Struct):
-    """The session that the path names: whose, and when it began."""
+    """Session that the path names: its visitor, and when it began."""
 
     visitor: UUID
     started_at: Instant
 
 
 class TimelineParameters(FreshnessParameters, forbid_unknown_fields=True):
-    """How many of the session's events at most."""
+    """Largest number of the session's events to list."""
 
     limit: Annotated[int, Meta(ge=1, le=10_000)] = 1_000
 
 
 class TimelineAnswer(Struct, frozen=True):
-    """A session and its events, in the order in which they occurred."""
+    """Session and its events, in the order in which they occurred."""
 
     session: Session
     timeline: list[TimelineEvent]
@@ -105,11 +105,11 @@ class TimelineQuestion(Question):
 
     @property
     def reads(self) -> tuple[Projection, ...]:
-        """The session, and which events it is made of."""
+        """Return the projections of sessions and of their events."""
         return ("sessions", "journeys")
 
     async def other_revision(self, connection: Connection) -> Session:
-        """The session itself."""
+        """Return the session; raise a Problem (404) when there is none."""
         session = await find_session(connection, self.visitor, self.started_at)
         if session is None:
             detail = f"visitor {self.visitor} began none at {self.started_at.isoformat()}; see /v1/sessions"
@@ -117,19 +117,22 @@ class TimelineQuestion(Question):
         return session
 
     async def answer(self, connection: Connection) -> Body:
-        """The session, and its events in the order in which they occurred."""
+        """Return the session, and its events in the order in which they occurred."""
         session = await self.other_revision(connection)
         return as_json(TimelineAnswer(session, await timeline(connection, session, self.limit)))
 
 
 @described(
     *tagged(json_of(TimelineAnswer)),
-    problem(404, "the visitor began no session then"),
+    problem(404, "no session of this visitor began then"),
     query=TimelineParameters,
     path=SessionPath,
 )
 async def get_session(request: web.Request) -> web.Response:
-    """One session with its events; a late event may have moved its beginning, or joined it to another."""
+    """Get a session and its events.
+
+    A late event may move the beginning of a session, or join two sessions: then the old URL is a 404.
+    """
     path = parameters_from(dict(request.match_info), SessionPath)
     asked = query_parameters(request, TimelineParameters)
     return await answer(request, asked, TimelineQuestion(path.visitor, path.started_at.astimezone(UTC), asked.limit))

@@ -1,4 +1,4 @@
-"""GET /v1/timeseries: how much is looked at over time."""
+"""GET /v1/timeseries: views and visitors over time."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from usage_service.windows import Interval, TimeRange
 
 
 class TimeSeriesParameters(FreshnessParameters, forbid_unknown_fields=True):
-    """Views of probes (each `probe` that is given, else all of the product together) by hour, day or week.
+    """Views of each given `probe`, or of all the product's probes together, by hour, day or week.
 
-    The buckets are those that lie between `since` and `until`, in part or in full; unless said otherwise, the last 48
-    hours, 30 days or 12 weeks. Weeks begin on Monday; all is UTC.
+    The buckets are all that overlap the range from `since` to `until`; by default the last 48 hours, 30 days or 12
+    weeks. Weeks begin on Monday. All times are UTC.
     """
 
     product: Product
@@ -38,7 +38,7 @@ class TimeSeriesParameters(FreshnessParameters, forbid_unknown_fields=True):
 
 
 class TimeSeriesAnswer(Struct, frozen=True):
-    """A series a probe, of the buckets from `since` to `until`."""
+    """Time series of each probe, with the buckets from `since` to `until`."""
 
     product: str
     channel: str | None
@@ -61,11 +61,11 @@ class TimeSeriesQuestion(Question):
 
     @property
     def reads(self) -> tuple[Projection, ...]:
-        """The hours."""
+        """Return the projection of views by hour."""
         return ("timeseries",)
 
     async def answer(self, connection: Connection) -> Body:
-        """A series a probe, without gaps."""
+        """Return the time series of each probe, without gaps."""
         series = await time_series(
             connection, self.time_range, self.interval, self.product, self.probes, self.channel, self.bots
         )
@@ -74,7 +74,7 @@ class TimeSeriesQuestion(Question):
 
 @described(*tagged(json_of(TimeSeriesAnswer)), query=TimeSeriesParameters)
 async def get_timeseries(request: web.Request) -> web.Response:
-    """Views, found and missing, and distinct visitors over time."""
+    """Get views (of data that was found, or missing) and distinct visitors over time."""
     asked = query_parameters(request, TimeSeriesParameters)
     time_range = bucket_range(asked.interval, asked.since, asked.until, datetime.now(UTC))
     probes = tuple(dict.fromkeys(asked.probe))
