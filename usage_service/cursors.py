@@ -8,7 +8,7 @@ from typing import Annotated, Self
 import msgspec
 from msgspec import Meta
 
-CursorText = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,1000}(?!\n)$", description="of a link to the next page")]
+CursorText = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,1000}(?!\n)$", description="from a `next` link")]
 
 
 class Cursor(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):

@@ -1,1 +1,1 @@
-"""The description of the HTTP API, made from its handlers and types."""
+"""OpenAPI description of the HTTP API, made from its handlers and types."""

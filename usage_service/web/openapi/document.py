@@ -1,4 +1,4 @@
-"""The service's API as an OpenAPI 3.1 document, made from the routes and the types."""
+"""OpenAPI 3.1 document of the service's API, made from the routes and the types."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from usage_service.web.openapi.responses import (
 )
 from usage_service.web.openapi.schemas import JsonObject, Schemas
 
-ABOUT = """Records how an application is used, answers what is looked at and how, tells the nightly ETL which probes are
-worth building, and builds the others on demand.
+ABOUT = """The usage service records how an application is used, and reports which probes are viewed. It tells the
+nightly ETL which probes are worth building, and builds the others on demand.
 
-Every GET route answers HEAD as well. Errors are problems of RFC 9457 that name the field and the fix. Answers from
-projections tell in `Log-Position` which events they have seen; `at_least` and `wait` ask for later ones, and
-If-None-Match saves an answer that has not changed. Without a token in its settings the service listens on loopback
-only, and asks for none."""
+Every GET route answers HEAD, too. Errors are problems in the format of RFC 9457; they name the field and the fix. The
+header `Log-Position` of an answer is the position up to which it has seen every event. The parameters `at_least` and
+`wait` ask for a fresher answer, and If-None-Match avoids reading an answer again that has not changed. Without a token
+in its settings the service listens on loopback only, and needs none."""
 BEARER = {
     "type": "http",
     "scheme": "bearer",
-    "description": "A token of `usage-service token create`; each route says which scope it needs.",
+    "description": "A token made by `usage-service token create`; each route says which scope it needs.",
 }
 
 
 class UndescribedRouteError(Exception):
-    """A route has a handler that was not declared with `described`, or a path whose variables were not."""
+    """A route's handler was not declared with `described`, or the variables of its path were not."""
 
 
 def openapi_document(routes: Sequence[Route]) -> JsonObject:
-    """The document; raises UndescribedRouteError."""
+    """Return the OpenAPI document; raise UndescribedRouteError."""
     described = [(route, _operation(route)) for route in routes]
     schemas = Schemas(operation for _, operation in described)
     paths: dict[str, JsonObject] = {}

@@ -1,4 +1,4 @@
-"""GET /openapi.json and GET /docs: what the service offers, for programs and for people."""
+"""GET /openapi.json and GET /docs: the description of the API, for programs and for people."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from usage_service.web.openapi.schemas import JsonObject
 
 HTML = "text/html"
 HEADERS = ("ETag", "Cache-Control", "Vary")
-KEPT = Response(304, "the caller has it already", (), HEADERS)
+NOT_MODIFIED = Response(304, "the caller has this answer already", (), HEADERS)
 
 
 class Documentation:
-    """What is said of some routes, made when somebody asks for it first."""
+    """Documentation of some routes, made at the first request for it."""
 
     def __init__(self, routes: Sequence[Route]) -> None:
         self._routes = routes
@@ -34,27 +34,27 @@ class Documentation:
 
     @cached_property
     def document(self) -> Body:
-        """OpenAPI, in JSON."""
+        """Return the OpenAPI document as JSON."""
         return Body(msgspec.json.encode(self._described), JSON)
 
     @cached_property
     def page(self) -> Body:
-        """The page."""
+        """Return the reference as an HTML page."""
         return Body(html_page(self._described).encode(), HTML)
 
 
 DOCUMENTATION = web.AppKey("documentation", Documentation)
 
 
-@described(Response(200, "the document", (Content(JSON, dict[str, Any]),), HEADERS), KEPT)
+@described(Response(200, "the document", (Content(JSON, dict[str, Any]),), HEADERS), NOT_MODIFIED)
 async def get_openapi(request: web.Request) -> web.Response:
-    """The OpenAPI 3.1 document of the service."""
+    """Get the OpenAPI 3.1 document of the service."""
     return await _answer(request, request.app[DOCUMENTATION].document, {})
 
 
-@described(Response(200, "the page", (Content(HTML, str),), HEADERS), KEPT)
+@described(Response(200, "the page", (Content(HTML, str),), HEADERS), NOT_MODIFIED)
 async def get_docs(request: web.Request) -> web.Response:
-    """The same as a page, which needs nothing else."""
+    """Get the reference of the API as an HTML page, which loads nothing else."""
     return await _answer(request, request.app[DOCUMENTATION].page, {"Content-Security-Policy": page_policy()})
 
 

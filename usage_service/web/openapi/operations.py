@@ -1,4 +1,4 @@
-"""What a route takes and answers, declared at its handler: the reference of the API is made from it."""
+"""Declarations of operations at their handlers, from which the reference of the API is made."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from usage_service.web.access import Scope
 from usage_service.web.errors import Handler
 
 JSON, NDJSON, PROBLEM_JSON = "application/json", "application/x-ndjson", "application/problem+json"
-TAGGED = ("ETag", "Log-Position", "Cache-Control", "Vary")  # what is sent with an answer that can be asked for again
+TAGGED = ("ETag", "Log-Position", "Cache-Control", "Vary")  # headers of an answer with an entity tag
 
 
 class Content(NamedTuple):
-    """A media type, and what is in it: a type that msgspec can describe, or several of which it is one."""
+    """Media type and the type of its content, which msgspec describes; a tuple is a choice of several types."""
 
     media_type: str
     kind: object
@@ -26,7 +26,7 @@ PROBLEM = Content(PROBLEM_JSON, ProblemDetails)
 
 
 class Response(NamedTuple):
-    """A status and when it is sent (else what the type of its content says), with which content and headers."""
+    """Status, when it is sent (by default the description of its content), its content and its headers."""
 
     status: int
     means: str = ""
@@ -35,7 +35,7 @@ class Response(NamedTuple):
 
 
 class Operation(NamedTuple):
-    """What a route takes and answers beside what all routes of its kind do (see openapi_responses)."""
+    """Requests and responses of a route, besides those that `responses` adds to all routes of a kind."""
 
     responses: tuple[Response, ...]
     query: type[msgspec.Struct] | None = None
@@ -46,7 +46,7 @@ class Operation(NamedTuple):
 
 
 class Route(NamedTuple):
-    """A method and path, who may call it, and what answers."""
+    """Method, path, scope and handler of a route."""
 
     method: str
     path: str
@@ -65,7 +65,7 @@ def described(
     body: tuple[Content, ...] = (),
     body_required: bool = True,
 ) -> Callable[[Handler], Handler]:
-    """Declares what a handler takes and answers."""
+    """Declare the requests and responses of a handler."""
 
     def declare(handler: Handler) -> Handler:
         _operations[handler] = Operation(responses, query, path, headers, body, body_required)
@@ -75,25 +75,25 @@ def described(
 
 
 def operation_of(handler: Handler) -> Operation | None:
-    """What was declared of a handler, if anything."""
+    """Return the operation declared at a handler; None when it has none."""
     return _operations.get(handler)
 
 
 def json_of(kind: object) -> Content:
-    """JSON of a type."""
+    """Return JSON content of a type."""
     return Content(JSON, kind)
 
 
 def ok(kind: object, *headers: str, status: int = 200, means: str = "") -> Response:
-    """An answer in JSON."""
+    """Return a response with JSON content."""
     return Response(status, means, (json_of(kind),), headers)
 
 
 def tagged(*content: Content) -> tuple[Response, Response]:
-    """200 with an entity tag, and 304 to who sends that."""
+    """Return the responses with an entity tag: 200, and 304 when the caller has this answer."""
     return Response(200, "", content, TAGGED), Response(304, "the caller has this answer already", (), TAGGED)
 
 
 def problem(status: int, means: str, *headers: str) -> Response:
-    """What is wrong, and when that is said."""
+    """Return a response with a problem, sent when `means` says."""
     return Response(status, means, (PROBLEM,), headers)

@@ -1,4 +1,4 @@
-"""The OpenAPI document as people read it: in Markdown (docs/api.md) and as a page that needs nothing but itself."""
+"""Reference of the API for people, made from the OpenAPI document: in Markdown (docs/api.md) and as an HTML page."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ CODE, REFERENCE = re.compile(r"`([^`]*)`"), re.compile(r"`([A-Z]\w*)`")
 
 
 class Row(NamedTuple):
-    """A line of a table: a name, and what is to be known of it."""
+    """Row of a table: a name, and the cells after it."""
 
     name: str
     cells: tuple[str, ...]
 
 
 class Section(NamedTuple):
-    """A route as it is shown; `general` are the problems that are explained once for all routes."""
+    """Route as it is shown; `general` are statuses of problems that are explained once for all routes."""
 
     title: str
     anchor: str
@@ -41,7 +41,7 @@ class Section(NamedTuple):
 
 
 class TypeShown(NamedTuple):
-    """A type as it is shown: its fields."""
+    """Type as it is shown, with its fields."""
 
     name: str
     description: str
@@ -49,17 +49,17 @@ class TypeShown(NamedTuple):
 
 
 def markdown_page(document: JsonObject) -> str:
-    """The reference in Markdown."""
+    """Return the reference in Markdown."""
     return _environment().get_template("api.md").render(_shown(document))
 
 
 def html_page(document: JsonObject) -> str:
-    """The reference as one page, to be sent with `page_policy`."""
+    """Return the reference as an HTML page, to be sent with the policy of `page_policy`."""
     return _environment().get_template("api.html").render(_shown(document), style=Markup(_style()))
 
 
 def page_policy() -> str:
-    """The Content-Security-Policy of that page: its own style, by its hash, and nothing else."""
+    """Return the Content-Security-Policy of the HTML page: it allows the page's own style, by its hash, and no more."""
     digest = base64.b64encode(hashlib.sha256(_style().encode()).digest()).decode()
     nothing = "; ".join(f"{what} 'none'" for what in ("default-src", "base-uri", "form-action", "frame-ancestors"))
     return f"{nothing}; img-src data:; style-src 'sha256-{digest}'"
@@ -82,7 +82,7 @@ def _environment() -> Environment:
 
 
 def _marked(text: str) -> Markup:
-    """Text with `code` and `Type`, which leads to the type."""
+    """Return a text as HTML, with `code` as code and `Type` as a link to the type."""
     linked = REFERENCE.sub(r'<a href="#type-\1"><code>\1</code></a>', str(escape(text)))
     return Markup(CODE.sub(r"<code>\1</code>", linked))
 

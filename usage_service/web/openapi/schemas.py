@@ -1,4 +1,4 @@
-"""JSON Schema of everything that routes take and answer, made from the types."""
+"""JSON Schemas of the requests and responses of routes, made from the types."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ REFERENCES = "#/components/schemas/{name}"
 
 
 class Field(NamedTuple):
-    """A parameter as OpenAPI has it."""
+    """Parameter as OpenAPI describes it."""
 
     name: str
     required: bool
@@ -23,7 +23,7 @@ class Field(NamedTuple):
 
 
 class Schemas:
-    """The schemas of the types of some operations, and the components that they refer to."""
+    """Schemas of the types of some operations, and the components that they refer to."""
 
     def __init__(self, operations: Iterable[Operation]) -> None:
         declared = [*operations]
@@ -35,20 +35,20 @@ class Schemas:
         self._parameters = {kind: self.components.pop(self._name(kind)) for kind in parameters}
 
     def of(self, kind: object) -> JsonObject:
-        """The schema of a type, or of a choice of several."""
+        """Return the schema of a type, or of a choice of several types."""
         if isinstance(kind, tuple):
             return {"anyOf": [self.of(one) for one in kind]}
         if kind is bytes:
-            return {}  # JSON Schema has nothing to say about bytes that are no text
+            return {}  # JSON Schema cannot describe bytes that are not text
         return self._schemas[self._types.index(kind)]
 
     def described(self, schema: JsonObject) -> str:
-        """What the type says of itself in the first place, if it is a struct."""
+        """Return the first paragraph of the description of a struct that the schema refers to, else an empty text."""
         component = self.components.get(schema.get("$ref", "").rpartition("/")[2], {})
         return " ".join(str(component.get("description", "")).partition("\n\n")[0].split())
 
     def fields(self, kind: type[msgspec.Struct]) -> Iterator[Field]:
-        """The fields of a struct of parameters; what may be None may be left out, but is never `null`."""
+        """Yield the fields of a struct of parameters. One that may be None may be left out, but is never `null`."""
         schema = self._parameters[kind]
         for name, spec in schema["properties"].items():
             yield Field(name, name in schema["required"], _without_null(spec))
