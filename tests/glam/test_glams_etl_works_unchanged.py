@@ -247,5 +247,5 @@ async def test_counts_are_as_fresh_as_asked_for_and_not_sent_twice(glam: Glam) -
 
 async def test_a_long_log_comes_a_span_at_a_time(glam: Glam, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = await usage(glam)
-    monkeypatch.setattr(glam_usage, "SPAN_POSITIONS", 7)
+    monkeypatch.setattr(glam_usage, "RANGE_POSITIONS", 7)
     assert await usage(glam) == whole

@@ -83,7 +83,7 @@ async def test_glams_list_breaks_off_when_views_are_dropped_meanwhile(
                 dropped.append(True)
                 await drop(own_database, own_database_url, tmp_path)
 
-    monkeypatch.setattr("usage_service.glam.usage.SPAN_POSITIONS", 2)
+    monkeypatch.setattr("usage_service.glam.usage.RANGE_POSITIONS", 2)
     monkeypatch.setattr("usage_service.web.api.glam_usage.read_views", drop_after_the_first)
     with pytest.raises(aiohttp.ClientPayloadError):
         async with client.get(URL) as response:

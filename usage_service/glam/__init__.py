@@ -1,1 +1,1 @@
-"""GLAM's own contract, in GLAM's own words: its data requests and its usage log."""
+"""GLAM's own HTTP contract, with GLAM's own names: data requests and the usage log."""

@@ -1,4 +1,4 @@
-"""GLAM's data requests: what they may ask for, and the rows that answer them."""
+"""Data requests of GLAM: their queries, and the rows that answer them."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ PRODUCTS = (LEGACY, "fenix", "fog")
 CHANNELS = ("nightly", "beta", "release")
 NEEDED = {"aggregationLevel", "app_id", "ping_type", "probe", "product"}
 NEEDED_OF_LEGACY = {"aggregationLevel", "channel", "probe"}
-ALIKE = ("probe", "ping_type", "os", "versions", "metric_key")
+SAME_NAMES = ("probe", "ping_type", "os", "versions", "metric_key")
 MOST_SHOWN = 100  # characters of a wrong value
 HISTOGRAMS = ("histogram", "percentiles", "non_norm_histogram", "non_norm_percentiles")
 
 
 class UnusableQueryError(Exception):
-    """A data request asks for what there cannot be; the message is the one that GLAM has for it."""
+    """A query is not valid; the message is GLAM's own."""
 
 
 class DataQuery(msgspec.Struct, frozen=True):
-    """What a data request asks for; `versions` is how many, the latest ones."""
+    """Query of a data request; `versions` is the number of versions, counted from the latest."""
 
     product: Literal["firefox", "fenix", "fog"]
     channel: Literal["nightly", "beta", "release"]
@@ -40,7 +40,7 @@ class DataQuery(msgspec.Struct, frozen=True):
 
 
 def read_query(asked: object) -> DataQuery:
-    """The query of a request as it was decoded; raises UnusableQueryError."""
+    """Return the query of a decoded request; raise UnusableQueryError when it is not valid."""
     if not isinstance(asked, dict):
         raise UnusableQueryError("Unexpected JSON body")
     product = asked.get("product", LEGACY)
@@ -55,7 +55,7 @@ def read_query(asked: object) -> DataQuery:
         "product": product,
         "channel": asked["channel" if product == LEGACY else "app_id"],
         "aggregation_level": asked["aggregationLevel"],
-    } | {name: asked[name] for name in ALIKE if name in asked})  # fmt: skip
+    } | {name: asked[name] for name in SAME_NAMES if name in asked})  # fmt: skip
 
 
 def _typed(given: dict[str, object]) -> DataQuery:
@@ -68,7 +68,7 @@ def _typed(given: dict[str, object]) -> DataQuery:
 
 
 async def data_rows(connection: Connection, asked: DataQuery) -> list[dict[str, Any]]:
-    """The rows as GLAM has them, latest version and build first; `revision` is not known here and empty."""
+    """Return the rows in GLAM's format, latest version and build first; `revision` is not known here, and empty."""
     rows = await connection.fetch(
         query("glam", "data"),
         asked.product,
@@ -84,6 +84,6 @@ async def data_rows(connection: Connection, asked: DataQuery) -> list[dict[str, 
 
 
 def _row(row: dict[str, Any]) -> dict[str, Any]:
-    # json texts of the database, answered to the letter; GLAM has "" for those that are empty.
+    # The database has JSON texts, which are sent unchanged; GLAM has "" for empty ones.
     texts = {name: msgspec.Raw(b'""' if row[name] == "{}" else row[name].encode()) for name in HISTOGRAMS}
     return row | {"revision": ""} | texts

@@ -1,4 +1,4 @@
-"""GLAM's usage log: who looked at which probe, event by event or counted, under the names that GLAM has for it."""
+"""Usage log of GLAM: views of probes, listed or counted, with the names of fields that GLAM has."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from usage_service.shared.postgres import Connection, Pool
 from usage_service.stats.view_columns import Cell
 from usage_service.stats.view_counts import ViewCounts
 
-PROBE_SEARCH = "PROBE_SEARCH"  # GLAM's only action: a probe's data was asked for, which here is `probe_viewed`
-TRACKING_ID = ""  # as in GLAM, which has the column and nothing in it: who it was stays in the log
+PROBE_SEARCH = "PROBE_SEARCH"  # GLAM's only action: a probe's data was requested, which is `probe_viewed` here
+TRACKING_ID = ""  # empty, as in GLAM: the visitor is not given away
 CONSTANT: dict[str, str | None] = {"action_type": PROBE_SEARCH, "tracking_id": TRACKING_ID}
 COUNTED = ("action_type", "tracking_id", "probe_name", "product", "channel")
 FIELDS = (*COUNTED, "id", "timestamp", "context")
 DEFAULT_FIELDS = ("action_type", "timestamp", "probe_name")
-SPAN_POSITIONS = 10_000
+RANGE_POSITIONS = 10_000
 
 
 class UsageFilter(msgspec.Struct, frozen=True):
-    """Views from one UTC day to before another, each None for any, of a product or all."""
+    """Filter of views: from the UTC day `first` to before the day `end`, of a product; None is no limit."""
 
     first: date | None
     end: date | None
     product: str | None
 
     def begins_before(self, instant: datetime) -> bool:
-        """Whether views of before an instant are among them."""
+        """Return whether the filter lets views from before an instant pass."""
         return self.first is None or _midnight(self.first) < instant
 
 
 class Groups(NamedTuple):
-    """Each combination of fields, in the order of its probe, product and channel; and that of each column."""
+    """Combinations of fields, ordered by probe, product and channel; `group_of` has the index of each column's."""
 
     rows: list[dict[str, object]]
     group_of: Ints
@@ -47,7 +47,7 @@ class Groups(NamedTuple):
 async def count_views(
     connection: Connection, counts: ViewCounts, only: UsageFilter, fields: Sequence[str]
 ) -> list[dict[str, object]]:
-    """How many views there are of each combination of `fields` (of COUNTED), most first: `total` beside them."""
+    """Return each combination of `fields` (of COUNTED) with its number of views as `total`, largest first."""
     views = await counts.read_known(connection, only.first, only.end)
     groups = views.columns.cached(_grouped, tuple(fields))
     chosen = views.columns.chosen(only.product, None, bots=True)
@@ -76,18 +76,18 @@ def _in_order(row: dict[str, str | None]) -> tuple[object, ...]:
 
 
 async def read_views(pool: Pool, upto: int, only: UsageFilter, fields: Sequence[str]) -> AsyncIterator[list[bytes]]:
-    """The views up to a position as JSON objects of `fields`, in the order of the log, a span of it at a time."""
+    """Yield the views up to a position as JSON objects of `fields`, in the order of the log, a range at a time."""
     since, until = (_midnight(day) if day else None for day in (only.first, only.end))
-    for after in range(0, upto, SPAN_POSITIONS):
+    for after in range(0, upto, RANGE_POSITIONS):
         async with pool.acquire(timeout=5) as connection:
-            span_end = min(after + SPAN_POSITIONS, upto)
-            rows = await connection.fetch(query("glam", "views"), after, span_end, since, until, only.product)
+            range_end = min(after + RANGE_POSITIONS, upto)
+            rows = await connection.fetch(query("glam", "views"), after, range_end, since, until, only.product)
         if rows:
             yield [msgspec.json.encode(_chosen(row, fields)) for row in rows]
 
 
 async def whole_from(pool: Pool) -> tuple[int, datetime | None]:
-    """The position and the instant from which on every view is listed; no instant where none was dropped."""
+    """Return the position and instant from which the log has every view; the instant is None if none was dropped."""
     async with pool.acquire(timeout=5) as connection:
         [row] = await connection.fetch(query("glam", "begins"))
     return row["position"], row["instant"]
@@ -108,7 +108,7 @@ def _value(row: asyncpg.Record, name: str) -> object:
 
 
 def _context(row: asyncpg.Record) -> dict[str, Any]:
-    """The query that was sent, as far as the event tells."""
+    """Return the query that was sent, as far as the event has its fields."""
     given = {
         "product": row["product"],
         "app_id": row["channel"],
