@@ -1,1 +1,1 @@
-"""A real browser, for the pictures in the documents, for measurements and for tests: Chromium or one like it."""
+"""Real browser (Chromium or Chrome) for screenshots in the documents, for benchmarks and for tests."""

@@ -1,4 +1,4 @@
-"""Where this machine's Chromium is, and how it is started."""
+"""Chromium of this machine: find it, start it, and wait until a page is drawn."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ class NoChromiumError(Exception):
 
 
 def chromium() -> str | None:
-    """Its path, or None where there is none."""
+    """Return the path of Chromium, or None when it is not installed."""
     return next((path for name in NAMES if (path := shutil.which(name))), None)
 
 
 def arguments() -> list[str]:
-    """What it is started with: as root it refuses to run with its sandbox."""
+    """Return the arguments to start Chromium with: as root it refuses to run in its sandbox."""
     return ["--no-sandbox"] if os.geteuid() == 0 else []
 
 
 @contextmanager
 def open_browser() -> Iterator[Browser]:
-    """A browser without a window, gone at the end; raises NoChromiumError."""
+    """Start a browser without a window, and close it at the end; raise NoChromiumError."""
     path = chromium()
     if path is None:
         raise NoChromiumError(
@@ -44,7 +44,7 @@ def open_browser() -> Iterator[Browser]:
 
 
 def wait_until_drawn(page: Page) -> None:
-    """Waits until each chart is on the page, and each part that comes later."""
+    """Wait until each chart, and each section that is loaded later, is on the page."""
     expect(page.locator(".waits, [aria-busy]")).to_have_count(0, timeout=DRAWN_MILLISECONDS)
     plots = page.locator("[data-plot]").count()
     expect(page.locator("[data-plot] canvas")).to_have_count(plots, timeout=DRAWN_MILLISECONDS)

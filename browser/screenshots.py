@@ -28,7 +28,7 @@ class Picture(NamedTuple):
     scheme: Literal["light", "dark"] = "light"
 
 
-# A week of the sample's two, so that there is one before to compare with.
+# One week of the sample's two, so that there is a week before to compare with.
 PICTURES = {
     "overview": Picture("/?product=fog&window=7d"),
     "probe": Picture(f"/probes/fog/{BUILT}?window=7d"),
