@@ -14,6 +14,7 @@ import structlog
 from google.api_core.exceptions import Conflict, NotFound
 from google.api_core.retry import Retry
 from google.auth.credentials import AnonymousCredentials, Credentials
+from google.auth.exceptions import DefaultCredentialsError
 from google.cloud import bigquery
 from google.cloud.bigquery.retry import DEFAULT_RETRY
 
@@ -21,6 +22,7 @@ from builder.bigquery_errors import as_build_errors, job_error
 from builder.control import Control
 from builder.errors import BuildError, PermanentBuildError, TransientBuildError
 from builder.statement import Statement
+from usage_service.shared.settings import SettingsError
 from usage_service.shared.tracing import span, spanned
 
 LOG = structlog.get_logger(__name__)
@@ -40,7 +42,13 @@ Pulse = Callable[[], None]
 def make_client(project: str, endpoint: str | None, location: str) -> bigquery.Client:
     """Return a client of BigQuery, or of the warehouse at `endpoint`; over plain HTTP it sends no credentials."""
     if endpoint is None:
-        return bigquery.Client(project=project, location=location)
+        try:
+            return bigquery.Client(project=project, location=location)
+        except DefaultCredentialsError:
+            raise SettingsError(
+                "GOOGLE_APPLICATION_CREDENTIALS: no credentials of Google were found; name a file of them, or set "
+                "PROBE_BUILDER_WAREHOUSE_URL to a warehouse that needs none"
+            ) from None
     credentials = ANONYMOUS() if urlsplit(endpoint).scheme == "http" else None
     return bigquery.Client(
         project=project, location=location, credentials=credentials, client_options={"api_endpoint": endpoint}

@@ -84,10 +84,15 @@ class Builder:
             self.worker.check()
 
 
+async def _with_schema(url: str) -> None:
+    await install_schema(url)
+
+
 async def run_builder(settings: BuilderSettings, warehouse: Warehouse) -> bool:
     """Build until SIGTERM or SIGINT, then finish the running builds. Return False when a background task died."""
     lifetime = Lifetime()
-    await install_schema(settings.database_url)
+    if not await lifetime.completes(_with_schema(settings.database_url)):
+        return lifetime.healthy
     name = f"builder-{socket.gethostname()}-{os.getpid()}"
     size = settings.concurrency * CONNECTIONS_A_BUILD + OTHER_CONNECTIONS
     async with open_pool(settings.database_url, role="usage_builder", application=name, size=size) as pool:

@@ -115,6 +115,23 @@ async def test_a_post_that_fails_is_known_at_once(client: Client, own_database_u
     assert await recording(client) == "ok"
 
 
+async def test_what_is_wrong_with_the_database_is_not_said_of_the_event(
+    client: Client, own_database: Connection
+) -> None:
+    """A client throws away what is refused: 422 is for an event's own content alone."""
+    for _ in range(3):
+        await post(client, event())
+    await own_database.execute("SELECT setval('event_position', 1)")  # as a careless restore leaves it
+    sent = event()
+    response = await client.post("/v1/events", json=[sent, event()])
+    assert response.status == 503
+    assert "event_log_pkey" in await recording(client)
+    await own_database.execute("SELECT setval('event_position', last_position())")
+    [item] = await post(client, sent)
+    assert (item["status"], item["position"]) == ("recorded", 4)
+    assert await recording(client) == "ok"
+
+
 @pytest.mark.parametrize("weaker", ["off", "local"])
 async def test_what_is_acknowledged_is_durable_whatever_is_set(own_database: Connection, weaker: str) -> None:
     await own_database.execute("SELECT set_config('synchronous_commit', $1, false)", weaker)

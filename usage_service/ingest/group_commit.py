@@ -123,7 +123,7 @@ class Ingest:
                 return list(await append(connection, records))
         except (
             asyncpg.DataError,
-            asyncpg.IntegrityConstraintViolationError,
+            asyncpg.CheckViolationError,
             asyncpg.ProgramLimitExceededError,
         ) as error:
             if len(records) == 1:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from collections.abc import Coroutine
 
 
 class Lifetime:
@@ -19,6 +20,21 @@ class Lifetime:
         """End the lifetime because a part that should never end has ended."""
         self.healthy = False
         self._over.set()
+
+    async def completes(self, work: Coroutine[object, object, None]) -> bool:
+        """Return whether work was done before the lifetime was over, else cancel it. Raise what it raises."""
+        working, ending = asyncio.create_task(work), asyncio.create_task(self.wait())
+        try:
+            await asyncio.wait({working, ending}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            ending.cancel()
+            if not working.done():
+                working.cancel()
+                await asyncio.wait({working})
+        if working.cancelled():
+            return False
+        working.result()
+        return True
 
     async def wait(self) -> None:
         """Wait until the lifetime is over."""

@@ -133,7 +133,7 @@ async def connect(
 
 
 async def _connect(url: str, options: dict[str, Any], set_up: SetUp) -> asyncpg.Connection[asyncpg.Record]:
-    async with _pooler_named():
+    async with _mistakes_named(url):
         connection: asyncpg.Connection[asyncpg.Record] = await asyncpg.connect(url, **options)
     try:
         await set_up(connection)
@@ -163,21 +163,48 @@ async def open_pool(url: str, *, role: str, application: str, size: int) -> Asyn
 
 
 async def _opened(url: str, options: dict[str, Any], set_up: SetUp) -> Pool:
-    async with _pooler_named():
+    async with _mistakes_named(url):
         pool: Pool = asyncpg.create_pool(url, init=set_up, **options)
         await pool
     return pool
 
 
+# The mistakes in an address that a connection tells, and how each is mended.
+MISTAKES: tuple[tuple[type[Exception], str], ...] = (
+    (asyncpg.InvalidPasswordError, "give the role's password, or set another with ALTER ROLE ... PASSWORD"),
+    (asyncpg.InvalidAuthorizationSpecificationError, "let the role log in: CREATE ROLE ... LOGIN, and pg_hba.conf"),
+    (asyncpg.InvalidCatalogNameError, "create the database, or name another"),
+    (asyncpg.InsufficientPrivilegeError, "grant the login role what it asks for"),
+    (asyncpg.InvalidParameterValueError, "install the schema first (`usage-service migrate`), or change the parameter"),
+    (asyncpg.UndefinedObjectError, "take the parameter out of the address: PostgreSQL does not know it"),
+    (asyncpg.CantChangeRuntimeParamError, "take the parameter out of the address"),
+    (ValueError, "it must be like postgresql://user:password@host:5432/database"),
+)
+
+
 @asynccontextmanager
-async def _pooler_named() -> AsyncIterator[None]:
-    """Raise PooledError for a pooler's refusal of a session's settings, few of which it accepts at the start."""
+async def _mistakes_named(url: str) -> AsyncIterator[None]:
+    """Raise SettingsError for what is wrong with the address, PooledError for a pooler's refusal of session settings.
+
+    A pooler takes few of them at the start.
+    """
     try:
         yield
     except asyncpg.ProtocolViolationError as error:
         if "startup parameter" in str(error):
             raise PooledError from None
         raise
+    except SettingsError:
+        raise
+    except tuple(kind for kind, _ in MISTAKES) as error:
+        if isinstance(error, asyncpg.InterfaceError) and not isinstance(error, ValueError):
+            raise
+        mend = next(mend for kind, mend in MISTAKES if isinstance(error, kind))
+        raise SettingsError(f"DATABASE_URL: {error}; {mend}") from None
+    except FileNotFoundError as error:
+        if "ssl" not in url:  # a socket that is not there yet
+            raise
+        raise SettingsError(f"DATABASE_URL: a file that it names is not there ({error})") from None
 
 
 _born: WeakKeyDictionary[asyncpg.Connection[asyncpg.Record], float] = WeakKeyDictionary()

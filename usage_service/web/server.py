@@ -98,7 +98,9 @@ async def serve(settings: ServerSettings) -> bool:
         shutdown_timeout=settings.drain_seconds,
         handle_signals=False,
     )
-    await runner.setup()
+    if not await lifetime.completes(runner.setup()):
+        await runner.cleanup()
+        return lifetime.healthy
     charts = asyncio.create_task(make_charts(app), name="charts")
     try:
         await _listen(runner, settings)

@@ -1,0 +1,82 @@
+"""A mistake in the database's address is one line that says what is wrong and how to mend it, in both programs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+PROGRAMS = {"usage-service": ["usage_service", "serve"], "probe-builder": ["builder", "run"]}
+SECONDS = 20.0
+# How the good address is changed, and what is said of it.
+MISTAKES: dict[str, tuple[Callable[[str], str], str]] = {
+    "wrong password": (lambda url: url.replace(f":{urlsplit(url).password}@", ":wrong@"), "password"),
+    "no such role": (lambda url: url.replace("//postgres:", "//nobody:"), "nobody"),
+    "no such database": (lambda url: url.rpartition("/")[0] + "/nowhere", "create the database"),
+    "no port": (lambda url: url.replace(f":{urlsplit(url).port}/", ":port/"), "must be like postgresql://"),
+    "another scheme": (lambda url: url.replace("postgresql://", "mysql://"), "DATABASE_URL"),
+    "libpq's time-out": (lambda url: f"{url}?connect_timeout=3", "connect_timeout"),
+    "libpq's binding": (lambda url: f"{url}?channel_binding=require", "channel_binding"),
+    "a pooler's parameter": (lambda url: f"{url}?pgbouncer=true", "pgbouncer"),
+    "no such file": (lambda url: f"{url}?sslmode=verify-full&sslrootcert=/no/such.pem", "not there"),
+    "no such mode": (lambda url: f"{url}?sslmode=never", "sslmode"),
+}
+
+
+def environment(url: str) -> dict[str, str]:
+    own = {
+        "USAGE_SERVICE_VISITOR_SECRET": "a secret for tests only",
+        "PROBE_BUILDER_WAREHOUSE_URL": "http://127.0.0.1:9",
+    }
+    return os.environ | own | {"DATABASE_URL": url}
+
+
+def run(program: str, environ: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", *PROGRAMS[program]]
+    return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=SECONDS, check=False)
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_mistake_is_named(program: str, mistake: str, worker_database_url: str) -> None:
+    change, said = MISTAKES[mistake]
+    told = run(program, environment(change(worker_database_url)))
+    assert told.returncode == 2, told.stderr
+    [line] = told.stderr.splitlines()
+    assert line.startswith(f"{program}: ")
+    assert "DATABASE_URL" in line
+    assert said in line
+
+
+def test_a_builder_without_credentials_is_told_what_it_needs(worker_database_url: str, tmp_path: Path) -> None:
+    without = {"PROBE_BUILDER_WAREHOUSE_URL": "", "HOME": str(tmp_path), "NO_GCE_CHECK": "true"}
+    told = run("probe-builder", environment(worker_database_url) | without)
+    assert told.returncode == 2, told.stderr
+    assert "Traceback" not in told.stderr
+    assert told.stderr.splitlines()[-1].startswith("probe-builder: GOOGLE_APPLICATION_CREDENTIALS: ")
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_one_that_waits_for_the_database_ends_when_told_to(program: str, unused_tcp_port: int) -> None:
+    url = f"postgresql://postgres:x@127.0.0.1:{unused_tcp_port}/usage"
+    with subprocess.Popen(
+        [sys.executable, "-m", *PROGRAMS[program]], env=environment(url), stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stderr is not None
+            for line in process.stderr:
+                if "waiting_for_database" in line:
+                    break
+            began = time.monotonic()
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(SECONDS) == 0
+            assert time.monotonic() - began < 3
+        finally:
+            process.kill()
