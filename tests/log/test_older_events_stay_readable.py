@@ -12,10 +12,10 @@ import pytest
 
 from tests.support.servers import Client, event, post
 from usage_service import events
+from usage_service.event_reference import event_schemas, events_page
 from usage_service.events import EVENT_TYPES, Data, Event, PageViewedData
 from usage_service.log import stored_events
 from usage_service.log.stored_events import JsonObject, StoredEvent
-from usage_service.reference import event_schemas, events_page
 
 PAGE = Path(__file__).parents[2] / "docs" / "events.md"
 

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import msgspec
 import typer
 
-from usage_service.reference import events_page
+from usage_service.event_reference import events_page
 from usage_service.shared.settings import ClientSettings, ServerSettings, UpSettings
 from usage_service.shared.settings_reference import settings_reference
 from usage_service.shared.trace_export import TracingSettings
