@@ -46,7 +46,7 @@ async def test_the_overview_draws_the_time_series(pages: Pages) -> None:
     answer = await answered(pages.client, f"/v1/timeseries?product=fog&since={SINCE}")
     buckets = answer["series"][0]["buckets"]
     assert [(row["start"], row["value"]) for row in visitors] == [(one["start"], one["visitors"]) for one in buckets]
-    for kind, words in (("found", "data was there"), ("missing", "not built")):
+    for kind, words in (("found", "data found"), ("missing", "not built")):
         drawn = [(row["start"], row["value"]) for row in views if row["series"] == words]
         assert drawn == [(one["start"], one[kind]) for one in buckets]
     summary = await answered(pages.client, f"/v1/sessions/summary?product=fog&since={SINCE}")

@@ -88,7 +88,7 @@ async def test_a_build_is_followed_until_its_plot_is_there(pages: Pages, browser
     await expect(page.get_by_text("Waiting for a builder")).to_be_visible()
     build = await pages.database.fetchval("SELECT build_id FROM builds WHERE probe = $1", MISSING)
     attempt = await claim(pages.database, build)
-    await expect(page.get_by_text("A builder has begun.")).to_be_visible()
+    await expect(page.get_by_text("A builder has started.")).to_be_visible()
     await progress(pages.database, build, attempt, percent=70)
     await expect(page.get_by_text("querying, 70 %")).to_be_visible()
     assert await page.locator("progress").evaluate("shown => shown.value") == 70
@@ -151,9 +151,9 @@ async def test_the_search_is_used_by_keyboard(pages: Pages, browser: BrowserCont
 async def test_operators_pin_and_lift_by_a_button(pages: Pages, browser: BrowserContext) -> None:
     page, _ = await opened(pages, browser, "/hotlist?product=fog")
     await page.get_by_role("button", name=f"Exclude {MISSING}").click()
-    lift = page.get_by_role("button", name=f"Lift the rule of {MISSING}")
-    await expect(lift).to_be_visible()
+    remove = page.get_by_role("button", name=f"Remove the rule of {MISSING}")
+    await expect(remove).to_be_visible()
     assert await pages.database.fetchval("SELECT rule FROM hotlist_rules WHERE probe = $1", MISSING) == "excluded"
-    await lift.click()
-    await expect(lift).to_have_count(0)
+    await remove.click()
+    await expect(remove).to_have_count(0)
     await page.close()

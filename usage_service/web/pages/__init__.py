@@ -1,1 +1,1 @@
-"""The pages that people read: a handler each, their templates, charts and style."""
+"""HTML pages for people: a handler for each, their templates, charts and style."""

@@ -1,4 +1,4 @@
-"""GET /assets/{digest}/{name}: the pages' style, script and charts."""
+"""GET /assets/{digest}/{name}: style, script and charts of the pages."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from usage_service.web.pages.presentation.vega import Vega, VegaError
 log = structlog.get_logger(__name__)
 
 VEGA_SCRIPT = web.AppKey("vega_script", Vega)
-AFTER_SECONDS = 10.0  # a server that has just started has better things to do
-FOR_GOOD = {"Cache-Control": "public, max-age=31536000, immutable"}
+AFTER_SECONDS = 10.0  # first the server answers the requests that wait for its start
+IMMUTABLE = {"Cache-Control": "public, max-age=31536000, immutable"}
 
 
 async def make_charts(app: web.Application) -> None:
-    """Has the charts' script ready before somebody asks for it; who asks, tries again where that failed."""
+    """Make the charts' script before the first request for it; after a failure the request makes it."""
     await asyncio.sleep(AFTER_SECONDS)
     try:
         await app[VEGA_SCRIPT].packed()
@@ -30,13 +30,13 @@ async def make_charts(app: web.Application) -> None:
 
 
 async def get_asset(request: web.Request) -> web.StreamResponse:
-    """The file, to be kept for good; 404 for one of another version."""
+    """Answer with a file, to be cached for ever; raise a Problem (404) for a file of another version."""
     digest, name = request.match_info["digest"], request.match_info["name"]
     if not is_current(digest, name):
         raise Problem(404, "Not found", "there is no such file in this version; load the page again")
     if name == VEGA:
         return await _vega(request)
-    answer = web.Response(body=asset(name), content_type=type_of(name), charset="utf-8", headers=FOR_GOOD)
+    answer = web.Response(body=asset(name), content_type=type_of(name), charset="utf-8", headers=IMMUTABLE)
     return await gzip_answer(request, answer)
 
 
@@ -47,5 +47,5 @@ async def _vega(request: web.Request) -> web.Response:
         raise Problem(503, "No charts", str(error), headers={"Retry-After": "30"}) from None
     wanted = takes_gzip(request)
     body = packed if wanted else gzip.decompress(packed)
-    answer = web.Response(body=body, content_type=type_of(VEGA), charset="utf-8", headers=FOR_GOOD)
+    answer = web.Response(body=body, content_type=type_of(VEGA), charset="utf-8", headers=IMMUTABLE)
     return mark_gzip(answer, wanted)

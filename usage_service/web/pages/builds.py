@@ -1,4 +1,4 @@
-"""GET /builds: the queue, what is being built, and what became of the rest."""
+"""GET /builds: the queue of builds, and their progress and outcome."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ SHOWN = 50
 
 
 class BuildsView(ViewParameters, kw_only=True, forbid_unknown_fields=True):
-    """In which state (any), and where the page begins."""
+    """State of the builds (any by default), and the cursor at which the list goes on."""
 
     state: State | None = None
     cursor: CursorText | None = None
 
 
 async def get_builds_page(request: web.Request) -> web.Response:
-    """The page, newest first."""
+    """Answer with the page of builds, newest first."""
     asked = view_parameters(request, BuildsView)
     page = await begin(request, asked)
     only = BuildFilter(asked.state, page.filters.product or None, page.filters.channel)

@@ -1,4 +1,4 @@
-"""What every page is about, as its URL says: which product, channel and days."""
+"""Filters of every page, from its URL: product, channel and days."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PageWindow = Annotated[Literal["1d", "7d", "28d", "90d", "365d"], Meta(descripti
 
 
 class ViewParameters(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """The product (that of the most probes), its channel (all) and the days (28 up to today)."""
+    """Product (by default that with the most probes), channel (by default all) and days (by default 28 up to today)."""
 
     product: Product | None = None
     channel: Channel | None = None
@@ -33,14 +33,14 @@ class ViewParameters(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 def view_parameters(request: web.Request, kind: type[Kind]) -> Kind:
-    """The query string as `kind`; what a form sends empty was not chosen. Raises 422 as query_parameters does."""
+    """Return the query string as a `kind`, without empty fields of a form; raise a Problem (422) for a wrong one."""
     chosen = [(name, value) for name, value in request.query.items() if value]
     return query_parameters(request.clone(rel_url=request.rel_url.with_query(chosen)), kind)
 
 
 @dataclass(frozen=True)
 class Filters:
-    """The same, resolved as of now; `product` is '' where nothing was ever recorded."""
+    """Filters resolved as of now; `product` is empty when nothing was ever recorded."""
 
     product: str
     channel: str | None
@@ -49,27 +49,27 @@ class Filters:
 
     @property
     def days(self) -> Days:
-        """The UTC days of the window."""
+        """Return the UTC days of the window."""
         today = self.now.astimezone(UTC).date()
         return Days(today - timedelta(days=int(self.window[:-1]) - 1), today)
 
     @property
     def since(self) -> datetime:
-        """When the first of the days begins."""
+        """Return the beginning of the first day."""
         return datetime.combine(self.days.first, datetime.min.time(), UTC)
 
     @property
     def time_range(self) -> TimeRange:
-        """The window as the answers about sessions take it."""
+        """Return the time range of the window, for questions about sessions."""
         return time_range_between(self.since, None, self.now)
 
     @property
     def interval(self) -> Interval:
-        """By which a chart of the window is drawn."""
+        """Return the interval of the buckets in charts of the window."""
         length = int(self.window[:-1])
         return "hour" if length <= MOST_HOURLY_DAYS else "day" if length <= MOST_DAILY_DAYS else "week"
 
     def query(self, **changed: object) -> str:
-        """The query string of another page about the same, with parameters of its own."""
+        """Return a query string with these filters, some of them `changed`, for a link to another page."""
         kept: dict[str, object] = {"product": self.product, "channel": self.channel, "window": self.window}
         return "?" + urlencode({name: value for name, value in (kept | changed).items() if value not in (None, "")})

@@ -1,4 +1,4 @@
-"""The frame around every page: what it is about, the search, and how fresh all is."""
+"""Frame of every page: navigation, search, filters, and the freshness of the projections."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ PAGES = {"/": "Overview", "/probes": "Probes", "/builds": "Builds", "/hotlist": 
 
 @dataclass(frozen=True)
 class ProductsQuestion(Question):
-    """Which products there are."""
+    """Names of the products."""
 
     @property
     def reads(self) -> tuple[Projection, ...]:
-        """What was registered, and what was viewed."""
+        """Return the projections of the catalogue and of views."""
         return ("catalogue", "popularity")
 
     async def answer(self, connection: Connection) -> Body:
-        """Their names, that of the most probes first."""
+        """Return the names of the products, that with the most probes first."""
         return as_json({"products": await known_products(connection)})
 
 
 class Page:
-    """A page that is being made: what it is about, and its panels once they were asked for."""
+    """Page that is being made: its request, its filters, and the products to choose from."""
 
     def __init__(self, request: web.Request, filters: Filters, products: list[str]) -> None:
         self.request = request
@@ -43,12 +43,12 @@ class Page:
         self.products = products
 
     async def show(self, template: str, panels: Mapping[str, Question], **context: object) -> web.Response:
-        """The template with the answers to the questions, all asked at the same time."""
+        """Answer with the template and the panels of the questions, which are asked at the same time."""
         asked, fresh = await asyncio.gather(ask_all(self.request, **panels), how_fresh(self.request))
         return await self.shown(template, asked, fresh=fresh, **context)
 
     async def shown(self, template: str, panels: Mapping[str, Panel], **context: object) -> web.Response:
-        """The template with panels that are there; `fresh` is how far the projections are."""
+        """Answer with the template and these panels; the context has the projections' statuses as `fresh`."""
         frame: dict[str, object] = {
             "filters": self.filters,
             "products": self.products,
@@ -63,7 +63,7 @@ class Page:
 
 
 async def begin(request: web.Request, asked: ViewParameters, product: str | None = None) -> Page:
-    """A page about what the parameters say, and of a product that its path may name."""
+    """Return a page for the parameters; a product in the path overrides that of the parameters."""
     found = await ask(request, ProductsQuestion())
     products: list[str] = found.data["products"]
     chosen = product or asked.product or next(iter(products), "")

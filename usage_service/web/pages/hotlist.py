@@ -1,4 +1,4 @@
-"""GET /hotlist: what is worth building and why; /hotlist/backtest: what such lists would have caught."""
+"""GET /hotlist: the probes worth building and why; /hotlist/backtest: requests that past lists would have caught."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ SHOWN_BUDGETS = (5, 10, *BUDGETS)
 
 
 class HotlistView(ViewParameters, kw_only=True, forbid_unknown_fields=True):
-    """How long a list."""
+    """Length of the list."""
 
     budget: Annotated[int, Meta(ge=1, le=MOST_SHOWN)] = DEFAULT_BUDGET
 
 
 async def get_hotlist_page(request: web.Request) -> web.Response:
-    """The list, with the rules that operators have set; the backtest comes after it."""
+    """Answer with the hot list and the operators' rules; the page loads the backtest later."""
     asked = view_parameters(request, HotlistView)
     page = await begin(request, asked)
     wanted = wanted_list(page.filters.product or None, asked.budget, None, None, page.filters.now)
@@ -41,7 +41,7 @@ async def get_hotlist_page(request: web.Request) -> web.Response:
 
 
 async def get_backtest_part(request: web.Request) -> web.Response:
-    """The part of that page which takes longer."""
+    """Answer with the section of the backtest, which takes longer than the page."""
     asked = view_parameters(request, HotlistView)
     page = await begin(request, asked)
     last, turn = page.filters.days.last - timedelta(days=1), request.app[HISTORIES].replaying

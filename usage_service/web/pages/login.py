@@ -1,4 +1,4 @@
-"""/login: a token once shown is kept in a cookie that scripts cannot read and other sites cannot use."""
+"""/login: sign in with a token, which is kept in a cookie that scripts cannot read and other sites cannot use."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ Following = Annotated[
 
 
 class LoginRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """The token of who wants to sign in."""
+    """Token to sign in with."""
 
     token: Annotated[str, Meta(min_length=1, max_length=1_000)]
 
 
 class LoginParameters(msgspec.Struct, forbid_unknown_fields=True):
-    """The page to go on to."""
+    """Page to go to after signing in."""
 
     following: Following = "/"
 
 
 async def get_login(request: web.Request) -> web.Response:
-    """The form."""
+    """Answer with the form."""
     asked = query_parameters(request, LoginParameters)
     needed = needs_token(request, "build")
     return await html_answer(request, "login", {"problem": None, "following": asked.following, "needed": needed})
 
 
 async def post_login(request: web.Request) -> web.Response:
-    """204 with the cookie; 401 for a token that opens nothing."""
+    """Answer 204 with the cookie; raise a Problem (401) when the token is not valid."""
     asked = await json_body(request, LoginRequest)
     check_origin(request)
     grant = await request.app[ACCESS].grant_of_token(asked.token)
     if grant is None:
-        raise Problem(401, "Wrong token", "this token opens nothing: it was mistyped, has expired or was revoked")
+        raise Problem(401, "Wrong token", "this token is not valid: it was mistyped, has expired or was revoked")
     answer = web.Response(status=204)
     answer.set_cookie(
         COOKIE, as_cookie(asked.token), max_age=COOKIE_SECONDS, path="/", httponly=True, samesite="Strict",
@@ -54,7 +54,7 @@ async def post_login(request: web.Request) -> web.Response:
 
 
 async def delete_login(request: web.Request) -> web.Response:
-    """204; the cookie is gone."""
+    """Sign out: answer 204 and delete the cookie."""
     check_origin(request)
     answer = web.Response(status=204)
     answer.del_cookie(COOKIE, path="/", httponly=True, samesite="Strict")

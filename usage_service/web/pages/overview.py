@@ -1,4 +1,4 @@
-"""GET /: how much the app is used, which probes are looked at, and how much of the catalogue ever was."""
+"""GET /: how much the app is used, which probes are viewed, and how much of the catalogue ever was."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from usage_service.web.api.timeseries import TimeSeriesQuestion
 from usage_service.web.pages.filters import Filters, ViewParameters, view_parameters
 from usage_service.web.pages.frame import Page, begin
 from usage_service.web.pages.panels import Panel, ask, ask_all, how_fresh
-from usage_service.web.pages.presentation.overview import over_time, release_marks
+from usage_service.web.pages.presentation.overview import over_time, release_lines
 from usage_service.windows import Days, Interval, TimeRange
 
 SHOWN = 10
@@ -34,24 +34,24 @@ ORDERS: tuple[Order, ...] = ("most", "trending", "least")
 
 
 @dataclass(frozen=True)
-class LookedAtQuestion(Question):
-    """How much of a product's catalogue was ever looked at."""
+class EverViewedQuestion(Question):
+    """Number of probes in a product's catalogue, and of those that were ever viewed."""
 
     product: str
 
     @property
     def reads(self) -> tuple[Projection, ...]:
-        """What there is, and what was viewed."""
+        """Return the projections of the catalogue and of views."""
         return ("catalogue", "popularity")
 
     async def answer(self, connection: Connection) -> Body:
-        """Both numbers."""
+        """Return both numbers."""
         return as_json(await count_viewed(connection, self.product))
 
 
 @dataclass(frozen=True)
 class SessionCountsQuestion(Question):
-    """How many sessions of people began in each bucket of a time range."""
+    """Number of sessions of people that began in each bucket of a time range."""
 
     time_range: TimeRange
     product: str
@@ -59,17 +59,17 @@ class SessionCountsQuestion(Question):
 
     @property
     def reads(self) -> tuple[Projection, ...]:
-        """Nothing but sessions."""
+        """Return the projection of sessions."""
         return ("sessions",)
 
     async def answer(self, connection: Connection) -> Body:
-        """The buckets that have any."""
+        """Return the buckets that have sessions."""
         return as_json(await count_over_time(connection, self.time_range, self.product, "exclude", self.interval))
 
 
 @dataclass(frozen=True)
-class SparksQuestion(Question):
-    """The views of some probes over time, as small as a line of text."""
+class SparklinesQuestion(Question):
+    """Views of some probes over time, for sparklines."""
 
     buckets: tuple[Days, ...]
     product: str
@@ -79,18 +79,18 @@ class SparksQuestion(Question):
 
     @property
     def reads(self) -> tuple[Projection, ...]:
-        """What was viewed."""
+        """Return the projection of views."""
         return ("popularity",)
 
     async def answer(self, connection: Connection) -> Body:
-        """The views of each, bucket by bucket."""
+        """Return the views of each probe in each bucket."""
         keys = [ProbeKey(self.product, probe) for probe in self.probes]
         views = await views_by_probe(connection, self._counts, self.buckets, keys, self.channel)
         return as_json(dict(zip(self.probes, views, strict=True)))
 
 
 async def get_overview(request: web.Request) -> web.Response:
-    """The page."""
+    """Answer with the overview."""
     page = await begin(request, view_parameters(request, ViewParameters))
     if not page.filters.product:
         return await page.shown("empty", {}, fresh=await how_fresh(request))
@@ -98,27 +98,27 @@ async def get_overview(request: web.Request) -> web.Response:
         "series": series_question(page.filters),
         "sessions": SessionCountsQuestion(page.filters.time_range, page.filters.product, page.filters.interval),
         "releases": releases_question(page.filters),
-        "catalogue": LookedAtQuestion(page.filters.product),
+        "catalogue": EverViewedQuestion(page.filters.product),
     }
     questions |= {order: _ranked(request, page.filters, order) for order in ORDERS}
     panels = await ask_all(request, **questions)
-    sparks, fresh = await asyncio.gather(ask(request, _sparks(page, panels)), how_fresh(request))
+    sparks, fresh = await asyncio.gather(ask(request, _sparklines(page, panels)), how_fresh(request))
     drawn = {
         "over_time": over_time(panels["series"].data, panels["sessions"].data),
-        "marks": release_marks(panels["releases"].data),
+        "release_lines": release_lines(panels["releases"].data),
         "sparks": sparks,
     }
     return await page.shown("overview", panels, fresh=fresh, **drawn)
 
 
 def series_question(filters: Filters, *probes: str) -> TimeSeriesQuestion:
-    """Views and visitors of probes, or of all together, over the window."""
+    """Return the question of views and visitors of probes, or of all probes together, in the window."""
     time_range = bucket_range(filters.interval, filters.since, None, filters.now)
     return TimeSeriesQuestion(time_range, filters.interval, filters.product, probes, filters.channel, bots=False)
 
 
 def releases_question(filters: Filters) -> ImpactQuestion:
-    """The releases of the window."""
+    """Return the question of the window's releases."""
     today = filters.days.last
     return ImpactQuestion(filters.time_range, filters.product, filters.channel, IMPACT_DAYS, today, SHOWN)
 
@@ -128,16 +128,16 @@ def _ranked(request: web.Request, filters: Filters, order: Order) -> PopularityQ
     return PopularityQuestion(ranking, SHOWN, None, request.app[VIEW_COUNTS])
 
 
-def _sparks(page: Page, panels: Mapping[str, Panel]) -> SparksQuestion:
-    """Of all probes that are listed."""
+def _sparklines(page: Page, panels: Mapping[str, Panel]) -> SparklinesQuestion:
+    """Return the question of views over time of all probes that the panels list."""
     lists = [panels[order].data for order in ORDERS]
     names = {probe["probe"] for listed in lists if listed for probe in listed["probes"]}
     filters, counts = page.filters, page.request.app[VIEW_COUNTS]
-    return SparksQuestion(_spark_buckets(filters), filters.product, filters.channel, tuple(sorted(names)), counts)
+    return SparklinesQuestion(_spark_buckets(filters), filters.product, filters.channel, tuple(sorted(names)), counts)
 
 
 def _spark_buckets(filters: Filters) -> tuple[Days, ...]:
-    """The days of the window, at least a week of them; the weeks that it touches where that is how it is drawn."""
+    """Return the buckets of sparklines: the days of the window, at least 7, or its weeks when charts are by week."""
     first, last = filters.days
     first, step = min(first, last - timedelta(days=6)), 1
     if filters.interval == "week":

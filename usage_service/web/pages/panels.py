@@ -1,4 +1,4 @@
-"""What the pages have in common: their panels, which are answers of the API, and how they are sent."""
+"""Panels of pages, which are answers of the API, and the HTML responses that show them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ API = ("/v1/", "/api/", "/__", "/metrics", "/openapi.json", "/docs")
 
 
 class Panel(NamedTuple):
-    """What the API answers to a question, or the problem that it has with it; `position` is up to where it has seen."""
+    """Answer of the API to a question, or its problem; `position` is the log position that it has seen."""
 
     data: Any
     problem: dict[str, object] | None
@@ -34,7 +34,7 @@ class Panel(NamedTuple):
 
 
 async def ask(request: web.Request, question: Question) -> Panel:
-    """The panel of one question: what is wrong with it leaves the others standing."""
+    """Return the panel of one question; a problem is shown in the panel, beside the others."""
     answering = request.app[ANSWERING]
     try:
         async with asyncio.timeout(ANSWER_SECONDS):
@@ -45,7 +45,7 @@ async def ask(request: web.Request, question: Question) -> Panel:
 
 
 async def ask_all(request: web.Request, **questions: Question) -> dict[str, Panel]:
-    """The panels of several questions, asked at the same time."""
+    """Return the panels of several questions, asked at the same time."""
     panels = await asyncio.gather(*(ask(request, question) for question in questions.values()))
     return dict(zip(questions, panels, strict=True))
 
@@ -58,7 +58,7 @@ async def html_answer(
     status: int = 200,
     headers: Mapping[str, str] | None = None,
 ) -> web.Response:
-    """The template as a page that may load nothing but the service's own files."""
+    """Answer with the template as HTML, which may load nothing but the service's own files."""
     text = rendered(template, signed_in=is_signed_in(request), **context)
     sent = HEADERS | {"Vary": "Authorization, Cookie"} | dict(headers or {})
     answer = web.Response(text=text, content_type="text/html", status=status, headers=sent)
@@ -66,12 +66,12 @@ async def html_answer(
 
 
 async def how_fresh(request: web.Request) -> list[Status]:
-    """How far the live projections are."""
+    """Return the statuses of the live projections."""
     async with service_of(request).pool.acquire(timeout=5) as connection:
         statuses = await projection_statuses(connection)
     return [status for status in statuses if status.stage == "live"]
 
 
 def is_of_the_api(request: web.Request) -> bool:
-    """Whether programs ask there: they are answered as they are everywhere."""
+    """Return whether the request is for the API, whose problems are JSON for browsers, too."""
     return request.path.startswith(API)

@@ -1,4 +1,4 @@
-"""GET /probes/{product}/{probe}: how one probe is looked at, and what it shows."""
+"""GET /probes/{product}/{probe}: views of a probe, and its aggregates."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from usage_service.web.pages.filters import CHANNELS, view_parameters
 from usage_service.web.pages.frame import begin
 from usage_service.web.pages.overview import releases_question, series_question
 from usage_service.web.pages.panels import ask_all, how_fresh
-from usage_service.web.pages.presentation.overview import release_marks, views_over_time, visitors_over_time
+from usage_service.web.pages.presentation.overview import release_lines, views_over_time, visitors_over_time
 from usage_service.web.pages.rows import NO_ROWS, FacetsQuestion, ProbeView, rows_shown
 from usage_service.web.parameters import parameters_from
 
@@ -30,24 +30,24 @@ MOST_TOGETHER = 10
 
 @dataclass(frozen=True)
 class EntryQuestion(Question):
-    """What the catalogue has of a probe."""
+    """Entry of a probe in the catalogue."""
 
     product: str
     probe: str
 
     @property
     def reads(self) -> tuple[Projection, ...]:
-        """Nothing but the catalogue."""
+        """Return the projection of the catalogue."""
         return ("catalogue",)
 
     async def answer(self, connection: Connection) -> Body:
-        """The entry, or null."""
+        """Return the entry, or null."""
         return as_json(await find_entry(connection, self.product, self.probe))
 
 
 @dataclass(frozen=True)
 class TogetherQuestion(Question):
-    """What was viewed in the same sessions."""
+    """Other probes that were viewed in the same sessions."""
 
     since: datetime
     until: datetime
@@ -56,17 +56,17 @@ class TogetherQuestion(Question):
 
     @property
     def reads(self) -> tuple[Projection, ...]:
-        """Who viewed it, and what else in that session."""
+        """Return the projections of views by hour and of sessions."""
         return ("sessions", "timeseries")
 
     async def answer(self, connection: Connection) -> Body:
-        """Other probes, the most frequent first."""
+        """Return the other probes, the most frequent first."""
         found = await viewed_together(connection, self.since, self.until, self.product, self.probe, MOST_TOGETHER)
         return as_json({"probes": found})
 
 
 async def get_probe_page(request: web.Request) -> web.Response:
-    """The page; 404 for a probe that nobody registered or viewed."""
+    """Answer with the page of a probe; raise a Problem (404) for one that was never registered or viewed."""
     path, asked = parameters_from(dict(request.match_info), ProbePath), view_parameters(request, ProbeView)
     page = await begin(request, asked, path.product)
     filters, channel = page.filters, asked.channel or CHANNELS[0]
@@ -83,7 +83,7 @@ async def get_probe_page(request: web.Request) -> web.Response:
     if panels["entry"].data is None and not any(bucket["views"] for bucket in buckets):
         raise Problem(404, "Unknown probe", f"{path.product} has no probe {path.probe}; search for it by name")
     drawn = {
-        "marks": release_marks(panels["releases"].data),
+        "release_lines": release_lines(panels["releases"].data),
         "over_time": {"Views": views_over_time(buckets), "Visitors": visitors_over_time(buckets)},
         "build": await _newest_build(request, path, channel),
         "fresh": await how_fresh(request),

@@ -1,4 +1,4 @@
-"""What goes wrong on the way to a page, as a page: whoever looks at one is told in words, and may sign in."""
+"""Problems as HTML: a browser gets a page with the error, or the form to sign in."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PROBLEM = "application/problem+json"
 
 @web.middleware
 async def pages_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Turns the problems of pages into pages, for browsers: programs do not accept text/html by name."""
+    """Turn problems of pages into HTML for browsers, which accept text/html by name; programs get JSON."""
     answer = await handler(request)
     if not _is_shown(request, answer) or not isinstance(answer, web.Response) or not isinstance(answer.body, bytes):
         return answer

@@ -1,4 +1,4 @@
-"""Every page with its scope: for people, so no part of the API and its description."""
+"""Routes of the pages, each with its scope; they are not part of the API and its description."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rows of a probe on its page: which were chosen, and what is drawn of them."""
+"""Rows of a probe on its page: the choice of rows, and the data of their charts."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ PREFERRED = ("summed_histogram", "sum", "")
 
 
 class ProbeView(ViewParameters, kw_only=True, forbid_unknown_fields=True):
-    """Which rows are shown: of the newest version, all builds, pings and systems together unless said otherwise."""
+    """Rows to show; by default the newest version, with all builds, pings and systems together."""
 
     version: Annotated[int, Meta(ge=0, le=100_000)] | None = None
     build: Filter = ALL
@@ -45,26 +45,26 @@ class ProbeView(ViewParameters, kw_only=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True)
 class FacetsQuestion(ProbeQuestion):
-    """What the rows of a probe that was built tell apart."""
+    """Facets of the rows of a probe that was built: the versions, builds, systems and so on to choose from."""
 
     async def answer(self, connection: Connection) -> Body:
-        """The facets, and which build the rows are from."""
+        """Return the facets, and the state and time of the build that made the rows."""
         result = await self.other_revision(connection)
         facets = await find_facets(connection, self.product, self.probe, self.channel)
         return as_json({"state": result.state, "built_at": result.finished_at, "facets": facets})
 
     def rows(self, only: RowFilter) -> ProbeQuestion:
-        """Some of the rows themselves."""
+        """Return the question of the rows that pass a filter."""
         return ProbeQuestion(self.product, self.probe, self.channel, only)
 
 
 async def rows_shown(request: web.Request, facets: FacetsQuestion, built: Panel, asked: ProbeView) -> dict[str, Any]:
-    """What the template draws of a probe that has rows; nothing where it has none."""
+    """Return what the template draws of the rows: `rows`, `chosen` and `drawn`; `rows` is None when there are none."""
     if built.data is None or not built.data["facets"]["versions"]:
         return {"rows": None}
-    there = built.data["facets"]
-    version: int = next((one for one in there["versions"] if one == asked.version), there["versions"][0])
-    label, aggregation = _one_of(there["labels"], asked.label), _one_of(there["aggregations"], asked.aggregation)
+    found = built.data["facets"]
+    version: int = next((one for one in found["versions"] if one == asked.version), found["versions"][0])
+    label, aggregation = _one_of(found["labels"], asked.label), _one_of(found["aggregations"], asked.aggregation)
     mine = RowFilter(ping_type=asked.ping, client_agg_type=aggregation)
     here = replace(mine, version=version, build_id=asked.build)
     panels = await ask_all(
@@ -97,7 +97,7 @@ def _drawn(rows: list[dict[str, Any]], version: int, build: str) -> dict[str, An
     return drawn | {"shares": shares_over_builds(rows), "categories": categories_of(row) if row else []}
 
 
-def _one_of(there: list[str], asked: str | None) -> str:
-    if asked in there:
+def _one_of(names: list[str], asked: str | None) -> str:
+    if asked in names:
         return str(asked)
-    return next((name for name in PREFERRED if name in there), there[0])
+    return next((name for name in PREFERRED if name in names), names[0])

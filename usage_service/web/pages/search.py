@@ -1,4 +1,4 @@
-"""GET /probes: the catalogue by name; /probes/found: the same, for the field that searches while one types."""
+"""GET /probes: search the catalogue by name; /probes/found: suggestions while somebody types."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ MOST_FOUND, MOST_SUGGESTED = 200, 12
 
 
 class SearchParameters(ViewParameters, kw_only=True, forbid_unknown_fields=True):
-    """What to look for in names; nothing finds all."""
+    """Text to search for in names; an empty text finds all probes."""
 
     q: Annotated[str, Meta(max_length=200, pattern=NO_NUL)] = ""
 
 
 @dataclass(frozen=True)
 class SearchQuestion(Question):
-    """Which probes have a name like this."""
+    """Probes whose names match a text."""
 
     product: str
     text: str
@@ -37,16 +37,16 @@ class SearchQuestion(Question):
 
     @property
     def reads(self) -> tuple[Projection, ...]:
-        """Nothing but the catalogue."""
+        """Return the projection of the catalogue."""
         return ("catalogue",)
 
     async def answer(self, connection: Connection) -> Body:
-        """The probes, the best match first."""
+        """Return the probes, the best match first."""
         return as_json({"probes": await search(connection, self.product, self.text, self.limit)})
 
 
 async def get_probes(request: web.Request) -> web.Response:
-    """The page of what was found."""
+    """Answer with the page of the probes found."""
     asked = view_parameters(request, SearchParameters)
     page = await begin(request, asked)
     question = SearchQuestion(page.filters.product, asked.q.strip(), MOST_FOUND)
@@ -54,7 +54,7 @@ async def get_probes(request: web.Request) -> web.Response:
 
 
 async def get_found(request: web.Request) -> web.Response:
-    """The best few as a list of links."""
+    """Answer with the best matches as a list of links."""
     asked = view_parameters(request, SearchParameters)
     page = await begin(request, asked)
     found = await ask(request, SearchQuestion(page.filters.product, asked.q.strip(), MOST_SUGGESTED))

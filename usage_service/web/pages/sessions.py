@@ -1,4 +1,4 @@
-"""GET /sessions: how people work; /sessions/{visitor}/{started_at}: one session as it went."""
+"""GET /sessions: statistics of sessions and the latest ones; /sessions/{visitor}/{started_at}: one session's events."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ LATEST, MOST_USED, MOST_TRANSITIONS, MOST_EVENTS = 25, 10, 200, 500
 
 
 class SessionsView(ViewParameters, kw_only=True, forbid_unknown_fields=True):
-    """Which steps the matrix is of."""
+    """Kind of the steps in the matrix."""
 
     kind: Kind = "all"
 
 
 async def get_sessions_page(request: web.Request) -> web.Response:
-    """Length, depth, roles and the latest sessions; what follows what comes after it."""
+    """Answer with length, depth and roles, and the latest sessions; the page loads the matrix of steps later."""
     asked = view_parameters(request, SessionsView)
     page = await begin(request, asked)
     filters = page.filters
@@ -46,7 +46,7 @@ async def get_sessions_page(request: web.Request) -> web.Response:
 
 
 async def get_journeys_part(request: web.Request) -> web.Response:
-    """The part of that page which takes longer: what follows what."""
+    """Answer with the section of the matrix of steps, which takes longer than the page."""
     asked = view_parameters(request, SessionsView)
     filters = (await begin(request, asked)).filters
     product = filters.product or None
@@ -57,7 +57,7 @@ async def get_journeys_part(request: web.Request) -> web.Response:
 
 
 async def get_session_page(request: web.Request) -> web.Response:
-    """The page; 404 for a session that is not there, or no more."""
+    """Answer with the page of a session; raise a Problem (404) when there is none, or none any more."""
     path, asked = parameters_from(dict(request.match_info), SessionPath), view_parameters(request, ViewParameters)
     page = await begin(request, asked)
     question = TimelineQuestion(path.visitor, path.started_at.astimezone(UTC), MOST_EVENTS)

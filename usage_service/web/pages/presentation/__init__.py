@@ -1,1 +1,1 @@
-"""The page: how the app is used, what is built and why, as HTML."""
+"""Presentation of pages: charts, tables and texts, rendered to HTML."""

@@ -1,4 +1,4 @@
-"""What the pages load besides HTML: named by what is in it, so that a browser may keep it for good."""
+"""Files that the pages load: their URLs have a digest of the content, so that browsers may cache them for ever."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ VEGA = "vega.js"
 
 @cache
 def asset_path(name: str) -> str:
-    """Where the page loads VEGA or a file of `static` from."""
+    """Return the path of VEGA or of a file of `static`."""
     return f"/assets/{_digest(name)}/{name}"
 
 
 def is_current(digest: str, name: str) -> bool:
-    """Whether there is such a file, and the digest is of what is in it now."""
+    """Return whether the file exists, and the digest is that of its content."""
     return name in _names() and digest == _digest(name)
 
 
 @cache
 def asset(name: str) -> bytes:
-    """A file of `static`."""
+    """Return the content of a file of `static`."""
     return (STATIC / name).read_bytes()
 
 
 def type_of(name: str) -> str:
-    """The media type of a file."""
+    """Return the media type of a file."""
     return TYPES[Path(name).suffix]
 
 

@@ -1,4 +1,4 @@
-"""The queue of builds in numbers."""
+"""Numbers of the queue of builds."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from usage_service.builds.requests import PENDING
 
 
 class QueueShown(NamedTuple):
-    """How many builds are in each state (over: within a day), what they read, how long the oldest waits."""
+    """Number of builds by state (those that are over: of the last day), bytes they read, and the longest wait."""
 
     states: dict[str, int]
     bytes: float
@@ -19,12 +19,12 @@ class QueueShown(NamedTuple):
 
     @property
     def pending(self) -> int:
-        """How many are not over."""
+        """Return the number of builds that are not over."""
         return sum(self.states.get(state, 0) for state in PENDING)
 
 
 def queue_shown(states: Iterable[QueueState]) -> QueueShown:
-    """Whether somebody waits for them or not, together."""
+    """Return the numbers of prefetched and requested builds together."""
     counts: Counter[str] = Counter()
     read = oldest = 0.0
     for state in states:

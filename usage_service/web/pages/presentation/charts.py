@@ -1,4 +1,4 @@
-"""Charts: Vega-Lite specifications that are files, given their rows; and sparklines, which are plain SVG."""
+"""Charts: Vega-Lite specifications from files, filled with rows; and sparklines, which are plain SVG."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ Rows = Sequence[Mapping[str, object]]
 
 
 def chart(name: str, **datasets: Rows) -> dict[str, Any]:
-    """The specification `charts/<name>.json` over these data sets, which it refers to by their names."""
+    """Return the specification `charts/<name>.json` with data sets, to which it refers by their names."""
     made = _specification(name)
-    if "layer" in made:  # Vega complains of a scale that has nothing to span
+    if "layer" in made:  # Vega warns of a layer without data
         made = made | {"layer": [layer for layer in made["layer"] if datasets[layer["data"]["name"]]]}
     return made | {"datasets": datasets}
 
 
 def scaled(specification: dict[str, Any], channel: str, scale: Mapping[str, str]) -> dict[str, Any]:
-    """The specification with another scale on its x or y axis."""
+    """Return the specification with another scale on its x or y axis."""
     if "layer" in specification:
         return specification | {"layer": [_scaled(layer, channel, scale) for layer in specification["layer"]]}
     return _scaled(specification, channel, scale)
 
 
 def sparkline(values: Sequence[float]) -> str:
-    """The points of a polyline in a box of SPARK_WIDTH by SPARK_HEIGHT, from 0 at its bottom to the largest value."""
+    """Return the points of a polyline in a box of SPARK_WIDTH by SPARK_HEIGHT; its bottom is 0, its top the largest."""
     top, steps = max([*values, 1]), max(len(values) - 1, 1)
     height = SPARK_HEIGHT - 2 * SPARK_MARGIN
     return " ".join(

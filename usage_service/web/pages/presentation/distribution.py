@@ -1,4 +1,4 @@
-"""What the rows of a built probe are drawn as: bands of percentiles over builds, a histogram, tables to compare."""
+"""Data for charts of a probe's rows: bands of percentiles over builds, histograms, and shares of categories."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from typing import Any
 Row = Mapping[str, Any]
 ALL = "*"
 BANDS = {"p5": 5, "p25": 25, "p50": 50, "p75": 75, "p95": 95}
-LOG_FROM = 10  # the largest bucket over the smallest that is not 0, from where a linear axis hides the small ones
+LOG_FROM = 10  # ratio of the largest value to the smallest above 0 from which the axis is logarithmic
 SYMLOG, LINEAR = {"type": "symlog"}, {"type": "linear"}
 
 
 def percentiles_of(row: Row) -> dict[str, float]:
-    """The percentiles that are drawn, of a row that has any."""
+    """Return the percentiles of a row that are drawn."""
     given = {float(percent): value for percent, value in row["percentiles"].items()}
     return {name: float(given[percent]) for name, percent in BANDS.items() if percent in given}
 
 
 def is_numeric(row: Row) -> bool:
-    """Whether the buckets are numbers, not labels or answers of yes and no."""
+    """Return whether the buckets are numbers, not labels or booleans."""
     return bool(row["percentiles"])
 
 
 def bands_over_builds(rows: Sequence[Row]) -> list[dict[str, object]]:
-    """The percentiles of each build, the oldest first; `start` is its hour."""
+    """Return the percentiles of each build, the oldest first; `start` is the hour of the build."""
     return [
         {"start": build_start(row["build_id"]), "version": row["version"]} | percentiles_of(row)
         for row in _by_build(rows)
@@ -33,7 +33,7 @@ def bands_over_builds(rows: Sequence[Row]) -> list[dict[str, object]]:
 
 
 def shares_over_builds(rows: Sequence[Row]) -> list[dict[str, object]]:
-    """The share of each category in each build, the oldest first."""
+    """Return the share of each category in each build, the oldest first."""
     return [
         {"start": build_start(row["build_id"]), "series": name, "value": value}
         for row in _by_build(rows)
@@ -42,7 +42,7 @@ def shares_over_builds(rows: Sequence[Row]) -> list[dict[str, object]]:
 
 
 def histogram_of(row: Row) -> list[dict[str, object]]:
-    """The buckets from the first to the last that is not empty, each up to where the next begins."""
+    """Return the buckets from the first to the last that is not empty; each ends where the next begins."""
     buckets = [(float(key), float(value)) for key, value in row["histogram"].items()]
     filled = [place for place, (_, value) in enumerate(buckets) if value > 0]
     if not filled:
@@ -53,29 +53,29 @@ def histogram_of(row: Row) -> list[dict[str, object]]:
 
 
 def categories_of(row: Row) -> list[dict[str, object]]:
-    """The share of each category, the largest first."""
+    """Return the share of each category, the largest first."""
     shares = sorted(row["histogram"].items(), key=lambda share: (-share[1], share[0]))
     return [{"name": name, "share": value} for name, value in shares]
 
 
 def scale_of(values: Sequence[float]) -> dict[str, str]:
-    """A logarithmic axis (that has a place for 0) where the values span orders of magnitude, else a linear one."""
+    """Return a symmetric logarithmic scale (which has a 0) for values of very different sizes, else a linear one."""
     above = [value for value in values if value > 0]
     return SYMLOG if above and max(above) / min(above) >= LOG_FROM else LINEAR
 
 
 def build_start(build_id: str) -> str:
-    """When a build of the application was made: its id is the hour, YYYYMMDDHH."""
+    """Return the time of a build of the application, from its id, which is the hour as YYYYMMDDHH."""
     return f"{build_id[:4]}-{build_id[4:6]}-{build_id[6:8]}T{build_id[8:10]}:00:00Z"
 
 
 def chosen_row(rows: Sequence[Row], version: int, build_id: str) -> Row | None:
-    """The row of a version and build."""
+    """Return the row of a version and build, or None."""
     return next((row for row in rows if row["version"] == version and row["build_id"] == build_id), None)
 
 
 def _end_of_last(starts: Sequence[float]) -> float:
-    """Where the last bucket would end: as much wider than the one before as that begins later."""
+    """Return the end of the last bucket: its start times the ratio of the last two starts, or plus 1 without one."""
     before = starts[-2] if len(starts) > 1 else 0.0
     return starts[-1] ** 2 / before if before > 0 else starts[-1] + 1
 

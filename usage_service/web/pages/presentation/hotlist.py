@@ -1,4 +1,4 @@
-"""What the page of the hot list draws of a backtest."""
+"""Data for the chart and the table of a backtest."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ EXPECTED = "expected by the list"
 
 
 def coverage_rows(found: Found) -> list[dict[str, object]]:
-    """The share of requests that each way to choose catches, by how many probes are built a night."""
+    """Return the share of requests that each policy catches, by the number of probes built a night."""
     return [
         {"budget": budget, "policy": plain(name), "share": share}
         for name, shares in _shares(found).items()
@@ -21,7 +21,7 @@ def coverage_rows(found: Found) -> list[dict[str, object]]:
 
 
 def useful_budgets(found: Found) -> list[int]:
-    """Those up to the first from which on nothing more is caught, whatever the way to choose."""
+    """Return the budgets up to the first from which on no policy catches more."""
     columns = list(zip(*_shares(found).values(), strict=True))
     last = next(place for place, column in enumerate(columns) if all(later == column for later in columns[place:]))
     budgets: list[int] = found["budgets"]
@@ -33,7 +33,7 @@ def _shares(found: Found) -> dict[str, list[float]]:
 
 
 def coverage_table(found: Found) -> list[list[object]]:
-    """A row a way to choose, a column a budget."""
+    """Return a table with a row for each policy and a column for each budget."""
     number = len(useful_budgets(found))
     return [
         [plain(policy["policy"]), *(f"{share:.1%}" for share in policy["caught"][:number])]

@@ -1,4 +1,4 @@
-"""What the overview and the pages of probes draw over time: rows of charts, and values of sparklines."""
+"""Data for charts over time, on the overview and on the pages of probes."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 Row = dict[str, object]
-SERIES = {"found": "data was there", "missing": "not built"}
+SERIES = {"found": "data found", "missing": "not built"}
 
 
 def views_over_time(buckets: Sequence[Mapping[str, Any]]) -> list[Row]:
-    """A row a bucket and kind of view."""
+    """Return a row for each bucket and kind of view."""
     return [
         {"start": bucket["start"], "series": words, "value": bucket[name]}
         for bucket in buckets
@@ -19,12 +19,12 @@ def views_over_time(buckets: Sequence[Mapping[str, Any]]) -> list[Row]:
 
 
 def visitors_over_time(buckets: Sequence[Mapping[str, Any]]) -> list[Row]:
-    """A row a bucket."""
+    """Return a row for each bucket."""
     return [{"start": bucket["start"], "series": "visitors", "value": bucket["visitors"]} for bucket in buckets]
 
 
 def sessions_over_time(buckets: Sequence[Mapping[str, Any]], roles: Sequence[Mapping[str, Any]]) -> list[Row]:
-    """A row a bucket of the time series; those without a session have 0."""
+    """Return a row for each bucket of the time series, with 0 for a bucket without sessions."""
     counted = {role["start"]: role["sessions"] for role in roles}
     return [
         {"start": bucket["start"], "series": "sessions", "value": counted.get(bucket["start"], 0)} for bucket in buckets
@@ -32,7 +32,7 @@ def sessions_over_time(buckets: Sequence[Mapping[str, Any]], roles: Sequence[Map
 
 
 def over_time(series: Mapping[str, Any] | None, sessions: Sequence[Mapping[str, Any]] | None) -> dict[str, list[Row]]:
-    """The charts of the overview: their titles and rows, of what there is an answer for."""
+    """Return the rows of the overview's charts by title; a chart without an answer is left out."""
     if series is None:
         return {}
     buckets = series["series"][0]["buckets"]
@@ -42,8 +42,8 @@ def over_time(series: Mapping[str, Any] | None, sessions: Sequence[Mapping[str, 
     return charts
 
 
-def release_marks(impacts: Mapping[str, Any] | None) -> list[Row]:
-    """A row a release, for the lines that mark them."""
+def release_lines(impacts: Mapping[str, Any] | None) -> list[Row]:
+    """Return a row for each release, for the vertical line at its date."""
     releases = impacts["releases"] if impacts else []
     return [
         {"start": release["published_at"], "release": f"{release['channel']} {release['version']}"}

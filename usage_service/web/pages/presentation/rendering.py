@@ -1,4 +1,4 @@
-"""Templates to HTML. Everything that is put into one is escaped."""
+"""Rendering of templates to HTML; everything that is put into one is escaped."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TEMPLATES = Path(__file__).parents[1] / "templates"
 
 
 def rendered(template: str, **context: object) -> str:
-    """The template `<template>.html` with the context; a name that is not there is an error."""
+    """Return the template `<template>.html` rendered with the context; an unknown name is an error."""
     return _environment().get_template(f"{template}.html").render(context)
 
 
@@ -38,9 +38,9 @@ def _environment() -> Environment:
         "day": words.day,
         "state": words.state,
         "plain": words.plain,
-        "place": words.place,
+        "path_segment": words.path_segment,
         "breakable": words.breakable,
-        "said": words.said,
+        "yes_or_no": words.yes_or_no,
         "as_cells": words.cells,
     }
     return environment

@@ -1,4 +1,4 @@
-"""The overview and the hot list as one file that needs nothing else: its style and its charts are in it."""
+"""Report of the overview and the hot list in one HTML file, with its style and charts in it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from markupsafe import Markup
 from usage_service.web.pages.presentation.assets import asset
 from usage_service.web.pages.presentation.charts import chart
 from usage_service.web.pages.presentation.hotlist import coverage_rows
-from usage_service.web.pages.presentation.overview import over_time, release_marks
+from usage_service.web.pages.presentation.overview import over_time, release_lines
 from usage_service.web.pages.presentation.rendering import rendered
 
 WIDTH = 640
@@ -20,12 +20,12 @@ Answers = Mapping[str, Any]
 
 
 def report_page(product: str, answers: Answers, made_at: datetime) -> str:
-    """HTML of what the API answers, by these names.
+    """Return the report of a product as HTML, made from answers of the API by name.
 
     `series`, `summary` and `releases` are of /v1/timeseries, /v1/sessions/summary and /v1/releases/impact; `most`,
     `trending` and `least` of /v1/popularity; `hot` of /v1/hotlist, and `backtest`, or None, of its backtest.
     """
-    marks = release_marks(answers["releases"])
+    lines = release_lines(answers["releases"])
     drawn = over_time(answers["series"], answers["summary"]["summary"]["roles_over_time"])
     backtest = answers["backtest"]
     coverage = chart("coverage", rows=coverage_rows(backtest), chosen=[]) if backtest else None
@@ -34,12 +34,12 @@ def report_page(product: str, answers: Answers, made_at: datetime) -> str:
         product=product,
         made_at=made_at,
         style=Markup(asset("page.css").decode()),  # our own
-        charts={title: _svg(chart("over_time", rows=rows, releases=marks)) for title, rows in drawn.items()},
+        charts={title: _svg(chart("over_time", rows=rows, releases=lines)) for title, rows in drawn.items()},
         coverage=_svg(coverage) if coverage else None,
         **answers,
     )
 
 
 def _svg(specification: dict[str, Any]) -> Markup:
-    """The chart, drawn here; Vega escapes what is written in it."""
+    """Return the chart drawn as SVG; Vega escapes its texts."""
     return Markup(vl_convert.vegalite_to_svg(specification | {"width": WIDTH, "background": "white"}))

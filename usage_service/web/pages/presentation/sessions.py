@@ -1,4 +1,4 @@
-"""What the page of sessions draws: roles over time, and which step follows which as a matrix."""
+"""Data for the page of sessions: roles over time, depths, and the matrix of which step follows which."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 from usage_service.web.pages.presentation.words import plain
 
 MOST_STEPS = 12
-WEIGHTS = (0.02, 0.1, 0.25, 0.5)  # from which share of a row a cell is drawn stronger
+WEIGHTS = (0.02, 0.1, 0.25, 0.5)  # shares of a row from which a cell is drawn darker
 
 
 class Cell(NamedTuple):
-    """How often one step followed another, its share of the row, and how strongly that is drawn (0 to 4)."""
+    """Number of times that one step followed another, its share of the row, and how dark it is drawn (0 to 4)."""
 
     number: int
     share: float
@@ -21,14 +21,14 @@ class Cell(NamedTuple):
 
 
 class Matrix(NamedTuple):
-    """The most frequent steps, and how often each (a row) was followed by each (a column)."""
+    """Most frequent steps, and how often each (a row) was followed by each (a column)."""
 
     steps: list[str]
     rows: list[tuple[str, list[Cell]]]
 
 
 def roles_over_time(summary: Mapping[str, Any]) -> list[dict[str, object]]:
-    """A row a bucket and role."""
+    """Return a row for each bucket and role."""
     return [
         {"start": bucket["start"], "series": plain(role), "value": share}
         for bucket in summary["roles_over_time"]
@@ -37,7 +37,7 @@ def roles_over_time(summary: Mapping[str, Any]) -> list[dict[str, object]]:
 
 
 def transition_matrix(transitions: Sequence[Mapping[str, Any]]) -> Matrix:
-    """Of the MOST_STEPS steps that are most often in transitions; shares are of what is shown of a row."""
+    """Return the matrix of the MOST_STEPS most frequent steps; shares are of the cells that a row shows."""
     counts = {(_name(path["steps"][0]), _name(path["steps"][1])): path["count"] for path in transitions}
     seen: Counter[str] = Counter()
     for (before, after), count in counts.items():
@@ -47,10 +47,10 @@ def transition_matrix(transitions: Sequence[Mapping[str, Any]]) -> Matrix:
     return Matrix(steps, [(before, _row([counts.get((before, after), 0) for after in steps])) for before in steps])
 
 
-def depths(numbers: Sequence[Mapping[str, Any]], looked_at: int) -> list[dict[str, object]]:
-    """How many probes the sessions had, as bars."""
+def depths(numbers: Sequence[Mapping[str, Any]], sessions: int) -> list[dict[str, object]]:
+    """Return the share of the sessions that had each number of probes, for bars."""
     ordered = sorted(numbers, key=lambda number: int(number["number"]))
-    return [{"name": str(one["number"]), "share": one["sessions"] / max(looked_at, 1)} for one in ordered]
+    return [{"name": str(one["number"]), "share": one["sessions"] / max(sessions, 1)} for one in ordered]
 
 
 def _row(counts: Sequence[int]) -> list[Cell]:

@@ -1,7 +1,7 @@
-"""Vega, Vega-Lite and Vega-Embed as one script, from the installed package: nothing is fetched.
+"""Vega, Vega-Lite and Vega-Embed as one script, made from the installed package without the network.
 
-To make it takes seconds, so it is kept in the user's cache directory until the package changes, for all servers there.
-`python -m usage_service.web.pages.presentation.vega` has it made, kept and written to standard output.
+Making the script takes seconds. So it is cached in the user's cache directory, for all servers of the user, until the
+package changes. `python -m usage_service.web.pages.presentation.vega` makes, caches and prints it.
 """
 
 from __future__ import annotations
@@ -26,26 +26,26 @@ SNIPPET = "window.vegaEmbed = vegaEmbed;"
 
 
 class VegaError(Exception):
-    """The script could not be made; the message says why."""
+    """Script that could not be made; the message says why."""
 
 
 class Vega:
-    """The script, looked up or made once, when it is first asked for."""
+    """Script of the charts, read from the cache or made at the first request for it."""
 
     def __init__(self) -> None:
         self._packed: bytes | None = None
         self._turn = asyncio.Lock()
 
     async def packed(self) -> bytes:
-        """The script as gzip; raises VegaError."""
+        """Return the script as gzip; raise VegaError."""
         async with self._turn:
             if self._packed is None:
-                self._packed = await asyncio.to_thread(kept) or await _made()
+                self._packed = await asyncio.to_thread(read_cached) or await _made()
         return self._packed
 
 
 def vega_version() -> str:
-    """What the script changes with."""
+    """Return a digest that changes when the script changes."""
     return hashlib.blake2b(f"{version('vl-convert-python')} {SNIPPET}".encode(), digest_size=8).hexdigest()
 
 
@@ -53,8 +53,8 @@ def _directory() -> Path:
     return platformdirs.user_cache_path("glam-usage")
 
 
-def kept() -> bytes | None:
-    """The script as it was kept; None without one, or where it is not whole."""
+def read_cached() -> bytes | None:
+    """Return the cached script; None when there is none, or it is damaged."""
     try:
         packed = _place().read_bytes()
         return packed if gzip.decompress(packed) else None
@@ -67,7 +67,7 @@ def _place() -> Path:
 
 
 async def _made() -> bytes:
-    """Made by a process of its own, because of the memory that is not given back."""
+    """Make the script in a process of its own, because the memory for it is not given back."""
     command = (sys.executable, "-m", "usage_service.web.pages.presentation.vega")
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(*command, stdout=pipe, stderr=pipe)
@@ -89,8 +89,8 @@ def _make() -> bytes:
     return gzip.compress(vl_convert.javascript_bundle(SNIPPET).encode(), LEVEL, mtime=0)
 
 
-def make_and_keep() -> bytes:
-    """By one process at a time: who comes second finds it made. Where nothing can be kept, each makes its own."""
+def make_and_cache() -> bytes:
+    """Make and cache the script, one process at a time: the next finds it cached. Without a cache each makes it."""
     try:
         _directory().mkdir(mode=0o700, parents=True, exist_ok=True)
         turn = (_directory() / "lock").open("wb")
@@ -98,16 +98,16 @@ def make_and_keep() -> bytes:
         return _make()
     with turn:
         fcntl.flock(turn, fcntl.LOCK_EX)
-        packed = kept()
+        packed = read_cached()
         if packed is None:
             packed = _make()
             with suppress(OSError):
-                _keep(packed)
+                _cache(packed)
     return packed
 
 
-def _keep(packed: bytes) -> None:
-    """Whole or not at all, so that who reads it meanwhile never sees a part."""
+def _cache(packed: bytes) -> None:
+    """Write the cached script atomically, so that no reader sees a part of it."""
     for outdated in _directory().glob("vega-*"):
         outdated.unlink(missing_ok=True)
     with tempfile.NamedTemporaryFile(prefix="vega-", dir=_directory(), delete=False) as file:
@@ -116,4 +116,4 @@ def _keep(packed: bytes) -> None:
 
 
 if __name__ == "__main__":
-    sys.stdout.buffer.write(make_and_keep())
+    sys.stdout.buffer.write(make_and_cache())

@@ -1,4 +1,4 @@
-"""Numbers, times and states as people read them."""
+"""Formats of numbers, times, states and names for people."""
 
 from __future__ import annotations
 
@@ -38,19 +38,19 @@ UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
 
 def number(value: float | None) -> str:
-    """A number with a comma every three digits and at most two decimals; a dash for none."""
+    """Return a number with thousands separators and at most two decimals; a dash for None."""
     if value is None:
         return NOTHING
     return f"{value:,.0f}" if float(value).is_integer() or abs(value) >= 1_000 else f"{value:,.2f}"
 
 
 def share(value: float | None) -> str:
-    """A share as a percentage."""
+    """Return a share as a percentage."""
     return NOTHING if value is None else f"{value:.1%}"
 
 
 def seconds(value: float | None) -> str:
-    """A length of time in its two largest units."""
+    """Return a duration in its two largest units."""
     if value is None:
         return NOTHING
     whole = round(value)
@@ -62,7 +62,7 @@ def seconds(value: float | None) -> str:
 
 
 def size(value: float | None) -> str:
-    """A number of bytes."""
+    """Return a number of bytes with its unit."""
     if value is None:
         return NOTHING
     scaled, units = float(value), iter(UNITS)
@@ -73,43 +73,43 @@ def size(value: float | None) -> str:
 
 
 def moment(value: datetime | str | None) -> str:
-    """An instant, in UTC to the minute."""
+    """Return an instant in UTC, to the minute."""
     parsed = datetime.fromisoformat(value) if isinstance(value, str) else value
     return f"{parsed.astimezone(UTC):%Y-%m-%d %H:%M}" if parsed else NOTHING
 
 
 def day(value: datetime | date | str | None) -> str:
-    """The UTC day of an instant."""
+    """Return the UTC day of an instant."""
     return moment(value)[:10] if isinstance(value, str | datetime) else str(value or NOTHING)
 
 
 def state(value: str) -> str:
-    """The state of a build in words."""
+    """Return the state of a build in words."""
     return STATES.get(value, value)
 
 
 def plain(value: str) -> str:
-    """A name of the API in words."""
+    """Return a name of the API in words."""
     return NAMES.get(value, value.replace("_", " "))
 
 
-def place(value: str) -> str:
-    """A part of a URL's path."""
+def path_segment(value: str) -> str:
+    """Return a text quoted as a segment of a URL's path."""
     return quote(value, safe="")
 
 
 def breakable(value: str) -> Markup:
-    """A name that may go on in the next line after each of its parts; its text stays the same."""
+    """Return a name as HTML that may break into lines after each of its parts; its text stays the same."""
     return Markup(BETWEEN_PARTS.sub(r"\1<wbr>", str(escape(value))))
 
 
-def said(value: object) -> object:
-    """A field of an event: yes and no in words, all else as it is."""
+def yes_or_no(value: object) -> object:
+    """Return a boolean as yes or no, and any other value as it is."""
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else value
 
 
 def cells(rows: Iterable[Mapping[str, object]]) -> list[list[object]]:
-    """The rows of a chart as those of a table: instants to the minute, numbers as people read them."""
+    """Return the rows of a chart as cells of a table, with instants and numbers formatted."""
     return [[_cell(name, value) for name, value in row.items()] for row in rows]
 
 

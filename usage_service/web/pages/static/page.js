@@ -1,4 +1,4 @@
-// What the pages do besides being read: charts, search, and asking the service for things. No other host is spoken to.
+// Script of the pages: charts, search, and requests to the service. It connects to no other host.
 "use strict";
 
 const one = (selector, within = document) => within.querySelector(selector);
@@ -12,7 +12,7 @@ function say(words) {
   say.timer = setTimeout(() => { said.textContent = ""; }, 8000);
 }
 
-// --- charts -----------------------------------------------------------------------------------------------------------
+// --- charts ----------------------------------------------------------------------------------------------------------
 
 function colourOf(name) {
   const shown = document.createElement("i");
@@ -51,7 +51,7 @@ async function draw(within = document) {
   plots.forEach((plot) => plot.classList.add("waits"));
   try {
     await loaded();
-    // The interpreter: the policy of the page lets no text be run as code.
+    // `ast` is Vega's interpreter: the page's Content-Security-Policy forbids to run text as code.
     const options = { ast: true, actions: false, renderer: "canvas", config: theme(), defaultStyle: false, tooltip: { disableDefaultStyle: true } };
     for (const plot of plots) {
       plot.classList.remove("waits");
@@ -63,7 +63,7 @@ async function draw(within = document) {
   }
 }
 
-// --- asking the service -----------------------------------------------------------------------------------------------
+// --- requests to the service -----------------------------------------------------------------------------------------
 
 async function ask(method, place, body) {
   const headers = { Accept: "application/json" };
@@ -74,13 +74,13 @@ async function ask(method, place, body) {
   throw new Error(problem.detail);
 }
 
-// Replaces what is shown by the page as it is now.
+// Reloads the content of the page and keeps opened details open.
 async function renew() {
   const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
   const page = new DOMParser().parseFromString(await answer.text(), "text/html");
   const open = all("main details[open] > summary").map((summary) => summary.textContent);
   one("main").replaceChildren(...one("main", page).childNodes);
-  // What there is to choose from may be new; a choice that somebody is about to make stays.
+  // The choices may be new. A filter that somebody is using stays.
   if (!one(".filters")?.contains(document.activeElement)) one(".filters")?.replaceWith(one(".filters", page) ?? "");
   all("main details > summary").forEach((summary) => { summary.parentElement.open = open.includes(summary.textContent); });
   begin(one("main"));
@@ -98,13 +98,13 @@ async function send(button) {
   }
 }
 
-// --- a build, as it goes on -------------------------------------------------------------------------------------------
+// --- progress of a build ---------------------------------------------------------------------------------------------
 
 function follow(build) {
   const events = new EventSource(`/v1/builds/${encodeURIComponent(build.dataset.build)}/events?after=${build.dataset.after}`);
   const progress = one("progress", build), stage = one("[data-stage]", build);
   const over = () => { events.close(); renew(); };
-  events.addEventListener("build_started", () => { stage.textContent = "A builder has begun."; });
+  events.addEventListener("build_started", () => { stage.textContent = "A builder has started."; });
   events.addEventListener("build_progressed", (event) => {
     const { data } = JSON.parse(event.data);
     if (data.percent != null) { progress.value = data.percent; }
@@ -113,7 +113,7 @@ function follow(build) {
   for (const end of ["build_succeeded", "build_found_no_data", "build_failed", "build_cancelled"]) events.addEventListener(end, over);
 }
 
-// --- search -----------------------------------------------------------------------------------------------------------
+// --- search ----------------------------------------------------------------------------------------------------------
 
 function search(form) {
   const field = one("input[type=search]", form), found = one("[role=listbox]", form);
@@ -155,7 +155,7 @@ document.addEventListener("keydown", (event) => {
   if (event.key === "/" && !writes && !event.ctrlKey && !event.metaKey && !event.altKey) { event.preventDefault(); one("#q")?.focus(); }
 });
 
-// --- the rest ---------------------------------------------------------------------------------------------------------
+// --- the rest --------------------------------------------------------------------------------------------------------
 
 async function load(section) {
   try {
@@ -163,7 +163,7 @@ async function load(section) {
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
     section.replaceChildren(...(one("main", page) ?? page.body).childNodes);
     begin(section);
-  } catch { section.textContent = "This part did not load."; }
+  } catch { section.textContent = "This section did not load."; }
   section.removeAttribute("aria-busy");
 }
 
