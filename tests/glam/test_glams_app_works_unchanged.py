@@ -1,4 +1,4 @@
-"""GLAM's data requests are answered as its own server does, and each is recorded as a view."""
+"""GLAM's data requests are answered as by its own server, and each is recorded as a view."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ BUILT = datetime(2026, 11, 20, 10, tzinfo=UTC)
 
 
 class Glam(NamedTuple):
-    """A service with one probe built, and its database."""
+    """Client of a service with one probe built, and its database."""
 
     client: Client
     database: Connection
@@ -50,7 +50,7 @@ async def one_glam(module_database_url: str) -> AsyncIterator[Glam]:
 
 
 async def store(database: Connection, build_id: UUID) -> None:
-    """Rows of six versions, with and without builds, systems, pings and labels."""
+    """Store rows of six versions, with and without builds, systems, pings and labels."""
     combinations = [
         (version, ping, os, build, key)
         for version in VERSIONS
@@ -223,7 +223,7 @@ async def test_the_legacy_product_has_no_rows_and_no_builds(glam: Glam) -> None:
     assert (response.status, "Link" in response.headers) == (404, False)
 
 
-async def test_a_view_says_what_was_looked_at_but_not_who(glam: Glam) -> None:
+async def test_a_view_says_what_was_viewed_but_not_by_whom(glam: Glam) -> None:
     named = [{"Usage-Visitor": "somebody"}, {"Cookie": "glam_visitor=somebody"}]
     for headers in named:
         await rows_of(glam, os="Windows")

@@ -1,4 +1,4 @@
-"""GLAM's usage log is answered as its own server does, to the ETL that asks what is looked at and unpacks gzip."""
+"""GLAM's usage log is answered as by its own server, to the ETL that reads which probes are viewed, as gzip."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ALL = ["id", "action_type", "timestamp", "context", "tracking_id", "probe_name",
 
 
 class Glam(NamedTuple):
-    """A service, its database, and the views that its log has, in their order."""
+    """Client of a service, its database, and the views in its log, in their order."""
 
     client: Client
     database: Connection
@@ -37,7 +37,7 @@ class Glam(NamedTuple):
 
 
 def some_views() -> list[JsonObject]:
-    """Views at random, some at midnight, some of bots, some of probes that were missing."""
+    """Return random views: some at midnight, some of bots, some of probes that were missing."""
     chance = random.Random(20261124)
     return [
         event(
@@ -67,7 +67,7 @@ def when(view: JsonObject) -> datetime:
 
 
 def seen(view: JsonObject) -> JsonObject:
-    """A view as GLAM has it, but for its id."""
+    """Return a view in GLAM's format, but for its id."""
     data = view["data"]
     context = {
         "product": view["product"], "app_id": view.get("channel"), "probe": view["probe"],
@@ -85,7 +85,7 @@ def seen(view: JsonObject) -> JsonObject:
 
 
 def chosen(glam: Glam, first: date | None, end: date | None, product: str | None = None) -> list[JsonObject]:
-    """The reference: views from the beginning of a day to before another."""
+    """Return the views from the beginning of a day to before another, as the reference."""
     return [
         seen(view)
         for view in glam.views
@@ -200,7 +200,7 @@ async def test_no_text_is_taken_for_sql(glam: Glam, name: str, statement: str) -
 
 
 def downloaded(port: int, asked: dict[str, str]) -> tuple[int, bytes]:
-    """As the ETL's urllib does: offers gzip, deflate and br, and does not look at what it got."""
+    """Request as the ETL's urllib does, with gzip, deflate and br accepted; return the status and the raw body."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
     connection.request("GET", f"{URL}?{urlencode(asked)}", headers={"Accept-Encoding": "gzip, deflate, br"})
     response = connection.getresponse()

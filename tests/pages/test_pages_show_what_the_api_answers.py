@@ -65,7 +65,7 @@ async def test_the_overview_ranks_probes(pages: Pages, order: str) -> None:
 
 @pytest.mark.parametrize(("window", "days"), [("7d", 7), ("28d", 28), ("365d", None)])
 async def test_the_overview_has_a_line_for_each_probe(pages: Pages, window: str, days: int | None) -> None:
-    """Of days; of weeks where the window is long."""
+    """Sparklines are by day, and by week when the window is long."""
     page = await shown(pages.client, f"/?product=fog&window={window}")
     [most] = page.all("section", **{"aria-labelledby": "h-most"})
     lines = [line.attributes["points"] for line in page.all("polyline")]

@@ -1,4 +1,4 @@
-"""In a browser: charts are drawn under the pages' policy, a build is followed to its plot, and nobody is left out."""
+"""Pages work in a browser: charts are drawn, a build is followed to its chart, and all is accessible."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def some_pages(module_database_url: str) -> AsyncIterator[Pages]:
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module", name="browser")
 async def one_browser() -> AsyncIterator[BrowserContext]:
-    """A browser that keeps what it loaded, as a person's does."""
+    """Start a browser that caches what it loaded, as a person's does."""
     expect.set_options(timeout=MOST_MILLISECONDS)
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=Path(CHROMIUM or ""), args=arguments())
@@ -50,7 +50,7 @@ async def one_browser() -> AsyncIterator[BrowserContext]:
 
 
 async def opened(pages: Pages, browser: BrowserContext, path: str) -> tuple[Page, list[str]]:
-    """The page, and what there is to complain of from then on: what it says itself, and whom else it asks."""
+    """Open a page; return it and the list of its complaints: errors on its console, and requests to other hosts."""
     base = str(pages.client.make_url("/"))
     page, complaints = await browser.new_page(), list[str]()
     page.on(

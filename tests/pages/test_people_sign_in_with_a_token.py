@@ -1,4 +1,4 @@
-"""A token once shown is kept in a cookie that no script reads, and that no page of another origin can use to write."""
+"""Signing in keeps the token in a cookie that no script reads, and that no page of another origin can use to write."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def cookie_of(client: Client, token: str, **headers: str) -> SimpleCookie:
 
 
 async def shows(client: Client, token: str = OWN) -> dict[str, str]:
-    """The header of a browser that is signed in."""
+    """Sign in, and return the cookie header of the browser."""
     return {"Cookie": f"{COOKIE}={(await cookie_of(client, token))[COOKIE].value}"}
 
 

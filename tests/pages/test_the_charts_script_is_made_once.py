@@ -1,4 +1,4 @@
-"""The script that draws charts takes seconds to make: once a machine, and by each server where nothing can be kept."""
+"""The charts' script, which takes seconds to make, is made once a machine, or by each server without a cache."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def a_cache_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(name="makings")
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What was made, by a package that is quick."""
+    """Replace the package by one that is quick; return the list of what it made."""
     made: list[str] = []
 
     def bundle(snippet: str) -> str:

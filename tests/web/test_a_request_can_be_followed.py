@@ -1,4 +1,4 @@
-"""A request's id is in its answer and in what is logged of it; logs can be MozLog's."""
+"""A request's id is in its answer and in its log events; logs can be in the format MozLog."""
 
 from __future__ import annotations
 

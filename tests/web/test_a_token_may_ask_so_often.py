@@ -1,4 +1,4 @@
-"""So many requests a second and ten seconds' worth at once; who asks more is told when to come back."""
+"""A token has a rate limit, with bursts of ten seconds' worth; a request above it is told when to come back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every route x every scope; whose events they are; until when; and that nothing else about a token is kept."""
+"""A token opens the routes of its scopes until it expires, and names the source of events; no more of it is stored."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ YEAR = timedelta(days=365)
 
 
 class Doors(NamedTuple):
-    """A service that needs tokens, and its database."""
+    """Client of a service that needs tokens, and its database."""
 
     client: Client
     database: Connection

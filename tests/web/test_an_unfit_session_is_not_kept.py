@@ -19,7 +19,7 @@ READ_ONLY = "ALTER DATABASE {} SET default_transaction_read_only = {}"
 
 
 class Primary:
-    """The database, whose new sessions may be made read-only, as those of a demoted primary are."""
+    """Database whose new sessions can be made read-only, as those of a demoted primary are."""
 
     def __init__(self, owner: Connection, name: str) -> None:
         self._owner = owner

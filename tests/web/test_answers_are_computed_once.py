@@ -89,7 +89,7 @@ async def test_what_is_kept_is_as_fresh_as_what_is_not(client: Client) -> None:
 
 
 async def test_who_leaves_takes_nobody_along() -> None:
-    flights: SingleFlight[str] = SingleFlight()
+    single_flight: SingleFlight[str] = SingleFlight()
     landing = asyncio.Event()
     computed: list[str] = []
 
@@ -99,7 +99,7 @@ async def test_who_leaves_takes_nobody_along() -> None:
         return name
 
     def ask(name: str, key: str = "key") -> asyncio.Task[str]:
-        return asyncio.create_task(flights.share(key, lambda: compute(name)))
+        return asyncio.create_task(single_flight.share(key, lambda: compute(name)))
 
     first, second, third, other = ask("first"), ask("second"), ask("third"), ask("other", "another key")
     await asyncio.sleep(0)

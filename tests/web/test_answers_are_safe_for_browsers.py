@@ -1,4 +1,4 @@
-"""No answer is run, framed or guessed at by a browser, nor read by pages of other origins; HEAD is as GET."""
+"""Browsers never run, frame or sniff an answer, and pages of other origins cannot read it; HEAD is answered as GET."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A background task that ends is noticed, whatever ended it; at the end all are taken down."""
+"""A background task that ends is noticed, whatever ended it; at shutdown all tasks are cancelled."""
 
 from __future__ import annotations
 

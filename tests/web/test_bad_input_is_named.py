@@ -1,4 +1,4 @@
-"""Whatever JSON or parameters are sent, the answer is the right 4xx and names the field and what would be right."""
+"""Bad JSON and bad parameters are answered with the right 4xx, which names the field and what would be right."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def last_position(client: Client) -> int:
 
 
 def fragment(members: str) -> bytes:
-    """An event's JSON text with members that json.dumps would not write."""
+    """Return an event's JSON text with members that json.dumps would not write."""
     return f'{{"event_id": "{uuid4()}", "occurred_at": "{NOON}", {members}}}'.encode()
 
 

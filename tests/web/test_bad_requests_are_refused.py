@@ -1,4 +1,4 @@
-"""A request of another path, method, type, encoding, size or speed than is taken gets the right 4xx, and only that."""
+"""A request with an unsupported path, method, type, encoding, size or speed gets the right 4xx, and no effect."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ async def test_a_body_too_large_is_413(client: Client, path: str) -> None:
 
 
 def bomb() -> bytes:
-    """A gibibyte of zeros as gzip: the same packed block again and again."""
+    """Return a gibibyte of zeros as gzip, made of the same compressed block again and again."""
     packer = zlib.compressobj(9, wbits=31)
     zeros = bytes(2**20)
     first, again = (packer.compress(zeros) + packer.flush(zlib.Z_FULL_FLUSH) for _ in range(2))
@@ -110,7 +110,7 @@ async def test_a_bomb_is_413_and_its_neighbours_are_served(client: Client) -> No
 
 
 async def spoken(client: Client, data: bytes) -> bytes:
-    """What the service answers to bytes that no client of aiohttp would send."""
+    """Return the service's answer to bytes that aiohttp's client would not send."""
     reader, writer = await asyncio.open_connection(client.host, client.port)
     try:
         writer.write(data)

@@ -1,4 +1,4 @@
-"""/metrics, /v1/projections and the heartbeat tell how far each projection is, and which one is stuck."""
+"""The metrics, /v1/projections and the heartbeat tell how far each projection is, and which one is stuck."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Samples = dict[tuple[str, ...], float]
 
 
 def parsed(text: str) -> Samples:
-    """The samples by name, projection and stage."""
+    """Return the samples of /metrics by name, projection and stage."""
     return {
         (
             sample.name,
@@ -40,7 +40,7 @@ async def scraped(client: Client) -> Samples:
 
 @pytest.fixture
 async def stuck(own_database_url: str, start: Start, settings: ServerSettings) -> AsyncIterator[Client]:
-    """A service whose popularity cannot fold the second event."""
+    """Start a service whose popularity projection cannot fold the second event."""
     client = await start(msgspec.structs.replace(settings, database_url=own_database_url))
     database = await connect(own_database_url, application="tests")
     await database.execute("ALTER TABLE popularity_series ADD CONSTRAINT forced CHECK (probe <> 'forced')")

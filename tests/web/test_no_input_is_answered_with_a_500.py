@@ -1,4 +1,4 @@
-"""Nothing at random in bodies, queries and paths is answered with a 5xx."""
+"""Random bodies, queries and paths are never answered with a 5xx."""
 
 from __future__ import annotations
 

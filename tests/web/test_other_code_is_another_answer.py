@@ -1,4 +1,4 @@
-"""An entity tag is of all code that an answer depends on: a deploy never answers 304 with the old meaning."""
+"""Entity tags depend on all the code of the service: after a deploy a 304 never confirms an answer of old code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every route is described; the document is OpenAPI, its page stands alone, and docs/api.md is what they say."""
+"""Every route is described; the document is valid OpenAPI, its page stands alone, and docs/api.md is up to date."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_the_reference_is_what_the_routes_say(document: JsonObject) -> None:
 
 
 class Page(HTMLParser):
-    """What a page refers to, what its elements are called, and which of them are not closed."""
+    """Parser of a page: its links, the ids of its elements, and the elements that are not closed."""
 
     def __init__(self, text: str) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What the OpenAPI document says of a route is what it does, whatever is sent to it."""
+"""Each route behaves as the OpenAPI document describes it, whatever is sent to it."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ async def recovered(client: Client) -> bool:
 
 
 async def acknowledged_until(client: Client, end: asyncio.Event) -> set[str]:
-    """Posts one event after the other; the ids of those that were acknowledged."""
+    """Post one event after the other; return the ids of those that were acknowledged."""
     acknowledged = set()
     while not end.is_set():
         body = event()

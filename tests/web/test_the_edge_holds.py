@@ -1,4 +1,4 @@
-"""Clients that dawdle, idle, do not read or talk nonsense cost the others nothing; no answer lets too much."""
+"""Clients that are slow, idle, do not read or do not send HTTP cost the others nothing; no answer shows internals."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ async def one_client(module_database_url: str) -> AsyncIterator[Client]:
 
 
 async def is_well(client: Client) -> None:
-    """Others are served."""
+    """Check that another client is served."""
     async with asyncio.timeout(5):
         assert (await client.get("/__lbheartbeat__")).status == 200
         assert (await client.get("/v1/popularity")).status == 200
@@ -261,7 +261,7 @@ async def test_nothing_that_is_sent_is_answered_with_a_5xx(client: Client, parts
 
 
 def text_parameters() -> list[tuple[str, str]]:
-    """Every query parameter of every route that takes any."""
+    """Return every query parameter of every route."""
     kinds: dict[str, type[msgspec.Struct]] = {
         "/v1/events": log.LogParameters,
         "/v1/popularity": popularity.PopularityParameters,

@@ -1,4 +1,4 @@
-"""Traces go where OpenTelemetry's variables say; without them nothing is loaded. A collector away holds nobody up."""
+"""Traces are sent as OpenTelemetry's variables say; without them nothing is loaded. A dead collector delays nobody."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ async def catalogue(database: Connection) -> None:
 
 @pytest.fixture
 def deaf() -> Iterator[str]:
-    """The address of what takes connections and never answers."""
+    """Yield the address of a server that accepts connections and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         yield f"http://127.0.0.1:{listening.getsockname()[1]}"
 

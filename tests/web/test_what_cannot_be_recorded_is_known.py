@@ -20,7 +20,7 @@ TERMINATE = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datnam
 
 @asynccontextmanager
 async def read_only(url: str) -> AsyncIterator[None]:
-    """The database is read-only for new sessions, as a demoted primary is."""
+    """Make the database read-only for new sessions, as a demoted primary is."""
     async with connected(url) as owner:
         name = await owner.fetchval("SELECT current_database()")
         await owner.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
@@ -31,7 +31,7 @@ async def read_only(url: str) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def log_is_locked(url: str) -> AsyncIterator[None]:
-    """Somebody holds the log's lock, and does not let go."""
+    """Hold the lock of the log."""
     async with connected(url) as owner, owner.transaction():
         await owner.execute("SELECT lock_event_log()")
         yield
@@ -39,7 +39,7 @@ async def log_is_locked(url: str) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def no_space(url: str) -> AsyncIterator[None]:
-    """The disk is full: whatever is written is refused with PostgreSQL's own error."""
+    """Fill the disk: refuse every write with PostgreSQL's own error."""
     async with connected(url) as owner:
         await owner.execute("""
             CREATE FUNCTION no_space() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN

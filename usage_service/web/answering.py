@@ -74,7 +74,7 @@ class Answering:
     def __init__(self, pool: Pool, positions: Positions, most_cached_bytes: int = MOST_CACHED_BYTES) -> None:
         self._pool = pool
         self._cache = AnswerCache(most_cached_bytes)
-        self._flights: SingleFlight[Answered] = SingleFlight()
+        self._single_flight: SingleFlight[Answered] = SingleFlight()
         self.positions = positions
 
     async def version(self, question: Question) -> Version:
@@ -92,7 +92,7 @@ class Answering:
         cached = self._cache.get(version.tag)
         if cached is not None:
             return Answered(version, cached)
-        (tag, position), body = await self._flights.share(version.tag, lambda: self._read(question))
+        (tag, position), body = await self._single_flight.share(version.tag, lambda: self._read(question))
         # A shared read may have begun before the latest events were folded; the equal tag says they changed nothing.
         return Answered(Version(tag, max(position, version.position)), body)
 

@@ -24,7 +24,7 @@ def compressed(data: bytes) -> bytes:
     return gzip.compress(data, LEVEL, mtime=0)
 
 
-def mark_gzip(answer: web.Response, is_gzip: bool) -> web.Response:
+def add_encoding_headers(answer: web.Response, is_gzip: bool) -> web.Response:
     """Add Vary, and Content-Encoding when the body is gzip."""
     if is_gzip:
         answer.headers["Content-Encoding"] = "gzip"
@@ -37,4 +37,4 @@ async def gzip_answer(request: web.Request, answer: web.Response) -> web.Respons
     wanted = takes_gzip(request)
     if wanted and isinstance(answer.body, bytes):
         answer.body = await asyncio.to_thread(compressed, answer.body)
-    return mark_gzip(answer, wanted)
+    return add_encoding_headers(answer, wanted)

@@ -34,7 +34,7 @@ from usage_service.web.answers import Body, as_json, json_answer
 from usage_service.web.api.log import BEGIN
 from usage_service.web.api.popularity import VIEW_COUNTS
 from usage_service.web.freshness import FreshnessParameters
-from usage_service.web.gzipped import compressed, gzip_answer, mark_gzip, takes_gzip
+from usage_service.web.gzipped import add_encoding_headers, compressed, gzip_answer, takes_gzip
 from usage_service.web.keys import service_of
 from usage_service.web.openapi.operations import Response, described, ok, problem
 from usage_service.web.parameters import parameters_from
@@ -105,7 +105,7 @@ async def get_usage(request: web.Request) -> web.StreamResponse:
         is_gzip = takes_gzip(request)
         question = CountQuestion(only, fields, is_gzip, request.app[VIEW_COUNTS])
         counted = await answer(request, asked, question)
-        return mark_gzip(counted, is_gzip)
+        return add_encoding_headers(counted, is_gzip)
     return await _list(request, only, fields, asked.partial == "true")
 
 

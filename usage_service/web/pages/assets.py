@@ -9,7 +9,7 @@ import structlog
 from aiohttp import web
 
 from usage_service.problems import Problem
-from usage_service.web.gzipped import gzip_answer, mark_gzip, takes_gzip
+from usage_service.web.gzipped import add_encoding_headers, gzip_answer, takes_gzip
 from usage_service.web.pages.presentation.assets import VEGA, asset, is_current, type_of
 from usage_service.web.pages.presentation.vega import Vega, VegaError
 
@@ -48,4 +48,4 @@ async def _vega(request: web.Request) -> web.Response:
     wanted = takes_gzip(request)
     body = packed if wanted else gzip.decompress(packed)
     answer = web.Response(body=body, content_type=type_of(VEGA), charset="utf-8", headers=IMMUTABLE)
-    return mark_gzip(answer, wanted)
+    return add_encoding_headers(answer, wanted)
