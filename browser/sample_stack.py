@@ -18,11 +18,11 @@ READY = "Ctrl-C stops everything"
 
 
 class StackError(Exception):
-    """The stack did not start; the message has the end of its output."""
+    """Stack that did not start; the message has the end of its output."""
 
 
 class SampleStack(NamedTuple):
-    """The URL of a stack's server, and its token."""
+    """URL of a stack's server, and its token."""
 
     url: str
     token: str

@@ -41,7 +41,7 @@ log = structlog.get_logger(__name__)
 
 
 class ServerError(UserError):
-    """The server cannot start; the message says what to change."""
+    """Server that cannot start; the message says what to change."""
 
 
 def create_app(settings: ServerSettings, died: Callable[[], None]) -> web.Application:

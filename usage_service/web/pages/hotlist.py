@@ -40,7 +40,7 @@ async def get_hotlist_page(request: web.Request) -> web.Response:
     return await page.show("hotlist", {"hot": question}, rules=rules, budget=asked.budget, most=MOST_SHOWN)
 
 
-async def get_backtest_part(request: web.Request) -> web.Response:
+async def get_backtest_section(request: web.Request) -> web.Response:
     """Answer with the section of the backtest, which takes longer than the page."""
     asked = view_parameters(request, HotlistView)
     page = await begin(request, asked)

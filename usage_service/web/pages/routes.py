@@ -5,12 +5,12 @@ from __future__ import annotations
 from usage_service.web.openapi.operations import Route
 from usage_service.web.pages.assets import get_asset
 from usage_service.web.pages.builds import get_builds_page
-from usage_service.web.pages.hotlist import get_backtest_part, get_hotlist_page
+from usage_service.web.pages.hotlist import get_backtest_section, get_hotlist_page
 from usage_service.web.pages.login import delete_login, get_login, post_login
 from usage_service.web.pages.overview import get_overview
 from usage_service.web.pages.probe import get_probe_page
 from usage_service.web.pages.search import get_found, get_probes
-from usage_service.web.pages.sessions import get_journeys_part, get_session_page, get_sessions_page
+from usage_service.web.pages.sessions import get_journeys_section, get_session_page, get_sessions_page
 
 PAGE_ROUTES = (
     Route("GET", "/", "read", get_overview),
@@ -19,9 +19,9 @@ PAGE_ROUTES = (
     Route("GET", "/probes/{product}/{probe}", "read", get_probe_page),
     Route("GET", "/builds", "read", get_builds_page),
     Route("GET", "/hotlist", "read", get_hotlist_page),
-    Route("GET", "/hotlist/backtest", "read", get_backtest_part),
+    Route("GET", "/hotlist/backtest", "read", get_backtest_section),
     Route("GET", "/sessions", "read", get_sessions_page),
-    Route("GET", "/sessions/journeys", "read", get_journeys_part),
+    Route("GET", "/sessions/journeys", "read", get_journeys_section),
     Route("GET", "/sessions/{visitor}/{started_at}", "read", get_session_page),
     Route("GET", "/login", "open", get_login),
     Route("POST", "/login", "open", post_login),

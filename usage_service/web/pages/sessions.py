@@ -45,7 +45,7 @@ async def get_sessions_page(request: web.Request) -> web.Response:
     return await page.shown("sessions", panels, **drawn)
 
 
-async def get_journeys_part(request: web.Request) -> web.Response:
+async def get_journeys_section(request: web.Request) -> web.Response:
     """Answer with the section of the matrix of steps, which takes longer than the page."""
     asked = view_parameters(request, SessionsView)
     filters = (await begin(request, asked)).filters
