@@ -15,6 +15,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+DISTRIBUTIONS = packages_distributions()  # reads every installed package: once
 OURS = {"usage_service", "builder", "warehouse"}
 LIGHT = ["usage_service/client", "usage_service/django.py", "usage_service/shared/launch.py"]
 TELEMETRY = ["usage_service/shared/otel.py", "usage_service/shared/trace_export.py"]
@@ -57,7 +58,7 @@ def distribution(module: str) -> str:
         if module == namespace or (module.startswith(f"{namespace}.") and namespace != "google.cloud"):
             return name
     top = module.partition(".")[0]
-    [name] = set(packages_distributions()[top])
+    [name] = set(DISTRIBUTIONS[top])
     return canonicalize_name(name)
 
 

