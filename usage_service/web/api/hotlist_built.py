@@ -89,6 +89,6 @@ async def _record(service: Service, events: list[msgspec.Raw]) -> list[Appended]
                 raise invalid([FieldError(pointer="/built_at", detail=item.error.detail)])
         for answer in await service.ingest.submit(records):
             if not isinstance(answer, Appended) or answer.outcome == "conflict":
-                raise Problem(409, "Not recorded", "the log has another event under the id of one of these")
+                raise Problem(409, "Not recorded", "the log has another event with the id of one of these")
             answers.append(answer)
     return answers
