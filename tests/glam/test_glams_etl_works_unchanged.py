@@ -110,10 +110,17 @@ def spelt(day: date | None) -> str:
     return f"{day:%Y%m%d}" if day else ""
 
 
-SPANS = [(None, None), (DAYS[2], None), (None, DAYS[5]), (DAYS[2], DAYS[5]), (DAYS[5], DAYS[2]), (DAYS[3], DAYS[3])]
+DAY_RANGES = [
+    (None, None),
+    (DAYS[2], None),
+    (None, DAYS[5]),
+    (DAYS[2], DAYS[5]),
+    (DAYS[5], DAYS[2]),
+    (DAYS[3], DAYS[3]),
+]
 
 
-@pytest.mark.parametrize(("first", "end"), SPANS)
+@pytest.mark.parametrize(("first", "end"), DAY_RANGES)
 @pytest.mark.parametrize("product", ["", "fog", "fenix", "klar"])
 async def test_without_fields_each_view_has_three(
     glam: Glam, first: date | None, end: date | None, product: str
@@ -133,7 +140,7 @@ async def test_fields_are_those_asked_for(glam: Glam, fields: list[str]) -> None
     assert ids == sorted(set(ids))
 
 
-@pytest.mark.parametrize(("first", "end"), SPANS)
+@pytest.mark.parametrize(("first", "end"), DAY_RANGES)
 @pytest.mark.parametrize(
     ("fields", "product"),
     [(["probe_name"], ""), (["probe_name"], "fog"), (["action_type"], ""), (["product", "channel", "probe_name"], ""),
@@ -245,7 +252,7 @@ async def test_counts_are_as_fresh_as_asked_for_and_not_sent_twice(glam: Glam) -
     await glam.database.execute("DELETE FROM event_log WHERE probe = 'just_now'")
 
 
-async def test_a_long_log_comes_a_span_at_a_time(glam: Glam, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_long_log_comes_a_range_of_positions_at_a_time(glam: Glam, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = await usage(glam)
     monkeypatch.setattr(glam_usage, "RANGE_POSITIONS", 7)
     assert await usage(glam) == whole
