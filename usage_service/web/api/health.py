@@ -70,7 +70,7 @@ def _complaints(rows: list[asyncpg.Record]) -> Iterator[str]:
 
 @described(ok(Version))
 async def get_version(_request: web.Request) -> web.Response:
-    """Return the version of the running code."""
+    """Get the version of the running code."""
     return json_answer(running_version())
 
 

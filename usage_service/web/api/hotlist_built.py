@@ -35,7 +35,7 @@ class BuiltReport(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class BuiltAnswer(msgspec.Struct, frozen=True):
-    """Number of events that are new, that were recorded before, and of builds that they ended."""
+    """Number of events that are new, number that were recorded before, and number of builds that they ended."""
 
     recorded: int
     duplicate: int

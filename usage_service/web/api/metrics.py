@@ -51,9 +51,9 @@ class DatabaseCollector(Collector):
             yield from _queue_metrics(self.state.queue)
 
     def _projections(self) -> Iterator[Metric]:
-        position = _by_projection("position", "Every event up to here is folded.")
-        behind = _by_projection("behind_positions", "Positions between here and the end of the log.")
-        seconds = _by_projection("behind_seconds", "For how long the first event that is not folded waits.")
+        position = _by_projection("position", "The position up to which every event is folded.")
+        behind = _by_projection("behind_positions", "Positions between the projection and the end of the log.")
+        seconds = _by_projection("behind_seconds", "Seconds that the first event not yet folded has waited.")
         failed = _by_projection("failed", "Whether there is an event that cannot be folded.")
         failed_after = _by_projection("failed_after_position", "The position before the event that cannot be folded.")
         for status in self.state.projections:
@@ -73,11 +73,11 @@ def _by_projection(name: str, help_text: str) -> GaugeMetricFamily:
 
 def _queue_metrics(states: list[QueueState]) -> Iterator[GaugeMetricFamily]:
     """Yield the builds in each state, their attempts and bytes, and the wait of the oldest that can be claimed."""
-    builds = GaugeMetricFamily("glam_builds", "In a state; of those over the last day's.", labels=QUEUE_LABELS)
+    builds = GaugeMetricFamily("glam_builds", "Builds; of those over, the last day's only.", labels=QUEUE_LABELS)
     attempts = GaugeMetricFamily("glam_build_attempts", "Attempts of the builds in a state.", labels=QUEUE_LABELS)
-    read = GaugeMetricFamily("glam_build_bytes", "Bytes that they read in the warehouse.", labels=QUEUE_LABELS)
+    read = GaugeMetricFamily("glam_build_bytes", "Bytes that builds read in the warehouse.", labels=QUEUE_LABELS)
     oldest = GaugeMetricFamily(
-        "glam_build_queue_oldest_seconds", "For how long the oldest could have been claimed.", labels=["prefetched"]
+        "glam_build_queue_oldest_seconds", "Seconds for which the oldest build has been claimable.", labels=["prefetched"]
     )
     found = {(state.state, state.prefetched): state for state in states}
     for name, prefetched in product(get_args(State), (False, True)):
@@ -110,7 +110,7 @@ class Metrics:
         queue.set_function(lambda: service.ingest.queued_events)
         failing = Gauge(
             "glam_recording_failing_seconds",
-            "For how long no event could be recorded; 0 while all is well.",
+            "Seconds for which no event could be recorded; 0 while all is well.",
             registry=self.registry,
         )
         failing.set_function(lambda: service.ingest.health.failing_seconds)
