@@ -77,7 +77,9 @@ def _queue_metrics(states: list[QueueState]) -> Iterator[GaugeMetricFamily]:
     attempts = GaugeMetricFamily("glam_build_attempts", "Attempts of the builds in a state.", labels=QUEUE_LABELS)
     read = GaugeMetricFamily("glam_build_bytes", "Bytes that builds read in the warehouse.", labels=QUEUE_LABELS)
     oldest = GaugeMetricFamily(
-        "glam_build_queue_oldest_seconds", "Seconds for which the oldest build has been claimable.", labels=["prefetched"]
+        "glam_build_queue_oldest_seconds",
+        "Seconds for which the oldest build has been claimable.",
+        labels=["prefetched"],
     )
     found = {(state.state, state.prefetched): state for state in states}
     for name, prefetched in product(get_args(State), (False, True)):
