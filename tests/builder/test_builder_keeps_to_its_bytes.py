@@ -64,7 +64,7 @@ async def test_what_others_read_today_counts_and_yesterdays_does_not(database: C
 
 
 async def test_builders_at_the_same_time_do_not_exceed_it_together(database: Connection, database_url: str) -> None:
-    """Of ten builders at once, where bytes for three are left, at most three are admitted, in any order."""
+    """Ten builders ask at once where bytes for three are left: at most three are admitted, in any order."""
     probes = [f"p{number}" for number in range(10)]
     await put_in_catalogue(database, *probes)
 

@@ -1,4 +1,4 @@
-"""Whether events can be recorded: known from the commits of events and, where there are none, from a probe."""
+"""The health of recording: known from the commits of events and, where there are none, from a probe."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
 -- works with: 2
--- Functions, a type and a constraint get the names of the glossary: older programs call some of them by the old ones.
+-- Functions, a type and a constraint get the names of the glossary: older programs call some of them by the old ones. Commits
+-- of events become durable whatever is set, and whether events can be recorded can be asked.
 --
 -- Tables that are filled beside a projection hold the old names: what is filled is dropped and filled anew.
 SELECT drop_projection(name, stage) FROM projections WHERE stage <> 'live';

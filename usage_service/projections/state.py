@@ -58,7 +58,7 @@ class State(NamedTuple):
 
     @property
     def revision(self) -> Revision:
-        """What changes whenever the projection's rows do."""
+        """Return the revision of its rows, another one whenever they change."""
         return Revision(self.generation, self.changed_at)
 
 
