@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import cache
 from typing import Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -15,6 +17,8 @@ from usage_service.problems import FieldError, field_error, invalid
 Kind = TypeVar("Kind", bound=msgspec.Struct)
 Place = TypeVar("Place", bound=Cursor)
 
+DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+NUMBER = re.compile(r"[-+]?[0-9.]+(?:[eE][-+]?[0-9]+)?")
 # Far enough from the ends of the calendar that any window from them is a valid range.
 FIRST_INSTANT, LAST_INSTANT = datetime(1900, 1, 1, tzinfo=UTC), datetime(3000, 1, 1, tzinfo=UTC)
 
@@ -36,15 +40,55 @@ def query_parameters(request: web.Request, kind: type[Kind]) -> Kind:
 
 
 def parameters_from(given: Mapping[str, object], kind: type[Kind]) -> Kind:
-    """Return values of a query or path as a `kind`; raise a Problem (422) that names the wrong one."""
+    """Return values of a query or path as a `kind`; raise a Problem (422) that names the wrong one.
+
+    A day (`2026-11-01`) stands for its first instant in UTC.
+    """
     try:
-        parameters = msgspec.convert(given, kind, strict=False)
+        parameters = msgspec.convert(_instants_read(given, kind), kind, strict=False)
+        parameters = _with_nulls_as_texts(parameters, given)
     except msgspec.ValidationError as error:
         found = field_error(error, kind.__struct_encode_fields__)
         name = (found.pointer or "").removeprefix("/").partition("/")[0].replace("~1", "/").replace("~0", "~")
         raise invalid([FieldError(parameter=name, detail=_choices(kind, name) or found.detail)]) from None
     _check_instants(parameters)
     return parameters
+
+
+def _instants_read(given: Mapping[str, object], kind: type[msgspec.Struct]) -> dict[str, object]:
+    """Return the values with days as instants. Raise a Problem for a number: msgspec takes it for seconds of 1970."""
+    read = dict(given)
+    for name in _instant_names(kind) & given.keys():
+        text = str(given[name])
+        if DAY.fullmatch(text):
+            read[name] = f"{text}T00:00:00Z"
+        elif NUMBER.fullmatch(text):
+            detail = "must be RFC 3339 with a zone, such as 2026-11-23T10:00:00Z, or a day, such as 2026-11-23"
+            raise invalid([FieldError(parameter=name, detail=detail)])
+    return read
+
+
+@cache
+def _instant_names(kind: type[msgspec.Struct]) -> frozenset[str]:
+    hints = get_type_hints(kind)
+    fields = msgspec.structs.fields(kind)
+    return frozenset(one.encode_name for one in fields if datetime in (hints[one.name], *get_args(hints[one.name])))
+
+
+def _with_nulls_as_texts(parameters: Kind, given: Mapping[str, object]) -> Kind:
+    """Return the parameters with the text `null` where it was given: msgspec reads it as no value at all.
+
+    Raise ValidationError for a parameter that is no text.
+    """
+    texts: dict[str, object] = {}
+    for one in msgspec.structs.fields(type(parameters)):
+        text = given.get(one.encode_name)
+        if isinstance(text, str) and getattr(parameters, one.name) is None:
+            try:
+                texts[one.name] = msgspec.convert(text, one.type, strict=True)
+            except msgspec.ValidationError as error:
+                raise msgspec.ValidationError(f"{error} - at `$.{one.encode_name}`") from None
+    return msgspec.structs.replace(parameters, **texts) if texts else parameters
 
 
 def cursor_of(text: str | None, kind: type[Place]) -> Place | None:
