@@ -7,6 +7,7 @@ import logging
 import random
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -117,6 +118,14 @@ def test_too_large_a_request_is_split_down_to_the_event_at_fault() -> None:
         assert client.flush(10)
         assert list(service.events) == good  # in order, too
         assert client.stats()[:4] == (41, 40, 0, 1)
+
+
+@pytest.mark.parametrize("visitor", [7, 0, UUID(int=7), "7"])
+def test_a_visitor_may_be_a_key_of_the_apps_users(visitor: str | int | UUID) -> None:
+    with fake_service() as service, UsageClient(service.url, linger_seconds=0.005) as client:
+        event_id = client.record("x_note", visitor=visitor)
+        assert client.flush(20)
+        assert service.events[event_id]["visitor"] == str(visitor)
 
 
 def test_retry_after_is_honoured() -> None:

@@ -33,7 +33,7 @@ TEXT = (ROOT / "compose.yaml").read_text("utf-8")
 GIVEN = {
     "POSTGRES_PASSWORD": "swordfish1",
     "USAGE_LOGIN_PASSWORD": "swordfish2",
-    "USAGE_SERVICE_TOKEN": "a token",
+    "USAGE_SERVICE_TOKEN": "a token for tests",
     "USAGE_SERVICE_VISITOR_SECRET": "sixteen or more characters",
 }
 APPS = {"usage-service": service_cli.make_app(), "probe-builder": builder_cli.make_app()}

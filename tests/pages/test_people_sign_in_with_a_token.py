@@ -94,6 +94,7 @@ async def test_a_cookie_opens_the_scopes_of_its_token(client: Client, worker_dat
         ({"Sec-Fetch-Site": "same-site"}, False),
         ({"Origin": "https://example.org"}, False),
         ({"Origin": "null"}, False),
+        ({"Origin": "http://[x"}, False),
         ({}, False),
     ],
     ids=str,

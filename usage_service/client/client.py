@@ -74,7 +74,7 @@ class UsageClient:
         kind: str,
         /,
         *,
-        visitor: str | None = None,
+        visitor: str | int | UUID | None = None,
         product: str | None = None,
         channel: str | None = None,
         probe: str | None = None,
@@ -84,7 +84,8 @@ class UsageClient:
     ) -> str:
         """Record an event of the type `kind` and return its id; never wait for the service and never raise.
 
-        `occurred_at` without a zone is local time. An event recorded again under its `event_id` is stored once.
+        A number or a UUID as `visitor`, such as a key of the app's users, becomes a text. `occurred_at` without a
+        zone is local time. An event recorded again under its `event_id` is stored once.
         """
         chosen = str(event_id or new_event_id())
         try:
@@ -92,7 +93,7 @@ class UsageClient:
                 event_id=chosen,
                 type=kind,
                 occurred_at=with_zone(occurred_at),
-                visitor=visitor,
+                visitor=None if visitor is None else str(visitor),
                 product=product,
                 channel=channel,
                 probe=probe,

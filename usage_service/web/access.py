@@ -19,6 +19,7 @@ from usage_service.web.keys import service_of
 from usage_service.web.limits import Allowance, Limits
 
 Scope = Literal["open", TokenScope]
+SHORTEST_TOKEN = 16
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 COOKIE = "usage_token"
 COOKIE_SECONDS = 12 * 3_600
@@ -62,9 +63,16 @@ ALLOWANCE = web.RequestKey("allowance", Allowance)
 
 
 def check_exposure(settings: ServerSettings) -> None:
-    """Raise SettingsError when the service would listen on the network without a token."""
-    if settings.token is None and settings.host not in LOOPBACK:
+    """Raise SettingsError when the service would listen on the network without a token, or with one to be guessed."""
+    if settings.host in LOOPBACK:
+        return
+    if settings.token is None:
         raise SettingsError(f"USAGE_SERVICE_TOKEN must be set to listen on {settings.host}, which others can reach")
+    if len(settings.token) < SHORTEST_TOKEN:
+        raise SettingsError(
+            f"USAGE_SERVICE_TOKEN must have {SHORTEST_TOKEN} characters or more to listen on {settings.host}: "
+            "take one of `openssl rand -hex 32`"
+        )
 
 
 def guarded(handler: Handler, scope: Scope) -> Handler:
@@ -105,11 +113,19 @@ def check_origin(request: web.Request) -> None:
     elif site is not None:
         same = site in ("same-origin", "none")
     elif origin is not None:
-        same = urlsplit(origin).netloc == request.host
+        same = _host_of(origin) == request.host
     else:
         same = COOKIE not in request.cookies
     if not same:
         raise Problem(403, "Another origin", "pages of other origins may not do this; use the service's own")
+
+
+def _host_of(origin: str) -> str | None:
+    """Return the host and port of an origin, None for a text that is none, such as `http://[x`."""
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return None
 
 
 def is_signed_in(request: web.Request) -> bool:
