@@ -69,6 +69,13 @@ def test_switches_are_read(text: str, meant: bool) -> None:
     assert load_settings(ServerSettings, RIGHT | {"USAGE_SERVICE_OPEN_READS": text}).open_reads is meant
 
 
+def test_null_is_a_text_and_no_setting_is_off_by_it() -> None:
+    needed = {"DATABASE_URL": "postgresql://x", "USAGE_SERVICE_VISITOR_SECRET": "x" * 16}
+    assert load_settings(ServerSettings, needed | {"USAGE_SERVICE_TOKEN": "null"}).token == "null"
+    with pytest.raises(SettingsError, match="LISTEN_DATABASE_URL"):
+        load_settings(ServerSettings, needed | {"LISTEN_DATABASE_URL": "null"})
+
+
 def test_a_misspelt_name_is_told_the_right_one() -> None:
     with pytest.raises(SettingsError, match=r"USAGE_SERVICE_TOKN is not a setting; did you mean USAGE_SERVICE_TOKEN\?"):
         check_names({"USAGE_SERVICE_TOKN": "swordfish"}, "USAGE_SERVICE_", ServerSettings, ClientSettings)

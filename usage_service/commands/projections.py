@@ -42,9 +42,9 @@ projections_app = typer.Typer(
 @projections_app.callback()
 def list_command(context: typer.Context, url: DatabaseUrl = None, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
     """Show how far every projection is, and which event one cannot fold."""
-    context.obj = Database(url, data_dir)
+    context.obj = database = Database(url, data_dir)
     if context.invoked_subcommand is None:
-        _show(Database(url, data_dir).run_as_owner(projection_statuses), Console())
+        _show(database.run_as_owner(projection_statuses), Console())
 
 
 @projections_app.command("rebuild")

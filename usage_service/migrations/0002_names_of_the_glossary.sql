@@ -409,6 +409,10 @@ CREATE FUNCTION probe_recording() RETURNS void LANGUAGE plpgsql SECURITY DEFINER
 BEGIN
     PERFORM set_config('lock_timeout', '1500ms', true);
     PERFORM lock_event_log();
+    IF (SELECT last_value FROM event_position) < last_position() THEN
+        RAISE EXCEPTION 'the sequence of positions is behind the log' USING ERRCODE = 'object_not_in_prerequisite_state',
+            HINT = 'SELECT setval(''event_position'', last_position())';
+    END IF;
     UPDATE recording_probe SET probed_at = clock_timestamp();
 END $$;
 REVOKE ALL ON FUNCTION probe_recording FROM PUBLIC;

@@ -197,8 +197,6 @@ async def _mistakes_named(url: str) -> AsyncIterator[None]:
     except SettingsError:
         raise
     except tuple(kind for kind, _ in MISTAKES) as error:
-        if isinstance(error, asyncpg.InterfaceError) and not isinstance(error, ValueError):
-            raise
         mend = next(mend for kind, mend in MISTAKES if isinstance(error, kind))
         raise SettingsError(f"DATABASE_URL: {error}; {mend}") from None
     except FileNotFoundError as error:

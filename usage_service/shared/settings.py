@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Meta, field
 
 from usage_service.shared.errors import UserError
+from usage_service.shared.texts import read_texts
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
@@ -130,7 +131,7 @@ def load_settings(kind: type[Kind], environ: Mapping[str, str] = os.environ) -> 
     known = {one.encode_name for one in msgspec.structs.fields(kind)}
     given = {name: environ[name] for name in known if environ.get(name)}
     try:
-        return msgspec.convert(given, kind, strict=False)
+        return read_texts(given, kind)
     except msgspec.ValidationError as error:
         what, _, where = str(error).partition(" - at ")
         name = where.strip("`").removeprefix("$.")

@@ -13,6 +13,7 @@ from aiohttp import web
 
 from usage_service.cursors import Cursor
 from usage_service.problems import FieldError, field_error, invalid
+from usage_service.shared.texts import read_texts
 
 Kind = TypeVar("Kind", bound=msgspec.Struct)
 Place = TypeVar("Place", bound=Cursor)
@@ -45,8 +46,7 @@ def parameters_from(given: Mapping[str, object], kind: type[Kind]) -> Kind:
     A day (`2026-11-01`) stands for its first instant in UTC.
     """
     try:
-        parameters = msgspec.convert(_instants_read(given, kind), kind, strict=False)
-        parameters = _with_nulls_as_texts(parameters, given)
+        parameters = read_texts(_instants_read(given, kind), kind)
     except msgspec.ValidationError as error:
         found = field_error(error, kind.__struct_encode_fields__)
         name = (found.pointer or "").removeprefix("/").partition("/")[0].replace("~1", "/").replace("~0", "~")
@@ -73,22 +73,6 @@ def _instant_names(kind: type[msgspec.Struct]) -> frozenset[str]:
     hints = get_type_hints(kind)
     fields = msgspec.structs.fields(kind)
     return frozenset(one.encode_name for one in fields if datetime in (hints[one.name], *get_args(hints[one.name])))
-
-
-def _with_nulls_as_texts(parameters: Kind, given: Mapping[str, object]) -> Kind:
-    """Return the parameters with the text `null` where it was given: msgspec reads it as no value at all.
-
-    Raise ValidationError for a parameter that is no text.
-    """
-    texts: dict[str, object] = {}
-    for one in msgspec.structs.fields(type(parameters)):
-        text = given.get(one.encode_name)
-        if isinstance(text, str) and getattr(parameters, one.name) is None:
-            try:
-                texts[one.name] = msgspec.convert(text, one.type, strict=True)
-            except msgspec.ValidationError as error:
-                raise msgspec.ValidationError(f"{error} - at `$.{one.encode_name}`") from None
-    return msgspec.structs.replace(parameters, **texts) if texts else parameters
 
 
 def cursor_of(text: str | None, kind: type[Place]) -> Place | None:
