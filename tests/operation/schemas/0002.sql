@@ -1,0 +1,1965 @@
+-- The usage service and the probe builder: data model and every state change.
+--
+-- event_log        what happened: immutable, in the order of `position`, written only by append_events()
+-- recording_probe  a write that proves that events can be recorded
+-- dropped_events   what is left of events that were exported and dropped, so that one sent again is known
+-- projections      how far each projection has folded the log; advance_projection() folds the next batch,
+--                  swap_projection() puts a rebuilt one in the place of the live one
+--   catalogue        every probe known (fold_catalogue)
+--   popularity_*     views a probe, day and week, and visitors by the day they came before (fold_popularity)
+--   releases         which version a channel had when (fold_releases)
+--   sessions, session_counts   a visitor's events without a pause of 30 minutes (fold_sessions)
+--   journey_events   what a visitor did, in its order (fold_journeys)
+--   probe_hours      views and visitors a probe and hour (fold_timeseries)
+-- builds           one row a request to aggregate a probe; changed only by the lettered transitions below, each of
+--                  which appends its event and updates the row in one transaction
+-- probe_rows       the aggregates of the probes that were built
+-- hotlist_*        what operators pinned or excluded, and the lists that runs of the ETL were given
+-- tokens           who may do what over HTTP
+--
+-- Whatever the programs do, psql can do: SELECT * FROM request_build('fog', 'nightly', 'gc_ms');
+-- Roles: usage_server (aiohttp server), usage_builder (builder), usage_reader (analysts), usage_projections (folds that
+-- were added). None may change the log.
+-- Runs on PostgreSQL 15 and later. Installed once, under a lock, by whichever program starts first; an older one is led
+-- here by usage_service/migrations.
+
+-- Version by version, and what each asks of programs: those made for `works_with` and later work with it.
+CREATE TABLE schema_version (
+    version      integer     PRIMARY KEY,
+    works_with   integer     NOT NULL,
+    installed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    CONSTRAINT it_works_with_its_own CHECK (works_with <= version)
+);
+
+CREATE EXTENSION IF NOT EXISTS pg_trgm;  -- near names of a probe that does not exist
+
+-- Time comes from one function, so that a test can set it: SET usage.now = '2026-11-24T10:00:00Z'.
+CREATE FUNCTION current_instant() RETURNS timestamptz LANGUAGE sql VOLATILE PARALLEL SAFE AS $$
+    SELECT coalesce(nullif(current_setting('usage.now', true), '')::timestamptz, clock_timestamp())
+$$;
+
+CREATE FUNCTION utc_day(instant timestamptz) RETURNS date LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT (instant AT TIME ZONE 'UTC')::date
+$$;
+
+---------------------------------------------------------------------------------------------------------------------
+-- The log
+
+CREATE SEQUENCE event_position AS bigint;
+
+CREATE TABLE event_log (
+    position       bigint      PRIMARY KEY,
+    event_id       uuid        NOT NULL,
+    type           text        NOT NULL,
+    schema_version smallint    NOT NULL DEFAULT 1,
+    occurred_at    timestamptz NOT NULL,
+    recorded_at    timestamptz NOT NULL,
+    visitor        uuid,           -- a pseudonym; the raw id is never stored
+    product        text,
+    channel        text,
+    probe          text,
+    source         text        NOT NULL,
+    data           jsonb       NOT NULL,
+    digest         uuid        NOT NULL,  -- of what the client sent but the visitor: tells a repeat from a conflict
+    CONSTRAINT event_id_is_used_once UNIQUE (event_id),
+    CONSTRAINT data_is_an_object CHECK (jsonb_typeof(data) = 'object')
+);
+
+-- A visitor's pseudonym is random; this row alone links it to the person. Erasing somebody deletes their row, and so
+-- does the end of an epoch: then not even who has the secret and the raw id can tell which events are theirs.
+CREATE TABLE visitor_keys (
+    lookup    uuid    PRIMARY KEY,  -- keyed hash of the raw id, the key differing by epoch
+    epoch     integer NOT NULL,     -- the day (since 1970) that the epoch of the key began
+    pseudonym uuid    NOT NULL DEFAULT gen_random_uuid()
+);
+CREATE INDEX visitor_keys_by_epoch ON visitor_keys (epoch);
+
+-- Destroys what links the visitors of earlier epochs to their events. Answers how many there were.
+CREATE FUNCTION forget_visitors(current_epoch integer) RETURNS bigint
+LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+    WITH forgotten AS (DELETE FROM visitor_keys WHERE epoch < current_epoch RETURNING 1)
+    SELECT count(*) FROM forgotten
+$$;
+
+-- Appends events in the order given and answers for each: 'recorded'; 'duplicate' (the same event was sent before,
+-- with its original position); 'conflict' (another event has this id, with that one's position).
+--
+-- Order: sequences hand out numbers in the order of calls, not of commits, so a reader could see 8 before 7 is
+-- committed and never look back. Whoever appends therefore holds one lock from before the first number is drawn
+-- until its commit, and positions become visible in order. Callers keep that short: many events a call, then commit.
+CREATE FUNCTION append_events(
+    event_ids uuid[], types text[], schema_versions smallint[], occurred timestamptz[], lookups uuid[],
+    epochs integer[], products text[], channels text[], probes text[], sources text[], payloads jsonb[], digests uuid[]
+) RETURNS TABLE (item integer, log_position bigint, outcome text)
+-- Hash joins only: the planner does not know how long the arrays are, and takes nested loops for the long ones too.
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp SET enable_nestloop = off AS $$
+BEGIN
+    PERFORM lock_event_log();
+    RETURN QUERY
+    WITH incoming AS (
+        SELECT u.*, row_number() OVER (PARTITION BY u.event_id ORDER BY u.item) AS occurrence
+        FROM unnest(event_ids, types, schema_versions, occurred, lookups, epochs, products, channels, probes, sources,
+                    payloads, digests)
+             WITH ORDINALITY AS u (event_id, type, schema_version, occurred_at, lookup, epoch, product, channel,
+                                   probe, source, data, digest, item)
+    ), judged AS MATERIALIZED (
+        SELECT i.*, k.position AS known_position, k.digest AS known_digest
+        FROM incoming i
+        LEFT JOIN (
+            SELECT e.event_id, e.position, e.digest FROM event_log e WHERE e.event_id = ANY (event_ids)
+            UNION ALL
+            SELECT d.event_id, d.position, d.digest FROM dropped_events d WHERE d.event_id = ANY (event_ids)
+        ) k USING (event_id)
+    ), known_visitors AS MATERIALIZED (
+        SELECT v.lookup, v.pseudonym FROM visitor_keys v WHERE v.lookup = ANY (lookups)
+    ), new_visitors AS (
+        INSERT INTO visitor_keys (lookup, epoch)
+        SELECT j.lookup, max(j.epoch)
+        FROM judged j
+        WHERE j.known_position IS NULL AND j.occurrence = 1 AND j.lookup IS NOT NULL AND j.type <> 'visitor_erased'
+          AND j.lookup NOT IN (SELECT v.lookup FROM known_visitors v)
+        GROUP BY j.lookup
+        RETURNING visitor_keys.lookup, visitor_keys.pseudonym
+    ), numbered AS MATERIALIZED (
+        SELECT nextval('event_position') AS position, named.*
+        FROM (
+            SELECT j.*, v.pseudonym AS visitor
+            FROM judged j
+            LEFT JOIN (SELECT * FROM known_visitors UNION ALL SELECT * FROM new_visitors) v USING (lookup)
+            WHERE j.known_position IS NULL AND j.occurrence = 1
+            ORDER BY j.item
+        ) named
+    ), recorded AS (
+        INSERT INTO event_log (position, event_id, type, schema_version, occurred_at, recorded_at, visitor, product,
+                               channel, probe, source, data, digest)
+        SELECT n.position, n.event_id, n.type, n.schema_version, n.occurred_at, current_instant(), n.visitor,
+               n.product, n.channel, n.probe, n.source, n.data, n.digest
+        FROM numbered n
+    )
+    SELECT j.item::integer, coalesce(j.known_position, n.position),
+           CASE WHEN j.item = n.item THEN 'recorded'
+                WHEN j.digest = coalesce(j.known_digest, n.digest) THEN 'duplicate'
+                ELSE 'conflict'
+           END
+    FROM judged j LEFT JOIN numbered n ON n.event_id = j.event_id
+    ORDER BY j.item;
+    IF 'visitor_erased' = ANY (types) THEN
+        DELETE FROM visitor_keys k USING unnest(lookups, types) AS e (lookup, type)
+        WHERE k.lookup = e.lookup AND e.type = 'visitor_erased';
+        -- Theirs of an earlier epoch is under another lookup, and due to be forgotten anyhow.
+        DELETE FROM visitor_keys k WHERE k.epoch < (SELECT max(e) FROM unnest(epochs) AS e);
+    END IF;
+END $$;
+
+-- Puts exported events back at their positions, after all that the log holds: into an empty log, or on from where an
+-- earlier call stopped. What is there already is passed over; other events there are an error (UB002). Visitors are
+-- the pseudonyms of the export, which nothing links to anybody any more. Answers how many events are new.
+CREATE FUNCTION restore_events(
+    positions bigint[], event_ids uuid[], types text[], schema_versions smallint[], occurred timestamptz[],
+    recorded timestamptz[], visitors uuid[], products text[], channels text[], probes text[], sources text[],
+    payloads jsonb[], digests uuid[]
+) RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+DECLARE
+    log_end bigint;
+    restored bigint;
+BEGIN
+    PERFORM lock_event_log();
+    log_end := last_position();
+    IF EXISTS (
+        SELECT FROM unnest(positions, event_ids, digests) AS g (position, event_id, digest)
+        LEFT JOIN event_log e ON e.position = g.position
+        LEFT JOIN dropped_events d ON d.event_id = g.event_id AND d.position = g.position
+        WHERE g.position <= log_end AND (coalesce(e.event_id, d.event_id), coalesce(e.digest, d.digest))
+                                        IS DISTINCT FROM (g.event_id, g.digest)
+    ) THEN
+        RAISE EXCEPTION 'the log holds other events up to position %', log_end USING ERRCODE = 'UB002';
+    END IF;
+    INSERT INTO event_log (position, event_id, type, schema_version, occurred_at, recorded_at, visitor, product,
+                           channel, probe, source, data, digest)
+    SELECT g.* FROM unnest(positions, event_ids, types, schema_versions, occurred, recorded, visitors, products, channels,
+                           probes, sources, payloads, digests) AS g (position)
+    WHERE g.position > log_end;
+    GET DIAGNOSTICS restored = ROW_COUNT;
+    PERFORM setval('event_position', greatest(log_end, (SELECT max(p) FROM unnest(positions) AS p)));
+    RETURN restored;
+END $$;
+
+-- Held from before the first position is drawn to the commit, which is durable whatever the server, the role or the session is
+-- set to: who waits for the lock is about to acknowledge something.
+CREATE FUNCTION lock_event_log() RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    IF current_setting('synchronous_commit') IN ('off', 'local') THEN
+        PERFORM set_config('synchronous_commit', 'on', true);
+    END IF;
+    PERFORM pg_advisory_xact_lock(x'676c616d'::bigint);  -- 'glam'
+END $$;
+
+-- Proves that events can be recorded: the lock can be had, and a write be made durable. Raises what keeps them from being so.
+CREATE TABLE recording_probe (
+    probed_at timestamptz NOT NULL
+);
+INSERT INTO recording_probe VALUES (clock_timestamp());
+
+CREATE FUNCTION probe_recording() RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+BEGIN
+    PERFORM set_config('lock_timeout', '1500ms', true);
+    PERFORM lock_event_log();
+    IF (SELECT last_value FROM event_position) < last_position() THEN
+        RAISE EXCEPTION 'the sequence of positions is behind the log' USING ERRCODE = 'object_not_in_prerequisite_state',
+            HINT = 'SELECT setval(''event_position'', last_position())';
+    END IF;
+    UPDATE recording_probe SET probed_at = clock_timestamp();
+END $$;
+
+CREATE FUNCTION last_position() RETURNS bigint LANGUAGE sql STABLE AS $$
+    SELECT coalesce(max(position), 0) FROM event_log
+$$;
+
+-- One event written by this service itself, within the transition that it records. Its id is new and it is of no visitor,
+-- so there is nothing to judge as append_events() does: that took four times as long.
+CREATE FUNCTION append_own_event(
+    event_type text, event_product text, event_channel text, event_probe text, event_source text, payload jsonb
+) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+    appended bigint;
+BEGIN
+    PERFORM lock_event_log();
+    INSERT INTO event_log (position, event_id, type, occurred_at, recorded_at, product, channel, probe, source, data, digest)
+    VALUES (nextval('event_position'), gen_random_uuid(), event_type, current_instant(), current_instant(), event_product,
+            event_channel, event_probe, event_source, payload, md5(payload::text)::uuid)
+    RETURNING position INTO appended;
+    RETURN appended;
+END $$;
+
+---------------------------------------------------------------------------------------------------------------------
+-- Projections: pure functions of the log, folded a batch of positions at a time, checkpoint and rows in one
+-- transaction. Each fold gives the same rows for the same events in whatever order or batches they arrive.
+--
+-- A projection is a row here, the tables it fills, and a function fold_<name>(after_position, to_position) that finds
+-- the tables by the search path. Beside the live one a `rebuild` (which takes its place) and a `verify` (which it is
+-- compared with) may be filled: tables like the live ones, in a schema of their own.
+
+CREATE TABLE projections (
+    name         text        NOT NULL,
+    stage        text        NOT NULL DEFAULT 'live',
+    version      integer     NOT NULL,
+    home         text        NOT NULL DEFAULT 'public',  -- the schema that its tables are in
+    tables       text[]      NOT NULL,
+    settings     jsonb       NOT NULL DEFAULT '{}',      -- part of the version: others need a rebuild
+    definition   text,                                   -- of a projection that was added: its file
+    position     bigint      NOT NULL DEFAULT 0,         -- every event up to here is folded
+    changed_at   bigint      NOT NULL DEFAULT 0,         -- the position at which its rows last changed
+    generation   uuid        NOT NULL DEFAULT gen_random_uuid(),  -- of these tables: a rebuild brings another
+    updated_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
+    failed_at    timestamptz,
+    failed_after bigint,                                 -- the event after this position could not be folded
+    error        text,
+    PRIMARY KEY (name, stage),
+    CONSTRAINT stage_is_known CHECK (stage IN ('live', 'rebuild', 'verify')),
+    CONSTRAINT failure_is_whole CHECK ((failed_at IS NULL) = (failed_after IS NULL) AND (failed_at IS NULL) = (error IS NULL))
+);
+INSERT INTO projections (name, version, tables, settings) VALUES
+    ('catalogue', 1, '{catalogue}', '{}'),
+    ('journeys', 1, '{journey_events}', '{}'),
+    ('popularity', 1, '{popularity_returns,popularity_series,popularity_views,popularity_visitors}', '{}'),
+    ('releases', 1, '{releases}', '{}'),
+    ('sessions', 1, '{session_counts,sessions}', '{"gap_minutes": 30, "own_hosts": ["glam.telemetry.mozilla.org"]}'),
+    ('timeseries', 1, '{probe_hours}', '{}');
+
+-- How far each is, how many events and for how long it is behind, and what it cannot fold.
+CREATE VIEW projection_status AS
+    SELECT p.name, p.stage, p.version, p.settings, p.position, p.changed_at, p.generation, p.updated_at,
+           last_position() - p.position AS behind,
+           coalesce(extract(epoch FROM current_instant() - (
+               SELECT e.recorded_at FROM event_log e WHERE e.position > p.position ORDER BY e.position LIMIT 1
+           ))::float8, 0) AS behind_seconds,
+           p.failed_at, p.failed_after, p.error
+    FROM projections p;
+
+CREATE FUNCTION projection_lock(projection text, at_stage text) RETURNS bigint LANGUAGE sql IMMUTABLE AS $$
+    SELECT hashtextextended('projection ' || at_stage || ' ' || projection, 0)
+$$;
+
+CREATE FUNCTION lock_projection(projection text, at_stage text, OUT locked boolean) LANGUAGE sql AS $$
+    SELECT pg_try_advisory_xact_lock(projection_lock(projection, at_stage))
+$$;
+
+-- Folds the next batch of a projection: its position before and after, and the end of the log (for what is filled for
+-- verification: of what the live one has folded). At most one caller at a time folds a projection; the others return
+-- at once, unmoved. Raises UB004 when there is no such projection.
+CREATE FUNCTION advance_projection(
+    projection text, batch_size integer, at_stage text DEFAULT 'live', OUT was_at bigint, OUT now_at bigint,
+    OUT log_end bigint
+) LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+DECLARE
+    found_projection projections := find_projection(projection, at_stage);
+BEGIN
+    was_at := found_projection.position;
+    now_at := was_at;
+    log_end := CASE at_stage WHEN 'verify' THEN (find_projection(projection, 'live')).position ELSE last_position() END;
+    IF lock_projection(projection, at_stage) THEN
+        found_projection := find_projection(projection, at_stage);  -- again, now that nobody moves it
+        was_at := found_projection.position;
+        now_at := fold_projection(found_projection, least(was_at + batch_size, log_end));
+    END IF;
+END $$;
+
+CREATE FUNCTION find_projection(projection text, at_stage text) RETURNS projections LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    found_projection projections;
+BEGIN
+    SELECT * INTO found_projection FROM projections p WHERE p.name = projection AND p.stage = at_stage;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'there is no % projection %', at_stage, projection USING ERRCODE = 'UB004';
+    END IF;
+    RETURN found_projection;
+END $$;
+
+-- Folds up to a position, for who holds the projection's lock. Answers where it is then.
+CREATE FUNCTION fold_projection(of_projection projections, to_position bigint) RETURNS bigint
+-- The search path is put back on return. Batches are large: their sorts are to fit into memory. Folds ask the planner not to read
+-- all of a table, at prices so high that each would be compiled first, which takes longer than it.
+LANGUAGE plpgsql SET search_path = public, pg_temp SET work_mem = '64MB' SET jit = off AS $$
+DECLARE
+    after_position bigint := of_projection.position;
+    written text;
+BEGIN
+    IF to_position <= after_position THEN
+        RETURN after_position;
+    END IF;
+    -- Rows and checkpoint are lost together or not at all, and what is lost is folded again: no need to wait for a disk.
+    PERFORM set_config('synchronous_commit', 'off', true);
+    PERFORM set_config('usage.projection', of_projection.settings::text, true);
+    -- A few events are folded sooner than the statement is planned: its plan for small batches is kept by the session.
+    PERFORM set_config('plan_cache_mode', CASE WHEN to_position - after_position < 5000 THEN 'force_generic_plan' ELSE 'auto' END, true);
+    PERFORM set_config('search_path', concat_ws(', ', quote_ident(of_projection.home), (
+        SELECT quote_ident(p.home) FROM public.projections p WHERE p.name = of_projection.name AND p.stage = 'live'
+    ), 'public', 'pg_temp'), true);
+    EXECUTE format('SELECT %I($1, $2)', 'fold_' || of_projection.name) INTO written
+        USING after_position, to_position;
+    UPDATE public.projections p SET
+        position = to_position, updated_at = clock_timestamp(), failed_at = NULL, failed_after = NULL, error = NULL,
+        changed_at = CASE written WHEN '0' THEN p.changed_at ELSE to_position END
+    WHERE p.name = of_projection.name AND p.stage = of_projection.stage;
+    RETURN to_position;
+END $$;
+
+-- Remembers which event a projection cannot fold, and why; folding on clears it.
+CREATE FUNCTION fail_projection(projection text, at_stage text, after_position bigint, why text) RETURNS void
+LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+    UPDATE projections SET
+        failed_after = after_position, error = why,
+        failed_at = CASE WHEN failed_after = after_position THEN failed_at ELSE current_instant() END
+    WHERE name = projection AND stage = at_stage AND position = after_position
+$$;
+
+-- Of two who begin the same at once, the second waits and finds it begun.
+CREATE FUNCTION lock_filling(projection text, to_stage text) RETURNS void LANGUAGE sql AS $$
+    SELECT pg_advisory_xact_lock(hashtextextended('filling ' || to_stage || ' ' || projection, 0))
+$$;
+
+-- Begins to fill a projection beside the live one, or finds it begun: answers its generation. It is defined as the live
+-- one is, by its tables and fold or by the file that it was added with. A verification of what was live before begins
+-- anew.
+CREATE FUNCTION begin_filling(projection text, to_stage text, new_settings jsonb DEFAULT NULL) RETURNS uuid
+LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
+DECLARE
+    live projections;
+    begun projections;
+    new_home text := to_stage || '_' || projection;
+    filled_table text;
+BEGIN
+    PERFORM lock_filling(projection, to_stage);
+    live := find_projection(projection, 'live');
+    SELECT * INTO begun FROM projections p WHERE p.name = projection AND p.stage = to_stage;
+    IF FOUND AND to_stage = 'verify' AND (begun.version, begun.settings, begun.definition)
+                                         IS DISTINCT FROM (live.version, live.settings, live.definition) THEN
+        PERFORM drop_projection(projection, to_stage);
+    ELSIF FOUND THEN
+        RETURN begun.generation;
+    END IF;
+    PERFORM require_whole_log();
+    IF live.definition IS NOT NULL THEN
+        RETURN define_projection(projection, to_stage, live.definition);
+    END IF;
+    EXECUTE format('CREATE SCHEMA %I', new_home);
+    EXECUTE format('GRANT USAGE ON SCHEMA %I TO usage_server, usage_builder, usage_reader, usage_projections', new_home);
+    FOREACH filled_table IN ARRAY live.tables LOOP
+        EXECUTE format('CREATE TABLE %I.%I (LIKE %I.%I INCLUDING ALL)', new_home, filled_table, live.home, filled_table);
+    END LOOP;
+    EXECUTE format('GRANT SELECT ON ALL TABLES IN SCHEMA %I TO usage_server, usage_builder, usage_reader, usage_projections',
+                   new_home);
+    INSERT INTO projections (name, stage, version, home, tables, settings)
+    VALUES (projection, to_stage, live.version, new_home, live.tables, coalesce(new_settings, live.settings))
+    RETURNING * INTO begun;
+    RETURN begun.generation;
+END $$;
+
+-- Defines a projection by statements that create its tables and fold_<name>(bigint, bigint), to be filled from the
+-- beginning, or finds it begun with the same: answers its generation. They run, and the fold will, as usage_projections:
+-- it may read the log and write its own tables.
+CREATE FUNCTION define_projection(projection text, to_stage text, statements text) RETURNS uuid
+LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
+DECLARE
+    new_home text := to_stage || '_' || projection;
+    begun projections;
+    fold regprocedure;
+    filled_tables text[];
+BEGIN
+    PERFORM lock_filling(projection, to_stage);
+    IF projection !~ '^[a-z][a-z0-9_]{0,40}$' OR projection ~ '^(pg|rebuild|verify)_' OR EXISTS (
+        SELECT FROM pg_namespace n WHERE n.nspname = projection
+          AND NOT EXISTS (SELECT FROM projections p WHERE p.name = projection AND p.home = projection)
+    ) OR EXISTS (SELECT FROM projections p WHERE p.name = projection AND p.home = 'public') THEN
+        RAISE EXCEPTION 'a projection cannot be named %', projection USING ERRCODE = 'invalid_name',
+            HINT = 'take another name: at most 41 small letters, digits and _, that is neither of a schema nor of a projection '
+                   'that is built in, and does not begin with pg_, rebuild_ or verify_';
+    END IF;
+    SELECT * INTO begun FROM projections p WHERE p.name = projection AND p.stage = to_stage;
+    IF begun.definition = statements THEN
+        RETURN begun.generation;
+    ELSIF FOUND THEN
+        RAISE EXCEPTION 'another file of % is being filled at this moment', projection USING ERRCODE = 'object_in_use';
+    END IF;
+    PERFORM require_whole_log();
+    EXECUTE format('CREATE SCHEMA %I AUTHORIZATION usage_projections', new_home);
+    PERFORM set_config('search_path', quote_ident(new_home) || ', public, pg_temp', true);
+    SET LOCAL ROLE usage_projections;
+    EXECUTE statements;
+    RESET ROLE;
+    PERFORM set_config('search_path', 'public, pg_temp', true);
+    fold := to_regprocedure(format('%I.%I(bigint, bigint)', new_home, 'fold_' || projection));
+    filled_tables := ARRAY(SELECT t.tablename::text FROM pg_tables t WHERE t.schemaname = new_home ORDER BY 1);
+    IF fold IS NULL OR filled_tables = '{}' THEN
+        RAISE EXCEPTION 'the statements create no %',
+            CASE WHEN fold IS NULL THEN format('function fold_%s(after_position bigint, to_position bigint)', projection) ELSE 'table' END
+            USING ERRCODE = 'invalid_function_definition';
+    END IF;
+    EXECUTE format('ALTER FUNCTION %s SECURITY DEFINER', fold);
+    EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', fold);  -- else whoever calls it counts twice
+    EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %s', fold, (
+        SELECT p.proowner::regrole FROM pg_proc p WHERE p.oid = 'advance_projection(text, integer, text)'::regprocedure
+    ));
+    EXECUTE format('GRANT USAGE ON SCHEMA %I TO usage_server, usage_reader', new_home);
+    EXECUTE format('GRANT SELECT ON ALL TABLES IN SCHEMA %I TO usage_server, usage_reader', new_home);
+    INSERT INTO projections (name, stage, version, home, tables, definition)
+    VALUES (projection, to_stage, coalesce((
+        SELECT p.version + (p.definition <> statements)::integer FROM projections p WHERE p.name = projection AND p.stage = 'live'
+    ), 1), new_home, filled_tables, statements)
+    RETURNING * INTO begun;
+    RETURN begun.generation;
+END $$;
+
+-- Drops what is filled beside a live projection, or a live one that was added. Answers whether there was any.
+CREATE FUNCTION drop_projection(projection text, at_stage text) RETURNS boolean
+LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
+DECLARE
+    dropped projections;
+BEGIN
+    PERFORM pg_advisory_xact_lock(projection_lock(projection, at_stage));  -- before what a fold of it locks after its tables
+    DELETE FROM projections p WHERE p.name = projection AND p.stage = at_stage AND p.home <> 'public'
+    RETURNING * INTO dropped;
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    EXECUTE format('DROP SCHEMA %I CASCADE', dropped.home);
+    RETURN true;
+END $$;
+
+-- Puts a rebuilt projection in the place of the live one, once it is no more than `most_left` positions behind it:
+-- they are folded here, so that readers go from one to the other at one position, and never back. Answers the position,
+-- or null when it has to be tried again.
+CREATE FUNCTION swap_projection(projection text, most_left bigint) RETURNS bigint
+LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
+DECLARE
+    live projections;
+    rebuilt projections;
+    target bigint;
+BEGIN
+    IF NOT lock_projection(projection, 'rebuild') OR NOT lock_projection(projection, 'live') THEN
+        RETURN NULL;  -- somebody folds it just now
+    END IF;
+    rebuilt := find_projection(projection, 'rebuild');
+    SELECT * INTO live FROM projections p WHERE p.name = projection AND p.stage = 'live';
+    target := coalesce(live.position, last_position());
+    IF target - rebuilt.position > most_left THEN
+        RETURN NULL;
+    END IF;
+    target := fold_projection(rebuilt, target);
+    PERFORM set_config('synchronous_commit', 'on', true);
+    -- Readers queue behind who waits for this lock: not for long. And for less than deadlock_timeout, so that it is never
+    -- a reader that is ended, should one hold a later table and want an earlier one.
+    PERFORM set_config('lock_timeout', '800', true);
+    IF live.home = 'public' THEN
+        PERFORM move_objects(rebuilt, live);
+    ELSE
+        PERFORM drop_projection(projection, 'live');
+        EXECUTE format('ALTER SCHEMA %I RENAME TO %I', rebuilt.home, projection);
+    END IF;
+    DELETE FROM projections p WHERE p.name = projection AND p.stage = 'live';
+    UPDATE projections p SET
+        stage = 'live', home = coalesce(live.home, projection), changed_at = p.position, updated_at = clock_timestamp()
+    WHERE p.name = projection AND p.stage = 'rebuild';
+    RETURN target;
+END $$;
+
+-- Tables, and a fold where the rebuilt projection brings its own, replace those of the live one.
+CREATE FUNCTION move_objects(rebuilt projections, live projections) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    moved_table text;
+    moved_function regprocedure;
+BEGIN
+    FOREACH moved_table IN ARRAY live.tables LOOP
+        EXECUTE format('DROP TABLE %I.%I', live.home, moved_table);
+    END LOOP;
+    FOREACH moved_table IN ARRAY rebuilt.tables LOOP
+        EXECUTE format('ALTER TABLE %I.%I SET SCHEMA %I', rebuilt.home, moved_table, live.home);
+    END LOOP;
+    FOR moved_function IN SELECT p.oid FROM pg_proc p WHERE p.pronamespace = rebuilt.home::regnamespace LOOP
+        EXECUTE format('DROP FUNCTION %I.%I(bigint, bigint)', live.home, 'fold_' || live.name);
+        EXECUTE format('ALTER FUNCTION %s SET SCHEMA %I', moved_function, live.home);
+    END LOOP;
+    EXECUTE format('DROP SCHEMA %I', rebuilt.home);
+END $$;
+
+-- Folds what is filled for verification to the very position of the live projection, which stands still until the end
+-- of the transaction. Answers that position, or null while either is being folded.
+CREATE FUNCTION align_projection(projection text) RETURNS bigint LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
+BEGIN
+    IF NOT lock_projection(projection, 'verify') OR NOT lock_projection(projection, 'live') THEN
+        RETURN NULL;
+    END IF;
+    RETURN fold_projection(find_projection(projection, 'verify'), (find_projection(projection, 'live')).position);
+END $$;
+
+-- How many rows a table has and a hash of them, whatever their order.
+CREATE FUNCTION hash_table(in_schema text, of_table text, OUT number bigint, OUT hash text) LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    EXECUTE format(
+        'SELECT count(*), md5(concat(count(*), sum(hashtextextended(ROW(t.*)::text, 1)::numeric), sum(hashtextextended(ROW(t.*)::text, 2)::numeric))) FROM %I.%I t',
+        in_schema, of_table) INTO number, hash;
+END $$;
+
+-- Rows of a table of the live projection that the verification does not have, and the other way round.
+CREATE FUNCTION differing_rows(projection text, of_table text, at_most integer)
+RETURNS TABLE (only_in text, row_text text) LANGUAGE plpgsql STABLE SET search_path = public, pg_temp AS $$
+DECLARE
+    live_home text := (find_projection(projection, 'live')).home;
+    verify_home text := (find_projection(projection, 'verify')).home;
+BEGIN
+    RETURN QUERY EXECUTE format(
+        'SELECT ''live'', t FROM (SELECT ROW(l.*)::text FROM %1$I.%3$I l EXCEPT ALL SELECT ROW(v.*)::text FROM %2$I.%3$I v LIMIT $1) x (t) '
+        'UNION ALL '
+        'SELECT ''rebuilt'', t FROM (SELECT ROW(v.*)::text FROM %2$I.%3$I v EXCEPT ALL SELECT ROW(l.*)::text FROM %1$I.%3$I l LIMIT $1) x (t)',
+        live_home, verify_home, of_table) USING at_most;
+END $$;
+
+-- A setting of the projection that is being folded, or null.
+CREATE FUNCTION projection_setting(setting text) RETURNS jsonb LANGUAGE sql STABLE AS $$
+    SELECT nullif(current_setting('usage.projection', true), '')::jsonb -> setting
+$$;
+
+-- Catalogue -------------------------------------------------------------------------------------------------------
+
+-- What a probe's columns can hold, and whether the builder of this version can aggregate it.
+CREATE TABLE metric_types (
+    metric_type text    PRIMARY KEY,
+    buildable   boolean NOT NULL
+);
+INSERT INTO metric_types VALUES
+    ('boolean', true), ('counter', true), ('quantity', true), ('timespan', true), ('labeled_boolean', true),
+    ('labeled_counter', true), ('dual_labeled_counter', true), ('timing_distribution', true),
+    ('memory_distribution', true), ('custom_distribution', true), ('labeled_timing_distribution', true),
+    ('labeled_memory_distribution', true), ('labeled_custom_distribution', true),
+    ('event', false), ('string', false), ('string_list', false), ('labeled_string', false), ('uuid', false),
+    ('url', false), ('datetime', false), ('rate', false), ('text', false), ('object', false),
+    ('labeled_quantity', false);
+
+CREATE TABLE catalogue (
+    product       text NOT NULL,
+    probe         text NOT NULL,
+    metric_type   text,         -- null: built or retired, but never registered
+    pings         text[] NOT NULL,  -- every ping that it was ever registered for
+    registered_at timestamptz,  -- first registered
+    described_at  timestamptz,  -- last registered: the type is from then
+    definition    jsonb,        -- of its buckets or labels, as last given
+    defined_at    timestamptz,
+    retired_at    timestamptz,
+    built_at      timestamptz,  -- last built by the ETL, any channel
+    PRIMARY KEY (product, probe)
+);
+CREATE INDEX catalogue_names ON catalogue USING gin (probe gin_trgm_ops);
+
+-- What a registration says of a probe's buckets or labels, or null where it says nothing.
+CREATE FUNCTION probe_definition(data jsonb) RETURNS jsonb LANGUAGE sql IMMUTABLE AS $$
+    SELECT jsonb_object_agg(key, value) FROM jsonb_each(data)
+    WHERE key IN ('histogram_type', 'range_min', 'range_max', 'bucket_count', 'labels') AND value <> 'null'
+$$;
+
+-- The latest registration says the type, the latest that has one the definition (at the same instant the larger one, so
+-- that the order of arrival does not matter); a probe is sent in every ping that it was ever registered for.
+CREATE FUNCTION fold_catalogue(after_position bigint, to_position bigint) RETURNS bigint LANGUAGE sql AS $$
+    WITH written AS (INSERT INTO catalogue AS c (
+        product, probe, metric_type, definition, pings, registered_at, described_at, defined_at, retired_at, built_at)
+    SELECT product, probe,
+           (array_agg(data ->> 'type' ORDER BY occurred_at DESC, data ->> 'type' DESC)
+                FILTER (WHERE type = 'probe_registered'))[1],
+           (array_agg(definition ORDER BY occurred_at DESC, definition::text COLLATE "C" DESC)
+                FILTER (WHERE definition IS NOT NULL))[1],
+           coalesce(array_agg(DISTINCT data ->> 'ping') FILTER (WHERE type = 'probe_registered'), '{}'),
+           min(occurred_at) FILTER (WHERE type = 'probe_registered'),
+           max(occurred_at) FILTER (WHERE type = 'probe_registered'),
+           max(occurred_at) FILTER (WHERE definition IS NOT NULL),
+           max(occurred_at) FILTER (WHERE type = 'probe_retired'),
+           max(occurred_at) FILTER (WHERE type = 'probe_built')
+    FROM event_log
+    LEFT JOIN LATERAL probe_definition(data) AS definition ON type = 'probe_registered'
+    WHERE position > after_position AND position <= to_position
+      AND type IN ('probe_registered', 'probe_retired', 'probe_built')
+    GROUP BY product, probe
+    ON CONFLICT (product, probe) DO UPDATE SET
+        metric_type = CASE
+            WHEN c.described_at IS NULL
+              OR (excluded.described_at, excluded.metric_type) > (c.described_at, c.metric_type)
+            THEN excluded.metric_type ELSE c.metric_type END,
+        definition = CASE
+            WHEN c.defined_at IS NULL
+              OR (excluded.defined_at, excluded.definition::text COLLATE "C") > (c.defined_at, c.definition::text)
+            THEN excluded.definition ELSE c.definition END,
+        pings = ARRAY(SELECT unnest(c.pings) UNION SELECT unnest(excluded.pings) ORDER BY 1),
+        registered_at = least(c.registered_at, excluded.registered_at),
+        described_at = greatest(c.described_at, excluded.described_at),
+        defined_at = greatest(c.defined_at, excluded.defined_at),
+        retired_at = greatest(c.retired_at, excluded.retired_at),
+        built_at = greatest(c.built_at, excluded.built_at)
+    RETURNING 1)
+    SELECT count(*) FROM written
+$$;
+
+-- Popularity ------------------------------------------------------------------------------------------------------
+
+-- A probe as people or as bots view it. Its number is made from its names, so that every rebuild gives it the same.
+CREATE TABLE popularity_series (
+    series  bigint  PRIMARY KEY,
+    product text    NOT NULL,
+    probe   text    NOT NULL,
+    bot     boolean NOT NULL
+);
+
+-- Views in buckets of a day, and of 1, 4 and 16 weeks that ended before the week of the latest day: any window is the sum of
+-- few buckets.
+CREATE TABLE popularity_views (
+    days      smallint NOT NULL CONSTRAINT bucket_is_of_days_or_weeks CHECK (days IN (1, 7, 28, 112)),
+    first_day date     NOT NULL,
+    series    bigint   NOT NULL,
+    channel   text     NOT NULL,  -- '' where the event named none
+    found     integer  NOT NULL,  -- views of data that was there
+    missing   integer  NOT NULL,  -- views of a probe that was not built
+    PRIMARY KEY (days, first_day, series, channel)
+);
+
+CREATE TABLE popularity_visitors (
+    series  bigint NOT NULL,
+    visitor uuid   NOT NULL,
+    day     date   NOT NULL,
+    channel text   NOT NULL,
+    PRIMARY KEY (series, visitor, day, channel)
+);
+
+-- How many visitors of a day, by one channel or by whichever, were there last (by it) on which day before. The distinct visitors
+-- of a window are those of each of its days who were not there before within the window: counted without reading visitors.
+CREATE TABLE popularity_returns (
+    series       bigint  NOT NULL,
+    channel      text    NOT NULL,  -- '*': whichever, or none
+    day          date    NOT NULL,
+    previous_day date    NOT NULL,  -- -infinity: never before
+    visitors     integer NOT NULL CONSTRAINT somebody_returned CHECK (visitors > 0),
+    PRIMARY KEY (series, channel, day, previous_day)
+);
+
+CREATE FUNCTION series_number(product text, probe text, bot boolean) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT ('x' || left(md5(product || ' ' || probe || CASE WHEN bot THEN ' bot' ELSE '' END), 16))::bit(64)::bigint
+$$;
+
+-- The first day, a Monday, of the bucket of `days` days (whole weeks) that a day is in.
+CREATE FUNCTION bucket_start(day date, days integer) RETURNS date LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT day - ((day - '2000-01-03'::date) % days + days) % days
+$$;
+
+-- Whoever folds is alone (advance_projection), so rows are looked for and then updated or inserted: half the cost of
+-- ON CONFLICT. NOT IN, not NOT EXISTS: its set is hashed however few rows are expected.
+CREATE FUNCTION fold_popularity(after_position bigint, to_position bigint) RETURNS bigint
+-- Whatever the planner believes of the tables: what is touched is found by its key, not by reading all.
+LANGUAGE sql SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+SET enable_memoize = off AS $$
+    -- Numbered row by row: joined with numbers of the names, it would depend on what the planner believes of their number.
+    WITH viewed AS MATERIALIZED (
+        SELECT product, probe, data @> '{"bot": true}' AS bot, utc_day(occurred_at) AS day, coalesce(channel, '') AS channel,
+               visitor, (data ->> 'found')::boolean AS found,
+               series_number(product, probe, data @> '{"bot": true}') AS series
+        FROM event_log
+        WHERE position > after_position AND position <= to_position AND type = 'probe_viewed'
+    ), new_series AS (
+        INSERT INTO popularity_series (series, product, probe, bot)
+        SELECT DISTINCT series, product, probe, bot FROM viewed
+        WHERE series NOT IN (SELECT series FROM popularity_series)
+    ), latest AS MATERIALIZED (
+        SELECT max(first_day) AS day FROM popularity_views WHERE days = 1
+    ),
+    -- A visitor's days, each with their last day up to it and their next day after it, by whichever channel and by the same one.
+    -- Each is found by its key and not joined.
+    visitor_days AS MATERIALIZED (
+        SELECT k.*,
+               CASE WHEN before IS NOT NULL AND known IS NULL THEN (
+                   SELECT v.day FROM popularity_visitors v
+                   WHERE v.series = k.series AND v.visitor = k.visitor AND v.day < k.day AND v.channel = k.channel
+                   ORDER BY v.day DESC LIMIT 1
+               ) END AS same_before,
+               CASE WHEN after IS NOT NULL AND known IS NULL THEN (
+                   SELECT v.day FROM popularity_visitors v
+                   WHERE v.series = k.series AND v.visitor = k.visitor AND v.day > k.day AND v.channel = k.channel
+                   ORDER BY v.day LIMIT 1
+               ) END AS same_after
+        FROM (
+            SELECT b.*,
+                   CASE WHEN before = day THEN (
+                       SELECT v.channel FROM popularity_visitors v
+                       WHERE (v.series, v.visitor, v.day, v.channel) = (b.series, b.visitor, b.day, b.channel)
+                   ) END AS known
+            FROM (
+                SELECT t.series, t.visitor, t.day, t.channel,
+                       (
+                           SELECT v.day FROM popularity_visitors v
+                           WHERE v.series = t.series AND v.visitor = t.visitor AND v.day <= t.day ORDER BY v.day DESC LIMIT 1
+                       ) AS before,
+                       CASE WHEN t.day < (SELECT day FROM latest) THEN (
+                           SELECT v.day FROM popularity_visitors v
+                           WHERE v.series = t.series AND v.visitor = t.visitor AND v.day > t.day ORDER BY v.day LIMIT 1
+                       ) END AS after
+                FROM (SELECT DISTINCT series, visitor, day, channel FROM viewed WHERE visitor IS NOT NULL) t
+                OFFSET 0  -- so that each is found once
+            ) b
+            OFFSET 0
+        ) k
+    ), new_visitors AS (
+        INSERT INTO popularity_visitors (series, visitor, day, channel)
+        SELECT series, visitor, day, channel FROM visitor_days WHERE known IS NULL
+    ), placed AS MATERIALIZED (  -- those new on a day, by whichever channel and by each, among each other
+        SELECT series, channel, day, after, coalesce(before, '-infinity') AS before,
+               greatest(before, lag(day) OVER w, '-infinity') AS previous_day,
+               coalesce(lead(day) OVER w > after, after IS NOT NULL) AS last_before_after
+        FROM (
+            SELECT DISTINCT series, visitor, '*' AS channel, day, before, after FROM visitor_days WHERE before IS DISTINCT FROM day
+            UNION ALL
+            SELECT series, visitor, channel, day, same_before, same_after FROM visitor_days WHERE known IS NULL AND channel <> ''
+        ) t
+        WINDOW w AS (PARTITION BY series, visitor, channel ORDER BY day)
+    ), changes AS MATERIALIZED (
+        SELECT series, channel, day, previous_day, sum(number)::integer AS number
+        FROM (
+            SELECT series, channel, day, previous_day, 1 AS number FROM placed
+            UNION ALL SELECT series, channel, after, day, 1 FROM placed WHERE last_before_after
+            UNION ALL SELECT series, channel, after, before, -1 FROM placed WHERE last_before_after
+        ) c
+        GROUP BY series, channel, day, previous_day HAVING sum(number) <> 0
+    ), none_returned AS (
+        DELETE FROM popularity_returns r USING changes c
+        WHERE (r.series, r.channel, r.day, r.previous_day) = (c.series, c.channel, c.day, c.previous_day)
+          AND c.number < 0 AND visitors + number = 0
+    ), others_returned AS (
+        UPDATE popularity_returns r SET visitors = visitors + number FROM changes c
+        WHERE (r.series, r.channel, r.day, r.previous_day) = (c.series, c.channel, c.day, c.previous_day)
+          AND visitors + number > 0
+        RETURNING r.series, r.channel, r.day, r.previous_day
+    ), first_returned AS (
+        INSERT INTO popularity_returns (series, channel, day, previous_day, visitors)
+        SELECT series, channel, day, previous_day, number FROM changes
+        WHERE number > 0
+          AND (series, channel, day, previous_day) NOT IN (SELECT series, channel, day, previous_day FROM others_returned)
+    ),
+    -- Views of days, and of weeks and more that ended before, or just now by the beginning of another week.
+    daily AS MATERIALIZED (
+        SELECT day, series, channel, count(*) FILTER (WHERE found) AS found, count(*) FILTER (WHERE NOT found) AS missing
+        FROM viewed GROUP BY day, series, channel
+    ), ended AS MATERIALIZED (
+        SELECT n.days, bucket_start(bucket_start(l.day, 7), n.days) AS before_this,
+               bucket_start(bucket_start(greatest(l.day, (SELECT max(day) FROM daily)), 7), n.days) AS before
+        FROM latest l CROSS JOIN (VALUES (7), (28), (112)) n (days)
+    ), buckets AS MATERIALIZED (
+        SELECT 1 AS days, day AS first_day, series, channel, found, missing FROM daily
+        UNION ALL
+        SELECT e.days, bucket_start(d.day, e.days), d.series, d.channel, sum(d.found), sum(d.missing)
+        FROM ended e CROSS JOIN LATERAL (
+            SELECT * FROM daily WHERE day < e.before
+            UNION ALL
+            SELECT v.first_day, v.series, v.channel, v.found, v.missing FROM popularity_views v
+            WHERE v.days = 1 AND v.first_day >= e.before_this AND v.first_day < e.before
+        ) d
+        GROUP BY 1, 2, 3, 4
+    ), viewed_again AS (
+        UPDATE popularity_views v SET found = v.found + s.found, missing = v.missing + s.missing FROM buckets s
+        WHERE (v.days, v.first_day, v.series, v.channel) = (s.days, s.first_day, s.series, s.channel)
+        RETURNING v.days, v.first_day, v.series, v.channel
+    ), viewed_first AS (
+        INSERT INTO popularity_views (days, first_day, series, channel, found, missing)
+        SELECT days, first_day, series, channel, found, missing FROM buckets
+        WHERE (days, first_day, series, channel) NOT IN (SELECT days, first_day, series, channel FROM viewed_again)
+    )
+    SELECT count(*) FROM daily
+$$;
+
+-- The longest part of a window, from `since` to before `until`, that is made of whole buckets of `days` days which have ended
+-- when the week `ended` begins; what is before and after it is left to shorter buckets.
+CREATE FUNCTION whole_buckets(since date, until date, days integer, ended date, OUT first date, OUT beyond date)
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT CASE WHEN s.first < s.beyond THEN s.first ELSE until END, CASE WHEN s.first < s.beyond THEN s.beyond ELSE until END
+    FROM (SELECT bucket_start(since + days - 1, days) AS first, bucket_start(least(until, ended), days) AS beyond) s
+$$;
+
+-- The buckets that a window is made of: `days` in each, and the first day of the first and of the last.
+CREATE FUNCTION window_buckets(first_day date, last_day date, OUT days integer, OUT since date, OUT until date) RETURNS SETOF record
+LANGUAGE sql STABLE ROWS 7 AS $$
+    SELECT s.*
+    FROM (SELECT bucket_start(max(v.first_day), 7) AS week FROM popularity_views v WHERE v.days = 1) ended
+    CROSS JOIN LATERAL whole_buckets(first_day, last_day + 1, 7, ended.week) a
+    CROSS JOIN LATERAL whole_buckets(a.first, a.beyond, 28, ended.week) b
+    CROSS JOIN LATERAL whole_buckets(b.first, b.beyond, 112, ended.week) c
+    CROSS JOIN LATERAL (VALUES
+        (1, first_day, a.first - 1), (7, a.first, b.first - 7), (28, b.first, c.first - 28), (112, c.first, c.beyond - 112),
+        (28, c.beyond, b.beyond - 28), (7, b.beyond, a.beyond - 7), (1, a.beyond, last_day)
+    ) s (days, since, until)
+    WHERE s.since <= s.until
+$$;
+
+-- Distinct visitors of a series in a window, by a channel or by whichever ('*').
+CREATE FUNCTION window_visitors(of_series bigint, by_channel text, first_day date, last_day date) RETURNS bigint
+LANGUAGE sql STABLE AS $$
+    SELECT coalesce(sum(r.visitors), 0) FROM popularity_returns r
+    WHERE r.series = of_series AND r.channel = by_channel AND r.day BETWEEN first_day AND last_day AND r.previous_day < first_day
+$$;
+
+-- Those of a series who are visitors of another one, too: of people's, if they browse with a bot's name at times.
+CREATE FUNCTION shared_visitors(of_series bigint, of_other bigint, by_channel text, first_day date, last_day date) RETURNS bigint
+LANGUAGE sql STABLE SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+    SELECT count(*)
+    FROM (
+        SELECT DISTINCT v.visitor FROM popularity_visitors v
+        WHERE v.series = of_series AND v.day BETWEEN first_day AND last_day AND by_channel IN ('*', v.channel)
+    ) s
+    WHERE EXISTS (
+        SELECT FROM popularity_visitors v
+        WHERE v.series = of_other AND v.visitor = s.visitor AND v.day BETWEEN first_day AND last_day
+          AND by_channel IN ('*', v.channel)
+    )
+$$;
+
+-- Releases --------------------------------------------------------------------------------------------------------
+
+CREATE TABLE releases (
+    product      text        NOT NULL,
+    channel      text        NOT NULL,
+    version      integer     NOT NULL,
+    published_at timestamptz NOT NULL,  -- first published
+    PRIMARY KEY (product, channel, version)
+);
+
+CREATE FUNCTION fold_releases(after_position bigint, to_position bigint) RETURNS bigint LANGUAGE sql AS $$
+    WITH written AS (INSERT INTO releases AS r (product, channel, version, published_at)
+    SELECT product, channel, (data ->> 'version')::integer, min(occurred_at)
+    FROM event_log
+    WHERE position > after_position AND position <= to_position AND type = 'release_published'
+    GROUP BY 1, 2, 3
+    ON CONFLICT (product, channel, version) DO UPDATE SET
+        published_at = least(r.published_at, excluded.published_at)
+    RETURNING 1)
+    SELECT count(*) FROM written
+$$;
+
+-- Sessions --------------------------------------------------------------------------------------------------------
+
+-- The tools that people come from, by the host of the referrer or a domain above it.
+CREATE TABLE tools (
+    host text PRIMARY KEY,
+    tool text NOT NULL
+);
+INSERT INTO tools VALUES
+    ('mozilla.cloud.looker.com', 'Looker'), ('looker.com', 'Looker'), ('lookerstudio.google.com', 'Looker Studio'),
+    ('datastudio.google.com', 'Looker Studio'), ('sql.telemetry.mozilla.org', 'STMO'),
+    ('dictionary.telemetry.mozilla.org', 'Glean Dictionary'), ('glean-dictionary.io', 'Glean Dictionary'),
+    ('probes.telemetry.mozilla.org', 'Probe Dictionary'), ('telemetry.mozilla.org', 'Telemetry portal'),
+    ('debug-ping-preview.firebaseapp.com', 'Glean debug viewer'), ('bugzilla.mozilla.org', 'Bugzilla'),
+    ('searchfox.org', 'Searchfox'), ('phabricator.services.mozilla.com', 'Phabricator'),
+    ('treeherder.mozilla.org', 'Treeherder'), ('experimenter.services.mozilla.com', 'Experimenter'),
+    ('crash-stats.mozilla.org', 'Crash Stats'), ('profiler.firefox.com', 'Firefox Profiler'),
+    ('docs.telemetry.mozilla.org', 'Telemetry documentation'), ('mozilla.github.io', 'Mozilla documentation'),
+    ('firefox-source-docs.mozilla.org', 'Firefox source documentation'), ('wiki.mozilla.org', 'Mozilla wiki'),
+    ('mozilla-hub.atlassian.net', 'Jira'), ('jira.mozilla.com', 'Jira'), ('github.com', 'GitHub'),
+    ('console.cloud.google.com', 'BigQuery'), ('redash.io', 'Redash'), ('grafana.com', 'Grafana'),
+    ('app.slack.com', 'Slack'), ('mail.google.com', 'Gmail'), ('docs.google.com', 'Google Docs'),
+    ('google.com', 'Google'), ('bing.com', 'Bing'), ('duckduckgo.com', 'DuckDuckGo'), ('ecosia.org', 'Ecosia'),
+    ('search.yahoo.com', 'Yahoo'), ('yandex.com', 'Yandex'), ('yandex.ru', 'Yandex'), ('baidu.com', 'Baidu'),
+    ('search.brave.com', 'Brave Search'), ('startpage.com', 'Startpage'), ('kagi.com', 'Kagi');
+
+-- The host of a referrer that is a URL or a host, with or without a port; without www. Null when it is neither.
+CREATE FUNCTION referrer_host(referrer text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT nullif(regexp_replace(lower(substring(
+        referrer FROM '^(?:(?:[A-Za-z][A-Za-z0-9+.-]*:)?//)?(?:[^/?#@[:space:]]*@)?'
+                      '([^][/?#:@()<>"''%,;_.[:space:]-][^][/?#:@()<>"''%,;[:space:]]*)(?::[0-9]+)?(?:[/?#]|$)')),
+        '^www\.|\.$', '', 'g'), '')
+$$;
+
+-- A page view's place in its session; event_id decides between page views at the same instant.
+CREATE TYPE page_view AS (occurred_at timestamptz, event_id uuid, page text, referrer text);
+
+CREATE TABLE sessions (
+    visitor    uuid        NOT NULL,
+    started_at timestamptz NOT NULL,
+    ended_at   timestamptz NOT NULL,
+    events     bigint      NOT NULL,
+    bot        boolean     NOT NULL,
+    entry      page_view,           -- first page viewed
+    exit       page_view,           -- last page viewed
+    products   text[]      NOT NULL,
+    probes     text[]      NOT NULL,
+    controls   text[]      NOT NULL,
+    tools_left text[]      NOT NULL,  -- tools that a link was followed to
+    came_from  text,                  -- the tool that the first page's referrer stands for, else its host
+    role       text        NOT NULL GENERATED ALWAYS AS (
+        CASE WHEN came_from IS NULL THEN CASE WHEN tools_left = '{}' THEN 'whole' ELSE 'starting_point' END
+             WHEN tools_left = '{}' THEN 'endpoint' ELSE 'in_between' END) STORED,  -- in the workflow
+    PRIMARY KEY (visitor, started_at)
+);
+CREATE INDEX sessions_by_start ON sessions (started_at, visitor) INCLUDE (bot, role, products);  -- counts without the rows
+
+-- How many sessions began in an hour, of all products together (product '') and of each that a session is about.
+CREATE TABLE session_counts (
+    hour     timestamptz NOT NULL,
+    product  text        NOT NULL,
+    bot      boolean     NOT NULL,
+    role     text        NOT NULL,
+    sessions integer     NOT NULL CONSTRAINT somebody_began CHECK (sessions > 0),
+    PRIMARY KEY (hour, product, bot, role)
+);
+
+CREATE FUNCTION session_gap() RETURNS interval LANGUAGE sql STABLE AS $$
+    SELECT make_interval(mins => coalesce(projection_setting('gap_minutes')::integer, 30))
+$$;
+
+CREATE FUNCTION sorted_names(names text[]) RETURNS text[] LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT ARRAY(SELECT DISTINCT n.name FROM unnest(names) n (name) ORDER BY n.name)
+$$;
+
+-- The names of a session, sorted, and those that come to it: nearly always none that is new, or one that finds its place.
+CREATE FUNCTION names_with(known text[], is_sorted boolean, names text[]) RETURNS text[] LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT CASE
+        WHEN is_sorted AND names IS NULL THEN coalesce(known, '{}')
+        WHEN is_sorted AND cardinality(names) < 10 AND names <@ known THEN known
+        WHEN is_sorted AND cardinality(names) = 1 THEN
+            known[:width_bucket(names[1], coalesce(known, '{}'))] || names || known[width_bucket(names[1], coalesce(known, '{}')) + 1:]
+        ELSE sorted_names(known || names)
+    END
+$$;
+
+CREATE AGGREGATE concatenated(text[]) (SFUNC = array_cat, STYPE = text[], PARALLEL = SAFE);
+
+-- The events of the batch and the sessions they could touch are pieces; pieces less than a gap apart are one session.
+-- Adding an event can extend or merge sessions, never split one, so nothing but the sessions themselves is read again.
+CREATE FUNCTION fold_sessions(after_position bigint, to_position bigint) RETURNS bigint
+-- Whatever the planner believes of the sessions: those touched are found by their key, not by reading all.
+LANGUAGE sql SET enable_seqscan = off AS $$
+    WITH batch AS MATERIALIZED (
+        SELECT visitor, occurred_at, data @> '{"bot": true}' AS bot, product,  -- an x_ event may have anything there
+               CASE type WHEN 'probe_viewed' THEN probe END AS probe,
+               CASE type WHEN 'control_changed' THEN data ->> 'control' END AS control,
+               CASE type WHEN 'link_followed' THEN data ->> 'tool' END AS tool,
+               CASE type WHEN 'page_viewed' THEN
+                   ROW(occurred_at, event_id, data ->> 'page', data ->> 'referrer')::page_view END AS page
+        FROM event_log
+        WHERE position > after_position AND position <= to_position AND visitor IS NOT NULL
+          AND (type IN ('page_viewed', 'probe_searched', 'probe_viewed', 'control_changed', 'link_followed')
+               OR type LIKE 'x\_%')
+    ), reach AS (
+        SELECT visitor, min(occurred_at) - (SELECT session_gap()) AS since,
+               max(occurred_at) + (SELECT session_gap()) AS until
+        FROM batch GROUP BY visitor
+    ), touched AS MATERIALIZED (  -- one visitor's after another's: joined, all sessions could be read
+        SELECT t.*
+        FROM reach r
+        CROSS JOIN LATERAL (
+            SELECT s.ctid AS place, s.* FROM sessions s
+            WHERE s.visitor = r.visitor AND s.ended_at > r.since AND (s.visitor, s.started_at) < (r.visitor, r.until)
+              AND (s.visitor, s.started_at) >= (r.visitor, coalesce((
+                  SELECT p.started_at FROM sessions p WHERE p.visitor = r.visitor AND (p.visitor, p.started_at) < (r.visitor, r.since)
+                  ORDER BY p.visitor DESC, p.started_at DESC LIMIT 1
+              ), r.since))
+            OFFSET 0
+        ) t
+    ), pieces AS (
+        SELECT visitor, occurred_at AS started_at, occurred_at AS ended_at, 1::bigint AS events, bot,
+               page AS entry, page AS exit, product, probe, control, tool,
+               NULL::text[] AS products, NULL::text[] AS probes, NULL::text[] AS controls, NULL::text[] AS tools_left,
+               NULL::tid AS place
+        FROM batch
+        UNION ALL
+        SELECT visitor, started_at, ended_at, events, bot, entry, exit, NULL, NULL, NULL, NULL,
+               products, probes, controls, tools_left, place
+        FROM touched
+    ), starts AS (
+        SELECT *, started_at >= (SELECT session_gap()) + max(ended_at) OVER (
+            PARTITION BY visitor ORDER BY started_at, ended_at ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+        ) AS after_pause
+        FROM pieces
+    ), numbered AS MATERIALIZED (
+        SELECT *, count(*) FILTER (WHERE after_pause) OVER (
+            PARTITION BY visitor ORDER BY started_at, ended_at ROWS UNBOUNDED PRECEDING
+        ) AS session
+        FROM starts
+    ), merged AS (
+        SELECT visitor, session, min(started_at) AS started_at, max(ended_at) AS ended_at, sum(events) AS events,
+               bool_or(bot) AS bot, count(place) AS pieces,
+               array_agg(product) FILTER (WHERE product IS NOT NULL) AS product_names,
+               array_agg(probe) FILTER (WHERE probe IS NOT NULL) AS probe_names,
+               array_agg(control) FILTER (WHERE control IS NOT NULL) AS control_names,
+               array_agg(tool) FILTER (WHERE tool IS NOT NULL) AS tool_names,
+               concatenated(products) FILTER (WHERE place IS NOT NULL) AS products,
+               concatenated(probes) FILTER (WHERE place IS NOT NULL) AS probes,
+               concatenated(controls) FILTER (WHERE place IS NOT NULL) AS controls,
+               concatenated(tools_left) FILTER (WHERE place IS NOT NULL) AS tools_left
+        FROM numbered GROUP BY visitor, session
+    ), entries AS (
+        SELECT DISTINCT ON (visitor, session) visitor, session, entry FROM numbered WHERE entry IS DISTINCT FROM NULL
+        ORDER BY visitor, session, (entry).occurred_at, (entry).event_id
+    ), exits AS (
+        SELECT DISTINCT ON (visitor, session) visitor, session, exit FROM numbered WHERE exit IS DISTINCT FROM NULL
+        ORDER BY visitor, session, (exit).occurred_at DESC, (exit).event_id DESC
+    ), origins AS MATERIALIZED (
+        SELECT referrer, referrer_host(referrer) AS host
+        FROM (SELECT DISTINCT (entry).referrer FROM entries OFFSET 0) e  -- or the host is found for each session
+        WHERE NOT coalesce((SELECT projection_setting('own_hosts')) ? referrer_host(referrer), false)
+    ), named_origins AS MATERIALIZED (
+        SELECT o.referrer, coalesce((
+            SELECT t.tool FROM tools t WHERE o.host = t.host OR right(o.host, length(t.host) + 1) = '.' || t.host
+            ORDER BY length(t.host) DESC LIMIT 1
+        ), o.host) AS came_from
+        FROM origins o
+    ), resulting AS MATERIALIZED (  -- the sessions as they are now, with the row that each has already
+        SELECT s.visitor, s.started_at, s.ended_at, s.events, s.bot, e.entry, x.exit,
+               names_with(s.products, s.pieces < 2, s.product_names) AS products,
+               names_with(s.probes, s.pieces < 2, s.probe_names) AS probes,
+               names_with(s.controls, s.pieces < 2, s.control_names) AS controls,
+               names_with(s.tools_left, s.pieces < 2, s.tool_names) AS tools_left,
+               o.came_from, t.place, t.products AS old_products, t.bot AS old_bot, t.role AS old_role
+        FROM merged s
+        LEFT JOIN entries e USING (visitor, session)
+        LEFT JOIN exits x USING (visitor, session)
+        LEFT JOIN named_origins o ON o.referrer = (e.entry).referrer
+        LEFT JOIN LATERAL (  -- by its key: joined with those touched, each would be compared with all where few are expected
+            SELECT t.ctid AS place, t.products, t.bot, t.role FROM sessions t
+            WHERE s.pieces > 0 AND (t.visitor, t.started_at) = (s.visitor, s.started_at) OFFSET 0
+        ) t ON true
+    ), deleted AS (
+        DELETE FROM sessions WHERE ctid = ANY (ARRAY(SELECT place FROM touched EXCEPT SELECT place FROM resulting))
+        RETURNING started_at, products, bot, role
+    ), inserted AS (
+        INSERT INTO sessions (visitor, started_at, ended_at, events, bot, entry, exit, products, probes, controls,
+                              tools_left, came_from)
+        SELECT visitor, started_at, ended_at, events, bot, entry, exit, products, probes, controls, tools_left, came_from
+        FROM resulting WHERE place IS NULL
+        RETURNING started_at, products, bot, role
+    ), updated AS (
+        UPDATE sessions s SET
+            ended_at = w.ended_at, events = w.events, bot = w.bot, entry = w.entry, exit = w.exit, products = w.products,
+            probes = w.probes, controls = w.controls, tools_left = w.tools_left, came_from = w.came_from
+        FROM resulting w WHERE s.ctid = w.place
+        RETURNING s.started_at, s.products, s.bot, s.role, w.old_products, w.old_bot, w.old_role
+    ), recounted AS (
+        SELECT * FROM updated WHERE (products, bot, role) <> (old_products, old_bot, old_role)
+    ), changes AS MATERIALIZED (
+        SELECT date_bin('1 hour', c.started_at, '2001-01-01T00:00:00Z') AS hour, p.product, c.bot, c.role, sum(c.number)::integer AS number
+        FROM (
+            SELECT started_at, products, bot, role, 1 AS number FROM inserted
+            UNION ALL SELECT started_at, products, bot, role, -1 FROM deleted
+            UNION ALL SELECT started_at, products, bot, role, 1 FROM recounted
+            UNION ALL SELECT started_at, old_products, old_bot, old_role, -1 FROM recounted
+        ) c
+        CROSS JOIN LATERAL unnest(c.products || ''::text) p (product)
+        GROUP BY 1, 2, 3, 4 HAVING sum(c.number) <> 0
+    ), counted AS MATERIALIZED (
+        SELECT c.*, known.place, known.sessions + c.number AS sessions
+        FROM changes c
+        LEFT JOIN LATERAL (
+            SELECT n.ctid AS place, n.sessions FROM session_counts n
+            WHERE (n.hour, n.product, n.bot, n.role) = (c.hour, c.product, c.bot, c.role) OFFSET 0
+        ) known ON true
+    ), none_left AS (
+        DELETE FROM session_counts WHERE ctid = ANY (ARRAY(SELECT place FROM counted WHERE sessions = 0))
+    ), counted_again AS (
+        UPDATE session_counts n SET sessions = c.sessions FROM counted c WHERE n.ctid = c.place AND c.sessions > 0
+    ), counted_first AS (
+        INSERT INTO session_counts (hour, product, bot, role, sessions)
+        SELECT hour, product, bot, role, number FROM counted WHERE place IS NULL
+    )
+    SELECT (SELECT count(*) FROM inserted) + (SELECT count(*) FROM updated)
+$$;
+
+-- How many sessions began in a range of time, by the hour and role: whole hours as they are counted, the rest one by one. `bots` is
+-- 'exclude', 'include' or 'only'.
+CREATE FUNCTION sessions_begun(
+    since timestamptz, until timestamptz, of_product text, bots text,
+    OUT hour timestamptz, OUT role text, OUT sessions bigint
+) RETURNS SETOF record LANGUAGE sql STABLE AS $$
+    WITH hours AS (
+        SELECT CASE WHEN first < beyond THEN first ELSE until END AS first, CASE WHEN first < beyond THEN beyond ELSE until END AS beyond
+        FROM (
+            SELECT date_bin('1 hour', since + '1 hour' - interval '1 microsecond', '2001-01-01T00:00:00Z') AS first,
+                   date_bin('1 hour', until, '2001-01-01T00:00:00Z') AS beyond
+        ) h
+    )
+    SELECT c.hour, c.role, c.sessions FROM session_counts c
+    WHERE c.hour >= (SELECT first FROM hours) AND c.hour < (SELECT beyond FROM hours)
+      AND c.product = coalesce(of_product, '') AND (bots = 'include' OR c.bot = (bots = 'only'))
+    UNION ALL
+    SELECT date_bin('1 hour', s.started_at, '2001-01-01T00:00:00Z'), s.role, 1
+    FROM hours h
+    CROSS JOIN LATERAL (VALUES (since, h.first), (h.beyond, until)) e (since, until)
+    CROSS JOIN LATERAL (
+        SELECT * FROM sessions s
+        WHERE s.started_at >= e.since AND s.started_at < e.until
+          AND (of_product IS NULL OR of_product = ANY (s.products)) AND (bots = 'include' OR s.bot = (bots = 'only'))
+        OFFSET 0  -- found by their start
+    ) s
+$$;
+
+-- Journeys --------------------------------------------------------------------------------------------------------
+
+-- What a session is made of, in the order in which a visitor did it; event_id decides at the same instant. Which of them
+-- are one session, the sessions say.
+CREATE TABLE journey_events (
+    visitor     uuid        NOT NULL,
+    occurred_at timestamptz NOT NULL,
+    event_id    uuid        NOT NULL,
+    kind        text,  -- of a step: page, probe or tool (left for)
+    name        text,  -- of that page, probe or tool
+    product     text,
+    PRIMARY KEY (visitor, occurred_at, event_id),
+    CONSTRAINT step_is_whole CHECK ((kind IS NULL) = (name IS NULL))
+);
+
+CREATE FUNCTION fold_journeys(after_position bigint, to_position bigint) RETURNS bigint LANGUAGE sql AS $$
+    WITH written AS (
+        INSERT INTO journey_events (visitor, occurred_at, event_id, kind, name, product)
+        SELECT visitor, occurred_at, event_id,
+               CASE type WHEN 'page_viewed' THEN 'page' WHEN 'probe_viewed' THEN 'probe' WHEN 'link_followed' THEN 'tool' END,
+               CASE type WHEN 'page_viewed' THEN data ->> 'page' WHEN 'probe_viewed' THEN probe
+                         WHEN 'link_followed' THEN data ->> 'tool' END,
+               product
+        FROM event_log
+        WHERE position > after_position AND position <= to_position AND visitor IS NOT NULL
+          AND (type IN ('page_viewed', 'probe_searched', 'probe_viewed', 'control_changed', 'link_followed')
+               OR type LIKE 'x\_%')
+        RETURNING 1
+    )
+    SELECT count(*) FROM written
+$$;
+
+-- Sampling --------------------------------------------------------------------------------------------------------
+
+-- Where there are too many visitors to read each, those with low sample keys are read: pseudonyms are random, so they are a
+-- fair sample, the same whenever asked. A sample key is the first 32 bits of the pseudonym.
+CREATE FUNCTION sample_key(visitor uuid) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT ('x' || left(visitor::text, 8))::bit(32)::bigint
+$$;
+
+-- The least upper bound of the pseudonyms with a sample key below this one (at most 2^32).
+CREATE FUNCTION sample_bound(sample_key bigint) RETURNS uuid LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT (lpad(to_hex(greatest(least(sample_key, 1::bigint << 32), 1) - 1), 8, '0') || '-ffff-ffff-ffff-ffffffffffff')::uuid
+$$;
+
+-- The sample key below which about `wanted` of `total` visitors are.
+CREATE FUNCTION sample_key_for(wanted bigint, total bigint) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT ((1::bigint << 32) * least(1.0, wanted / greatest(total, 1)::numeric))::bigint
+$$;
+
+-- Time series -----------------------------------------------------------------------------------------------------
+
+-- Views by the hour of a probe, and of all probes of the product together (probe '').
+CREATE TABLE probe_hours (
+    product  text        NOT NULL,
+    probe    text        NOT NULL,
+    hour     timestamptz NOT NULL,
+    channel  text        NOT NULL,  -- '' where the event named none
+    bot      boolean     NOT NULL,
+    found    integer     NOT NULL,
+    missing  integer     NOT NULL,
+    visitors uuid[]      NOT NULL,  -- distinct, sorted: the first 1,000, which stand for those beyond (see sample_key)
+    held     integer     NOT NULL GENERATED ALWAYS AS (cardinality(visitors)) STORED,  -- told without reading them
+    complete_below bigint GENERATED ALWAYS AS (sample_key(visitors[1000])) STORED,    -- null: no visitor is missing
+    PRIMARY KEY (product, probe, hour, channel, bot)
+);
+
+CREATE FUNCTION fold_timeseries(after_position bigint, to_position bigint) RETURNS bigint LANGUAGE sql AS $$
+    WITH views AS MATERIALIZED (
+        SELECT product, probe, date_bin('1 hour', occurred_at, '2000-01-01T00:00:00Z') AS hour,
+               coalesce(channel, '') AS channel, data @> '{"bot": true}' AS bot, visitor,
+               count(*) FILTER (WHERE data @> '{"found": true}') AS found, count(*) AS views
+        FROM event_log
+        WHERE position > after_position AND position <= to_position AND type = 'probe_viewed'
+        GROUP BY 1, 2, 3, 4, 5, 6
+    ), totals AS (
+        SELECT product, '' AS probe, hour, channel, bot, visitor, sum(found) AS found, sum(views) AS views
+        FROM views GROUP BY product, hour, channel, bot, visitor
+    ), written AS (
+        INSERT INTO probe_hours AS h (product, probe, hour, channel, bot, found, missing, visitors)
+        SELECT product, probe, hour, channel, bot, sum(found), sum(views - found),
+               coalesce((array_agg(visitor ORDER BY visitor) FILTER (WHERE visitor IS NOT NULL))[:1000], '{}')
+        FROM (SELECT * FROM views UNION ALL SELECT * FROM totals) v
+        GROUP BY product, probe, hour, channel, bot
+        ON CONFLICT (product, probe, hour, channel, bot) DO UPDATE SET
+            found = h.found + excluded.found, missing = h.missing + excluded.missing,
+            visitors = CASE WHEN h.visitors @> excluded.visitors THEN h.visitors ELSE ARRAY(
+                SELECT DISTINCT v FROM unnest(h.visitors || excluded.visitors) v ORDER BY v LIMIT 1000) END
+        RETURNING 1
+    )
+    SELECT count(*) FROM written
+$$;
+
+---------------------------------------------------------------------------------------------------------------------
+-- Builds: asynchronous request-reply
+--
+--          +--------- f retry, g lease lost, i handed back ---------+
+--          v                                                        |
+--   a --> queued ---------------- b claim ----------------------> running --- c progress, heartbeat --+
+--          | ^                                                    | | | | ^                           |
+--          | +------ k retry ------ failed <--- f, g, h fail -----+ | | | +---------------------------+
+--          |                                                        | | |
+--          +-- j cancel ---------> cancelled <--------- j cancel ---+ | +--- e no data ---> no_data
+--                                                                     +----- d succeed ---> succeeded
+--
+-- A claim raises `attempt`; every later call of that worker names it and raises lease_lost (UB001), or build_cancelled
+-- (UB003), when the build has moved on, so a stale worker changes nothing. Each transition notifies `build_changed`.
+
+-- When, in UTC, the ETL of a product is through every day: what was built since then is fresh. Midnight, unless said here.
+CREATE TABLE etl_times (
+    product    text PRIMARY KEY,
+    through_at time NOT NULL
+);
+
+CREATE TABLE builds (
+    build_id     uuid        PRIMARY KEY DEFAULT gen_random_uuid(),
+    product      text        NOT NULL,
+    channel      text        NOT NULL,
+    probe        text        NOT NULL,
+    metric_type  text        NOT NULL REFERENCES metric_types,
+    pings        text[]      NOT NULL,
+    definition   jsonb,                -- of its buckets or labels, as the catalogue had it
+    state        text        NOT NULL DEFAULT 'queued',
+    attempt      integer     NOT NULL DEFAULT 0,
+    max_attempts integer     NOT NULL DEFAULT 5,
+    prefetched   boolean     NOT NULL DEFAULT false,  -- nobody waits for it: it comes after those that somebody waits for
+    worker       text,                 -- who runs it
+    lease_until  timestamptz,          -- when it may be taken from the worker
+    not_before   timestamptz NOT NULL, -- when it may be claimed (backoff of a retry)
+    stage        text,
+    percent      smallint,
+    bytes        bigint,               -- read by the warehouse
+    rows         integer,
+    error        jsonb,                -- {code, message} of the last failure
+    requested_at timestamptz NOT NULL,
+    started_at   timestamptz,
+    finished_at  timestamptz,
+    stop_jobs_at timestamptz,          -- cancelled after it was begun: when any builder is to stop its warehouse's jobs
+    log_position bigint      NOT NULL, -- of its last event
+    traceparent  text,                 -- of who asked for it first, as W3C has it, where that was traced
+    CONSTRAINT state_is_known CHECK (state IN ('queued', 'running', 'succeeded', 'no_data', 'failed', 'cancelled')),
+    CONSTRAINT running_has_a_lease CHECK ((state = 'running') = (worker IS NOT NULL AND lease_until IS NOT NULL)),
+    CONSTRAINT over_has_an_end CHECK ((state IN ('queued', 'running')) = (finished_at IS NULL)),
+    CONSTRAINT failed_has_an_error CHECK (state <> 'failed' OR error IS NOT NULL),
+    CONSTRAINT succeeded_has_rows CHECK ((state = 'succeeded') = (rows IS NOT NULL AND rows > 0)),
+    CONSTRAINT attempts_are_bounded CHECK (attempt BETWEEN 0 AND max_attempts),
+    CONSTRAINT percent_is_a_share CHECK (percent BETWEEN 0 AND 100)
+) WITH (fillfactor = 50);  -- room beside each row for the next version of it
+-- Coalescing: at most one build of a probe is under way.
+CREATE UNIQUE INDEX one_build_under_way ON builds (product, channel, probe) WHERE state IN ('queued', 'running');
+CREATE INDEX builds_to_claim ON builds (prefetched, not_before) WHERE state = 'queued';
+CREATE INDEX builds_by_request ON builds (requested_at DESC, build_id);
+CREATE INDEX builds_by_end ON builds (finished_at DESC) WHERE finished_at IS NOT NULL;
+CREATE INDEX builds_leased ON builds (lease_until) WHERE state = 'running';
+CREATE INDEX builds_with_jobs_left ON builds (stop_jobs_at) WHERE stop_jobs_at IS NOT NULL;
+CREATE INDEX builds_of_a_probe ON builds (product, channel, probe, requested_at DESC);
+
+-- Requests that named themselves (Idempotency-Key), kept for a day.
+CREATE TABLE build_keys (
+    source   text        NOT NULL,
+    key      text        NOT NULL,
+    asked    jsonb       NOT NULL,
+    build_id uuid        NOT NULL REFERENCES builds,
+    asked_at timestamptz NOT NULL,
+    PRIMARY KEY (source, key)
+);
+CREATE INDEX build_keys_by_age ON build_keys (asked_at);
+
+-- What the attempts of each UTC day read, or were about to read when they failed.
+CREATE TABLE warehouse_days (
+    day   date   PRIMARY KEY,
+    bytes bigint NOT NULL
+);
+
+CREATE TABLE probe_rows (
+    product              text        NOT NULL,
+    channel              text        NOT NULL,
+    probe                text        NOT NULL,
+    built_by             uuid        NOT NULL REFERENCES builds,
+    version              integer     NOT NULL,
+    ping_type            text        NOT NULL,
+    os                   text        NOT NULL,
+    build_id             text        NOT NULL,  -- the application's build, YYYYMMDDHH or '*'
+    metric_type          text        NOT NULL,
+    metric_key           text        NOT NULL,
+    client_agg_type      text        NOT NULL,
+    total_users          bigint      NOT NULL,
+    total_sample         bigint      NOT NULL,
+    histogram            json        NOT NULL,  -- json, not jsonb: keeps the order of the keys
+    percentiles          json        NOT NULL,
+    non_norm_histogram   json        NOT NULL,
+    non_norm_percentiles json        NOT NULL,
+    build_date           timestamptz
+);
+CREATE UNIQUE INDEX one_row_a_combination ON probe_rows
+    (product, channel, probe, version, ping_type, os, build_id, metric_key, client_agg_type, built_by);
+
+-- Use counters have an ETL of their own; the two others are too large for any.
+CREATE FUNCTION is_excluded(probe text) RETURNS boolean LANGUAGE sql IMMUTABLE AS $$
+    SELECT probe ~ '^use[._]?counter' OR probe IN ('sqlite_store_open', 'sqlite_store_query')
+$$;
+
+-- Since when what was built of a product is fresh: the last time that its ETL was through.
+CREATE FUNCTION fresh_since(of_product text) RETURNS timestamptz LANGUAGE sql STABLE AS $$
+    SELECT CASE WHEN today.through <= current_instant() THEN today.through ELSE today.through - interval '1 day' END
+    FROM (
+        SELECT (utc_day(current_instant()) + coalesce((SELECT t.through_at FROM etl_times t WHERE t.product = of_product), '00:00'))
+            AT TIME ZONE 'UTC' AS through
+    ) today
+$$;
+
+-- a: asks for a probe. outcome: 'created'; 'pending' (one is under way); 'fresh' (built since the last ETL, with or
+-- without data); 'unknown' (not in the catalogue); 'unbuildable' (of a type that is not aggregated); 'excluded' (by name).
+-- With `prefetch` nobody waits for it yet; who asks without for one that is queued so moves it forward.
+CREATE FUNCTION request_build(
+    for_product text, for_channel text, for_probe text, by_source text DEFAULT session_user, prefetch boolean DEFAULT false,
+    in_trace text DEFAULT NULL,
+    OUT outcome text, OUT build_id uuid, OUT metric_type text
+) LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+DECLARE
+    entry catalogue;
+    found_build builds;
+BEGIN
+    SELECT * INTO entry FROM catalogue c WHERE c.product = for_product AND c.probe = for_probe;
+    metric_type := entry.metric_type;
+    IF entry.metric_type IS NULL THEN
+        outcome := 'unknown';
+        RETURN;
+    ELSIF NOT coalesce((SELECT m.buildable FROM metric_types m WHERE m.metric_type = entry.metric_type), false) THEN
+        outcome := 'unbuildable';
+        RETURN;
+    ELSIF is_excluded(for_probe) OR EXISTS (
+        SELECT FROM hotlist_rules r WHERE r.product = for_product AND r.probe = for_probe AND r.rule = 'excluded'
+    ) THEN
+        outcome := 'excluded';
+        RETURN;
+    ELSIF prefetch AND entry.built_at >= fresh_since(for_product) THEN
+        outcome := 'fresh';
+        RETURN;
+    END IF;
+    LOOP
+        SELECT * INTO found_build FROM builds b
+        WHERE b.product = for_product AND b.channel = for_channel AND b.probe = for_probe
+          AND (b.state IN ('queued', 'running')
+               OR b.state IN ('succeeded', 'no_data') AND b.finished_at >= fresh_since(for_product))
+        ORDER BY b.finished_at DESC NULLS FIRST LIMIT 1;
+        IF FOUND THEN
+            outcome := CASE WHEN found_build.finished_at IS NULL THEN 'pending' ELSE 'fresh' END;
+            build_id := found_build.build_id;
+            IF found_build.prefetched AND NOT prefetch AND found_build.state = 'queued' THEN
+                UPDATE builds b SET prefetched = false, not_before = greatest(b.not_before, current_instant())
+                WHERE b.build_id = found_build.build_id AND b.state = 'queued';
+                PERFORM pg_notify('build_requested', found_build.build_id::text);
+            END IF;
+            RETURN;
+        END IF;
+        INSERT INTO builds AS b (
+            product, channel, probe, metric_type, pings, definition, prefetched, not_before, requested_at, log_position,
+            traceparent)
+        VALUES (for_product, for_channel, for_probe, entry.metric_type, entry.pings, entry.definition, prefetch,
+                current_instant(), current_instant(), 0, in_trace)
+        ON CONFLICT (product, channel, probe) WHERE state IN ('queued', 'running') DO NOTHING
+        RETURNING * INTO found_build;
+        IF FOUND THEN
+            outcome := 'created';
+            build_id := found_build.build_id;
+            UPDATE builds b SET log_position = record_transition(found_build, 'build_requested', by_source, '{}')
+            WHERE b.build_id = found_build.build_id;
+            PERFORM pg_notify('build_requested', found_build.build_id::text);
+            RETURN;
+        END IF;  -- else another session has just created it: read again
+    END LOOP;
+END $$;
+
+-- a, for a request with a key of its own: asked again it is answered with the build of the first time ('repeated'),
+-- whatever became of it; under another request's key it is a 'mismatch'. Keys are kept for a day.
+CREATE FUNCTION request_build_once(
+    with_key text, for_product text, for_channel text, for_probe text, by_source text DEFAULT session_user,
+    in_trace text DEFAULT NULL,
+    OUT outcome text, OUT build_id uuid, OUT metric_type text
+) LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+DECLARE
+    asking jsonb := jsonb_build_object('product', for_product, 'channel', for_channel, 'probe', for_probe);
+    known build_keys;
+BEGIN
+    PERFORM pg_advisory_xact_lock(hashtextextended(by_source || ' ' || with_key, 1));
+    DELETE FROM build_keys k WHERE k.asked_at < current_instant() - interval '1 day';
+    SELECT * INTO known FROM build_keys k WHERE k.source = by_source AND k.key = with_key;
+    IF FOUND THEN
+        outcome := CASE WHEN known.asked = asking THEN 'repeated' ELSE 'mismatch' END;
+        build_id := CASE WHEN known.asked = asking THEN known.build_id END;
+        RETURN;
+    END IF;
+    SELECT r.* INTO outcome, build_id, metric_type
+    FROM request_build(for_product, for_channel, for_probe, by_source, in_trace => in_trace) r;
+    IF build_id IS NOT NULL THEN
+        INSERT INTO build_keys (source, key, asked, build_id, asked_at)
+        VALUES (by_source, with_key, asking, request_build_once.build_id, current_instant());
+    END IF;
+END $$;
+
+-- b: hands up to so many builds to a worker: those waited for longest, before those that nobody waits for.
+CREATE FUNCTION claim_build(by_worker text, lease interval, most integer DEFAULT 1) RETURNS SETOF builds
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+BEGIN
+    RETURN QUERY
+    UPDATE builds b SET
+        state = 'running', attempt = b.attempt + 1, worker = by_worker, lease_until = current_instant() + lease,
+        started_at = coalesce(b.started_at, current_instant()), stage = 'started', percent = 0, bytes = NULL,
+        error = NULL,
+        log_position = record_transition(b, 'build_started', by_worker, jsonb_build_object('attempt', b.attempt + 1))
+    WHERE b.build_id = ANY (ARRAY(
+        SELECT q.build_id FROM builds q
+        WHERE q.state = 'queued' AND q.not_before <= current_instant()
+        ORDER BY q.prefetched, q.not_before LIMIT most FOR NO KEY UPDATE SKIP LOCKED))
+    RETURNING b.*;
+END $$;
+
+-- What attempts may still read today, of `most_bytes` a day; those under way are counted with what they have said.
+CREATE FUNCTION bytes_left_today(most_bytes bigint) RETURNS bigint
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp AS $$
+    SELECT greatest(0, most_bytes - coalesce((SELECT d.bytes FROM warehouse_days d WHERE d.day = utc_day(current_instant())), 0)
+                       - coalesce((SELECT sum(b.bytes) FROM builds b WHERE b.state = 'running'), 0))::bigint
+$$;
+
+-- After record_transition: who counts holds the log's lock already, so that nobody waits for one with the other.
+CREATE FUNCTION count_bytes(read bigint) RETURNS void LANGUAGE sql AS $$
+    INSERT INTO warehouse_days AS d (day, bytes) SELECT utc_day(current_instant()), read WHERE read > 0
+    ON CONFLICT (day) DO UPDATE SET bytes = d.bytes + excluded.bytes
+$$;
+
+-- c: keeps the lease and, when given, records how far the build is.
+CREATE FUNCTION heartbeat_build(
+    of_build uuid, of_attempt integer, lease interval,
+    new_stage text DEFAULT NULL, new_percent integer DEFAULT NULL, new_bytes bigint DEFAULT NULL
+) RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+DECLARE
+    held builds := hold_build(of_build, of_attempt);
+BEGIN
+    UPDATE builds b SET
+        lease_until = current_instant() + lease, stage = coalesce(new_stage, b.stage),
+        percent = coalesce(new_percent, b.percent), bytes = coalesce(new_bytes, b.bytes),
+        log_position = CASE WHEN new_stage IS NULL THEN b.log_position ELSE record_transition(
+            held, 'build_progressed', held.worker, jsonb_strip_nulls(jsonb_build_object(
+                'attempt', of_attempt, 'stage', new_stage, 'percent', new_percent, 'bytes', new_bytes))) END
+    WHERE b.build_id = of_build;
+END $$;
+
+-- d: the rows that the worker inserted in this transaction replace those of earlier builds.
+-- e: without any, the probe was built and too few clients sent it. Answers how many rows there are.
+CREATE FUNCTION complete_build(of_build uuid, of_attempt integer, bytes_read bigint) RETURNS integer
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+DECLARE
+    held builds := hold_build(of_build, of_attempt);
+    stored integer;
+BEGIN
+    DELETE FROM probe_rows r
+    WHERE r.product = held.product AND r.channel = held.channel AND r.probe = held.probe AND r.built_by <> of_build;
+    SELECT count(*) INTO stored FROM probe_rows r
+    WHERE r.product = held.product AND r.channel = held.channel AND r.probe = held.probe;
+    PERFORM end_build(
+        held, CASE WHEN stored > 0 THEN 'succeeded' ELSE 'no_data' END, NULL, bytes_read, stored, record_transition(
+            held, CASE WHEN stored > 0 THEN 'build_succeeded' ELSE 'build_found_no_data' END, held.worker,
+            jsonb_build_object('attempt', of_attempt, 'bytes', bytes_read, 'rows', stored)));
+    PERFORM count_bytes(bytes_read);
+    RETURN stored;
+END $$;
+
+-- d, e for several builds in one transaction. Answers those that were still held by these attempts; the others stay as they are.
+CREATE FUNCTION complete_builds(of_builds uuid[], of_attempts integer[], bytes_read bigint[]) RETURNS SETOF uuid
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+DECLARE
+    given record;
+BEGIN
+    -- All of them before the log's lock, which the first one takes: who cancels another holds that and waits for the log.
+    PERFORM FROM builds b WHERE b.build_id = ANY (of_builds) ORDER BY b.build_id FOR NO KEY UPDATE;
+    FOR given IN
+        SELECT g.* FROM unnest(of_builds, of_attempts, bytes_read) AS g (build_id, attempt, bytes)
+        WHERE EXISTS (
+            SELECT FROM builds b WHERE b.build_id = g.build_id AND b.attempt = g.attempt AND b.state = 'running')
+    LOOP
+        PERFORM complete_build(given.build_id, given.attempt, given.bytes);
+        RETURN NEXT given.build_id;
+    END LOOP;
+END $$;
+
+-- f: tries again after `retry_in`, while attempts are left. h: with no `retry_in`, fails for good. Answers the state.
+CREATE FUNCTION fail_build(
+    of_build uuid, of_attempt integer, error_code text, error_message text, retry_in interval DEFAULT NULL
+) RETURNS text LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+DECLARE
+    held builds := hold_build(of_build, of_attempt);
+BEGIN
+    RETURN give_up_attempt(held, jsonb_build_object('code', error_code, 'message', error_message), retry_in);
+END $$;
+
+-- g: takes the builds whose worker has not been heard of from it. Answers how many.
+CREATE FUNCTION expire_leases() RETURNS integer
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+DECLARE
+    lost builds;
+    number integer := 0;
+BEGIN
+    FOR lost IN SELECT * FROM builds b WHERE b.state = 'running' AND b.lease_until < current_instant()
+                ORDER BY b.build_id FOR NO KEY UPDATE SKIP LOCKED
+    LOOP
+        PERFORM give_up_attempt(
+            lost, jsonb_build_object('code', 'lease_lost', 'message', 'its builder was not heard of any more'),
+            interval '0');
+        PERFORM pg_notify('build_requested', lost.build_id::text);
+        number := number + 1;
+    END LOOP;
+    RETURN number;
+END $$;
+
+-- i: puts a build back that its worker will not finish, for another one to claim at once: costs no attempt.
+CREATE FUNCTION hand_back_build(of_build uuid, of_attempt integer) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+DECLARE
+    held builds := hold_build(of_build, of_attempt);
+BEGIN
+    UPDATE builds b SET
+        state = 'queued', max_attempts = b.max_attempts + 1, worker = NULL, lease_until = NULL, stage = NULL,
+        percent = NULL, bytes = NULL, not_before = current_instant(), log_position = record_transition(
+            held, 'build_progressed', held.worker, jsonb_build_object('attempt', of_attempt, 'stage', 'handed_back'))
+    WHERE b.build_id = of_build;
+    PERFORM count_bytes(held.bytes);
+    PERFORM pg_notify('build_requested', of_build::text);
+END $$;
+
+-- j: cancels a build that is not over; its worker is told, and stops the warehouse's job. When its lease would have ended
+-- any worker does (claim_orphaned_jobs), for it may be dead. Answers the state that the build was in before, or null when there
+-- is none.
+CREATE FUNCTION cancel_build(of_build uuid, by_source text DEFAULT session_user) RETURNS text
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+DECLARE
+    found_build builds;
+BEGIN
+    SELECT * INTO found_build FROM builds b WHERE b.build_id = of_build FOR NO KEY UPDATE;
+    IF found_build.state IN ('queued', 'running') THEN
+        PERFORM end_build(
+            found_build, 'cancelled', found_build.error, found_build.bytes, NULL, record_transition(
+                found_build, 'build_cancelled', by_source, jsonb_build_object('attempt', found_build.attempt)));
+        UPDATE builds b SET stop_jobs_at = coalesce(found_build.lease_until, current_instant())
+        WHERE b.build_id = of_build AND b.attempt > 0;
+        PERFORM count_bytes(found_build.bytes);
+        PERFORM pg_notify('build_cancelled', of_build::text);
+    END IF;
+    RETURN found_build.state;
+END $$;
+
+-- Claims the orphaned jobs of cancelled builds, which nobody has proved stopped: the caller stops them before `within` has
+-- passed, else another one is asked to. A job runs for six hours at most (BigQuery's limit): what was cancelled before has
+-- none.
+CREATE FUNCTION claim_orphaned_jobs(within interval) RETURNS SETOF uuid
+LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+    UPDATE builds b SET stop_jobs_at = current_instant() + within
+    WHERE b.build_id = ANY (ARRAY(
+        SELECT q.build_id FROM builds q
+        WHERE q.stop_jobs_at <= current_instant() AND q.finished_at > current_instant() - interval '6 hours'
+        ORDER BY q.stop_jobs_at LIMIT 100 FOR NO KEY UPDATE SKIP LOCKED))
+    RETURNING b.build_id
+$$;
+
+-- Marks the jobs of a cancelled build as stopped.
+CREATE FUNCTION mark_jobs_stopped(of_build uuid) RETURNS void
+LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+    UPDATE builds SET stop_jobs_at = NULL WHERE build_id = of_build
+$$;
+
+-- k: tries a failed build again, with as many attempts as before. outcome: 'queued'; 'under_way' (another build of the
+-- probe is); 'not_failed'; 'unknown'.
+CREATE FUNCTION retry_build(of_build uuid, by_source text DEFAULT session_user) RETURNS text
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+DECLARE
+    found_build builds;
+BEGIN
+    SELECT * INTO found_build FROM builds b WHERE b.build_id = of_build FOR NO KEY UPDATE;
+    IF NOT FOUND OR found_build.state <> 'failed' THEN
+        RETURN CASE WHEN found_build.build_id IS NULL THEN 'unknown' ELSE 'not_failed' END;
+    END IF;
+    UPDATE builds b SET
+        state = 'queued', max_attempts = b.attempt + 5, not_before = current_instant(), finished_at = NULL, bytes = NULL
+    WHERE b.build_id = of_build;  -- before the event, for which there is no occasion where this fails
+    UPDATE builds b SET log_position = record_transition(
+        found_build, 'build_requested', by_source, jsonb_build_object('attempt', found_build.attempt))
+    WHERE b.build_id = of_build;
+    PERFORM pg_notify('build_requested', of_build::text);
+    RETURN 'queued';
+EXCEPTION WHEN unique_violation THEN
+    RETURN 'under_way';
+END $$;
+
+-- Locks a running build for the worker that holds this attempt.
+CREATE FUNCTION hold_build(of_build uuid, of_attempt integer) RETURNS builds LANGUAGE plpgsql AS $$
+DECLARE
+    held builds;
+BEGIN
+    -- Not FOR UPDATE: two attempts that have both inserted rows would wait for each other's key.
+    SELECT * INTO held FROM builds b
+    WHERE b.build_id = of_build AND b.attempt = of_attempt AND b.state = 'running' FOR NO KEY UPDATE;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'attempt % of build % is no longer running', of_attempt, of_build USING ERRCODE = (
+            SELECT CASE WHEN b.state = 'cancelled' AND b.attempt = of_attempt THEN 'UB003' ELSE 'UB001' END
+            FROM builds b WHERE b.build_id = of_build
+            UNION ALL SELECT 'UB001' LIMIT 1);
+    END IF;
+    RETURN held;
+END $$;
+
+CREATE FUNCTION give_up_attempt(held builds, why jsonb, retry_in interval) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    again boolean := retry_in IS NOT NULL AND held.attempt < held.max_attempts;
+    at_position bigint := record_transition(
+        held, 'build_failed', held.worker, why || jsonb_build_object('attempt', held.attempt, 'final', NOT again));
+BEGIN
+    IF again THEN
+        UPDATE builds b SET
+            state = 'queued', worker = NULL, lease_until = NULL, stage = NULL, percent = NULL, bytes = NULL, error = why,
+            not_before = current_instant() + retry_in, log_position = at_position
+        WHERE b.build_id = held.build_id;
+    ELSE
+        PERFORM end_build(held, 'failed', why, held.bytes, NULL, at_position);
+    END IF;
+    PERFORM count_bytes(held.bytes);
+    RETURN CASE WHEN again THEN 'queued' ELSE 'failed' END;
+END $$;
+
+-- For who has recorded it, and holds the build.
+CREATE FUNCTION end_build(
+    held builds, new_state text, why jsonb, bytes_read bigint, stored integer, at_position bigint
+) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE builds SET
+        state = new_state, worker = NULL, lease_until = NULL, stage = NULL, percent = NULL, error = why,
+        bytes = bytes_read, rows = nullif(stored, 0), finished_at = current_instant(), log_position = at_position
+    WHERE build_id = held.build_id;
+END $$;
+
+-- The event of a transition of a build that is held, and who is told of it. Answers the event's position, which is to become
+-- the build's: in the same UPDATE as the transition, because a second one writes the row and its entries in indexes again.
+CREATE FUNCTION record_transition(of_build builds, event_type text, by_source text, details jsonb) RETURNS bigint
+LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_notify('build_changed', of_build.build_id::text), pg_notify('events_appended', '');
+    RETURN append_own_event(
+        event_type, of_build.product, of_build.channel, of_build.probe, by_source,
+        details || jsonb_build_object('build_id', of_build.build_id));
+END $$;
+
+-- What there is of a build to follow, found without reading the log.
+CREATE INDEX build_events ON event_log ((data ->> 'build_id'), position) WHERE type LIKE 'build\_%';
+
+-- The queue in numbers: how many builds are in each state, of those that are over only the last day's; how long the longest
+-- waiting one waits, attempts so far. Whatever the history, what is read is what is under way and that day.
+CREATE VIEW build_queue AS
+    SELECT b.state, b.prefetched, count(*) AS builds, sum(b.attempt) AS attempts, sum(b.bytes) AS bytes,
+           coalesce(extract(epoch FROM current_instant() - min(b.not_before) FILTER (WHERE b.state = 'queued'
+               AND b.not_before <= current_instant()))::float8, 0) AS oldest_seconds
+    FROM (
+        SELECT u.state, u.prefetched, u.attempt, u.bytes, u.not_before FROM builds u WHERE u.state IN ('queued', 'running')
+        UNION ALL
+        SELECT o.state, o.prefetched, o.attempt, o.bytes, o.not_before FROM builds o
+        WHERE o.finished_at > (SELECT current_instant() - interval '1 day')
+    ) b
+    GROUP BY b.state, b.prefetched;
+
+---------------------------------------------------------------------------------------------------------------------
+-- Hot list: which probes the ETL should build. Its scores are reckoned from popularity_views and popularity_returns by the service.
+
+-- What operators have said of a probe: 'pinned', it is always listed; 'excluded', it is neither listed nor built.
+CREATE TABLE hotlist_rules (
+    product      text        NOT NULL,
+    probe        text        NOT NULL,
+    rule         text        NOT NULL,
+    reason       text        NOT NULL,
+    source       text        NOT NULL,
+    since        timestamptz NOT NULL,
+    log_position bigint      NOT NULL,
+    PRIMARY KEY (product, probe),
+    CONSTRAINT rule_is_known CHECK (rule IN ('pinned', 'excluded'))
+);
+CREATE INDEX hotlist_rule_events ON event_log (position)
+    WHERE type IN ('probe_pinned', 'probe_unpinned', 'probe_excluded', 'probe_included');
+
+-- Sets the rule of a probe, or lifts it (null), with the event that says who did. Answers the event's position, or null
+-- when it was so already.
+CREATE FUNCTION set_hotlist_rule(
+    for_product text, for_probe text, new_rule text, why text, by_source text DEFAULT session_user
+) RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+DECLARE
+    old_rule text;
+    event_position bigint;
+BEGIN
+    PERFORM lock_event_log();  -- of two at the same time, the second sees what the first did
+    SELECT r.rule INTO old_rule FROM hotlist_rules r WHERE r.product = for_product AND r.probe = for_probe;
+    IF new_rule IS NOT DISTINCT FROM old_rule THEN
+        RETURN NULL;
+    END IF;
+    event_position := append_own_event(
+        CASE coalesce(new_rule, 'not ' || old_rule) WHEN 'pinned' THEN 'probe_pinned' WHEN 'excluded' THEN 'probe_excluded'
+             WHEN 'not pinned' THEN 'probe_unpinned' ELSE 'probe_included' END,
+        for_product, NULL, for_probe, by_source, jsonb_build_object('reason', why));
+    DELETE FROM hotlist_rules r WHERE r.product = for_product AND r.probe = for_probe;
+    INSERT INTO hotlist_rules (product, probe, rule, reason, source, since, log_position)
+    SELECT for_product, for_probe, new_rule, why, by_source, current_instant(), event_position WHERE new_rule IS NOT NULL;
+    PERFORM pg_notify('events_appended', '');
+    RETURN event_position;
+END $$;
+
+-- The list that a run was given: made once, never changed.
+CREATE TABLE hotlist_runs (
+    run          text        PRIMARY KEY,
+    asked        jsonb       NOT NULL,
+    made_at      timestamptz NOT NULL,
+    log_position bigint      NOT NULL,
+    list         json        NOT NULL  -- json, not jsonb: byte for byte
+);
+
+-- Keeps the list of a run, or finds the one that the run has already.
+CREATE FUNCTION keep_hotlist(
+    new_run text, new_asked jsonb, at_position bigint, new_list json,
+    OUT run text, OUT asked jsonb, OUT made_at timestamptz, OUT log_position bigint, OUT list json, OUT is_new boolean
+) LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+BEGIN
+    INSERT INTO hotlist_runs (run, asked, made_at, log_position, list)
+    VALUES (new_run, new_asked, current_instant(), at_position, new_list) ON CONFLICT DO NOTHING;
+    is_new := FOUND;
+    SELECT r.* INTO run, asked, made_at, log_position, list FROM hotlist_runs r WHERE r.run = new_run;
+END $$;
+
+-- Cancels the queued builds of probes that the ETL has built, where they were asked for before it had.
+-- Those that run go on, because the warehouse bills for what it has begun. Answers how many ended.
+CREATE FUNCTION cancel_builds_done_by_etl(
+    for_product text, for_channel text, for_probes text[], built_at timestamptz, by_source text DEFAULT session_user
+) RETURNS integer LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+DECLARE
+    waiting builds;
+    ended integer := 0;
+BEGIN
+    FOR waiting IN
+        SELECT * FROM builds b
+        WHERE b.product = for_product AND b.channel = for_channel AND b.probe = ANY (for_probes)
+          AND b.state = 'queued' AND b.requested_at < built_at
+        ORDER BY b.build_id FOR NO KEY UPDATE
+    LOOP
+        PERFORM end_build(waiting, 'cancelled', jsonb_build_object(
+            'code', 'built_by_etl', 'message', 'the ETL has built the probe: its rows are where the ETL writes them'),
+            waiting.bytes, NULL, record_transition(waiting, 'build_cancelled', by_source, jsonb_build_object(
+                'attempt', waiting.attempt, 'code', 'built_by_etl')));
+        ended := ended + 1;
+    END LOOP;
+    RETURN ended;
+END $$;
+
+---------------------------------------------------------------------------------------------------------------------
+-- Retention: old events are exported, then dropped; projections keep what they made of them. For the owner alone: nothing
+-- here is granted to anybody.
+
+CREATE TABLE dropped_events (
+    event_id    uuid   PRIMARY KEY,
+    digest      uuid   NOT NULL,
+    fingerprint uuid   NOT NULL,  -- of the whole row: what is put back is what was dropped
+    position    bigint NOT NULL
+);
+-- Readers ask for the last one, to know from where on the log is whole.
+CREATE INDEX dropped_events_by_position ON dropped_events (position);
+
+-- The first position from which on the log holds every event: after the last that was dropped, whatever was put back.
+CREATE FUNCTION whole_from() RETURNS bigint LANGUAGE sql STABLE AS $$
+    SELECT coalesce(max(position), 0) + 1 FROM dropped_events
+$$;
+
+-- Held by who drops events, shared by who begins to fill a projection from the beginning.
+CREATE FUNCTION history_lock() RETURNS bigint LANGUAGE sql IMMUTABLE AS $$
+    SELECT hashtextextended('history of the log', 0)
+$$;
+
+-- Raises UB005 where events were dropped: what is filled from the rest would have forgotten them.
+CREATE FUNCTION require_whole_log() RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_advisory_xact_lock_shared(history_lock());
+    IF EXISTS (SELECT FROM dropped_events) THEN
+        RAISE EXCEPTION 'events up to position % were dropped, so no projection can be filled from the log',
+            (SELECT max(d.position) FROM dropped_events d) USING ERRCODE = 'UB005',
+            HINT = 'put them back from their exports with `usage-service retention restore FILE...`, then drop them again';
+    END IF;
+END $$;
+
+-- Depends on the time zone: who calls it sets that.
+CREATE FUNCTION fingerprint_event(e event_log) RETURNS uuid LANGUAGE sql STABLE AS $$
+    SELECT md5(e::text)::uuid
+$$;
+
+-- Drops events that were exported: those given, each as the log has it, and folded by every projection. Answers how many.
+-- Raises UB006 where one is not so, and drops none.
+CREATE FUNCTION drop_events(exported event_log[]) RETURNS bigint
+LANGUAGE plpgsql SET search_path = public, pg_temp SET timezone = 'UTC' SET datestyle = 'ISO, YMD' AS $$
+DECLARE
+    dropped bigint;
+    unfolded text;
+BEGIN
+    PERFORM pg_advisory_xact_lock(history_lock());
+    SELECT format('projection %s (%s) is at position %s', p.name, p.stage, p.position) INTO unfolded
+    FROM projections p WHERE p.position < (SELECT max(x.position) FROM unnest(exported) x) LIMIT 1;
+    IF unfolded IS NOT NULL THEN
+        RAISE EXCEPTION '%: it has not folded these events', unfolded USING ERRCODE = 'UB006';
+    END IF;
+    WITH deleted AS (
+        DELETE FROM event_log e USING unnest(exported) x
+        WHERE e.position = x.position AND fingerprint_event(e) = fingerprint_event(x)
+        RETURNING e.event_id, e.digest, fingerprint_event(e) AS fingerprint, e.position
+    )
+    INSERT INTO dropped_events (event_id, digest, fingerprint, position) SELECT * FROM deleted;
+    GET DIAGNOSTICS dropped = ROW_COUNT;
+    IF dropped <> cardinality(exported) THEN
+        RAISE EXCEPTION 'the export is not what the log holds: % of % events are', dropped, cardinality(exported)
+            USING ERRCODE = 'UB006';
+    END IF;
+    RETURN dropped;
+END $$;
+
+-- Puts dropped events back; those that are there already are passed over. Answers how many. Raises UB006 where one is not as
+-- it was, and puts back none.
+CREATE FUNCTION put_back_events(exported event_log[]) RETURNS bigint
+LANGUAGE plpgsql SET search_path = public, pg_temp SET timezone = 'UTC' SET datestyle = 'ISO, YMD' AS $$
+DECLARE
+    put_back bigint;
+BEGIN
+    PERFORM pg_advisory_xact_lock(history_lock());
+    IF EXISTS (
+        SELECT FROM unnest(exported) x
+        WHERE fingerprint_event(x) IS DISTINCT FROM coalesce(
+            (SELECT d.fingerprint FROM dropped_events d WHERE d.event_id = x.event_id),
+            (SELECT fingerprint_event(e) FROM event_log e WHERE e.event_id = x.event_id))
+    ) THEN
+        RAISE EXCEPTION 'the export holds events that are not what was dropped' USING ERRCODE = 'UB006';
+    END IF;
+    WITH known AS (
+        DELETE FROM dropped_events d USING unnest(exported) x WHERE d.event_id = x.event_id RETURNING d.event_id
+    )
+    INSERT INTO event_log SELECT x.* FROM unnest(exported) x JOIN known k ON k.event_id = x.event_id;
+    GET DIAGNOSTICS put_back = ROW_COUNT;
+    RETURN put_back;
+END $$;
+
+---------------------------------------------------------------------------------------------------------------------
+-- Tokens: who may do what over HTTP. Only a hash is kept: of 256 random bits there is nothing to guess, so it needs no
+-- salt and no slowness. Several tokens may have one name, so that one can be replaced before it expires.
+
+CREATE TABLE tokens (
+    token_id   uuid        PRIMARY KEY DEFAULT gen_random_uuid(),
+    name       text        NOT NULL,  -- the source of the events that are posted with it
+    digest     bytea       NOT NULL UNIQUE,  -- SHA-256
+    scopes     text[]      NOT NULL,
+    created_at timestamptz NOT NULL,
+    expires_at timestamptz NOT NULL,
+    revoked_at timestamptz,
+    CONSTRAINT name_is_short CHECK (name ~ '^[a-z][a-z0-9_.-]{0,62}$'),
+    CONSTRAINT digest_is_sha256 CHECK (length(digest) = 32),
+    CONSTRAINT scopes_are_known CHECK (scopes <> '{}' AND scopes <@ ARRAY['events', 'read', 'build', 'admin']),
+    CONSTRAINT it_lives CHECK (expires_at > created_at)
+);
+
+CREATE FUNCTION create_token(with_name text, with_digest bytea, with_scopes text[], lifetime interval) RETURNS tokens
+LANGUAGE sql AS $$
+    INSERT INTO tokens (name, digest, scopes, created_at, expires_at)
+    VALUES (with_name, with_digest, with_scopes, current_instant(), current_instant() + lifetime)
+    RETURNING *
+$$;
+
+-- Revokes the token with this id, or all with this name. Answers how many there were.
+CREATE FUNCTION revoke_token(id_or_name text) RETURNS bigint LANGUAGE sql AS $$
+    WITH revoked AS (
+        UPDATE tokens SET revoked_at = current_instant()
+        WHERE (name = id_or_name OR token_id::text = id_or_name) AND revoked_at IS NULL
+        RETURNING 1
+    )
+    SELECT count(*) FROM revoked
+$$;
+
+---------------------------------------------------------------------------------------------------------------------
+-- Privileges: the log grows only through append_events() and the transitions, which run as their owner.
+
+DO $$
+DECLARE
+    role_name text;
+BEGIN
+    -- Roles belong to the whole cluster: another database may have made them, at this very moment too.
+    PERFORM pg_advisory_xact_lock(hashtextextended('usage roles', 0));
+    FOREACH role_name IN ARRAY ARRAY['usage_server', 'usage_builder', 'usage_reader', 'usage_projections'] LOOP
+        BEGIN
+            EXECUTE format('CREATE ROLE %I NOLOGIN', role_name);
+        EXCEPTION WHEN duplicate_object OR unique_violation THEN
+            NULL;
+        END;
+        -- From PostgreSQL 16 on, who created a role may not yet become it.
+        IF NOT (SELECT r.rolsuper FROM pg_roles r WHERE r.rolname = current_user) THEN
+            EXECUTE format('GRANT %I TO CURRENT_USER', role_name);
+        END IF;
+    END LOOP;
+END $$;
+
+-- Functions may be called only by whom they are meant for (an extension's own stay as they are).
+DO $$
+DECLARE
+    routine regprocedure;
+BEGIN
+    FOR routine IN
+        SELECT p.oid FROM pg_proc p
+        WHERE p.pronamespace = 'public'::regnamespace
+          AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = p.oid AND d.deptype = 'e')
+    LOOP
+        EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', routine);
+    END LOOP;
+END $$;
+
+GRANT USAGE ON SCHEMA public TO usage_server, usage_builder, usage_reader, usage_projections;
+GRANT SELECT ON ALL TABLES IN SCHEMA public TO usage_server, usage_builder, usage_reader, usage_projections;
+GRANT EXECUTE ON FUNCTION current_instant, utc_day, last_position, whole_from, referrer_host, series_number, bucket_start,
+    whole_buckets, window_buckets, window_visitors, shared_visitors, sessions_begun, sample_key, sample_bound, sample_key_for, is_excluded
+    TO usage_server, usage_builder, usage_reader, usage_projections;
+GRANT EXECUTE ON FUNCTION projection_setting TO usage_projections;
+REVOKE SELECT ON visitor_keys FROM usage_server, usage_builder, usage_reader, usage_projections;
+REVOKE SELECT ON tokens FROM usage_builder, usage_reader, usage_projections;
+GRANT EXECUTE ON FUNCTION append_events, restore_events, probe_recording, forget_visitors, advance_projection, fail_projection, request_build,
+    request_build_once, cancel_build, retry_build, fresh_since, set_hotlist_rule, keep_hotlist, cancel_builds_done_by_etl
+    TO usage_server;
+GRANT EXECUTE ON FUNCTION claim_build, heartbeat_build, complete_build, complete_builds, fail_build, expire_leases, hand_back_build,
+    retry_build, bytes_left_today, claim_orphaned_jobs, mark_jobs_stopped
+    TO usage_builder;
+GRANT INSERT ON probe_rows TO usage_builder;

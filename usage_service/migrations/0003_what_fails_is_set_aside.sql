@@ -1,0 +1,2 @@
+-- works with: 2
+-- Only additions: programs of version 2 call what is there as before.
