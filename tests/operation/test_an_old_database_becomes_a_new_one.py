@@ -143,9 +143,11 @@ def test_every_earlier_version_is_kept() -> None:
 async def test_a_database_of_before_becomes_todays(
     url_of_before: str, own_database: Connection, schema_of_before: SchemaOfBefore
 ) -> None:
-    with pytest.raises(SchemaMismatchError, match="stop all servers and builders, then run `usage-service migrate`"):
-        await install_schema(url_of_before)
-    assert await install_schema(url_of_before, alone=True) == SCHEMA_VERSION
+    stops_programs = any(schema_of_before.version < migration.works_with for migration in load_migrations())
+    if stops_programs:
+        with pytest.raises(SchemaMismatchError, match="stop all servers and builders, then run `usage-service migrate`"):
+            await install_schema(url_of_before)
+    assert await install_schema(url_of_before, alone=stops_programs) == SCHEMA_VERSION
     async with connected(url_of_before) as database:
         assert await catalog(database) == await catalog(own_database)
         assert await versions(database) == list(range(schema_of_before.version, SCHEMA_VERSION + 1))
