@@ -42,8 +42,8 @@ def identifier(text: str) -> str:
     return text
 
 
-def table_name(project: str, dataset: str, ping: str) -> str:
-    """Return the full name of a ping's stable table; raise PermanentBuildError for parts that cannot be names."""
+def table_name(project: str, dataset: str, name: str) -> str:
+    """Return the full name of a table; raise PermanentBuildError for parts that cannot be names."""
     if not PROJECT.fullmatch(project):
         raise PermanentBuildError("invalidName", f"{project!r} cannot be the name of a project")
-    return f"{project}.{identifier(dataset)}.{identifier(ping)}_v1"
+    return f"{project}.{identifier(dataset)}.{identifier(name)}"

@@ -16,12 +16,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Table:
-    """A table: its name in BigQuery, its schema, and the bytes of each leaf column and day."""
+    """A table: its name in BigQuery, its schema, and the bytes of each leaf column and day.
+
+    A table without partitions has no `partition_column`, and one day that stands for them all.
+    """
 
     project: str
     dataset: str
     name: str
-    partition_column: str
+    partition_column: str | None
     schema: Type
     leaf_bytes: dict[Path, dict[dt.date, int]]
 
@@ -54,7 +57,7 @@ def load(connection: duckdb.DuckDBPyConnection) -> Catalogue:
     return Catalogue([_load(connection, *row) for row in connection.execute(query("catalogue", "tables")).fetchall()])
 
 
-def _load(connection: duckdb.DuckDBPyConnection, project: str, dataset: str, name: str, partition: str) -> Table:
+def _load(connection: duckdb.DuckDBPyConnection, project: str, dataset: str, name: str, partition: str | None) -> Table:
     relation = connection.table(f'store."{project}.{dataset}"."{name}"')
     schema = Type("STRUCT", fields=dict(zip(relation.columns, map(from_duckdb, relation.types), strict=True)))
     leaf_bytes: dict[Path, dict[dt.date, int]] = {path: {} for path, _ in schema.leaves()}

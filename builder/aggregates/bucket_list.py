@@ -18,10 +18,19 @@ WHOLE_NUMBER = re.compile(r"0|[1-9][0-9]{0,17}", re.ASCII)
 
 @dataclass(frozen=True)
 class BucketList:
-    """The keys of a histogram in their order. Only numeric keys have percentiles."""
+    """The keys of a histogram in their order. Only numeric keys have percentiles.
+
+    `smoothed_over`: how many buckets share the weight of the prior, where it is not the number of keys.
+    """
 
     keys: tuple[str, ...]
     numeric: bool = True
+    smoothed_over: int | None = None
+
+    @property
+    def prior(self) -> float:
+        """Return the prior of each bucket: all together weigh as much as one client."""
+        return 1 / max(len(self.keys) if self.smoothed_over is None else self.smoothed_over, 1)
 
     @cached_property
     def places(self) -> dict[str, int]:

@@ -87,7 +87,8 @@ class ProbeRows:
 
     def _made(self, buckets: BucketList, first: int, last: int, samples: list[int]) -> Iterator[ProbeRow]:
         cells, place = self.cells, slice(first, last)
-        shares = ten_thousandths(smoothed(self._filled(cells.amount, buckets, first, last), cells.total[place]))
+        amounts = self._filled(cells.amount, buckets, first, last)
+        shares = ten_thousandths(smoothed(amounts, cells.total[place], buckets.prior))
         texts = [share_texts(shares, buckets), percentile_texts(shares, buckets)]
         if self.layout.raw:
             counts = self._filled(cells.counts, buckets, first, last)

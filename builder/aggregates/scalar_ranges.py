@@ -25,8 +25,9 @@ class ScalarRanges:
         return bool(self._ranges)
 
     def buckets(self, metric_key: str) -> BucketList:
-        """Return the buckets of a metric key."""
-        return BucketList(tuple(scalar_buckets_between(*self._ranges[metric_key])))
+        """Return the buckets of a metric key: each once, and smoothed as if those of equal bounds were apart."""
+        bounds = scalar_buckets_between(*self._ranges[metric_key])
+        return BucketList(tuple(dict.fromkeys(bounds)), smoothed_over=len(bounds))
 
     def parameter(self) -> list[str]:
         """Return the parameter of scalar_cells.sql: for each key its bounds with commas between, a bar, and the key.
@@ -48,11 +49,15 @@ def scalar_buckets_between(smallest: float, largest: float) -> list[str]:
 
 
 def scalar_buckets(log2_smallest: float, log2_largest: float, count: int = SCALAR_BUCKETS) -> list[str]:
-    """Return `count` lower bounds evenly spaced in log2, as distinct texts of two decimals; none for an empty range."""
+    """Return `count` lower bounds, 2^((largest - smallest) / count * index), as texts of two decimals.
+
+    They begin at 1 whatever the smallest value is, and two of them may be equal, as mozfun's
+    `glam.histogram_generate_scalar_buckets` has them. An empty range has none.
+    """
     if log2_smallest >= log2_largest:
         return []
     width = (log2_largest - log2_smallest) / count
-    return list(dict.fromkeys(f"{2 ** (log2_smallest + width * index):.2f}" for index in range(count)))
+    return [f"{2 ** (width * index):.2f}" for index in range(count)]
 
 
 def _log2_or_zero(value: float) -> float:

@@ -13,7 +13,7 @@ from builder.aggregates.probe import BuildRequest
 from builder.aggregates.sampling import SAMPLED_CHANNELS, Sampling, sampling_of
 from builder.aggregates.thresholds import Thresholds
 from builder.errors import PermanentBuildError
-from builder.statement import Parameter, Statement, render, table_name
+from builder.statement import Parameter, Statement, identifier, render, table_name
 
 PINGS_PROJECT = "moz-fx-data-shared-prod"
 # By product, or by product and channel; the stable tables are in the dataset of this name plus "_stable".
@@ -24,10 +24,13 @@ DATASETS: Mapping[str, str] = MappingProxyType({
     "fenix/release": "org_mozilla_firefox",
 })  # fmt: skip
 PRODUCTS = ("fog", "fenix")  # each has its own form of build ids, and a file build_hour_<product>.sql
+# Fenix has no version of its own on nightly: this table in the app's dataset has that of its engine by build hour.
+GECKOVIEW_VERSIONS = "geckoview_version"
+GECKOVIEW = ("fenix", "nightly")
 VERSIONS = 3
 VERSION_DAYS = 28
 VERSION_CLIENTS = 5
-OLDEST_BUILD, NEWEST_BUILD = timedelta(days=365), timedelta(days=3)
+OLDEST_BUILD, NEWEST_BUILD = timedelta(days=365), timedelta(days=3)  # before and after the run's midnight, exclusive
 LABELS = MappingProxyType({
     "sent_labels": "entry.key",
     "sent_dual_labels": "CONCAT(category.key, '[', entry.key, ']')",
@@ -57,9 +60,9 @@ def probe_statement(
 ) -> Statement:
     """Return a statement that reads the probe: distribution, boolean, scalar_ranges or scalar_cells (with `ranges`)."""
     shape = shape_of(request.metric_type, request.probe, request.definition)
-    received = _received(request, options, shape)
-    origins, builds = origins_sql(request.product), render("builds")
-    sent = render("sent", received=received, origins=origins, builds=builds, sent=_sent(shape))
+    source = _source(request, options)
+    received = source.union("pings", value=shape.value(request.metric_type, request.probe))
+    sent = render("sent", received=received, origins=source.origins(), builds=render("builds"), sent=_sent(shape))
     parts = {name: render(name) for name in ("roll_ups", "shown")}
     parts["distinct_clients"] = render("distinct_clients", **parts)
     sql = render(name, sent=sent, scalar_clients=render("scalar_clients", sent=sent), **parts)
@@ -68,17 +71,48 @@ def probe_statement(
 
 def latest_version_statement(request: BuildRequest, options: SourceOptions) -> Statement:
     """Return the statement that finds the largest version with more than five clients in the 28 days up to the run."""
-    tables, version = _tables(request, options), _version("client_info.app_display_version")
-    versions = _union([render("versions", table=table, version=version) for table in tables.values()])
+    source = _source(request, options)
+    versions = source.union("versions", build_id="client_info.app_build" if source.geckoview else "''")
     since = request.run_date - timedelta(days=VERSION_DAYS - 1)
     minimum = _scalar("minimum_version_clients", "INT64", VERSION_CLIENTS)
     parameters = (*_submitted(since, request.run_date), _scalar("channel", "STRING", request.channel), minimum)
-    return _statement("latest_version", render("latest_version", versions=versions), parameters)
+    return _statement("latest_version", render("latest_version", versions=versions, **source.places), parameters)
 
 
-def origins_sql(product: str) -> str:
-    """Return the query that finds the version and the build hour of each kind of ping in `received`."""
-    return render("origins", version=_version("sent_version"), build_hour=render(f"build_hour_{product}"))
+@dataclass(frozen=True)
+class PingSource:
+    """The tables of a product's pings by ping type, and what tells their channel, version and build.
+
+    `channel_column`: whether the pings have to be of the channel asked for, by their own word; else the tables decide.
+    `geckoview`: the table that has the versions by build hour, where it is not the ping that tells its version.
+    """
+
+    product: str
+    tables: Mapping[str, str] = field(default_factory=dict)
+    channel_column: bool = True
+    geckoview: str | None = None
+
+    @property
+    def places(self) -> dict[str, str]:
+        """Return what stands for a build hour and a version in the statements."""
+        build_hour = render(f"build_hour_{self.product}")
+        if self.geckoview is None:
+            return {"build_hour": build_hour, "version": render("sent_version"), "build_versions": ""}
+        joined = render("geckoview_versions", table=self.geckoview)
+        return {"build_hour": build_hour, "version": "geckoview_version", "build_versions": joined}
+
+    def origins(self) -> str:
+        """Return the query that finds the version and the build hour of each kind of ping in `received`."""
+        return render("origins", **self.places)
+
+    def union(self, name: str, **places: str) -> str:
+        """Return the query that reads the pings of all types by the statement `name`."""
+        read = render("read", of_channel="client_info.app_channel = @channel" if self.channel_column else "TRUE")
+        sent_version = "''" if self.geckoview else "COALESCE(client_info.app_display_version, '')"
+        common = {"read": read, "sent_version": sent_version, **places}
+        return "\nUNION ALL\n".join(
+            render(name, ping=ping, table=table, **common) for ping, table in self.tables.items()
+        )
 
 
 def only_ping(request: BuildRequest) -> str | None:
@@ -92,33 +126,24 @@ def _statement(name: str, sql: str, parameters: tuple[Parameter, ...]) -> Statem
     return Statement(name, sql, tuple(parameter for parameter in parameters if parameter.name in used))
 
 
-def _received(request: BuildRequest, options: SourceOptions, shape: MetricShape) -> str:
-    value = shape.value(request.metric_type, request.probe)
-    tables = _tables(request, options)
-    return _union([render("pings", ping=ping, table=table, value=value) for ping, table in tables.items()])
-
-
-def _version(sent: str) -> str:
-    return render("version", sent_version=sent)
-
-
 def _sent(shape: MetricShape) -> str:
     text = LABELS.get(shape.sent)
     return render(shape.sent, label=render("label", text=text)) if text else render(shape.sent)
 
 
-def _tables(request: BuildRequest, options: SourceOptions) -> dict[str, str]:
+def _source(request: BuildRequest, options: SourceOptions) -> PingSource:
     product, channel = request.product, request.channel
-    dataset = options.datasets.get(f"{product}/{channel}") or options.datasets.get(product)
+    app_dataset = options.datasets.get(f"{product}/{channel}")
+    dataset = app_dataset or options.datasets.get(product)
     if product not in PRODUCTS or dataset is None:
         raise PermanentBuildError("unsupported", f"probes of the product {product!r} on {channel!r} are not built")
     if not request.pings:
         raise PermanentBuildError("unsupported", f"no ping is known to carry {request.probe}")
-    return {ping: table_name(options.project, f"{dataset}_stable", ping) for ping in sorted(set(request.pings))}
-
-
-def _union(selects: list[str]) -> str:
-    return "\nUNION ALL\n".join(selects)
+    pings = sorted(set(request.pings))
+    tables = {ping: table_name(options.project, f"{dataset}_stable", f"{identifier(ping)}_v1") for ping in pings}
+    geckoview = table_name(options.project, dataset, GECKOVIEW_VERSIONS) if (product, channel) == GECKOVIEW else None
+    # Each app of Fenix is a channel, whatever its pings say.
+    return PingSource(product, tables, product != "fenix" or app_dataset is None, geckoview)
 
 
 def _probe_parameters(request: BuildRequest, options: SourceOptions, latest: int) -> tuple[Parameter, ...]:
@@ -134,8 +159,8 @@ def _probe_parameters(request: BuildRequest, options: SourceOptions, latest: int
     }
     return (
         *_submitted(request.run_date - options.history, request.run_date),
-        _scalar("first_build_day", "DATE", request.run_date - OLDEST_BUILD),
-        _scalar("last_build_day", "DATE", request.run_date + NEWEST_BUILD),
+        _scalar("after_build_hour", "STRING", f"{request.run_date - OLDEST_BUILD:%Y%m%d}00"),
+        _scalar("before_build_hour", "STRING", f"{request.run_date + NEWEST_BUILD:%Y%m%d}00"),
         _scalar("channel", "STRING", request.channel),
         _scalar("nul", "STRING", "\0"),  # which PostgreSQL does not store
         _array("any_ping", "BOOL", [True] if only_ping(request) else [False, True]),

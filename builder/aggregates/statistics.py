@@ -20,12 +20,11 @@ FINE = 10**12 // UNITS
 LARGEST_FINE = 2.0**62 / 10**12
 
 
-def smoothed(values: Floats, totals: Floats) -> Floats:
-    """Smooth each row with a Dirichlet prior of weight 1: (value + 1/K) / (total + 1) for each of the K buckets.
+def smoothed(values: Floats, totals: Floats, prior: float) -> Floats:
+    """Smooth each row with a Dirichlet prior: (value + prior) / (total + 1), where the prior is 1/K for K buckets.
 
     `totals` has the total of each row.
     """
-    prior = 1 / max(values.shape[1], 1)
     return np.asarray((values + prior) / (totals[:, np.newaxis] + 1), dtype=np.float64)
 
 

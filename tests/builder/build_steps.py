@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import date, timedelta
+from datetime import timedelta
 from fractions import Fraction
 from typing import Any
 from uuid import uuid4
@@ -19,7 +19,7 @@ from builder.aggregates.definition import Definition
 from builder.aggregates.probe import BuildRequest, ProbeRow
 from builder.aggregates.rows import Layout, ProbeRows
 from builder.aggregates.sampling import SAMPLE_IDS
-from builder.aggregates.source import SourceOptions, origins_sql, probe_statement
+from builder.aggregates.source import PingSource, SourceOptions, probe_statement
 from builder.aggregates.statistics import percentile_places
 from builder.aggregates.thresholds import Minimum, Thresholds
 from builder.bigquery import JobOptions, JobRunner
@@ -45,8 +45,8 @@ ORIGIN_PARAMETERS = (
     ScalarQueryParameter("windows_weight", "INT64", 1),
     ScalarQueryParameter("first_version", "INT64", LATEST),
     ScalarQueryParameter("last_version", "INT64", LATEST),
-    ScalarQueryParameter("first_build_day", "DATE", date(2010, 1, 1)),
-    ScalarQueryParameter("last_build_day", "DATE", date(2040, 1, 1)),
+    ScalarQueryParameter("after_build_hour", "STRING", "2010010100"),
+    ScalarQueryParameter("before_build_hour", "STRING", "2040010100"),
 )
 
 
@@ -92,7 +92,7 @@ class WarehouseSteps:
     def build_hours(self, product: str, build_ids: Sequence[str]) -> dict[str, str]:
         """Return the build hours of those build ids that have one, as origins.sql finds them."""
         ids = ArrayQueryParameter("build_ids", "STRING", build_ids)
-        sql = RECEIVED.replace("{origins}", origins_sql(product))
+        sql = RECEIVED.replace("{origins}", PingSource(product).origins())
         rows = self._run(Statement("origins", sql, (ids, *ORIGIN_PARAMETERS)))
         return {row["build_id"]: row["build_hour"] for row in rows}
 

@@ -17,7 +17,7 @@ from builder.aggregates.definition import Definition
 from builder.aggregates.source import SourceOptions
 from builder.aggregates.thresholds import Minimum, Thresholds
 from tests.support.built_rows import as_rows
-from tests.support.googlesql import PROBES
+from tests.support.googlesql import GECKOVIEW_VERSIONS, PROBES
 from tests.support.ping_makers import DATASETS, LABELS, RUN_DATE, pings_at_random, random_pings
 from tests.support.ping_warehouse import warehouse
 from tests.support.reference_statistics import Ping, Question, Rows, reference_rows
@@ -45,8 +45,10 @@ class Warehouse:
 
     def of(self, question: Question) -> list[Ping]:
         """Return the pings of the question's product and channel."""
+        if question.product == "fenix":
+            return [ping for ping in self.pings if ping.dataset == DATASETS[question.channel]]
         own = [ping for ping in self.pings if question.channel == ping.app_channel]
-        return [ping for ping in own if (ping.dataset == "firefox_desktop") == (question.product == "fog")]
+        return [ping for ping in own if ping.dataset == "firefox_desktop"]
 
     def built(self, question: Question) -> Rows:
         """Return the rows that the builder makes."""
@@ -125,8 +127,13 @@ def test_the_channels_of_fenix_are_read_from_their_own_datasets(
     filled: Warehouse, channel: str, metric_type: str
 ) -> None:
     question = Question(metric_type, RUN_DATE, channel, 150, 6, 3, product="fenix", sampled=channel == "release")
-    builds = {build for _, _, _, build, _, _ in filled.agrees(question)}
-    assert {"*", "2026103009"} <= builds <= {"*", "2026103009", "2026111221", "2026111910"}
+    hours = {"2026103009", "2026111221", "2026111910"}
+    if channel == "nightly":
+        question = replace(question, geckoview=GECKOVIEW_VERSIONS)
+        hours &= GECKOVIEW_VERSIONS.keys()
+    rows = filled.agrees(question)
+    assert {"*", "2026103009"} <= {build for _, _, _, build, _, _ in rows} <= {"*", *hours}
+    assert filled.agrees(replace(question, latest_version=None))
 
 
 def test_the_latest_version_is_found_in_the_pings(filled: Warehouse) -> None:

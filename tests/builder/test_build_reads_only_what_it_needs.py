@@ -74,7 +74,7 @@ def test_every_value_is_a_parameter_and_every_place_is_filled() -> None:
     assert set(re.findall(r"@(\w+)", statement.sql)) == {parameter.name for parameter in statement.parameters}
     assert "{{" not in statement.sql
     assert "nightly" not in statement.sql
-    assert "submission_timestamp >= @since" in render("pings", **dict.fromkeys(("ping", "table", "value"), ""))
+    assert "submission_timestamp >= @since" in render("read", of_channel="TRUE")
 
 
 def test_a_statements_digest_follows_its_text_and_its_parameters() -> None:

@@ -47,10 +47,13 @@ SAME = (
     "labeled_memory_distribution",
 )  # as others are
 REQUESTS += [replace(FENIX, probe=PROBES[name], metric_type=name) for name in ("counter", "timing_distribution")]
+REQUESTS += [replace(FENIX, channel="nightly", probe=PROBES["timing_distribution"], metric_type="timing_distribution")]
 
 
 def name_of(request: BuildRequest) -> str:
-    return f"{request.product}-{request.metric_type}{'-declared' if request.definition.labels else ''}"
+    return (
+        f"{request.product}-{request.channel}-{request.metric_type}{'-declared' if request.definition.labels else ''}"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +63,8 @@ def googlesql() -> GoogleSql:
 
 @pytest.fixture(scope="module")
 def pings() -> list[Ping]:
-    return random_pings(11, 25, "release", 4) + random_pings(12, 25, "release", 4, DATASETS["release"])
+    own = [random_pings(12, 25, channel, 4, DATASETS[channel]) for channel in ("release", "nightly")]
+    return random_pings(11, 25, "release", 4) + own[0] + own[1]
 
 
 @pytest.fixture(scope="module")
@@ -82,8 +86,9 @@ def test_each_statement_type_checks(googlesql: GoogleSql, request_of: BuildReque
         assert sorted(found) == sorted(columns)
 
 
-def test_the_search_for_the_latest_version_type_checks(googlesql: GoogleSql) -> None:
-    assert googlesql.columns(latest_version_statement(REQUESTS[0], OPTIONS)) == ["version"]
+@pytest.mark.parametrize("request_of", [REQUESTS[0], REQUESTS[-1]], ids=name_of)
+def test_the_search_for_the_latest_version_type_checks(googlesql: GoogleSql, request_of: BuildRequest) -> None:
+    assert googlesql.columns(latest_version_statement(request_of, OPTIONS)) == ["version"]
 
 
 @pytest.mark.parametrize("request_of", [r for r in REQUESTS if r.metric_type not in SAME], ids=name_of)

@@ -36,7 +36,7 @@ def plainly(row: list[float], total: float) -> tuple[list[int], list[int]]:
 
 
 def at_once(values: Floats, totals: Floats) -> tuple[Integers, Integers]:
-    units = ten_thousandths(smoothed(values, totals))
+    units = ten_thousandths(smoothed(values, totals, 1 / values.shape[1]))
     return units, percentile_places(units)
 
 

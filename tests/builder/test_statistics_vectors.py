@@ -65,7 +65,7 @@ def fill_buckets(rows: Rows, bounds: list[str]) -> Rows:
 def fill_buckets_dirichlet(rows: Rows, bounds: list[str], users: int) -> Rows:
     filled = fill_buckets(rows, list(ordered(bounds).keys))
     values = np.array([[value for _, value in filled]], dtype=np.float64)
-    even = smoothed(values, np.array([users], dtype=np.float64))[0].tolist()
+    even = smoothed(values, np.array([users], dtype=np.float64), 1 / values.shape[1])[0].tolist()
     return [[key, value] for (key, _), value in zip(filled, even, strict=True)]
 
 

@@ -145,7 +145,9 @@ async def test_a_database_of_before_becomes_todays(
 ) -> None:
     stops_programs = any(schema_of_before.version < migration.works_with for migration in load_migrations())
     if stops_programs:
-        with pytest.raises(SchemaMismatchError, match="stop all servers and builders, then run `usage-service migrate`"):
+        with pytest.raises(
+            SchemaMismatchError, match="stop all servers and builders, then run `usage-service migrate`"
+        ):
             await install_schema(url_of_before)
     assert await install_schema(url_of_before, alone=stops_programs) == SCHEMA_VERSION
     async with connected(url_of_before) as database:

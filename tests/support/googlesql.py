@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 import platformdirs
@@ -23,6 +24,7 @@ TABLES = {ping: f"{PROJECT}.{DATASET}.{ping}_v1" for ping in ("metrics", "baseli
 ALL_TABLES = {
     (dataset, ping): f"{PROJECT}.{dataset}.{ping}_v1" for dataset in (DATASET, *FENIX_DATASETS) for ping in TABLES
 }
+GECKOVIEW = f"{PROJECT}.org_mozilla_fenix.geckoview_version"
 COUNTER, TIMING = "tab_count", "gc_ms"
 
 Type = str | list["Type"] | dict[str, "Type"]
@@ -62,6 +64,9 @@ def columns_of(*metric_types: str) -> dict[str, Type]:
 
 
 COLUMNS = columns_of(*METRICS)
+GECKOVIEW_COLUMNS: dict[str, Type] = {"build_hour": "TIMESTAMP", "geckoview_major_version": "INT64"}
+# Two hours of FENIX_BUILDS, and one that no ping has; the other hours of builds are left out.
+GECKOVIEW_VERSIONS = {"2026103009": 150, "2026111221": 149, "2026111200": 150}
 
 
 def stored(sent: object, kind: Type) -> object:
@@ -97,6 +102,12 @@ def record(ping: Ping) -> dict[str, Any]:
     }
 
 
+def geckoview_rows() -> list[dict[str, object]]:
+    """Return the rows of the table that has the version of Fenix nightly by build hour."""
+    hours = {datetime.strptime(hour, "%Y%m%d%H").replace(tzinfo=UTC): v for hour, v in GECKOVIEW_VERSIONS.items()}
+    return [dict(zip(GECKOVIEW_COLUMNS, row, strict=True)) for row in hours.items()]
+
+
 def spelled(kind: Type) -> str:
     """Return the type in SQL."""
     if isinstance(kind, str):
@@ -129,6 +140,7 @@ def evaluable(statement: Statement, pings: Sequence[Ping]) -> str:
         if f"`{name}`" in sql:
             own = [ping for ping in pings if (f"{ping.dataset}_stable", ping.ping_type) == (dataset, ping_type)]
             sql = sql.replace(f"`{name}`", f"UNNEST({literal([record(ping) for ping in own], [columns])})")
+    sql = sql.replace(f"`{GECKOVIEW}`", f"UNNEST({literal(geckoview_rows(), [GECKOVIEW_COLUMNS])})")
     values = {parameter.name: written(parameter) for parameter in statement.parameters}
     return re.sub(r"@(\w+)", lambda place: values[place[1]], sql)
 
@@ -151,7 +163,8 @@ class GoogleSql:
         functions = self._types.ZetaSQLBuiltinFunctionOptions(language_options=self._language)
         catalog = self._api.CatalogBuilder("pings").with_builtin_functions(functions)
         for name in ALL_TABLES.values():
-            catalog = catalog.add_table(self._table(name))
+            catalog = catalog.add_table(self._table(name, COLUMNS))
+        catalog = catalog.add_table(self._table(GECKOVIEW, GECKOVIEW_COLUMNS))
         # Once, because handing it over takes a second.
         self._catalog_id = service.register_catalog(simple_catalog=catalog.build()).registered_id
 
@@ -175,9 +188,9 @@ class GoogleSql:
         prepared: AbstractContextManager[Any] = builder.set_registered_catalog_id(self._catalog_id).prepare()
         return prepared
 
-    def _table(self, name: str) -> object:
+    def _table(self, name: str, columns: Mapping[str, Type]) -> object:
         builder = self._api.TableBuilder(name)
-        for column, kind in COLUMNS.items():
+        for column, kind in columns.items():
             builder = builder.add_column(column, self._type(kind))
         return builder.build()
 

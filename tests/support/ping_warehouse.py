@@ -9,9 +9,18 @@ import duckdb
 from google.cloud import bigquery
 
 from builder.bigquery import make_client
-from tests.support.googlesql import ALL_TABLES, COLUMNS, PROJECT, Type, record
+from tests.support.googlesql import (
+    ALL_TABLES,
+    COLUMNS,
+    GECKOVIEW,
+    GECKOVIEW_COLUMNS,
+    PROJECT,
+    Type,
+    geckoview_rows,
+    record,
+)
 from tests.support.reference_statistics import Ping
-from warehouse.queries import render
+from warehouse.queries import query, render
 from warehouse.serving import served
 
 START_SECONDS = 30
@@ -54,6 +63,7 @@ def write(path: Path, pings: Iterable[Ping]) -> None:
         connection.execute(render("store"))
         for dataset in dict.fromkeys(dataset for dataset, _ in tables):
             connection.execute(f'CREATE SCHEMA "{PROJECT}.{dataset}"')
+        _write_geckoview(connection)
         for (dataset, name), members in tables.items():
             _write_table(connection, path.with_suffix(".json"), dataset, f"{name}_v1", members)
 
@@ -71,6 +81,18 @@ def _write_table(
     paths = list(leaves(COLUMNS))
     sizes = [(list(leaf), day, number * BYTES_A_CELL) for leaf in paths for day, number in days]
     connection.execute(LEAVES, [PROJECT, dataset, name, *map(list, zip(*sizes, strict=True))])
+
+
+def _write_geckoview(connection: duckdb.DuckDBPyConnection) -> None:
+    _, dataset, name = GECKOVIEW.split(".")
+    rows = [tuple(row.values()) for row in geckoview_rows()]
+    create, insert = render("geckoview_version", schema=f"{PROJECT}.{dataset}", table=name).rsplit(";\n", 1)
+    connection.execute(create)
+    connection.execute(insert, list(map(list, zip(*rows, strict=True))))
+    for column in GECKOVIEW_COLUMNS:
+        size = BYTES_A_CELL * len(rows)
+        connection.execute(query("sample", "add_whole_leaf"), [PROJECT, dataset, name, column, size])
+    connection.execute(query("sample", "add_whole_table"), [PROJECT, dataset, name])
 
 
 @contextmanager

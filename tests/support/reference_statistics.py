@@ -8,7 +8,7 @@ from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from datetime import date, datetime, time, timedelta
 from fractions import Fraction
 from functools import cache
 from itertools import accumulate, product
@@ -54,6 +54,7 @@ class Question:
     buckets: tuple[str, int, int, int] | None = None
     declared_labels: bool = False
     sampled: bool = False
+    geckoview: Mapping[str, int] | None = None  # where the build's hour has the version
 
     @property
     def is_distribution(self) -> bool:
@@ -101,7 +102,10 @@ class Client:
                 yield (self.version, ping_type, os, build, self.key)
 
 
-def version_of(ping: Ping) -> int:
+def version_of(ping: Ping, question: Question) -> int | None:
+    """Return the version: none where the build's hour should tell it and does not."""
+    if question.geckoview is not None:
+        return question.geckoview.get(hour_of(ping, question))
     found = re.match(r"(\d+)(\.|$)", ping.display_version or "")
     return int(found[1]) if found else 0
 
@@ -141,29 +145,35 @@ def metric_key(*labels: str) -> str:
 
 
 def is_read(ping: Ping, question: Question, latest: int) -> bool:
-    build, version = build_of(ping, question.product), version_of(ping)
-    if ping.client_id is None or (ping.isp or "").lower() == "browserstack" or build is None:
+    build, version = build_of(ping, question.product), version_of(ping, question)
+    if ping.client_id is None or (ping.isp or "").lower() == "browserstack" or build is None or version is None:
         return False
-    if ping.app_channel != question.channel or not latest - 2 <= version <= latest:
+    if not is_of_channel(ping, question) or not latest - 2 <= version <= latest:
+        return False
+    if question.sampled and ping.os is None:
         return False
     sampled = question.sampled and ping.os == "Windows" and version >= 119
     if sampled and ping.sample_id >= 10 and not question.sampled_by_clients:
         return False
-    first, last = question.run_date - timedelta(days=365), question.run_date + timedelta(days=3)
-    return first <= build.date() <= last and first <= ping.submitted.date() <= question.run_date
+    midnight = datetime.combine(question.run_date, time())
+    if not midnight - timedelta(days=365) < build < midnight + timedelta(days=3):
+        return False
+    return question.run_date - timedelta(days=365) <= ping.submitted.date() <= question.run_date
+
+
+def is_of_channel(ping: Ping, question: Question) -> bool:
+    """Return whether the ping is of the channel: Fenix has an app for each, whatever the ping says."""
+    return question.product == "fenix" or ping.app_channel == question.channel
 
 
 def latest_version(pings: Iterable[Ping], question: Question) -> int | None:
     clients = defaultdict(set)
     for ping in pings:
         recent = question.run_date - timedelta(days=28) < ping.submitted.date() <= question.run_date
-        if (
-            recent
-            and ping.client_id
-            and ping.app_channel == question.channel
-            and (ping.isp or "").lower() != "browserstack"
-        ):
-            clients[version_of(ping)].add(ping.client_id)
+        if recent and ping.client_id and is_of_channel(ping, question) and (ping.isp or "").lower() != "browserstack":
+            version = version_of(ping, question)
+            if version is not None:
+                clients[version].add(ping.client_id)
     return max((version for version, seen in clients.items() if len(seen) > 5), default=None)
 
 
@@ -200,7 +210,8 @@ def buckets_sent(day: list[Ping], question: Question) -> dict[str, dict[str, int
             sent = [("", sent)]
         for label, values in sent:
             for bucket, value in values:
-                sums[metric_key(label)][bucket] += value
+                if plausible(value):
+                    sums[metric_key(label)][bucket] += value
     return sums
 
 
@@ -208,7 +219,8 @@ def client_rows(pings: Iterable[Ping], question: Question) -> list[Client]:
     """Return the clients' rows by step 1: a day at a time, then over the window."""
     days = defaultdict(list)
     for ping in pings:
-        about = (ping.client_id, ping.ping_type, system_of(ping), version_of(ping), hour_of(ping, question))
+        hour, version = hour_of(ping, question), version_of(ping, question)
+        about = (ping.client_id, ping.ping_type, system_of(ping), version, hour)
         days[about, ping.submitted.date(), ping.app_build].append(ping)
     windows: dict[tuple[Any, ...], list[Any]] = defaultdict(list)
     for (about, _, _), day in days.items():
@@ -306,7 +318,7 @@ def smoothed(values: Mapping[str, Fraction], buckets: list[str], users: int) -> 
         for bucket, value in values.items()
         if bucket in set(buckets)
     }
-    return [(bucket, filled.get(bucket, empty)) for bucket in buckets]
+    return [(bucket, filled.get(bucket, empty)) for bucket in dict.fromkeys(buckets)]
 
 
 def timing_buckets(largest: int) -> list[str]:
@@ -394,8 +406,7 @@ def distribution_rows(clients: list[Client], large: set[str], question: Question
 
 def scalar_buckets(values: list[float]) -> list[str]:
     low, high = (math.log2(value) if value > 0 else 0.0 for value in (min(values), max(values)))
-    bounds = [f"{2 ** (low + (high - low) / 100 * i):.2f}" for i in range(100)] if low < high else []
-    return sorted(set(bounds), key=float)
+    return [f"{2 ** ((high - low) / 100 * i):.2f}" for i in range(100)] if low < high else []
 
 
 def values_of(client: Client, question: Question) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from tests.support.servers import shared_file
 from tests.support.warehouse_support import DATASET, OPTIONS, TABLE, UNTIL, nothing, over_pings, seeded
 from warehouse.sample.filling import steps
 from warehouse.sample.pings import PROJECT, TYPES, SampleOptions
-from warehouse.sample.populations import REGRESSED_BUILDS, TABLES
+from warehouse.sample.populations import BUILDS, GECKOVIEW, NEWEST_VERSION, REGRESSED_BUILDS, TABLES
 from warehouse.sample.probes import PROBES, sample_probes
 from warehouse.sample.seeding import CATALOGUE, DATABASE, seed
 
@@ -197,7 +197,18 @@ def test_every_table_of_both_products_has_pings_of_its_channel_alone(tmp_path: P
             channels = relation.project("client_info.app_channel").distinct().fetchall()
             assert {channel for (channel,) in channels} <= set(table.channels)
         names = connection.execute("SELECT project, dataset, name FROM about.tables").fetchall()
-    assert set(names) == {(PROJECT, table.dataset, table.name) for table in TABLES}
+    assert set(names) == {(PROJECT, table.dataset, table.name) for table in (*TABLES, GECKOVIEW)}
+
+
+def test_every_build_of_fenix_nightly_has_a_version_that_its_pings_do_not_tell(directory: Path) -> None:
+    with duckdb.connect(directory / DATABASE, read_only=True) as connection:
+        pings = connection.table(f'"{PROJECT}.org_mozilla_fenix_stable"."metrics_v1"')
+        sent = {text for (text,) in pings.project("client_info.app_display_version").distinct().fetchall()}
+        table = connection.table(f'"{PROJECT}.{GECKOVIEW.dataset}"."{GECKOVIEW.name}"')
+        versions = dict(table.fetchall())
+    assert all(text.startswith("Nightly ") for text in sent)
+    assert len(versions) == BUILDS
+    assert set(versions.values()) == {NEWEST_VERSION - age for age in range(3)}
 
 
 def test_build_ids_of_android_count_hours(directory: Path) -> None:

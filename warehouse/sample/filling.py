@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from warehouse.queries import query, render
 from warehouse.sample import pings as sample
-from warehouse.sample.populations import BUILDS, RARE_CLIENTS, builds
-from warehouse.sample.table_sizes import store_sizes
+from warehouse.sample.populations import BUILDS, GECKOVIEW, RARE_CLIENTS, builds
+from warehouse.sample.table_sizes import store_sizes, store_whole_sizes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,9 +39,19 @@ def fill(connection: duckdb.DuckDBPyConnection, options: SampleOptions, descript
             done += 1
             report(done)
         store_sizes(connection, table)
+    if any(table.dataset == f"{GECKOVIEW.dataset}_stable" for table in options.filled_tables):
+        _fill_geckoview(connection, options)
     connection.execute(query("sample", "drop_working_tables"))
     connection.execute(query("sample", "set_description"), [description])
     connection.execute(query("sample", "checkpoint"))
+
+
+def _fill_geckoview(connection: duckdb.DuckDBPyConnection, options: SampleOptions) -> None:
+    schema, columns = f"{sample.PROJECT}.{GECKOVIEW.dataset}", GECKOVIEW.rows(options.until)
+    create, insert = render("geckoview_version", schema=schema, table=GECKOVIEW.name).rsplit(";\n", 1)
+    connection.execute(create)
+    connection.execute(insert, list(columns))
+    store_whole_sizes(connection, GECKOVIEW, len(columns[0]))
 
 
 def _prepare(connection: duckdb.DuckDBPyConnection, options: SampleOptions, population: Population) -> None:

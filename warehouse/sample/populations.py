@@ -44,6 +44,12 @@ class Population:
         hours = int((made - FENIX_EPOCH).total_seconds()) // 3600
         return str(FENIX_BASE | hours << 3 | ARM64)
 
+    def versions(self, build: int, made: dt.datetime) -> dict[str, str]:
+        """Return the version that clients of each channel send; on Android's nightly it names the build only."""
+        newest = _newest(build)
+        sent = {channel: text.format(newest - age) for age, (channel, text) in enumerate(VERSIONS.items())}
+        return sent | ({"nightly": f"Nightly {made:%y%m%d %H:%M}"} if self.product == "fenix" else {})
+
 
 def _drawn(random: np.random.Generator, size: int, shares: dict[str, float]) -> list[str]:
     return list(random.choice(list(shares), size, p=list(shares.values())).tolist())
@@ -83,13 +89,30 @@ TABLES = tuple(
 )
 
 
+@dataclass(frozen=True)
+class GeckoviewTable:
+    """The table that has the version of Fenix nightly by build hour."""
+
+    dataset: str = "org_mozilla_fenix"
+    name: str = "geckoview_version"
+    columns: tuple[str, ...] = ("build_hour", "geckoview_major_version")
+
+    def rows(self, until: dt.date) -> tuple[list[dt.datetime], list[int]]:
+        """Return the columns: the hours of the builds, and their versions."""
+        hours = [_build_time(until, build).replace(minute=0, second=0) for build in range(BUILDS)]
+        return hours, [_newest(build) for build in range(BUILDS)]
+
+
+GECKOVIEW = GeckoviewTable()
+
+
 def builds(population: Population, until: dt.date) -> list[tuple[int, dt.datetime, str, dict[str, str], int, bool]]:
     """Return the builds' rows: number, time, build id, version by channel, seconds until the next, regressed."""
     made = [_build_time(until, build) for build in range(BUILDS)]
     ends = [*made[1:], dt.datetime.combine(until + dt.timedelta(days=1), dt.time(), dt.UTC)]
     return [
-        (build, start, population.build_id(start), _versions(build), int((end - start).total_seconds()),
-         build in REGRESSED_BUILDS)
+        (build, start, population.build_id(start), population.versions(build, start),
+         int((end - start).total_seconds()), build in REGRESSED_BUILDS)
         for build, (start, end) in enumerate(zip(made, ends, strict=True))
     ]  # fmt: skip
 
@@ -100,6 +123,5 @@ def _build_time(until: dt.date, build: int) -> dt.datetime:
     return dt.datetime.combine(day, dt.time(9 if build % 2 else 21, 31, 7), dt.UTC)
 
 
-def _versions(build: int) -> dict[str, str]:
-    newest = NEWEST_VERSION - (BUILDS - 1 - build) // BUILDS_A_VERSION
-    return {channel: text.format(newest - age) for age, (channel, text) in enumerate(VERSIONS.items())}
+def _newest(build: int) -> int:
+    return NEWEST_VERSION - (BUILDS - 1 - build) // BUILDS_A_VERSION

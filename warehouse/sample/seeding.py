@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 DATABASE, CATALOGUE = "warehouse.duckdb", "catalogue.ndjson"
-GENERATION = 2
+GENERATION = 3
 KNOWN_FOR = dt.timedelta(days=365)
 
 

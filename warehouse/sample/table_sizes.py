@@ -11,7 +11,7 @@ from warehouse.schema import Path, Type, from_duckdb
 if TYPE_CHECKING:
     import duckdb
 
-    from warehouse.sample.populations import SampleTable
+    from warehouse.sample.populations import GeckoviewTable, SampleTable
 
 BOOL_BYTES, OTHER_BYTES = 1, 8
 DRAWN = "metrics"
@@ -32,6 +32,14 @@ def store_sizes(connection: duckdb.DuckDBPyConnection, table: SampleTable) -> No
         sums = ", ".join(f"coalesce(sum({size}), 0)" for size in sizes)
         _store(connection, "leaf_bytes", table, {"paths": str(paths), "sums": f"[{sums}]"})
     connection.execute(query("sample", "add_table"), [PROJECT, table.dataset, table.name])
+
+
+def store_whole_sizes(connection: duckdb.DuckDBPyConnection, table: GeckoviewTable, rows: int) -> None:
+    """Add a table without partitions to the catalogue, whose columns are all numbers and instants."""
+    name = [PROJECT, table.dataset, table.name]
+    for column in table.columns:
+        connection.execute(query("sample", "add_whole_leaf"), [*name, column, OTHER_BYTES * rows])
+    connection.execute(query("sample", "add_whole_table"), name)
 
 
 def _store_drawn(connection: duckdb.DuckDBPyConnection, table: SampleTable, metric_type: str, drawn: Type) -> None:

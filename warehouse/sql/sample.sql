@@ -48,6 +48,12 @@ DROP TABLE taken;
 -- add_table: a table of pings that is complete, its sizes too
 INSERT INTO about.tables VALUES (?, ?, ?, 'submission_timestamp');
 
+-- add_whole_table: a table without partitions that is complete, its sizes too
+INSERT INTO about.tables VALUES (?, ?, ?, NULL);
+
+-- add_whole_leaf: the bytes of a leaf column of a table without partitions; one day stands for all
+INSERT INTO about.leaf_bytes VALUES (?, ?, ?, [?], DATE '1970-01-01', ?);
+
 -- set_description: the options that the pings were made with
 INSERT INTO about.seeded VALUES (?);
 

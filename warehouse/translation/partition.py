@@ -92,7 +92,7 @@ def _condition(operator: type[exp.Expr], limit: Value, *, whole_days: bool) -> e
 
 def require_filter(source: TableSource) -> None:
     """Refuse a scan of all partitions, as BigQuery does for tables that require a filter."""
-    if not source.pruning:
+    if source.table.partition_column is not None and not source.pruning:
         table, column = source.table, source.table.partition_column
         raise BigQueryError(
             "invalidQuery",

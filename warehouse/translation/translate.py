@@ -103,7 +103,9 @@ def _finished(statement: Statement, sql: exp.Expr, columns: list[tuple[str, Type
         columns,
         frozenset(statement.used_parameters),
         [
-            Scan(source.table, frozenset(source.leaves), exp.and_(*source.pruning, copy=False).sql("duckdb"))
+            Scan(
+                source.table, frozenset(source.leaves), exp.and_(exp.true(), *source.pruning, copy=False).sql("duckdb")
+            )
             for source in statement.scans
         ],
     )

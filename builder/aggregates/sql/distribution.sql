@@ -1,31 +1,23 @@
 -- Distributions: the sums of the clients' shares and of their samples, for each combination and bucket.
--- high and low: a sum of 64 bits in two halves, because one broken client could make it overflow.
+-- What a ping sends of a bucket counts from 0 to 2^40, and so does the sum of a client's day.
 {{sent}},
 days AS (
   SELECT
     client_id, submission_day, origin, unit, metric_key, bucket,
-    SUM(DIV(value, 4294967296)) AS high,
-    SUM(MOD(value, 4294967296)) AS low
+    SUM(value) AS samples
   FROM
     sent
   GROUP BY
     client_id, submission_day, origin, unit, metric_key, bucket
-),
-plausible_days AS (  -- sums from 0 to 2^40
-  SELECT
-    client_id, unit, metric_key, bucket,
-    IF(ABS(high) < 1048576, high * 4294967296 + low, NULL) AS samples
-  FROM
-    days
 ),
 totals AS (
   SELECT
     unit, metric_key, bucket, samples,
     SUM(samples) OVER (PARTITION BY client_id, unit, metric_key) AS client_samples
   FROM
-    plausible_days
+    days
   WHERE
-    samples BETWEEN 0 AND 1099511627776
+    samples <= 1099511627776
 ),
 shares AS (  -- a client's share of a bucket is the sum of its days' shares
   SELECT

@@ -5,7 +5,19 @@ FROM (
   SELECT
     version
   FROM (
+    SELECT
+      client_id,
+      {{version}} AS version
+    FROM (
+      SELECT
+        client_id,
+        sent_version,
+        {{build_hour}} AS build_hour
+      FROM (
 {{versions}}
+      )
+    )
+    {{build_versions}}
   )
   GROUP BY
     version

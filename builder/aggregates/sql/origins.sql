@@ -14,23 +14,27 @@ FROM (
     COALESCE(os = 'Windows' AND version >= 119, FALSE) AS sampled
   FROM (
     SELECT
-      ping_type,
-      sent_os,
-      sent_version,
-      build_id,
-      NULLIF(REPLACE(sent_os, @nul, ''), '*') AS os,
-      {{version}} AS version,
-      {{build_hour}} AS build_hour
+      ping_type, sent_os, sent_version, build_id, os, build_hour,
+      {{version}} AS version
     FROM (
-      SELECT DISTINCT
-        ping_type, sent_os, sent_version, build_id
-      FROM
-        received
+      SELECT
+        ping_type, sent_os, sent_version, build_id,
+        NULLIF(REPLACE(sent_os, @nul, ''), '*') AS os,
+        {{build_hour}} AS build_hour
+      FROM (
+        SELECT DISTINCT
+          ping_type, sent_os, sent_version, build_id
+        FROM
+          received
+      )
     )
+    {{build_versions}}
   )
 )
 WHERE
   version BETWEEN @first_version AND @last_version
   AND SAFE_CAST(
     CONCAT(SUBSTR(build_hour, 1, 4), '-', SUBSTR(build_hour, 5, 2), '-', SUBSTR(build_hour, 7, 2)) AS DATE
-  ) BETWEEN @first_build_day AND @last_build_day
+  ) IS NOT NULL
+  AND build_hour > @after_build_hour
+  AND build_hour < @before_build_hour

@@ -9,3 +9,4 @@ FROM
   CROSS JOIN UNNEST(value) AS entry
 WHERE
   entry.key IS NOT NULL
+  AND entry.value BETWEEN 0 AND 1099511627776

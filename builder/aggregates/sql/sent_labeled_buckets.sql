@@ -11,3 +11,4 @@ FROM
 WHERE
   labeled.key IS NOT NULL
   AND entry.key IS NOT NULL
+  AND entry.value BETWEEN 0 AND 1099511627776

@@ -1,12 +1,9 @@
--- The version of each client, by the pings of one type.
+-- The pings of one type by client, with what tells their version.
 SELECT
   client_info.client_id AS client_id,
-  {{version}} AS version
+  {{sent_version}} AS sent_version,
+  {{build_id}} AS build_id
 FROM
   `{{table}}`
 WHERE
-  submission_timestamp >= @since
-  AND submission_timestamp < @until
-  AND client_info.client_id IS NOT NULL
-  AND client_info.app_channel = @channel
-  AND COALESCE(LOWER(metadata.isp.name), '') != 'browserstack'
+{{read}}
