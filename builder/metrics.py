@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, make
 
 from builder.attempt import Attempt, Outcome
 from builder.queue import Claim
+from usage_service.shared.log_metrics import LogCollector
 from usage_service.shared.settings import SettingsError
 from usage_service.shared.version import running_version
 
@@ -30,6 +31,7 @@ class BuilderMetrics:
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
+        registry.register(LogCollector())
         self.running = Gauge("glam_builder_running", "Builds that this builder runs.", registry=registry)
         self.notifications_arrive = Gauge(
             "glam_builder_hears", "1 when the last listener check got its notification, else 0.", registry=registry

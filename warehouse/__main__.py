@@ -1,5 +1,6 @@
 """`python -m warehouse` is `probe-builder warehouse`."""
 
-from warehouse.cli import app
+from usage_service.shared.launch import launch
 
-app()
+if __name__ == "__main__":
+    launch("python -m warehouse", "warehouse.cli", "local", {})

@@ -12,6 +12,7 @@ import structlog
 import typer
 from aiohttp import web
 
+from usage_service.shared.commands import prepare, run_program
 from usage_service.shared.progress import progress
 from warehouse.api.app import create_app
 from warehouse.errors import BigQueryError
@@ -113,6 +114,12 @@ def query_command(
     except (FileNotFoundError, OSError) as error:
         _fail(str(error))
     print_rows(columns, rows, form)
+
+
+def main() -> None:
+    """Run the command by itself, as `python -m warehouse`."""
+    app.callback()(prepare)
+    run_program("python -m warehouse", app)
 
 
 def _fail(message: str) -> None:

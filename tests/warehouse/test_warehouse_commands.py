@@ -54,7 +54,7 @@ def server(directory: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
         try:
             assert process.stdout
             line = next(line for line in process.stdout if "warehouse_ready" in line)
-            yield process, line.split("url=")[1].split()[0].strip('",')
+            yield process, json.loads(line)["url"]
         finally:
             process.terminate()
             process.wait(SECONDS)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Annotated
+from typing import IO, Annotated, cast
 
 import typer
 from rich.console import Console
 
 from usage_service.local.running import run_local_stack
 from usage_service.local.stack import LocalStack
+from usage_service.shared.bounded_stream import BoundedStream
 from usage_service.shared.settings import UpSettings, load_settings
 
 Port = Annotated[int, typer.Option(min=1, max=65535, help="where the server listens on 127.0.0.1")]
@@ -27,4 +28,6 @@ def up_command(
     """
     settings = load_settings(UpSettings)
     stack = LocalStack(settings, port, data_dir.resolve(), sample)
-    asyncio.run(run_local_stack(stack, Console()))
+    # A terminal that stalls, or has gone, must not hold up the watch over the services.
+    with BoundedStream(1) as stdout:
+        asyncio.run(run_local_stack(stack, Console(file=cast("IO[str]", stdout))))

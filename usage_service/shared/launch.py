@@ -7,6 +7,8 @@ import sys
 from collections.abc import Mapping
 from importlib import import_module
 
+from usage_service.shared.bounded_stream import replace_stderr
+
 OURS = frozenset({"usage_service", "builder", "warehouse"})
 
 
@@ -15,6 +17,7 @@ def launch(program: str, module: str, extra: str, extras: Mapping[str, str]) -> 
 
     `extras` has the commands that need another extra than `extra`, and its name.
     """
+    replace_stderr()
     try:
         import_module(module).main()
     except ModuleNotFoundError as error:

@@ -19,6 +19,7 @@ from usage_service.builds.requests import State
 from usage_service.projections.state import Status, projection_statuses
 from usage_service.queries import query
 from usage_service.service import Service
+from usage_service.shared.log_metrics import LogCollector
 from usage_service.shared.postgres import UNAVAILABLE
 from usage_service.web.openapi.operations import Content, Response, described
 
@@ -108,6 +109,7 @@ class Metrics:
         self._service = service
         self._database = DatabaseCollector()
         self.registry.register(self._database)
+        self.registry.register(LogCollector())
         queue = Gauge("glam_ingest_queued_events", "Events that wait to be committed.", registry=self.registry)
         queue.set_function(lambda: service.ingest.queued_events)
         failing = Gauge(
