@@ -192,8 +192,18 @@ BEGIN
     IF current_setting('synchronous_commit') IN ('off', 'local') THEN
         PERFORM set_config('synchronous_commit', 'on', true);
     END IF;
-    PERFORM pg_advisory_xact_lock(x'676c616d'::bigint);  -- 'glam'
+    -- The weakest mode that excludes itself, and the only such one that needs no look at every session's locks.
+    LOCK TABLE public.event_log_lock IN SHARE UPDATE EXCLUSIVE MODE;
+    -- Calls under way while version 3 was installed wait for an advisory lock. They last less than a minute, for which both are taken.
+    IF EXISTS (SELECT FROM public.schema_version v
+               WHERE v.version = 3 AND v.installed_at > clock_timestamp() - interval '1 minute') THEN
+        PERFORM pg_advisory_xact_lock(x'676c616d'::bigint);  -- 'glam'
+    END IF;
 END $$;
+
+-- Has no rows: it is there to be locked. That takes a right, which only the owner has, as whom append_events() and the
+-- transitions run; an advisory lock may be taken by anybody who may connect, and would stop all recording.
+CREATE TABLE event_log_lock ();
 
 -- Proves that events can be recorded: the lock can be had, and a write be made durable. Raises what keeps them from being so.
 CREATE TABLE recording_probe (
@@ -277,12 +287,11 @@ CREATE VIEW projection_status AS
            p.failed_at, p.failed_after, p.error
     FROM projections p;
 
-CREATE FUNCTION projection_lock(projection text, at_stage text) RETURNS bigint LANGUAGE sql IMMUTABLE AS $$
-    SELECT hashtextextended('projection ' || at_stage || ' ' || projection, 0)
-$$;
-
+-- Whether nobody else moves a projection until the end of the transaction; also where there is none. A lock on its row, because
+-- an advisory lock may be taken by anybody.
 CREATE FUNCTION lock_projection(projection text, at_stage text, OUT locked boolean) LANGUAGE sql AS $$
-    SELECT pg_try_advisory_xact_lock(projection_lock(projection, at_stage))
+    SELECT NOT EXISTS (SELECT FROM projections p WHERE p.name = projection AND p.stage = at_stage)
+        OR EXISTS (SELECT FROM projections p WHERE p.name = projection AND p.stage = at_stage FOR NO KEY UPDATE SKIP LOCKED)
 $$;
 
 -- Folds the next batch of a projection: its position before and after, and the end of the log (for what is filled for
@@ -298,7 +307,7 @@ BEGIN
     was_at := found_projection.position;
     now_at := was_at;
     log_end := CASE at_stage WHEN 'verify' THEN (find_projection(projection, 'live')).position ELSE last_position() END;
-    IF lock_projection(projection, at_stage) THEN
+    IF log_end > was_at AND lock_projection(projection, at_stage) THEN
         found_projection := find_projection(projection, at_stage);  -- again, now that nobody moves it
         was_at := found_projection.position;
         now_at := fold_projection(found_projection, least(was_at + batch_size, log_end));
@@ -324,6 +333,7 @@ LANGUAGE plpgsql SET search_path = public, pg_temp SET work_mem = '64MB' SET jit
 DECLARE
     after_position bigint := of_projection.position;
     written text;
+    settings_before text;
 BEGIN
     IF to_position <= after_position THEN
         RETURN after_position;
@@ -336,8 +346,13 @@ BEGIN
     PERFORM set_config('search_path', concat_ws(', ', quote_ident(of_projection.home), (
         SELECT quote_ident(p.home) FROM public.projections p WHERE p.name = of_projection.name AND p.stage = 'live'
     ), 'public', 'pg_temp'), true);
-    EXECUTE format('SELECT %I($1, $2)', 'fold_' || of_projection.name) INTO written
-        USING after_position, to_position;
+    IF of_projection.definition IS NULL THEN
+        EXECUTE format('SELECT %I($1, $2)', 'fold_' || of_projection.name) INTO written USING after_position, to_position;
+    ELSE
+        settings_before := session_settings(current_setting('search_path'));
+        written := run_fold('fold_' || of_projection.name, after_position, to_position);
+        PERFORM public.require_confinement(settings_before, pg_catalog.current_setting('search_path'));
+    END IF;
     UPDATE public.projections p SET
         position = to_position, updated_at = clock_timestamp(), failed_at = NULL, failed_after = NULL, error = NULL,
         changed_at = CASE written WHEN '0' THEN p.changed_at ELSE to_position END
@@ -354,10 +369,9 @@ LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
     WHERE name = projection AND stage = at_stage AND position = after_position
 $$;
 
--- Of two who begin the same at once, the second waits and finds it begun.
-CREATE FUNCTION lock_filling(projection text, to_stage text) RETURNS void LANGUAGE sql AS $$
-    SELECT pg_advisory_xact_lock(hashtextextended('filling ' || to_stage || ' ' || projection, 0))
-$$;
+-- Has no rows: it is there to be locked, by who begins to fill a projection. Of two who begin the same at once, the second
+-- waits and finds it begun.
+CREATE TABLE filling_lock ();
 
 -- Begins to fill a projection beside the live one, or finds it begun: answers its generation. It is defined as the live
 -- one is, by its tables and fold or by the file that it was added with. A verification of what was live before begins
@@ -370,7 +384,7 @@ DECLARE
     new_home text := to_stage || '_' || projection;
     filled_table text;
 BEGIN
-    PERFORM lock_filling(projection, to_stage);
+    LOCK TABLE filling_lock IN SHARE UPDATE EXCLUSIVE MODE;
     live := find_projection(projection, 'live');
     SELECT * INTO begun FROM projections p WHERE p.name = projection AND p.stage = to_stage;
     IF FOUND AND to_stage = 'verify' AND (begun.version, begun.settings, begun.definition)
@@ -396,6 +410,57 @@ BEGIN
     RETURN begun.generation;
 END $$;
 
+-- Statements of others run in these two alone, as their owner, which is usage_projections: within a function that is SECURITY
+-- DEFINER no statement can take another role.
+CREATE FUNCTION run_definition(statements text) RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS $$
+BEGIN
+    EXECUTE statements;
+END $$;
+
+CREATE FUNCTION run_fold(fold text, after_position bigint, to_position bigint) RETURNS text
+LANGUAGE plpgsql SECURITY DEFINER AS $$
+DECLARE
+    written text;
+BEGIN
+    EXECUTE format('SELECT %I($1, $2)', fold) INTO written USING after_position, to_position;
+    RETURN written;
+END $$;
+
+-- What the session is set to that changes what later statements mean or how long they wait, beside the given search path.
+CREATE FUNCTION session_settings(of_path text) RETURNS text LANGUAGE sql STABLE SET search_path = public, pg_temp AS $$
+    SELECT string_agg(coalesce(current_setting(s, true), ''), '|') || '|' || of_path
+    FROM unnest(ARRAY[
+        'usage.now', 'timezone', 'datestyle', 'intervalstyle', 'bytea_output', 'client_encoding', 'extra_float_digits',
+        'standard_conforming_strings', 'transform_null_equals', 'row_security', 'statement_timeout', 'lock_timeout',
+        'idle_in_transaction_session_timeout', 'synchronous_commit', 'default_transaction_isolation',
+        'default_transaction_read_only', 'session_replication_role']) s
+$$;
+
+-- Raises UB007 where statements of others left something that would act after them, with the rights of whoever is next: work put
+-- off until the commit, policies and tables that get in the way of readers, settings of the session, other ways to be run.
+-- Called by its full name: the search path may be theirs.
+CREATE FUNCTION require_confinement(settings_before text, path_after text) RETURNS void
+LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
+DECLARE
+    confined oid := 'usage_projections'::regrole;
+    what text;
+BEGIN
+    what := CASE
+        WHEN session_settings(path_after) <> settings_before THEN 'SET of a search path, time zone, time-out or the like; their functions may: CREATE FUNCTION ... SET ...'
+        WHEN EXISTS (SELECT FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid WHERE c.relowner = confined AND t.tgdeferrable)
+            THEN 'DEFERRABLE constraints or triggers'
+        WHEN EXISTS (SELECT FROM pg_cursors c WHERE c.is_holdable) THEN 'cursors WITH HOLD'
+        WHEN EXISTS (SELECT FROM pg_class c WHERE c.relowner = confined AND c.relpersistence = 't') THEN 'temporary tables'
+        WHEN EXISTS (SELECT FROM pg_class c WHERE c.relowner = confined AND c.relrowsecurity) THEN 'row level security'
+        WHEN (SELECT count(*) FROM pg_proc p WHERE p.pronamespace = 'public'::regnamespace AND p.proowner = confined
+              AND p.prosecdef AND p.proname IN ('run_definition', 'run_fold')) <> 2
+            THEN 'changes to run_definition() and run_fold(), which belong to usage_projections and are SECURITY DEFINER'
+    END;
+    IF what IS NOT NULL THEN
+        RAISE EXCEPTION 'the statements of a projection may have no %', what USING ERRCODE = 'UB007';
+    END IF;
+END $$;
+
 -- Defines a projection by statements that create its tables and fold_<name>(bigint, bigint), to be filled from the
 -- beginning, or finds it begun with the same: answers its generation. They run, and the fold will, as usage_projections:
 -- it may read the log and write its own tables.
@@ -404,10 +469,11 @@ LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
 DECLARE
     new_home text := to_stage || '_' || projection;
     begun projections;
+    settings_before text;
     fold regprocedure;
     filled_tables text[];
 BEGIN
-    PERFORM lock_filling(projection, to_stage);
+    LOCK TABLE filling_lock IN SHARE UPDATE EXCLUSIVE MODE;
     IF projection !~ '^[a-z][a-z0-9_]{0,40}$' OR projection ~ '^(pg|rebuild|verify)_' OR EXISTS (
         SELECT FROM pg_namespace n WHERE n.nspname = projection
           AND NOT EXISTS (SELECT FROM projections p WHERE p.name = projection AND p.home = projection)
@@ -425,9 +491,9 @@ BEGIN
     PERFORM require_whole_log();
     EXECUTE format('CREATE SCHEMA %I AUTHORIZATION usage_projections', new_home);
     PERFORM set_config('search_path', quote_ident(new_home) || ', public, pg_temp', true);
-    SET LOCAL ROLE usage_projections;
-    EXECUTE statements;
-    RESET ROLE;
+    settings_before := session_settings(current_setting('search_path'));
+    PERFORM run_definition(statements);
+    PERFORM public.require_confinement(settings_before, pg_catalog.current_setting('search_path'));
     PERFORM set_config('search_path', 'public, pg_temp', true);
     fold := to_regprocedure(format('%I.%I(bigint, bigint)', new_home, 'fold_' || projection));
     filled_tables := ARRAY(SELECT t.tablename::text FROM pg_tables t WHERE t.schemaname = new_home ORDER BY 1);
@@ -436,11 +502,7 @@ BEGIN
             CASE WHEN fold IS NULL THEN format('function fold_%s(after_position bigint, to_position bigint)', projection) ELSE 'table' END
             USING ERRCODE = 'invalid_function_definition';
     END IF;
-    EXECUTE format('ALTER FUNCTION %s SECURITY DEFINER', fold);
     EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', fold);  -- else whoever calls it counts twice
-    EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %s', fold, (
-        SELECT p.proowner::regrole FROM pg_proc p WHERE p.oid = 'advance_projection(text, integer, text)'::regprocedure
-    ));
     EXECUTE format('GRANT USAGE ON SCHEMA %I TO usage_server, usage_reader', new_home);
     EXECUTE format('GRANT SELECT ON ALL TABLES IN SCHEMA %I TO usage_server, usage_reader', new_home);
     INSERT INTO projections (name, stage, version, home, tables, definition)
@@ -457,7 +519,6 @@ LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
 DECLARE
     dropped projections;
 BEGIN
-    PERFORM pg_advisory_xact_lock(projection_lock(projection, at_stage));  -- before what a fold of it locks after its tables
     DELETE FROM projections p WHERE p.name = projection AND p.stage = at_stage AND p.home <> 'public'
     RETURNING * INTO dropped;
     IF NOT FOUND THEN
@@ -1804,15 +1865,10 @@ CREATE FUNCTION whole_from() RETURNS bigint LANGUAGE sql STABLE AS $$
     SELECT coalesce(max(position), 0) + 1 FROM dropped_events
 $$;
 
--- Held by who drops events, shared by who begins to fill a projection from the beginning.
-CREATE FUNCTION history_lock() RETURNS bigint LANGUAGE sql IMMUTABLE AS $$
-    SELECT hashtextextended('history of the log', 0)
-$$;
-
 -- Raises UB005 where events were dropped: what is filled from the rest would have forgotten them.
 CREATE FUNCTION require_whole_log() RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
-    PERFORM pg_advisory_xact_lock_shared(history_lock());
+    LOCK TABLE dropped_events IN SHARE MODE;  -- nobody drops events meanwhile
     IF EXISTS (SELECT FROM dropped_events) THEN
         RAISE EXCEPTION 'events up to position % were dropped, so no projection can be filled from the log',
             (SELECT max(d.position) FROM dropped_events d) USING ERRCODE = 'UB005',
@@ -1833,7 +1889,7 @@ DECLARE
     dropped bigint;
     unfolded text;
 BEGIN
-    PERFORM pg_advisory_xact_lock(history_lock());
+    LOCK TABLE dropped_events IN SHARE ROW EXCLUSIVE MODE;  -- nobody begins to fill a projection meanwhile
     SELECT format('projection %s (%s) is at position %s', p.name, p.stage, p.position) INTO unfolded
     FROM projections p WHERE p.position < (SELECT max(x.position) FROM unnest(exported) x) LIMIT 1;
     IF unfolded IS NOT NULL THEN
@@ -1860,7 +1916,7 @@ LANGUAGE plpgsql SET search_path = public, pg_temp SET timezone = 'UTC' SET date
 DECLARE
     put_back bigint;
 BEGIN
-    PERFORM pg_advisory_xact_lock(history_lock());
+    LOCK TABLE dropped_events IN SHARE ROW EXCLUSIVE MODE;  -- nobody begins to fill a projection meanwhile
     IF EXISTS (
         SELECT FROM unnest(exported) x
         WHERE fingerprint_event(x) IS DISTINCT FROM coalesce(
@@ -1920,7 +1976,6 @@ DECLARE
     role_name text;
 BEGIN
     -- Roles belong to the whole cluster: another database may have made them, at this very moment too.
-    PERFORM pg_advisory_xact_lock(hashtextextended('usage roles', 0));
     FOREACH role_name IN ARRAY ARRAY['usage_server', 'usage_builder', 'usage_reader', 'usage_projections'] LOOP
         BEGIN
             EXECUTE format('CREATE ROLE %I NOLOGIN', role_name);
@@ -1948,13 +2003,19 @@ BEGIN
     END LOOP;
 END $$;
 
+-- What runs the statements of others runs them as the role with the least rights. A new owner must be one that might create it.
+GRANT CREATE ON SCHEMA public TO usage_projections;
+ALTER FUNCTION run_definition OWNER TO usage_projections;
+ALTER FUNCTION run_fold OWNER TO usage_projections;
+REVOKE CREATE ON SCHEMA public FROM usage_projections;
+
 GRANT USAGE ON SCHEMA public TO usage_server, usage_builder, usage_reader, usage_projections;
 GRANT SELECT ON ALL TABLES IN SCHEMA public TO usage_server, usage_builder, usage_reader, usage_projections;
 GRANT EXECUTE ON FUNCTION current_instant, utc_day, last_position, whole_from, referrer_host, series_number, bucket_start,
     whole_buckets, window_buckets, window_visitors, shared_visitors, sessions_begun, sample_key, sample_bound, sample_key_for, is_excluded
     TO usage_server, usage_builder, usage_reader, usage_projections;
 GRANT EXECUTE ON FUNCTION projection_setting TO usage_projections;
-REVOKE SELECT ON visitor_keys FROM usage_server, usage_builder, usage_reader, usage_projections;
+REVOKE SELECT ON visitor_keys, event_log_lock, filling_lock FROM usage_server, usage_builder, usage_reader, usage_projections;
 REVOKE SELECT ON tokens FROM usage_builder, usage_reader, usage_projections;
 GRANT EXECUTE ON FUNCTION append_events, restore_events, probe_recording, forget_visitors, advance_projection, fail_projection, request_build,
     request_build_once, cancel_build, retry_build, fresh_since, set_hotlist_rule, keep_hotlist, cancel_builds_done_by_etl

@@ -203,4 +203,4 @@ async def test_the_scenario_would_show_a_log_without_order(
         log, readers = await play(database_url, database, tmp_path, STRIKES_WITHOUT_THE_LOCK)
     assert any(missed(log, readers))
     restored = await database.fetchval("SELECT pg_get_functiondef('lock_event_log()'::regprocedure)")
-    assert "pg_advisory_xact_lock" in restored
+    assert "LOCK TABLE public.event_log_lock" in restored

@@ -144,7 +144,7 @@ async def test_a_commit_whose_answer_was_lost_is_found_again(
 
 
 WAITING = """
-SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
+SELECT EXISTS (SELECT FROM pg_locks WHERE relation = 'event_log_lock'::regclass AND NOT granted
                AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))
 """
 RECORDED = "SELECT EXISTS (SELECT FROM event_log)"

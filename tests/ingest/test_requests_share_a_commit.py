@@ -33,7 +33,7 @@ async def log_held(database_url: str) -> AsyncIterator[None]:
 async def waiting_for_the_log(database: Connection) -> bool:
     return bool(
         await database.fetchval(
-            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+            "SELECT count(*) FROM pg_locks WHERE relation = 'event_log_lock'::regclass AND NOT granted"
             " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
         )
     )

@@ -58,7 +58,7 @@ async def test_one_key_at_the_same_time_is_one_request(two_servers: TwoServers, 
     servers, probes = [two_servers.client, two_servers.other], ["gc_ms", "slow_ms"]
 
     async def several_wait() -> bool:
-        waiting = "SELECT count(*) >= 8 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+        waiting = "SELECT count(*) >= 8 FROM pg_locks WHERE locktype IN ('advisory', 'relation') AND NOT granted"
         return bool(await database.fetchval(waiting))
 
     async with database.transaction():

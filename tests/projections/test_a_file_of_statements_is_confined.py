@@ -1,0 +1,158 @@
+"""Statements of others run with the rights of usage_projections, now and later: none takes another role, or waits until one acts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from tests.support.servers import Connection
+from tests.support.traffic import append_traffic, ignore, leftovers
+from usage_service.projections.rebuilding import MaintenanceError, add, verify
+
+TABLE = "CREATE TABLE counted (number bigint NOT NULL);"
+FOLD = """
+CREATE FUNCTION fold_mine(after_position bigint, to_position bigint) RETURNS bigint LANGUAGE plpgsql AS $fold$
+BEGIN
+    INSERT INTO counted SELECT count(*) FROM event_log WHERE position > after_position AND position <= to_position;
+    {then}
+    RETURN 1;
+END $fold$;
+"""
+STEAL = "CREATE TABLE public.stolen AS SELECT * FROM visitor_keys"
+# Run whenever they run: they take what only the owner may have.
+THIEF = f"CREATE FUNCTION thief() RETURNS bigint LANGUAGE plpgsql AS $$ BEGIN {STEAL}; RETURN 1; END $$;"
+TRIGGERED = """
+CREATE FUNCTION triggered() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM rebuild_mine.thief(); RETURN NULL; END $$;
+CREATE CONSTRAINT TRIGGER later AFTER INSERT ON counted DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION triggered();
+INSERT INTO counted VALUES (1);
+"""
+EXCLUDED = """
+CREATE FUNCTION compared(n bigint) RETURNS bigint LANGUAGE sql IMMUTABLE AS 'SELECT n';
+CREATE TABLE excluded (n bigint, EXCLUDE USING btree (compared(n) WITH =) DEFERRABLE INITIALLY DEFERRED);
+"""
+ROLE = "cannot set parameter"
+NO_RIGHT = "permission denied|must be owner|must be able to SET ROLE|must be superuser"
+ATTEMPTS = {
+    "RESET ROLE": ROLE,
+    "SET ROLE usage_server": ROLE,
+    "SET LOCAL ROLE postgres": ROLE,
+    "SET SESSION AUTHORIZATION DEFAULT": ROLE,
+    "RESET SESSION AUTHORIZATION": ROLE,
+    "DO $do$ BEGIN RESET ROLE; END $do$": ROLE,
+    "SELECT set_config('role', 'none', false)": ROLE,
+    "SELECT * FROM visitor_keys": NO_RIGHT,
+    "SELECT * FROM tokens": NO_RIGHT,
+    "UPDATE event_log SET type = 'x_other'": NO_RIGHT,
+    STEAL: NO_RIGHT,
+    "SELECT lock_event_log()": NO_RIGHT,
+    "LOCK TABLE event_log_lock IN SHARE UPDATE EXCLUSIVE MODE": NO_RIGHT,
+    "LOCK TABLE event_log IN EXCLUSIVE MODE": NO_RIGHT,
+    "COPY counted FROM PROGRAM 'true'": NO_RIGHT,
+    "SELECT pg_read_file('PG_VERSION')": NO_RIGHT,
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()": NO_RIGHT,
+    "ALTER SYSTEM SET fsync = off": "transaction block|cannot be executed|permission denied",
+    "CREATE EVENT TRIGGER e ON ddl_command_end EXECUTE FUNCTION thief()": NO_RIGHT,
+    "CREATE EXTENSION dblink": NO_RIGHT,
+    "CREATE SCHEMA elsewhere": NO_RIGHT,
+    "ALTER FUNCTION fold_mine(bigint, bigint) OWNER TO usage_server": NO_RIGHT,
+    "GRANT usage_server TO usage_projections": NO_RIGHT + "|admin option",
+    "COMMIT": "transaction commands",
+    "\\echo": "syntax error",
+}
+# What would be done after the statements, by whoever is next.
+LATER = {
+    TRIGGERED: "DEFERRABLE",
+    EXCLUDED: "DEFERRABLE",
+    "ALTER TABLE counted ADD UNIQUE (number) DEFERRABLE;": "DEFERRABLE",
+    "DECLARE later CURSOR WITH HOLD FOR SELECT thief();": "cursors WITH HOLD",
+    "CREATE TEMPORARY TABLE builds ();": "temporary tables",
+    "CREATE POLICY p ON counted USING (thief() = 1); ALTER TABLE counted ENABLE ROW LEVEL SECURITY;": "row level security",
+    "ALTER FUNCTION public.run_fold(text, bigint, bigint) SECURITY INVOKER;": "changes to run_definition",
+    "DROP FUNCTION public.run_fold;": "changes to run_definition",
+    "SET search_path = rebuild_mine, pg_catalog;": "SET of a search path",
+    "SET usage.now = '2000-01-01T00:00:00Z';": "SET of a search path",
+    "SET statement_timeout = 0;": "SET of a search path",
+}  # fmt: skip
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "mine.sql"
+
+
+async def nothing_was_taken(database: Connection) -> bool:
+    taken = await database.fetchval(
+        "SELECT to_regclass('public.stolen') IS NOT NULL OR to_regclass('mine.counted') IS NOT NULL"
+    )
+    return not taken and not await leftovers(database)
+
+
+@pytest.mark.parametrize("within", ["the file", "its fold"])
+async def test_no_statement_takes_another_role(own_database: Connection, path: Path, within: str) -> None:
+    await append_traffic(own_database, 20)
+    for statement, why in ATTEMPTS.items():
+        if within == "the file":
+            statements = TABLE + FOLD.format(then="") + THIEF + statement
+        else:
+            statements = TABLE + FOLD.format(then=f"EXECUTE $e$ {statement} $e$;") + THIEF
+        with pytest.raises(MaintenanceError, match=why.replace("transaction commands", "transaction commands|command")):
+            await add(own_database, path, statements, ignore)
+        assert await nothing_was_taken(own_database), statement
+        assert await own_database.fetchval("SELECT current_user = session_user")
+
+
+@pytest.mark.parametrize("within", ["the file", "its fold"])
+async def test_none_waits_until_another_role_acts(own_database: Connection, path: Path, within: str) -> None:
+    await append_traffic(own_database, 20)
+    before = await own_database.fetchval("SHOW search_path")
+    for left, why in LATER.items():
+        if within == "the file":
+            statements = TABLE + FOLD.format(then="") + THIEF + left
+        else:
+            each = "".join(f"EXECUTE $e$ {one} $e$;" for one in whole(left))
+            statements = TABLE + FOLD.format(then=each) + THIEF
+        with pytest.raises(MaintenanceError, match=f"may have no .*{why}"):
+            await add(own_database, path, statements, ignore)
+        assert await nothing_was_taken(own_database), left
+        assert await own_database.fetchval("SHOW search_path") == before
+
+
+def whole(statements: str) -> list[str]:
+    """Return statements one by one; a body of a function has semicolons of its own."""
+    if "$$" in statements:
+        return [statements]
+    return [one for one in statements.split(";") if one.strip()]
+
+
+CAST = """
+CREATE TYPE counts AS (number bigint);
+CREATE FUNCTION told(c counts) RETURNS text LANGUAGE plpgsql AS $$ BEGIN {steal}; RETURN '1'; END $$;
+CREATE CAST (counts AS text) WITH FUNCTION told(counts) AS ASSIGNMENT;
+CREATE FUNCTION fold_mine(after_position bigint, to_position bigint) RETURNS counts LANGUAGE sql AS 'SELECT ROW(1)::counts';
+"""
+CHANGES_ITSELF = FOLD.format(
+    then="""
+    CREATE OR REPLACE FUNCTION rebuild_mine.fold_mine(after_position bigint, to_position bigint) RETURNS bigint SECURITY INVOKER LANGUAGE plpgsql AS
+    'BEGIN CREATE TABLE public.stolen AS SELECT * FROM visitor_keys; RETURN 1; END';"""
+)
+
+
+async def test_what_a_fold_becomes_and_answers_is_confined(own_database: Connection, path: Path) -> None:
+    await append_traffic(own_database, 20)
+    with pytest.raises(MaintenanceError, match="permission denied"):
+        await add(own_database, path, TABLE + CAST.format(steal=STEAL), ignore)
+    assert await nothing_was_taken(own_database)
+    await add(own_database, path, TABLE + CHANGES_ITSELF, ignore)
+    await append_traffic(own_database, 20)
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await own_database.execute("SELECT advance_projection('mine', 100)")
+    assert await own_database.fetchval("SELECT to_regclass('public.stolen')") is None
+
+
+async def test_its_functions_may_have_settings(own_database: Connection, path: Path) -> None:
+    await append_traffic(own_database, 20)
+    fold = FOLD.format(then="").replace("LANGUAGE plpgsql", "LANGUAGE plpgsql SET timezone = 'Asia/Tokyo'")
+    await add(own_database, path, TABLE + fold, ignore)
+    assert (await verify(own_database, "mine", ignore)).equal
