@@ -194,7 +194,8 @@ BEGIN
     END IF;
     -- The weakest mode that excludes itself, and the only such one that needs no look at every session's locks.
     LOCK TABLE public.event_log_lock IN SHARE UPDATE EXCLUSIVE MODE;
-    -- Calls under way while version 3 was installed wait for an advisory lock. They last less than a minute, for which both are taken.
+    -- Calls under way while version 3 was installed wait for an advisory lock. They last less than a minute, for which both
+    -- are taken.
     IF EXISTS (SELECT FROM public.schema_version v
                WHERE v.version = 3 AND v.installed_at > clock_timestamp() - interval '1 minute') THEN
         PERFORM pg_advisory_xact_lock(x'676c616d'::bigint);  -- 'glam'
@@ -446,7 +447,8 @@ DECLARE
     what text;
 BEGIN
     what := CASE
-        WHEN session_settings(path_after) <> settings_before THEN 'SET of a search path, time zone, time-out or the like; their functions may: CREATE FUNCTION ... SET ...'
+        WHEN session_settings(path_after) <> settings_before
+            THEN 'SET of a search path, time zone, time-out or the like; their functions may: CREATE FUNCTION ... SET ...'
         WHEN EXISTS (SELECT FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid WHERE c.relowner = confined AND t.tgdeferrable)
             THEN 'DEFERRABLE constraints or triggers'
         WHEN EXISTS (SELECT FROM pg_cursors c WHERE c.is_holdable) THEN 'cursors WITH HOLD'

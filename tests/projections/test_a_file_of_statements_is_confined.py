@@ -1,4 +1,7 @@
-"""Statements of others run with the rights of usage_projections, now and later: none takes another role, or waits until one acts."""
+"""Statements of others run with the rights of usage_projections, now and later.
+
+None takes another role, or waits until one acts.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +27,10 @@ STEAL = "CREATE TABLE public.stolen AS SELECT * FROM visitor_keys"
 # Run whenever they run: they take what only the owner may have.
 THIEF = f"CREATE FUNCTION thief() RETURNS bigint LANGUAGE plpgsql AS $$ BEGIN {STEAL}; RETURN 1; END $$;"
 TRIGGERED = """
-CREATE FUNCTION triggered() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM rebuild_mine.thief(); RETURN NULL; END $$;
-CREATE CONSTRAINT TRIGGER later AFTER INSERT ON counted DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION triggered();
+CREATE FUNCTION triggered() RETURNS trigger LANGUAGE plpgsql AS
+$$ BEGIN PERFORM rebuild_mine.thief(); RETURN NULL; END $$;
+CREATE CONSTRAINT TRIGGER later AFTER INSERT ON counted DEFERRABLE INITIALLY DEFERRED
+FOR EACH ROW EXECUTE FUNCTION triggered();
 INSERT INTO counted VALUES (1);
 """
 EXCLUDED = """
@@ -68,7 +73,7 @@ LATER = {
     "ALTER TABLE counted ADD UNIQUE (number) DEFERRABLE;": "DEFERRABLE",
     "DECLARE later CURSOR WITH HOLD FOR SELECT thief();": "cursors WITH HOLD",
     "CREATE TEMPORARY TABLE builds ();": "temporary tables",
-    "CREATE POLICY p ON counted USING (thief() = 1); ALTER TABLE counted ENABLE ROW LEVEL SECURITY;": "row level security",
+    "CREATE POLICY p ON counted USING (thief() = 1); ALTER TABLE counted ENABLE ROW LEVEL SECURITY;": "row level",
     "ALTER FUNCTION public.run_fold(text, bigint, bigint) SECURITY INVOKER;": "changes to run_definition",
     "DROP FUNCTION public.run_fold;": "changes to run_definition",
     "SET search_path = rebuild_mine, pg_catalog;": "SET of a search path",
@@ -130,11 +135,13 @@ CAST = """
 CREATE TYPE counts AS (number bigint);
 CREATE FUNCTION told(c counts) RETURNS text LANGUAGE plpgsql AS $$ BEGIN {steal}; RETURN '1'; END $$;
 CREATE CAST (counts AS text) WITH FUNCTION told(counts) AS ASSIGNMENT;
-CREATE FUNCTION fold_mine(after_position bigint, to_position bigint) RETURNS counts LANGUAGE sql AS 'SELECT ROW(1)::counts';
+CREATE FUNCTION fold_mine(after_position bigint, to_position bigint) RETURNS counts LANGUAGE sql
+AS 'SELECT ROW(1)::counts';
 """
 CHANGES_ITSELF = FOLD.format(
     then="""
-    CREATE OR REPLACE FUNCTION rebuild_mine.fold_mine(after_position bigint, to_position bigint) RETURNS bigint SECURITY INVOKER LANGUAGE plpgsql AS
+    CREATE OR REPLACE FUNCTION rebuild_mine.fold_mine(after_position bigint, to_position bigint) RETURNS bigint
+    SECURITY INVOKER LANGUAGE plpgsql AS
     'BEGIN CREATE TABLE public.stolen AS SELECT * FROM visitor_keys; RETURN 1; END';"""
 )
 

@@ -54,7 +54,8 @@ async def get(client: Client, path: str, tag: str | None = None) -> ClientRespon
 
 
 NO_LOCK = """
-CREATE OR REPLACE FUNCTION lock_projection(projection text, at_stage text, OUT locked boolean) LANGUAGE sql AS 'SELECT false'
+CREATE OR REPLACE FUNCTION lock_projection(projection text, at_stage text, OUT locked boolean) LANGUAGE sql
+AS 'SELECT false'
 """
 
 
