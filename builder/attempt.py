@@ -16,7 +16,7 @@ import structlog
 
 from builder.aggregates.probe import BuiltProbe
 from builder.computation_thread import Aggregate, ComputationThread
-from builder.errors import BuildError, PermanentBuildError, TransientBuildError
+from builder.errors import BuildAbandonedError, BuildError, PermanentBuildError, TransientBuildError
 from builder.queue import BuildCancelledElsewhereError, BuildQueue, Claim, LeaseLostError
 from builder.settings import BuilderSettings
 from usage_service.shared.postgres import UNAVAILABLE
@@ -43,10 +43,6 @@ class Outcome(StrEnum):
     HANDED_BACK = "handed_back"
 
 
-class HandBackError(Exception):
-    """Raised in an attempt whose builder stops: another builder is to go on with the build."""
-
-
 class Attempt:
     """The run of one claim. `outcome` is None until the attempt is over; `bytes` are those read so far."""
 
@@ -61,6 +57,7 @@ class Attempt:
         self._stopped: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
         self._reporting = asyncio.Lock()
         self._thread: ComputationThread | None = None
+        self._draining = False
 
     def cancel(self) -> None:
         """Stop because the build was cancelled: stop the warehouse's job as well, and report nothing."""
@@ -68,7 +65,18 @@ class Attempt:
 
     def hand_back(self) -> None:
         """Stop and let another builder go on with the build: the warehouse's job runs on."""
-        self._stop(HandBackError())
+        self._stop(BuildAbandonedError())
+
+    def drain(self) -> None:
+        """Finish, for the builder stops; but hand the build back rather than wait for a busy warehouse."""
+        self._draining = True
+        if self._thread:
+            self._thread.drain()
+
+    @property
+    def stage(self) -> str:
+        """Return the stage of the build."""
+        return self._thread.stage if self._thread else ""
 
     def check(self) -> None:
         """Renew the lease now, which shows whether the build is still this attempt's."""
@@ -99,7 +107,7 @@ class Attempt:
             return Outcome.SUCCEEDED if await self._build() else Outcome.NO_DATA
         except BuildCancelledElsewhereError:
             return Outcome.CANCELLED
-        except HandBackError:
+        except BuildAbandonedError:  # another builder is to go on with it
             return await self._reported(partial(self._queue.hand_back, self.claim), Outcome.HANDED_BACK)
         except BuildError as error:
             return await self._failed(error.code, str(error), retry=isinstance(error, TransientBuildError))
@@ -119,6 +127,8 @@ class Attempt:
         request = claim.request(datetime.now(UTC).date())
         thread = ComputationThread(self._aggregate, request, self._admit, f"build {claim.build_id}")
         self._thread = thread
+        if self._draining:
+            thread.drain()
         pulse = asyncio.create_task(self._keep_lease(thread))
         try:
             built = await self._result(thread, pulse)
@@ -144,7 +154,7 @@ class Attempt:
             pulse.result()  # raises
         if not thread.result.done():
             raise TransientBuildError(
-                "timeout", f"the build took longer than {seconds:g} s; its job is adopted next time"
+                "timeout", f"the build took longer than {seconds:g} s, to {thread.stage}; its job is adopted next time"
             )
         return thread.result.result()
 

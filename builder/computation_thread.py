@@ -53,6 +53,11 @@ class ComputationThread:
         step, self._step = self._step, None
         return step
 
+    @property
+    def stage(self) -> str:
+        """Return the stage that the thread is at."""
+        return self._last.stage
+
     def wake(self) -> None:
         """Let `moved` return now."""
         self._moved.set()
@@ -60,6 +65,10 @@ class ComputationThread:
     def abandon(self) -> None:
         """Stop the thread at its next step or wait, and leave the warehouse's job to another attempt."""
         self._control.abandon()
+
+    def drain(self) -> None:
+        """Let the thread finish, but stop it where it waits for a busy warehouse: it raises BuildAbandonedError."""
+        self._control.drain()
 
     async def cancel(self) -> None:
         """Stop the thread and the warehouse's job; wait until the warehouse knows, for at most CANCEL_SECONDS."""

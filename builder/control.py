@@ -21,30 +21,44 @@ class Control:
 
     def __init__(self, admit: Admit = admit_all) -> None:
         self.admit = admit
-        self._stopped = threading.Event()
-        self._cancelled = False
+        self._changed = threading.Condition()
+        self._stopped = self._cancelled = self._draining = False
         self._cancel_job: Callable[[], None] | None = None
 
     def abandon(self) -> None:
         """Stop the thread and leave the warehouse's job running, for the next attempt to adopt."""
-        self._stopped.set()
+        self._stop(cancelled=False)
+
+    def drain(self) -> None:
+        """Let the thread finish what it does, but not wait for a busy warehouse: there it stops as if abandoned."""
+        with self._changed:
+            self._draining = True
+            self._changed.notify_all()
 
     def cancel(self) -> None:
         """Stop the thread and cancel the job that it waits for. Asks the warehouse: blocks, so call it in a thread."""
-        self._cancelled = True
-        self._stopped.set()
+        self._stop(cancelled=True)
         if cancel_job := self._cancel_job:
             cancel_job()
 
     def check(self) -> None:
         """Raise BuildCancelledError or BuildAbandonedError when the thread is to stop. Called in the thread."""
-        if self._stopped.is_set():
+        if self._stopped:
             raise BuildCancelledError if self._cancelled else BuildAbandonedError
 
     def wait(self, seconds: float) -> None:
         """Wait for so many seconds; as soon as the thread is to stop, raise as `check` does. Called in the thread."""
-        self._stopped.wait(seconds)
+        with self._changed:
+            self._changed.wait_for(lambda: self._stopped, seconds)
         self.check()
+
+    def pause(self, seconds: float) -> None:
+        """Wait as `wait` does for a warehouse that is busy; raise BuildAbandonedError when the builder drains."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._stopped or self._draining, seconds)
+        self.check()
+        if self._draining:
+            raise BuildAbandonedError
 
     @contextmanager
     def cancelling(self, cancel_job: Callable[[], None]) -> Iterator[None]:
@@ -61,3 +75,9 @@ class Control:
             raise
         finally:
             self._cancel_job = None
+
+    def _stop(self, *, cancelled: bool) -> None:
+        with self._changed:
+            self._stopped = True
+            self._cancelled |= cancelled
+            self._changed.notify_all()

@@ -21,6 +21,21 @@ class TransientBuildError(BuildError):
     """A failure that may pass: the warehouse was busy, out of reach, or too slow."""
 
 
+WAITING_FOR_QUOTA, WAITING_FOR_WAREHOUSE = WAITING_STAGES = ("waiting_for_warehouse_quota", "waiting_for_warehouse")
+
+
+class WarehouseBusyError(TransientBuildError):
+    """A failure that is waited for within the attempt: a quota is used up, or the warehouse is out of order or reach.
+
+    `stage` is the stage of the build meanwhile.
+    """
+
+    def __init__(self, code: str, message: str, stage: str = WAITING_FOR_WAREHOUSE) -> None:
+        """Keep the stage beside code and message."""
+        super().__init__(code, message)
+        self.stage = stage
+
+
 class UnsupportedMetricError(PermanentBuildError):
     """A probe of a kind that is not aggregated."""
 

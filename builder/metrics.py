@@ -11,6 +11,7 @@ import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, make_wsgi_app, start_http_server
 
 from builder.attempt import Attempt, Outcome
+from builder.errors import WAITING_STAGES
 from builder.queue import Claim
 from usage_service.shared.log_metrics import LogCollector
 from usage_service.shared.settings import SettingsError
@@ -33,6 +34,12 @@ class BuilderMetrics:
         self.registry = registry = CollectorRegistry()
         registry.register(LogCollector())
         self.running = Gauge("glam_builder_running", "Builds that this builder runs.", registry=registry)
+        self.waiting = Gauge(
+            "glam_builder_waiting",
+            "Builds of this builder that wait for the warehouse, by stage: for a quota, or until it answers.",
+            ["stage"],
+            registry=registry,
+        )
         self.notifications_arrive = Gauge(
             "glam_builder_hears", "1 when the last listener check got its notification, else 0.", registry=registry
         )
@@ -65,6 +72,8 @@ class BuilderMetrics:
             "Builds found by a poll although a notification was sent.",
             registry=registry,
         )
+        for stage in WAITING_STAGES:
+            self.waiting.labels(stage)
         for outcome in Outcome:
             self._attempts.labels(outcome.value)
 

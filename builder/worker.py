@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from functools import partial
 
 import structlog
 
 from builder.attempt import Attempt
 from builder.computation_thread import Aggregate
+from builder.errors import WAITING_STAGES
 from builder.metrics import BuilderMetrics
 from builder.queue import BuildQueue, Claim
 from builder.settings import BuilderSettings
@@ -32,6 +34,8 @@ class Worker:
         self._settings = settings
         self._metrics = metrics or BuilderMetrics()
         self._metrics.running.set_function(lambda: len(self._running))
+        for stage in WAITING_STAGES:
+            self._metrics.waiting.labels(stage).set_function(partial(self._at, stage))
         self._wake = asyncio.Event()
         self._running: dict[asyncio.Task[None], Attempt] = {}
         self._claiming = asyncio.Lock()
@@ -71,6 +75,8 @@ class Worker:
         self._stopping = True
         async with self._claiming:  # a build that is being claimed either is in _running now or is not claimed
             remaining = set(self._running)
+        for attempt in self._running.values():
+            attempt.drain()
         if remaining:
             log.info("finishing", builds=len(remaining), grace_seconds=self._settings.grace_seconds)
             _, remaining = await asyncio.wait(remaining, timeout=self._settings.grace_seconds)
@@ -80,6 +86,9 @@ class Worker:
             _, remaining = await asyncio.wait(remaining, timeout=HAND_BACK_SECONDS)
         for task in remaining:  # the database is away: their leases end by themselves
             task.cancel()
+
+    def _at(self, stage: str) -> int:
+        return sum(attempt.stage == stage for attempt in self._running.values())
 
     async def _woken(self) -> bool:
         """Wait for a wake-up or the next poll; return whether it was a wake-up."""

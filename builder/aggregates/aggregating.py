@@ -66,7 +66,7 @@ class _Aggregation:
     ) -> None:
         labels = {"product": request.product, "channel": request.channel, "probe": request.probe}
         # The ids of the trace, so that a job is found by its trace, and a trace by its job.
-        self.runner = JobRunner(client, request.build_id, labels | span_ids(), options.jobs, control)
+        self.runner = JobRunner(client, request.build_id, labels | span_ids(), options.jobs, control, self._show)
         self._request = request
         self._source = options.source
         self._progress = progress
@@ -120,3 +120,6 @@ class _Aggregation:
     def _tick(self, stage: str, percent: int) -> Tick:
         """Return a callback that reports the stage, with the bytes of this statement and of those before it."""
         return lambda read: self._progress(stage, percent, self.runner.bytes_processed + read)
+
+    def _show(self, stage: str) -> None:
+        self._progress(stage, 0, self.runner.bytes_processed)

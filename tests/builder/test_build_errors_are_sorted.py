@@ -5,20 +5,45 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 
 import pytest
 from google.api_core import exceptions
-from google.auth.exceptions import DefaultCredentialsError, TransportError
+from google.auth.exceptions import DefaultCredentialsError, RefreshError, TransportError
 from requests.exceptions import ReadTimeout
 
-from builder.bigquery_errors import as_build_errors, job_error
-from builder.errors import BuildCancelledError, BuildError, PermanentBuildError, TransientBuildError
+from builder.bigquery_errors import as_build_errors, build_error, job_error
+from builder.errors import BuildCancelledError, BuildError, PermanentBuildError, TransientBuildError, WarehouseBusyError
+
+
+@pytest.mark.parametrize("reason", ["backendError", "internalError", "tableUnavailable"])
+def test_what_may_pass_is_waited_for(reason: str) -> None:
+    error = job_error({"reason": reason, "message": "busy"})
+    assert isinstance(error, WarehouseBusyError)
+    assert (error.code, "busy" in error.message, error.stage) == (reason, True, "waiting_for_warehouse")
+
+
+@pytest.mark.parametrize("reason", ["rateLimitExceeded", "jobRateLimitExceeded", "quotaExceeded"])
+def test_a_quota_is_waited_for_by_name(reason: str) -> None:
+    error = job_error({"reason": reason, "message": "busy"})
+    assert isinstance(error, WarehouseBusyError)
+    assert (error.code, error.stage) == (reason, "waiting_for_warehouse_quota")
+
+
+def test_a_job_that_somebody_stopped_is_for_the_next_attempt() -> None:
+    error = job_error({"reason": "stopped", "message": "by an admin"})
+    assert type(error) is TransientBuildError
 
 
 @pytest.mark.parametrize(
-    "reason", ["backendError", "internalError", "rateLimitExceeded", "jobRateLimitExceeded", "quotaExceeded", "stopped"]
+    ("message", "code"),
+    [
+        ("Not found: Job moz:US.build-1", "jobNotFound"),
+        ("404 GET https://x/projects/moz/jobs/a: Not found: Job moz:US.a", "jobNotFound"),
+        ("404 GET https://x/projects/moz/jobs/a: Not found: Table moz:x.jobs was not found", "notFound"),
+        ("Not found: Dataset moz:job was not found in location US", "notFound"),
+    ],
 )
-def test_what_may_pass_is_transient(reason: str) -> None:
-    error = job_error({"reason": reason, "message": "busy"})
-    assert isinstance(error, TransientBuildError)
-    assert (error.code, "busy" in error.message) == (reason, True)
+def test_a_job_that_is_not_found_is_not_a_table_that_is_not_found(message: str, code: str) -> None:
+    error = job_error({"reason": "notFound", "message": message})
+    assert error.code == code
+    assert isinstance(error, WarehouseBusyError) == (code == "jobNotFound")
 
 
 @pytest.mark.parametrize(
@@ -34,15 +59,17 @@ def test_what_will_not_pass_is_permanent(reason: str) -> None:
     ("make", "arguments", "kind", "code"),
     [
         (exceptions.BadRequest, {"errors": [{"reason": "invalidQuery"}]}, PermanentBuildError, "invalidQuery"),
-        (exceptions.Forbidden, {"errors": [{"reason": "rateLimitExceeded"}]}, TransientBuildError, "rateLimitExceeded"),
-        (exceptions.ServiceUnavailable, {}, TransientBuildError, "http503"),
-        (exceptions.TooManyRequests, {}, TransientBuildError, "http429"),
+        (exceptions.Forbidden, {"errors": [{"reason": "rateLimitExceeded"}]}, WarehouseBusyError, "rateLimitExceeded"),
+        (exceptions.ServiceUnavailable, {}, WarehouseBusyError, "http503"),
+        (exceptions.TooManyRequests, {}, WarehouseBusyError, "http429"),
         (exceptions.Unauthorized, {}, PermanentBuildError, "http401"),
-        (exceptions.RetryError, {"cause": ValueError("y")}, TransientBuildError, "unreachable"),
-        (ReadTimeout, {}, TransientBuildError, "unreachable"),
-        (ConnectionResetError, {}, TransientBuildError, "unreachable"),
-        (FutureTimeoutError, {}, TransientBuildError, "unreachable"),
-        (TransportError, {}, TransientBuildError, "unreachable"),
+        (exceptions.RetryError, {"cause": ValueError("y")}, WarehouseBusyError, "unreachable"),
+        (ReadTimeout, {}, WarehouseBusyError, "unreachable"),
+        (ConnectionResetError, {}, WarehouseBusyError, "unreachable"),
+        (FutureTimeoutError, {}, WarehouseBusyError, "unreachable"),
+        (TransportError, {}, WarehouseBusyError, "unreachable"),
+        (RefreshError, {"retryable": True}, WarehouseBusyError, "unreachable"),
+        (RefreshError, {}, PermanentBuildError, "accessDenied"),
         (DefaultCredentialsError, {}, PermanentBuildError, "accessDenied"),
     ],
 )
@@ -60,3 +87,11 @@ def test_what_is_not_the_warehouses_passes_untouched(raised: Exception) -> None:
     with pytest.raises(type(raised)) as same, as_build_errors():
         raise raised
     assert same.value is raised
+
+
+def test_a_token_that_cannot_be_fetched_now_is_waited_for() -> None:
+    """As from a metadata server that is away: google-auth tells it by the cause only."""
+    make: Callable[..., Exception] = RefreshError
+    failed = make("x")
+    failed.__cause__ = ConnectionResetError()
+    assert isinstance(build_error(failed), WarehouseBusyError)

@@ -1,12 +1,12 @@
 """A statement is paid for once: a second attempt finds the job of the first, and a stopped build stops its job."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from uuid import UUID, uuid4
 
 import pytest
 from google.cloud import bigquery
 
-from builder.bigquery import JobOptions, JobRunner, label, make_client
+from builder.bigquery import JobOptions, JobRunner, ignore, label, make_client
 from builder.errors import BuildCancelledError, PermanentBuildError, TransientBuildError
 from builder.statement import Statement
 from tests.support.googlesql import TABLES
@@ -26,7 +26,7 @@ def statement(name: str, sql: str) -> Statement:
 
 
 COUNT, ENDLESS = statement("count", COUNT_PINGS), statement("endless", COUNT_TUPLES)
-QUICK = JobOptions(poll_seconds=0.05, retry_seconds=0.5, deadline_seconds=30)
+QUICK = JobOptions(poll_seconds=0.05, deadline_seconds=30)
 
 
 @pytest.fixture(scope="module")
@@ -35,12 +35,12 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[bigquery.Client
         yield client
 
 
-def runner(client: bigquery.Client, build_id: UUID, options: JobOptions = QUICK) -> JobRunner:
-    return JobRunner(client, build_id, {"product": "fog", "channel": "nightly", "probe": "Tab Count"}, options)
-
-
-def ignore(_bytes: int) -> None:
-    """Ignore the progress."""
+def runner(
+    client: bigquery.Client, build_id: UUID, options: JobOptions = QUICK, show: Callable[[str], None] = ignore
+) -> JobRunner:
+    return JobRunner(
+        client, build_id, {"product": "fog", "channel": "nightly", "probe": "Tab Count"}, options, show=show
+    )
 
 
 def cancel(_bytes: int) -> None:
@@ -125,7 +125,7 @@ def test_an_unknown_column_fails_for_good(client: bigquery.Client) -> None:
 def test_a_warehouse_out_of_reach_fails_for_now() -> None:
     unreachable = make_client("local-project", "http://127.0.0.1:9", "US")
     with pytest.raises(TransientBuildError) as failed:
-        list(runner(unreachable, uuid4()).run(COUNT, ignore))
+        list(runner(unreachable, uuid4(), JobOptions(deadline_seconds=0.2)).run(COUNT, ignore))
     assert failed.value.code == "unreachable"
 
 

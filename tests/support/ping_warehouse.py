@@ -1,11 +1,12 @@
 """The embedded warehouse over pings of a test's own, served on the loopback from a thread."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 import duckdb
+from aiohttp.typedefs import Middleware
 from google.cloud import bigquery
 
 from builder.bigquery import make_client
@@ -96,8 +97,11 @@ def _write_geckoview(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 @contextmanager
-def warehouse(path: Path, pings: Iterable[Ping]) -> Iterator[bigquery.Client]:
+def warehouse(path: Path, pings: Iterable[Ping], middlewares: Sequence[Middleware] = ()) -> Iterator[bigquery.Client]:
     """Serve a warehouse that holds these pings and yield a BigQuery client of it."""
     write(path, pings)
-    with served(path) as address, closing(make_client("local-project", address, "US")) as client:
+    with (
+        served(path, middlewares=middlewares) as address,
+        closing(make_client("local-project", address, "US")) as client,
+    ):
         yield client

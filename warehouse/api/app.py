@@ -25,8 +25,10 @@ from warehouse.engine import Engine
 from warehouse.errors import BigQueryError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
     from pathlib import Path
+
+    from aiohttp.typedefs import Middleware
 
     Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -43,10 +45,18 @@ JOBS = web.AppKey("jobs", JobStore)
 
 
 def create_app(
-    database_path: Path, *, limits: Limits | None = None, memory_limit: str = "2GB", threads: int = 2
+    database_path: Path,
+    *,
+    limits: Limits | None = None,
+    memory_limit: str = "2GB",
+    threads: int = 2,
+    middlewares: Sequence[Middleware] = (),
 ) -> web.Application:
-    """Return the server's application over a seeded file; raise FileNotFoundError when there is none."""
-    app = web.Application(middlewares=[answer_errors], client_max_size=MAX_BODY)
+    """Return the server's application over a seeded file; raise FileNotFoundError when there is none.
+
+    `middlewares` see each request before it is answered, and may fail it as BigQuery might.
+    """
+    app = web.Application(middlewares=[*middlewares, answer_errors], client_max_size=MAX_BODY)
     app[ENGINE] = Engine(database_path, memory_limit=memory_limit, threads=threads)
     app[JOBS] = JobStore(app[ENGINE], limits or Limits())
     app.router.add_post(f"{PREFIX}/jobs", insert_job)
