@@ -197,7 +197,10 @@ def test_every_table_of_both_products_has_pings_of_its_channel_alone(tmp_path: P
             channels = relation.project("client_info.app_channel").distinct().fetchall()
             assert {channel for (channel,) in channels} <= set(table.channels)
         names = connection.execute("SELECT project, dataset, name FROM about.tables").fetchall()
-    assert set(names) == {(PROJECT, table.dataset, table.name) for table in (*TABLES, GECKOVIEW)}
+    assert set(names) == {
+        *((PROJECT, table.dataset, table.name) for table in TABLES),
+        (PROJECT, GECKOVIEW.dataset, GECKOVIEW.name),
+    }
 
 
 def test_every_build_of_fenix_nightly_has_a_version_that_its_pings_do_not_tell(directory: Path) -> None:
