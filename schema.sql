@@ -1391,9 +1391,71 @@ CREATE TABLE probe_rows (
 CREATE UNIQUE INDEX one_row_a_combination ON probe_rows
     (product, channel, probe, version, ping_type, os, build_id, metric_key, client_agg_type, built_by);
 
--- Use counters have an ETL of their own; the two others are too large for any.
-CREATE FUNCTION is_excluded(probe text) RETURNS boolean LANGUAGE sql IMMUTABLE AS $$
-    SELECT probe ~ '^use[._]?counter' OR probe IN ('sqlite_store_open', 'sqlite_store_query')
+-- Names of probes that are neither built nor listed, as patterns: `*` stands for any text, a dot is an underscore. The product ''
+-- is every product. Views of them are recorded all the same. Operators add patterns, and lift them.
+CREATE TABLE hidden_probes (
+    pattern      text    NOT NULL,
+    product      text    NOT NULL,
+    reason       text    NOT NULL,
+    source       text    NOT NULL,
+    hidden       boolean NOT NULL DEFAULT true,
+    log_position bigint  NOT NULL DEFAULT 0,  -- of the event that said so; what GLAM hides has none
+    like_pattern text    NOT NULL GENERATED ALWAYS AS (replace(replace(pattern, '_', '\_'), '*', '%')) STORED,
+    PRIMARY KEY (pattern, product),
+    CONSTRAINT pattern_names_something CHECK (pattern ~ '^[a-z0-9_*]{1,255}$' AND pattern ~ '[a-z0-9_]')
+);
+INSERT INTO hidden_probes (pattern, product, reason, source) VALUES
+    ('*search_counts*', '', 'GLAM hides it', 'GLAM'),
+    ('*browser_search*', '', 'GLAM hides it', 'GLAM'),
+    ('*event_counts*', '', 'GLAM hides it', 'GLAM'),
+    ('*browser_engagement_navigation*', '', 'GLAM hides it', 'GLAM'),
+    ('*manager_message_size*', '', 'GLAM hides it', 'GLAM'),
+    ('*dropped_frames_proportion*', '', 'GLAM hides it', 'GLAM'),
+    ('use_counter*', '', 'use counters have an ETL of their own', 'GLAM'),
+    ('usecounter*', '', 'use counters have an ETL of their own', 'GLAM'),
+    ('sqlite_store_open', '', 'too large for any ETL', 'GLAM'),
+    ('sqlite_store_query', '', 'too large for any ETL', 'GLAM'),
+    ('browser_search_ad_clicks', 'fog', 'GLAM hides it', 'GLAM'),
+    ('browser_search_in_content', 'fog', 'GLAM hides it', 'GLAM'),
+    ('browser_search_with_ads', 'fog', 'GLAM hides it', 'GLAM'),
+    ('fx_suggest_block_id', 'fog', 'GLAM hides it', 'GLAM'),
+    ('metrics_search_count', 'fog', 'GLAM hides it', 'GLAM'),
+    ('nimbus_health_fetch_experiments_time', 'fog', 'GLAM hides it', 'GLAM'),
+    ('shopping_product_page_visits', 'fog', 'GLAM hides it', 'GLAM'),
+    ('shopping_settings_component_opted_out', 'fog', 'GLAM hides it', 'GLAM'),
+    ('shopping_settings_disabled_ads', 'fog', 'GLAM hides it', 'GLAM'),
+    ('shopping_settings_nimbus_disabled_shopping', 'fog', 'GLAM hides it', 'GLAM'),
+    ('shopping_settings_user_has_onboarded', 'fog', 'GLAM hides it', 'GLAM'),
+    ('top_sites_contile_tile_id', 'fog', 'GLAM hides it', 'GLAM'),
+    ('characteristics_color_depth', 'fenix', 'GLAM hides it', 'GLAM'),
+    ('characteristics_color_gamut', 'fenix', 'GLAM hides it', 'GLAM'),
+    ('characteristics_color_scheme', 'fenix', 'GLAM hides it', 'GLAM'),
+    ('characteristics_inverted_colors', 'fenix', 'GLAM hides it', 'GLAM'),
+    ('characteristics_max_touch_points', 'fenix', 'GLAM hides it', 'GLAM'),
+    ('characteristics_missing_fonts', 'fenix', 'GLAM hides it', 'GLAM'),
+    ('characteristics_prefers_contrast', 'fenix', 'GLAM hides it', 'GLAM'),
+    ('characteristics_prefers_reduced_motion', 'fenix', 'GLAM hides it', 'GLAM'),
+    ('characteristics_prefers_reduced_transparency', 'fenix', 'GLAM hides it', 'GLAM'),
+    ('characteristics_prefs_media_eme_enabled', 'fenix', 'GLAM hides it', 'GLAM'),
+    ('characteristics_prefs_zoom_text_only', 'fenix', 'GLAM hides it', 'GLAM'),
+    ('characteristics_processor_count', 'fenix', 'GLAM hides it', 'GLAM'),
+    ('characteristics_screen_height', 'fenix', 'GLAM hides it', 'GLAM'),
+    ('characteristics_screen_width', 'fenix', 'GLAM hides it', 'GLAM'),
+    ('characteristics_submission_schema', 'fenix', 'GLAM hides it', 'GLAM'),
+    ('characteristics_target_frame_rate', 'fenix', 'GLAM hides it', 'GLAM'),
+    ('characteristics_video_dynamic_range', 'fenix', 'GLAM hides it', 'GLAM'),
+    ('pocket_shim', 'fenix', 'GLAM hides it', 'GLAM'),
+    ('shopping_product_page_visits', 'fenix', 'GLAM hides it', 'GLAM');
+
+-- The patterns that hide a probe.
+CREATE FUNCTION hidden_by(of_product text, of_probe text) RETURNS TABLE (pattern text, reason text) LANGUAGE sql STABLE AS $$
+    SELECT h.pattern, h.reason FROM hidden_probes h
+    WHERE h.hidden AND h.product IN ('', of_product) AND lower(replace(of_probe, '.', '_')) LIKE h.like_pattern
+$$;
+
+-- Programs of schema 2 ask by this name, without the product.
+CREATE FUNCTION is_excluded(probe text) RETURNS boolean LANGUAGE sql STABLE AS $$
+    SELECT EXISTS (SELECT FROM hidden_by('', probe))
 $$;
 
 -- Since when what was built of a product is fresh: the last time that its ETL was through.
@@ -1425,7 +1487,7 @@ BEGIN
     ELSIF NOT coalesce((SELECT m.buildable FROM metric_types m WHERE m.metric_type = entry.metric_type), false) THEN
         outcome := 'unbuildable';
         RETURN;
-    ELSIF is_excluded(for_probe) OR EXISTS (
+    ELSIF EXISTS (SELECT FROM hidden_by(for_product, for_probe)) OR EXISTS (
         SELECT FROM hotlist_rules r WHERE r.product = for_product AND r.probe = for_probe AND r.rule = 'excluded'
     ) THEN
         outcome := 'excluded';
@@ -1804,6 +1866,31 @@ BEGIN
     RETURN event_position;
 END $$;
 
+-- Adds a pattern, or lifts one, with the event that says who did. Answers the event's position, or null when it was so already.
+CREATE FUNCTION set_hidden_probes(
+    new_pattern text, for_product text, is_hidden boolean, why text, by_source text DEFAULT session_user
+) RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+DECLARE
+    event_position bigint;
+BEGIN
+    PERFORM lock_event_log();  -- of two at the same time, the second sees what the first did
+    IF is_hidden = EXISTS (
+        SELECT FROM hidden_probes h WHERE h.pattern = new_pattern AND h.product = for_product AND h.hidden
+    ) THEN
+        RETURN NULL;
+    END IF;
+    event_position := append_own_event(
+        CASE WHEN is_hidden THEN 'probes_hidden' ELSE 'probes_shown' END, nullif(for_product, ''), NULL, NULL, by_source,
+        jsonb_build_object('pattern', new_pattern, 'reason', why));
+    INSERT INTO hidden_probes AS h (pattern, product, reason, source, hidden, log_position)
+    VALUES (new_pattern, for_product, why, by_source, is_hidden, event_position)
+    ON CONFLICT (pattern, product) DO UPDATE
+    SET reason = CASE WHEN is_hidden THEN why ELSE h.reason END, source = CASE WHEN is_hidden THEN by_source ELSE h.source END,
+        hidden = is_hidden, log_position = event_position;
+    PERFORM pg_notify('events_appended', '');
+    RETURN event_position;
+END $$;
+
 -- The list that a run was given: made once, never changed.
 CREATE TABLE hotlist_runs (
     run          text        PRIMARY KEY,
@@ -2014,13 +2101,14 @@ REVOKE CREATE ON SCHEMA public FROM usage_projections;
 GRANT USAGE ON SCHEMA public TO usage_server, usage_builder, usage_reader, usage_projections;
 GRANT SELECT ON ALL TABLES IN SCHEMA public TO usage_server, usage_builder, usage_reader, usage_projections;
 GRANT EXECUTE ON FUNCTION current_instant, utc_day, last_position, whole_from, referrer_host, series_number, bucket_start,
-    whole_buckets, window_buckets, window_visitors, shared_visitors, sessions_begun, sample_key, sample_bound, sample_key_for, is_excluded
+    whole_buckets, window_buckets, window_visitors, shared_visitors, sessions_begun, sample_key, sample_bound, sample_key_for, is_excluded, hidden_by
     TO usage_server, usage_builder, usage_reader, usage_projections;
 GRANT EXECUTE ON FUNCTION projection_setting TO usage_projections;
 REVOKE SELECT ON visitor_keys, event_log_lock, filling_lock FROM usage_server, usage_builder, usage_reader, usage_projections;
 REVOKE SELECT ON tokens FROM usage_builder, usage_reader, usage_projections;
 GRANT EXECUTE ON FUNCTION append_events, restore_events, probe_recording, forget_visitors, advance_projection, fail_projection, request_build,
-    request_build_once, cancel_build, retry_build, fresh_since, set_hotlist_rule, keep_hotlist, cancel_builds_done_by_etl
+    request_build_once, cancel_build, retry_build, fresh_since, set_hotlist_rule, set_hidden_probes, keep_hotlist,
+    cancel_builds_done_by_etl
     TO usage_server;
 GRANT EXECUTE ON FUNCTION claim_build, heartbeat_build, complete_build, complete_builds, fail_build, expire_leases, hand_back_build,
     retry_build, bytes_left_today, claim_orphaned_jobs, mark_jobs_stopped

@@ -164,7 +164,8 @@ BEGIN
     FOR candidate IN  -- all but those that an installation fills
         SELECT tablename FROM pg_tables
         WHERE schemaname = 'public'
-          AND tablename NOT IN ('schema_version', 'projections', 'tools', 'metric_types', 'recording_probe')
+          AND tablename NOT IN ('schema_version', 'projections', 'tools', 'metric_types', 'recording_probe',
+                                'hidden_probes')
     LOOP
         EXECUTE format('SELECT EXISTS (SELECT FROM %I)', candidate) INTO has_rows;
         IF has_rows THEN
@@ -175,6 +176,8 @@ BEGIN
         EXECUTE 'TRUNCATE ' || array_to_string(filled, ', ') || ' CASCADE';
     END IF;
 END $$;
+DELETE FROM hidden_probes WHERE source <> 'GLAM';
+UPDATE hidden_probes SET hidden = true, log_position = 0 WHERE log_position > 0;
 ALTER SEQUENCE event_position RESTART;
 UPDATE projections SET position = 0, changed_at = 0, failed_at = NULL, failed_after = NULL, error = NULL
 WHERE (position, changed_at) <> (0, 0) OR failed_at IS NOT NULL;

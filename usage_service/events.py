@@ -238,6 +238,8 @@ OWN_TYPES = frozenset(
         "probe_unpinned",
         "probe_excluded",
         "probe_included",
+        "probes_hidden",
+        "probes_shown",
         "events_dropped",
         "events_put_back",
     }

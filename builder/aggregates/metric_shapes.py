@@ -61,7 +61,7 @@ SHAPES: Mapping[str, MetricShape] = MappingProxyType({
 def shape_of(metric_type: str, probe: str, definition: Definition) -> MetricShape:
     """Return the shape of a probe. Raise UnsupportedMetricError for a type that is never built.
 
-    Probes that are excluded by name never come here: `is_excluded` in schema.sql keeps them from being requested.
+    Hidden probes never come here: `hidden_probes` in schema.sql keeps them from being requested.
     """
     if metric_type not in SHAPES:
         known = ", ".join(sorted(SHAPES))

@@ -202,9 +202,6 @@ async def test_what_the_builder_is_told_to_aggregate_is_what_it_can(database: Co
 
     rows = await database.fetch("SELECT metric_type FROM metric_types WHERE buildable")
     assert {row["metric_type"] for row in rows} == set(SHAPES)
-    excluded = ("use_counter_css", "usecounterx", "use.counter.y", "sqlite_store_open", "sqlite_store_query")
-    for probe in (*excluded, "gc_ms", "because_counter", "sqlite_store_opened"):
-        assert await database.fetchval("SELECT is_excluded($1)", probe) == (probe in excluded), probe
 
 
 async def test_an_unknown_build_is_refused(database: Connection) -> None:

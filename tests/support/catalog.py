@@ -40,6 +40,8 @@ CROSS JOIN LATERAL aclexplode(coalesce(o.acl, acldefault(o.kind, o.owner))) a
 UNION ALL
 SELECT 'row', format('metric type %s', t) FROM metric_types t
 UNION ALL
+SELECT 'row', format('hidden probes %s', h) FROM hidden_probes h
+UNION ALL
 SELECT 'row', format('projection %s %s %s %s', name, version, tables, settings) FROM projections
 """
 

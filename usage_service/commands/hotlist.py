@@ -24,6 +24,7 @@ Form = Annotated[
 Reason = Annotated[str, typer.Option(help="why, for those who come after")]
 OfProduct = Annotated[str, typer.Argument(help="such as fog")]
 OfProbe = Annotated[str, typer.Argument(help="such as gc_ms")]
+OfPattern = Annotated[str, typer.Argument(help="such as *search_counts*; a dot is an underscore")]
 MOST_REPORTED = 10_000
 
 hotlist_app = typer.Typer(invoke_without_command=True, help="Which probes to build; pin or exclude some.")
@@ -85,8 +86,29 @@ def lift_command(product: OfProduct, probe: OfProbe, url: Url = DEFAULT_URL, tok
 @hotlist_app.command("rules")
 def rules_command(product: Product = None, url: Url = DEFAULT_URL, token: Token = None) -> None:
     """Show what is pinned and excluded, as JSON."""
-    query = f"?product={quote(product)}" if product else ""
-    sys.stdout.write(send(url, token, "GET", f"/v1/hotlist/rules{query}").decode() + "\n")
+    sys.stdout.write(send(url, token, "GET", f"/v1/hotlist/rules{_of(product)}").decode() + "\n")
+
+
+@hotlist_app.command("hide")
+def hide_command(
+    pattern: OfPattern, product: Product = None, reason: Reason = "", url: Url = DEFAULT_URL, token: Token = None
+) -> None:
+    """Hide the probes that a pattern names: they are neither built nor listed."""
+    send(url, token, "PUT", _hidden(pattern, product), {"reason": reason})
+    Console().print(f"{pattern} of {product or 'every product'}: hidden", highlight=False)
+
+
+@hotlist_app.command("show")
+def show_command(pattern: OfPattern, product: Product = None, url: Url = DEFAULT_URL, token: Token = None) -> None:
+    """Lift a pattern that hides probes."""
+    send(url, token, "DELETE", _hidden(pattern, product))
+    Console().print(f"{pattern} of {product or 'every product'}: shown again", highlight=False)
+
+
+@hotlist_app.command("hidden")
+def hidden_command(product: Product = None, url: Url = DEFAULT_URL, token: Token = None) -> None:
+    """Show the patterns that hide probes, as JSON."""
+    sys.stdout.write(send(url, token, "GET", f"/v1/hidden{_of(product)}").decode() + "\n")
 
 
 @hotlist_app.command("built")
@@ -111,6 +133,14 @@ def built_command(
 def _set(product: str, probe: str, rule: Rule, reason: str, url: str, token: str | None) -> None:
     send(url, token, "PUT", _place(product, probe), {"rule": rule, "reason": reason})
     Console().print(f"{product} {probe}: {rule}", highlight=False)
+
+
+def _of(product: str | None) -> str:
+    return f"?product={quote(product)}" if product else ""
+
+
+def _hidden(pattern: str, product: str | None) -> str:
+    return f"/v1/hidden/{quote(pattern, safe='')}{_of(product)}"
 
 
 def _place(product: str, probe: str) -> str:

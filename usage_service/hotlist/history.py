@@ -16,6 +16,7 @@ import asyncpg
 import numpy as np
 import numpy.typing as npt
 
+from usage_service.hidden_probes import hidden_revision
 from usage_service.hotlist.counts import LONG_AGO, DayCounts, registrations
 from usage_service.probe_keys import Counts, Ints, ProbeKey, ranks_of
 from usage_service.projections.state import Revision, State, read_states
@@ -32,7 +33,7 @@ VIEWS, PEOPLE, MISSING = range(3)
 class Catalogue(NamedTuple):
     """Probes in the catalogue by what it knows of them, and the products that any probe was registered of.
 
-    `unlistable` probes are retired, or are never built (is_excluded in schema.sql).
+    `unlistable` probes are retired or hidden.
     """
 
     registered: dict[ProbeKey, date]
@@ -72,7 +73,7 @@ class _Columns(NamedTuple):
 @dataclass
 class _Product:
     popularity: State
-    catalogue_revision: Revision | None = None
+    catalogue_revision: tuple[Revision, int] | None = None  # and that of the patterns that hide probes
     catalogue: Catalogue = EMPTY_CATALOGUE
     columns: dict[ProbeKey, int] = field(default_factory=dict)
     days: dict[date, _Day] = field(default_factory=dict)
@@ -123,7 +124,8 @@ class Histories:
         """Return the history from the day `first` to `last`, as the connection's snapshot of the projections has it."""
         async with self._lock:
             states = await read_states(connection, "catalogue", "popularity")
-            popularity, revision = states.of("popularity"), states.of("catalogue").revision
+            popularity = states.of("popularity")
+            revision = states.of("catalogue").revision, await hidden_revision(connection)
             kept = await self._current(connection, product, popularity)
             asked = first, last, popularity.generation, popularity.position, revision
             if kept.last_read is not None and kept.last_read[0] == asked:

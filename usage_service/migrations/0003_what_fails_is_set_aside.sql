@@ -279,3 +279,163 @@ GRANT CREATE ON SCHEMA public TO usage_projections;
 ALTER FUNCTION run_definition OWNER TO usage_projections;
 ALTER FUNCTION run_fold OWNER TO usage_projections;
 REVOKE CREATE ON SCHEMA public FROM usage_projections;
+
+---------------------------------------------------------------------------------------------------------------------
+-- Hidden probes
+
+-- Names of probes that are neither built nor listed, as patterns: `*` stands for any text, a dot is an underscore. The product ''
+-- is every product. Views of them are recorded all the same. Operators add patterns, and lift them.
+CREATE TABLE hidden_probes (
+    pattern      text    NOT NULL,
+    product      text    NOT NULL,
+    reason       text    NOT NULL,
+    source       text    NOT NULL,
+    hidden       boolean NOT NULL DEFAULT true,
+    log_position bigint  NOT NULL DEFAULT 0,  -- of the event that said so; what GLAM hides has none
+    like_pattern text    NOT NULL GENERATED ALWAYS AS (replace(replace(pattern, '_', '\_'), '*', '%')) STORED,
+    PRIMARY KEY (pattern, product),
+    CONSTRAINT pattern_names_something CHECK (pattern ~ '^[a-z0-9_*]{1,255}$' AND pattern ~ '[a-z0-9_]')
+);
+INSERT INTO hidden_probes (pattern, product, reason, source) VALUES
+    ('*search_counts*', '', 'GLAM hides it', 'GLAM'),
+    ('*browser_search*', '', 'GLAM hides it', 'GLAM'),
+    ('*event_counts*', '', 'GLAM hides it', 'GLAM'),
+    ('*browser_engagement_navigation*', '', 'GLAM hides it', 'GLAM'),
+    ('*manager_message_size*', '', 'GLAM hides it', 'GLAM'),
+    ('*dropped_frames_proportion*', '', 'GLAM hides it', 'GLAM'),
+    ('use_counter*', '', 'use counters have an ETL of their own', 'GLAM'),
+    ('usecounter*', '', 'use counters have an ETL of their own', 'GLAM'),
+    ('sqlite_store_open', '', 'too large for any ETL', 'GLAM'),
+    ('sqlite_store_query', '', 'too large for any ETL', 'GLAM'),
+    ('browser_search_ad_clicks', 'fog', 'GLAM hides it', 'GLAM'),
+    ('browser_search_in_content', 'fog', 'GLAM hides it', 'GLAM'),
+    ('browser_search_with_ads', 'fog', 'GLAM hides it', 'GLAM'),
+    ('fx_suggest_block_id', 'fog', 'GLAM hides it', 'GLAM'),
+    ('metrics_search_count', 'fog', 'GLAM hides it', 'GLAM'),
+    ('nimbus_health_fetch_experiments_time', 'fog', 'GLAM hides it', 'GLAM'),
+    ('shopping_product_page_visits', 'fog', 'GLAM hides it', 'GLAM'),
+    ('shopping_settings_component_opted_out', 'fog', 'GLAM hides it', 'GLAM'),
+    ('shopping_settings_disabled_ads', 'fog', 'GLAM hides it', 'GLAM'),
+    ('shopping_settings_nimbus_disabled_shopping', 'fog', 'GLAM hides it', 'GLAM'),
+    ('shopping_settings_user_has_onboarded', 'fog', 'GLAM hides it', 'GLAM'),
+    ('top_sites_contile_tile_id', 'fog', 'GLAM hides it', 'GLAM'),
+    ('characteristics_color_depth', 'fenix', 'GLAM hides it', 'GLAM'),
+    ('characteristics_color_gamut', 'fenix', 'GLAM hides it', 'GLAM'),
+    ('characteristics_color_scheme', 'fenix', 'GLAM hides it', 'GLAM'),
+    ('characteristics_inverted_colors', 'fenix', 'GLAM hides it', 'GLAM'),
+    ('characteristics_max_touch_points', 'fenix', 'GLAM hides it', 'GLAM'),
+    ('characteristics_missing_fonts', 'fenix', 'GLAM hides it', 'GLAM'),
+    ('characteristics_prefers_contrast', 'fenix', 'GLAM hides it', 'GLAM'),
+    ('characteristics_prefers_reduced_motion', 'fenix', 'GLAM hides it', 'GLAM'),
+    ('characteristics_prefers_reduced_transparency', 'fenix', 'GLAM hides it', 'GLAM'),
+    ('characteristics_prefs_media_eme_enabled', 'fenix', 'GLAM hides it', 'GLAM'),
+    ('characteristics_prefs_zoom_text_only', 'fenix', 'GLAM hides it', 'GLAM'),
+    ('characteristics_processor_count', 'fenix', 'GLAM hides it', 'GLAM'),
+    ('characteristics_screen_height', 'fenix', 'GLAM hides it', 'GLAM'),
+    ('characteristics_screen_width', 'fenix', 'GLAM hides it', 'GLAM'),
+    ('characteristics_submission_schema', 'fenix', 'GLAM hides it', 'GLAM'),
+    ('characteristics_target_frame_rate', 'fenix', 'GLAM hides it', 'GLAM'),
+    ('characteristics_video_dynamic_range', 'fenix', 'GLAM hides it', 'GLAM'),
+    ('pocket_shim', 'fenix', 'GLAM hides it', 'GLAM'),
+    ('shopping_product_page_visits', 'fenix', 'GLAM hides it', 'GLAM');
+
+-- The patterns that hide a probe.
+CREATE FUNCTION hidden_by(of_product text, of_probe text) RETURNS TABLE (pattern text, reason text) LANGUAGE sql STABLE AS $$
+    SELECT h.pattern, h.reason FROM hidden_probes h
+    WHERE h.hidden AND h.product IN ('', of_product) AND lower(replace(of_probe, '.', '_')) LIKE h.like_pattern
+$$;
+
+-- Programs of schema 2 ask by this name, without the product.
+CREATE OR REPLACE FUNCTION is_excluded(probe text) RETURNS boolean LANGUAGE sql STABLE AS $$
+    SELECT EXISTS (SELECT FROM hidden_by('', probe))
+$$;
+
+CREATE OR REPLACE FUNCTION request_build(
+    for_product text, for_channel text, for_probe text, by_source text DEFAULT session_user, prefetch boolean DEFAULT false,
+    in_trace text DEFAULT NULL,
+    OUT outcome text, OUT build_id uuid, OUT metric_type text
+) LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+DECLARE
+    entry catalogue;
+    found_build builds;
+BEGIN
+    SELECT * INTO entry FROM catalogue c WHERE c.product = for_product AND c.probe = for_probe;
+    metric_type := entry.metric_type;
+    IF entry.metric_type IS NULL THEN
+        outcome := 'unknown';
+        RETURN;
+    ELSIF NOT coalesce((SELECT m.buildable FROM metric_types m WHERE m.metric_type = entry.metric_type), false) THEN
+        outcome := 'unbuildable';
+        RETURN;
+    ELSIF EXISTS (SELECT FROM hidden_by(for_product, for_probe)) OR EXISTS (
+        SELECT FROM hotlist_rules r WHERE r.product = for_product AND r.probe = for_probe AND r.rule = 'excluded'
+    ) THEN
+        outcome := 'excluded';
+        RETURN;
+    ELSIF prefetch AND entry.built_at >= fresh_since(for_product) THEN
+        outcome := 'fresh';
+        RETURN;
+    END IF;
+    LOOP
+        SELECT * INTO found_build FROM builds b
+        WHERE b.product = for_product AND b.channel = for_channel AND b.probe = for_probe
+          AND (b.state IN ('queued', 'running')
+               OR b.state IN ('succeeded', 'no_data') AND b.finished_at >= fresh_since(for_product))
+        ORDER BY b.finished_at DESC NULLS FIRST LIMIT 1;
+        IF FOUND THEN
+            outcome := CASE WHEN found_build.finished_at IS NULL THEN 'pending' ELSE 'fresh' END;
+            build_id := found_build.build_id;
+            IF found_build.prefetched AND NOT prefetch AND found_build.state = 'queued' THEN
+                UPDATE builds b SET prefetched = false, not_before = greatest(b.not_before, current_instant())
+                WHERE b.build_id = found_build.build_id AND b.state = 'queued';
+                PERFORM pg_notify('build_requested', found_build.build_id::text);
+            END IF;
+            RETURN;
+        END IF;
+        INSERT INTO builds AS b (
+            product, channel, probe, metric_type, pings, definition, prefetched, not_before, requested_at, log_position,
+            traceparent)
+        VALUES (for_product, for_channel, for_probe, entry.metric_type, entry.pings, entry.definition, prefetch,
+                current_instant(), current_instant(), 0, in_trace)
+        ON CONFLICT (product, channel, probe) WHERE state IN ('queued', 'running') DO NOTHING
+        RETURNING * INTO found_build;
+        IF FOUND THEN
+            outcome := 'created';
+            build_id := found_build.build_id;
+            UPDATE builds b SET log_position = record_transition(found_build, 'build_requested', by_source, '{}')
+            WHERE b.build_id = found_build.build_id;
+            PERFORM pg_notify('build_requested', found_build.build_id::text);
+            RETURN;
+        END IF;  -- else another session has just created it: read again
+    END LOOP;
+END $$;
+
+-- Adds a pattern, or lifts one, with the event that says who did. Answers the event's position, or null when it was so already.
+CREATE FUNCTION set_hidden_probes(
+    new_pattern text, for_product text, is_hidden boolean, why text, by_source text DEFAULT session_user
+) RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+DECLARE
+    event_position bigint;
+BEGIN
+    PERFORM lock_event_log();  -- of two at the same time, the second sees what the first did
+    IF is_hidden = EXISTS (
+        SELECT FROM hidden_probes h WHERE h.pattern = new_pattern AND h.product = for_product AND h.hidden
+    ) THEN
+        RETURN NULL;
+    END IF;
+    event_position := append_own_event(
+        CASE WHEN is_hidden THEN 'probes_hidden' ELSE 'probes_shown' END, nullif(for_product, ''), NULL, NULL, by_source,
+        jsonb_build_object('pattern', new_pattern, 'reason', why));
+    INSERT INTO hidden_probes AS h (pattern, product, reason, source, hidden, log_position)
+    VALUES (new_pattern, for_product, why, by_source, is_hidden, event_position)
+    ON CONFLICT (pattern, product) DO UPDATE
+    SET reason = CASE WHEN is_hidden THEN why ELSE h.reason END, source = CASE WHEN is_hidden THEN by_source ELSE h.source END,
+        hidden = is_hidden, log_position = event_position;
+    PERFORM pg_notify('events_appended', '');
+    RETURN event_position;
+END $$;
+
+GRANT SELECT ON hidden_probes TO usage_server, usage_builder, usage_reader, usage_projections;
+REVOKE ALL ON FUNCTION hidden_by, set_hidden_probes FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION hidden_by TO usage_server, usage_builder, usage_reader, usage_projections;
+GRANT EXECUTE ON FUNCTION set_hidden_probes TO usage_server;

@@ -57,7 +57,7 @@ GROUP BY w.waited, w.idle, w.metric_type;
 
 -- near_names: probes of the catalogue with a similar name, nearest first.
 SELECT probe FROM catalogue
-WHERE product = $1 AND metric_type IS NOT NULL
+WHERE product = $1 AND metric_type IS NOT NULL AND NOT EXISTS (SELECT FROM hidden_by(product, probe))
 ORDER BY probe <-> $2, probe LIMIT 5;
 
 -- queue: the number and cost of the builds in each state.

@@ -5,18 +5,21 @@ SELECT product FROM (
     SELECT product, count(*) FROM popularity_series GROUP BY product
 ) p GROUP BY product ORDER BY sum(probes) DESC, product;
 
--- search: probes of a product ($1, or null for all) whose name contains $2 or is similar to it, those that begin with it first.
+-- search: probes that are not hidden of a product ($1, or null for all) whose name contains $2 or is similar to it, those that begin with it first.
 SELECT c.product, c.probe, c.metric_type, c.pings, c.registered_at, coalesce(c.retired_at >= c.described_at, false) AS retired,
-       c.built_at, m.buildable AND NOT is_excluded(c.probe) AS buildable
+       c.built_at, m.buildable
 FROM catalogue c JOIN metric_types m USING (metric_type)
 WHERE ($1::text IS NULL OR c.product = $1) AND (position(lower($2) IN lower(c.probe)) > 0 OR c.probe % $2)
+  AND NOT EXISTS (SELECT FROM hidden_by(c.product, c.probe))
 ORDER BY position(lower($2) IN lower(c.probe)) = 0, position(lower($2) IN lower(c.probe)), c.probe <-> $2, c.product, c.probe
 LIMIT $3;
 
 -- entry: one probe.
 SELECT c.product, c.probe, c.metric_type, c.pings, c.registered_at, coalesce(c.retired_at >= c.described_at, false) AS retired,
-       c.built_at, coalesce(m.buildable, false) AND NOT is_excluded(c.probe) AS buildable
-FROM catalogue c LEFT JOIN metric_types m USING (metric_type) WHERE c.product = $1 AND c.probe = $2;
+       c.built_at, coalesce(m.buildable, false) AND hiding.pattern IS NULL AS buildable, hiding.pattern AS hidden_by
+FROM catalogue c LEFT JOIN metric_types m USING (metric_type)
+     LEFT JOIN LATERAL (SELECT pattern FROM hidden_by(c.product, c.probe) LIMIT 1) hiding ON true
+WHERE c.product = $1 AND c.probe = $2;
 
 -- viewed_counts: how many probes of a product there are, and how many of them a person ever viewed.
 SELECT count(*) AS probes, count(s.series) AS ever_viewed
@@ -45,5 +48,5 @@ WITH visits AS MATERIALIZED (
 )
 SELECT other AS probe, count(*) AS sessions
 FROM visited_sessions CROSS JOIN LATERAL unnest(probes) AS other
-WHERE other <> $4
+WHERE other <> $4 AND NOT EXISTS (SELECT FROM hidden_by($3, other))
 GROUP BY other ORDER BY sessions DESC, other LIMIT $5;

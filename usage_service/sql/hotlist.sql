@@ -33,10 +33,11 @@ SELECT min(v.first_day) AS first, max(v.first_day) AS last
 FROM popularity_views v JOIN popularity_series s USING (series)
 WHERE v.days = 1 AND ($1::text IS NULL OR s.product = $1) AND NOT s.bot;
 
--- catalogue: the probes of the product $1 (null: of all) as arrays; retired ones and those never built are `unlistable`.
+-- catalogue: the probes of the product $1 (null: of all) as arrays; retired and hidden ones are `unlistable`.
 SELECT array_agg(product) AS products, array_agg(probe) AS probes, array_agg(registered_at) AS registered,
        array_agg(built_at) AS built,
-       array_agg(coalesce(retired_at >= coalesce(described_at, retired_at), false) OR is_excluded(probe)) AS unlistable
+       array_agg(coalesce(retired_at >= coalesce(described_at, retired_at), false) OR EXISTS (SELECT FROM hidden_by(product, probe)))
+           AS unlistable
 FROM catalogue WHERE $1::text IS NULL OR product = $1;
 
 -- rules: the rules of operators, of the product $1 (null: of all).

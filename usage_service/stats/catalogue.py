@@ -13,7 +13,10 @@ VISITS_READ = 1_000
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """A probe as it was registered; `built_at` is when the ETL last built it, `buildable` if its type can be built."""
+    """A probe as it was registered; `built_at` is when the ETL last built it.
+
+    `buildable` if its type can be built and no pattern hides it; `hidden_by` is that pattern.
+    """
 
     product: str
     probe: str
@@ -23,6 +26,7 @@ class Entry(msgspec.Struct, frozen=True):
     retired: bool
     built_at: datetime | None
     buildable: bool
+    hidden_by: str | None = None
 
 
 class ViewedCounts(msgspec.Struct, frozen=True):

@@ -48,13 +48,14 @@ class PopularityCursor(Cursor, frozen=True):
 
 
 class Ranking(NamedTuple):
-    """Filter of the views that count, and the order in which probes are ranked by them."""
+    """Filter of the views that count, and the order in which probes are ranked by them; `hidden` probes, too."""
 
     days: Days
     product: str | None = None
     channel: str | None = None
     bots: bool = False
     order: Order = "most"
+    hidden: bool = False
 
 
 class PopularPage(NamedTuple):
@@ -93,6 +94,8 @@ async def popular_probes(
         listed = np.ones(len(windows.probes), dtype=np.bool_)
     else:
         listed = windows.views > 0
+    if not ranking.hidden:
+        listed &= ~await counts.hidden.mask(connection, windows.probes)
     keys = _order_keys(windows, ranking.order)
     if after is not None:
         place = bisect_right(sorted(windows.probes), (after.product, after.probe))

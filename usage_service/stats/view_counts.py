@@ -14,6 +14,7 @@ from uuid import UUID
 
 import numpy as np
 
+from usage_service.hidden_probes import HiddenNames
 from usage_service.probe_keys import Counts, Ints
 from usage_service.queries import query
 from usage_service.shared.postgres import Connection
@@ -113,9 +114,10 @@ def _widened(counts: Counts, columns: int) -> Counts:
 
 
 class ViewCounts:
-    """View counts of the latest versions, for any number of concurrent readers."""
+    """View counts of the latest versions, for any number of concurrent readers, and which probes are hidden."""
 
     def __init__(self) -> None:
+        self.hidden = HiddenNames()
         self._versions: list[_Version] = []
 
     async def read(self, connection: Connection, windows: Sequence[Days]) -> list[Views]:

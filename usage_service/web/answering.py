@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from aiohttp import web
 
+from usage_service.hidden_probes import hidden_revision
 from usage_service.problems import Problem
 from usage_service.projections.freshness import Positions
 from usage_service.projections.state import Projection, Revision, read_states, snapshot
@@ -52,6 +53,14 @@ class Question(ABC):
         asked = [getattr(self, field.name) for field in fields(self) if not field.name.startswith("_")]
         kind = type(self)
         return entity_tag(kind.__module__, kind.__qualname__, asked, revisions, await self.other_revision(connection))
+
+
+class ListingQuestion(Question):
+    """Question whose answer leaves hidden probes out, or tells what hides one."""
+
+    async def other_revision(self, connection: Connection) -> object:
+        """Return the revision of the patterns that hide probes."""
+        return await hidden_revision(connection)
 
 
 class Version(NamedTuple):

@@ -12,6 +12,7 @@ from msgspec import Meta
 
 from usage_service.builds.requests import Build, Requested, near_names, request_build, request_build_once, retry_build
 from usage_service.events import Channel, ProbeName, Product
+from usage_service.hidden_probes import find_hiding
 from usage_service.hotlist.listing import hot_list, wanted_list
 from usage_service.hotlist.prefetching import prefetch_probes
 from usage_service.problems import FieldError, Problem, invalid
@@ -167,8 +168,12 @@ async def _refusal(connection: Connection, asked: BuildRequest, requested: Reque
         return invalid([FieldError(detail=detail, parameter="Idempotency-Key")])
     if requested.outcome == "unknown":
         return _unknown(asked, await near_names(connection, asked.product, asked.probe))
-    kind = f"is of type {requested.metric_type}, which is not aggregated"
-    detail = f"{asked.probe} {kind if requested.outcome == 'unbuildable' else 'is left out of the aggregates'}"
+    if requested.outcome == "unbuildable":
+        why = f"is of type {requested.metric_type}, which is not aggregated"
+    else:
+        hiding = await find_hiding(connection, asked.product, asked.probe)
+        why = f"is hidden by the pattern {hiding.pattern}: {hiding.reason}" if hiding else "is excluded by an operator"
+    detail = f"{asked.probe} {why}"
     return Problem(422, "Not buildable", detail, [FieldError(detail=detail, pointer="/probe")])
 
 

@@ -12,6 +12,7 @@ from aiohttp import web
 from msgspec import Meta
 
 from usage_service.events import Instant, Product
+from usage_service.hidden_probes import hidden_revision
 from usage_service.hotlist.history import Histories
 from usage_service.hotlist.listing import MOST_PROBES, HotList, Wanted, hot_list, wanted_list
 from usage_service.hotlist.rules import rules_revision
@@ -92,8 +93,9 @@ class HotlistQuestion(Question):
         return READS
 
     async def tag(self, connection: Connection, revisions: tuple[Revision, ...]) -> str:
-        """Return the entity tag of the question, the projections and the operators' rules."""
-        return entity_tag("hot list", self.wanted, self.format, revisions, await rules_revision(connection))
+        """Return the entity tag of the question, the projections, the operators' rules and what is hidden."""
+        rules = await rules_revision(connection), await hidden_revision(connection)
+        return entity_tag("hot list", self.wanted, self.format, revisions, rules)
 
     async def answer(self, connection: Connection) -> Body:
         """Return the hot list, the best probe first."""

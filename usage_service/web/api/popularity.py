@@ -16,7 +16,7 @@ from usage_service.projections.state import Projection
 from usage_service.shared.postgres import Connection
 from usage_service.stats.popularity import Order, PopularityCursor, PopularProbe, Ranking, popular_probes
 from usage_service.stats.view_counts import ViewCounts
-from usage_service.web.answering import Question, answer
+from usage_service.web.answering import ListingQuestion, answer
 from usage_service.web.answers import Body, as_json
 from usage_service.web.freshness import FreshnessParameters
 from usage_service.web.openapi.operations import described, json_of, tagged
@@ -31,7 +31,8 @@ Limit = Annotated[int, Meta(ge=1, le=10_000)]
 class PopularityParameters(FreshnessParameters, forbid_unknown_fields=True):
     """Probes to rank, the window (7 days up to today by default), and the order.
 
-    `cursor` is from the `next` link of an earlier answer, and the list goes on from there.
+    `hidden` lists what GLAM and operators hide, too. `cursor` is from the `next` link of an earlier answer: the list
+    goes on from there.
     """
 
     product: Product | None = None
@@ -41,6 +42,7 @@ class PopularityParameters(FreshnessParameters, forbid_unknown_fields=True):
     until: Instant | None = None
     order: Order = "most"
     bots: bool = False
+    hidden: bool = False
     limit: Limit = 50
     cursor: CursorText | None = None
 
@@ -55,7 +57,7 @@ class PopularityAnswer(Struct, frozen=True):
 
 
 @dataclass(frozen=True)
-class PopularityQuestion(Question):
+class PopularityQuestion(ListingQuestion):
     """Probes by their views in a window."""
 
     ranking: Ranking
@@ -81,7 +83,8 @@ class PopularityQuestion(Question):
         since, until = days.first, days.last + timedelta(days=1)
         asked: dict[str, object] = {"since": f"{since}T00:00:00Z", "until": f"{until}T00:00:00Z"}
         asked |= {name: value for name, value in self.ranking._asdict().items() if name != "days" and value is not None}
-        asked |= {"bots": str(self.ranking.bots).lower(), "limit": self.limit, "cursor": str(following)}
+        flags = {"bots": str(self.ranking.bots).lower(), "hidden": str(self.ranking.hidden).lower()}
+        asked |= flags | {"limit": self.limit, "cursor": str(following)}
         return f"/v1/popularity?{urlencode(asked)}"
 
 
@@ -90,7 +93,7 @@ async def get_popularity(request: web.Request) -> web.Response:
     """List probes with their views and visitors: most viewed, least viewed or fastest growing first."""
     asked = query_parameters(request, PopularityParameters)
     days = window_days(asked.window, asked.since, asked.until, datetime.now(UTC))
-    ranking = Ranking(days, asked.product, asked.channel, asked.bots, asked.order)
+    ranking = Ranking(days, asked.product, asked.channel, asked.bots, asked.order, asked.hidden)
     after = cursor_of(asked.cursor, PopularityCursor)
     question = PopularityQuestion(ranking, asked.limit, after, request.app[VIEW_COUNTS])
     return await answer(request, asked, question)

@@ -9,6 +9,7 @@ from usage_service.web.api.events import post_events
 from usage_service.web.api.glam_data import post_data
 from usage_service.web.api.glam_usage import get_usage
 from usage_service.web.api.health import get_heartbeat, get_lbheartbeat, get_version
+from usage_service.web.api.hidden_probes import delete_hidden, get_hidden, put_hidden
 from usage_service.web.api.hotlist import get_hotlist
 from usage_service.web.api.hotlist_backtest import get_backtest
 from usage_service.web.api.hotlist_built import post_built
@@ -35,6 +36,9 @@ ROUTES = (
     Route("GET", "/v1/events", "read", get_events),
     Route("POST", "/v1/events/restore", "admin", post_restore),
     Route("GET", "/v1/popularity", "read", get_popularity),
+    Route("GET", "/v1/hidden", "read", get_hidden),
+    Route("PUT", "/v1/hidden/{pattern}", "admin", put_hidden),
+    Route("DELETE", "/v1/hidden/{pattern}", "admin", delete_hidden),
     Route("GET", "/v1/hotlist", "read", get_hotlist),
     Route("POST", "/v1/hotlist", "build", post_hotlist),
     Route("POST", "/v1/hotlist/built", "events", post_built),

@@ -13,7 +13,7 @@ from usage_service.problems import Problem
 from usage_service.projections.state import Projection
 from usage_service.shared.postgres import Connection
 from usage_service.stats.catalogue import find_entry, viewed_together
-from usage_service.web.answering import Question
+from usage_service.web.answering import ListingQuestion
 from usage_service.web.answers import Body, as_json
 from usage_service.web.api.probes import ProbePath
 from usage_service.web.keys import service_of
@@ -29,7 +29,7 @@ MOST_TOGETHER = 10
 
 
 @dataclass(frozen=True)
-class EntryQuestion(Question):
+class EntryQuestion(ListingQuestion):
     """Entry of a probe in the catalogue."""
 
     product: str
@@ -46,7 +46,7 @@ class EntryQuestion(Question):
 
 
 @dataclass(frozen=True)
-class TogetherQuestion(Question):
+class TogetherQuestion(ListingQuestion):
     """Other probes that were viewed in the same sessions."""
 
     since: datetime

@@ -12,7 +12,7 @@ from usage_service.events import NO_NUL
 from usage_service.projections.state import Projection
 from usage_service.shared.postgres import Connection
 from usage_service.stats.catalogue import search
-from usage_service.web.answering import Question
+from usage_service.web.answering import ListingQuestion
 from usage_service.web.answers import Body, as_json
 from usage_service.web.pages.filters import ViewParameters, view_parameters
 from usage_service.web.pages.frame import begin
@@ -28,7 +28,7 @@ class SearchParameters(ViewParameters, kw_only=True, forbid_unknown_fields=True)
 
 
 @dataclass(frozen=True)
-class SearchQuestion(Question):
+class SearchQuestion(ListingQuestion):
     """Probes whose names match a text."""
 
     product: str
