@@ -1,0 +1,92 @@
+"""Decoding of one event: which of the types it is, with all of their limits, and its own fields as they are stored."""
+
+from __future__ import annotations
+
+import msgspec
+
+from usage_service.events import EVENT_TYPES, OWN_TYPES, AnyEvent, ExtensionEvent
+from usage_service.problems import NOT_JSON, FieldError, not_json
+
+MOST_EXTENSION_BYTES = 16 * 1024
+DEEPEST_EXTENSION = 64  # well below what readers of the log can decode
+
+
+class _Type(msgspec.Struct):
+    type: object = None
+
+
+_typed = msgspec.json.Decoder(AnyEvent)
+_extension = msgspec.json.Decoder(ExtensionEvent)
+_type = msgspec.json.Decoder(_Type)
+_encode_sorted = msgspec.json.Encoder(order="sorted").encode
+
+
+class UnusableEventError(Exception):
+    """An event is of the right types but cannot be recorded."""
+
+    def __init__(self, pointer: str, detail: str) -> None:
+        super().__init__(detail)
+        self.error = FieldError(detail=detail, pointer=pointer)
+
+
+def decode_event(raw: bytes | msgspec.Raw) -> AnyEvent | ExtensionEvent:
+    """Decode one event. Raise msgspec.ValidationError or UnusableEventError."""
+    try:
+        return _decode(raw)
+    except msgspec.ValidationError:
+        raise
+    except NOT_JSON as error:
+        raise UnusableEventError("", f"is {not_json(error)}") from None
+
+
+def _decode(raw: bytes | msgspec.Raw) -> AnyEvent | ExtensionEvent:
+    try:
+        event: AnyEvent = _typed.decode(raw)
+    except msgspec.ValidationError:
+        kind = _type.decode(raw).type
+        if isinstance(kind, str) and kind.startswith("x_"):
+            return _extension.decode(raw)
+        if not isinstance(kind, str) or kind not in EVENT_TYPES:
+            raise UnusableEventError("/type", _unknown_type(kind)) from None
+        raise
+    return event
+
+
+def type_of(event: AnyEvent | ExtensionEvent) -> str:
+    """Return the event's type by its name on the wire."""
+    return event.type if isinstance(event, ExtensionEvent) else str(event.__struct_config__.tag)
+
+
+def encode_data(event: AnyEvent | ExtensionEvent) -> bytes:
+    """Encode the event's own fields as compact JSON, keys in a fixed order, without fields at their default."""
+    if isinstance(event, ExtensionEvent) and _depth(event.data) > DEEPEST_EXTENSION:
+        raise UnusableEventError("/data", f"is nested too deeply; at most {DEEPEST_EXTENSION} levels")
+    encoded = _encode_sorted(event.data)
+    if isinstance(event, ExtensionEvent):
+        if len(encoded) > MOST_EXTENSION_BYTES:
+            raise UnusableEventError("/data", f"is {len(encoded)} bytes long; at most {MOST_EXTENSION_BYTES}")
+        if b"\\u0000" in encoded and _has_nul(event.data):
+            raise UnusableEventError("/data", "holds a NUL character, which the log cannot store")
+    return encoded
+
+
+def _depth(data: object) -> int:
+    level, depth = [data], 0
+    while level := [part for part in level if isinstance(part, dict | list)]:
+        depth += 1
+        level = [item for part in level for item in (part.values() if isinstance(part, dict) else part)]
+    return depth
+
+
+def _has_nul(value: object) -> bool:
+    if isinstance(value, str):
+        return "\x00" in value
+    if isinstance(value, dict):
+        return any(_has_nul(part) for pair in value.items() for part in pair)
+    return isinstance(value, list) and any(map(_has_nul, value))
+
+
+def _unknown_type(kind: object) -> str:
+    if isinstance(kind, str) and kind in OWN_TYPES:
+        return f"{kind} is written by the service itself"
+    return f"must be one of {', '.join(EVENT_TYPES)}, or x_... for a type of your own"
