@@ -1,4 +1,6 @@
 -- Run once by the image of PostgreSQL in a new database: who logs in through the pooler, with rights and bounds of their own.
+-- They have no synchronous_commit: lock_event_log() pins it in each transaction that appends events, by whichever role, pooler or
+-- ALTER SYSTEM. It leaves a stronger one, such as remote_apply of the cluster, which a setting of the role would lower to `on`.
 \set ON_ERROR_STOP on
 \getenv password USAGE_LOGIN_PASSWORD
 CREATE ROLE usage_server NOLOGIN;

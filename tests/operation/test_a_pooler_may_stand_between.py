@@ -15,11 +15,14 @@ from structlog.testing import capture_logs
 from tests.support.building import ask, look, served, service
 from tests.support.pooler import needs_pgbouncer, pooled
 from tests.support.servers import Client, Connection, drained_projections, event, eventually, post, registered
-from usage_service.shared.postgres import PooledError, connect, open_pool
+from usage_service.shared.connecting import PooledError
+from usage_service.shared.pooler import refuse_losing_pooler
+from usage_service.shared.postgres import connect, open_pool
 from usage_service.shared.settings import SettingsError
 
 IGNORING = """ignore_startup_parameters = statement_timeout, lock_timeout, idle_in_transaction_session_timeout, \
  tcp_keepalives_idle, tcp_keepalives_interval, tcp_keepalives_count, role"""
+LOSING = "max_prepared_statements = 0"  # as PgBouncer before 1.21
 BEYOND = 50  # requests at once, for three sessions
 
 pytestmark = needs_pgbouncer
@@ -109,3 +112,26 @@ async def test_a_login_role_without_the_rights_is_told(
             with pytest.raises(SettingsError, match=told):
                 async with open_pool(url, role="usage_server", application="tests", size=2):
                     pass
+
+
+@pytest.mark.parametrize("more", ["", "server_round_robin = 1"], ids=["last first", "round robin"])
+@pytest.mark.parametrize("size", [1, 3])
+async def test_one_that_loses_prepared_statements_is_refused(
+    login_url: str, tmp_path: Path, size: int, more: str
+) -> None:
+    async with pooled(login_url, tmp_path, size, f"{LOSING}\n{more}") as url:
+        with pytest.raises(SettingsError, match="loses prepared statements between transactions; let it keep them"):
+            async with open_pool(url, role="usage_server", application="tests", size=2):
+                pass
+        with pytest.raises(SettingsError, match="loses prepared statements"):  # as at the start of a program
+            await connect(url, application="tests")
+
+
+@pytest.mark.parametrize("size", [1, 3])
+async def test_one_that_keeps_them_is_told_apart_while_others_use_it(login_url: str, tmp_path: Path, size: int) -> None:
+    options = {"statement_cache_size": 0}
+    async with pooled(login_url, tmp_path, size, f"{LOSING}\nserver_round_robin = 1") as losing:
+        with pytest.raises(SettingsError, match="loses"):
+            await asyncio.gather(*(refuse_losing_pooler(losing, options) for _ in range(10)))
+    async with pooled(login_url, tmp_path, size, "server_round_robin = 1") as keeping:
+        await asyncio.gather(*(refuse_losing_pooler(keeping, options) for _ in range(10)))

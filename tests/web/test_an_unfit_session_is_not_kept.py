@@ -97,3 +97,31 @@ async def test_a_pooled_connection_has_a_longest_life(own_database_url: str, mon
         second = await backend()
         assert second != first
         assert await backend() == second
+
+
+async def test_a_session_that_copies_alone_is_replaced_too(
+    primary: Primary, own_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A builder stores rows with COPY, whose errors are seen by no logger of queries."""
+    monkeypatch.setattr(postgres, "LONGEST_READ_ONLY_SECONDS", 0.0)
+    await primary.demote()
+    async with open_pool(own_database_url, role="usage_builder", application="tests", size=1) as pool:
+        async with pool.acquire() as connection:
+            with pytest.raises(asyncpg.ReadOnlySQLTransactionError):
+                await connection.copy_records_to_table("probe_rows", records=[], columns=["probe"])
+        await primary.promote()
+        async with pool.acquire() as connection:
+            assert await connection.fetchval("SHOW transaction_read_only") == "off"
+
+
+async def test_a_session_that_only_reads_leaves_a_primary_that_was_demoted(
+    own_database: Connection, own_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it reads there is older and older; a demotion that ends no session is told by PostgreSQL with any answer."""
+    monkeypatch.setattr(postgres, "LONGEST_READ_ONLY_SECONDS", 0.0)
+    async with open_pool(own_database_url, role="usage_server", application="tests", size=1) as pool:
+        async with pool.acquire() as connection:
+            first = await connection.fetchval("SELECT pg_backend_pid()")
+            await connection.execute("SET default_transaction_read_only = on")
+        async with pool.acquire() as connection:
+            assert await connection.fetchval("SELECT pg_backend_pid()") != first

@@ -11,8 +11,8 @@ import pytest
 
 from tests.support.proxy import proxied
 from tests.support.servers import Connection, eventually
+from usage_service.shared import connecting
 from usage_service.shared import listener as listening
-from usage_service.shared import postgres
 from usage_service.shared.listener import Listener
 
 Wakes = list[tuple[str | None, str]]
@@ -23,7 +23,7 @@ MINE = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND 
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listening, "HEARTBEAT_SECONDS", 0.2)
     monkeypatch.setattr(listening, "LONGEST_BACKOFF_SECONDS", 0.2)
-    monkeypatch.setattr(postgres, "CONNECT_SECONDS", 1.0)
+    monkeypatch.setattr(connecting, "CONNECT_SECONDS", 1.0)
 
 
 @asynccontextmanager

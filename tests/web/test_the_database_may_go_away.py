@@ -14,8 +14,8 @@ from aiohttp import ClientResponse
 from tests.conftest import Start
 from tests.support.proxy import Proxy, proxied
 from tests.support.servers import Client, Connection, event, eventually, post
+from usage_service.shared import connecting, postgres
 from usage_service.shared import listener as listening
-from usage_service.shared import postgres
 from usage_service.shared.settings import ServerSettings
 from usage_service.web.keys import SERVICE
 
@@ -43,7 +43,7 @@ def proxy(proxy_and_url: tuple[Proxy, str]) -> Proxy:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(postgres, "CONNECT_SECONDS", 1.0)
+    monkeypatch.setattr(connecting, "CONNECT_SECONDS", 1.0)
     monkeypatch.setattr(postgres, "STATEMENT_SECONDS", 1.0)
     monkeypatch.setattr(postgres, "GRACE_SECONDS", 0.2)
     monkeypatch.setattr("usage_service.ingest.appending.APPEND_SECONDS", 1.0)

@@ -70,9 +70,8 @@ class DatabaseSource:
             said = str(error)
             for secret in {parts.password, unquote(parts.password or "")} - {None, ""}:
                 said = said.replace(cast(str, secret), "***")
-            raise LogReadError(
-                f"the database {parts.hostname}:{parts.port}{parts.path} cannot be read: {said}"
-            ) from None
+            hosts = parts.netloc.rpartition("@")[2]  # there may be several
+            raise LogReadError(f"the database {hosts}{parts.path} cannot be read: {said}") from None
 
 
 @dataclass(frozen=True)

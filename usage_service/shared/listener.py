@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from usage_service.shared.postgres import UNAVAILABLE, PooledError, connect, query
+from usage_service.shared.connecting import AddressError, PooledError
+from usage_service.shared.postgres import UNAVAILABLE, connect, is_read_only, query
 
 if TYPE_CHECKING:
     import asyncpg
@@ -44,7 +45,7 @@ class Listener:
                 hint = f"{error}. Until then what is new is found by polling."
                 log.error("listener_needs_a_direct_address", hint=hint)
                 await asyncio.sleep(POOLED_SECONDS)
-            except UNAVAILABLE as error:
+            except (AddressError, *UNAVAILABLE) as error:  # an address that was right may be right again
                 failures = 0 if self.connected else failures + 1
                 self.connected = False
                 wait = min(LONGEST_BACKOFF_SECONDS, 0.1 * 2**failures) * random.uniform(0.5, 1)
@@ -53,6 +54,7 @@ class Listener:
 
     async def _listen(self) -> None:
         connection = await connect(self._url, application="usage-service listener", direct=True)
+        was_read_only = is_read_only(connection)
         try:
             for channel in self._channels:
                 await connection.add_listener(channel, self._on_notification)
@@ -62,6 +64,8 @@ class Listener:
                 # asyncpg does not notice a dead peer by itself.
                 await asyncio.sleep(HEARTBEAT_SECONDS)
                 await connection.execute(query("session", "ping"), timeout=HEARTBEAT_SECONDS)
+                if is_read_only(connection) and not was_read_only:  # demoted: others write elsewhere, and notify there
+                    raise ConnectionError("the database was made read-only")
         finally:
             connection.terminate()
 

@@ -17,8 +17,9 @@ import asyncpg
 import msgspec
 import structlog
 
+from usage_service.shared.connecting import AddressError, PooledError, connect_to
+from usage_service.shared.pooler import refuse_losing_pooler
 from usage_service.shared.queries import SqlFolder
-from usage_service.shared.settings import SettingsError
 
 if TYPE_CHECKING:
     from asyncpg.connection import LoggedQuery
@@ -35,9 +36,9 @@ SetUp: TypeAlias = "Callable[[asyncpg.Connection[asyncpg.Record]], Coroutine[Any
 # The statements that both programs run, by file and name.
 query = SqlFolder(Path(__file__).parent / "sql").statement
 
-CONNECT_SECONDS = 5.0
 STATEMENT_SECONDS = 30.0
 LONGEST_LIFE_SECONDS = 600.0  # of a pooled connection: whatever is wrong with a session unnoticed ends with it
+LONGEST_READ_ONLY_SECONDS = 1.0  # of one that may only read: another may write by now, here or on another host
 GRACE_SECONDS = 5.0  # for the server to end a statement by itself, before we stop waiting for it
 
 # The errors of a database that is away, restarting, overloaded or out of some resource: trying again makes sense.
@@ -74,16 +75,6 @@ def is_away(error: BaseException) -> bool:
     return not isinstance(error, ValueError) and any(word in str(error) for word in ENDED)
 
 
-class PooledError(SettingsError):
-    """The address is of a pooler that gives each transaction another session."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            "LISTEN_DATABASE_URL must be a direct address of the database, without a pooler; "
-            "set it where DATABASE_URL leads to one"
-        )
-
-
 def connection_options(role: str | None, application: str, statement_seconds: float | None = None) -> dict[str, Any]:
     """Return arguments of connect() and create_pool(): the role, the application's name, and the longest waits."""
     seconds = STATEMENT_SECONDS if statement_seconds is None else statement_seconds
@@ -98,7 +89,6 @@ def connection_options(role: str | None, application: str, statement_seconds: fl
         "tcp_keepalives_count": "3",
     }
     return {
-        "timeout": CONNECT_SECONDS,
         "command_timeout": seconds + GRACE_SECONDS,
         "server_settings": bounds | ({"role": role} if role else {}),
     }
@@ -120,8 +110,8 @@ async def connect(
 ) -> asyncpg.Connection[asyncpg.Record]:
     """Connect, with the rights of `role` from then on.
 
-    Raise PooledError where the connection has to be `direct` and a pooler answers, and SettingsError where the login
-    role of a pooler lacks rights.
+    Raise PooledError where the connection has to be `direct` and a pooler answers, and AddressError where the address
+    is wrong, the login role of a pooler lacks rights, or the pooler loses prepared statements.
     """
     options = connection_options(role, application, statement_seconds)
     try:
@@ -129,12 +119,12 @@ async def connect(
     except PooledError:
         if direct:
             raise
+        await refuse_losing_pooler(url, _pooled(options))
         return await _connect(url, _pooled(options), _pooled_set_up(role))
 
 
 async def _connect(url: str, options: dict[str, Any], set_up: SetUp) -> asyncpg.Connection[asyncpg.Record]:
-    async with _mistakes_named(url):
-        connection: asyncpg.Connection[asyncpg.Record] = await asyncpg.connect(url, **options)
+    connection = await connect_to(url, options)
     try:
         await set_up(connection)
     except BaseException:  # cancelled, too: nobody else knows of the connection yet
@@ -145,12 +135,16 @@ async def _connect(url: str, options: dict[str, Any], set_up: SetUp) -> asyncpg.
 
 @asynccontextmanager
 async def open_pool(url: str, *, role: str, application: str, size: int) -> AsyncIterator[Pool]:
-    """Open a pool of `size` connections at most, closed at the end within 10 s. Raise SettingsError as `connect`."""
-    options = {"min_size": 1, "max_size": size, "reset": _keep_session} | connection_options(role, application)
+    """Open a pool of `size` connections at most, closed at the end within 10 s. Raise AddressError as `connect`.
+
+    That is at the start alone. Later it is a ConnectionError: the password may be about to be changed.
+    """
+    options = connection_options(role, application)
     try:
-        pool = await _opened(url, options, _set_up_session)
+        pool = await _opened(url, size, options, _set_up_session)
     except PooledError:
-        pool = await _opened(url, _pooled(options), _pooled_set_up(role))
+        await refuse_losing_pooler(url, _pooled(options))
+        pool = await _opened(url, size, _pooled(options), _pooled_set_up(role))
         log.info("connected_through_a_pooler", application=application)
     try:
         yield pool
@@ -162,47 +156,21 @@ async def open_pool(url: str, *, role: str, application: str, size: int) -> Asyn
             pool.terminate()
 
 
-async def _opened(url: str, options: dict[str, Any], set_up: SetUp) -> Pool:
-    async with _mistakes_named(url):
-        pool: Pool = asyncpg.create_pool(url, init=set_up, **options)
-        await pool
+async def _opened(url: str, size: int, options: dict[str, Any], set_up: SetUp) -> Pool:
+    is_open = False
+
+    async def connect_again(*_of_the_pool: object, **_named: object) -> asyncpg.Connection[asyncpg.Record]:
+        try:
+            return await _connect(url, options, set_up)
+        except AddressError as error:
+            if not is_open:
+                raise
+            raise ConnectionError(str(error)) from None
+
+    pool: Pool = asyncpg.create_pool(url, connect=connect_again, min_size=1, max_size=size, reset=_keep_session)
+    await pool
+    is_open = True
     return pool
-
-
-# The mistakes in an address that a connection tells, and how each is mended.
-MISTAKES: tuple[tuple[type[Exception], str], ...] = (
-    (asyncpg.InvalidPasswordError, "give the role's password, or set another with ALTER ROLE ... PASSWORD"),
-    (asyncpg.InvalidAuthorizationSpecificationError, "let the role log in: CREATE ROLE ... LOGIN, and pg_hba.conf"),
-    (asyncpg.InvalidCatalogNameError, "create the database, or name another"),
-    (asyncpg.InsufficientPrivilegeError, "grant the login role what it asks for"),
-    (asyncpg.InvalidParameterValueError, "install the schema first (`usage-service migrate`), or change the parameter"),
-    (asyncpg.UndefinedObjectError, "take the parameter out of the address: PostgreSQL does not know it"),
-    (asyncpg.CantChangeRuntimeParamError, "take the parameter out of the address"),
-    (ValueError, "it must be like postgresql://user:password@host:5432/database"),
-)
-
-
-@asynccontextmanager
-async def _mistakes_named(url: str) -> AsyncIterator[None]:
-    """Raise SettingsError for what is wrong with the address, PooledError for a pooler's refusal of session settings.
-
-    A pooler takes few of them at the start.
-    """
-    try:
-        yield
-    except asyncpg.ProtocolViolationError as error:
-        if "startup parameter" in str(error):
-            raise PooledError from None
-        raise
-    except SettingsError:
-        raise
-    except tuple(kind for kind, _ in MISTAKES) as error:
-        mend = next(mend for kind, mend in MISTAKES if isinstance(error, kind))
-        raise SettingsError(f"DATABASE_URL: {error}; {mend}") from None
-    except FileNotFoundError as error:
-        if "ssl" not in url:  # a socket that is not there yet
-            raise
-        raise SettingsError(f"DATABASE_URL: a file that it names is not there ({error})") from None
 
 
 _born: WeakKeyDictionary[asyncpg.Connection[asyncpg.Record], float] = WeakKeyDictionary()
@@ -212,11 +180,21 @@ _unfit: WeakSet[asyncpg.Connection[asyncpg.Record]] = WeakSet()
 async def _keep_session(connection: asyncpg.Connection[asyncpg.Record]) -> None:
     """Keep a session that is given back as it is: its next user sets all the state that it needs.
 
-    End it where PostgreSQL has said that it is unfit, and after LONGEST_LIFE_SECONDS, busy or not; asyncpg itself ends
-    idle ones alone. The pool opens another in its place.
+    End it where PostgreSQL has said that it is unfit, soon where it is read-only, and after LONGEST_LIFE_SECONDS, busy
+    or not; asyncpg itself ends idle ones alone. The pool opens another in its place.
     """
-    if connection in _unfit or time.monotonic() - _born[connection] > LONGEST_LIFE_SECONDS:
+    longest = LONGEST_READ_ONLY_SECONDS if is_read_only(connection) else LONGEST_LIFE_SECONDS
+    if connection in _unfit or time.monotonic() - _born[connection] > longest:
         connection.terminate()
+
+
+def is_read_only(connection: asyncpg.Connection[asyncpg.Record]) -> bool:
+    """Return whether PostgreSQL has reported that the session may only read, as one of a primary that was demoted.
+
+    It reports a change with its answer to the next statement, to COPY too, whose errors no logger of asyncpg sees.
+    """
+    settings = connection.get_settings()
+    return any(getattr(settings, name, "off") == "on" for name in ("default_transaction_read_only", "in_hot_standby"))
 
 
 def is_unfit(error: BaseException | None) -> bool:
@@ -253,11 +231,11 @@ def _pooled_set_up(role: str | None) -> SetUp:
         rows = await connection.fetch(query("session", "login"), role)
         [(login, may_work, is_not_durable, is_unbounded)] = rows
         if not may_work:
-            raise SettingsError(
+            raise AddressError(
                 f"DATABASE_URL: through a pooler {login} needs the rights itself: GRANT {role} TO {login}"
             )
         if is_not_durable:
-            raise SettingsError(f"DATABASE_URL: ALTER ROLE {login} SET synchronous_commit = on; it is off or local")
+            raise AddressError(f"DATABASE_URL: ALTER ROLE {login} SET synchronous_commit = on; it is off or local")
         if is_unbounded:
             log.warning("statements_are_not_bounded", hint=f"run ALTER ROLE {login} SET statement_timeout = '30s'")
 

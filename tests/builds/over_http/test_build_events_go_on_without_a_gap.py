@@ -27,7 +27,7 @@ from tests.support.building import (
 from tests.support.proxy import proxied
 from tests.support.servers import Client, Connection, eventually
 from usage_service.builds import watching
-from usage_service.shared import postgres
+from usage_service.shared import connecting
 from usage_service.web.api import build_events
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -137,7 +137,7 @@ async def test_a_server_that_stops_ends_its_streams_at_once(two_servers: TwoServ
 async def test_it_goes_on_after_trouble_of_the_database(
     two_servers: TwoServers, database: Connection, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(postgres, "CONNECT_SECONDS", 1.0)
+    monkeypatch.setattr(connecting, "CONNECT_SECONDS", 1.0)
     monkeypatch.setattr(watching, "QUERY_SECONDS", 0.5)
     monkeypatch.setattr(build_events, "READ_SECONDS", 0.5)
     monkeypatch.setattr(build_events, "AFTER_FAILURE_SECONDS", 0.1)
