@@ -12,6 +12,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
+from uuid import UUID
 
 import msgspec
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
@@ -21,7 +22,7 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.utils.module_loading import import_string
 
-from usage_service.client import UsageClient
+from usage_service.client import UsageClient, WrongEventError
 from usage_service.client.rate_limited_log import RateLimitedLog
 
 MOST_BODY_BYTES = 16 * 1024
@@ -30,23 +31,34 @@ BOT = re.compile(
     r"(?<!cu)bot\b|bot[/;_-]|crawl|spider|slurp|headless|monitor|^(curl|wget|python|go-http|java)\b", re.IGNORECASE
 )
 OPTIONS = frozenset(
-    {"URL", "TOKEN", "SPOOL_DIR", "PRODUCT", "DATA_PATH", "IGNORED_PATHS", "VISITOR", "IS_BOT", "CLIENT_OPTIONS"}
+    {
+        "URL",
+        "TOKEN",
+        "SPOOL_DIR",
+        "PRODUCT",
+        "DATA_PATH",
+        "IGNORED_PATHS",
+        "VISITOR",
+        "IS_BOT",
+        "STRICT",
+        "CLIENT_OPTIONS",
+    }
 )
 
 Answer = Callable[[HttpRequest], Any]
-Visitor = Callable[[HttpRequest], str | None]
+Visitor = Callable[[HttpRequest], str | int | UUID | None]
 Given = TypeVar("Given", bound=Callable[[HttpRequest], object])
 
 
 class DataQuery(msgspec.Struct, frozen=True):
     """The query of a request to GLAM's data route, in the fields that are recorded."""
 
-    product: str
-    probe: str
-    app_id: str | None = None
-    ping_type: str | None = None
-    os: str | None = None
-    aggregation_level: str | None = msgspec.field(name="aggregationLevel", default=None)
+    product: str | int
+    probe: str | int
+    app_id: str | int | None = None
+    ping_type: str | int | None = None
+    os: str | int | None = None
+    aggregation_level: str | int | None = msgspec.field(name="aggregationLevel", default=None)
     versions: Any = None
 
 
@@ -89,6 +101,7 @@ def _agent(request: HttpRequest) -> str:
 class UsageMiddleware:
     """Records `probe_viewed` for data requests and `page_viewed` for pages; a failure in it never reaches the app.
 
+    With `STRICT`, which is `DEBUG` unless set, it raises WrongEventError for an event that the service would refuse.
     Raises ImproperlyConfigured when the app starts with settings that cannot work.
     """
 
@@ -143,6 +156,8 @@ class UsageMiddleware:
                 self._record_data(request, query, response.status_code)
             elif _is_page(request, response) and not request.path.startswith(self._ignored):
                 self._record_page(request)
+        except WrongEventError:  # the client is strict
+            raise
         except Exception as error:
             self._log.warn("request_not_recorded", error=type(error).__name__, path=request.path)
 
@@ -166,9 +181,9 @@ class UsageMiddleware:
     def _common(self, request: HttpRequest) -> dict[str, object]:
         return {"bot": True} if self._is_bot(request) else {}
 
-    def _visitor_of(self, request: HttpRequest) -> str | None:
+    def _visitor_of(self, request: HttpRequest) -> str | int | UUID | None:
         visitor = self._visitor(request)
-        return visitor[:MOST_VISITOR_CHARACTERS] if visitor else None
+        return visitor[:MOST_VISITOR_CHARACTERS] or None if isinstance(visitor, str) else visitor
 
 
 def _is_page(request: HttpRequest, response: HttpResponseBase) -> bool:
@@ -184,7 +199,7 @@ def _referrer(request: HttpRequest) -> dict[str, object]:
 
 def _filters(query: DataQuery) -> dict[str, object]:
     given = {"ping_type": query.ping_type, "os": query.os, "aggregation_level": query.aggregation_level}
-    filters: dict[str, object] = {name: value for name, value in given.items() if value}
+    filters: dict[str, object] = {name: value for name, value in given.items() if value not in (None, "")}
     if isinstance(query.versions, list):  # GLAM may also give only their number
         filters["versions"] = query.versions
     return filters
@@ -213,6 +228,7 @@ def _client(options: dict[str, Any]) -> UsageClient:
             options["URL"],
             options.get("TOKEN"),
             spool_dir=Path(spool_dir) if spool_dir else None,
+            strict=options.get("STRICT", settings.DEBUG),
             **options.get("CLIENT_OPTIONS", {}),
         )
     except (TypeError, ValueError) as error:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support.fake_service import fake_service
-from usage_service.client import UsageClient
+from usage_service.client import Stats, UsageClient
 
 GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "app.md"
 
@@ -32,7 +32,7 @@ def test_every_snippet_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         assert first.close()
         types = sorted(event["type"] for event in service.events.values())
     assert types == ["page_viewed", "page_viewed", "probe_viewed", "x_chart_exported"]
-    assert capsys.readouterr().out.strip() == "1 0 0 0 0 0"
+    assert capsys.readouterr().out.splitlines() == ["probe_viewed: /data: is missing", "1 0 0 0 0 0"]
     assert names["USAGE_SERVICE"]["URL"] == service.url
     assert names["MIDDLEWARE"] == ["usage_service.django.UsageMiddleware"]
 
@@ -43,3 +43,8 @@ def test_every_setting_of_the_middleware_is_in_the_guide() -> None:
 
     table = GUIDE.read_text().partition("| setting |")[2].partition("\n\n")[0]
     assert set(re.findall(r"`([A-Z_]+)`", table)) == OPTIONS
+
+
+def test_every_counter_is_in_the_guide() -> None:
+    table = GUIDE.read_text().partition("| counter |")[2].partition("\n\n")[0]
+    assert tuple(re.findall(r"^\| `(\w+)` \| \S", table, re.MULTILINE)) == Stats._fields

@@ -74,7 +74,7 @@ def test_a_full_queue_drops_the_newest_says_so_once_and_counts(caplog: pytest.Lo
         service.stop()
         with lost(UsageClient(service.url, max_queue_events=5, retry_seconds=0.05)) as client:
             ids = [client.record("x_note") for _ in range(8)]
-            assert client.stats().dropped == 3
+            assert (client.stats().dropped, client.stats().dropped_full) == (3, 3)
             service.start()
             assert client.flush(10)
         assert list(service.events) == ids[:5]
@@ -110,15 +110,16 @@ def test_an_event_that_cannot_be_written_is_logged_and_counted(
         good = client.record("x_note", visitor="a raw id", data={"it": 1})
         assert client.flush(10)
         assert list(service.events) == [good]
-        assert client.stats()[:5] == (1, 1, 0, 0, 1)
-    assert "event_unfit" in caplog.text
+        stats = client.stats()
+        assert (stats.recorded, stats.sent, stats.dropped, stats.dropped_wrong) == (1, 1, 1, 1)
+    assert "event_wrong" in caplog.text
     assert "a raw id" not in caplog.text
 
 
 def test_an_event_that_is_too_long_is_dropped() -> None:
     with fake_service() as service, UsageClient(service.url) as client:
         client.record("x_note", data={"it": "x" * MOST_EVENT_BYTES})
-        assert client.stats().dropped == 1
+        assert (client.stats().dropped, client.stats().dropped_too_long) == (1, 1)
 
 
 def test_a_time_without_zone_is_local() -> None:
@@ -192,6 +193,7 @@ def test_a_closed_client_drops_and_counts() -> None:
         assert client.close()
         client.record("x_note")
         assert client.stats()[:5] == (1, 1, 0, 0, 1)
+        assert client.stats().dropped_closed == 1
         assert not any(thread.name == "usage-client" for thread in threading.enumerate())
 
 

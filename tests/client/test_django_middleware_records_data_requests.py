@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Iterator
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -23,6 +24,7 @@ from tests.support.fake_service import FakeService, fake_service
 from tests.support.servers import Client as ServiceClient
 from tests.support.servers import Connection
 from usage_service import django as middleware_module
+from usage_service.client import WrongEventError
 from usage_service.django import UsageMiddleware
 
 MIDDLEWARE = [
@@ -232,6 +234,35 @@ def test_functions_of_the_apps_own(service: FakeService, made: list[UsageMiddlew
     first, second = recorded(service, made)
     assert ("visitor" not in first, first["data"]["bot"]) == (True, True)
     assert (second["visitor"], "bot" in second["data"]) == ("x" * 256, False)
+
+
+@pytest.mark.parametrize("visitor", [42, 0, UUID(int=7)])
+def test_a_visitor_may_be_a_key_of_the_apps_users(
+    service: FakeService, made: list[UsageMiddleware], visitor: object
+) -> None:
+    with configured(service.url, VISITOR=lambda request: visitor):
+        ask(Client(), {"query": QUERY | {"probe": 404, "os": 10, "versions": ["120", 121]}})
+    [event] = recorded(service, made)
+    assert (event["visitor"], event["probe"], event["data"]["os"]) == (str(visitor), "404", "10")
+    assert event["data"]["versions"] == [120, 121]
+
+
+@pytest.mark.parametrize(
+    ("debug", "options", "strict"),
+    [(True, {}, True), (False, {}, False), (True, {"STRICT": False}, False), (False, {"STRICT": True}, True)],
+)
+def test_while_debugging_a_wrong_event_is_raised(
+    service: FakeService, made: list[UsageMiddleware], debug: bool, options: dict[str, object], strict: bool
+) -> None:
+    with override_settings(DEBUG=debug), configured(service.url, VISITOR=lambda request: ["a list"], **options):
+        if strict:
+            with pytest.raises(WrongEventError, match="page_viewed: visitor is of type list; give a text"):
+                Client().get("/")
+        else:
+            assert Client().get("/").content == b"<p>hello"
+    assert recorded(service, made) == []
+    [middleware] = made
+    assert middleware.client.stats().dropped_wrong == 1
 
 
 @pytest.mark.parametrize(

@@ -2,5 +2,6 @@
 
 from usage_service.client.client import UsageClient
 from usage_service.client.delivery_stats import Stats
+from usage_service.client.outgoing import WrongEventError
 
-__all__ = ["Stats", "UsageClient"]
+__all__ = ["Stats", "UsageClient", "WrongEventError"]

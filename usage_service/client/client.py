@@ -7,13 +7,14 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import Self
 from uuid import UUID
 
 from usage_service.client.delivery_stats import Stats
-from usage_service.client.outgoing import Outgoing, UnfitEventError, encode_line, new_event_id, with_zone
+from usage_service.client.meaning import as_data, as_instant, as_text
+from usage_service.client.outgoing import Outgoing, WrongEventError, check_line, encode_line, new_event_id
 from usage_service.client.rate_limited_log import RateLimitedLog
 from usage_service.client.settings import Settings
 from usage_service.client.worker import Worker
@@ -31,7 +32,8 @@ class UsageClient:
     the process; with `durable` it is synced within about a second, and outlives the machine. Without `spool_dir` an
     event is in memory. Events that fit neither on disk (`max_spool_bytes` for the whole directory) nor in memory
     (`max_queue_events`) are dropped, the newest first, counted and logged. Waits between tries grow to `retry_seconds`.
-    `source` is sent to the service in the User-Agent. Make one client in each process, or one before forking; any
+    `source` is sent to the service in the User-Agent. With `strict`, for development and tests, `record` raises
+    WrongEventError for an event that the service would refuse; else such an event is logged and counted. Make one client in each process, or one before forking; any
     thread may use it. Raises ValueError for arguments that cannot work.
     """
 
@@ -50,6 +52,7 @@ class UsageClient:
         exit_seconds: float = 2,
         durable: bool = False,
         source: str = "app",
+        strict: bool = False,
     ) -> None:
         self._settings = Settings(
             url=url,
@@ -65,6 +68,7 @@ class UsageClient:
             durable=durable,
             source=source,
         )
+        self._strict = strict
         self._log = RateLimitedLog()
         self._worker_lock = threading.Lock()
         self._worker: Worker | None = None
@@ -75,33 +79,42 @@ class UsageClient:
         /,
         *,
         visitor: str | int | UUID | None = None,
-        product: str | None = None,
-        channel: str | None = None,
-        probe: str | None = None,
+        product: str | int | UUID | None = None,
+        channel: str | int | UUID | None = None,
+        probe: str | int | UUID | None = None,
         data: Mapping[str, object] | None = None,
-        occurred_at: datetime | None = None,
+        occurred_at: datetime | date | str | None = None,
         event_id: UUID | str | None = None,
     ) -> str:
-        """Record an event of the type `kind` and return its id; never wait for the service and never raise.
+        """Record an event of the type `kind` and return its id; never wait for the service.
 
-        A number or a UUID as `visitor`, such as a key of the app's users, becomes a text. `occurred_at` without a
-        zone is local time. An event recorded again under its `event_id` is stored once.
+        What can mean one thing only is taken: an integer or a UUID for a text, 0 or 1 for a flag, a day for its
+        beginning, a time without a zone as local. An event recorded again under its `event_id` is stored once. Never
+        raise, but WrongEventError if the client is strict.
         """
-        chosen = str(event_id or new_event_id())
+        chosen = str(new_event_id())
         try:
+            chosen = as_text("event_id", event_id) or chosen
             event = Outgoing(
                 event_id=chosen,
-                type=kind,
-                occurred_at=with_zone(occurred_at),
-                visitor=None if visitor is None else str(visitor),
-                product=product,
-                channel=channel,
-                probe=probe,
-                data=data,
+                type=as_text("type", kind) or "",
+                occurred_at=as_instant(occurred_at),
+                visitor=as_text("visitor", visitor),
+                product=as_text("product", product),
+                channel=as_text("channel", channel),
+                probe=as_text("probe", probe),
+                data=as_data(kind, data),
             )
-            self._put(event)
-        except Exception as error:
-            self._log.warn("recording_failed", level=logging.ERROR, type=kind, error=type(error).__name__)
+            line = encode_line(event)
+            if self._strict:
+                check_line(line)
+        except WrongEventError as error:
+            self._drop(kind, error)
+        except Exception as error:  # of an object of the app's own, whose use may run any code of it
+            wrong = WrongEventError(f"a value cannot be read: {type(error).__name__}")
+            self._drop(kind, wrong)
+        else:
+            self._put(kind, line)
         return chosen
 
     def flush(self, seconds: float = 5) -> bool:
@@ -136,17 +149,21 @@ class UsageClient:
         """Close within `exit_seconds`; called at the end of the interpreter."""
         self.close(self._settings.exit_seconds)
 
-    def _put(self, event: Outgoing) -> None:
-        worker = self._worker or self._worker_here()
+    def _put(self, kind: str, line: bytes) -> None:
         try:
-            line = encode_line(event)
-        except UnfitEventError as error:
-            worker.drop()
-            cause = error.__cause__
-            self._log.warn("event_unfit", key=event.type, level=logging.ERROR, type=event.type, why=error, cause=cause)
-            return
-        if not worker.put(line):
-            self._log.warn("event_dropped", type=event.type, dropped=worker.stats().dropped)
+            worker = self._worker or self._worker_here()
+            if not worker.put(line):
+                self._log.warn("event_dropped", type=kind, dropped=worker.stats().dropped)
+        except Exception as error:  # a bug of ours is not to fail a request of the app
+            self._log.warn("recording_failed", level=logging.ERROR, type=kind, error=type(error).__name__)
+
+    def _drop(self, kind: object, error: WrongEventError) -> None:
+        worker = self._worker or self._worker_here()
+        worker.drop(error)
+        name = kind[:64] if isinstance(kind, str) else type(kind).__name__
+        if self._strict:
+            raise WrongEventError(f"{name}: {error}", is_too_long=error.is_too_long) from error
+        self._log.warn("event_wrong", key=name, level=logging.ERROR, type=name, why=error)
 
     def _worker_here(self) -> Worker:
         with self._worker_lock:

@@ -5,16 +5,26 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from uuid import UUID
 
 import msgspec
 
+from usage_service.event_decoding import UnusableEventError, decode_event, encode_data
+from usage_service.problems import field_error
+
 MOST_EVENT_BYTES = 64 * 1024  # above anything that the service takes; keeps one event from filling a request
 
 
-class UnfitEventError(Exception):
-    """The event cannot be written; the message says why and holds nothing of the visitor."""
+class WrongEventError(ValueError):
+    """An event that the service would not take. The message names the field and the fix, and quotes no value.
+
+    `is_too_long` tells one that is well-formed but too long.
+    """
+
+    def __init__(self, message: str, *, is_too_long: bool = False) -> None:
+        super().__init__(message)
+        self.is_too_long = is_too_long
 
 
 class Outgoing(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -44,22 +54,40 @@ def new_event_id() -> UUID:
 
 
 def encode_line(event: Outgoing) -> bytes:
-    """Return the event as JSON and a line feed. Raise UnfitEventError when it cannot be JSON or is too long."""
+    """Return the event as JSON and a line feed. Raise WrongEventError when it cannot be JSON or is too long."""
     try:
         line = _encode(event) + b"\n"
     except Exception as error:
         # Not only TypeError: encoding runs properties and iterators of the app's own objects.
-        raise UnfitEventError(f"cannot be written as JSON: {type(error).__name__}") from error
+        raise WrongEventError(f"{_unwritable(event)} cannot be written as JSON: {type(error).__name__}") from error
     if len(line) > MOST_EVENT_BYTES:
-        raise UnfitEventError(f"is {len(line)} bytes long; at most {MOST_EVENT_BYTES}")
+        raise WrongEventError(f"the event is {len(line)} bytes long; at most {MOST_EVENT_BYTES}", is_too_long=True)
     return line
 
 
-def with_zone(instant: datetime | None) -> datetime:
-    """Return the instant with a zone, or now for None; without a zone it is local time, as everywhere in Python."""
-    if instant is None:
-        return datetime.now(UTC)
-    return instant if instant.tzinfo else instant.astimezone()
+def check_line(line: bytes) -> None:
+    """Raise WrongEventError for an event that the service refuses for what it is."""
+    try:
+        encode_data(decode_event(line))
+    except msgspec.ValidationError as error:
+        wrong = field_error(error)
+    except UnusableEventError as error:
+        wrong = error.error
+    else:
+        return
+    raise WrongEventError(f"{wrong.pointer or 'the event'}: {wrong.detail}")
+
+
+def _unwritable(event: Outgoing) -> str:
+    """Return the field that cannot be written."""
+    fields = {name: getattr(event, name) for name in event.__struct_fields__ if name != "data"}
+    fields |= {f"data.{name}": value for name, value in (event.data or {}).items()}
+    for name, value in fields.items():
+        try:
+            _encode(value)
+        except Exception:
+            return name
+    return "the event"
 
 
 def is_readable(line: bytes) -> bool:

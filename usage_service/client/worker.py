@@ -9,6 +9,7 @@ import traceback
 
 from usage_service.client.delivery import Delivery, StoppedError
 from usage_service.client.delivery_stats import DeliveryStats, Stats
+from usage_service.client.outgoing import WrongEventError
 from usage_service.client.queues import MemoryQueue, OwnQueue, Queue
 from usage_service.client.rate_limited_log import RateLimitedLog
 from usage_service.client.sender import Sender
@@ -39,8 +40,11 @@ class Worker:
     def put(self, line: bytes) -> bool:
         """Add an event, and return False when it is dropped because all is full or the worker has stopped."""
         with self._changed:
-            if self._stopping or not any(queue.put(line) for queue in self._own):
-                self._stats.dropped += 1
+            if self._stopping:
+                self._stats.dropped_closed += 1
+                return False
+            if not any(queue.put(line) for queue in self._own):
+                self._stats.dropped_full += 1
                 return False
             self._stats.recorded += 1
             self._start()
@@ -48,10 +52,13 @@ class Worker:
                 self._changed.notify_all()
             return True
 
-    def drop(self) -> None:
-        """Count an event that could not be encoded as dropped."""
+    def drop(self, error: WrongEventError) -> None:
+        """Count an event that could not be put."""
         with self._changed:
-            self._stats.dropped += 1
+            if error.is_too_long:
+                self._stats.dropped_too_long += 1
+            else:
+                self._stats.dropped_wrong += 1
 
     def flush(self, timeout: float) -> bool:
         """Wait until the events put before are settled, and return whether they are within `timeout` seconds."""
