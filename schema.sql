@@ -13,6 +13,7 @@
 --   probe_hours      views and visitors a probe and hour (fold_timeseries)
 -- builds           one row a request to aggregate a probe; changed only by the lettered transitions below, each of
 --                  which appends its event and updates the row in one transaction
+-- builders         when each builder last showed life
 -- probe_rows       the aggregates of the probes that were built
 -- hotlist_*        what operators pinned or excluded, and the lists that runs of the ETL were given
 -- tokens           who may do what over HTTP
@@ -1362,6 +1363,13 @@ CREATE TABLE build_keys (
 );
 CREATE INDEX build_keys_by_age ON build_keys (asked_at);
 
+-- Builders, and when each last showed life: what builds wait for.
+CREATE TABLE builders (
+    name    text        PRIMARY KEY,
+    seen_at timestamptz NOT NULL,
+    CONSTRAINT name_is_short CHECK (length(name) <= 200)
+) WITH (fillfactor = 50);
+
 -- What the attempts of each UTC day read, or were about to read when they failed.
 CREATE TABLE warehouse_days (
     day   date   PRIMARY KEY,
@@ -1724,6 +1732,15 @@ $$;
 CREATE FUNCTION mark_jobs_stopped(of_build uuid) RETURNS void
 LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
     UPDATE builds SET stop_jobs_at = NULL WHERE build_id = of_build
+$$;
+
+-- Notes that a builder is alive, and forgets those that have not been for a day.
+CREATE FUNCTION note_builder(builder text) RETURNS void
+LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+    DELETE FROM builders b WHERE b.name = ANY (ARRAY(
+        SELECT o.name FROM builders o WHERE o.seen_at < current_instant() - interval '1 day' FOR UPDATE SKIP LOCKED));
+    INSERT INTO builders VALUES (left(builder, 200), current_instant())
+    ON CONFLICT (name) DO UPDATE SET seen_at = excluded.seen_at;
 $$;
 
 -- k: tries a failed build again, with as many attempts as before. outcome: 'queued'; 'under_way' (another build of the
@@ -2111,6 +2128,6 @@ GRANT EXECUTE ON FUNCTION append_events, restore_events, probe_recording, forget
     cancel_builds_done_by_etl
     TO usage_server;
 GRANT EXECUTE ON FUNCTION claim_build, heartbeat_build, complete_build, complete_builds, fail_build, expire_leases, hand_back_build,
-    retry_build, bytes_left_today, claim_orphaned_jobs, mark_jobs_stopped
+    retry_build, bytes_left_today, claim_orphaned_jobs, mark_jobs_stopped, note_builder
     TO usage_builder;
 GRANT INSERT ON probe_rows TO usage_builder;

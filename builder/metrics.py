@@ -43,6 +43,7 @@ class BuilderMetrics:
         self.notifications_arrive = Gauge(
             "glam_builder_hears", "1 when the last listener check got its notification, else 0.", registry=registry
         )
+        self.listener_up = Gauge("glam_listener_up", "Whether the connection that listens is there.", registry=registry)
         self.leases_expired = Counter(
             "glam_builder_leases_expired", "Leases that ran out, of builders without a heartbeat.", registry=registry
         )
@@ -72,6 +73,11 @@ class BuilderMetrics:
             "Builds found by a poll although a notification was sent.",
             registry=registry,
         )
+        self._last_success = Gauge(
+            "glam_builder_last_success_timestamp_seconds",
+            "When an attempt last ended with rows, or with the finding that there are none; 0 before the first.",
+            registry=registry,
+        )
         for stage in WAITING_STAGES:
             self.waiting.labels(stage)
         for outcome in Outcome:
@@ -90,6 +96,8 @@ class BuilderMetrics:
         self._attempts.labels(outcome.value).inc()
         self._seconds.labels(outcome.value).observe(seconds)
         self._bytes.inc(attempt.bytes)
+        if outcome in (Outcome.SUCCEEDED, Outcome.NO_DATA):
+            self._last_success.set_to_current_time()
         if outcome is Outcome.LOST:
             self._leases_lost.inc()
 

@@ -182,6 +182,11 @@ class BuildQueue:
             with _fence():
                 await connection.execute(query("queue", "hand_back"), *claim.held)
 
+    async def note_builder(self) -> None:
+        """Note that this worker is alive."""
+        async with self._connection() as connection:
+            await connection.execute(query("queue", "note_builder"), self._worker, timeout=LONGEST_WAIT_SECONDS)
+
     async def notify(self, channel: str, payload: str) -> None:
         """Send a notification."""
         async with self._connection() as connection:

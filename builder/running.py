@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 from datetime import timedelta
@@ -21,15 +22,14 @@ from builder.settings import BuilderSettings, source_options
 from builder.worker import Worker
 from usage_service.shared.lifetime import Lifetime
 from usage_service.shared.listener import Listener
-from usage_service.shared.postgres import Pool, open_pool
+from usage_service.shared.postgres import UNAVAILABLE, Pool, open_pool
 from usage_service.shared.schema import install_schema
 from usage_service.shared.tasks import Tasks
 
 REQUESTED, CANCELLED = "build_requested", "build_cancelled"
-CONNECTIONS_A_BUILD, OTHER_CONNECTIONS = (
-    2,
-    3,
-)  # a build reports and stores; besides, claims, the listener check and orphaned jobs
+CONNECTIONS_A_BUILD = 2  # it reports and stores
+OTHER_CONNECTIONS = 4  # for claims, the listener check, orphaned jobs and signs of life
+LIFE_SECONDS = 5.0  # between signs of life; a server counts builders that gave one within half a minute
 
 log = structlog.get_logger(__name__)
 
@@ -57,13 +57,14 @@ class Builder:
 
     def __init__(self, pool: Pool, name: str, settings: BuilderSettings, warehouse: Warehouse) -> None:
         self.metrics = BuilderMetrics()
-        queue = BuildQueue(pool, name, timedelta(seconds=settings.lease_seconds))
+        self._queue = queue = BuildQueue(pool, name, timedelta(seconds=settings.lease_seconds))
         self.worker = Worker(queue, warehouse.aggregate, settings, self.metrics)
         self._orphaned_jobs = OrphanedJobs(queue, warehouse.stop_jobs, settings.poll_seconds)
         self._listener_check = ListenerCheck(queue.notify, self.metrics.notifications_arrive.set)
         self.listener = Listener(
             settings.listen_url, [REQUESTED, CANCELLED, listener_check.CHANNEL], self._on_notification
         )
+        self.metrics.listener_up.set_function(lambda: self.listener.connected)
 
     def start(self, tasks: Tasks) -> None:
         """Start the background tasks, none of which should ever end."""
@@ -71,6 +72,16 @@ class Builder:
         tasks.start("listener", self.listener.run())
         tasks.start("worker", self.worker.run())
         tasks.start("orphaned jobs", self._orphaned_jobs.run())
+        tasks.start("signs of life", self._show_life())
+
+    async def _show_life(self) -> None:
+        """Say in the database that this builder is alive, until cancelled."""
+        while True:
+            try:
+                await self._queue.note_builder()
+            except UNAVAILABLE as error:
+                log.warning("sign_of_life_not_given", error=repr(error))
+            await asyncio.sleep(LIFE_SECONDS)
 
     def _on_notification(self, channel: str | None, payload: str) -> None:
         if channel == REQUESTED:

@@ -28,10 +28,11 @@ CHANNELS = (group_commit.CHANNEL, watching.CHANNEL)
 
 @dataclass(frozen=True)
 class Service:
-    """The parts of a running service that the routes use."""
+    """The parts of a running service that the routes use: their pool of connections is `pool`."""
 
     settings: ServerSettings
     pool: Pool
+    background: Pool
     ingest: Ingest
     reader: Reader
     listener: Listener
@@ -68,6 +69,7 @@ async def open_service(settings: ServerSettings, died: Callable[[], None]) -> As
         yield Service(
             settings,
             pool,
+            background,
             ingest,
             Reader(visitors),
             listener,

@@ -56,3 +56,6 @@ SELECT mark_jobs_stopped($1);
 
 -- notify: sends $2 on the channel $1.
 SELECT pg_notify($1, $2);
+
+-- note_builder: notes that the builder $1 is alive.
+SELECT note_builder($1);

@@ -36,7 +36,7 @@ class ProductionServer(TestServer):
     """Serves as in production: a caller who goes does not cancel what answers it, and one who dawdles is cut off."""
 
     async def _make_runner(self, **_options: object) -> GuardedRunner:
-        return GuardedRunner(self.app, access_log=None)
+        return GuardedRunner(self.app)
 
 
 def shared_file(name: str) -> Path:

@@ -58,6 +58,19 @@ class QueueState(msgspec.Struct, frozen=True):
     oldest_seconds: float
 
 
+class BuilderState(NamedTuple):
+    """Builders that are alive, and how long ago one last showed life; None where none did for a day."""
+
+    alive: int
+    last_seen_seconds: float | None
+
+
+async def builder_state(connection: Connection) -> BuilderState:
+    """Return what is known of the builders."""
+    [row] = await connection.fetch(query("builds", "builders"))
+    return BuilderState(*row)
+
+
 async def queue_states(connection: Connection) -> list[QueueState]:
     """Return the states that any build is in; of builds that are over only the last day's are counted."""
     rows = await connection.fetch(query("builds", "queue"))

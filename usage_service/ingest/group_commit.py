@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Literal, get_args
 
 import asyncpg
 import structlog
 
-from usage_service.ingest.appending import Appended, Record, append
+from usage_service.ingest.appending import Appended, Outcome, Record, append
 from usage_service.ingest.recording_health import RecordingHealth
 from usage_service.queries import query
 from usage_service.shared.postgres import UNAVAILABLE, Pool
@@ -36,6 +37,9 @@ class RefusedByDatabaseError(Exception):
 
 
 Answer = Appended | RefusedByDatabaseError
+# What becomes of a valid event: besides the outcomes of appending it, the database refused it alone, did not confirm
+# it, or there was no place for it in the queue.
+Fate = Literal[Outcome, "refused", "unavailable", "queue_full"]
 
 
 class _Request:
@@ -50,12 +54,13 @@ class Ingest:
     def __init__(self, pool: Pool, most_events: int, committed: Callable[[], None]) -> None:
         self._pool = pool
         self.health = RecordingHealth(pool)
-        self._most_events = most_events
+        self.most_events = most_events
         self._committed = committed
         self._waiting: deque[_Request] = deque()
         self._wake = asyncio.Event()
         self._ended = False
         self.queued_events = 0
+        self.fates: Counter[Fate] = Counter(dict.fromkeys(get_args(Fate), 0))  # of all events so far
 
     async def submit(self, records: Sequence[Record]) -> list[Answer]:
         """Return an answer for each record once all are committed. Raise QueueFullError or LogUnavailableError."""
@@ -65,7 +70,8 @@ class Ingest:
         """Queue the records without waiting: they are committed even if nobody awaits the future of the answers."""
         if self._ended:
             raise LogUnavailableError
-        if self.queued_events + len(records) > self._most_events:
+        if self.queued_events + len(records) > self.most_events:
+            self.fates["queue_full"] += len(records)
             raise QueueFullError
         request = _Request(records)
         self._waiting.append(request)
@@ -103,6 +109,7 @@ class Ingest:
         except (*UNAVAILABLE, asyncpg.PostgresError) as error:
             log.error("log_unavailable", error=repr(error), events=len(records))
             self.health.fail(error)
+            self.fates["unavailable"] += len(records)
             _fail_all(batch)
             return
         except BaseException:
@@ -110,6 +117,7 @@ class Ingest:
             raise
         self._committed()
         self.health.succeed()
+        self.fates.update(answer.outcome if isinstance(answer, Appended) else "refused" for answer in answers)
         answered = iter(answers)
         for request in batch:
             of_request = [next(answered) for _ in request.records]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -35,6 +36,9 @@ class _Shape(msgspec.Struct):
     event_id: object = None
 
 
+# The reasons of refusals: the field that is wrong, `unknown_field`, or the event as a whole.
+REASONS = ("event", "unknown_field", *ExtensionEvent.__struct_fields__)
+
 _shape = msgspec.json.Decoder(_Shape)
 _envelope = msgspec.json.Decoder(Envelope)
 _list = msgspec.json.Decoder(list[msgspec.Raw])
@@ -52,6 +56,7 @@ class Reader:
 
     def __init__(self, visitors: VisitorKeys) -> None:
         self._visitors = visitors
+        self.refusals: Counter[str] = Counter(dict.fromkeys(REASONS, 0))  # by reason, so far
 
     def read(self, envelope: Envelope, source: str, received: datetime) -> list[Record | Refusal]:
         """Return a record or a refusal for each event of the envelope, in order."""
@@ -63,9 +68,13 @@ class Reader:
             event = decode_event(raw)
             return self._record(event, source, received, skew)
         except msgspec.ValidationError as error:
-            return Refusal(_event_id(raw), field_error(error))
+            return self._refusal(raw, field_error(error))
         except UnusableEventError as error:
-            return Refusal(_event_id(raw), error.error)
+            return self._refusal(raw, error.error)
+
+    def _refusal(self, raw: msgspec.Raw, error: FieldError) -> Refusal:
+        self.refusals[_reason(error)] += 1
+        return Refusal(_event_id(raw), error)
 
     def _record(self, event: AnyEvent | ExtensionEvent, source: str, received: datetime, skew: timedelta) -> Record:
         occurred_at = _corrected(event.occurred_at, skew, received)
@@ -150,6 +159,14 @@ def _digest(event: AnyEvent | ExtensionEvent, kind: str, data: bytes) -> UUID:
     ]
     # asyncpg's own UUID class is made, and sent, several times as fast as Python's.
     return pgproto.UUID(hashlib.blake2b(msgspec.json.encode(parts), digest_size=16).digest())
+
+
+def _reason(error: FieldError) -> str:
+    """Return the reason of a refusal, one of REASONS: what callers send must not make up more of them."""
+    field = (error.pointer or "").split("/")[1:2]
+    if not field:
+        return "event"
+    return field[0] if field[0] in REASONS else "unknown_field"
 
 
 def _event_id(raw: msgspec.Raw) -> str | None:

@@ -52,11 +52,13 @@ class RecordingHealth:
         return f"events cannot be recorded for {self.failing_seconds:.0f} s: {self._why}"
 
     async def run(self) -> None:
-        """Probe until cancelled, unless events were recorded just now."""
+        """Probe until cancelled, whenever nothing was recorded for PROBE_SECONDS."""
         while True:
-            if time.monotonic() - self._succeeded_at >= PROBE_SECONDS:
+            left = self._succeeded_at + PROBE_SECONDS - time.monotonic()
+            if left <= 0:
                 await self._probe()
-            await asyncio.sleep(PROBE_SECONDS)
+                left = PROBE_SECONDS
+            await asyncio.sleep(left)
 
     async def _probe(self) -> None:
         try:

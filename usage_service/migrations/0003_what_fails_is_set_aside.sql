@@ -439,3 +439,20 @@ GRANT SELECT ON hidden_probes TO usage_server, usage_builder, usage_reader, usag
 REVOKE ALL ON FUNCTION hidden_by, set_hidden_probes FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION hidden_by TO usage_server, usage_builder, usage_reader, usage_projections;
 GRANT EXECUTE ON FUNCTION set_hidden_probes TO usage_server;
+
+-- Servers and alerts know from the database whether there is a builder.
+CREATE TABLE builders (
+    name    text        PRIMARY KEY,
+    seen_at timestamptz NOT NULL,
+    CONSTRAINT name_is_short CHECK (length(name) <= 200)
+) WITH (fillfactor = 50);
+GRANT SELECT ON builders TO usage_server, usage_builder, usage_reader, usage_projections;
+CREATE FUNCTION note_builder(builder text) RETURNS void
+LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+    DELETE FROM builders b WHERE b.name = ANY (ARRAY(
+        SELECT o.name FROM builders o WHERE o.seen_at < current_instant() - interval '1 day' FOR UPDATE SKIP LOCKED));
+    INSERT INTO builders VALUES (left(builder, 200), current_instant())
+    ON CONFLICT (name) DO UPDATE SET seen_at = excluded.seen_at;
+$$;
+REVOKE ALL ON FUNCTION note_builder FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION note_builder TO usage_builder;

@@ -62,3 +62,8 @@ ORDER BY probe <-> $2, probe LIMIT 5;
 
 -- queue: the number and cost of the builds in each state.
 SELECT state, prefetched, builds, attempts, coalesce(bytes, 0)::float8 AS bytes, oldest_seconds FROM build_queue;
+
+-- builders: how many builders showed life within half a minute; how many seconds ago one last did, null where none did for a day.
+SELECT count(*) FILTER (WHERE seen_at > current_instant() - interval '30 seconds') AS alive,
+       extract(epoch FROM current_instant() - max(seen_at))::float8 AS last_seen_seconds
+FROM builders WHERE seen_at > current_instant() - interval '1 day';

@@ -7,11 +7,13 @@ from http import HTTPStatus
 
 import structlog
 from aiohttp import web
+from aiohttp.log import access_logger
 from aiohttp.web_request import BaseRequest
 
 from usage_service.problems import Problem
 from usage_service.web.answers import problem_answer
 from usage_service.web.headers import SECURITY_HEADERS
+from usage_service.web.request_metrics import REQUEST_METRICS
 
 HEADER_SECONDS = 10.0  # from the first byte of a request to the end of its headers
 WRITE_SECONDS = 60.0  # for a client to read an answer
@@ -114,10 +116,12 @@ class Connections(web.Server):
 
 
 class GuardedRunner(web.AppRunner):
-    """Runner of the application on connections with time limits."""
+    """Runner of the application on connections with time limits, which measures its requests."""
 
     async def _make_server(self) -> Connections:
         made = await super()._make_server()
         # `bodies` decompresses: aiohttp accepts gzip that is cut short, and decompresses zip bombs to the end.
         options = self._kwargs | {"auto_decompress": False}
+        # In place of an access log, which each connection makes for itself.
+        options |= {"access_log": access_logger, "access_log_class": lambda *_: self.app[REQUEST_METRICS]}
         return Connections(made.request_handler, request_factory=made.request_factory, **options)

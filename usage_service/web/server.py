@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 
 import structlog
 from aiohttp import web
+from prometheus_client import CollectorRegistry
 
 from usage_service.hotlist.history import Histories
 from usage_service.projections.freshness import Positions
@@ -35,6 +36,7 @@ from usage_service.web.pages.assets import VEGA_SCRIPT, make_charts
 from usage_service.web.pages.presentation.vega import Vega
 from usage_service.web.pages.problems import pages_middleware
 from usage_service.web.pages.routes import PAGE_ROUTES
+from usage_service.web.request_metrics import REQUEST_METRICS, RequestMetrics
 from usage_service.web.tracing import trace_request
 
 log = structlog.get_logger(__name__)
@@ -50,6 +52,8 @@ def create_app(settings: ServerSettings, died: Callable[[], None]) -> web.Applic
     app = web.Application(
         middlewares=[bind_request_id, pages_middleware, problems_middleware], client_max_size=MOST_BODY_BYTES
     )
+    registry = CollectorRegistry()
+    app[REQUEST_METRICS] = RequestMetrics(registry)
     if is_traced():
         app.middlewares.insert(0, trace_request)
     app[DOCUMENTATION] = Documentation(ROUTES)
@@ -71,7 +75,7 @@ def create_app(settings: ServerSettings, died: Callable[[], None]) -> web.Applic
             app[SERVICE] = opened
             app[ACCESS] = Access(settings, opened.pool)
             app[ANSWERING] = Answering(opened.pool, positions)
-            app[METRICS] = Metrics(opened)
+            app[METRICS] = Metrics(opened, registry)
             app[HISTORIES] = Histories()
             app[VIEW_COUNTS] = ViewCounts()
             app[VEGA_SCRIPT] = Vega()
@@ -93,7 +97,6 @@ async def serve(settings: ServerSettings) -> bool:
     app = create_app(settings, lifetime.died)
     runner = GuardedRunner(
         app,
-        access_log=None,
         keepalive_timeout=settings.keepalive_seconds,
         shutdown_timeout=settings.drain_seconds,
         handle_signals=False,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from aiohttp import hdrs, web
+from aiohttp import web
 
 from usage_service.shared.tracing import SpanKind, fail, span
 from usage_service.web.errors import Handler
+from usage_service.web.request_metrics import method_of, route_of
 
 # Monitoring asks these every few seconds: their spans would hide the others.
 UNTRACED = frozenset({"/__heartbeat__", "/__lbheartbeat__", "/__version__", "/metrics"})
@@ -19,12 +20,12 @@ async def trace_request(request: web.Request, handler: Handler) -> web.StreamRes
     """
     if request.path in UNTRACED:
         return await handler(request)
-    method = request.method if request.method in hdrs.METH_ALL else "_OTHER"
+    method, route = method_of(request.method), route_of(request)
     about = {"http.request.method": method, "url.scheme": request.scheme}
     name = method if method != "_OTHER" else "HTTP"
-    if (resource := request.match_info.route.resource) is not None:
-        about["http.route"] = resource.canonical
-        name = f"{name} {resource.canonical}"
+    if route is not None:
+        about["http.route"] = route
+        name = f"{name} {route}"
     with span(name, about, kind=SpanKind.SERVER, carrier=request.headers) as made:
         response = await handler(request)
         made.set_attribute("http.response.status_code", response.status)

@@ -1,0 +1,109 @@
+"""Metrics that are read from the database: the same from every server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import product
+from typing import get_args
+
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from usage_service.builds.listing import BuilderState, QueueState, builder_state, queue_states
+from usage_service.builds.requests import State
+from usage_service.projections.state import Status, projection_statuses
+from usage_service.queries import query
+from usage_service.shared.postgres import Connection
+
+QUEUE_LABELS = ["state", "prefetched"]
+
+
+@dataclass(frozen=True)
+class DatabaseState:
+    """State of the database at one scrape; `log_end` is None when the database did not answer."""
+
+    log_end: int | None = None
+    projections: list[Status] = field(default_factory=list)
+    queue: list[QueueState] = field(default_factory=list)
+    builders: BuilderState | None = None
+
+
+async def read_database(connection: Connection) -> DatabaseState:
+    """Return the state of the database at one instant."""
+    async with connection.transaction(isolation="repeatable_read", readonly=True):
+        return DatabaseState(
+            await connection.fetchval(query("log", "end")),
+            await projection_statuses(connection),
+            await queue_states(connection),
+            await builder_state(connection),
+        )
+
+
+class DatabaseCollector(Collector):
+    """Collector of the metrics that are read from the database at each scrape."""
+
+    def __init__(self) -> None:
+        self.state = DatabaseState()
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the metrics of `state`."""
+        log_end = self.state.log_end
+        yield GaugeMetricFamily("glam_database_up", "Whether the database answered this scrape.", log_end is not None)
+        if log_end is not None:
+            yield GaugeMetricFamily("glam_log_end_position", "The last position of the log.", log_end)
+            yield from self._projections()
+            yield from _queue_metrics(self.state.queue)
+        if self.state.builders is not None:
+            yield from _builder_metrics(self.state.builders)
+
+    def _projections(self) -> Iterator[Metric]:
+        position = _by_projection("position", "The position up to which every event is folded.")
+        behind = _by_projection("behind_positions", "Positions between the projection and the end of the log.")
+        seconds = _by_projection("behind_seconds", "Seconds that the first event not yet folded has waited.")
+        failed = _by_projection("failed", "Whether there is an event that cannot be folded.")
+        failed_after = _by_projection("failed_after_position", "The position before the event that cannot be folded.")
+        for status in self.state.projections:
+            labels = [status.name, status.stage]
+            position.add_metric(labels, status.position)
+            behind.add_metric(labels, status.behind)
+            seconds.add_metric(labels, status.behind_seconds)
+            failed.add_metric(labels, status.failed_after is not None)
+            if status.failed_after is not None:
+                failed_after.add_metric(labels, status.failed_after)
+        yield from (position, behind, seconds, failed, failed_after)
+
+
+def _by_projection(name: str, help_text: str) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"glam_projection_{name}", help_text, labels=["projection", "stage"])
+
+
+def _queue_metrics(states: list[QueueState]) -> Iterator[GaugeMetricFamily]:
+    """Yield the builds in each state, their attempts and bytes, and the wait of the oldest that can be claimed."""
+    builds = GaugeMetricFamily("glam_builds", "Builds; of those over, the last day's only.", labels=QUEUE_LABELS)
+    attempts = GaugeMetricFamily("glam_build_attempts", "Attempts of the builds in a state.", labels=QUEUE_LABELS)
+    read = GaugeMetricFamily("glam_build_bytes", "Bytes that builds read in the warehouse.", labels=QUEUE_LABELS)
+    oldest = GaugeMetricFamily(
+        "glam_build_queue_oldest_seconds",
+        "Seconds for which the oldest build has been claimable.",
+        labels=["prefetched"],
+    )
+    found = {(state.state, state.prefetched): state for state in states}
+    for name, prefetched in product(get_args(State), (False, True)):
+        state = found.get((name, prefetched), QueueState(name, prefetched, 0, 0, 0, 0))
+        labels = [name, str(prefetched).lower()]
+        builds.add_metric(labels, state.builds)
+        attempts.add_metric(labels, state.attempts)
+        read.add_metric(labels, state.bytes)
+        if name == "queued":
+            oldest.add_metric(labels[1:], state.oldest_seconds)
+    yield from (builds, attempts, read, oldest)
+
+
+def _builder_metrics(state: BuilderState) -> Iterator[GaugeMetricFamily]:
+    """Yield how many builders there are, and how long ago one last showed life, where one ever did."""
+    yield GaugeMetricFamily("glam_builders", "Builders that showed life within half a minute.", state.alive)
+    seen = GaugeMetricFamily("glam_builder_last_seen_seconds", "Seconds since a builder last showed life.", labels=[])
+    if state.last_seen_seconds is not None:
+        seen.add_metric([], state.last_seen_seconds)
+    yield seen
