@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
@@ -119,3 +120,17 @@ async def test_metrics_are_served_where_they_are_wanted() -> None:
 def fetched(url: str) -> str:
     with urllib.request.urlopen(url, timeout=5) as response:
         return str(response.read().decode())
+
+
+async def test_a_builder_shows_life_whether_it_builds_or_not(database: Connection, database_url: str) -> None:
+    async def is_seen() -> bool:
+        return bool(await database.fetchval("SELECT count(*) = 1 FROM builders WHERE name = 'b1'"))
+
+    async with running_builder(database_url) as builder:
+        await eventually(is_seen, "its sign of life")
+        assert builder.metrics.registry.get_sample_value("glam_listener_up") == 1
+        assert sample(builder, "last_success_timestamp_seconds") == 0
+        await request(database)
+        await until_state(database, "succeeded")
+        await until_sample(builder, "attempts_total", 1, outcome="succeeded")
+        assert sample(builder, "last_success_timestamp_seconds") == pytest.approx(time.time(), abs=60)

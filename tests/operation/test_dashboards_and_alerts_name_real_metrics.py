@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import msgspec
+import platformdirs
 import pytest
 import yaml
 from prometheus_client import generate_latest
@@ -20,7 +23,12 @@ from tests.support.servers import Client
 from usage_service import cli as service_cli
 from usage_service.shared.settings import ServerSettings
 
-OPS = Path(__file__).parents[2] / "ops"
+ROOT = Path(__file__).parents[2]
+OPS = ROOT / "ops"
+ALERTS_TEST = OPS / "prometheus" / "alerts_test.yml"
+PROMTOOL = shutil.which("promtool") or shutil.which(
+    platformdirs.user_cache_path("glam-usage") / "promtool" / "promtool"
+)
 ALERTS = yaml.safe_load((OPS / "prometheus" / "alerts.yml").read_text("utf-8"))
 DASHBOARD = json.loads((OPS / "grafana" / "dashboard.json").read_text("utf-8"))
 RULES = [rule for group in ALERTS["groups"] for rule in group["rules"]]
@@ -38,6 +46,8 @@ OF_PROMETHEUS = {"job", "instance", "le"}
 async def labels(client: Client) -> dict[str, dict[str, set[str]]]:
     """Return the values of each label of each metric that a server and a builder give."""
     builder = BuilderMetrics()
+    await client.get("/v1/builds")
+    await (await client.get("/v1/events")).read()
     text = await (await client.get("/metrics")).text()
     found: dict[str, dict[str, set[str]]] = {"up": {}}
     for exposition in (text, generate_latest(builder.registry).decode()):
@@ -48,6 +58,7 @@ async def labels(client: Client) -> dict[str, dict[str, set[str]]]:
             for sample in family.samples:
                 for label, value in sample.labels.items():
                     found.setdefault(sample.name, {}).setdefault(label, set()).add(value)
+    found["glam_http_requests_total"]["status"] |= {"500", "503"}
     for name in ("glam_builder_attempts_total", "glam_builder_attempt_seconds_bucket"):
         found[name]["outcome"] = {outcome.value for outcome in Outcome}
     return found
@@ -97,6 +108,25 @@ def test_commands_and_settings_in_the_alerts_exist() -> None:
     found = re.findall(r"`(usage-service|probe-builder) ([a-z-]+)", actions)
     assert found
     assert all(command in commands[program] for program, command in found)
+
+
+def test_lines_of_the_logs_in_the_alerts_are_logged() -> None:
+    lines = {line for rule in RULES for line in re.findall(r"`([a-z]+_[a-z_]+)`", rule["annotations"]["action"])}
+    sources = [path.read_text("utf-8") for room in ("usage_service", "builder") for path in (ROOT / room).rglob("*.py")]
+    assert lines
+    assert [line for line in lines if not any(f'"{line}"' in source for source in sources)] == []
+
+
+def test_each_alert_is_tested_on_its_fault() -> None:
+    fired = re.findall(r'alertname="(\w+)"', ALERTS_TEST.read_text("utf-8"))
+    assert {rule["alert"] for rule in RULES} == set(fired)
+
+
+@pytest.mark.skipif(not PROMTOOL, reason="promtool is not installed (.ci/promtool)")
+def test_alerts_fire_on_their_faults_and_not_while_all_is_well() -> None:
+    command = [str(PROMTOOL), "test", "rules", str(ALERTS_TEST)]
+    tested = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert tested.returncode == 0, tested.stdout + tested.stderr
 
 
 def test_panels_do_not_overlap() -> None:

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import cast
 
+import msgspec
 import pytest
 
 from tests.conftest import SECRET, Start
+from tests.support.proxy import proxied
 from tests.support.servers import Client, Connection, connected, event, eventually, post
-from usage_service.ingest.recording_health import PROBE_SECONDS, TIMEOUT_SECONDS
+from usage_service.ingest import recording_health
+from usage_service.ingest.recording_health import PROBE_SECONDS, TIMEOUT_SECONDS, RecordingHealth
+from usage_service.shared.postgres import Pool
 from usage_service.shared.settings import ServerSettings
+from usage_service.web.api import health as health_routes
+from usage_service.web.api import metrics
 
 Fault = Callable[[str], AbstractAsyncContextManager[None]]
 TERMINATE = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1 AND pid <> pg_backend_pid()"
@@ -81,6 +89,72 @@ async def failing_seconds(client: Client) -> float:
 
 def test_it_is_known_within_five_seconds() -> None:
     assert PROBE_SECONDS + TIMEOUT_SECONDS < 5
+
+
+async def test_a_probe_is_made_as_soon_as_nothing_was_recorded_for_so_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An event that is recorded just after a look at the clock does not put the probe off by a round."""
+    clock = Clock()
+    monkeypatch.setattr(recording_health, "asyncio", clock)
+    monkeypatch.setattr(recording_health, "time", clock)
+    health = clock.health = ClockedHealth(clock)
+    health.succeed()
+    with pytest.raises(asyncio.CancelledError):
+        await health.run()
+    assert clock.now == pytest.approx(clock.recorded_at + PROBE_SECONDS)
+
+
+class Clock:
+    """A clock that goes on when somebody sleeps, and at whose first second an event is recorded."""
+
+    now = 1_000.0
+    recorded_at = 1_001.0
+    health: RecordingHealth
+
+    def monotonic(self) -> float:
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        then = self.now + seconds
+        if self.now < self.recorded_at <= then:
+            self.now = self.recorded_at
+            self.health.succeed()
+        self.now = then
+
+
+class ClockedHealth(RecordingHealth):
+    """A health that ends with its first probe."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(cast(Pool, None))
+        self.clock = clock
+
+    async def _probe(self) -> None:
+        raise asyncio.CancelledError
+
+
+@pytest.mark.parametrize("posting", [False, True])
+async def test_a_database_that_answers_nothing_any_more_is_known(
+    posting: bool, start: Start, settings: ServerSettings, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that is stopped (SIGSTOP): its connections are there, and every answer is waited for."""
+    monkeypatch.setattr(recording_health, "PROBE_SECONDS", 0.3)
+    monkeypatch.setattr(recording_health, "TIMEOUT_SECONDS", 0.5)
+    monkeypatch.setattr(health_routes, "DATABASE_SECONDS", 0.5)
+    monkeypatch.setattr(metrics, "SCRAPE_SECONDS", 0.5)
+    async with proxied(database_url) as (proxy, url):
+        client = await start(msgspec.structs.replace(settings, database_url=url))
+        await post(client, event())
+        proxy.swallow()
+        posts = [asyncio.create_task(client.post("/v1/events", json=event())) for _ in range(3 * posting)]
+        await eventually(known(client), "the heartbeat says so")
+        assert await failing_seconds(client) > 0
+        proxy.restore()
+        await asyncio.gather(*posts)
+
+        async def is_well() -> bool:
+            return await recording(client) == "ok"
+
+        await eventually(is_well, "the heartbeat is well again")
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)

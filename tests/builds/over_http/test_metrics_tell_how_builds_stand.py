@@ -24,7 +24,7 @@ async def scraped(client: Client) -> dict[tuple[str, ...], float]:
         (sample.name, *(sample.labels[label] for label in labels if label in sample.labels)): sample.value
         for family in text_string_to_metric_families(await response.text())
         for sample in family.samples
-        if family.name.startswith("glam_build")
+        if family.name.startswith("glam_build") and not family.name.startswith("glam_builder")
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from typing import Literal
 
@@ -10,13 +11,14 @@ import msgspec
 from aiohttp import web
 
 from usage_service.queries import query
-from usage_service.shared.postgres import UNAVAILABLE
+from usage_service.shared.postgres import UNAVAILABLE, Pool
 from usage_service.shared.version import Version, running_version
 from usage_service.web.answers import json_answer
 from usage_service.web.keys import service_of
 from usage_service.web.openapi.operations import described, ok
 
 MOST_BEHIND = 100_000
+DATABASE_SECONDS = 2.0
 
 
 class Heartbeat(msgspec.Struct, frozen=True):
@@ -43,11 +45,11 @@ async def get_heartbeat(request: web.Request) -> web.Response:
     service = service_of(request)
     rows: list[asyncpg.Record] = []
     try:
-        async with service.pool.acquire(timeout=2) as connection:
-            rows = await connection.fetch(query("health", "lag"), timeout=2)
+        async with asyncio.timeout(DATABASE_SECONDS), service.pool.acquire() as connection:
+            rows = await connection.fetch(query("health", "lag"))
         database = "ok"
     except UNAVAILABLE as error:
-        database = f"unavailable: {type(error).__name__}"
+        database = f"unavailable: {type(error).__name__}{_used_up(service.pool)}"
     checks = {
         "database": database,
         "recording": service.ingest.health.state,
@@ -58,6 +60,11 @@ async def get_heartbeat(request: web.Request) -> web.Response:
     behind = {row["name"]: row["behind"] for row in rows}
     body = Heartbeat("ok" if well else "error", checks, behind)
     return json_answer(body, status=200 if well else 503)
+
+
+def _used_up(pool: Pool) -> str:
+    is_used_up = pool.get_size() == pool.get_max_size() and not pool.get_idle_size()
+    return f"; all {pool.get_size()} connections are in use" if is_used_up else ""
 
 
 def _complaints(rows: list[asyncpg.Record]) -> Iterator[str]:
