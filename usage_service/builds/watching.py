@@ -11,7 +11,7 @@ import asyncpg
 import structlog
 
 from usage_service.builds.requests import Build, find_builds
-from usage_service.shared.postgres import UNAVAILABLE, Pool
+from usage_service.shared.postgres import UNAVAILABLE, Pool, borrow
 
 CHANNEL = "build_changed"
 POLL_SECONDS = 1.0  # a notification may be lost
@@ -128,7 +128,7 @@ class BuildWatch:
 
     async def _read(self, build_ids: Collection[str]) -> None:
         try:
-            async with asyncio.timeout(QUERY_SECONDS), self._pool.acquire() as connection:
+            async with borrow(self._pool, QUERY_SECONDS) as connection:
                 builds = await find_builds(connection, [UUID(build_id) for build_id in build_ids])
         except (*UNAVAILABLE, asyncpg.PostgresError) as error:
             log.warning("builds_not_seen", error=repr(error))

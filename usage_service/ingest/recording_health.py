@@ -9,7 +9,7 @@ import asyncpg
 import structlog
 
 from usage_service.queries import query
-from usage_service.shared.postgres import UNAVAILABLE, Pool
+from usage_service.shared.postgres import UNAVAILABLE, Pool, borrow
 
 PROBE_SECONDS = 1.5  # between probes; with what one may take, a fault is known within five seconds
 TIMEOUT_SECONDS = 2.0
@@ -62,7 +62,7 @@ class RecordingHealth:
 
     async def _probe(self) -> None:
         try:
-            async with asyncio.timeout(TIMEOUT_SECONDS), self._pool.acquire() as connection:
+            async with borrow(self._pool, TIMEOUT_SECONDS) as connection:
                 await connection.execute(query("health", "probe_recording"))
         except (*UNAVAILABLE, asyncpg.PostgresError) as error:
             self.fail(error)

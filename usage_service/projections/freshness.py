@@ -11,7 +11,7 @@ import structlog
 from usage_service.log.following import GrowthSignal, wait_for_growth
 from usage_service.projections.state import Projection
 from usage_service.queries import query
-from usage_service.shared.postgres import UNAVAILABLE, Pool
+from usage_service.shared.postgres import UNAVAILABLE, Pool, borrow
 
 POLL_SECONDS = 0.04  # another process may fold: nobody tells us
 PAUSE_SECONDS = 0.01  # at most a hundred queries a second, however often we are woken
@@ -70,7 +70,7 @@ class Positions:
     async def _read(self) -> None:
         asked = self._waiting[:]  # whoever comes meanwhile is not answered with what was before
         try:
-            async with asyncio.timeout(READ_SECONDS), self._pool.acquire() as connection:
+            async with borrow(self._pool, READ_SECONDS) as connection:
                 self._known = {row[0]: row[1] for row in await connection.fetch(query("projections", "positions"))}
         except (*UNAVAILABLE, asyncpg.PostgresError) as error:
             log.warning("positions_unknown", error=repr(error))

@@ -173,6 +173,21 @@ async def _opened(url: str, size: int, options: dict[str, Any], set_up: SetUp) -
     return pool
 
 
+@asynccontextmanager
+async def borrow(pool: Pool, seconds: float) -> AsyncIterator[Connection]:
+    """Lend a connection for so many seconds, the wait for it included; raise TimeoutError then and end the connection.
+
+    To take it back, the pool would wait until the server has cancelled the statement, which one that is frozen never
+    does.
+    """
+    async with asyncio.timeout(seconds), pool.acquire() as connection:
+        try:
+            yield connection
+        except asyncio.CancelledError:
+            connection.terminate()
+            raise
+
+
 _born: WeakKeyDictionary[asyncpg.Connection[asyncpg.Record], float] = WeakKeyDictionary()
 _unfit: WeakSet[asyncpg.Connection[asyncpg.Record]] = WeakSet()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
 from typing import Literal
 
@@ -11,7 +10,7 @@ import msgspec
 from aiohttp import web
 
 from usage_service.queries import query
-from usage_service.shared.postgres import UNAVAILABLE, Pool
+from usage_service.shared.postgres import UNAVAILABLE, Pool, borrow
 from usage_service.shared.version import Version, running_version
 from usage_service.web.answers import json_answer
 from usage_service.web.keys import service_of
@@ -45,7 +44,7 @@ async def get_heartbeat(request: web.Request) -> web.Response:
     service = service_of(request)
     rows: list[asyncpg.Record] = []
     try:
-        async with asyncio.timeout(DATABASE_SECONDS), service.pool.acquire() as connection:
+        async with borrow(service.pool, DATABASE_SECONDS) as connection:
             rows = await connection.fetch(query("health", "lag"))
         database = "ok"
     except UNAVAILABLE as error:

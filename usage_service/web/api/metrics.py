@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from usage_service.service import Service
 from usage_service.shared.log_metrics import LogCollector
-from usage_service.shared.postgres import UNAVAILABLE
+from usage_service.shared.postgres import UNAVAILABLE, borrow
 from usage_service.web.api.database_metrics import DatabaseCollector, DatabaseState, read_database
 from usage_service.web.api.service_metrics import ServiceCollector
 from usage_service.web.openapi.operations import Content, Response, described
@@ -38,7 +36,7 @@ class Metrics:
     async def _read_database(self) -> DatabaseState:
         """Return the state of the database, read within SCRAPE_SECONDS."""
         try:
-            async with asyncio.timeout(SCRAPE_SECONDS), self._service.pool.acquire() as connection:
+            async with borrow(self._service.pool, SCRAPE_SECONDS) as connection:
                 return await read_database(connection)
         except UNAVAILABLE:
             return DatabaseState()
