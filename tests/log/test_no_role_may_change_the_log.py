@@ -62,6 +62,7 @@ MEANT_FOR = {
     "complete_build": "usage_builder",
     "fail_build": "usage_builder",
     "expire_leases": "usage_builder",
+    "note_builder": "usage_builder",
 }
 INNER = [
     "lock_event_log",
