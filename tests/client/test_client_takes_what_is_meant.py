@@ -42,7 +42,7 @@ def service() -> Iterator[FakeService]:
         yield running
 
 
-def sent(service: FakeService, kind: str, **fields: Any) -> dict[str, Any]:
+def sent(service: FakeService, kind: str, fields: dict[str, Any]) -> dict[str, Any]:
     """Return the event as it arrives, recorded by a client that raises for what is wrong."""
     with UsageClient(service.url, strict=True, linger_seconds=0) as client:
         event_id = client.record(kind, **fields)
@@ -57,13 +57,13 @@ def sent(service: FakeService, kind: str, **fields: Any) -> dict[str, Any]:
     ids=["enum", "text", "numpy"],
 )
 def test_a_text_is_taken_from_what_holds_one(service: FakeService, field: str, given: object, meant: str) -> None:
-    assert sent(service, "x_note", **{field: given})[field] == meant
+    assert sent(service, "x_note", {field: given})[field] == meant
 
 
 @pytest.mark.parametrize("given", [7, Number.SEVEN, np.int64(7), A_UUID], ids=["int", "enum", "numpy", "uuid"])
 def test_a_text_is_taken_from_a_key(service: FakeService, given: object) -> None:
     meant = str(A_UUID) if isinstance(given, UUID) else "7"
-    event = sent(service, "probe_searched", visitor=given, probe=given, data={"query": given, "results": 1})
+    event = sent(service, "probe_searched", {"visitor": given, "probe": given, "data": {"query": given, "results": 1}})
     assert (event["visitor"], event["probe"], event["data"]["query"]) == (meant, meant, meant)
 
 
@@ -87,7 +87,7 @@ def test_a_text_is_taken_from_a_key(service: FakeService, given: object) -> None
 def test_data_is_taken_as_its_fields_have_it(
     service: FakeService, kind: str, given: dict[str, object], meant: dict[str, object]
 ) -> None:
-    assert sent(service, kind, product="fog", probe="gc_ms", data=given)["data"] == meant
+    assert sent(service, kind, {"product": "fog", "probe": "gc_ms", "data": given})["data"] == meant
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_data_is_taken_as_its_fields_have_it(
     ids=str,
 )
 def test_a_time_is_taken_from_what_names_one(service: FakeService, given: object, meant: datetime) -> None:
-    event = sent(service, "x_note", occurred_at=given)
+    event = sent(service, "x_note", {"occurred_at": given})
     assert datetime.fromisoformat(event["occurred_at"]) == meant
 
 
@@ -172,7 +172,7 @@ def test_each_type_has_its_own_line(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_a_good_event_passes_a_strict_client_as_it_passes_the_service(service: FakeService) -> None:
     given = {"visitor": "v", "product": "fog", "channel": "nightly", "probe": "gc_ms", "event_id": uuid4()}
-    event = sent(service, "probe_viewed", **given, data={"found": True})
+    event = sent(service, "probe_viewed", given | {"data": {"found": True}})
     assert event == {name: str(value) for name, value in given.items()} | {
         "type": "probe_viewed",
         "occurred_at": event["occurred_at"],

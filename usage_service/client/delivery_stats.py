@@ -30,7 +30,7 @@ class Stats(NamedTuple):
 
 @dataclass
 class DeliveryStats:
-    """The counters behind Stats; `recorded` and `dropped_...` change under the worker's lock, the rest in its thread."""
+    """The counters behind Stats; `recorded` and drops change under the worker's lock, the others in its thread."""
 
     recorded: int = 0
     sent: int = 0
