@@ -33,8 +33,9 @@ class UsageClient:
     event is in memory. Events that fit neither on disk (`max_spool_bytes` for the whole directory) nor in memory
     (`max_queue_events`) are dropped, the newest first, counted and logged. Waits between tries grow to `retry_seconds`.
     `source` is sent to the service in the User-Agent. With `strict`, for development and tests, `record` raises
-    WrongEventError for an event that the service would refuse; else such an event is logged and counted. Make one client
-    in each process, or one before forking; any thread may use it. Raises ValueError for arguments that cannot work.
+    WrongEventError for an event that the service would refuse; else such an event is logged and counted. Make one
+    client in each process, or one before forking; any thread may use it. Raises ValueError for arguments that cannot
+    work.
     """
 
     def __init__(
