@@ -127,6 +127,8 @@ def as_bigquery(error: duckdb.Error) -> BigQueryError:
         return BigQueryError("stopped", "Job execution was cancelled: User requested cancellation")
     if isinstance(error, duckdb.OutOfMemoryException):
         return BigQueryError("resourcesExceeded", "Resources exceeded during query execution: out of memory")
+    if isinstance(error, duckdb.IOException):  # such as no space for what is spilled: not the query's mistake
+        return BigQueryError("backendError", message)
     if "Division by zero" in message:
         return invalid_query(re.sub(r"Division by zero in expression \((.*)\)\..*", r"division by zero: \1", message))
     if "Overflow in" in message or "destination type INT64" in message:

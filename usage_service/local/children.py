@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 import structlog
 
@@ -18,6 +20,7 @@ LONGEST_PAUSE_SECONDS = 10.0
 LONG_LIFE_SECONDS = 30.0
 MOST_EARLY_DEATHS = 5
 MOST_LOG_BYTES = 8 * 1024 * 1024
+TAIL_BYTES = 4 * 1024
 
 log = structlog.get_logger(__name__)
 
@@ -27,7 +30,11 @@ class ChildError(UserError):
 
 
 class Child:
-    """A command that is run as a child process, its output in a log file."""
+    """A command that is run as a child process, its output in a log file.
+
+    Until it `has_come_up` a child that dies early again and again has a mistake in it. After that the cause is outside,
+    such as a full disk: it is started again for as long as it takes.
+    """
 
     def __init__(self, name: str, argv: Sequence[str], environ: Mapping[str, str], log_path: Path) -> None:
         self.name = name
@@ -35,22 +42,24 @@ class Child:
         self._argv = argv
         self._environ = environ
         self._process: asyncio.subprocess.Process | None = None
+        self.has_come_up = False
 
     async def run(self) -> None:
-        """Keep the command running until cancelled. Raise ChildError when it dies early again and again."""
+        """Keep the command running until cancelled. Raise ChildError when it does not come up."""
         early_deaths = 0
         while True:
             started = time.monotonic()
             status = await self._run_once()
             early_deaths = early_deaths + 1 if time.monotonic() - started < LONG_LIFE_SECONDS else 0
-            if early_deaths >= MOST_EARLY_DEATHS:
+            if early_deaths >= MOST_EARLY_DEATHS and not self.has_come_up:
                 raise ChildError(f"{self.name} does not stay up (exit {status}):\n{tail(self.log_path)}")
-            pause = min(LONGEST_PAUSE_SECONDS, 0.25 * 2**early_deaths)
-            log.warning("child_died", child=self.name, status=status, again_in_seconds=pause, log=str(self.log_path))
+            pause = backoff_seconds(early_deaths)
+            why = {"said": tail(self.log_path, 1), "log": str(self.log_path)}
+            log.warning("child_died", child=self.name, status=status, again_in_seconds=pause, **why)
             await asyncio.sleep(pause)
 
     async def _run_once(self) -> int:
-        with self.log_path.open("ab") as output:
+        with _appended(self.log_path) as output:
             self._process = await asyncio.create_subprocess_exec(
                 *owned_command(self._argv),
                 stdin=asyncio.subprocess.DEVNULL,
@@ -87,6 +96,24 @@ def fresh_log(directory: Path, name: str) -> Path:
     return path
 
 
+def _appended(path: Path) -> BinaryIO:
+    """Open the log to append, or nothing where there is no place for a file."""
+    try:
+        return path.open("ab")
+    except OSError:
+        return Path(os.devnull).open("ab")
+
+
+def backoff_seconds(failures: int) -> float:
+    """Return how long to wait before the next try."""
+    return min(LONGEST_PAUSE_SECONDS, 0.25 * (1 << min(failures, 10)))
+
+
 def tail(path: Path, lines: int = 5) -> str:
-    """Return the last lines of a log."""
-    return "\n".join(path.read_text("utf-8", "replace").splitlines()[-lines:])
+    """Return the last lines of a log, nothing where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - TAIL_BYTES))
+            return "\n".join(file.read().decode("utf-8", "replace").splitlines()[-lines:])
+    except OSError:
+        return ""

@@ -246,6 +246,11 @@ def _rotate(log: Path) -> int:
     if not log.exists():
         return 0
     if log.stat().st_size > LOG_BYTES:
-        shutil.copy(log, log.with_name(f"{log.name}.1"))
-        os.truncate(log, 0)
+        kept = log.with_name(f"{log.name}.1")
+        try:
+            shutil.copy(log, kept)
+        except OSError:  # the disk is full: this log grows no more, and what it says last tells why
+            kept.unlink(missing_ok=True)
+        else:
+            os.truncate(log, 0)
     return log.stat().st_size

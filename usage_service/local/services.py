@@ -13,8 +13,8 @@ import aiohttp
 import structlog
 from rich.console import Console
 
-from usage_service.local.children import Child, fresh_log
-from usage_service.local.embedded_postgres import EmbeddedPostgres
+from usage_service.local.children import Child, backoff_seconds, fresh_log
+from usage_service.local.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
 from usage_service.local.owned_process import owned_command
 from usage_service.local.sample import write_sample_traffic
 from usage_service.local.stack import LocalStack
@@ -43,7 +43,7 @@ class Services:
         self._children: list[Child] = []
 
     async def run(self, console: Console) -> None:
-        """Run all services until cancelled. Raise ChildError when one does not stay up."""
+        """Run all services until cancelled. Raise ChildError when one does not come up."""
         stack = self._stack
         embedded = stack.settings.project is None
         if self._postgres:
@@ -57,10 +57,12 @@ class Services:
                 self._start(group, "warehouse", [*_module("builder"), "warehouse", "serve", *place])
             self._start(group, "builder", [*_module("builder"), "run"])
             if self._postgres:
-                group.create_task(_keep_up(self._postgres))
+                group.create_task(keep_up(self._postgres))
             await _until_healthy(stack.url)
             if stack.sample and embedded:
                 await self._load_sample()
+            for child in self._children:
+                child.has_come_up = True
             console.print(tour(stack, self._postgres), highlight=False, soft_wrap=True)
 
     async def stop(self) -> None:
@@ -119,14 +121,24 @@ def _module(name: str) -> list[str]:
     return [sys.executable, "-m", name]
 
 
-async def _keep_up(postgres: EmbeddedPostgres) -> None:
-    """Start PostgreSQL again when it dies. This blocks the loop meanwhile: only the main thread may spawn it."""
+async def keep_up(postgres: EmbeddedPostgres) -> None:
+    """Start PostgreSQL again when it dies, as often as it takes: it does while its disk is full.
+
+    This blocks the loop meanwhile, because only the main thread may spawn it.
+    """
+    failures = 0
     while True:
-        await asyncio.sleep(WATCH_SECONDS)
+        await asyncio.sleep(WATCH_SECONDS if not failures else backoff_seconds(failures))
         status = postgres.poll()
-        if status is not None:
-            log.warning("postgres_died", status=status)
+        if status is None:
+            failures = 0
+            continue
+        log.warning("postgres_died", status=status)
+        try:
             postgres.start()
+        except (EmbeddedPostgresError, OSError) as error:
+            failures += 1
+            log.error("postgres_does_not_start", error=str(error), again_in_seconds=backoff_seconds(failures))
 
 
 async def _until_healthy(url: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +16,8 @@ from rich.console import Console
 from usage_service.shared.errors import UserError
 from usage_service.shared.logs import configure_logs
 from usage_service.shared.settings import LogSettings, load_settings
+
+DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
 
 
 def make_program(about: str, places: Mapping[str, str], arguments: Sequence[str]) -> typer.Typer:
@@ -59,18 +62,28 @@ def prepare(
 
 
 def run_program(name: str, app: Callable[[], object]) -> None:
-    """Run a program; a UserError is one line on stderr and exit code 2."""
+    """Run a program; a UserError, or a disk that takes no more, is one line on stderr and exit code 2."""
     try:
         app()
-    except UserError as error:
-        _complain(name, error)
-    except ExceptionGroup as group:
-        expected, others = group.split(UserError)
-        if expected is None or others is not None:
+    except (UserError, OSError) as error:
+        if (told := _told(error)) is None:
             raise
-        _complain(name, expected.exceptions[0])
+        _complain(name, told)
+    except ExceptionGroup as group:
+        told = _told(group.exceptions[0])
+        if told is None or group.split(lambda error: _told(error) is not None)[1] is not None:
+            raise
+        _complain(name, told)
 
 
-def _complain(name: str, error: BaseException) -> NoReturn:
-    Console(stderr=True).print(f"{name}: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+def _told(error: BaseException) -> str | None:
+    """Return what to say of an error that the user can mend, else None."""
+    if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+        what = error.filename or "what it writes"
+        return f"{what} cannot be written: {os.strerror(error.errno)}; make room, or choose another place"
+    return str(error) if isinstance(error, UserError) else None
+
+
+def _complain(name: str, told: str) -> NoReturn:
+    Console(stderr=True).print(f"{name}: {told}", style="red", markup=False, highlight=False, soft_wrap=True)
     sys.exit(2)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import duckdb
 import structlog
 
+from usage_service.shared.errors import UserError
 from warehouse.queries import query
 from warehouse.sample.filling import fill
 
@@ -29,6 +30,10 @@ GENERATION = 3
 KNOWN_FOR = dt.timedelta(days=365)
 
 
+class SeedError(UserError):
+    """The files cannot be written; the message says why."""
+
+
 def seed(data_dir: Path, options: SampleOptions, report: Report) -> bool:
     """Write the files into `data_dir`; return False when they are there already, made with the same options.
 
@@ -45,6 +50,8 @@ def seed(data_dir: Path, options: SampleOptions, report: Report) -> bool:
             fill(connection, options, _description(options), report)
         _write_registrations(data_dir / CATALOGUE, options)
         partial.replace(target)
+    except (duckdb.IOException, duckdb.TransactionException) as error:  # no space, also for a commit
+        raise SeedError(f"{data_dir} cannot be written: {error}") from None
     finally:
         partial.unlink(missing_ok=True)
         partial.with_name(f"{partial.name}.wal").unlink(missing_ok=True)
