@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -99,7 +100,7 @@ async def number_of_events(database: Connection) -> int:
 
 
 async def test_a_row_has_what_glam_reads_of_it(glam: Glam) -> None:
-    [row] = await rows_of(glam, versions=1, metric_key="")
+    row = next(row for row in await rows_of(glam, metric_key="") if row["metric_key"] == "")
     assert row == {
         "version": 144,
         "ping_type": "*",
@@ -115,30 +116,91 @@ async def test_a_row_has_what_glam_reads_of_it(glam: Glam) -> None:
         "sample_count": 2220,
         "histogram": {"0": 100.0001, "2": 200.0002, "10": 300.0003},
         "percentiles": {"0.1": 0, "5": 2, "95": 10},
-        "non_norm_histogram": "",
-        "non_norm_percentiles": "",
+        "non_norm_histogram": {},
+        "non_norm_percentiles": {},
     }
     assert list(row["histogram"]) == ["0", "2", "10"]
 
 
-@pytest.mark.parametrize(("number", "versions"), [(..., 3), (1, 1), (4, 4), (50, 6)])
-async def test_the_latest_versions_are_answered_by_number_not_by_text(
+@pytest.mark.parametrize(("number", "versions"), [(..., 4), (1, 2), (2, 3), (20, 4), (43, 5), (45, 6)])
+async def test_versions_are_counted_down_from_the_latest_which_has_rows(
     glam: Glam, number: object, versions: int
 ) -> None:
     rows = await rows_of(glam, versions=number)
     assert [row["version"] for row in rows] == [version for version in VERSIONS[:versions] for _ in range(2)]
 
 
-async def test_versions_are_those_that_have_anything_of_the_probe(glam: Glam) -> None:
-    await glam.database.execute("UPDATE probe_rows SET os = 'Linux' WHERE version = 143 AND os = 'Windows'")
-    assert {row["version"] for row in await rows_of(glam, os="Windows")} == {144, 142}
-    await glam.database.execute("UPDATE probe_rows SET os = 'Windows' WHERE version = 143 AND os = 'Linux'")
+async def test_versions_are_counted_down_from_the_latest_that_was_released(glam: Glam) -> None:
+    await glam.database.execute(
+        "INSERT INTO releases VALUES ('fog', 'nightly', 146, now()), ('fog', 'beta', 155, now())"
+    )
+    assert {row["version"] for row in await rows_of(glam)} == {144, 143}
+    assert {row["version"] for row in await rows_of(glam, versions=4)} == {144, 143, 142}
+    await glam.database.execute("DELETE FROM releases")
+
+
+async def test_an_empty_metric_key_is_no_filter_and_another_is(glam: Glam) -> None:
+    keys = {key: {row["metric_key"] for row in await rows_of(glam, metric_key=key)} for key in ("", "a label")}
+    assert keys == {"": {"", "a label"}, "a label": {"a label"}}
+
+
+@pytest.mark.parametrize(
+    ("labels", "shown"), [(["a"], {"sum"}), ([], {"sum", "max", "avg"}), (None, {"sum", "max", "avg"})]
+)
+async def test_a_labeled_counter_that_declares_its_labels_shows_its_sums_alone(
+    glam: Glam, labels: list[str] | None, shown: set[str]
+) -> None:
+    await glam.database.execute(
+        "UPDATE probe_rows SET metric_type = 'labeled_counter', client_agg_type = CASE version WHEN 144 THEN 'sum'"
+        " WHEN 143 THEN 'max' ELSE 'avg' END"
+    )
+    definition = None if labels is None else json.dumps({"labels": labels})
+    await glam.database.execute("UPDATE catalogue SET definition = $1::text::jsonb WHERE probe = 'gc_ms'", definition)
+    assert {row["client_agg_type"] for row in await rows_of(glam)} == shown
+    await glam.database.execute(
+        "UPDATE probe_rows SET metric_type = 'timing_distribution', client_agg_type = 'summed_histogram'"
+    )
+    await glam.database.execute("UPDATE catalogue SET definition = NULL WHERE probe = 'gc_ms'")
+
+
+async def labels_of(glam: Glam, query: object) -> tuple[int, object]:
+    response = await glam.client.post("/api/v1/labels/", json={"query": query})
+    return response.status, await response.json()
+
+
+async def test_labels_are_the_distinct_metric_keys(glam: Glam) -> None:
+    query = {"product": "fog", "app_id": "nightly", "probe": "gc_ms"}
+    keys = {"labels": ["", "a label"]}
+    before = await number_of_events(glam.database)
+    assert await labels_of(glam, query) == (200, keys)
+    assert await labels_of(glam, query | {"ping_type": "metrics", "os": "Windows"}) == (200, keys)
+    assert await labels_of(glam, query | {"os": "Linux"}) == (200, {"labels": []})
+    assert await labels_of(glam, query | {"probe": "slow_ms"}) == (200, {"labels": []})
+    assert await number_of_events(glam.database) == before
+
+
+NAMED = {"product": "fog", "probe": "gc_ms", "app_id": "beta"}
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        (None, "Unexpected JSON body"),
+        ({}, "Missing required query parameters: app_id, probe, product"),
+        ({"product": "fog", "probe": "gc_ms"}, "Missing required query parameters: app_id"),
+        (NAMED | {"product": "firefox"}, "Unsupported product specified. We currently support only: fenix, fog"),
+        (NAMED | {"app_id": "esr"}, "Invalid channel: esr"),
+        (NAMED | {"os": "BeOS"}, "Invalid os: BeOS"),
+    ],
+)
+async def test_a_wrong_query_for_labels_is_400_with_one_sentence(glam: Glam, query: object, said: str) -> None:
+    assert await labels_of(glam, query) == (400, [said])
 
 
 async def test_builds_are_those_of_single_builds(glam: Glam) -> None:
-    rows = await rows_of(glam, aggregationLevel="build_id", metric_key="", os="Windows", ping_type="metrics")
+    rows = await rows_of(glam, aggregationLevel="build_id", os="Windows", ping_type="metrics")
     assert [(row["version"], row["build_id"], row["os"], row["ping_type"]) for row in rows] == [
-        (version, f"20261120{version % 24:02}", "Windows", "metrics") for version in VERSIONS[:3]
+        (version, f"20261120{version % 24:02}", "Windows", "metrics") for version in VERSIONS[:4] for _ in range(2)
     ]
     assert {row["build_date"] for row in rows} == {"2026-11-20T10:00:00Z"}
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import aiohttp
+import asyncpg
 import pytest
 
 from tests.conftest import SECRET, Start
@@ -74,10 +75,8 @@ async def test_glams_list_breaks_off_when_views_are_dropped_meanwhile(
     read_in_spans = glam_usage.read_views
     dropped: list[bool] = []
 
-    async def drop_after_the_first(
-        pool: Pool, upto: int, only: UsageFilter, fields: Sequence[str]
-    ) -> AsyncIterator[list[bytes]]:
-        async for views in read_in_spans(pool, upto, only, fields):
+    async def drop_after_the_first(pool: Pool, upto: int, only: UsageFilter) -> AsyncIterator[list[asyncpg.Record]]:
+        async for views in read_in_spans(pool, upto, only):
             yield views
             if not dropped:
                 dropped.append(True)

@@ -456,3 +456,10 @@ LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 $$;
 REVOKE ALL ON FUNCTION note_builder FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION note_builder TO usage_builder;
+
+---------------------------------------------------------------------------------------------------------------------
+-- Times of GLAM's usage list
+
+-- GLAM's ranges of time end with an instant, which counts by days leave out.
+CREATE INDEX views_at_midnight ON event_log (occurred_at)
+    WHERE type = 'probe_viewed' AND (occurred_at AT TIME ZONE 'UTC')::time = '00:00';

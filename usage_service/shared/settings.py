@@ -65,6 +65,9 @@ class ServerSettings(DatabaseSettings, frozen=True, kw_only=True):
     open_reads: Annotated[bool, Meta(description="whether reading needs no token")] = field(
         name="USAGE_SERVICE_OPEN_READS", default=False
     )
+    usage_misses: Annotated[
+        bool, Meta(description="whether GLAM's usage list has views that found nothing; GLAM's own has none")
+    ] = field(name="USAGE_SERVICE_USAGE_MISSES", default=False)
     visitor_secret: Annotated[
         str,
         Meta(min_length=16, description="what pseudonyms are made with; keep it: with another, visitors are others"),

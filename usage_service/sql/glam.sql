@@ -1,14 +1,24 @@
--- data: a probe's rows in the latest versions that it has any of. $4 how many versions, $5 ping type or null, $6 operating
--- system, $7 of whole versions (else of single builds), $8 metric key or null.
-SELECT version, ping_type, os, build_id, build_date, probe AS metric, metric_type, metric_key, client_agg_type, total_users,
+-- data: a probe's rows in the versions from $4 before the latest one to it: the latest that was released, or that the probe has rows
+-- of, where no release is known. $5 ping type or null, $6 operating system, $7 of whole versions (else of single builds), $8 metric
+-- key, empty for any. A labeled counter whose labels are all declared is shown by its sums alone.
+SELECT probe_rows.version, ping_type, os, build_id, build_date, probe AS metric, metric_type, metric_key, client_agg_type, total_users,
        total_sample AS sample_count, histogram, percentiles, non_norm_histogram, non_norm_percentiles
-FROM probe_rows
+FROM probe_rows CROSS JOIN LATERAL (
+    SELECT coalesce(
+        (SELECT max(r.version) FROM releases r WHERE r.product = $1 AND r.channel = $2),
+        (SELECT max(p.version) FROM probe_rows p WHERE p.product = $1 AND p.channel = $2 AND p.probe = $3)) AS version
+) latest
 WHERE product = $1 AND channel = $2 AND probe = $3
-  AND version IN (
-      SELECT DISTINCT version FROM probe_rows WHERE product = $1 AND channel = $2 AND probe = $3 ORDER BY version DESC LIMIT $4
-  )
-  AND ($5::text IS NULL OR ping_type = $5) AND os = $6 AND (build_id = '*') = $7 AND ($8::text IS NULL OR metric_key = $8)
-ORDER BY version DESC, build_id DESC, ping_type, metric_key, client_agg_type;
+  AND probe_rows.version BETWEEN latest.version - $4 AND latest.version
+  AND ($5::text IS NULL OR ping_type = $5) AND os = $6 AND (build_id = '*') = $7 AND ($8 = '' OR metric_key = $8)
+  AND (client_agg_type IN ('sum', 'summed_histogram') OR metric_type <> 'labeled_counter' OR NOT EXISTS (
+      SELECT FROM catalogue c WHERE c.product = $1 AND c.probe = $3 AND jsonb_array_length(c.definition -> 'labels') > 0))
+ORDER BY probe_rows.version DESC, build_id DESC, ping_type, metric_key, client_agg_type;
+
+-- labels: the metric keys of a probe's rows. $4 ping type or null, $5 operating system.
+SELECT DISTINCT metric_key FROM probe_rows
+WHERE product = $1 AND channel = $2 AND probe = $3 AND ($4::text IS NULL OR ping_type = $4) AND os = $5
+ORDER BY metric_key;
 
 -- begins: the position and the instant (null: any) from which on the log holds every event. An event occurred at most a day
 -- after it was recorded.
@@ -16,13 +26,20 @@ SELECT b.position, (SELECT e.recorded_at + interval '1 day' FROM event_log e WHE
                     ORDER BY e.position LIMIT 1) AS instant
 FROM (SELECT whole_from()) b (position);
 
--- views: the views in a range of positions ($1, $2], in their order; from the instant $3 to before $4, each null for any.
--- $5 product or null.
+-- views: the views in a range of positions ($1, $2], in their order; from the instant $3 to the instant $4, each null for any.
+-- $5 product or null, $6 also those that found nothing.
 SELECT position AS id, occurred_at AS timestamp, product, channel, probe AS probe_name,
        data ->> 'ping_type' AS ping_type, data ->> 'os' AS os, data ->> 'aggregation_level' AS aggregation_level,
-       data -> 'versions' AS versions
+       data -> 'versions' AS versions, (data ->> 'found')::boolean AS found
 FROM event_log
 WHERE position > $1 AND position <= $2 AND type = 'probe_viewed'
-  AND occurred_at >= coalesce($3::timestamptz, '-infinity') AND occurred_at < coalesce($4::timestamptz, 'infinity')
-  AND ($5::text IS NULL OR product = $5)
+  AND occurred_at >= coalesce($3::timestamptz, '-infinity') AND occurred_at <= coalesce($4::timestamptz, 'infinity')
+  AND ($5::text IS NULL OR product = $5) AND ($6 OR (data ->> 'found')::boolean)
 ORDER BY position;
+
+-- at_midnight: the views at the very midnight $1, as far as the popularity has them. $2 product or null, $3 also those that found
+-- nothing.
+SELECT product, channel, probe AS probe_name FROM event_log
+WHERE type = 'probe_viewed' AND (occurred_at AT TIME ZONE 'UTC')::time = '00:00' AND occurred_at = $1
+  AND position <= (SELECT p.position FROM projections p WHERE p.name = 'popularity' AND p.stage = 'live')
+  AND ($2::text IS NULL OR product = $2) AND ($3 OR (data ->> 'found')::boolean);

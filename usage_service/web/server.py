@@ -21,6 +21,7 @@ from usage_service.shared.tracing import is_traced
 from usage_service.stats.view_counts import ViewCounts
 from usage_service.web.access import ACCESS, Access, check_exposure, guarded
 from usage_service.web.answering import ANSWERING, Answering
+from usage_service.web.api.glam_usage import USAGE_MISSES
 from usage_service.web.api.hotlist import HISTORIES
 from usage_service.web.api.metrics import METRICS, Metrics
 from usage_service.web.api.popularity import VIEW_COUNTS
@@ -67,6 +68,8 @@ def create_app(settings: ServerSettings, died: Callable[[], None]) -> web.Applic
         app.router.add_route(route.method, route.path, handler)
         if route.method == "GET":
             app.router.add_route("HEAD", route.path, handler)
+
+    app[USAGE_MISSES] = settings.usage_misses
 
     async def service(app: web.Application) -> AsyncIterator[None]:
         async with open_service(settings, died) as opened, Tasks(died) as tasks:

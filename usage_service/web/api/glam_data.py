@@ -1,4 +1,7 @@
-"""POST /api/v1/data/: a probe's aggregates, as GLAM's own app asks for them. Each request is recorded as a view."""
+"""POST /api/v1/data/ and /api/v1/labels/: a probe's aggregates and labels, as GLAM's own app asks for them.
+
+Each request for data is recorded as a view.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,15 @@ import msgspec
 import structlog
 from aiohttp import web
 
-from usage_service.glam.data import LEGACY, DataQuery, UnusableQueryError, data_rows, read_query
+from usage_service.glam.data import (
+    LEGACY,
+    DataQuery,
+    UnusableQueryError,
+    data_rows,
+    find_labels,
+    read_labels_query,
+    read_query,
+)
 from usage_service.ingest.appending import Record
 from usage_service.ingest.group_commit import Answer, LogUnavailableError, QueueFullError
 from usage_service.ingest.parsing import Envelope
@@ -65,6 +76,27 @@ async def post_data(request: web.Request) -> web.Response:
     if not rows:
         raise _not_found(asked)
     return await gzip_answer(request, body_answer(as_json(DataAnswer(rows))))
+
+
+class LabelsAnswer(msgspec.Struct, frozen=True):
+    """Labels of a probe, as GLAM's app reads them."""
+
+    labels: list[str]
+
+
+@described(
+    ok(LabelsAnswer),
+    Response(400, "the query is not valid: with GLAM's own message, or as a problem", (json_of(list[str]), PROBLEM)),
+    body=(json_of(DataRequest),),
+)
+async def post_labels(request: web.Request) -> web.Response:
+    """Get the labels of a probe, as GLAM's app asks for them before the data of a labeled probe."""
+    try:
+        asked = read_labels_query((await json_body(request, DataRequest)).query)
+    except UnusableQueryError as error:
+        return json_answer([str(error)], status=400)
+    async with service_of(request).pool.acquire(timeout=5) as connection:
+        return json_answer(LabelsAnswer(await find_labels(connection, asked)))
 
 
 def _not_found(asked: DataQuery) -> Problem:

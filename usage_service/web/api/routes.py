@@ -6,7 +6,7 @@ from usage_service.web.api.build_events import get_build_events
 from usage_service.web.api.build_requests import post_build, post_prefetch, post_retry
 from usage_service.web.api.builds import delete_build, get_build, get_builds
 from usage_service.web.api.events import post_events
-from usage_service.web.api.glam_data import post_data
+from usage_service.web.api.glam_data import post_data, post_labels
 from usage_service.web.api.glam_usage import get_usage
 from usage_service.web.api.health import get_heartbeat, get_lbheartbeat, get_version
 from usage_service.web.api.hidden_probes import delete_hidden, get_hidden, put_hidden
@@ -64,6 +64,7 @@ ROUTES = (
     Route("GET", "/v1/probes/{product}/{probe}", "read", get_probe),
     Route("GET", "/api/v1/usage/", "read", get_usage),
     Route("POST", "/api/v1/data/", "read", post_data),
+    Route("POST", "/api/v1/labels/", "read", post_labels),
     Route("GET", "/metrics", "read", get_metrics),
     Route("GET", "/openapi.json", "open", get_openapi),
     Route("GET", "/docs", "open", get_docs),
