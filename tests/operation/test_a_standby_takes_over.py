@@ -17,8 +17,9 @@ import structlog
 from tests.conftest import SECRET, Start
 from tests.support.builders import put_in_catalogue, request, running_builder
 from tests.support.chaos import Sender, client_session
-from tests.support.servers import Client, connected, eventually, rounds
+from tests.support.servers import Client, connected, event, eventually, post, rounds
 from tests.support.standby import Node
+from usage_service.ingest import appending
 from usage_service.shared.schema import install_schema
 from usage_service.shared.settings import ServerSettings
 
@@ -123,3 +124,30 @@ async def test_server_and_builder_go_on_and_nothing_acknowledged_is_lost(pair: P
         await asyncio.gather(*sending)
     acknowledged = {key: position for sender in senders for key, position in sender.positions.items()}
     assert acknowledged.items() <= (await logged(pair.primary.url)).items()
+
+
+@pytest.mark.xfail(strict=True)
+async def test_what_is_on_the_primary_alone_is_not_acknowledged_when_it_is_sent_again(
+    pair: Pair, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A commit whose wait for the standby is given up stays: the event is there when its client sends it again."""
+    monkeypatch.setattr(appending, "APPEND_SECONDS", 0.5)
+    client = await start(ServerSettings(database_url=pair.url, visitor_secret=SECRET))
+    await post(client, event())
+    pair.standby.kill()
+    sent = event()
+    assert (await client.post("/v1/events", json=sent)).status == 503
+
+    async def is_there() -> bool:
+        return sent["event_id"] in await logged(pair.primary.url)
+
+    await eventually(is_there, "it is committed")
+    assert (await client.post("/v1/events", json=sent)).status == 503
+    pair.standby.postgres.start()
+
+    async def is_acknowledged() -> bool:
+        return (await client.post("/v1/events", json=sent)).status == 201
+
+    await eventually(is_acknowledged, "it is acknowledged")
+    await pair.fail_over()
+    assert sent["event_id"] in await logged(pair.primary.url)

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from tests.support.servers import connected, eventually
 from usage_service.local.embedded_postgres import EmbeddedPostgres
-from usage_service.local.postgres_cluster import PostgresCluster
+from usage_service.local.postgres_cluster import PostgresCluster, wait_until
 from usage_service.local.postgres_programs import run
 
 OPTIONS = {"fsync": "off", "full_page_writes": "off", "shared_buffers": "32MB", "max_connections": "60"}
@@ -78,3 +78,4 @@ class Node:
     def kill(self) -> None:
         """End every process of it at once."""
         PostgresCluster(self.directory).kill()
+        assert wait_until(lambda: self.postgres.pid is None, 10)
