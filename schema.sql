@@ -193,6 +193,9 @@ BEGIN
     IF current_setting('synchronous_commit') IN ('off', 'local') THEN
         PERFORM set_config('synchronous_commit', 'on', true);
     END IF;
+    -- What the caller finds there already may be on this server alone: a commit whose wait for a synchronous standby was
+    -- cancelled stays. With something of its own to commit, the caller waits for the standby, too, before it answers.
+    PERFORM pg_logical_emit_message(true, 'glam', '');
     -- The weakest mode that excludes itself, and the only such one that needs no look at every session's locks.
     LOCK TABLE public.event_log_lock IN SHARE UPDATE EXCLUSIVE MODE;
     -- Calls under way while version 3 was installed wait for an advisory lock. They last less than a minute, for which both

@@ -126,7 +126,6 @@ async def test_server_and_builder_go_on_and_nothing_acknowledged_is_lost(pair: P
     assert acknowledged.items() <= (await logged(pair.primary.url)).items()
 
 
-@pytest.mark.xfail(strict=True)
 async def test_what_is_on_the_primary_alone_is_not_acknowledged_when_it_is_sent_again(
     pair: Pair, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
