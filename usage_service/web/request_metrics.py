@@ -47,7 +47,7 @@ class RequestMetrics(AbstractAccessLogger):
         )
         self._held_seconds = Histogram(
             "glam_http_held_request_seconds",
-            "The same of requests that stream, or that were asked to wait.",
+            "From a request's headers to the end of its answer, where it streams or was asked to wait.",
             ["method", "route"],
             buckets=HELD_BUCKETS,
             registry=registry,

@@ -34,10 +34,15 @@ class ServiceCollector(Collector):
 
     def _recording(self) -> Iterator[Metric]:
         ingest = self._service.ingest
-        yield _counted("glam_events", "Valid events, by what became of them.", "outcome", ingest.fates.items())
+        yield _counted(
+            "glam_events",
+            "Valid events, by what became of them; those unavailable (503) and queue_full (429) are sent again.",
+            "outcome",
+            ingest.fates.items(),
+        )
         yield _counted(
             "glam_events_refused",
-            "Invalid events, by the field that is wrong.",
+            "Invalid events (422), by the field that is wrong.",
             "reason",
             self._service.reader.refusals.items(),
         )
