@@ -95,7 +95,7 @@ CREATE FUNCTION append_events(
 -- Hash joins only: the planner does not know how long the arrays are, and takes nested loops for the long ones too.
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp SET enable_nestloop = off AS $$
 BEGIN
-    PERFORM lock_event_log();
+    PERFORM begin_append();
     RETURN QUERY
     WITH incoming AS (
         SELECT u.*, row_number() OVER (PARTITION BY u.event_id ORDER BY u.item) AS occurrence
@@ -124,7 +124,8 @@ BEGIN
     ), numbered AS MATERIALIZED (
         SELECT nextval('event_position') AS position, named.*
         FROM (
-            SELECT j.*, v.pseudonym AS visitor
+            -- The event that erases somebody does not name them: its time is known to whoever asked for it.
+            SELECT j.*, CASE WHEN j.type <> 'visitor_erased' THEN v.pseudonym END AS visitor
             FROM judged j
             LEFT JOIN (SELECT * FROM known_visitors UNION ALL SELECT * FROM new_visitors) v USING (lookup)
             WHERE j.known_position IS NULL AND j.occurrence = 1
@@ -153,8 +154,9 @@ BEGIN
 END $$;
 
 -- Puts exported events back at their positions, after all that the log holds: into an empty log, or on from where an
--- earlier call stopped. What is there already is passed over; other events there are an error (UB002). Visitors are
--- the pseudonyms of the export, which nothing links to anybody any more. Answers how many events are new.
+-- earlier call stopped. What is there already is passed over; other events there, or these elsewhere, are an error (UB002), and
+-- so is a gap larger than largest_gap() (UB007). All is checked before anything is written. Visitors are the pseudonyms of the
+-- export, which nothing links to anybody any more. Answers how many events are new.
 CREATE FUNCTION restore_events(
     positions bigint[], event_ids uuid[], types text[], schema_versions smallint[], occurred timestamptz[],
     recorded timestamptz[], visitors uuid[], products text[], channels text[], probes text[], sources text[],
@@ -163,6 +165,7 @@ CREATE FUNCTION restore_events(
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
     log_end bigint;
+    beyond bigint;
     restored bigint;
 BEGIN
     PERFORM lock_event_log();
@@ -175,16 +178,78 @@ BEGIN
                                         IS DISTINCT FROM (g.event_id, g.digest)
     ) THEN
         RAISE EXCEPTION 'the log holds other events up to position %', log_end USING ERRCODE = 'UB002';
+    ELSIF EXISTS (
+        SELECT FROM unnest(positions, event_ids) AS g (position, event_id)
+        LEFT JOIN event_log e ON e.event_id = g.event_id
+        LEFT JOIN dropped_events d ON d.event_id = g.event_id
+        WHERE g.position > log_end AND (e.event_id IS NOT NULL OR d.event_id IS NOT NULL)
+    ) THEN
+        RAISE EXCEPTION 'the log holds some of these events at other positions, up to %', log_end USING ERRCODE = 'UB002';
+    END IF;
+    SELECT g.position INTO beyond FROM (
+        SELECT p AS position, p - lag(p, 1, log_end) OVER (ORDER BY p) AS gap FROM unnest(positions) AS p WHERE p > log_end
+    ) g WHERE g.gap > largest_gap() ORDER BY g.position LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'position % is more than % after the one before it', beyond, largest_gap() USING ERRCODE = 'UB007';
     END IF;
     INSERT INTO event_log (position, event_id, type, schema_version, occurred_at, recorded_at, visitor, product,
                            channel, probe, source, data, digest)
-    SELECT g.* FROM unnest(positions, event_ids, types, schema_versions, occurred, recorded, visitors, products, channels,
-                           probes, sources, payloads, digests) AS g (position)
+    SELECT g.position, g.event_id, g.type, g.schema_version, g.occurred_at, g.recorded_at,
+           CASE WHEN g.type <> 'visitor_erased' THEN g.visitor END,  -- older exports name who was erased
+           g.product, g.channel, g.probe, g.source, g.data, g.digest
+    FROM unnest(positions, event_ids, types, schema_versions, occurred, recorded, visitors, products, channels, probes, sources,
+                payloads, digests) AS g (position, event_id, type, schema_version, occurred_at, recorded_at, visitor, product,
+                                         channel, probe, source, data, digest)
     WHERE g.position > log_end;
     GET DIAGNOSTICS restored = ROW_COUNT;
     PERFORM setval('event_position', greatest(log_end, (SELECT max(p) FROM unnest(positions) AS p)));
     RETURN restored;
 END $$;
+
+-- How far a position may be after the one before it where events are restored. Readers and folds go through the positions, some ten
+-- thousand at a time: what nothing stands at costs them time, too, and positions end at 2^63.
+CREATE FUNCTION largest_gap() RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$ SELECT 1000000000::bigint $$;
+
+-- The way back from a gap larger than that, which restore_events() once let arise: events behind it take the positions directly
+-- before it, in their order, and all that remembers a position goes with them. No event is deleted or changed otherwise. For the
+-- owner, while no program runs: those that have read a position behind the gap would wait there.
+CREATE FUNCTION close_gap(OUT gap_after bigint, OUT moved bigint, OUT log_end bigint)
+LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
+DECLARE
+    was_end bigint;
+BEGIN
+    LOCK TABLE dropped_events IN SHARE ROW EXCLUSIVE MODE;  -- nothing is dropped or put back meanwhile, nor folded
+    PERFORM FROM projections p ORDER BY p.name, p.stage FOR UPDATE;
+    PERFORM lock_event_log();
+    was_end := last_position();
+    SELECT g.before INTO gap_after FROM (
+        SELECT e.position, lag(e.position, 1, whole_from() - 1) OVER (ORDER BY e.position) AS before FROM event_log e
+    ) g WHERE g.position - g.before > largest_gap() AND g.before >= whole_from() - 1 ORDER BY g.position LIMIT 1;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'the log has no gap larger than % after what was dropped from it', largest_gap()
+            USING ERRCODE = 'object_not_in_prerequisite_state';
+    END IF;
+    UPDATE projections p SET
+        position = position_moved_to(p.position, gap_after), changed_at = position_moved_to(p.changed_at, gap_after),
+        failed_after = CASE WHEN p.failed_after IS NOT NULL THEN position_moved_to(p.failed_after, gap_after) END;
+    UPDATE builds b SET log_position = position_moved_to(b.log_position, gap_after) WHERE b.log_position > gap_after;
+    UPDATE hotlist_rules r SET log_position = position_moved_to(r.log_position, gap_after) WHERE r.log_position > gap_after;
+    UPDATE hotlist_runs r SET log_position = position_moved_to(r.log_position, gap_after) WHERE r.log_position > gap_after;
+    UPDATE event_log e SET position = m.becomes FROM (
+        SELECT b.position AS was, gap_after + row_number() OVER (ORDER BY b.position) AS becomes
+        FROM event_log b WHERE b.position > gap_after
+    ) m WHERE e.position = m.was;
+    GET DIAGNOSTICS moved = ROW_COUNT;
+    PERFORM setval('event_position', last_position());
+    log_end := append_own_event('events_moved', NULL, NULL, NULL, session_user::text,
+                                jsonb_build_object('gap_after', gap_after, 'events', moved, 'was_end', was_end));
+END $$;
+
+-- Where what has come to a position will have come after close_gap(): to the last event up to there, wherever that will be.
+CREATE FUNCTION position_moved_to(was_at bigint, gap_after bigint) RETURNS bigint LANGUAGE sql STABLE AS $$
+    SELECT CASE WHEN was_at <= gap_after THEN was_at ELSE (
+        SELECT gap_after + count(*) FROM event_log e WHERE e.position > gap_after AND e.position <= was_at) END
+$$;
 
 -- Held from before the first position is drawn to the commit, which is durable whatever the server, the role or the session is
 -- set to: who waits for the lock is about to acknowledge something.
@@ -210,6 +275,24 @@ END $$;
 -- transitions run; an advisory lock may be taken by anybody who may connect, and would stop all recording.
 CREATE TABLE event_log_lock ();
 
+-- Locks the log for who is about to draw positions from the sequence. Raises where it would give positions that readers have passed,
+-- or none: no event is to blame for that.
+CREATE FUNCTION begin_append() RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    drawn bigint;
+    log_end bigint;
+BEGIN
+    PERFORM lock_event_log();
+    SELECT s.last_value - (NOT s.is_called)::integer, last_position() INTO drawn, log_end FROM event_position s;
+    IF drawn < log_end THEN
+        RAISE EXCEPTION 'the sequence of positions, at %, is behind the log, at %', drawn, log_end
+            USING ERRCODE = 'insufficient_resources', HINT = 'SELECT setval(''event_position'', last_position())';
+    ELSIF drawn > 9223372036854775807 - 1000000 THEN
+        RAISE EXCEPTION 'the log, at %, is at the end of all positions', drawn
+            USING ERRCODE = 'insufficient_resources', HINT = 'SELECT * FROM close_gap(); see docs/guides/operating.md';
+    END IF;
+END $$;
+
 -- Proves that events can be recorded: the lock can be had, and a write be made durable. Raises what keeps them from being so.
 CREATE TABLE recording_probe (
     probed_at timestamptz NOT NULL
@@ -219,11 +302,7 @@ INSERT INTO recording_probe VALUES (clock_timestamp());
 CREATE FUNCTION probe_recording() RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 BEGIN
     PERFORM set_config('lock_timeout', '1500ms', true);
-    PERFORM lock_event_log();
-    IF (SELECT last_value FROM event_position) < last_position() THEN
-        RAISE EXCEPTION 'the sequence of positions is behind the log' USING ERRCODE = 'object_not_in_prerequisite_state',
-            HINT = 'SELECT setval(''event_position'', last_position())';
-    END IF;
+    PERFORM begin_append();
     UPDATE recording_probe SET probed_at = clock_timestamp();
 END $$;
 
@@ -239,7 +318,7 @@ CREATE FUNCTION append_own_event(
 DECLARE
     appended bigint;
 BEGIN
-    PERFORM lock_event_log();
+    PERFORM begin_append();
     INSERT INTO event_log (position, event_id, type, occurred_at, recorded_at, product, channel, probe, source, data, digest)
     VALUES (nextval('event_position'), gen_random_uuid(), event_type, current_instant(), current_instant(), event_product,
             event_channel, event_probe, event_source, payload, md5(payload::text)::uuid)
@@ -2022,6 +2101,15 @@ BEGIN
     RETURN dropped;
 END $$;
 
+-- An event as it is kept: older ones, and older files, name who was erased.
+CREATE FUNCTION without_erased(e event_log) RETURNS event_log LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    IF e.type = 'visitor_erased' THEN
+        e.visitor := NULL;
+    END IF;
+    RETURN e;
+END $$;
+
 -- Puts dropped events back; those that are there already are passed over. Answers how many. Raises UB006 where one is not as
 -- it was, and puts back none.
 CREATE FUNCTION put_back_events(exported event_log[]) RETURNS bigint
@@ -2032,16 +2120,17 @@ BEGIN
     LOCK TABLE dropped_events IN SHARE ROW EXCLUSIVE MODE;  -- nobody begins to fill a projection meanwhile
     IF EXISTS (
         SELECT FROM unnest(exported) x
-        WHERE fingerprint_event(x) IS DISTINCT FROM coalesce(
-            (SELECT d.fingerprint FROM dropped_events d WHERE d.event_id = x.event_id),
-            (SELECT fingerprint_event(e) FROM event_log e WHERE e.event_id = x.event_id))
+        WHERE (fingerprint_event(x) = (SELECT d.fingerprint FROM dropped_events d WHERE d.event_id = x.event_id)
+               OR fingerprint_event(without_erased(x)) = (SELECT fingerprint_event(e) FROM event_log e WHERE e.event_id = x.event_id)
+              ) IS NOT TRUE
     ) THEN
         RAISE EXCEPTION 'the export holds events that are not what was dropped' USING ERRCODE = 'UB006';
     END IF;
     WITH known AS (
         DELETE FROM dropped_events d USING unnest(exported) x WHERE d.event_id = x.event_id RETURNING d.event_id
     )
-    INSERT INTO event_log SELECT x.* FROM unnest(exported) x JOIN known k ON k.event_id = x.event_id;
+    INSERT INTO event_log SELECT kept.*
+    FROM unnest(exported) x JOIN known k ON k.event_id = x.event_id CROSS JOIN LATERAL without_erased(x) kept;
     GET DIAGNOSTICS put_back = ROW_COUNT;
     RETURN put_back;
 END $$;
@@ -2125,7 +2214,8 @@ REVOKE CREATE ON SCHEMA public FROM usage_projections;
 GRANT USAGE ON SCHEMA public TO usage_server, usage_builder, usage_reader, usage_projections;
 GRANT SELECT ON ALL TABLES IN SCHEMA public TO usage_server, usage_builder, usage_reader, usage_projections;
 GRANT EXECUTE ON FUNCTION current_instant, utc_day, last_position, whole_from, referrer_host, series_number, bucket_start,
-    whole_buckets, window_buckets, window_visitors, shared_visitors, sessions_begun, sample_key, sample_bound, sample_key_for, is_excluded, hidden_by
+    whole_buckets, window_buckets, window_visitors, shared_visitors, sessions_begun, sample_key, sample_bound, sample_key_for, is_excluded,
+    hidden_by, largest_gap
     TO usage_server, usage_builder, usage_reader, usage_projections;
 GRANT EXECUTE ON FUNCTION projection_setting TO usage_projections;
 REVOKE SELECT ON visitor_keys, event_log_lock, filling_lock FROM usage_server, usage_builder, usage_reader, usage_projections;

@@ -18,7 +18,7 @@ class _Type(msgspec.Struct):
 _typed = msgspec.json.Decoder(AnyEvent)
 _extension = msgspec.json.Decoder(ExtensionEvent)
 _type = msgspec.json.Decoder(_Type)
-_encode_sorted = msgspec.json.Encoder(order="sorted").encode
+encode_sorted = msgspec.json.Encoder(order="sorted").encode
 
 
 class UnusableEventError(Exception):
@@ -47,7 +47,7 @@ def _decode(raw: bytes | msgspec.Raw) -> AnyEvent | ExtensionEvent:
         if isinstance(kind, str) and kind.startswith("x_"):
             return _extension.decode(raw)
         if not isinstance(kind, str) or kind not in EVENT_TYPES:
-            raise UnusableEventError("/type", _unknown_type(kind)) from None
+            raise UnusableEventError("/type", unknown_type(kind)) from None
         raise
     return event
 
@@ -59,15 +59,27 @@ def type_of(event: AnyEvent | ExtensionEvent) -> str:
 
 def encode_data(event: AnyEvent | ExtensionEvent) -> bytes:
     """Encode the event's own fields as compact JSON, keys in a fixed order, without fields at their default."""
-    if isinstance(event, ExtensionEvent) and _depth(event.data) > DEEPEST_EXTENSION:
-        raise UnusableEventError("/data", f"is nested too deeply; at most {DEEPEST_EXTENSION} levels")
-    encoded = _encode_sorted(event.data)
-    if isinstance(event, ExtensionEvent):
-        if len(encoded) > MOST_EXTENSION_BYTES:
-            raise UnusableEventError("/data", f"is {len(encoded)} bytes long; at most {MOST_EXTENSION_BYTES}")
-        if b"\\u0000" in encoded and _has_nul(event.data):
-            raise UnusableEventError("/data", "holds a NUL character, which the log cannot store")
+    if not isinstance(event, ExtensionEvent):
+        return encode_sorted(event.data)
+    check_depth(event.data)
+    encoded = encode_sorted(event.data)
+    if len(encoded) > MOST_EXTENSION_BYTES:
+        raise UnusableEventError("/data", f"is {len(encoded)} bytes long; at most {MOST_EXTENSION_BYTES}")
+    if b"\\u0000" in encoded:
+        check_characters(event.data)
     return encoded
+
+
+def check_depth(data: object) -> None:
+    """Raise UnusableEventError for data that readers of the log could not decode."""
+    if _depth(data) > DEEPEST_EXTENSION:
+        raise UnusableEventError("/data", f"is nested too deeply; at most {DEEPEST_EXTENSION} levels")
+
+
+def check_characters(data: object) -> None:
+    """Raise UnusableEventError for data that PostgreSQL cannot store."""
+    if _has_nul(data):
+        raise UnusableEventError("/data", "holds a NUL character, which the log cannot store")
 
 
 def _depth(data: object) -> int:
@@ -86,7 +98,8 @@ def _has_nul(value: object) -> bool:
     return isinstance(value, list) and any(map(_has_nul, value))
 
 
-def _unknown_type(kind: object) -> str:
+def unknown_type(kind: object) -> str:
+    """Return what is wrong with a type that may not be posted."""
     if isinstance(kind, str) and kind in OWN_TYPES:
         return f"{kind} is written by the service itself"
     return f"must be one of {', '.join(EVENT_TYPES)}, or x_... for a type of your own"

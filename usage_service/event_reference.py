@@ -13,6 +13,14 @@ Made from `usage_service/events.py` by `usage-service reference`; a test keeps i
 
 Every event has `event_id` (a UUID of the sender's), `type`, and `occurred_at` (RFC 3339 with a zone). `visitor`,
 `product`, `channel` and `probe` are optional but where a type asks for them. The raw `visitor` is never stored.
+
+What the app reports of people is stored without what may say who they are; the answer says where (`masked`):
+
+- Of addresses of pages (`page`, `referrer`, `url`) query, fragment and user info are dropped. Parameters that
+  `USAGE_SERVICE_KEPT_PARAMETERS` names are kept.
+- What looks like an e-mail address is `***`, in any text of `data`, in names of fields of `x_...` too.
+
+Whether an event is a duplicate is decided by what was sent, so it stays one when the setting changes.
 """
 
 

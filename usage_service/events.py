@@ -33,7 +33,9 @@ class Data(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class AppData(Data, frozen=True, kw_only=True):
-    """The fields common to all events that the app reports."""
+    """The fields common to all events that the app reports; `addresses` names those that hold the address of a page."""
+
+    addresses: ClassVar[frozenset[str]] = frozenset()
 
     bot: bool = False
 
@@ -59,6 +61,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 class PageViewedData(AppData, frozen=True, kw_only=True):
     """A page of the app, and where the visitor came from (a host or a URL)."""
+
+    addresses: ClassVar[frozenset[str]] = frozenset({"page", "referrer"})
 
     page: Annotated[str, Meta(min_length=1, max_length=2_000, pattern=NO_NUL)]
     referrer: Text | None = None
@@ -116,6 +120,8 @@ class ControlChanged(Event, frozen=True, kw_only=True, tag="control_changed"):
 
 class LinkFollowedData(AppData, frozen=True, kw_only=True):
     """The tool that a link leads to."""
+
+    addresses: ClassVar[frozenset[str]] = frozenset({"url"})
 
     tool: Name
     url: Text | None = None
@@ -177,7 +183,7 @@ class ProbeBuilt(Event, frozen=True, kw_only=True, tag="probe_built"):
 
 
 class VisitorErased(Event, frozen=True, kw_only=True, tag="visitor_erased"):
-    """A person asked to be forgotten: nothing links them to their events from here on."""
+    """A person asked to be forgotten: nothing links them to their events from here on. Stored without a visitor."""
 
     visitor: VisitorId
     data: Data = Data()
@@ -225,6 +231,36 @@ AnyEvent = (
     | ReleasePublished
 )
 EVENT_TYPES: dict[str, type[Event]] = {str(kind.__struct_config__.tag): kind for kind in get_args(AnyEvent)}
+
+
+class OwnEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """An event that the service itself wrote, as far as its readers rely on it."""
+
+    schema_version: ClassVar[int] = 1
+
+    product: Text | None = None
+    channel: Text | None = None
+    probe: Text | None = None
+    data: dict[str, Any]
+
+
+class BuildData(msgspec.Struct, frozen=True):
+    """The build that an event is of, by which it is found; its other fields depend on the type."""
+
+    build_id: UUID
+
+
+class BuildEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """An event of a build, as far as its readers rely on it."""
+
+    schema_version: ClassVar[int] = 1
+
+    product: Product
+    channel: Channel
+    probe: ProbeName
+    data: BuildData
+
+
 OWN_TYPES = frozenset(
     {
         "build_requested",
@@ -241,6 +277,7 @@ OWN_TYPES = frozenset(
         "probes_hidden",
         "probes_shown",
         "events_dropped",
+        "events_moved",
         "events_put_back",
     }
 )

@@ -11,6 +11,7 @@ from usage_service.builds.fresh import FreshBuilds
 from usage_service.builds.watching import BuildWatch
 from usage_service.ingest import group_commit
 from usage_service.ingest.group_commit import Announcer, Ingest
+from usage_service.ingest.masking import Masking
 from usage_service.ingest.parsing import Reader
 from usage_service.ingest.visitors import VisitorKeys, forget_old_visitors
 from usage_service.log.following import GrowthSignal
@@ -71,7 +72,7 @@ async def open_service(settings: ServerSettings, died: Callable[[], None]) -> As
             pool,
             background,
             ingest,
-            Reader(visitors),
+            Reader(visitors, Masking(settings.kept_names)),
             listener,
             log_growth,
             folded_growth,

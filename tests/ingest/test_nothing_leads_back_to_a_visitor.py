@@ -193,7 +193,6 @@ async def test_a_repeat_after_erasure_makes_no_new_link(client: Client, database
     assert await pseudonym(database, old[0]["event_id"]) == first
 
 
-@pytest.mark.xfail(strict=True, reason="not mended yet")
 async def test_who_knows_when_somebody_asked_does_not_find_them(client: Client, database: Connection) -> None:
     """The event that erases them has no name: not in the log, not for who reads or filters it, not in an export."""
     ann, request = await view(client, database, "ann"), erased("ann")

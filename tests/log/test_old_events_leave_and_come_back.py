@@ -148,7 +148,6 @@ async def test_a_file_that_was_changed_puts_nothing_back(
     assert await rows(own_database) == left
 
 
-@pytest.mark.xfail(strict=True, reason="not mended yet")
 async def test_files_of_before_come_back_without_the_name_of_who_was_erased(
     own_database_url: str, own_database: Connection, tmp_path: Path
 ) -> None:

@@ -22,13 +22,14 @@ from tests.support.logs import BEGIN, KINDS, line, write_log
 from tests.support.servers import Client, Connection, JsonObject, event, post, rounds
 from usage_service.commands.exporting import export_log
 from usage_service.events import EVENT_TYPES, Data, Event, ProbeViewedData
+from usage_service.ingest.restoring import restore
 from usage_service.log import arrow, exported, stored_events
 from usage_service.log.arrow import SCHEMA
 from usage_service.log.batches import upcast
 from usage_service.log.exports import Format
 from usage_service.log.history import Log, LogReadError, read
 from usage_service.log.reading import LogFilter
-from usage_service.log.stored_events import StoredEvent, restore
+from usage_service.log.stored_events import StoredEvent
 
 EVENTS = 60
 POSITIONS = [position for position in range(1, 200) if position % 3][:EVENTS]

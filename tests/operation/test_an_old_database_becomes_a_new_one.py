@@ -162,7 +162,6 @@ SELECT nextval('event_position'), gen_random_uuid(), 'visitor_erased', now(), no
 """
 
 
-@pytest.mark.xfail(strict=True, reason="not mended yet")
 async def test_who_was_erased_before_is_named_no_longer(url_of_before: str) -> None:
     unchanged = "SELECT event_log::text FROM event_log WHERE type <> 'visitor_erased' ORDER BY position"
     async with connected(url_of_before) as database:

@@ -225,7 +225,6 @@ async def test_what_is_wrong_with_the_database_is_not_said_of_the_event(
     assert await recording(client) == "ok"
 
 
-@pytest.mark.xfail(strict=True, reason="not mended yet")
 async def test_no_position_is_drawn_that_readers_have_passed(client: Client, own_database: Connection) -> None:
     """Also where the log has a gap, in which the sequence would find positions that are free."""
     await post(

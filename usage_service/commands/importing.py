@@ -79,16 +79,19 @@ async def _restore(poster: Poster, path: Path, file: OpenFile, report: Report) -
     """Restore one batch after the other: positions must rise."""
     lines = parquet_lines(path) if path.suffix == ".parquet" else (line.rstrip(b"\n") for line in file.unpacked)
     batch: list[bytes] = []
+    origins: list[str] = []
     size = 0
-    for line in lines:
+    for number, line in enumerate(lines, 1):
         if batch and size + len(line) > RESTORED_BYTES:
-            await poster.restore(batch)
+            await poster.restore(batch, origins)
             report(file.bytes_read())
-            batch, size = [], 0
-        batch.append(line)
-        size += len(line) + 1
+            batch, origins, size = [], [], 0
+        if line.strip():  # what is empty is not counted
+            batch.append(line)
+            origins.append(f"{path.name}:{number}")
+            size += len(line) + 1
     if batch:
-        await poster.restore(batch)
+        await poster.restore(batch, origins)
 
 
 def _batches(lines: Iterator[Line]) -> Iterator[list[Line]]:

@@ -51,14 +51,19 @@ class Poster:
         status, answer = await self._send("/v1/events", msgspec.json.encode(events), "application/json")
         self._count(status, answer, origins)
 
-    async def restore(self, lines: list[bytes]) -> None:
-        """Restore the events of an export's lines at their positions."""
+    async def restore(self, lines: list[bytes], origins: list[str]) -> None:
+        """Restore the events of an export's lines at their positions; `origins` has the file and line of each."""
         status, body = await self._send("/v1/events/restore", b"\n".join(lines), "application/x-ndjson")
         answer = msgspec.json.decode(body) if body else {}
-        if status != 200:
+        refused = answer.get("refused", [])
+        if status != 200 and not refused:
             raise PostError(f"{self._url} answered {status}: {answer.get('detail')}")
-        self.stats.statuses["restored"] += answer["restored"]
-        self.stats.statuses["duplicate"] += len(lines) - answer["restored"]
+        for item in refused:
+            pointer = item["error"]["pointer"].removeprefix(f"/{item['index']}")
+            self.stats.refuse(f"{origins[item['index']]}: {pointer} {item['error']['detail']}")
+        restored = answer.get("restored", 0)
+        self.stats.statuses["restored"] += restored
+        self.stats.statuses["duplicate"] += len(lines) - restored - len(refused)
 
     async def _send(self, path: str, body: bytes, content_type: str) -> tuple[int, bytes]:
         for attempt in range(MOST_TRIES):

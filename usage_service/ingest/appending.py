@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Literal, NamedTuple
 from uuid import UUID
 
+import asyncpg
 import msgspec
 
 from usage_service.ingest.visitors import VisitorKey
@@ -14,6 +15,11 @@ from usage_service.queries import query
 from usage_service.shared.postgres import Connection
 
 APPEND_SECONDS = 10.0
+REFUSED = (
+    asyncpg.DataError,
+    asyncpg.CheckViolationError,
+    asyncpg.ProgramLimitExceededError,
+)  # faults of an event's content
 Outcome = Literal["recorded", "duplicate", "conflict"]
 
 
@@ -31,6 +37,7 @@ class Record(NamedTuple):
     source: str
     data: msgspec.Raw
     digest: UUID
+    masked: tuple[str, ...] = ()  # pointers to what is stored otherwise than it was sent; not stored itself
 
 
 VISITOR_COLUMN = Record._fields.index("visitor")
@@ -45,7 +52,7 @@ class Appended(NamedTuple):
 
 def columns_of(records: Sequence[Record]) -> list[list[object]]:
     """Return the records as append_events() takes them: an array for each parameter."""
-    columns = [list(column) for column in zip(*records, strict=True)]
+    columns = [list(column) for column in zip(*records, strict=True)][:-1]
     visitors = columns[VISITOR_COLUMN]
     columns[VISITOR_COLUMN : VISITOR_COLUMN + 1] = [
         [visitor.lookup if isinstance(visitor, VisitorKey) else None for visitor in visitors],

@@ -10,7 +10,7 @@ from typing import Literal, get_args
 import asyncpg
 import structlog
 
-from usage_service.ingest.appending import Appended, Outcome, Record, append
+from usage_service.ingest.appending import REFUSED, Appended, Outcome, Record, append
 from usage_service.ingest.recording_health import RecordingHealth
 from usage_service.queries import query
 from usage_service.shared.postgres import UNAVAILABLE, Pool
@@ -129,11 +129,7 @@ class Ingest:
         try:
             async with self._pool.acquire(timeout=5) as connection:
                 return list(await append(connection, records))
-        except (
-            asyncpg.DataError,
-            asyncpg.CheckViolationError,
-            asyncpg.ProgramLimitExceededError,
-        ) as error:
+        except REFUSED as error:
             if len(records) == 1:
                 log.warning("event_refused_by_database", event_id=str(records[0].event_id), error=repr(error))
                 return [RefusedByDatabaseError(f"the database refuses it: {error.args[0]}")]

@@ -10,9 +10,10 @@ from uuid import UUID
 import msgspec
 from asyncpg.pgproto import pgproto
 
-from usage_service.event_decoding import UnusableEventError, decode_event, encode_data, type_of
+from usage_service.event_decoding import UnusableEventError, decode_event, encode_data, encode_sorted, type_of
 from usage_service.events import AnyEvent, ExtensionEvent, Instant
 from usage_service.ingest.appending import Record
+from usage_service.ingest.masking import Masking
 from usage_service.ingest.visitors import VisitorKeys
 from usage_service.problems import NOT_JSON, FieldError, Problem, field_error, invalid, not_json
 
@@ -54,8 +55,9 @@ class Refusal(msgspec.Struct, frozen=True):
 class Reader:
     """Turns the events of request bodies into records."""
 
-    def __init__(self, visitors: VisitorKeys) -> None:
+    def __init__(self, visitors: VisitorKeys, masking: Masking | None = None) -> None:
         self._visitors = visitors
+        self._masking = masking or Masking()
         self.refusals: Counter[str] = Counter(dict.fromkeys(REASONS, 0))  # by reason, so far
 
     def read(self, envelope: Envelope, source: str, received: datetime) -> list[Record | Refusal]:
@@ -78,7 +80,8 @@ class Reader:
 
     def _record(self, event: AnyEvent | ExtensionEvent, source: str, received: datetime, skew: timedelta) -> Record:
         occurred_at = _corrected(event.occurred_at, skew, received)
-        kind, data = type_of(event), encode_data(event)
+        kind, sent = type_of(event), encode_data(event)
+        masked = self._masking.mask(event, sent)
         return Record(
             event.event_id,
             kind,
@@ -89,8 +92,9 @@ class Reader:
             event.channel,
             event.probe,
             source,
-            msgspec.Raw(data),
-            _digest(event, kind, data),
+            msgspec.Raw(encode_sorted(masked.data) if masked else sent),
+            _digest(event, kind, sent),
+            masked.pointers if masked else (),
         )
 
 

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from datetime import datetime
-from typing import Any
+from collections.abc import Callable
+from typing import Annotated, Any
 from uuid import UUID
 
-import asyncpg
 import msgspec
+from msgspec import Meta
 
-from usage_service.events import EVENT_TYPES, Data
-from usage_service.queries import query
-from usage_service.shared.postgres import Connection
+from usage_service.events import EVENT_TYPES, Data, Instant
 
-RESTORE_SECONDS = 20.0
-OTHER_EVENTS = "UB002"
 JsonObject = dict[str, Any]
 
 # The functions that change the data of a type and version into that of the next version. A type whose data changes gets
@@ -23,19 +18,15 @@ JsonObject = dict[str, Any]
 UPCASTS: dict[tuple[str, int], Callable[[JsonObject], JsonObject]] = {}
 
 
-class OtherEventsError(Exception):
-    """The log holds other events at these positions; nothing was restored."""
-
-
 class StoredEvent(msgspec.Struct, frozen=True):
     """An event as it is read and exported; `late` when it was recorded more than 24 h after it occurred."""
 
-    position: int
+    position: Annotated[int, Meta(ge=1)]
     event_id: UUID
     type: str
     schema_version: int
-    occurred_at: datetime
-    recorded_at: datetime
+    occurred_at: Instant
+    recorded_at: Instant
     visitor: UUID | None
     product: str | None
     channel: str | None
@@ -47,24 +38,13 @@ class StoredEvent(msgspec.Struct, frozen=True):
 
     def typed_data(self) -> Data | JsonObject:
         """Return the event's own fields, of the current version: typed where the type is one of `EVENT_TYPES`."""
-        data: JsonObject = msgspec.json.decode(self.data)
+        data, kind = self.current_data(), EVENT_TYPES.get(self.type)
+        return data if kind is None else msgspec.convert(data, kind.data_type())
+
+    def current_data(self) -> JsonObject:
+        """Return the event's own fields as the type's current version has them, without a look at what they hold."""
+        data = msgspec.json.decode(self.data, type=JsonObject)
         kind = EVENT_TYPES.get(self.type)
-        if kind is None:
-            return data
-        for version in range(self.schema_version, kind.schema_version):
+        for version in range(self.schema_version, kind.schema_version if kind else self.schema_version):
             data = UPCASTS[self.type, version](data)
-        return msgspec.convert(data, kind.data_type())
-
-
-async def restore(connection: Connection, events: Sequence[StoredEvent]) -> int:
-    """Put events back at their positions, and return how many were not there yet. Raise OtherEventsError."""
-    columns = zip(*(msgspec.structs.astuple(event)[:-1] for event in events), strict=True)
-    try:
-        restored: int = await connection.fetchval(
-            query("log", "restore"), *(list(column) for column in columns), timeout=RESTORE_SECONDS
-        )
-    except asyncpg.PostgresError as error:
-        if error.sqlstate in (OTHER_EVENTS, asyncpg.UniqueViolationError.sqlstate):
-            raise OtherEventsError(str(error)) from None
-        raise
-    return restored
+        return data

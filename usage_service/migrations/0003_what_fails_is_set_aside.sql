@@ -103,16 +103,17 @@ BEGIN
     LOCK TABLE dropped_events IN SHARE ROW EXCLUSIVE MODE;  -- nobody begins to fill a projection meanwhile
     IF EXISTS (
         SELECT FROM unnest(exported) x
-        WHERE fingerprint_event(x) IS DISTINCT FROM coalesce(
-            (SELECT d.fingerprint FROM dropped_events d WHERE d.event_id = x.event_id),
-            (SELECT fingerprint_event(e) FROM event_log e WHERE e.event_id = x.event_id))
+        WHERE (fingerprint_event(x) = (SELECT d.fingerprint FROM dropped_events d WHERE d.event_id = x.event_id)
+               OR fingerprint_event(without_erased(x)) = (SELECT fingerprint_event(e) FROM event_log e WHERE e.event_id = x.event_id)
+              ) IS NOT TRUE
     ) THEN
         RAISE EXCEPTION 'the export holds events that are not what was dropped' USING ERRCODE = 'UB006';
     END IF;
     WITH known AS (
         DELETE FROM dropped_events d USING unnest(exported) x WHERE d.event_id = x.event_id RETURNING d.event_id
     )
-    INSERT INTO event_log SELECT x.* FROM unnest(exported) x JOIN known k ON k.event_id = x.event_id;
+    INSERT INTO event_log SELECT kept.*
+    FROM unnest(exported) x JOIN known k ON k.event_id = x.event_id CROSS JOIN LATERAL without_erased(x) kept;
     GET DIAGNOSTICS put_back = ROW_COUNT;
     RETURN put_back;
 END $$;
@@ -466,3 +467,217 @@ GRANT EXECUTE ON FUNCTION note_builder TO usage_builder;
 -- GLAM's ranges of time end with an instant, which counts by days leave out.
 CREATE INDEX views_at_midnight ON event_log (occurred_at)
     WHERE type = 'probe_viewed' AND (occurred_at AT TIME ZONE 'UTC')::time = '00:00';
+
+-- What restoring may do to positions, and how positions are drawn: a sequence behind the log, or at the end of all positions, is said
+-- so. The event that erases somebody does not name them.
+CREATE OR REPLACE FUNCTION append_events(
+    event_ids uuid[], types text[], schema_versions smallint[], occurred timestamptz[], lookups uuid[],
+    epochs integer[], products text[], channels text[], probes text[], sources text[], payloads jsonb[], digests uuid[]
+) RETURNS TABLE (item integer, log_position bigint, outcome text)
+-- Hash joins only: the planner does not know how long the arrays are, and takes nested loops for the long ones too.
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp SET enable_nestloop = off AS $$
+BEGIN
+    PERFORM begin_append();
+    RETURN QUERY
+    WITH incoming AS (
+        SELECT u.*, row_number() OVER (PARTITION BY u.event_id ORDER BY u.item) AS occurrence
+        FROM unnest(event_ids, types, schema_versions, occurred, lookups, epochs, products, channels, probes, sources,
+                    payloads, digests)
+             WITH ORDINALITY AS u (event_id, type, schema_version, occurred_at, lookup, epoch, product, channel,
+                                   probe, source, data, digest, item)
+    ), judged AS MATERIALIZED (
+        SELECT i.*, k.position AS known_position, k.digest AS known_digest
+        FROM incoming i
+        LEFT JOIN (
+            SELECT e.event_id, e.position, e.digest FROM event_log e WHERE e.event_id = ANY (event_ids)
+            UNION ALL
+            SELECT d.event_id, d.position, d.digest FROM dropped_events d WHERE d.event_id = ANY (event_ids)
+        ) k USING (event_id)
+    ), known_visitors AS MATERIALIZED (
+        SELECT v.lookup, v.pseudonym FROM visitor_keys v WHERE v.lookup = ANY (lookups)
+    ), new_visitors AS (
+        INSERT INTO visitor_keys (lookup, epoch)
+        SELECT j.lookup, max(j.epoch)
+        FROM judged j
+        WHERE j.known_position IS NULL AND j.occurrence = 1 AND j.lookup IS NOT NULL AND j.type <> 'visitor_erased'
+          AND j.lookup NOT IN (SELECT v.lookup FROM known_visitors v)
+        GROUP BY j.lookup
+        RETURNING visitor_keys.lookup, visitor_keys.pseudonym
+    ), numbered AS MATERIALIZED (
+        SELECT nextval('event_position') AS position, named.*
+        FROM (
+            -- The event that erases somebody does not name them: its time is known to whoever asked for it.
+            SELECT j.*, CASE WHEN j.type <> 'visitor_erased' THEN v.pseudonym END AS visitor
+            FROM judged j
+            LEFT JOIN (SELECT * FROM known_visitors UNION ALL SELECT * FROM new_visitors) v USING (lookup)
+            WHERE j.known_position IS NULL AND j.occurrence = 1
+            ORDER BY j.item
+        ) named
+    ), recorded AS (
+        INSERT INTO event_log (position, event_id, type, schema_version, occurred_at, recorded_at, visitor, product,
+                               channel, probe, source, data, digest)
+        SELECT n.position, n.event_id, n.type, n.schema_version, n.occurred_at, current_instant(), n.visitor,
+               n.product, n.channel, n.probe, n.source, n.data, n.digest
+        FROM numbered n
+    )
+    SELECT j.item::integer, coalesce(j.known_position, n.position),
+           CASE WHEN j.item = n.item THEN 'recorded'
+                WHEN j.digest = coalesce(j.known_digest, n.digest) THEN 'duplicate'
+                ELSE 'conflict'
+           END
+    FROM judged j LEFT JOIN numbered n ON n.event_id = j.event_id
+    ORDER BY j.item;
+    IF 'visitor_erased' = ANY (types) THEN
+        DELETE FROM visitor_keys k USING unnest(lookups, types) AS e (lookup, type)
+        WHERE k.lookup = e.lookup AND e.type = 'visitor_erased';
+        -- Theirs of an earlier epoch is under another lookup, and due to be forgotten anyhow.
+        DELETE FROM visitor_keys k WHERE k.epoch < (SELECT max(e) FROM unnest(epochs) AS e);
+    END IF;
+END $$;
+
+CREATE OR REPLACE FUNCTION restore_events(
+    positions bigint[], event_ids uuid[], types text[], schema_versions smallint[], occurred timestamptz[],
+    recorded timestamptz[], visitors uuid[], products text[], channels text[], probes text[], sources text[],
+    payloads jsonb[], digests uuid[]
+) RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+DECLARE
+    log_end bigint;
+    beyond bigint;
+    restored bigint;
+BEGIN
+    PERFORM lock_event_log();
+    log_end := last_position();
+    IF EXISTS (
+        SELECT FROM unnest(positions, event_ids, digests) AS g (position, event_id, digest)
+        LEFT JOIN event_log e ON e.position = g.position
+        LEFT JOIN dropped_events d ON d.event_id = g.event_id AND d.position = g.position
+        WHERE g.position <= log_end AND (coalesce(e.event_id, d.event_id), coalesce(e.digest, d.digest))
+                                        IS DISTINCT FROM (g.event_id, g.digest)
+    ) THEN
+        RAISE EXCEPTION 'the log holds other events up to position %', log_end USING ERRCODE = 'UB002';
+    ELSIF EXISTS (
+        SELECT FROM unnest(positions, event_ids) AS g (position, event_id)
+        LEFT JOIN event_log e ON e.event_id = g.event_id
+        LEFT JOIN dropped_events d ON d.event_id = g.event_id
+        WHERE g.position > log_end AND (e.event_id IS NOT NULL OR d.event_id IS NOT NULL)
+    ) THEN
+        RAISE EXCEPTION 'the log holds some of these events at other positions, up to %', log_end USING ERRCODE = 'UB002';
+    END IF;
+    SELECT g.position INTO beyond FROM (
+        SELECT p AS position, p - lag(p, 1, log_end) OVER (ORDER BY p) AS gap FROM unnest(positions) AS p WHERE p > log_end
+    ) g WHERE g.gap > largest_gap() ORDER BY g.position LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'position % is more than % after the one before it', beyond, largest_gap() USING ERRCODE = 'UB007';
+    END IF;
+    INSERT INTO event_log (position, event_id, type, schema_version, occurred_at, recorded_at, visitor, product,
+                           channel, probe, source, data, digest)
+    SELECT g.position, g.event_id, g.type, g.schema_version, g.occurred_at, g.recorded_at,
+           CASE WHEN g.type <> 'visitor_erased' THEN g.visitor END,  -- older exports name who was erased
+           g.product, g.channel, g.probe, g.source, g.data, g.digest
+    FROM unnest(positions, event_ids, types, schema_versions, occurred, recorded, visitors, products, channels, probes, sources,
+                payloads, digests) AS g (position, event_id, type, schema_version, occurred_at, recorded_at, visitor, product,
+                                         channel, probe, source, data, digest)
+    WHERE g.position > log_end;
+    GET DIAGNOSTICS restored = ROW_COUNT;
+    PERFORM setval('event_position', greatest(log_end, (SELECT max(p) FROM unnest(positions) AS p)));
+    RETURN restored;
+END $$;
+
+CREATE OR REPLACE FUNCTION largest_gap() RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$ SELECT 1000000000::bigint $$;
+
+CREATE OR REPLACE FUNCTION close_gap(OUT gap_after bigint, OUT moved bigint, OUT log_end bigint)
+LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
+DECLARE
+    was_end bigint;
+BEGIN
+    LOCK TABLE dropped_events IN SHARE ROW EXCLUSIVE MODE;  -- nothing is dropped or put back meanwhile, nor folded
+    PERFORM FROM projections p ORDER BY p.name, p.stage FOR UPDATE;
+    PERFORM lock_event_log();
+    was_end := last_position();
+    SELECT g.before INTO gap_after FROM (
+        SELECT e.position, lag(e.position, 1, whole_from() - 1) OVER (ORDER BY e.position) AS before FROM event_log e
+    ) g WHERE g.position - g.before > largest_gap() AND g.before >= whole_from() - 1 ORDER BY g.position LIMIT 1;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'the log has no gap larger than % after what was dropped from it', largest_gap()
+            USING ERRCODE = 'object_not_in_prerequisite_state';
+    END IF;
+    UPDATE projections p SET
+        position = position_moved_to(p.position, gap_after), changed_at = position_moved_to(p.changed_at, gap_after),
+        failed_after = CASE WHEN p.failed_after IS NOT NULL THEN position_moved_to(p.failed_after, gap_after) END;
+    UPDATE builds b SET log_position = position_moved_to(b.log_position, gap_after) WHERE b.log_position > gap_after;
+    UPDATE hotlist_rules r SET log_position = position_moved_to(r.log_position, gap_after) WHERE r.log_position > gap_after;
+    UPDATE hotlist_runs r SET log_position = position_moved_to(r.log_position, gap_after) WHERE r.log_position > gap_after;
+    UPDATE event_log e SET position = m.becomes FROM (
+        SELECT b.position AS was, gap_after + row_number() OVER (ORDER BY b.position) AS becomes
+        FROM event_log b WHERE b.position > gap_after
+    ) m WHERE e.position = m.was;
+    GET DIAGNOSTICS moved = ROW_COUNT;
+    PERFORM setval('event_position', last_position());
+    log_end := append_own_event('events_moved', NULL, NULL, NULL, session_user::text,
+                                jsonb_build_object('gap_after', gap_after, 'events', moved, 'was_end', was_end));
+END $$;
+
+CREATE OR REPLACE FUNCTION position_moved_to(was_at bigint, gap_after bigint) RETURNS bigint LANGUAGE sql STABLE AS $$
+    SELECT CASE WHEN was_at <= gap_after THEN was_at ELSE (
+        SELECT gap_after + count(*) FROM event_log e WHERE e.position > gap_after AND e.position <= was_at) END
+$$;
+
+CREATE OR REPLACE FUNCTION begin_append() RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    drawn bigint;
+    log_end bigint;
+BEGIN
+    PERFORM lock_event_log();
+    SELECT s.last_value - (NOT s.is_called)::integer, last_position() INTO drawn, log_end FROM event_position s;
+    IF drawn < log_end THEN
+        RAISE EXCEPTION 'the sequence of positions, at %, is behind the log, at %', drawn, log_end
+            USING ERRCODE = 'insufficient_resources', HINT = 'SELECT setval(''event_position'', last_position())';
+    ELSIF drawn > 9223372036854775807 - 1000000 THEN
+        RAISE EXCEPTION 'the log, at %, is at the end of all positions', drawn
+            USING ERRCODE = 'insufficient_resources', HINT = 'SELECT * FROM close_gap(); see docs/guides/operating.md';
+    END IF;
+END $$;
+
+CREATE OR REPLACE FUNCTION probe_recording() RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+BEGIN
+    PERFORM set_config('lock_timeout', '1500ms', true);
+    PERFORM begin_append();
+    UPDATE recording_probe SET probed_at = clock_timestamp();
+END $$;
+
+CREATE OR REPLACE FUNCTION append_own_event(
+    event_type text, event_product text, event_channel text, event_probe text, event_source text, payload jsonb
+) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+    appended bigint;
+BEGIN
+    PERFORM begin_append();
+    INSERT INTO event_log (position, event_id, type, occurred_at, recorded_at, product, channel, probe, source, data, digest)
+    VALUES (nextval('event_position'), gen_random_uuid(), event_type, current_instant(), current_instant(), event_product,
+            event_channel, event_probe, event_source, payload, md5(payload::text)::uuid)
+    RETURNING position INTO appended;
+    RETURN appended;
+END $$;
+
+CREATE OR REPLACE FUNCTION without_erased(e event_log) RETURNS event_log LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    IF e.type = 'visitor_erased' THEN
+        e.visitor := NULL;
+    END IF;
+    RETURN e;
+END $$;
+
+REVOKE ALL ON FUNCTION largest_gap, close_gap, position_moved_to, begin_append, without_erased FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION largest_gap TO usage_server, usage_builder, usage_reader, usage_projections;
+
+-- Events that erased somebody lose the name that they had, which is the one change ever made to an event. Those that are recorded
+-- meanwhile as before come last, under the log's lock.
+DO $$
+DECLARE
+    seen bigint := last_position();
+BEGIN
+    UPDATE event_log SET visitor = NULL WHERE type = 'visitor_erased' AND visitor IS NOT NULL AND position <= seen;
+    PERFORM lock_event_log();
+    UPDATE event_log SET visitor = NULL WHERE type = 'visitor_erased' AND visitor IS NOT NULL AND position > seen;
+END $$;

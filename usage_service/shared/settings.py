@@ -15,6 +15,7 @@ from usage_service.shared.texts import read_texts
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 ORIGINS = r"^https?://[^/,\s]+(,https?://[^/,\s]+)*(?!\n)$"  # separated by commas, each as browsers spell it
+NAMES = r"^[^,&=?#@%+\s]+(,[^,&=?#@%+\s]+)*(?!\n)$"  # of parameters, separated by commas
 DatabaseUrl = Annotated[str, Meta(pattern="^postgres(ql)?://")]
 
 
@@ -75,6 +76,10 @@ class ServerSettings(DatabaseSettings, frozen=True, kw_only=True):
     visitor_rotation_days: Annotated[
         int, Meta(ge=1, le=3_660, description="after so many days a visitor gets another pseudonym")
     ] = field(name="USAGE_SERVICE_VISITOR_ROTATION_DAYS", default=90)
+    kept_parameters: Annotated[
+        Annotated[str, Meta(pattern=NAMES)] | None,
+        Meta(description="parameters of addresses of pages to record, by commas, such as tab,view; none without it"),
+    ] = field(name="USAGE_SERVICE_KEPT_PARAMETERS", default=None)
     pool_size: Annotated[int, Meta(ge=2, le=200, description="connections to PostgreSQL at most")] = field(
         name="USAGE_SERVICE_POOL_SIZE", default=8
     )
@@ -96,6 +101,11 @@ class ServerSettings(DatabaseSettings, frozen=True, kw_only=True):
     drain_seconds: Annotated[Seconds, Meta(description="for how long a stopping server finishes what is under way")] = (
         field(name="USAGE_SERVICE_DRAIN_SECONDS", default=10)
     )
+
+    @property
+    def kept_names(self) -> frozenset[str]:
+        """Return the names of the parameters that are kept."""
+        return frozenset(self.kept_parameters.split(",")) if self.kept_parameters else frozenset()
 
 
 class ClientSettings(msgspec.Struct, frozen=True, kw_only=True):

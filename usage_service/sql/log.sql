@@ -69,5 +69,8 @@ SELECT log_position, outcome FROM append_events($1, $2, $3, $4, $5, $6, $7, $8, 
 -- announce: wakes the listeners: the log has grown.
 NOTIFY events_appended;
 
+-- restorable: after which position events can be restored, and how far after the one before it each may be.
+SELECT last_position(), largest_gap();
+
 -- restore: puts events back at their positions, given as an array a column; how many were not there yet.
 SELECT restore_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13);

@@ -29,13 +29,14 @@ GivenId = Annotated[object, Meta(extra_json_schema={"anyOf": [{"type": "string"}
 
 
 class ItemAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Outcome of one event of a request."""
+    """Outcome of one event of a request; `masked` points to the fields of which something is not stored."""
 
     index: int
     event_id: GivenId
     status: Literal["recorded", "duplicate", "conflict", "refused"]
     position: int | None = None
     error: FieldError | None = None
+    masked: list[str] = []
 
 
 class EventsAnswer(msgspec.Struct, frozen=True):
@@ -87,7 +88,8 @@ def _recorded(index: int, record: Record, answer: Answer) -> ItemAnswer:
             answer.position,
             FieldError(detail=taken, pointer=f"/{index}/event_id"),
         )
-    return ItemAnswer(index, event_id, answer.outcome, answer.position)
+    masked = [f"/{index}{pointer}" for pointer in record.masked]
+    return ItemAnswer(index, event_id, answer.outcome, answer.position, masked=masked)
 
 
 def _refused(index: int, refusal: Refusal) -> ItemAnswer:

@@ -5,51 +5,65 @@ from __future__ import annotations
 import msgspec
 from aiohttp import web
 
-from usage_service.log.stored_events import OtherEventsError, StoredEvent, restore
-from usage_service.problems import FieldError, Problem, field_error, invalid
+from usage_service.ingest.restoring import OtherEventsError, RefusedLine, restore_lines
+from usage_service.log.stored_events import StoredEvent
+from usage_service.problems import FieldError, Problem, invalid
 from usage_service.web.answers import json_answer
 from usage_service.web.bodies import read_body
 from usage_service.web.keys import service_of
 from usage_service.web.openapi.operations import NDJSON, Content, described, ok, problem
 
 
-class RestoredAnswer(msgspec.Struct, frozen=True):
-    """Number of events that the log did not have before."""
+class RefusedItem(msgspec.Struct, frozen=True):
+    """A line that was not restored: its place among the lines, from 0, and what is wrong with it."""
+
+    index: int
+    error: FieldError
+
+
+class RestoredAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Number of events that the log did not have before, and the lines that were refused."""
 
     restored: int
+    refused: list[RefusedItem] = []
 
 
 @described(
-    ok(RestoredAnswer, "Log-Position"),
-    problem(409, "the log has other events at these positions"),
+    ok(RestoredAnswer, "Log-Position", means="all events are restored, or were there already"),
+    ok(RestoredAnswer, "Log-Position", status=207, means="some lines are refused; the other events are restored"),
+    problem(409, "the log has other events at these positions; none is restored"),
+    problem(422, "all lines are refused; `refused` says why"),
     body=(Content(NDJSON, StoredEvent),),
 )
 async def post_restore(request: web.Request) -> web.Response:
     """Restore events of an export, in the order of their positions.
 
-    The answer is 200 with the number of new events, and 409 when the log has other events at these positions.
+    Each is judged on its own, by its own schema version, and stored as it is. The answer is 200 with the number of new
+    events, 207 when some are refused, 422 when all are, and 409 when the log has other events at these positions.
     """
     if request.content_type != NDJSON:
         raise Problem(415, "Unsupported media type", f"send Content-Type: {NDJSON}, lines as GET /v1/events has them")
-    events = _decode(await read_body(request))
+    lines = [line for line in (await read_body(request)).split(b"\n") if line.strip()]
+    if not lines:
+        raise invalid([FieldError(detail="holds no event")])
     async with service_of(request).pool.acquire(timeout=5) as connection:
         try:
-            restored = await restore(connection, events)
+            restored = await restore_lines(connection, lines)
         except OtherEventsError as error:
             raise Problem(409, "Other events are there", f"{error}; restore into an empty log") from None
-    return json_answer(RestoredAnswer(restored), position=events[-1].position)
+    refused = list(map(_refused, restored.refused))
+    if len(refused) == len(lines):
+        raise _none_restored(refused)
+    return json_answer(
+        RestoredAnswer(restored.events, refused), status=207 if refused else 200, position=restored.position
+    )
 
 
-def _decode(body: bytes) -> list[StoredEvent]:
-    try:
-        events = msgspec.json.Decoder(StoredEvent).decode_lines(body)
-    except msgspec.ValidationError as error:
-        raise invalid([field_error(error, StoredEvent.__struct_encode_fields__)]) from None
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise Problem(400, "Not NDJSON", f"a line is not JSON: {error}") from None
-    if not events:
-        raise invalid([FieldError(detail="holds no event")])
-    positions = [event.position for event in events]
-    if positions[0] < 1 or positions != sorted(set(positions)):
-        raise invalid([FieldError(detail="positions must begin at 1 or later and rise", pointer="/position")])
-    return events
+def _refused(line: RefusedLine) -> RefusedItem:
+    return RefusedItem(line.number, FieldError(line.error.detail, f"/{line.number}{line.error.pointer or ''}"))
+
+
+def _none_restored(refused: list[RefusedItem]) -> Problem:
+    errors = [item.error for item in refused]
+    detail = f"{errors[0].pointer}: {errors[0].detail}"
+    return Problem(422, "No event was restored", detail, errors, refused=msgspec.to_builtins(refused))

@@ -1,0 +1,104 @@
+"""Masking of what the app reports of people: free text is stored without what may say who they are.
+
+Of the address of a page the query, the fragment and the user info are dropped, but for parameters that are to be kept.
+What looks like an e-mail address is masked in any text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Set as AbstractSet
+from typing import NamedTuple
+from urllib.parse import unquote_plus
+
+import msgspec
+
+from usage_service.events import AnyEvent, AppData, ExtensionEvent
+
+MASK = "***"  # no longer than the shortest text that is masked: limits on lengths hold for what is stored, too
+
+_OTHER_AT = re.compile("%(?:25)*40|[\uff20\ufe6b]")  # percent-encoded, however often; full-width and small
+_END = r"\s/?#&=<>(),;\"|\\"  # a text's part with an address in it ends at any of these
+# An at sign between two characters that are no space, and the part that it is in, found in linear time.
+_ADDRESS = re.compile(rf"(?:(?<![^{_END}@])[^{_END}@]++|[^\s@](?=@))@++[^\s@][^{_END}]*+")
+
+
+class Masked(NamedTuple):
+    """The data of an event of which something was masked, and JSON Pointers to the fields where."""
+
+    data: AppData | dict[str, object]
+    pointers: tuple[str, ...]
+
+
+class Masking:
+    """Masks events; the parameters of addresses that are to be kept are given by name."""
+
+    def __init__(self, kept_parameters: AbstractSet[str] = frozenset()) -> None:
+        self._kept = kept_parameters
+
+    def mask(self, event: AnyEvent | ExtensionEvent, encoded: bytes) -> Masked | None:
+        """Mask an event of the app whose data are `encoded`, or return None where there is nothing to be masked."""
+        if not _may_hold_any(encoded):
+            return None
+        if isinstance(event, ExtensionEvent):
+            data = {mask_text(name): mask_json(part) for name, part in event.data.items()}
+            return None if data == event.data else Masked(data, ("/data",))
+        if not isinstance(event.data, AppData):
+            return None
+        changed = self._changed(event.data)
+        if not changed:
+            return None
+        return Masked(msgspec.structs.replace(event.data, **changed), tuple(f"/data/{name}" for name in changed))
+
+    def _changed(self, data: AppData) -> dict[str, str]:
+        """Return the fields that are not to be stored as they are, with what is to be stored."""
+        changed = {}
+        for name in data.__struct_fields__:
+            if isinstance(text := getattr(data, name), str):
+                masked = self.mask_address(text) if name in data.addresses else mask_text(text)
+                if masked != text:
+                    changed[name] = masked
+        return changed
+
+    def mask_address(self, address: str) -> str:
+        """Return the address of a page (a path, a host or a URL) without query, fragment and user info."""
+        whole, _, _ = address.partition("#")
+        place, _, query = whole.partition("?")
+        scheme, slashes, rest = place.partition("//")
+        if slashes:
+            host, slash, path = rest.partition("/")
+            place = scheme + slashes + host.rpartition("@")[2] + slash + path
+        if query and self._kept:
+            kept = "&".join(one for one in query.split("&") if unquote_plus(one.partition("=")[0]) in self._kept)
+            place += f"?{kept}" if kept else ""
+        return mask_text(place or ("/" if address else ""))
+
+
+def _may_hold_any(encoded: bytes) -> bool:
+    """Return whether there may be anything to be masked in JSON; most events have none of these characters."""
+    return (
+        b"?" in encoded
+        or b"@" in encoded
+        or b"%" in encoded
+        or b"#" in encoded
+        or b"\xef\xbc\xa0" in encoded  # the full-width one
+        or b"\xef\xb9\xab" in encoded  # the small one
+    )
+
+
+def mask_text(text: str) -> str:
+    """Return the text with what looks like an e-mail address masked."""
+    if text.isascii() and "@" not in text and "%" not in text:
+        return text
+    plain = _OTHER_AT.sub("@", text)
+    masked = _ADDRESS.sub(MASK, plain)
+    return text if masked == plain else masked
+
+
+def mask_json(value: object) -> object:
+    """Return a JSON value with all of its texts masked, names of fields too."""
+    if isinstance(value, str):
+        return mask_text(value)
+    if isinstance(value, dict):
+        return {mask_text(name): mask_json(part) for name, part in value.items()}
+    return [mask_json(part) for part in value] if isinstance(value, list) else value
