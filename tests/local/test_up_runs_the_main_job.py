@@ -19,6 +19,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.support.pipes import fill
+
 SECONDS = 90.0
 SAMPLE_CLIENTS = "3000"
 
@@ -28,9 +30,9 @@ pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("up")]
 class Up:
     """A running local stack, in a process group of its own as under a terminal."""
 
-    def __init__(self, data_dir: Path) -> None:
+    def __init__(self, data_dir: Path, terminal: Path | None = None) -> None:
         self.data_dir = data_dir
-        self.output = data_dir.with_suffix(".out")
+        self.output = terminal or data_dir.with_suffix(".out")
         with socket.create_server(("127.0.0.1", 0)) as probe:
             self.port = probe.getsockname()[1]
         settings = {name: value for name, value in os.environ.items() if name != "DATABASE_URL"}
@@ -62,8 +64,8 @@ class Up:
 
 
 @contextmanager
-def running(data_dir: Path) -> Iterator[Up]:
-    up = Up(data_dir)
+def running(data_dir: Path, terminal: Path | None = None) -> Iterator[Up]:
+    up = Up(data_dir, terminal)
     try:
         yield up
     finally:
@@ -115,9 +117,20 @@ def test_the_tour_works_when_pasted(data_dir: Path) -> None:
         assert gone(everything)
 
 
-def test_a_part_that_dies_is_started_again(data_dir: Path) -> None:
-    with running(data_dir) as up:
-        up.wait_until_ready()
+@pytest.fixture
+def stalled_terminal(tmp_path: Path) -> Iterator[Path]:
+    """Make a terminal that shows nothing any more: whoever writes to it waits for ever."""
+    path = tmp_path / "terminal"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDWR)
+    fill(reader)
+    yield path
+    os.close(reader)
+
+
+def test_a_part_that_dies_is_started_again_though_the_terminal_stalls(data_dir: Path, stalled_terminal: Path) -> None:
+    with running(data_dir, stalled_terminal) as up:
+        wait_for(lambda: well(up.port), "the heartbeat")
         for name in ("usage_service serve", "builder run", "warehouse serve", "postgres"):
             victim = up.child(name)
             victim.kill()

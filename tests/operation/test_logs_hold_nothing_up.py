@@ -19,17 +19,20 @@ from urllib.error import URLError
 
 import pytest
 
+from tests.support.pipes import fill
 from tests.support.warehouse_support import seeded
 from usage_service.local.postgres_cluster import wait_until
 from usage_service.shared.bounded_stream import BoundedStream
 
-SECONDS = 40.0
+SECONDS = 120.0  # for programs that start at once, on the busiest machine
 MODULES = {
     "server": ["usage_service", "serve"],
     "builder": ["builder", "run"],
     "warehouse": ["builder", "warehouse", "serve", "--port", "{port}"],
 }
-HEALTHY = {"server": "/__heartbeat__", "builder": "/metrics", "warehouse": "/__version__"}
+ANSWERING = {"server": "/__lbheartbeat__", "builder": "/metrics", "warehouse": "/__version__"}
+
+pytestmark = pytest.mark.timeout(300)
 
 
 class Stderr:
@@ -53,17 +56,6 @@ class Stderr:
             return file.read()[self.filled :]
 
 
-def fill(descriptor: int) -> int:
-    """Fill a pipe, and return with how many bytes."""
-    filled = 0
-    os.set_blocking(descriptor, False)
-    with suppress(BlockingIOError):
-        while True:
-            filled += os.write(descriptor, b"x" * 4096)
-    os.set_blocking(descriptor, True)
-    return filled
-
-
 class Program:
     """A program with such a stderr."""
 
@@ -71,7 +63,7 @@ class Program:
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = str(free.getsockname()[1])
         self.url = f"http://127.0.0.1:{port}"
-        self._path = HEALTHY[name]
+        self._path = ANSWERING[name]
         environ = {
             "DATABASE_URL": database_url,
             "USAGE_SERVICE_VISITOR_SECRET": "a secret for tests only",
