@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
+from structlog.testing import capture_logs
 
 from tests.conftest import SECRET, Start
 from tests.support.catalog import catalog
@@ -21,6 +22,7 @@ from tests.support.servers import Connection, connected, event, eventually, post
 from tests.support.traffic import ignore
 from usage_service import service
 from usage_service.projections import rebuilding
+from usage_service.shared import schema as schema_module
 from usage_service.shared.migrations import FIRST_VERSION, Migration, MigrationFileError, load_migrations
 from usage_service.shared.schema import (
     SCHEMA_VERSION,
@@ -309,16 +311,32 @@ async def test_what_old_programs_cannot_stand_is_not_done_under_them(
         await install_schema(own_database_url)
 
 
-async def test_a_login_that_may_not_is_told_who_may(own_database_url: str, own_database: Connection) -> None:
+@pytest.fixture
+async def no_owners_url(own_database_url: str, own_database: Connection) -> AsyncIterator[str]:
     await own_database.execute("CREATE ROLE no_owner LOGIN PASSWORD 'secret' IN ROLE usage_server")
-    try:
-        parts = urlsplit(own_database_url)
-        url = parts._replace(netloc=f"no_owner:secret@{parts.hostname}:{parts.port}").geturl()
-        assert await install_schema(url) == NOW
-        with pytest.raises(SchemaMismatchError, match=r"may not change the schema .* with the owner's"):
-            await install_schema(url, schema=made_up(SECOND))
-    finally:
-        await own_database.execute("DROP ROLE no_owner")
+    parts = urlsplit(own_database_url)
+    yield parts._replace(netloc=f"no_owner:secret@{parts.hostname}:{parts.port}").geturl()
+    await own_database.execute("DROP ROLE no_owner")
+
+
+async def test_a_login_that_may_not_is_told_who_may(no_owners_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schema_module, "START_SECONDS", 0.2)
+    assert await install_schema(no_owners_url) == NOW
+    with pytest.raises(SchemaMismatchError, match=r"may not change the schema .* with the owner's"):
+        await install_schema(no_owners_url, schema=made_up(SECOND))
+
+
+async def test_a_login_that_may_not_waits_for_who_may(own_database_url: str, no_owners_url: str) -> None:
+    """Everything of a composition is started at once: a program may be there before `migrate` is done."""
+    with capture_logs() as logged:
+        waiting = asyncio.create_task(install_schema(no_owners_url, schema=made_up(SECOND)))
+
+        async def waits() -> bool:
+            return any(entry["event"] == "waiting_for_the_owner_to_change_the_schema" for entry in logged)
+
+        await eventually(waits, "the login waits")
+        assert await install_schema(own_database_url, schema=made_up(SECOND)) == NEXT
+        assert await waiting == NEXT
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,10 @@ class SchemaMismatchError(UserError):
     """The database holds a schema that this program does not work with; the message says what to do."""
 
 
+class OwnerNeededError(SchemaMismatchError):
+    """The login may not change the schema, and nobody who may has done it in time."""
+
+
 class DatabaseAwayError(UserError):
     """The database was not reached in time."""
 
@@ -67,13 +71,14 @@ def current_schema() -> Schema:
 async def install_schema(url: str, *, alone: bool = False, schema: Schema | None = None) -> int:
     """Leave the database at the program's version, or at a later one that works with it, and return which.
 
-    Wait for a database that is starting. Apply a migration after which programs of the version before do not work only
-    when `alone`: no other program is running. Raise SchemaMismatchError, or DatabaseAwayError when the database is not
-    reached in START_SECONDS.
+    Wait for a database that is starting; where this login may not change the schema, also for one that may, since
+    `usage-service migrate` may be starting, too. Apply a migration after which programs of the version before do not
+    work only when `alone`: no other program is running. Raise SchemaMismatchError, or DatabaseAwayError when the
+    database is not reached in START_SECONDS.
     """
     wanted = schema or current_schema()
     connection = await _connect_when_up(url)
-    deadline = time.monotonic() + MIGRATION_SECONDS
+    began = time.monotonic()
     try:
         while True:
             installed = await _installed(connection)
@@ -81,13 +86,23 @@ async def install_schema(url: str, *, alone: bool = False, schema: Schema | None
                 return installed.version
             try:
                 await _step(connection, wanted, alone=alone)
-            except asyncpg.LockNotAvailableError:
-                if time.monotonic() > deadline:
-                    raise DatabaseAwayError("the schema is locked by another session for too long") from None
-                log.info("waiting_for_a_lock_on_the_schema")
-                await asyncio.sleep(RETRY_SECONDS)
+            except (asyncpg.LockNotAvailableError, OwnerNeededError) as error:
+                await _wait_for_others(error, time.monotonic() - began)
     finally:
         await connection.close()
+
+
+async def _wait_for_others(error: asyncpg.LockNotAvailableError | OwnerNeededError, waited: float) -> None:
+    """Wait a moment for whoever has the lock on the schema or owns it; raise what says so where that took too long."""
+    if isinstance(error, OwnerNeededError):
+        if waited > START_SECONDS:
+            raise error
+        log.info("waiting_for_the_owner_to_change_the_schema")
+    else:
+        if waited > MIGRATION_SECONDS:
+            raise DatabaseAwayError("the schema is locked by another session for too long") from None
+        log.info("waiting_for_a_lock_on_the_schema")
+    await asyncio.sleep(RETRY_SECONDS)
 
 
 def _is_enough(installed: Installed, wanted: Schema) -> bool:
@@ -144,11 +159,11 @@ async def _installed(connection: asyncpg.Connection[asyncpg.Record]) -> Installe
 
 @asynccontextmanager
 async def _owner_named() -> AsyncIterator[None]:
-    """Raise SchemaMismatchError where the login may not change the schema, because only its owner may."""
+    """Raise OwnerNeededError where the login may not change the schema, because only its owner may."""
     try:
         yield
     except asyncpg.InsufficientPrivilegeError as error:
-        raise SchemaMismatchError(
+        raise OwnerNeededError(
             f"DATABASE_URL may not change the schema ({error.message}); run `usage-service migrate` with the owner's"
         ) from None
 

@@ -98,6 +98,12 @@ class ServerSettings(DatabaseSettings, frozen=True, kw_only=True):
     keepalive_seconds: Annotated[Seconds, Meta(description="for how long an idle connection is kept")] = field(
         name="USAGE_SERVICE_KEEPALIVE_SECONDS", default=75
     )
+    metrics_host: Annotated[str, Meta(description="the address to serve metrics on, without a token")] = field(
+        name="USAGE_SERVICE_METRICS_HOST", default="127.0.0.1"
+    )
+    metrics_port: Annotated[
+        Port, Meta(description="a port of its own for metrics, which needs no token; 0: /metrics of the API only")
+    ] = field(name="USAGE_SERVICE_METRICS_PORT", default=0)
     drain_seconds: Annotated[Seconds, Meta(description="for how long a stopping server finishes what is under way")] = (
         field(name="USAGE_SERVICE_DRAIN_SECONDS", default=10)
     )

@@ -23,7 +23,7 @@ from usage_service.web.access import ACCESS, Access, check_exposure, guarded
 from usage_service.web.answering import ANSWERING, Answering
 from usage_service.web.api.glam_usage import USAGE_MISSES
 from usage_service.web.api.hotlist import HISTORIES
-from usage_service.web.api.metrics import METRICS, Metrics
+from usage_service.web.api.metrics import METRICS, Metrics, create_metrics_app
 from usage_service.web.api.popularity import VIEW_COUNTS
 from usage_service.web.api.routes import ROUTES
 from usage_service.web.bodies import MOST_BODY_BYTES
@@ -108,14 +108,19 @@ async def serve(settings: ServerSettings) -> bool:
         await runner.cleanup()
         return lifetime.healthy
     charts = asyncio.create_task(make_charts(app), name="charts")
+    metrics = GuardedRunner(create_metrics_app(app[METRICS]), access_log=None, handle_signals=False)
     try:
-        await _listen(runner, settings)
+        await _listen(runner, settings.host, settings.port, "USAGE_SERVICE_PORT")
+        if settings.metrics_port:
+            await metrics.setup()
+            await _listen(metrics, settings.metrics_host, settings.metrics_port, "USAGE_SERVICE_METRICS_PORT")
         _collect_garbage_less()
         log.info("serving", host=settings.host, port=settings.port)
         await lifetime.wait()
         log.info("draining")
     finally:
         charts.cancel()
+        await metrics.cleanup()
         await runner.cleanup()
     return lifetime.healthy
 
@@ -127,10 +132,8 @@ def _collect_garbage_less() -> None:
     gc.set_threshold(50_000, 20, 50)
 
 
-async def _listen(runner: web.AppRunner, settings: ServerSettings) -> None:
+async def _listen(runner: web.AppRunner, host: str, port: int, setting: str) -> None:
     try:
-        await web.TCPSite(runner, settings.host, settings.port).start()
+        await web.TCPSite(runner, host, port).start()
     except OSError as error:
-        raise ServerError(
-            f"cannot listen on {settings.host}:{settings.port} ({error.strerror}); choose another USAGE_SERVICE_PORT"
-        ) from None
+        raise ServerError(f"cannot listen on {host}:{port} ({error.strerror}); choose another {setting}") from None
