@@ -39,10 +39,14 @@ WORKDIR /data
 CMD ["usage-service", "serve"]
 
 FROM runtime AS glam-usage-local
+ARG COMMIT=""
+LABEL org.opencontainers.image.revision=${COMMIT}
 VOLUME /data
 COPY --from=install-local /app /app
 COPY --from=version /app/version.json /app/version.json
 
 FROM runtime AS glam-usage
+ARG COMMIT=""
+LABEL org.opencontainers.image.revision=${COMMIT}
 COPY --from=install /app /app
 COPY --from=version /app/version.json /app/version.json
