@@ -63,7 +63,7 @@ def record(system: Composition, *events: JsonObject) -> int:
         return last[-1].status_code < 400
 
     wait_until(acknowledged, "the events are acknowledged")
-    return max(item["position"] for item in last[-1].json()["events"])
+    return max(int(item["position"]) for item in last[-1].json()["events"])
 
 
 def views(system: Composition, probe: str, at_least: int) -> int:
