@@ -23,7 +23,7 @@ from usage_service.web.access import ACCESS, Access, check_exposure, guarded
 from usage_service.web.answering import ANSWERING, Answering
 from usage_service.web.api.glam_usage import USAGE_MISSES
 from usage_service.web.api.hotlist import HISTORIES
-from usage_service.web.api.metrics import METRICS, Metrics, create_metrics_app
+from usage_service.web.api.metrics import METRICS, Metrics, get_metrics
 from usage_service.web.api.popularity import VIEW_COUNTS
 from usage_service.web.api.routes import ROUTES
 from usage_service.web.bodies import MOST_BODY_BYTES
@@ -89,6 +89,14 @@ def create_app(settings: ServerSettings, died: Callable[[], None]) -> web.Applic
     return app
 
 
+def create_metrics_app(app: web.Application) -> web.Application:
+    """Return an application that answers GET /metrics as `app` does, but to everybody: for a port of its own."""
+    own = web.Application()
+    own[METRICS], own[REQUEST_METRICS] = app[METRICS], app[REQUEST_METRICS]
+    own.router.add_get("/metrics", get_metrics)
+    return own
+
+
 async def _end_waits(app: web.Application) -> None:
     """End requests that wait for a build or follow one; their clients ask the next server."""
     app[SERVICE].watch.close()
@@ -108,7 +116,7 @@ async def serve(settings: ServerSettings) -> bool:
         await runner.cleanup()
         return lifetime.healthy
     charts = asyncio.create_task(make_charts(app), name="charts")
-    metrics = GuardedRunner(create_metrics_app(app[METRICS]), access_log=None, handle_signals=False)
+    metrics = GuardedRunner(create_metrics_app(app), handle_signals=False)
     try:
         await _listen(runner, settings.host, settings.port, "USAGE_SERVICE_PORT")
         if settings.metrics_port:

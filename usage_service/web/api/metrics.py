@@ -59,11 +59,3 @@ async def get_metrics(request: web.Request) -> web.Response:
     """
     data, content_type = await request.app[METRICS].exposition(request.headers.get("Accept", ""))
     return web.Response(body=data, headers={"Content-Type": content_type})
-
-
-def create_metrics_app(metrics: Metrics) -> web.Application:
-    """Return an application that answers GET /metrics to everybody: for a port that only Prometheus reaches."""
-    app = web.Application()
-    app[METRICS] = metrics
-    app.router.add_get("/metrics", get_metrics)
-    return app
