@@ -45,6 +45,7 @@ async def test_one_that_has_come_up_is_started_again_for_as_long_as_it_takes(chi
         running.cancel()
         with suppress(asyncio.CancelledError):
             await running
+        await child.stop(20)
     assert {entry["said"] for entry in logs} == {"no space"}
 
 
