@@ -16,7 +16,7 @@
 -- builders         when each builder last showed life
 -- probe_rows       the aggregates of the probes that were built
 -- hotlist_*        what operators pinned or excluded, and the lists that runs of the ETL were given
--- tokens           who may do what over HTTP
+-- tokens           who may do what over HTTP; page_sessions: who is signed in on the pages
 --
 -- Whatever the programs do, psql can do: SELECT * FROM request_build('fog', 'nightly', 'gc_ms');
 -- Roles: usage_server (aiohttp server), usage_builder (builder), usage_reader (analysts), usage_projections (folds that
@@ -2170,6 +2170,48 @@ CREATE FUNCTION revoke_token(id_or_name text) RETURNS bigint LANGUAGE sql AS $$
     SELECT count(*) FROM revoked
 $$;
 
+-- Sessions of the pages: a browser shows one in a cookie instead of a token.
+CREATE TABLE page_sessions (
+    digest     bytea       PRIMARY KEY,  -- SHA-256 of what the cookie holds, 256 random bits as well
+    token_id   uuid        REFERENCES tokens ON DELETE CASCADE,  -- which opened it: it opens what that does, as long as that does
+    proof      bytea,                    -- instead, of the operator's token, which is in no table: SHA-256 of the cookie's and it
+    created_at timestamptz NOT NULL,
+    expires_at timestamptz NOT NULL,
+    CONSTRAINT digests_are_sha256 CHECK (length(digest) = 32 AND length(proof) = 32),
+    CONSTRAINT one_token_opened_it CHECK ((token_id IS NULL) <> (proof IS NULL)),
+    CONSTRAINT it_lasts CHECK (expires_at > created_at)
+);
+CREATE INDEX page_sessions_by_token ON page_sessions (token_id, created_at);
+
+-- Opens a session for the token with this digest, or for who has proved to have the operator's (null); a token has 100 at most,
+-- of which the oldest ends. Answers whether it was opened: the token may be no longer valid.
+CREATE FUNCTION open_page_session(with_digest bytea, of_token bytea, with_proof bytea, lifetime interval) RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+DECLARE
+    of_id uuid;
+BEGIN
+    IF of_token IS NOT NULL THEN
+        SELECT t.token_id INTO of_id FROM tokens t
+        WHERE t.digest = of_token AND t.revoked_at IS NULL AND t.expires_at > current_instant();
+        IF NOT FOUND THEN
+            RETURN false;
+        END IF;
+    END IF;
+    INSERT INTO page_sessions (digest, token_id, proof, created_at, expires_at)
+    VALUES (with_digest, of_id, with_proof, current_instant(), current_instant() + lifetime);
+    DELETE FROM page_sessions s WHERE s.digest = ANY (ARRAY(
+        SELECT e.digest FROM page_sessions e WHERE e.expires_at <= current_instant() LIMIT 1000 FOR UPDATE SKIP LOCKED));
+    DELETE FROM page_sessions s WHERE s.digest = ANY (ARRAY(
+        SELECT o.digest FROM page_sessions o WHERE o.token_id IS NOT DISTINCT FROM of_id
+        ORDER BY o.created_at DESC, o.digest OFFSET 100 FOR UPDATE SKIP LOCKED));
+    RETURN true;
+END $$;
+
+CREATE FUNCTION close_page_session(with_digest bytea) RETURNS void
+LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+    DELETE FROM page_sessions WHERE digest = with_digest
+$$;
+
 ---------------------------------------------------------------------------------------------------------------------
 -- Privileges: the log grows only through append_events() and the transitions, which run as their owner.
 
@@ -2219,10 +2261,10 @@ GRANT EXECUTE ON FUNCTION current_instant, utc_day, last_position, whole_from, r
     TO usage_server, usage_builder, usage_reader, usage_projections;
 GRANT EXECUTE ON FUNCTION projection_setting TO usage_projections;
 REVOKE SELECT ON visitor_keys, event_log_lock, filling_lock FROM usage_server, usage_builder, usage_reader, usage_projections;
-REVOKE SELECT ON tokens FROM usage_builder, usage_reader, usage_projections;
+REVOKE SELECT ON tokens, page_sessions FROM usage_builder, usage_reader, usage_projections;
 GRANT EXECUTE ON FUNCTION append_events, restore_events, probe_recording, forget_visitors, advance_projection, fail_projection, request_build,
     request_build_once, cancel_build, retry_build, fresh_since, set_hotlist_rule, set_hidden_probes, keep_hotlist,
-    cancel_builds_done_by_etl
+    cancel_builds_done_by_etl, open_page_session, close_page_session
     TO usage_server;
 GRANT EXECUTE ON FUNCTION claim_build, heartbeat_build, complete_build, complete_builds, fail_build, expire_leases, hand_back_build,
     retry_build, bytes_left_today, claim_orphaned_jobs, mark_jobs_stopped, note_builder

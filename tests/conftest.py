@@ -28,6 +28,7 @@ from usage_service.local.embedded_postgres import EmbeddedPostgres
 from usage_service.shared.postgres import connect
 from usage_service.shared.schema import install_schema
 from usage_service.shared.settings import ServerSettings
+from usage_service.web import guesses
 from usage_service.web.server import create_app
 
 FAST = {"fsync": "off", "full_page_writes": "off", "shared_buffers": "64MB", "max_connections": "300"}
@@ -54,6 +55,14 @@ def loggers_are_not_kept() -> Iterator[None]:
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(structlog, "configure", lambda **settings: configure(**settings | uncached))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def wrong_tokens_may_be_many() -> Iterator[None]:
+    """Tests send more wrong tokens than an address may, but for those of that limit."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(guesses, "AT_ONCE", 1_000_000)
         yield
 
 

@@ -23,7 +23,7 @@ from usage_service.shared.settings import ServerSettings
 from usage_service.shared.stream_limit import StreamLimit
 from usage_service.shared.tasks import Tasks
 
-MOST_STREAMS = 500
+MOST_STREAMS, MOST_STREAMS_EACH = 500, 250  # in all, and of one token
 CHANNELS = (group_commit.CHANNEL, watching.CHANNEL)
 
 
@@ -77,7 +77,7 @@ async def open_service(settings: ServerSettings, died: Callable[[], None]) -> As
             log_growth,
             folded_growth,
             watch,
-            StreamLimit(MOST_STREAMS),
+            StreamLimit(MOST_STREAMS, MOST_STREAMS_EACH),
             FreshBuilds(),
         )
 

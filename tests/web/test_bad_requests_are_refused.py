@@ -125,13 +125,13 @@ async def spoken(client: Client, data: bytes) -> bytes:
     "request_text",
     [
         b"nonsense\r\n\r\n",
-        b"GET /v1/\xff HTTP/1.1\r\nHost: x\r\n\r\n",
-        b"GET /v1/popularity?\xff HTTP/1.1\r\nHost: x\r\n\r\n",
-        b"GET /" + b"a" * 9_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
-        b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 9_000 + b"\r\n\r\n",
+        b"GET /v1/\xff HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET /v1/popularity?\xff HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET /" + b"a" * 9_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * 9_000 + b"\r\n\r\n",
         b"GET / HTTP/1.1\r\n\r\n",
-        b"POST /v1/events HTTP/1.1\r\nHost: x\r\nContent-Length: many\r\n\r\n",
-        b"POST /v1/events HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n\r\n",
+        b"POST /v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Length: many\r\n\r\n",
+        b"POST /v1/events HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n\r\n",
     ],
     ids=lambda text: repr(text[:40]),
 )
@@ -145,7 +145,8 @@ async def test_what_is_not_http_is_400(client: Client, request_text: bytes) -> N
 
 
 def unfinished(path: str) -> bytes:
-    return f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n[".encode()
+    headers = "Host: localhost\r\nContent-Type: application/json\r\nContent-Length: 9"
+    return f"POST {path} HTTP/1.1\r\n{headers}\r\n\r\n[".encode()
 
 
 @pytest.mark.parametrize("path", ["/v1/events", "/v1/builds"])

@@ -76,12 +76,12 @@ async def test_without_the_token_the_answer_is_401(guarded: Client, route: Route
 
 
 @shared_loop
-async def test_a_token_of_any_bytes_is_compared_not_choked_on(guarded: Client) -> None:
+async def test_a_token_of_any_bytes_is_refused_not_choked_on(guarded: Client) -> None:
     reader, writer = await asyncio.open_connection(guarded.host, guarded.port)
     try:
-        writer.write(b"GET /v1/popularity HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer \xff\xfe\r\n\r\n")
+        writer.write(b"GET /v1/popularity HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer \xff\xfe\r\n\r\n")
         async with asyncio.timeout(20):
-            assert b" 401 " in await reader.readline()
+            assert b" 400 " in await reader.readline()
     finally:
         writer.close()
         await writer.wait_closed()

@@ -59,7 +59,8 @@ async def is_well(client: Client) -> None:
 
 
 @pytest.mark.parametrize(
-    "begun", [b"GET /", b"GET /__lbheartbeat__ HTTP/1.1\r\n", b"GET / HTTP/1.1\r\nHost: x\r\nX-A: " + b"a" * 500]
+    "begun",
+    [b"GET /", b"GET /__lbheartbeat__ HTTP/1.1\r\n", b"GET / HTTP/1.1\r\nHost: localhost\r\nX-A: " + b"a" * 500],
 )
 async def test_headers_that_do_not_end_are_cut_off(
     client: Client, monkeypatch: pytest.MonkeyPatch, begun: bytes
@@ -81,7 +82,7 @@ async def test_headers_that_do_not_end_are_cut_off(
 
 async def test_a_second_request_has_its_own_time(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "HEADER_SECONDS", 1.0)
-    request = b"GET /__lbheartbeat__ HTTP/1.1\r\nHost: x\r\n\r\n"
+    request = b"GET /__lbheartbeat__ HTTP/1.1\r\nHost: localhost\r\n\r\n"
     async with spoken(client) as (reader, writer), asyncio.timeout(10):
         for _ in range(4):
             writer.write(request[:20])
@@ -97,9 +98,8 @@ async def test_a_second_request_has_its_own_time(client: Client, monkeypatch: py
 async def test_a_body_is_not_taken_for_headers(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "HEADER_SECONDS", 0.5)
     body = json.dumps(event()).encode()
-    head = (
-        f"POST /v1/events HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    )
+    length = f"Content-Type: application/json\r\nContent-Length: {len(body)}"
+    head = f"POST /v1/events HTTP/1.1\r\nHost: localhost\r\n{length}\r\n\r\n"
     async with spoken(client, head.encode()) as (reader, writer), asyncio.timeout(10):
         for at in range(0, len(body), 40):
             writer.write(body[at : at + 40])
@@ -138,7 +138,7 @@ async def test_who_does_not_read_its_stream_is_left_and_others_are_served(
     wide = [event("x_wide", data={"text": "w" * 12_000}) for _ in range(60)]
     for _ in range(10):
         await post(client, *[item | {"event_id": event()["event_id"]} for item in wide])
-    request = "GET /v1/events HTTP/1.1\r\nHost: x\r\n"
+    request = "GET /v1/events HTTP/1.1\r\nHost: localhost\r\n"
     arrow = "Accept: application/vnd.apache.arrow.stream\r\n"
     with capture_logs() as logged:
         async with AsyncExitStack() as stack:
@@ -164,7 +164,7 @@ async def test_who_does_not_read_its_answer_is_left(client: Client, monkeypatch:
         return len(probes) >= 1_000
 
     await eventually(folded, "the views are folded")
-    asked = b"GET /v1/popularity?since=2026-11-01T00:00:00Z&limit=10000 HTTP/1.1\r\nHost: x\r\n\r\n"
+    asked = b"GET /v1/popularity?since=2026-11-01T00:00:00Z&limit=10000 HTTP/1.1\r\nHost: localhost\r\n\r\n"
     with capture_logs() as logged:
         async with spoken(client, asked * 60):
 
@@ -239,7 +239,8 @@ async def test_bombs_take_no_memory(client: Client) -> None:
 
 REQUESTS = st.lists(
     st.sampled_from(
-        [b"GET ", b"POST ", b"/v1/events", b"/", b" HTTP/1.1\r\n", b" HTTP/9.9\r\n", b"Host: x\r\n", b"\r\n", b"\n",
+        [b"GET ", b"POST ", b"/v1/events", b"/", b" HTTP/1.1\r\n", b" HTTP/9.9\r\n", b"Host: localhost\r\n", b"\r\n",
+         b"\n",
          b"Content-Length: 5\r\n", b"Content-Length: -1\r\n", b"Transfer-Encoding: chunked\r\n", b"5\r\nabcde\r\n",
          b"ffffffffffffffff\r\n", b"Content-Encoding: gzip\r\n", b"Expect: 100-continue\r\n", b"Upgrade: websocket\r\n",
          b"Connection: upgrade\r\n", b"\x00", b"\xff", b"a" * 9_000, b": \r\n", b" \r\n"]

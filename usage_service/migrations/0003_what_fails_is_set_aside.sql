@@ -681,3 +681,48 @@ BEGIN
     PERFORM lock_event_log();
     UPDATE event_log SET visitor = NULL WHERE type = 'visitor_erased' AND visitor IS NOT NULL AND position > seen;
 END $$;
+
+-- Sessions of the pages, instead of the token in a cookie.
+CREATE TABLE page_sessions (
+    digest     bytea       PRIMARY KEY,  -- SHA-256 of what the cookie holds, 256 random bits as well
+    token_id   uuid        REFERENCES tokens ON DELETE CASCADE,  -- which opened it: it opens what that does, as long as that does
+    proof      bytea,                    -- instead, of the operator's token, which is in no table: SHA-256 of the cookie's and it
+    created_at timestamptz NOT NULL,
+    expires_at timestamptz NOT NULL,
+    CONSTRAINT digests_are_sha256 CHECK (length(digest) = 32 AND length(proof) = 32),
+    CONSTRAINT one_token_opened_it CHECK ((token_id IS NULL) <> (proof IS NULL)),
+    CONSTRAINT it_lasts CHECK (expires_at > created_at)
+);
+CREATE INDEX page_sessions_by_token ON page_sessions (token_id, created_at);
+
+-- Opens a session for the token with this digest, or for who has proved to have the operator's (null); a token has 100 at most,
+-- of which the oldest ends. Answers whether it was opened: the token may be no longer valid.
+CREATE FUNCTION open_page_session(with_digest bytea, of_token bytea, with_proof bytea, lifetime interval) RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+DECLARE
+    of_id uuid;
+BEGIN
+    IF of_token IS NOT NULL THEN
+        SELECT t.token_id INTO of_id FROM tokens t
+        WHERE t.digest = of_token AND t.revoked_at IS NULL AND t.expires_at > current_instant();
+        IF NOT FOUND THEN
+            RETURN false;
+        END IF;
+    END IF;
+    INSERT INTO page_sessions (digest, token_id, proof, created_at, expires_at)
+    VALUES (with_digest, of_id, with_proof, current_instant(), current_instant() + lifetime);
+    DELETE FROM page_sessions s WHERE s.digest = ANY (ARRAY(
+        SELECT e.digest FROM page_sessions e WHERE e.expires_at <= current_instant() LIMIT 1000 FOR UPDATE SKIP LOCKED));
+    DELETE FROM page_sessions s WHERE s.digest = ANY (ARRAY(
+        SELECT o.digest FROM page_sessions o WHERE o.token_id IS NOT DISTINCT FROM of_id
+        ORDER BY o.created_at DESC, o.digest OFFSET 100 FOR UPDATE SKIP LOCKED));
+    RETURN true;
+END $$;
+
+CREATE FUNCTION close_page_session(with_digest bytea) RETURNS void
+LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+    DELETE FROM page_sessions WHERE digest = with_digest
+$$;
+GRANT SELECT ON page_sessions TO usage_server;
+REVOKE ALL ON FUNCTION open_page_session, close_page_session FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION open_page_session, close_page_session TO usage_server;

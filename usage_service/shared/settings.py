@@ -95,6 +95,10 @@ class ServerSettings(DatabaseSettings, frozen=True, kw_only=True):
         Annotated[str, Meta(pattern=ORIGINS)] | None,
         Meta(description="origins whose pages may ask, by commas, such as https://glam.example; none without it"),
     ] = field(name="USAGE_SERVICE_CORS_ORIGINS", default=None)
+    trusted_proxies: Annotated[
+        str | None,
+        Meta(description="networks of proxies, by commas, whose X-Forwarded-For is believed; none without it"),
+    ] = field(name="USAGE_SERVICE_TRUSTED_PROXIES", default=None)
     keepalive_seconds: Annotated[Seconds, Meta(description="for how long an idle connection is kept")] = field(
         name="USAGE_SERVICE_KEEPALIVE_SECONDS", default=75
     )

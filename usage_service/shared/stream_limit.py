@@ -2,28 +2,38 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 
 class StreamLimitReachedError(Exception):
-    """As many streams are open as the limit allows."""
+    """As many streams are open as a limit allows."""
 
 
 class StreamLimit:
-    """Counter of open streams, of which at most `most` are let in."""
+    """Counter of open streams, of which at most `most` are let in, and `most_each` of one name."""
 
-    def __init__(self, most: int) -> None:
-        self.most = most
-        self.taken = 0
+    def __init__(self, most: int, most_each: int) -> None:
+        self.most, self.most_each = most, most_each
+        self._taken: Counter[str] = Counter()
+
+    @property
+    def taken(self) -> int:
+        """The streams that are open."""
+        return self._taken.total()
 
     @contextmanager
-    def take(self) -> Iterator[None]:
-        """Count a stream until the end of the block; raise StreamLimitReachedError when the limit is reached."""
+    def take(self, name: str) -> Iterator[None]:
+        """Count a stream until the end of the block; raise StreamLimitReachedError when a limit is reached."""
         if self.taken >= self.most:
             raise StreamLimitReachedError(f"all {self.most} places are taken")
-        self.taken += 1
+        if self._taken[name] >= self.most_each:
+            raise StreamLimitReachedError(f"all {self.most_each} places of {name} are taken")
+        self._taken[name] += 1
         try:
             yield
         finally:
-            self.taken -= 1
+            self._taken[name] -= 1
+            if not self._taken[name]:
+                del self._taken[name]

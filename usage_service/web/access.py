@@ -6,46 +6,84 @@ import hmac
 import time
 from datetime import UTC, datetime
 from typing import Literal, get_args
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import urlsplit
 
 from aiohttp import web
 
 from usage_service.problems import Problem
 from usage_service.shared.postgres import Pool
 from usage_service.shared.settings import ServerSettings, SettingsError
-from usage_service.tokens import Grant, Tokens, TokenScope
+from usage_service.tokens import Grant, Tokens, TokenScope, proof_of
 from usage_service.web.errors import Handler
+from usage_service.web.guesses import Guesses, proxies_of
 from usage_service.web.keys import service_of
 from usage_service.web.limits import Allowance, Limits
 
 Scope = Literal["open", TokenScope]
 SHORTEST_TOKEN = 16
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
-COOKIE = "usage_token"
-COOKIE_SECONDS = 12 * 3_600
+COOKIE = "usage_session"
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 # The grant of the operator's token. On loopback without a token in the settings, everybody has it.
 APP = Grant("app", frozenset(get_args(TokenScope)), datetime.max.replace(tzinfo=UTC))
 
 
 class Access:
-    """Tokens of one service, and the rate limit of each."""
+    """Tokens and sessions of one service, the rate limit of each, and that of wrong ones."""
 
     def __init__(self, settings: ServerSettings, pool: Pool) -> None:
-        self._own = _bytes(settings.token) if settings.token is not None else None
+        self._own = settings.token
         self._tokens = Tokens(pool)
         self._limits = Limits(settings.requests_a_second) if settings.requests_a_second else None
+        self.guesses = Guesses(proxies_of(settings.trusted_proxies))
 
-    async def grant_of(self, request: web.Request) -> Grant | None:
-        """Return the grant of the caller's token; None without a token, or when the token is not valid."""
-        given = _token_of(request)
-        return await self.grant_of_token(given) if given else None
+    async def grant_of(self, request: web.Request, *, is_needed: bool) -> Grant | None:
+        """Return the grant of the caller's token or session; None without one, or when it is not valid.
 
-    async def grant_of_token(self, given: str) -> Grant | None:
-        """Return the grant of a token; None when the token is not valid."""
-        if self._own is not None and hmac.compare_digest(_bytes(given), self._own):
+        Where it is needed, a wrong token is counted; raise a Problem (429) after too many from the caller's address.
+        """
+        if "Authorization" in request.headers:
+            given = _bearer(request)
+            if not given:
+                return None
+            return await (self._grant_of_token(request, given) if is_needed else self._tokens.find(given))
+        secret = request.cookies.get(COOKIE)
+        return await self._grant_of_session(secret) if secret else None
+
+    async def sign_in(self, request: web.Request, token: str) -> str | None:
+        """Open a session for a token, in the place of the browser's earlier one, and return its secret.
+
+        Return None when the token is not valid; raise a Problem (429) as `grant_of`.
+        """
+        if await self._grant_of_token(request, token) is None:
+            return None
+        await self.sign_out(request)
+        return await self._tokens.open_session(token, is_operators=self._is_own(token))
+
+    async def sign_out(self, request: web.Request) -> None:
+        """End the browser's session, if it has one."""
+        if secret := request.cookies.get(COOKIE):
+            await self._tokens.close_session(secret)
+
+    async def _grant_of_token(self, request: web.Request, given: str) -> Grant | None:
+        # Of 256 random bits there is nothing to guess, and others at the same address do not lock their owner out.
+        if grant := await self._tokens.find(given):
+            return grant
+        self.guesses.require_allowed(request)
+        if self._is_own(given):
             return APP
-        return await self._tokens.find(given)
+        self.guesses.count(request)
+        return None
+
+    async def _grant_of_session(self, secret: str) -> Grant | None:
+        session = await self._tokens.find_session(secret)
+        if session is None or session.proof is None:
+            return session and session.grant
+        is_operators = self._own is not None and hmac.compare_digest(session.proof, proof_of(secret, self._own))
+        return APP if is_operators else None
+
+    def _is_own(self, given: str) -> bool:
+        return self._own is not None and hmac.compare_digest(_bytes(given), _bytes(self._own))
 
     def allow(self, request: web.Request, name: str) -> None:
         """Count a request against the rate limit of `name`; raise a Problem (429) when the limit is exceeded."""
@@ -82,8 +120,9 @@ def guarded(handler: Handler, scope: Scope) -> Handler:
 
     async def guard(request: web.Request) -> web.StreamResponse:
         access = request.app[ACCESS]
-        grant = await access.grant_of(request)
-        if needs_token(request, scope):
+        is_needed = needs_token(request, scope)
+        grant = await access.grant_of(request, is_needed=is_needed)
+        if is_needed:
             _check(grant, scope)
         request[GRANT] = grant or APP
         check_origin(request)
@@ -133,11 +172,6 @@ def is_signed_in(request: web.Request) -> bool:
     return COOKIE in request.cookies
 
 
-def as_cookie(token: str) -> str:
-    """Return a token as the value of the cookie, in characters that a cookie may have."""
-    return quote(token, safe="", errors="surrogateescape")
-
-
 def source_of(request: web.Request) -> str:
     """Return the source that the log records for the request's events: the name of the token."""
     return request[GRANT].name
@@ -156,12 +190,9 @@ def _check(grant: Grant | None, scope: Scope) -> None:
         )
 
 
-def _token_of(request: web.Request) -> str | None:
-    kind, _, given = request.headers.get("Authorization", "").partition(" ")
-    if kind:
-        return given.strip() if kind.lower() == "bearer" else None
-    cookie = request.cookies.get(COOKIE)
-    return unquote(cookie, errors="surrogateescape") if cookie else None
+def _bearer(request: web.Request) -> str | None:
+    kind, _, given = request.headers["Authorization"].partition(" ")
+    return given.strip() if kind.lower() == "bearer" else None
 
 
 def _bytes(token: str) -> bytes:

@@ -40,9 +40,21 @@ def body_answer(body: Body, *, status: int = 200, headers: Mapping[str, str] | N
 
 def problem_answer(problem: Problem) -> web.Response:
     """Return a response with the problem in the format of RFC 9457."""
+    try:
+        body = msgspec.json.encode(problem.body)
+    except UnicodeEncodeError:  # it repeats bytes of the request that are not UTF-8
+        body = msgspec.json.encode(_readable(problem.body))
     return web.Response(
-        body=msgspec.json.encode(problem.body),
+        body=body,
         status=problem.status,
         headers=problem.headers,
         content_type="application/problem+json",
     )
+
+
+def _readable(value: object) -> object:
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, list):
+        return [_readable(one) for one in value]
+    return {name: _readable(one) for name, one in value.items()} if isinstance(value, dict) else value

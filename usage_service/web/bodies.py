@@ -19,6 +19,8 @@ MOST_BODY_BYTES = 1024 * 1024
 # million of them would take minutes.
 WINDOW_BITS = {"gzip": 31, "deflate": 15}
 PLAIN = "identity"
+EXPECTATION = web.RequestKey("expectation", str)  # the header Expect, which `connections` takes away from aiohttp
+GO_ON = "100-continue"
 ENCODINGS = (PLAIN, *WINDOW_BITS)
 
 
@@ -41,6 +43,11 @@ async def read_body(request: web.Request) -> bytes:
     Raise a Problem: 413 or 415 when it is too large or its encoding is not supported, 400 or 408 when it is incomplete.
     """
     encoding = _encoding_of(request)
+    if (request.content_length or 0) > MOST_BODY_BYTES:
+        raise web.HTTPRequestEntityTooLarge(MOST_BODY_BYTES, request.content_length or 0)
+    if request.pop(EXPECTATION, None):
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # else aiohttp takes it for an answer that has begun
     try:
         async with asyncio.timeout(BODY_SECONDS):
             return decompressed(await request.read(), encoding, MOST_BODY_BYTES)

@@ -29,6 +29,7 @@ from usage_service.web.api.routes import ROUTES
 from usage_service.web.bodies import MOST_BODY_BYTES
 from usage_service.web.connections import GuardedRunner
 from usage_service.web.cors import allow_origins
+from usage_service.web.door import door
 from usage_service.web.errors import problems_middleware
 from usage_service.web.headers import add_allowance, add_request_id, add_security_headers, bind_request_id
 from usage_service.web.keys import SERVICE
@@ -51,7 +52,8 @@ def create_app(settings: ServerSettings, died: Callable[[], None]) -> web.Applic
     """Return the application; `died` is called when one of its background tasks ends."""
     check_exposure(settings)
     app = web.Application(
-        middlewares=[bind_request_id, pages_middleware, problems_middleware], client_max_size=MOST_BODY_BYTES
+        middlewares=[bind_request_id, pages_middleware, problems_middleware, door(settings)],
+        client_max_size=MOST_BODY_BYTES,
     )
     registry = CollectorRegistry()
     app[REQUEST_METRICS] = RequestMetrics(registry)
@@ -79,6 +81,7 @@ def create_app(settings: ServerSettings, died: Callable[[], None]) -> web.Applic
             app[ACCESS] = Access(settings, opened.pool)
             app[ANSWERING] = Answering(opened.pool, positions)
             app[METRICS] = Metrics(opened, registry)
+            app[METRICS].registry.register(app[ACCESS].guesses)
             app[HISTORIES] = Histories()
             app[VIEW_COUNTS] = ViewCounts()
             app[VEGA_SCRIPT] = Vega()

@@ -16,6 +16,7 @@ from msgspec import Meta
 from usage_service.builds.events import BuildEvent, Story, read_story
 from usage_service.service import Service
 from usage_service.shared.postgres import UNAVAILABLE
+from usage_service.web.access import source_of
 from usage_service.web.api.build_answers import BuildPath, build_id_of, no_such_build
 from usage_service.web.keys import service_of
 from usage_service.web.openapi.operations import Content, Response, described, problem
@@ -64,7 +65,7 @@ async def get_build_events(request: web.Request) -> web.StreamResponse:
     """
     build_id, asked, last = build_id_of(request), query_parameters(request, StreamParameters), last_event_id(request)
     service, after = service_of(request), asked.after if last is None else last
-    with service.streams.take():
+    with service.streams.take(source_of(request)):
         story = await read_story(service.pool, build_id, after)
         if story is None:
             raise no_such_build(build_id)

@@ -47,9 +47,11 @@ GENERAL = {
     403: "the token does not have this scope",
     408: "the body did not arrive in time",
     413: "the body is larger than 1 MiB, decompressed",
+    417: "Expect is something other than 100-continue",
+    421: "the Host header is another's name; asked only of a service on loopback without tokens",
     415: "the media type or encoding is not supported",
     422: "a parameter or field is not valid; `errors` names each",
-    429: "too many requests",
+    429: "too many requests, or too many wrong tokens from the caller's address",
     503: "the database is unavailable, or not as fresh as asked for",
 }
 CONDITIONAL = "If-None-Match"
@@ -69,7 +71,7 @@ def request_headers(operation: Operation) -> tuple[str, ...]:
 
 
 def _general(route: Route, operation: Operation) -> Iterator[Response]:
-    yield _general_problem(400)
+    yield from map(_general_problem, (400, 417, 421))
     if operation.query or operation.path or operation.body:
         yield _general_problem(422)
     if operation.body:

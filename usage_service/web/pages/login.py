@@ -1,4 +1,4 @@
-"""/login: sign in with a token, which is kept in a cookie that scripts cannot read and other sites cannot use."""
+"""/login: sign in with a token, for a session whose cookie scripts cannot read and other sites cannot use."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from aiohttp import web
 from msgspec import Meta
 
 from usage_service.problems import Problem
-from usage_service.web.access import ACCESS, COOKIE, COOKIE_SECONDS, as_cookie, check_origin, needs_token
+from usage_service.tokens import SESSION_LIFETIME
+from usage_service.web.access import ACCESS, COOKIE, check_origin, needs_token
 from usage_service.web.bodies import json_body
 from usage_service.web.pages.panels import html_answer
 from usage_service.web.parameters import query_parameters
@@ -39,23 +40,24 @@ async def get_login(request: web.Request) -> web.Response:
 
 
 async def post_login(request: web.Request) -> web.Response:
-    """Answer 204 with the cookie; raise a Problem (401) when the token is not valid."""
-    asked = await json_body(request, LoginRequest)
+    """Answer 204 with the cookie; raise a Problem: 401 when the token is not valid, 429 after many that were not."""
     check_origin(request)
-    grant = await request.app[ACCESS].grant_of_token(asked.token)
-    if grant is None:
+    asked = await json_body(request, LoginRequest)
+    secret = await request.app[ACCESS].sign_in(request, asked.token)
+    if secret is None:
         raise Problem(401, "Wrong token", "this token is not valid: it was mistyped, has expired or was revoked")
     answer = web.Response(status=204)
     answer.set_cookie(
-        COOKIE, as_cookie(asked.token), max_age=COOKIE_SECONDS, path="/", httponly=True, samesite="Strict",
+        COOKIE, secret, max_age=int(SESSION_LIFETIME.total_seconds()), path="/", httponly=True, samesite="Strict",
         secure=request.secure or request.headers.get("X-Forwarded-Proto") == "https",
     )  # fmt: skip
     return answer
 
 
 async def delete_login(request: web.Request) -> web.Response:
-    """Sign out: answer 204 and delete the cookie."""
+    """Sign out: end the session, answer 204 and delete the cookie."""
     check_origin(request)
+    await request.app[ACCESS].sign_out(request)
     answer = web.Response(status=204)
     answer.del_cookie(COOKIE, path="/", httponly=True, samesite="Strict")
     return answer
