@@ -1,4 +1,7 @@
-"""Signing in keeps the token in a cookie that no script reads, and that no page of another origin can use to write."""
+"""Signing in opens a session, whose cookie no script reads, and no page of another origin can use to write.
+
+The cookie is not the token; the session ends with the token, by signing out, and by itself, on every server.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,10 @@ import pytest_asyncio
 
 from tests.support.building import served, wanted
 from tests.support.pages import shown
-from tests.support.servers import Client, connected
-from usage_service.tokens import create_token
+from tests.support.servers import Client, connected, eventually
+from usage_service import tokens
+from usage_service.queries import query
+from usage_service.tokens import KNOWN_SECONDS, create_token, revoke_tokens
 from usage_service.web.access import COOKIE
 from usage_service.web.pages.routes import PAGE_ROUTES
 
@@ -120,9 +125,94 @@ async def test_a_token_in_the_header_needs_no_origin(client: Client) -> None:
 
 
 async def test_who_signs_out_shows_nothing_more(client: Client) -> None:
-    response = await client.delete("/login", headers=await shows(client) | SAME)
+    cookie = await shows(client)
+    assert (await client.get("/", headers=cookie)).status == 200
+    response = await client.delete("/login", headers=cookie | SAME)
     gone = SimpleCookie(response.headers["Set-Cookie"])[COOKIE]
     assert (response.status, gone.value, gone["max-age"]) == (204, "", "0")
+    assert (await client.get("/", headers=cookie)).status == 401, "the server has ended it, whoever kept the cookie"
+
+
+async def test_who_signs_in_again_has_no_session_left_of_before(client: Client) -> None:
+    first = await shows(client)
+    assert (await client.post("/login", json={"token": OWN}, headers=SAME | first)).status == 204
+    client.session.cookie_jar.clear()
+    assert (await client.get("/", headers=first)).status == 401
+
+
+async def test_a_session_is_no_token_and_a_token_no_session(client: Client, worker_database_url: str) -> None:
+    async with connected(worker_database_url) as database:
+        token = await create_token(database, "person", ["read"], timedelta(days=1))
+        secret = (await cookie_of(client, token))[COOKIE].value
+        assert token not in secret
+        assert (await client.get("/", headers={"Authorization": f"Bearer {secret}"})).status == 401
+        for name in (COOKIE, "usage_token"):
+            assert (await client.get("/", headers={"Cookie": f"{name}={token}"})).status == 401
+        stored = await database.fetchval("SELECT string_agg(s::text, ' ') FROM page_sessions s")
+        assert secret not in stored
+        assert token not in stored
+
+
+async def open_on(servers: list[Client], cookie: dict[str, str]) -> list[bool]:
+    """Whether each server takes the session."""
+    return [(await server.get("/v1/popularity", headers=cookie)).status == 200 for server in servers]
+
+
+@pytest.mark.parametrize("ended", ["revoked", "expired", "signed out", "session expired"])
+async def test_it_ends_everywhere(client: Client, worker_database_url: str, ended: str) -> None:
+    async with served(worker_database_url, token=OWN) as other, connected(worker_database_url) as database:
+        token = await create_token(database, "leaver", ["read"], timedelta(days=1))
+        cookie, servers = await shows(client, token), [client, other]
+        stays = await shows(client)
+        assert await open_on(servers, cookie) == [True, True]
+        if ended == "revoked":
+            assert await revoke_tokens(database, "leaver") == 1
+        elif ended == "signed out":
+            assert (await client.delete("/login", headers=cookie | SAME)).status == 204
+        elif ended == "expired":
+            await database.execute("UPDATE tokens SET expires_at = created_at + interval '1 ms' WHERE name = 'leaver'")
+        else:
+            await database.execute(
+                "UPDATE page_sessions SET expires_at = created_at + interval '1 ms' WHERE token_id IS NOT NULL"
+            )
+
+        async def gone() -> bool:
+            return not any(await open_on(servers, cookie))
+
+        await eventually(gone, "no server takes it any more", seconds=KNOWN_SECONDS + 5)
+        assert await open_on(servers, stays) == [True, True]
+        await revoke_tokens(database, "leaver")
+
+
+async def test_the_operators_session_ends_with_the_operators_token(client: Client, worker_database_url: str) -> None:
+    cookie = await shows(client)
+    async with served(worker_database_url, token="another token of the operator's") as changed:
+        assert await open_on([client, changed], cookie) == [True, False]
+
+
+async def test_a_token_has_so_many_sessions(client: Client, worker_database_url: str) -> None:
+    async with connected(worker_database_url) as database:
+        token = await create_token(database, "busy", ["read"], timedelta(days=1))
+        cookies = [await shows(client, token) for _ in range(103)]
+        of_it = "SELECT count(*) FROM page_sessions JOIN tokens USING (token_id) WHERE name = 'busy'"
+        assert await database.fetchval(of_it) == 100
+    answers = [(await client.get("/v1/popularity", headers=cookie)).status for cookie in cookies]
+    assert answers == [401] * 3 + [200] * 100
+
+
+async def test_a_page_view_asks_the_database_for_no_session(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokens, "KNOWN_SECONDS", 600.0)
+    cookie = await shows(client)
+    assert await open_on([client], cookie) == [True]
+    reads: list[str] = []
+
+    def noted(file: str, name: str) -> str:
+        reads.append(name)
+        return query(file, name)
+
+    monkeypatch.setattr(tokens, "query", noted)
+    assert await open_on([client] * 5, cookie) == [True] * 5
+    assert reads == []
 
 
 @pytest.mark.parametrize(
