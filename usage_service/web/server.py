@@ -81,7 +81,7 @@ def create_app(settings: ServerSettings, died: Callable[[], None]) -> web.Applic
             app[ACCESS] = Access(settings, opened.pool)
             app[ANSWERING] = Answering(opened.pool, positions)
             app[METRICS] = Metrics(opened, registry)
-            app[METRICS].registry.register(app[ACCESS].guesses)
+            registry.register(app[ACCESS].guesses)
             app[HISTORIES] = Histories()
             app[VIEW_COUNTS] = ViewCounts()
             app[VEGA_SCRIPT] = Vega()
