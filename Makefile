@@ -11,7 +11,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 PARALLEL := -n 4 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-quick lint etl-demo bench bench-large screenshots soak clean lock
+.PHONY: help setup run test test-quick lint etl-demo bench bench-large chaos screenshots soak clean lock
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^##@ / {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' \
@@ -52,6 +52,9 @@ bench: $(DEV_READY)  ## Measure speed against peers and limits (writes bench/RES
 
 bench-large: $(DEV_READY)  ## The same with 50 million events in the log
 	@$(BIN)/python -m bench large $(ARGS)
+
+chaos: $(DEV_READY)  ## Try every fault under half of the full load (writes docs/reliability.md); ARGS="disk-full failover" selects
+	@$(BIN)/python -m chaos $(ARGS)
 
 ##@ Keep it in order
 

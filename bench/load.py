@@ -30,7 +30,7 @@ MOST_EVENTS_A_SECOND = 120_000
 # Request and status of each kind: events, a fresh build, the health of the server.
 KINDS = {"events": b"HTTP/1.1 201 ", "fresh": b"HTTP/1.1 303 ", "alive": b"HTTP/1.1 200 "}
 FRESH = b'{"product": "fog", "channel": "nightly", "probe": "probe_1"}'
-ALIVE = b"GET /__lbheartbeat__ HTTP/1.1\r\nHost: bench\r\n\r\n"
+ALIVE = b"GET /__lbheartbeat__ HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 LENGTH = re.compile(rb"\r\n[Cc]ontent-[Ll]ength: (\d+)\r\n")
 
 
@@ -119,7 +119,7 @@ def is_complete(answer: bytes) -> bool:
 
 def make_request(body: bytes, path: str = "/v1/events") -> bytes:
     """Return the bytes of a POST."""
-    head = f"POST {path} HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
+    head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
     return head.encode() + b"\r\n\r\n" + body
 
 

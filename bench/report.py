@@ -32,7 +32,7 @@ SECTION = re.compile(r"^## (\w+)\n(.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
 def write_sections(sections: Mapping[str, Sequence[Row]], settings: str) -> None:
     """Replace these sections of the report, and keep the others."""
     kept = dict(SECTION.findall(PATH.read_text("utf-8"))) if PATH.exists() else {}
-    written = {name: f"\n{_conditions(settings)}\n\n{table(rows)}\n" for name, rows in sections.items()}
+    written = {name: f"\n{machine()}; {settings}.\n\n{table(rows)}\n" for name, rows in sections.items()}
     page = TITLE + "".join(f"\n## {name}\n{text.rstrip()}\n" for name, text in (kept | written).items())
     PATH.write_text(page, "utf-8")
 
@@ -60,11 +60,12 @@ def _spread(values: Sequence[float], form: str) -> str:
     return form.format(statistics.median(values)) + ("" if least == most else f" ({least}-{most})")
 
 
-def _conditions(settings: str) -> str:
+def machine() -> str:
+    """Return in words when, and on what, something is measured."""
     memory = psutil.virtual_memory().total / 2**30
     return (
         f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC; {_processor()}, {os.cpu_count()} cores, {memory:.0f} GiB; "
-        f"Python {platform.python_version()}, {_millions_a_second():.0f} million additions a second; {settings}."
+        f"Python {platform.python_version()}, {_millions_a_second():.0f} million additions a second"
     )
 
 

@@ -69,7 +69,7 @@ class Stack:
     @contextmanager
     def serving(self, url: str, mode: str | None = None) -> Iterator[Server]:
         """Run the real server, or one of bench.server's, and yield it when it is ready."""
-        port, log_path = _free_port(), self.directory / f"server-{mode}.log"
+        port, log_path = free_port(), self.directory / f"server-{mode}.log"
         command = ["bench.server", mode] if mode else ["usage_service", "serve"]
         with log_path.open("ab") as log:
             process = subprocess.Popen(
@@ -192,7 +192,7 @@ def _answers(port: int) -> bool:
         return False
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port: int = server.getsockname()[1]
         return port

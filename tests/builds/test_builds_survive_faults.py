@@ -19,7 +19,7 @@ import pytest
 from builder.queue import LONGEST_WAIT_SECONDS
 from builder.settings import BuilderSettings
 from tests.support.builder_process import ROWS, BuilderProcess
-from tests.support.builders import put_in_catalogue, request
+from tests.support.builders import WRONG_BUILDS, put_in_catalogue, request
 from tests.support.proxy import Proxy, proxied
 from tests.support.servers import Connection, connected, eventually, rounds
 from usage_service.local.embedded_postgres import EmbeddedPostgres
@@ -146,7 +146,7 @@ async def test_faults_at_random_neither_lose_nor_repeat_a_build(faulty: FaultySt
         faulty.keep_up()
         await eventually(partial(faulty.holds, OVER), f"all builds are over after {fault}", PATIENCE)
         async with connected(faulty.postgres.url) as connection:
-            assert not await connection.fetch(WRONG, ROWS), fault
+            assert not await connection.fetch(WRONG_BUILDS, ROWS), fault
 
 
 async def ask_for_builds(connection: Connection, number: int) -> None:
@@ -195,27 +195,4 @@ CROSS JOIN LATERAL (
     SELECT max(e.occurred_at) AS occurred_at FROM event_log e
     WHERE e.data ->> 'build_id' = lost.data ->> 'build_id' AND e.position < lost.position) heard
 WHERE lost.type = 'build_failed' AND lost.data ->> 'code' = 'lease_lost'
-"""
-# Builds that did not end well and once, with the rows of one attempt and nothing said by an attempt that was over.
-WRONG = """
-WITH told AS (
-    SELECT (data ->> 'build_id')::uuid AS build_id, position, type, (data ->> 'attempt')::int AS attempt,
-           lag((data ->> 'attempt')::int) OVER of_build AS before, lag(type) OVER of_build AS type_before
-    FROM event_log WHERE type LIKE 'build%' WINDOW of_build AS (PARTITION BY data ->> 'build_id' ORDER BY position)
-), stories AS (
-    SELECT build_id, count(*) FILTER (WHERE type = 'build_requested') AS requests,
-           count(*) FILTER (WHERE type = 'build_started') AS starts,
-           count(*) FILTER (WHERE type IN ('build_succeeded', 'build_found_no_data')) AS ends,
-           bool_or(attempt < before OR type_before IN ('build_succeeded', 'build_found_no_data')
-                   OR (type = 'build_started') <> coalesce(attempt > coalesce(before, 0), false)) AS odd
-    FROM told GROUP BY build_id
-), stored AS (
-    SELECT built_by, count(*) AS rows, count(DISTINCT total_users) AS numbers FROM probe_rows GROUP BY built_by
-)
-SELECT b.build_id, b.probe, b.state, b.attempt, b.error, s.*, r.*
-FROM builds b JOIN stories s USING (build_id) LEFT JOIN stored r ON r.built_by = b.build_id
-WHERE b.state <> CASE WHEN b.probe LIKE '%none' THEN 'no_data' ELSE 'succeeded' END
-   OR s.requests <> 1 OR s.ends <> 1 OR s.starts <> b.attempt OR s.odd
-   OR (coalesce(r.rows, 0), coalesce(r.numbers, 1)) <> (coalesce(b.rows, 0)::bigint, 1)
-   OR b.rows <> $1
 """

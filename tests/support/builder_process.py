@@ -31,7 +31,7 @@ from usage_service.shared.settings import load_settings
 from usage_service.shared.trace_export import exported_spans
 
 ROWS = 20
-LONGEST_STEP_SECONDS = 0.05
+LONGEST_STEP_SECONDS = float(os.environ.get("MADE_UP_STEP_SECONDS") or 0.05)
 FAILS = 0.05
 STOP_SECONDS = 60.0
 FAILED: set[UUID] = set()
@@ -40,17 +40,26 @@ FAILED: set[UUID] = set()
 class BuilderProcess:
     """A builder that can be killed, frozen and started again."""
 
-    def __init__(self, name: str, directory: Path, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self, name: str, directory: Path, environ: Mapping[str, str], module: str = "tests.support.builder_process"
+    ) -> None:
+        self._command = [sys.executable, "-m", module, *(["run"] if module == "builder" else [])]
         self.log_path = directory / f"{name}.log"
         self._environ = {k: v for k, v in os.environ.items() if not k.startswith("PROBE_BUILDER_")} | dict(environ)
         self._process: subprocess.Popen[bytes] | None = None
 
     def spawn(self) -> None:
         """Start it, unless it runs."""
-        if self._process is None or self._process.poll() is not None:
-            command = owned_command([sys.executable, "-m", "tests.support.builder_process"])
+        if not self.alive:
             with self.log_path.open("ab") as log:
-                self._process = subprocess.Popen(command, env=self._environ, stdout=log, stderr=log)
+                self._process = subprocess.Popen(
+                    owned_command(self._command), env=self._environ, stdout=log, stderr=log
+                )
+
+    @property
+    def alive(self) -> bool:
+        """Return whether the process runs."""
+        return self._process is not None and self._process.poll() is None
 
     @property
     def pid(self) -> int:

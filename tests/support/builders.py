@@ -24,6 +24,29 @@ ROW = ProbeRow(
     client_agg_type="summed_histogram", total_users=900, total_sample=1800, histogram='{"0": 0.5, "10": 0.5}',
     percentiles='{"50": 0}', non_norm_histogram="{}", non_norm_percentiles="{}", build_date=None,
 )  # fmt: skip
+# Builds that did not end well and once, with $1 rows of one attempt and nothing said by an attempt that was over.
+WRONG_BUILDS = """
+WITH told AS (
+    SELECT (data ->> 'build_id')::uuid AS build_id, position, type, (data ->> 'attempt')::int AS attempt,
+           lag((data ->> 'attempt')::int) OVER of_build AS before, lag(type) OVER of_build AS type_before
+    FROM event_log WHERE type LIKE 'build%' WINDOW of_build AS (PARTITION BY data ->> 'build_id' ORDER BY position)
+), stories AS (
+    SELECT build_id, count(*) FILTER (WHERE type = 'build_requested') AS requests,
+           count(*) FILTER (WHERE type = 'build_started') AS starts,
+           count(*) FILTER (WHERE type IN ('build_succeeded', 'build_found_no_data')) AS ends,
+           bool_or(attempt < before OR type_before IN ('build_succeeded', 'build_found_no_data')
+                   OR (type = 'build_started') <> coalesce(attempt > coalesce(before, 0), false)) AS odd
+    FROM told GROUP BY build_id
+), stored AS (
+    SELECT built_by, count(*) AS rows, count(DISTINCT total_users) AS numbers FROM probe_rows GROUP BY built_by
+)
+SELECT b.build_id, b.probe, b.state, b.attempt, b.error, s.*, r.*
+FROM builds b JOIN stories s USING (build_id) LEFT JOIN stored r ON r.built_by = b.build_id
+WHERE b.state <> CASE WHEN b.probe LIKE '%none' THEN 'no_data' ELSE 'succeeded' END
+   OR s.requests <> 1 OR s.ends <> 1 OR s.starts <> b.attempt OR s.odd
+   OR (coalesce(r.rows, 0), coalesce(r.numbers, 1)) <> (coalesce(b.rows, 0)::bigint, 1)
+   OR b.rows <> $1
+"""
 
 
 def builds_a_row(request: BuildRequest, progress: Progress, control: Control) -> BuiltProbe:

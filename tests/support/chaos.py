@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -28,7 +28,7 @@ REQUEST_SECONDS = 20.0
 class ServerProcess:
     """A usage service in a process of its own, which keeps its port when it is started again."""
 
-    def __init__(self, database_url: str, log_path: Path) -> None:
+    def __init__(self, database_url: str, log_path: Path, environ: Mapping[str, str] | None = None) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
             self._port: int = free.getsockname()[1]
         self.url = f"http://127.0.0.1:{self._port}"
@@ -38,15 +38,16 @@ class ServerProcess:
             "USAGE_SERVICE_PORT": str(self._port),
             "USAGE_SERVICE_VISITOR_SECRET": SECRET,
         }
-        self._environ = {k: v for k, v in os.environ.items() if not k.startswith("USAGE_SERVICE_")} | own
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith("USAGE_SERVICE_")}
+        self._environ = inherited | own | dict(environ or {})
         self._process: subprocess.Popen[bytes] | None = None
 
-    def spawn(self) -> None:
-        """Starts the process, unless it runs."""
+    def spawn(self, errors: int | None = None) -> None:
+        """Starts the process, unless it runs; what it logs goes to its file, or to the descriptor `errors`."""
         if not self.alive:
             command = owned_command([sys.executable, "-m", "usage_service", "serve"])
             with self.log_path.open("ab") as log:
-                self._process = subprocess.Popen(command, env=self._environ, stdout=log, stderr=log)
+                self._process = subprocess.Popen(command, env=self._environ, stdout=log, stderr=errors or log)
 
     async def ready(self, session: aiohttp.ClientSession) -> None:
         """Waits until it is well, starting it again when it gave up because the database was away."""

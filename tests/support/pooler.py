@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import urlsplit, urlunsplit
 
 import platformdirs
@@ -65,9 +66,16 @@ async def _accepts(port: int) -> bool:
     return True
 
 
-@asynccontextmanager
-async def pooled(url: str, directory: Path, size: int = 3, more: str = "") -> AsyncIterator[str]:
-    """The address of a pooler with `size` sessions for all its clients together; `more` is configuration."""
+class Pooler(NamedTuple):
+    """The command of a pooler before a PostgreSQL, and its own address."""
+
+    command: list[str]
+    url: str
+    port: int
+
+
+def configured(url: str, directory: Path, size: int = 3, more: str = "") -> Pooler:
+    """Write the configuration of a pooler with `size` sessions for all its clients together; `more` is added to it."""
     parts = urlsplit(url)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -77,12 +85,19 @@ async def pooled(url: str, directory: Path, size: int = 3, more: str = "") -> As
         CONFIGURATION.format(host=parts.hostname, port=parts.port, listen_port=port, users=users, size=size, more=more)
     )
     command = owned_command([str(PROGRAM), str(configuration)], unprivileged=True, directory=directory)
+    address = f"{parts.username}:{parts.password}@127.0.0.1:{port}"
+    return Pooler(command, urlunsplit(parts._replace(netloc=address)), port)
+
+
+@asynccontextmanager
+async def pooled(url: str, directory: Path, size: int = 3, more: str = "") -> AsyncIterator[str]:
+    """Run a pooler, and yield its address."""
+    pooler = configured(url, directory, size, more)
     quiet = asyncio.subprocess.DEVNULL
-    process = await asyncio.create_subprocess_exec(*command, stdout=quiet, stderr=quiet)
+    process = await asyncio.create_subprocess_exec(*pooler.command, stdout=quiet, stderr=quiet)
     try:
-        await eventually(partial(_accepts, port), "the pooler accepts connections")
-        address = f"{parts.username}:{parts.password}@127.0.0.1:{port}"
-        yield urlunsplit(parts._replace(netloc=address))
+        await eventually(partial(_accepts, pooler.port), "the pooler accepts connections")
+        yield pooler.url
     finally:
         process.terminate()
         async with asyncio.timeout(10):

@@ -1,0 +1,7 @@
+"""BigQuery that refuses."""
+
+from __future__ import annotations
+
+from chaos.faults.fault import Fault
+
+FAULTS: tuple[Fault, ...] = ()
