@@ -38,8 +38,8 @@ test-quick: $(DEV_READY)  ## Run what one runs while working, within a minute: n
 lint: $(DEV_READY)  ## ruff, mypy --strict and the import contracts
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-cache --no-logo
 
-soak: $(DEV_READY)  ## Kill what runs 500 times under load, and try 500 examples of whatever is tried at random
-	@SOAK_ROUNDS=500 $(BIN)/python -m pytest -n 0 -o timeout=0 \
+soak: $(DEV_READY)  ## Kill what runs 500 times (tells docs/reliability.md), try 500 examples of what is tried at random
+	@SOAK_ROUNDS=500 SOAK_REPORT=1 $(BIN)/python -m pytest -n 0 -o timeout=0 \
 		$$(grep -rl --include="test_*.py" "[ =(]rounds(" tests | grep -v test_build_equals_brute_force.py) $(ARGS)
 
 screenshots: $(DEV_READY)  ## Take the pictures in docs/images, of everything on sample data (needs Chromium)

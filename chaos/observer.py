@@ -44,6 +44,14 @@ class Scrape(NamedTuple):
     text: str | None
 
 
+class Wanted(NamedTuple):
+    """A probe to ask a build of."""
+
+    product: str
+    channel: str
+    probe: str
+
+
 class Follower:
     """A reader that has seen the log to some position, and how many events it was given up to there."""
 
@@ -56,12 +64,12 @@ class Observer:
     """What was seen, in the order of time."""
 
     def __init__(
-        self, database_url: str, servers: Sequence[str], builders: Sequence[str], probes: Iterator[str]
+        self, database_url: str, servers: Sequence[str], builders: Sequence[str], wanted: Sequence[Wanted]
     ) -> None:
         self._database_url = database_url
         self._servers = servers
         self._builders = builders  # where their metrics are
-        self._probes = probes
+        self._wanted = iter(wanted)
         self.heartbeats: list[Beat] = []
         self.reads: list[Beat] = []
         self.scrapes: list[Scrape] = []
@@ -114,10 +122,13 @@ class Observer:
     async def _ask_for_a_build(self, session: aiohttp.ClientSession) -> None:
         if not self.asks_for_builds:
             return
-        wanted = {"product": "fog", "channel": "nightly", "probe": next(self._probes)}
+        if (wanted := next(self._wanted, None)) is None:
+            return
         url = f"{self._servers[len(self.builds) % len(self._servers)]}/v1/builds"
         with suppress(aiohttp.ClientError, TimeoutError, ValueError):
-            async with session.post(url, json=wanted, timeout=BUILD_TIMEOUT, allow_redirects=False) as response:
+            async with session.post(
+                url, json=wanted._asdict(), timeout=BUILD_TIMEOUT, allow_redirects=False
+            ) as response:
                 if response.status in (202, 303):
                     self.builds.append((await response.json())["build_id"])
 

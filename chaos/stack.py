@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from itertools import count
 from pathlib import Path
 from typing import Protocol
 
@@ -24,7 +23,7 @@ import psycopg
 from bench.building import REGISTERED
 from bench.stack import DURABLE, ROOT, BenchError, fill, free_port, psql
 from chaos.load import Sent, Told
-from chaos.observer import Observer
+from chaos.observer import Observer, Wanted
 from tests.support.builder_process import BuilderProcess
 from tests.support.chaos import ServerProcess
 from usage_service.local.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
@@ -63,7 +62,6 @@ class Ground:
     # Called when PostgreSQL runs; returns the address that the programs are to use.
     before_programs: Callable[[ExitStack, Stack], str] | None = None
     server_environ: Mapping[str, str] = field(default_factory=dict)
-    builder_environ: Mapping[str, str] = field(default_factory=dict)
     made_up_builds: bool = True
     piped_logs: bool = False  # whether the servers log to a pipe that may stall
 
@@ -108,6 +106,8 @@ class Stack:
         self.pooler: Other | None = None
         self.standby_url = ""
         self.promoted = False
+        self.builder_environ: dict[str, str] = {}
+        self.wanted = [Wanted("fog", "nightly", f"probe_{number}") for number in range(1, PROBES + 1)]
         self.pipes: list[LogPipe] = []  # that the servers log to, where they do not log to files
         self.down: set[object] = set()  # what is not to be started
         self.complaints: list[str] = []
@@ -186,8 +186,13 @@ class LogPipe:
                 file.write(some)
 
     def stall(self) -> None:
-        """Read nothing more, once what is being read has come."""
+        """Read nothing more, and fill the pipe: whoever writes to it now has to wait."""
         self._reads.clear()
+        filler = os.open(f"/proc/self/fd/{self.writer}", os.O_WRONLY | os.O_NONBLOCK)
+        with suppress(BlockingIOError):
+            while True:
+                os.write(filler, b"\n")
+        os.close(filler)
 
     def resume(self) -> None:
         """Read again."""
@@ -253,7 +258,7 @@ def _start_programs(stack: Stack, ground: Ground) -> None:
     ]
     for number in range(BUILDERS):
         port = free_port()
-        environ = BUILDER | urls | dict(ground.builder_environ)
+        environ = BUILDER | urls | stack.builder_environ
         environ |= {"DATABASE_URL": stack.url, "PROBE_BUILDER_METRICS_PORT": str(port)}
         module = "tests.support.builder_process" if ground.made_up_builds else "builder"
         stack.builders.append(BuilderProcess(f"builder-{number}", stack.directory, environ, module))
@@ -268,15 +273,10 @@ def _end_all(stack: Stack) -> None:
         builder.signal(signal.SIGKILL)
 
 
-def probes() -> Iterator[str]:
-    """Yield the catalogue's probes, each once."""
-    return (f"probe_{number}" for number in count(1))
-
-
 def observer_of(stack: Stack) -> Observer:
     """Return an observer of all that runs; it finds the primary, where there are two."""
     database = stack.url if stack.standby_url else stack.database
-    return Observer(database, [server.url for server in stack.servers], stack.metrics, probes())
+    return Observer(database, [server.url for server in stack.servers], stack.metrics, stack.wanted)
 
 
 class Load:

@@ -1,12 +1,15 @@
 """What was acknowledged is in the log, once and where it was said to be, whoever is killed at whatever moment.
 
-SOAK_ROUNDS says how many times something is killed.
+SOAK_ROUNDS says how many times something is killed. Where SOAK_REPORT is set, docs/reliability.md is told how long it
+took until events were acknowledged again.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import random
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -14,7 +17,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.chaos import Sender, ServerProcess, acknowledged, client_session, running_servers
+from chaos.report import write_kill_rounds
+from tests.support.chaos import (
+    Sender,
+    ServerProcess,
+    acknowledged,
+    client_session,
+    recovery_seconds,
+    running_servers,
+)
 from tests.support.servers import Connection, at_random_within, event, eventually, rounds
 from usage_service.local.embedded_postgres import EmbeddedPostgres
 from usage_service.local.postgres_cluster import PostgresCluster, wait_until
@@ -36,10 +47,12 @@ class Stack:
         self.cluster = PostgresCluster(directory)
         self.servers = servers
         self.session = client_session()
+        self.struck: list[float] = []
         self.senders = [Sender(self.session, [server.url for server in servers]) for _ in range(SENDERS)]
 
     def strike(self, victim: str) -> None:
         """Kill the whole of PostgreSQL, one of the servers, or all of them."""
+        self.struck.append(time.monotonic())
         if victim in ("postgres", "all"):
             self.cluster.kill()
             assert wait_until(lambda: self.postgres.pid is None, 10)
@@ -86,6 +99,12 @@ async def strike_at_random(stack: Stack) -> None:
     await at_random_within(LATEST_STRIKE_SECONDS, lambda: stack.strike(random.choice(VICTIMS)))
 
 
+async def all_went_on(stack: Stack) -> bool:
+    """Return whether every sender was acknowledged after the last strike."""
+    stack.keep_up()
+    return all(sender.acknowledged_at and sender.acknowledged_at[-1] > stack.struck[-1] for sender in stack.senders)
+
+
 def differing(said: dict[str, int], logged: dict[str, int]) -> dict[str, tuple[int, int | None]]:
     """Return the events that are not at the positions that were answered."""
     return {event_id: (at, logged.get(event_id)) for event_id, at in said.items() if logged.get(event_id) != at}
@@ -99,12 +118,15 @@ async def test_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
             for sender in stack.senders:
                 sending.create_task(sender.run(end))
             await strike_and_check(stack)
-            end.set()
             await asyncio.gather(*(server.ready(stack.session) for server in stack.servers))
+            await eventually(partial(all_went_on, stack), "every sender is acknowledged again", 60)
+            end.set()
         said, logged = acknowledged(stack.senders), await stack.logged()
         assert not differing(said, logged)
         assert len(said) == len(logged)
         assert said.keys() == set().union(*(sender.sent for sender in stack.senders))
+        if os.environ.get("SOAK_REPORT"):
+            write_kill_rounds(recovery_seconds(stack.senders, stack.struck), len(said))
 
 
 async def strike_and_check(stack: Stack) -> None:

@@ -9,6 +9,8 @@ import signal
 import socket
 import subprocess
 import sys
+import time
+from bisect import bisect
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -112,6 +114,7 @@ class Sender:
         self._urls = urls
         self.sent: set[str] = set()
         self.positions: dict[str, int] = {}  # of what was acknowledged
+        self.acknowledged_at: list[float] = []  # when each batch was
         self.repeats = 0  # how many were recorded though the first answer was lost
 
     async def run(self, end: asyncio.Event) -> None:
@@ -132,6 +135,7 @@ class Sender:
             return bool(answers)
 
         await eventually(is_acknowledged, "a batch is acknowledged", ACKNOWLEDGED_SECONDS)
+        self.acknowledged_at.append(time.monotonic())
         for item in answers:
             known = self.positions.setdefault(item["event_id"], item["position"])
             assert known == item["position"], f"{item} was acknowledged with position {known} before"
@@ -159,3 +163,9 @@ def client_session() -> aiohttp.ClientSession:
 def acknowledged(senders: Iterable[Sender]) -> dict[str, int]:
     """The position of every event that was acknowledged so far."""
     return {event_id: position for sender in senders for event_id, position in sender.positions.items()}
+
+
+def recovery_seconds(senders: Sequence[Sender], struck: Iterable[float]) -> list[float]:
+    """Seconds from each moment until every sender has had a batch acknowledged after it."""
+    times = [sender.acknowledged_at for sender in senders]
+    return [max(each[bisect(each, moment)] for each in times) - moment for moment in struck]
