@@ -41,7 +41,7 @@ def main() -> None:
         write_faults(results, list(FAULTS), rates)
     if sys.stderr.isatty():
         _show(results)
-    sys.exit(any(isinstance(result, Outcome) and not result.well for result in results))
+    sys.exit(not all(result.well for result in results))
 
 
 def _try_all(faults: Sequence[Fault], directory: Path, rates: Rates, hold: float | None) -> list[Outcome | Untried]:
@@ -60,8 +60,12 @@ def _try_all(faults: Sequence[Fault], directory: Path, rates: Rates, hold: float
 
 def _try(fault: Fault, template: Path, directory: Path, rates: Rates, hold: float | None) -> Outcome | Untried:
     if why := fault.missing():
-        return Untried(fault.name, fault.says, why)
-    return try_fault(fault, template, directory / fault.name, rates, hold)
+        return Untried(fault.name, fault.says, f"not tried: {why}")
+    try:
+        return try_fault(fault, template, directory / fault.name, rates, hold)
+    except Exception as error:  # the others are tried all the same
+        log.exception("trial_failed", name=fault.name)
+        return Untried(fault.name, fault.says, f"**the trial failed: {type(error).__name__}**", well=False)
 
 
 def _tell(result: Outcome | Untried) -> None:

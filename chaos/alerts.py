@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -18,12 +17,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from bench.stack import ROOT, BenchError
 from chaos.observer import Scrape
+from tests.support.promtool import PROMTOOL
 
 RULES = ROOT / "ops" / "prometheus" / "alerts.yml"
-PROMTOOL = shutil.which("promtool")
-MISSING = "needs promtool"
 ALERT = re.compile(r"^\s*- alert: (\w+)$", re.MULTILINE)
-METRIC = re.compile(r"\b(?:glam_\w+|up)\b")
+WORD = re.compile(r"\b[a-z]\w*\b")
 SECONDS = 120
 
 
@@ -49,7 +47,7 @@ def first_alerts(scrapes: Sequence[Scrape], since: float, until: float) -> list[
 
 def _series(scrapes: Sequence[Scrape], since: float, seconds: int) -> list[dict[str, str]]:
     """Return the samples of every series that an alert asks for, one a second; `_` where there is none."""
-    wanted = set(METRIC.findall(RULES.read_text("utf-8")))
+    wanted = set(WORD.findall(RULES.read_text("utf-8")))
     found: dict[str, dict[int, float]] = {}
     for scrape in scrapes:
         second = round(scrape.at - since)

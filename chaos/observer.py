@@ -134,15 +134,18 @@ class Observer:
 
     async def _follow(self) -> None:
         """Read what is new at the end of the log, as a reader does that goes by positions."""
-        connection: asyncpg.Connection[asyncpg.Record] | None = None
         while True:
             with suppress(*UNAVAILABLE, asyncpg.PostgresError, asyncpg.InterfaceError):
-                if connection is None or connection.is_closed():
-                    connection = await asyncpg.connect(self._database_url, timeout=5, command_timeout=5)
-                found = await connection.fetchrow(NEW_IN_THE_LOG, self.follower.position)
-                if found is not None and found["count"]:
-                    self.follower.events += found["count"]
-                    self.follower.position = found["max"]
+                connection = await asyncpg.connect(self._database_url, timeout=5, command_timeout=5)
+                try:
+                    while True:
+                        found = await connection.fetchrow(NEW_IN_THE_LOG, self.follower.position)
+                        if found is not None and found["count"]:
+                            self.follower.events += found["count"]
+                            self.follower.position = found["max"]
+                        await asyncio.sleep(FOLLOW_SECONDS)
+                finally:
+                    connection.terminate()
             await asyncio.sleep(FOLLOW_SECONDS)
 
 

@@ -10,8 +10,8 @@ from typing import NamedTuple
 from bench.numbers import percentile
 from bench.report import machine
 from bench.stack import ROOT
-from chaos.alerts import PROMTOOL
 from chaos.trial import Outcome, Rates
+from tests.support.promtool import PROMTOOL
 
 PATH = ROOT / "docs" / "reliability.md"
 TITLES = (
@@ -23,11 +23,12 @@ NOTHING = "-"
 
 
 class Untried(NamedTuple):
-    """A fault that was not tried, and why."""
+    """A fault that was not tried, or not to its end, and why."""
 
     name: str
     says: str
     why: str
+    well: bool = True
 
 
 def write_faults(results: Sequence[Outcome | Untried], order: Sequence[str], rates: Rates) -> None:
@@ -48,8 +49,8 @@ def write_kill_rounds(recoveries: Sequence[float], acknowledged: int) -> None:
     p50, p99 = (percentile(recoveries, share) for share in (0.5, 0.99))
     text = (
         f"{len(recoveries)} kills, {acknowledged:,} events acknowledged: 0 lost, 0 twice. Every client was "
-        f"acknowledged again after {p50:.2f} s (half of the kills), {p99:.2f} s (99 of 100), {max(recoveries):.2f} s (the longest). "
-        f"{machine()}."
+        f"acknowledged again after {p50:.2f} s (half of the kills), {p99:.2f} s (99 of 100), "
+        f"{max(recoveries):.2f} s (the longest). {machine()}."
     )
     _replace(PATH.read_text("utf-8"), "kill rounds", text)
 
@@ -69,7 +70,7 @@ def row(result: Outcome | Untried) -> str:
 
 def cells(result: Outcome | Untried) -> list[str]:
     """Return what stands in a row between the fault and the day."""
-    return _tried(result) if isinstance(result, Outcome) else [f"not tried: {result.why}", *[""] * (len(TITLES) - 3)]
+    return _tried(result) if isinstance(result, Outcome) else [result.why, *[""] * (len(TITLES) - 3)]
 
 
 def _tried(outcome: Outcome) -> list[str]:

@@ -34,6 +34,7 @@ SELECT (SELECT coalesce(sum(found + missing), 0) FROM popularity_views WHERE day
 """
 SAID_TO_BE_THERE = "SELECT count(*) FROM event_log WHERE position <= $1"
 NOT_ENDED_WELL = "SELECT probe, state, error FROM builds WHERE state NOT IN ('succeeded', 'no_data')"
+UNSEEN = "events appeared below a position that a reader had seen already, or are gone"
 LOGGED = "SELECT event_id::text, position FROM event_log WHERE position > $1"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -62,9 +63,9 @@ class Standby:
             raise BenchError("the standby is not in step with the primary")
 
     def stop(self) -> None:
-        """End it."""
+        """End it, and all sessions."""
         if self._process is not None:
-            self._process.terminate()
+            self._process.send_signal(signal.SIGINT)
             self._process.wait(30)
 
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
 import msgspec
-import platformdirs
 import pytest
 import yaml
 from prometheus_client import generate_latest
@@ -19,6 +17,7 @@ from builder import cli as builder_cli
 from builder.attempt import Outcome
 from builder.metrics import BuilderMetrics
 from builder.settings import BuilderSettings
+from tests.support.promtool import PROMTOOL
 from tests.support.servers import Client
 from usage_service import cli as service_cli
 from usage_service.shared.settings import ServerSettings
@@ -26,9 +25,6 @@ from usage_service.shared.settings import ServerSettings
 ROOT = Path(__file__).parents[2]
 OPS = ROOT / "ops"
 ALERTS_TEST = OPS / "prometheus" / "alerts_test.yml"
-PROMTOOL = shutil.which("promtool") or shutil.which(
-    platformdirs.user_cache_path("glam-usage") / "promtool" / "promtool"
-)
 ALERTS = yaml.safe_load((OPS / "prometheus" / "alerts.yml").read_text("utf-8"))
 DASHBOARD = json.loads((OPS / "grafana" / "dashboard.json").read_text("utf-8"))
 RULES = [rule for group in ALERTS["groups"] for rule in group["rules"]]
