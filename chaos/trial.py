@@ -18,6 +18,7 @@ from chaos.observer import Observer, observing
 from chaos.stack import Load, Stack, loading, observer_of, open_stack
 from tests.support.builder_process import ROWS
 from tests.support.builders import WRONG_BUILDS
+from tests.support.promtool import PROMTOOL
 
 LEAD_SECONDS, TAIL_SECONDS = 3.0, 3.0
 READY_SECONDS, PATIENCE_SECONDS, DRAIN_SECONDS, SETTLE_SECONDS = 60.0, 60.0, 120.0, 120.0
@@ -25,7 +26,9 @@ STILL_SECONDS = 1.0  # a pause in the acknowledgements that counts as not being 
 FRESH_SECONDS = 0.3
 KNOWN_SECONDS = 5.0  # within which a heartbeat has to know that nothing is recorded
 SILENT_SECONDS = KNOWN_SECONDS + 3.0  # a silence that it has to know of; with what a request may take
-ALERTED_SECONDS = KNOWN_SECONDS + 15.0 + 3.0
+ALERTED_SECONDS = (
+    KNOWN_SECONDS + 23.0
+)  # a silence of which an alert has to tell: 5 s of failures for 15 s, and a scrape
 OVER = "SELECT NOT EXISTS (SELECT FROM builds WHERE finished_at IS NULL)"
 FOLDED = "SELECT bool_and(behind = 0) FROM projection_status WHERE stage = 'live'"
 COUNTED = """
@@ -138,18 +141,21 @@ def _judge(fault: Fault, stack: Stack, observer: Observer, sent: Sent, moments: 
     for text in sent.refused[:3]:
         stack.complain(f"a client was told to give an event up: {text}")
     silence = _longest_silence(sent, moments)
-    heartbeat = _heartbeat_knew(observer, moments)
-    alerts = [Fired(name, at) for name, at in _alerts(observer, moments)]
+    heartbeat = _heartbeat_knew(observer, moments.began, moments.over)
+    alert = next((Fired(name, at) for name, at in _alerts(observer, moments)), None)
     back = _back(sent, observer, moments)
     if back is not None and back > fault.back_within:
         stack.complain(f"back only after {back:.1f} s, not within {fault.back_within:.0f}")
-    if silence > SILENT_SECONDS and (heartbeat is None or heartbeat > KNOWN_SECONDS):
+    knew = _heartbeat_knew(observer, silence.since, moments.over)
+    if silence.seconds > SILENT_SECONDS and (knew is None or knew > KNOWN_SECONDS):
         stack.complain(f"the heartbeat did not know within {KNOWN_SECONDS:.0f} s that nothing is recorded")
+    if silence.seconds > ALERTED_SECONDS and alert is None and PROMTOOL is not None:
+        stack.complain("no alert fired")
     reads = [
         beat.status for beat in observer.reads if moments.began <= beat.at <= max(moments.ended, moments.began + 1)
     ]
     return Outcome(
-        fault.name, fault.says, len(sent.positions), lost, twice, silence, heartbeat, next(iter(alerts), None), back,
+        fault.name, fault.says, len(sent.positions), lost, twice, silence.seconds, heartbeat, alert, back,
         (sum(status == 200 for status in reads), len(reads)), builds, tuple(stack.complaints),
     )  # fmt: skip
 
@@ -181,19 +187,26 @@ async def _compare(fault: Fault, stack: Stack, observer: Observer, sent: Sent) -
     return lost, twice, (asked - len(wrong), asked)
 
 
-def _longest_silence(sent: Sent, moments: Moments) -> float:
+class Silence(NamedTuple):
+    """A time without an acknowledgement."""
+
+    seconds: float
+    since: float
+
+
+def _longest_silence(sent: Sent, moments: Moments) -> Silence:
     """Return the longest time from one acknowledgement to the next, from the fault on."""
     times = [acknowledged.at for acknowledged in sent.acknowledged if acknowledged.at <= moments.over]
     before = max((at for at in times if at < moments.began), default=moments.began)
     during = [before, *(at for at in times if at >= moments.began), moments.over]
-    return max(later - at for at, later in pairwise(during))
+    return max(Silence(later - at, at) for at, later in pairwise(during))
 
 
-def _heartbeat_knew(observer: Observer, moments: Moments) -> float | None:
+def _heartbeat_knew(observer: Observer, since: float, until: float) -> float | None:
     """Return after how long some heartbeat was not 200."""
-    bad = (beat.at for beat in observer.heartbeats if beat.at >= moments.began and beat.status != 200)
+    bad = (beat.at for beat in observer.heartbeats if since <= beat.at <= until and beat.status != 200)
     first = next(bad, None)
-    return None if first is None or first > moments.over else first - moments.began
+    return None if first is None else first - since
 
 
 def _alerts(observer: Observer, moments: Moments) -> Sequence[tuple[str, int]]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from chaos.stack import Ground, Stack
 
-HOLD_SECONDS = 25.0  # longer than the alert on recording takes: 5 s of failures that last 15 s
+HOLD_SECONDS = 30.0  # longer than the alert on recording takes: 5 s of failures that last 15 s
 BACK_SECONDS = 5.0
 
 
