@@ -52,6 +52,11 @@ class Pair:
         self.primary.kill()
         await self._promote()
 
+    async def renew_standby(self) -> None:
+        """Make the primary that was killed a standby."""
+        self.standby.copy(self.primary)
+        await self.primary.commit_on_both()
+
     async def _promote(self) -> None:
         self.primary, self.standby = self.standby, self.primary
         await self.primary.promote()
@@ -113,6 +118,8 @@ async def test_server_and_builder_go_on_and_nothing_acknowledged_is_lost(pair: P
         sending = [asyncio.create_task(sender.run(end)) for sender in senders]
         await more_is_acknowledged(senders)
         for number in range(ROUNDS):
+            if number:
+                await pair.renew_standby()
             for name, take_over in (("switched", pair.switch_over), ("failed", pair.fail_over)):
                 await take_over()
                 writable = time.monotonic()

@@ -33,7 +33,8 @@ class Node:
 
     def copy(self, primary: Node) -> None:
         """Become a standby of the primary, from a backup of it."""
-        self.directory.mkdir(mode=0o711)
+        self.directory.mkdir(mode=0o711, exist_ok=True)
+        shutil.rmtree(self.directory / "cluster", ignore_errors=True)  # of a primary that was killed
         shutil.copy(primary.directory / "password", self.directory / "password")
         parts = urlsplit(primary.url)
         place = ["-h", str(parts.hostname), "-p", str(parts.port), "-U", str(parts.username)]
