@@ -11,7 +11,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 PARALLEL := -n 4 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-quick lint etl-demo bench bench-large chaos screenshots soak clean lock
+.PHONY: help setup run test test-quick lint etl-demo bench bench-large chaos screenshots images soak clean lock
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^##@ / {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' \
@@ -37,6 +37,9 @@ test-quick: $(DEV_READY)  ## Run what one runs while working, within a minute: n
 
 lint: $(DEV_READY)  ## ruff, mypy --strict and the import contracts
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-cache --no-logo
+
+images:  ## Build the images with Docker or Podman; what cannot be pulled gets a stand-in from Debian's packages
+	@ops/images/build
 
 soak: $(DEV_READY)  ## Kill what runs 500 times (tells docs/reliability.md), try 500 examples of what is tried at random
 	@SOAK_ROUNDS=500 SOAK_REPORT=1 $(BIN)/python -m pytest -n 0 -o timeout=0 \
