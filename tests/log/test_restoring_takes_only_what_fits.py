@@ -285,10 +285,26 @@ async def test_the_importer_names_the_line_and_goes_on(client: Client, database:
     path = tmp_path / "log.ndjson"
     made: list[JsonObject] = [stored(1), stored(2, "probe_viewed", {"found": "zzz"}), stored(3)]
     path.write_text("\n".join(map(json.dumps, made)) + "\n")
-    stats = await import_file(path, datetime.now(UTC), str(client.make_url("/")), None)
-    assert stats.statuses == {"restored": 2, "refused": 1, "duplicate": 0}
-    assert stats.refusals == ["log.ndjson:2: /data/found Expected `bool`, got `str`"]
+    for restored in (2, 0):  # and says the same when it is run again
+        stats = await import_file(path, datetime.now(UTC), str(client.make_url("/")), None)
+        assert stats.statuses == {"restored": restored, "refused": 1, "duplicate": 2 - restored}
+        assert stats.refusals == ["log.ndjson:2: /data/found Expected `bool`, got `str`"]
     assert await positions(database) == [1, 3]
+
+
+async def test_what_the_log_has_passed_is_not_filled_and_takes_nothing_with_it(
+    client: Client, database: Connection
+) -> None:
+    first, mended, third = stored(1), stored(2), stored(3)
+    await restore(client, first, third)
+    status, answer = await restore(client, first, mended, third, stored(4))
+    assert (status, answer["restored"]) == (207, 1)
+    [item] = answer["refused"]
+    assert item["error"]["pointer"] == "/1/position"
+    assert "before 3, the log's end" in item["error"]["detail"]
+    assert await positions(database) == [1, 3, 4]
+    assert (await restore(client, first, stored(3, event_id=str(UUID(int=99))), stored(5)))[0] == 409  # another log
+    assert await positions(database) == [1, 3, 4]
 
 
 @pytest.fixture

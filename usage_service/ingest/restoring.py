@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 from uuid import UUID
 
 import asyncpg
@@ -24,6 +24,9 @@ OTHER_EVENTS = frozenset({"UB002", "UB007", asyncpg.UniqueViolationError.sqlstat
 MOST_SOURCE_CHARACTERS = 200
 
 _stored = msgspec.json.Decoder(StoredEvent)
+
+
+Item = TypeVar("Item")
 
 
 class OtherEventsError(Exception):
@@ -49,17 +52,30 @@ async def restore_lines(connection: Connection, lines: Sequence[bytes]) -> Resto
     """Restore the events of an export's lines, but for those that are refused. Raise OtherEventsError."""
     [(log_end, largest_gap)] = await connection.fetch(query("log", "restorable"))
     judge = _Judge(log_end, largest_gap)
-    accepted: list[tuple[int, StoredEvent]] = []
-    refused: list[RefusedLine] = []
-    for number, line in enumerate(lines):
-        try:
-            accepted.append((number, judge.judge(line)))
-        except UnusableEventError as error:
-            refused.append(RefusedLine(number, error.error))
+    accepted, refused = _sift(enumerate(lines), judge.judge)
+    passed = [event.position for _, event in accepted if event.position <= log_end]
+    if passed:
+        judge.skipped.update(row[0] for row in await connection.fetch(query("log", "skipped"), passed))
+        accepted, refused_later = _sift(accepted, judge.check_passed)
+        refused += refused_later
     restored = await _restore(connection, accepted, refused) if accepted else 0
     numbers = {line.number for line in refused}
     last = max((event.position for number, event in accepted if number not in numbers), default=None)
     return Restored(restored, sorted(refused, key=lambda line: line.number), last)
+
+
+def _sift(
+    numbered: Iterable[tuple[int, Item]], judge: Callable[[Item], StoredEvent]
+) -> tuple[list[tuple[int, StoredEvent]], list[RefusedLine]]:
+    """Judge numbered items, and return the events of those that are accepted, and the others."""
+    accepted: list[tuple[int, StoredEvent]] = []
+    refused: list[RefusedLine] = []
+    for number, item in numbered:
+        try:
+            accepted.append((number, judge(item)))
+        except UnusableEventError as error:
+            refused.append(RefusedLine(number, error.error))
+    return accepted, refused
 
 
 async def _restore(
@@ -100,6 +116,8 @@ class _Judge:
         self._last = 0
         self._ids: set[UUID] = set()
         self._now = datetime.now(UTC)
+        self.skipped: set[int] = set()
+        """The positions before the log's end at which it has, and had, no event."""
 
     def judge(self, line: bytes) -> StoredEvent:
         """Return the event of a line. Raise UnusableEventError for one that cannot be restored after those before."""
@@ -109,14 +127,25 @@ class _Judge:
         if event.event_id in self._ids:
             raise UnusableEventError("/event_id", "is that of an event before")
         if event.position > self._log_end:
-            self._check_position(event.position)
-            _check_times(event, self._now)
-            _check_content(event)
+            self._check_gap(event.position)
+            self._check(event)
         self._last = event.position
         self._ids.add(event.event_id)
         return event
 
-    def _check_position(self, position: int) -> None:
+    def check_passed(self, event: StoredEvent) -> StoredEvent:
+        """Return an event that may be in the log. Raise UnusableEventError where its position was skipped."""
+        if event.position in self.skipped:
+            self._check(event)
+            detail = f"is before {self._log_end}, the log's end, where readers do not look again: it cannot be filled"
+            raise UnusableEventError("/position", detail)
+        return event
+
+    def _check(self, event: StoredEvent) -> None:
+        _check_times(event, self._now)
+        _check_content(event)
+
+    def _check_gap(self, position: int) -> None:
         before = max(self._last, self._log_end)
         if position - before > self._largest_gap:
             detail = f"is more than {self._largest_gap} after {before}, the one before: restore what is between first"

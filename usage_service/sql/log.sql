@@ -72,5 +72,9 @@ NOTIFY events_appended;
 -- restorable: after which position events can be restored, and how far after the one before it each may be.
 SELECT last_position(), largest_gap();
 
+-- skipped: those of the positions $1 at which the log has no event, and no dropped one.
+SELECT p FROM unnest($1::bigint[]) AS p
+WHERE NOT EXISTS (SELECT FROM event_log e WHERE e.position = p) AND NOT EXISTS (SELECT FROM dropped_events d WHERE d.position = p);
+
 -- restore: puts events back at their positions, given as an array a column; how many were not there yet.
 SELECT restore_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13);
