@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from http import HTTPStatus
 from importlib.metadata import version
 
+from usage_service.web.openapi.links import Links
 from usage_service.web.openapi.operations import Content, Operation, Response, Route, operation_of
 from usage_service.web.openapi.responses import (
     REQUEST_HEADERS,
@@ -39,9 +40,10 @@ def openapi_document(routes: Sequence[Route]) -> JsonObject:
     """Return the OpenAPI document; raise UndescribedRouteError."""
     described = [(route, _operation(route)) for route in routes]
     schemas = Schemas(operation for _, operation in described)
+    links = Links(described, schemas)
     paths: dict[str, JsonObject] = {}
     for route, operation in described:
-        paths.setdefault(route.path, {})[route.method.lower()] = _operation_object(route, operation, schemas)
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation_object(route, operation, schemas, links)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -72,7 +74,7 @@ def _operation(route: Route) -> Operation:
     return operation
 
 
-def _operation_object(route: Route, operation: Operation, schemas: Schemas) -> JsonObject:
+def _operation_object(route: Route, operation: Operation, schemas: Schemas, links: Links) -> JsonObject:
     summary, _, more = inspect.cleandoc(route.handler.__doc__ or "").partition("\n\n")
     described: JsonObject = {
         "operationId": route.handler.__name__,
@@ -81,7 +83,8 @@ def _operation_object(route: Route, operation: Operation, schemas: Schemas) -> J
         "security": [] if route.scope == "open" else [{"bearer": [route.scope]}],
         "parameters": list(_parameters(operation, schemas)),
         "responses": {
-            str(status): _response(response, schemas) for status, response in responses_of(route, operation).items()
+            str(status): _response(response, schemas, links)
+            for status, response in responses_of(route, operation).items()
         },
     }
     chosen = inspect.getdoc(operation.query) if operation.query and operation.query.__struct_fields__ else None
@@ -109,13 +112,17 @@ def _parameters(operation: Operation, schemas: Schemas) -> Iterator[JsonObject]:
     yield from ({"$ref": f"#/components/parameters/{name}"} for name in request_headers(operation))
 
 
-def _response(response: Response, schemas: Schemas) -> JsonObject:
+def _response(response: Response, schemas: Schemas, links: Links) -> JsonObject:
     content = _content(response.content, schemas)
     told = [schemas.described(one["schema"]) for one in content.values()]
     described: JsonObject = {"description": response.means or told[0] or HTTPStatus(response.status).phrase}
     if response.headers:
         described["headers"] = {name: {"$ref": f"#/components/headers/{name}"} for name in response.headers}
-    return described | ({"content": content} if content else {})
+    if content:
+        described["content"] = content
+    if leads_to := links.of(response):
+        described["links"] = leads_to
+    return described
 
 
 def _content(contents: Sequence[Content], schemas: Schemas) -> dict[str, JsonObject]:
