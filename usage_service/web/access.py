@@ -21,6 +21,7 @@ from usage_service.web.limits import Allowance, Limits
 
 Scope = Literal["open", TokenScope]
 SHORTEST_TOKEN = 16
+UNGUESSABLE = 32  # characters: more than anybody finds out by asking
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 COOKIE = "usage_session"
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -66,12 +67,14 @@ class Access:
             await self._tokens.close_session(secret)
 
     async def _grant_of_token(self, request: web.Request, given: str) -> Grant | None:
-        # Of 256 random bits there is nothing to guess, and others at the same address do not lock their owner out.
+        # What cannot be guessed is looked at before the limit: others at the same address do not lock its owner out.
         if grant := await self._tokens.find(given):
             return grant
-        self.guesses.require_allowed(request)
+        if len(given) < UNGUESSABLE:
+            self.guesses.require_allowed(request)
         if self._is_own(given):
             return APP
+        self.guesses.require_allowed(request)
         self.guesses.count(request)
         return None
 
