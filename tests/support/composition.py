@@ -179,8 +179,9 @@ def composed(engine: Engine, directory: Path, **settings: str) -> Iterator[Compo
     try:
         yield composition
     finally:
-        composition.compose("down", "--volumes")
         composition.http.close()
+        composition.compose("down", "--volumes", "--remove-orphans")  # orphans: podman-compose forgets those of --scale
+        assert composition.left() == []
 
 
 def _free_port() -> int:
