@@ -217,6 +217,8 @@ CREATE FUNCTION close_gap(OUT gap_after bigint, OUT moved bigint, OUT log_end bi
 LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
 DECLARE
     was_end bigint;
+    holder regclass;
+    held name;
 BEGIN
     LOCK TABLE dropped_events IN SHARE ROW EXCLUSIVE MODE;  -- nothing is dropped or put back meanwhile, nor folded
     PERFORM FROM projections p ORDER BY p.name, p.stage FOR UPDATE;
@@ -229,12 +231,13 @@ BEGIN
         RAISE EXCEPTION 'the log has no gap larger than % after what was dropped from it', largest_gap()
             USING ERRCODE = 'object_not_in_prerequisite_state';
     END IF;
-    UPDATE projections p SET
-        position = position_moved_to(p.position, gap_after), changed_at = position_moved_to(p.changed_at, gap_after),
-        failed_after = CASE WHEN p.failed_after IS NOT NULL THEN position_moved_to(p.failed_after, gap_after) END;
-    UPDATE builds b SET log_position = position_moved_to(b.log_position, gap_after) WHERE b.log_position > gap_after;
-    UPDATE hotlist_rules r SET log_position = position_moved_to(r.log_position, gap_after) WHERE r.log_position > gap_after;
-    UPDATE hotlist_runs r SET log_position = position_moved_to(r.log_position, gap_after) WHERE r.log_position > gap_after;
+    FOR holder, held IN  -- whatever table remembers a position: it is in a column of one of these names
+        SELECT a.attrelid::regclass, a.attname FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+        WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'r' AND c.oid <> 'event_log'::regclass
+          AND a.attname IN ('position', 'log_position', 'changed_at', 'failed_after') AND a.atttypid = 'bigint'::regtype
+    LOOP
+        EXECUTE format('UPDATE %1$s SET %2$I = position_moved_to(%2$I, $1) WHERE %2$I > $1', holder, held) USING gap_after;
+    END LOOP;
     UPDATE event_log e SET position = m.becomes FROM (
         SELECT b.position AS was, gap_after + row_number() OVER (ORDER BY b.position) AS becomes
         FROM event_log b WHERE b.position > gap_after

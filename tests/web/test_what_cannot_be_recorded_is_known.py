@@ -70,16 +70,7 @@ async def sequence_is_behind(url: str) -> AsyncIterator[None]:
         await owner.execute("SELECT setval('event_position', last_position())")
 
 
-@asynccontextmanager
-async def no_positions_left(url: str) -> AsyncIterator[None]:
-    """Leave the sequence at its end."""
-    async with connected(url) as owner:
-        await owner.execute("SELECT setval('event_position', 9223372036854775807)")
-        yield
-        await owner.execute("SELECT setval('event_position', greatest(last_position(), 1))")
-
-
-FAULTS: list[Fault] = [read_only, log_is_locked, no_space, sequence_is_behind, no_positions_left]
+FAULTS: list[Fault] = [read_only, log_is_locked, no_space, sequence_is_behind]
 
 
 @pytest.fixture
