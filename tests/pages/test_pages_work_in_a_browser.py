@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urljoin
 
@@ -16,6 +17,8 @@ from browser.chromium import arguments, chromium
 from tests.support.building import asked, claim, complete, progress, served
 from tests.support.pages import CATEGORIES, MISSING, NUMERIC, RESTARTED, RUNNING, Pages, filled_pages
 from tests.support.proxy import proxied
+from tests.support.servers import eventually
+from usage_service.tokens import create_token, revoke_tokens
 
 CHROMIUM = chromium()
 pytestmark = [
@@ -97,6 +100,38 @@ async def test_a_build_is_followed_until_its_plot_is_there(pages: Pages, browser
     await expect(page.locator("select[name=version]")).to_be_visible()  # what there is to choose from came with it
     assert not complaints
     await page.close()
+
+
+async def test_people_sign_in_and_out_and_are_out_when_their_token_is_revoked(
+    pages: Pages, browser: BrowserContext, worker_database_url: str
+) -> None:
+    token = await create_token(pages.database, "person", ["read"], timedelta(days=1))
+    page = await browser.new_page()
+    async with served(worker_database_url, token="the operator's own token") as client:
+        await page.goto(str(client.make_url("/builds")))
+        await signed_in(page, "another token")
+        await expect(page.get_by_text("this token is not valid")).to_be_visible()
+        await signed_in(page, token)
+        await page.get_by_role("button", name="Sign out").click()
+        await expect(page.get_by_label("Token")).to_be_visible()
+        await signed_in(page, token)
+        await expect(page.get_by_role("button", name="Sign out")).to_be_visible()
+        assert token not in str(await browser.cookies())
+        assert await page.evaluate("document.cookie") == ""
+        await revoke_tokens(pages.database, "person")
+
+        async def is_out() -> bool:
+            await page.reload()
+            return await page.get_by_label("Token").is_visible()
+
+        await eventually(is_out, "the page asks for a token", seconds=60)
+    await page.close()
+    await browser.clear_cookies()
+
+
+async def signed_in(page: Page, token: str) -> None:
+    await page.get_by_label("Token").fill(token)
+    await page.get_by_role("button", name="Sign in").click()
 
 
 async def test_progress_goes_on_after_the_server_was_started_again(
