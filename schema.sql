@@ -5,6 +5,7 @@
 -- dropped_events   what is left of events that were exported and dropped, so that one sent again is known
 -- projections      how far each projection has folded the log; advance_projection() folds the next batch,
 --                  swap_projection() puts a rebuilt one in the place of the live one
+-- dead_letters     events that a projection could not fold and set aside; retry_dead_letters() takes them up again
 --   catalogue        every probe known (fold_catalogue)
 --   popularity_*     views a probe, day and week, and visitors by the day they came before (fold_popularity)
 --   releases         which version a channel had when (fold_releases)
@@ -364,14 +365,40 @@ INSERT INTO projections (name, version, tables, settings) VALUES
     ('sessions', 1, '{session_counts,sessions}', '{"gap_minutes": 30, "own_hosts": ["glam.telemetry.mozilla.org"]}'),
     ('timeseries', 1, '{probe_hours}', '{}');
 
--- How far each is, how many events and for how long it is behind, and what it cannot fold.
+-- Events that a projection could not fold: it went on without them. Of the event nothing but its position and what the database
+-- said of it, so that there is nothing here to erase.
+CREATE TABLE dead_letters (
+    projection   text        NOT NULL,
+    stage        text        NOT NULL,
+    position     bigint      NOT NULL,
+    sqlstate     text        NOT NULL,
+    error        text        NOT NULL CONSTRAINT error_is_short CHECK (length(error) <= 500),
+    set_aside_at timestamptz NOT NULL,
+    PRIMARY KEY (projection, stage, position),
+    CONSTRAINT projection_is_known FOREIGN KEY (projection, stage) REFERENCES projections (name, stage)
+        ON UPDATE CASCADE ON DELETE CASCADE
+);
+
+-- As many as a projection sets aside before it stops: where so many fail, the fold is at fault and not the events.
+CREATE FUNCTION most_dead_letters() RETURNS integer LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$ SELECT 1000 $$;
+
+-- How far each is, how many events and for how long it is behind, what it cannot go on with, and the first of what it set aside.
 CREATE VIEW projection_status AS
     SELECT p.name, p.stage, p.version, p.settings, p.position, p.changed_at, p.generation, p.updated_at,
            last_position() - p.position AS behind,
            coalesce(extract(epoch FROM current_instant() - (
                SELECT e.recorded_at FROM event_log e WHERE e.position > p.position ORDER BY e.position LIMIT 1
            ))::float8, 0) AS behind_seconds,
-           p.failed_at, p.failed_after, p.error
+           p.failed_at, p.failed_after, p.error,
+           (SELECT count(*) FROM dead_letters d WHERE d.projection = p.name AND d.stage = p.stage) AS set_aside,
+           (
+               SELECT coalesce(jsonb_agg(jsonb_build_object(
+                   'position', d.position, 'sqlstate', d.sqlstate, 'error', d.error, 'set_aside_at', d.set_aside_at
+               ) ORDER BY d.position), '[]')
+               FROM (
+                   SELECT * FROM dead_letters d WHERE d.projection = p.name AND d.stage = p.stage ORDER BY d.position LIMIT 10
+               ) d
+           ) AS dead_letters
     FROM projections p;
 
 -- Whether nobody else moves a projection until the end of the transaction; also where there is none. A lock on its row, because
@@ -381,12 +408,12 @@ CREATE FUNCTION lock_projection(projection text, at_stage text, OUT locked boole
         OR EXISTS (SELECT FROM projections p WHERE p.name = projection AND p.stage = at_stage FOR NO KEY UPDATE SKIP LOCKED)
 $$;
 
--- Folds the next batch of a projection: its position before and after, and the end of the log (for what is filled for
--- verification: of what the live one has folded). At most one caller at a time folds a projection; the others return
--- at once, unmoved. Raises UB004 when there is no such projection.
+-- Folds the next batch of a projection: its position before and after, the end of the log (for what is filled for
+-- verification: of what the live one has folded), and how many of these events it set aside. At most one caller at a time
+-- folds a projection; the others return at once, unmoved. Raises UB004 when there is no such projection.
 CREATE FUNCTION advance_projection(
     projection text, batch_size integer, at_stage text DEFAULT 'live', OUT was_at bigint, OUT now_at bigint,
-    OUT log_end bigint
+    OUT log_end bigint, OUT set_aside bigint
 ) LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
     found_projection projections := find_projection(projection, at_stage);
@@ -399,6 +426,8 @@ BEGIN
         was_at := found_projection.position;
         now_at := fold_projection(found_projection, least(was_at + batch_size, log_end));
     END IF;
+    SELECT count(*) INTO set_aside FROM dead_letters d
+    WHERE d.projection = found_projection.name AND d.stage = at_stage AND d.position > was_at AND d.position <= now_at;
 END $$;
 
 CREATE FUNCTION find_projection(projection text, at_stage text) RETURNS projections LANGUAGE plpgsql STABLE AS $$
@@ -412,40 +441,153 @@ BEGIN
     RETURN found_projection;
 END $$;
 
--- Folds up to a position, for who holds the projection's lock. Answers where it is then.
+-- Folds up to a position, for who holds the projection's lock. Answers where it is then. A verification leaves out what the
+-- live projection has set aside.
 CREATE FUNCTION fold_projection(of_projection projections, to_position bigint) RETURNS bigint
--- The search path is put back on return. Batches are large: their sorts are to fit into memory. Folds ask the planner not to read
--- all of a table, at prices so high that each would be compiled first, which takes longer than it.
-LANGUAGE plpgsql SET search_path = public, pg_temp SET work_mem = '64MB' SET jit = off AS $$
+LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
 DECLARE
     after_position bigint := of_projection.position;
-    written text;
-    settings_before text;
+    ranges int8multirange := int8multirange(int8range(after_position, greatest(after_position, to_position), '(]'));
+    has_changed boolean;
 BEGIN
     IF to_position <= after_position THEN
         RETURN after_position;
     END IF;
-    -- Rows and checkpoint are lost together or not at all, and what is lost is folded again: no need to wait for a disk.
-    PERFORM set_config('synchronous_commit', 'off', true);
-    PERFORM set_config('usage.projection', of_projection.settings::text, true);
-    -- A few events are folded sooner than the statement is planned: its plan for small batches is kept by the session.
-    PERFORM set_config('plan_cache_mode', CASE WHEN to_position - after_position < 5000 THEN 'force_generic_plan' ELSE 'auto' END, true);
-    PERFORM set_config('search_path', concat_ws(', ', quote_ident(of_projection.home), (
-        SELECT quote_ident(p.home) FROM public.projections p WHERE p.name = of_projection.name AND p.stage = 'live'
-    ), 'public', 'pg_temp'), true);
-    IF of_projection.definition IS NULL THEN
-        EXECUTE format('SELECT %I($1, $2)', 'fold_' || of_projection.name) INTO written USING after_position, to_position;
-    ELSE
-        settings_before := session_settings(current_setting('search_path'));
-        written := run_fold('fold_' || of_projection.name, after_position, to_position);
-        PERFORM public.require_confinement(settings_before, pg_catalog.current_setting('search_path'));
+    IF of_projection.stage = 'verify' THEN
+        WITH left_out AS (
+            INSERT INTO dead_letters
+            SELECT d.projection, 'verify', d.position, d.sqlstate, d.error, d.set_aside_at FROM dead_letters d
+            WHERE d.projection = of_projection.name AND d.stage = 'live' AND d.position > after_position AND d.position <= to_position
+            RETURNING position
+        )
+        SELECT ranges - coalesce(range_agg(int8range(l.position, l.position, '[]')), '{}') INTO ranges FROM left_out l;
     END IF;
-    UPDATE public.projections p SET
+    has_changed := fold_ranges(of_projection, ranges);
+    UPDATE projections p SET
         position = to_position, updated_at = clock_timestamp(), failed_at = NULL, failed_after = NULL, error = NULL,
-        changed_at = CASE written WHEN '0' THEN p.changed_at ELSE to_position END
+        changed_at = CASE WHEN has_changed THEN to_position ELSE p.changed_at END
     WHERE p.name = of_projection.name AND p.stage = of_projection.stage;
     RETURN to_position;
 END $$;
+
+-- Folds the events at these positions. Answers whether any row has changed.
+CREATE FUNCTION fold_ranges(of_projection projections, ranges int8multirange) RETURNS boolean
+-- The search path is put back on return. Batches are large: their sorts are to fit into memory. Folds ask the planner not to read
+-- all of a table, at prices so high that each would be compiled first, which takes longer than it.
+LANGUAGE plpgsql SET search_path = public, pg_temp SET work_mem = '64MB' SET jit = off AS $$
+DECLARE
+    part int8range;
+    has_changed boolean := false;
+BEGIN
+    -- Rows and checkpoint are lost together or not at all, and what is lost is folded again: no need to wait for a disk.
+    PERFORM set_config('synchronous_commit', 'off', true);
+    PERFORM set_config('usage.projection', of_projection.settings::text, true);
+    PERFORM set_config('search_path', concat_ws(', ', quote_ident(of_projection.home), (
+        SELECT quote_ident(p.home) FROM public.projections p WHERE p.name = of_projection.name AND p.stage = 'live'
+    ), 'public', 'pg_temp'), true);
+    FOR part IN SELECT unnest(ranges) LOOP
+        has_changed := public.fold_range(of_projection, lower(part) - 1, upper(part) - 1) OR has_changed;
+    END LOOP;
+    RETURN has_changed;
+END $$;
+
+-- Folds the events after a position up to another, under the settings that fold_ranges() has made. Where what they hold cannot
+-- be folded, half of them after the other, until the events at fault are alone: they are set aside. Any other error is not
+-- theirs (a disk is full, a table is not there, the time is over) and is raised. Answers whether any row has changed.
+CREATE FUNCTION fold_range(of_projection projections, after_position bigint, to_position bigint) RETURNS boolean
+LANGUAGE plpgsql AS $$
+DECLARE
+    middle bigint := after_position + (to_position - after_position) / 2;
+    written text;
+    settings_before text;
+    has_changed boolean;
+    state text;
+    message text;
+BEGIN
+    -- A few events are folded sooner than the statement is planned: its plan for small batches is kept by the session.
+    PERFORM set_config('plan_cache_mode', CASE WHEN to_position - after_position < 5000 THEN 'force_generic_plan' ELSE 'auto' END, true);
+    BEGIN
+        IF of_projection.definition IS NULL THEN
+            EXECUTE format('SELECT %I($1, $2)', 'fold_' || of_projection.name) INTO written USING after_position, to_position;
+        ELSE
+            settings_before := public.session_settings(pg_catalog.current_setting('search_path'));
+            written := public.run_fold('fold_' || of_projection.name, after_position, to_position);
+            PERFORM public.require_confinement(settings_before, pg_catalog.current_setting('search_path'));
+        END IF;
+        RETURN written IS DISTINCT FROM '0';
+    EXCEPTION
+        WHEN data_exception OR integrity_constraint_violation OR cardinality_violation OR program_limit_exceeded OR plpgsql_error THEN
+            GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, message = MESSAGE_TEXT;
+    END;
+    IF to_position - after_position > 1 THEN
+        has_changed := public.fold_range(of_projection, after_position, middle);
+        RETURN public.fold_range(of_projection, middle, to_position) OR has_changed;
+    END IF;
+    PERFORM public.set_aside(of_projection, to_position, state, message);
+    RETURN false;
+END $$;
+
+-- Sets aside an event that a projection cannot fold. Raises UB008 where there are too many already, and where there is no event.
+CREATE FUNCTION set_aside(of_projection projections, at_position bigint, state text, message text) RETURNS void
+LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
+BEGIN
+    IF (SELECT count(*) FROM dead_letters d WHERE d.projection = of_projection.name AND d.stage = of_projection.stage)
+       >= most_dead_letters() THEN
+        RAISE EXCEPTION '% events are set aside already, so the fold seems to be at fault: %', most_dead_letters(), message
+            USING ERRCODE = 'UB008';
+    END IF;
+    INSERT INTO dead_letters (projection, stage, position, sqlstate, error, set_aside_at)
+    SELECT of_projection.name, of_projection.stage, e.position, state, left(message, 500), current_instant()
+    FROM event_log e WHERE e.position = at_position;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'the fold fails without an event: %', message USING ERRCODE = 'UB008';
+    END IF;
+END $$;
+
+-- Folds the events at these positions, which were set aside, after all that came later: the rows are the same. They are then of
+-- another generation, because the position at which they last changed stays. Those that fail again are set aside again.
+CREATE FUNCTION refold_dead_letters(of_projection projections, positions bigint[]) RETURNS void
+LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
+DECLARE
+    ranges int8multirange;
+BEGIN
+    WITH taken AS (
+        DELETE FROM dead_letters d
+        WHERE d.projection = of_projection.name AND d.stage = of_projection.stage AND d.position = ANY (positions)
+        RETURNING d.position
+    )
+    SELECT range_agg(int8range(t.position, t.position, '[]')) INTO ranges FROM taken t;
+    IF ranges IS NOT NULL AND fold_ranges(of_projection, ranges) THEN
+        UPDATE projections p SET generation = gen_random_uuid(), updated_at = clock_timestamp()
+        WHERE p.name = of_projection.name AND p.stage = of_projection.stage;
+    END IF;
+END $$;
+
+-- Takes up again what a live projection has set aside. Answers how many events are folded now, and how many still cannot be. For
+-- folds that are built in: one that was added may depend on the order of positions (UB009), so that it has to be rebuilt.
+CREATE FUNCTION retry_dead_letters(projection text, OUT folded bigint, OUT still_set_aside bigint)
+LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
+DECLARE
+    live projections;
+    positions bigint[];
+BEGIN
+    PERFORM FROM projections p WHERE p.name = projection AND p.stage = 'live' FOR NO KEY UPDATE;  -- nobody folds it meanwhile
+    live := find_projection(projection, 'live');
+    IF live.definition IS NOT NULL THEN
+        RAISE EXCEPTION 'the fold of % was added, and may depend on the order of events', projection USING ERRCODE = 'UB009',
+            HINT = 'rebuild it: usage-service projections rebuild ' || projection;
+    END IF;
+    positions := ARRAY(SELECT d.position FROM dead_letters d WHERE d.projection = live.name AND d.stage = 'live');
+    PERFORM refold_dead_letters(live, positions);
+    SELECT count(*) INTO still_set_aside FROM dead_letters d WHERE d.projection = live.name AND d.stage = 'live';
+    folded := cardinality(positions) - still_set_aside;
+END $$;
+
+-- Gives up what a live projection has set aside: it is left out for good. Answers how many events that were.
+CREATE FUNCTION discard_dead_letters(of_projection text) RETURNS bigint LANGUAGE sql SET search_path = public, pg_temp AS $$
+    WITH discarded AS (DELETE FROM dead_letters WHERE projection = of_projection AND stage = 'live' RETURNING 1)
+    SELECT count(*) FROM discarded
+$$;
 
 -- Remembers which event a projection cannot fold, and why; folding on clears it.
 CREATE FUNCTION fail_projection(projection text, at_stage text, after_position bigint, why text) RETURNS void
@@ -673,13 +815,20 @@ BEGIN
 END $$;
 
 -- Folds what is filled for verification to the very position of the live projection, which stands still until the end
--- of the transaction. Answers that position, or null while either is being folded.
+-- of the transaction, with what that has taken up again meanwhile. Answers that position, or null while either is being folded.
 CREATE FUNCTION align_projection(projection text) RETURNS bigint LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
+DECLARE
+    target bigint;
 BEGIN
     IF NOT lock_projection(projection, 'verify') OR NOT lock_projection(projection, 'live') THEN
         RETURN NULL;
     END IF;
-    RETURN fold_projection(find_projection(projection, 'verify'), (find_projection(projection, 'live')).position);
+    target := fold_projection(find_projection(projection, 'verify'), (find_projection(projection, 'live')).position);
+    PERFORM refold_dead_letters(find_projection(projection, 'verify'), ARRAY(
+        SELECT d.position FROM dead_letters d WHERE d.projection = align_projection.projection AND d.stage = 'verify'
+        EXCEPT SELECT d.position FROM dead_letters d WHERE d.projection = align_projection.projection AND d.stage = 'live'
+    ));
+    RETURN target;
 END $$;
 
 -- How many rows a table has and a hash of them, whatever their order.
@@ -709,6 +858,36 @@ CREATE FUNCTION projection_setting(setting text) RETURNS jsonb LANGUAGE sql STAB
     SELECT nullif(current_setting('usage.projection', true), '')::jsonb -> setting
 $$;
 
+-- Names -----------------------------------------------------------------------------------------------------------
+
+-- So many names of a kind are kept of a session, or of a probe's pings, and one more to tell that there are others. Nobody comes to
+-- a hundred; a program that walks through all names would have each event write all of them again.
+CREATE FUNCTION most_names() RETURNS integer LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$ SELECT 100 $$;
+
+-- Where a name is among all names, from 0 to 1: as if by chance, always the same.
+CREATE FUNCTION name_hash(name text) RETURNS float8 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT (('x' || left(md5(name), 8))::bit(32)::bigint + 1) / 4294967296.0::float8
+$$;
+
+-- The names to keep, each once and sorted. Where there are too many, those with the least hashes: the same ones in whatever
+-- order they come, and a fair sample.
+CREATE FUNCTION kept_names(names text[]) RETURNS text[] LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT ARRAY(
+        SELECT k.name
+        FROM (SELECT n.name FROM unnest(names) n (name) GROUP BY n.name ORDER BY name_hash(n.name), n.name LIMIT most_names() + 1) k
+        ORDER BY k.name
+    )
+$$;
+
+-- About how many names there are beyond the most that are told: of hashes that are spread evenly the one after the most_names()
+-- least is where it is because there are so many. One in three estimates is off by more than a tenth.
+CREATE FUNCTION names_beyond(kept text[]) RETURNS integer LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT CASE WHEN cardinality(kept) <= most_names() THEN 0 ELSE (
+        SELECT greatest(1, least(round(most_names() / max(name_hash(k.name))) - most_names(), 1000000000))::integer
+        FROM unnest(kept) k (name)
+    ) END
+$$;
+
 -- Catalogue -------------------------------------------------------------------------------------------------------
 
 -- What a probe's columns can hold, and whether the builder of this version can aggregate it.
@@ -729,7 +908,7 @@ CREATE TABLE catalogue (
     product       text NOT NULL,
     probe         text NOT NULL,
     metric_type   text,         -- null: built or retired, but never registered
-    pings         text[] NOT NULL,  -- every ping that it was ever registered for
+    pings         text[] NOT NULL,  -- every ping that it was ever registered for (see kept_names)
     registered_at timestamptz,  -- first registered
     described_at  timestamptz,  -- last registered: the type is from then
     definition    jsonb,        -- of its buckets or labels, as last given
@@ -756,7 +935,7 @@ CREATE FUNCTION fold_catalogue(after_position bigint, to_position bigint) RETURN
                 FILTER (WHERE type = 'probe_registered'))[1],
            (array_agg(definition ORDER BY occurred_at DESC, definition::text COLLATE "C" DESC)
                 FILTER (WHERE definition IS NOT NULL))[1],
-           coalesce(array_agg(DISTINCT data ->> 'ping') FILTER (WHERE type = 'probe_registered'), '{}'),
+           kept_names(array_agg(DISTINCT data ->> 'ping') FILTER (WHERE type = 'probe_registered')),
            min(occurred_at) FILTER (WHERE type = 'probe_registered'),
            max(occurred_at) FILTER (WHERE type = 'probe_registered'),
            max(occurred_at) FILTER (WHERE definition IS NOT NULL),
@@ -776,7 +955,7 @@ CREATE FUNCTION fold_catalogue(after_position bigint, to_position bigint) RETURN
             WHEN c.defined_at IS NULL
               OR (excluded.defined_at, excluded.definition::text COLLATE "C") > (c.defined_at, c.definition::text)
             THEN excluded.definition ELSE c.definition END,
-        pings = ARRAY(SELECT unnest(c.pings) UNION SELECT unnest(excluded.pings) ORDER BY 1),
+        pings = kept_names(c.pings || excluded.pings),
         registered_at = least(c.registered_at, excluded.registered_at),
         described_at = greatest(c.described_at, excluded.described_at),
         defined_at = greatest(c.defined_at, excluded.defined_at),
@@ -845,7 +1024,7 @@ SET enable_memoize = off AS $$
     -- Numbered row by row: joined with numbers of the names, it would depend on what the planner believes of their number.
     WITH viewed AS MATERIALIZED (
         SELECT product, probe, data @> '{"bot": true}' AS bot, utc_day(occurred_at) AS day, coalesce(channel, '') AS channel,
-               visitor, (data ->> 'found')::boolean AS found,
+               visitor, (data -> 'found')::boolean AS found,
                series_number(product, probe, data @> '{"bot": true}') AS series
         FROM event_log
         WHERE position > after_position AND position <= to_position AND type = 'probe_viewed'
@@ -929,7 +1108,7 @@ SET enable_memoize = off AS $$
     ),
     -- Views of days, and of weeks and more that ended before, or just now by the beginning of another week.
     daily AS MATERIALIZED (
-        SELECT day, series, channel, count(*) FILTER (WHERE found) AS found, count(*) FILTER (WHERE NOT found) AS missing
+        SELECT day, series, channel, count(*) FILTER (WHERE found) AS found, count(*) FILTER (WHERE found IS NOT TRUE) AS missing
         FROM viewed GROUP BY day, series, channel
     ), ended AS MATERIALIZED (
         SELECT n.days, bucket_start(bucket_start(l.day, 7), n.days) AS before_this,
@@ -1069,7 +1248,7 @@ CREATE TABLE sessions (
     bot        boolean     NOT NULL,
     entry      page_view,           -- first page viewed
     exit       page_view,           -- last page viewed
-    products   text[]      NOT NULL,
+    products   text[]      NOT NULL,  -- of these and the names that follow at most a hundred and one (see kept_names)
     probes     text[]      NOT NULL,
     controls   text[]      NOT NULL,
     tools_left text[]      NOT NULL,  -- tools that a link was followed to
@@ -1079,7 +1258,8 @@ CREATE TABLE sessions (
              WHEN tools_left = '{}' THEN 'endpoint' ELSE 'in_between' END) STORED,  -- in the workflow
     PRIMARY KEY (visitor, started_at)
 );
-CREATE INDEX sessions_by_start ON sessions (started_at, visitor) INCLUDE (bot, role, products);  -- counts without the rows
+-- Counts those of all products without the rows. What has no bound is not for an index: a row that does not fit fails.
+CREATE INDEX sessions_by_start ON sessions (started_at, visitor) INCLUDE (bot, role);
 
 -- How many sessions began in an hour, of all products together (product '') and of each that a session is about.
 CREATE TABLE session_counts (
@@ -1095,18 +1275,14 @@ CREATE FUNCTION session_gap() RETURNS interval LANGUAGE sql STABLE AS $$
     SELECT make_interval(mins => coalesce(projection_setting('gap_minutes')::integer, 30))
 $$;
 
-CREATE FUNCTION sorted_names(names text[]) RETURNS text[] LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-    SELECT ARRAY(SELECT DISTINCT n.name FROM unnest(names) n (name) ORDER BY n.name)
-$$;
-
--- The names of a session, sorted, and those that come to it: nearly always none that is new, or one that finds its place.
+-- The names of a session, and those that come to it: nearly always none that is new, or one that finds its place.
 CREATE FUNCTION names_with(known text[], is_sorted boolean, names text[]) RETURNS text[] LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT CASE
         WHEN is_sorted AND names IS NULL THEN coalesce(known, '{}')
         WHEN is_sorted AND cardinality(names) < 10 AND names <@ known THEN known
-        WHEN is_sorted AND cardinality(names) = 1 THEN
+        WHEN is_sorted AND cardinality(names) = 1 AND coalesce(cardinality(known), 0) <= most_names() THEN
             known[:width_bucket(names[1], coalesce(known, '{}'))] || names || known[width_bucket(names[1], coalesce(known, '{}')) + 1:]
-        ELSE sorted_names(known || names)
+        ELSE kept_names(known || names)
     END
 $$;
 
@@ -1351,7 +1527,7 @@ CREATE FUNCTION fold_timeseries(after_position bigint, to_position bigint) RETUR
     WITH views AS MATERIALIZED (
         SELECT product, probe, date_bin('1 hour', occurred_at, '2000-01-01T00:00:00Z') AS hour,
                coalesce(channel, '') AS channel, data @> '{"bot": true}' AS bot, visitor,
-               count(*) FILTER (WHERE data @> '{"found": true}') AS found, count(*) AS views
+               count(*) FILTER (WHERE (data -> 'found')::boolean) AS found, count(*) AS views
         FROM event_log
         WHERE position > after_position AND position <= to_position AND type = 'probe_viewed'
         GROUP BY 1, 2, 3, 4, 5, 6
@@ -2090,6 +2266,12 @@ BEGIN
     IF unfolded IS NOT NULL THEN
         RAISE EXCEPTION '%: it has not folded these events', unfolded USING ERRCODE = 'UB006';
     END IF;
+    SELECT format('%s of these events are set aside by projection %s (%s)', count(*), d.projection, d.stage) INTO unfolded
+    FROM dead_letters d JOIN unnest(exported) x ON x.position = d.position GROUP BY d.projection, d.stage LIMIT 1;
+    IF unfolded IS NOT NULL THEN
+        RAISE EXCEPTION '%: it could never fold them', unfolded USING ERRCODE = 'UB006',
+            HINT = 'take them up with `usage-service projections retry`, or give them up with `usage-service projections discard`';
+    END IF;
     WITH deleted AS (
         DELETE FROM event_log e USING unnest(exported) x
         WHERE e.position = x.position AND fingerprint_event(e) = fingerprint_event(x)
@@ -2262,9 +2444,11 @@ GRANT EXECUTE ON FUNCTION current_instant, utc_day, last_position, whole_from, r
     whole_buckets, window_buckets, window_visitors, shared_visitors, sessions_begun, sample_key, sample_bound, sample_key_for, is_excluded,
     hidden_by, largest_gap
     TO usage_server, usage_builder, usage_reader, usage_projections;
+GRANT EXECUTE ON FUNCTION most_names, name_hash, names_beyond TO usage_server, usage_builder, usage_reader, usage_projections;
 GRANT EXECUTE ON FUNCTION projection_setting TO usage_projections;
 REVOKE SELECT ON visitor_keys, event_log_lock, filling_lock FROM usage_server, usage_builder, usage_reader, usage_projections;
 REVOKE SELECT ON tokens, page_sessions FROM usage_builder, usage_reader, usage_projections;
+REVOKE SELECT ON dead_letters FROM usage_builder, usage_projections;
 GRANT EXECUTE ON FUNCTION append_events, restore_events, probe_recording, forget_visitors, advance_projection, fail_projection, request_build,
     request_build_once, cancel_build, retry_build, fresh_since, set_hotlist_rule, set_hidden_probes, keep_hotlist,
     cancel_builds_done_by_etl, open_page_session, close_page_session

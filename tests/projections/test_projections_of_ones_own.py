@@ -13,7 +13,7 @@ import pytest
 from tests.conftest import SECRET, Start
 from tests.support.servers import Connection, event, eventually, post
 from tests.support.traffic import PROJECTIONS, append_traffic, assert_as_the_reference, fold_all, ignore, leftovers
-from usage_service.projections.rebuilding import MaintenanceError, add, drop, rebuild, verify
+from usage_service.projections.rebuilding import Filled, MaintenanceError, add, drop, rebuild, verify
 from usage_service.shared.postgres import connect
 from usage_service.shared.settings import ServerSettings
 
@@ -59,7 +59,7 @@ async def test_it_is_filled_kept_live_replaced_and_dropped(
 ) -> None:
     await append_traffic(own_database, 300)
     client = await start(ServerSettings(database_url=own_database_url, visitor_secret=SECRET))
-    assert await add(own_database, path, TYPES, ignore) == 300
+    assert await add(own_database, path, TYPES, ignore) == (300, 0)
     assert await is_right(own_database)
     assert await version(own_database) == 1
     await post(client, event("x_new"), event("page_viewed"))
@@ -186,7 +186,7 @@ async def test_a_fold_may_write_its_own_tables_only(own_database: Connection, pa
             BEGIN {statement}; END $$;
         """
         with pytest.raises(
-            MaintenanceError, match=r"cannot fold the event after position 0: (permission denied|cannot set)"
+            MaintenanceError, match=r"types cannot go on after position 0: (permission denied|cannot set)"
         ):
             await add(own_database, path, statements, ignore)
         assert not await leftovers(own_database), statement
@@ -198,9 +198,7 @@ async def test_a_fold_that_fails_leaves_nothing(own_database: Connection, path: 
     await append_traffic(own_database, 50)
     await own_database.execute("SELECT append_own_event('x_odd', 'fog', NULL, NULL, 'test', '{}')")
     broken = TYPES.replace("count(*) FROM event_log", "count(*) / min((type <> 'x_odd')::integer) FROM event_log")
-    with pytest.raises(
-        MaintenanceError, match=r"types\.sql: cannot fold the event after position 50: division by zero"
-    ):
+    with pytest.raises(MaintenanceError, match=r"types\.sql: types cannot go on after position 50: division by zero"):
         await add(own_database, path, broken, ignore)
     assert await own_database.fetchval("SELECT to_regnamespace('types')") is None
     assert not await leftovers(own_database)
@@ -221,8 +219,8 @@ async def test_two_at_once(own_database: Connection, own_database_url: str, path
         ended = await asyncio.gather(*adding, return_exceptions=True)
     finally:
         await other.close()
-    assert all(isinstance(end, int | MaintenanceError) for end in ended), ended
-    assert 300 in ended
+    assert all(isinstance(end, Filled | MaintenanceError) for end in ended), ended
+    assert Filled(300, 0) in ended
     assert second != TYPES or ended == [300, 300]
     assert await is_right(own_database, 1) or await is_right(own_database, 2)
     assert (await verify(own_database, "types", ignore)).equal

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from uuid import uuid4
 
-import pytest
 
 from tests.support.servers import Connection, event
 from tests.support.traffic import append_traffic, assert_as_the_reference, fold_all, records
@@ -18,7 +17,6 @@ SELECT nextval('event_position'), gen_random_uuid(), $1, 1, '2026-11-20T12:00:00
 """
 
 
-@pytest.mark.xfail(strict=True, reason="it stops the projection for ever")
 async def test_the_projection_goes_on(own_database: Connection) -> None:
     await append_traffic(own_database, 20)
     await own_database.execute(PUT_IN, "probe_viewed", {"found": "zzz"})
@@ -26,7 +24,6 @@ async def test_the_projection_goes_on(own_database: Connection) -> None:
     await fold_all(own_database)
 
 
-@pytest.mark.xfail(strict=True, reason="they overflow a row of an index")
 async def test_a_session_about_many_products(own_database: Connection) -> None:
     await append(own_database, records([event(product=f"p{uuid4().hex[:31]}") for _ in range(120)]))
     await fold_all(own_database)

@@ -48,7 +48,7 @@ def expected(log: list[JsonObject], product: str, probe: str, most_visits: int) 
 
 async def found(database: Connection, product: str, probe: str, limit: int = 10) -> list[tuple[str, int]]:
     around = await viewed_together(database, SINCE, UNTIL, product, probe, limit)
-    return [(one.probe, one.sessions) for one in around]
+    return [(one.probe, one.sessions) for one in around.probes]
 
 
 @pytest.mark.parametrize("most_visits", [1, 7, 40, ALL])

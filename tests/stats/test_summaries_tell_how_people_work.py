@@ -65,6 +65,9 @@ def expected(sessions: list[Session], sampled: list[Session], limit: int = 20) -
     return {
         "sessions": len(sessions),
         "sessions_looked_at": number,
+        "sessions_cut": sum(
+            max(map(len, (one.probes, one.controls, one.tools_left))) > reference.MOST_NAMES for one in sampled
+        ),
         "roles": shares(sessions),
         "roles_over_time": [
             {"start": f"{day:%Y-%m-%dT%H:%M:%SZ}", "sessions": len(own[day]), "shares": shares(own[day])}

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -177,11 +178,31 @@ def entry(own: list[JsonObject]) -> CatalogueEntry:
     return CatalogueEntry(
         metric_type=latest["data"]["type"] if latest else None,
         definition=newest[1],
-        pings=tuple(sorted({item["data"]["ping"] for item in registered})),
+        pings=kept_names({item["data"]["ping"] for item in registered}),
         registered_at=min(times("probe_registered"), default=None),
         retired_at=max(times("probe_retired"), default=None),
         built_at=max(times("probe_built"), default=None),
     )
+
+
+MOST_NAMES = 100
+
+
+def name_hash(name: str) -> float:
+    """Return where a name is among all names, from 0 to 1."""
+    return (int(hashlib.md5(name.encode(), usedforsecurity=False).hexdigest()[:8], 16) + 1) / 2**32
+
+
+def kept_names(names: Iterable[str]) -> tuple[str, ...]:
+    """Return the names that are kept, sorted: those with the least hashes, and one more than are told."""
+    return tuple(sorted(sorted(names, key=name_hash)[: MOST_NAMES + 1]))
+
+
+def names_beyond(kept: Collection[str]) -> int:
+    """Estimate how many names there are beyond those that are told."""
+    if len(kept) <= MOST_NAMES:
+        return 0
+    return max(1, round(MOST_NAMES / max(map(name_hash, kept))) - MOST_NAMES)
 
 
 @dataclass(frozen=True)
@@ -257,7 +278,7 @@ def summary(visitor: str, run: list[JsonObject]) -> Session:
     pages = [item for item in run if item["type"] == "page_viewed"]
 
     def names(kind: str, get: Callable[[JsonObject], str]) -> tuple[str, ...]:
-        return tuple(sorted({get(item) for item in run if item["type"] == kind}))
+        return kept_names({get(item) for item in run if item["type"] == kind})
 
     referrer = pages[0]["data"].get("referrer") if pages else None
     tools_left = names("link_followed", lambda item: item["data"]["tool"])
@@ -267,7 +288,7 @@ def summary(visitor: str, run: list[JsonObject]) -> Session:
         ended_at=moment(run[-1]),
         events=len(run),
         bot=any(item["data"].get("bot") is True for item in run),
-        products=tuple(sorted({item["product"] for item in run if item.get("product")})),
+        products=kept_names({item["product"] for item in run if item.get("product")}),
         probes=names("probe_viewed", lambda item: item["probe"]),
         controls=names("control_changed", lambda item: item["data"]["control"]),
         tools_left=tools_left,

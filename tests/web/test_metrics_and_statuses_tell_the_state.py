@@ -10,7 +10,17 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.conftest import Start
 from tests.support.proxy import Proxy, proxied
-from tests.support.servers import Client, Connection, JsonObject, event, eventually, post, registered
+from tests.support.poison import BROKEN, POISONS, put_in
+from tests.support.servers import (
+    Client,
+    Connection,
+    JsonObject,
+    drained_projections,
+    event,
+    eventually,
+    post,
+    registered,
+)
 from tests.support.traffic import PROJECTIONS
 from usage_service.shared.postgres import connect
 from usage_service.shared.settings import ServerSettings
@@ -40,15 +50,15 @@ async def scraped(client: Client) -> Samples:
 
 @pytest.fixture
 async def stuck(own_database_url: str, start: Start, settings: ServerSettings) -> AsyncIterator[Client]:
-    """Start a service whose popularity projection cannot fold the second event."""
+    """Start a service whose projection of releases cannot go on before the second event."""
     client = await start(msgspec.structs.replace(settings, database_url=own_database_url))
     database = await connect(own_database_url, application="tests")
-    await database.execute("ALTER TABLE popularity_series ADD CONSTRAINT forced CHECK (probe <> 'forced')")
+    await database.execute(BROKEN)
     await post(client, event("probe_viewed"))
-    await post(client, event("probe_viewed", probe="forced"))
+    await post(client, event("release_published", visitor=None, channel="nightly", data={"version": 9999}))
 
     async def failed() -> bool:
-        return bool(await database.fetchval("SELECT failed_after = 1 FROM projections WHERE name = 'popularity'"))
+        return bool(await database.fetchval("SELECT failed_after = 1 FROM projections WHERE name = 'releases'"))
 
     await eventually(failed, "the failure is remembered")
     await eventually(lambda: at_end(database), "the others go on")
@@ -58,7 +68,7 @@ async def stuck(own_database_url: str, start: Start, settings: ServerSettings) -
 
 
 async def at_end(database: Connection) -> bool:
-    others = "SELECT bool_and(position = 2) FROM projections WHERE name <> 'popularity'"
+    others = "SELECT bool_and(position = 2) FROM projections WHERE name <> 'releases'"
     return bool(await database.fetchval(others))
 
 
@@ -71,17 +81,17 @@ async def test_metrics_of_a_service_that_is_well(client: Client, drained: Draine
     assert samples["glam_ingest_queued_events",] == 0
     for name in PROJECTIONS:
         assert samples["glam_projection_position", name, "live"] == 2
-        for measure in ("behind_positions", "behind_seconds", "failed"):
+        for measure in ("behind_positions", "behind_seconds", "failed", "dead_letters"):
             assert samples[f"glam_projection_{measure}", name, "live"] == 0
     assert not [key for key in samples if key[0] == "glam_projection_failed_after_position"]
 
 
 async def test_metrics_of_a_projection_that_is_stuck(stuck: Client) -> None:
     samples = await scraped(stuck)
-    assert samples["glam_projection_failed", "popularity", "live"] == 1
-    assert samples["glam_projection_failed_after_position", "popularity", "live"] == 1
-    assert samples["glam_projection_behind_positions", "popularity", "live"] == 1
-    assert samples["glam_projection_behind_seconds", "popularity", "live"] > 0
+    assert samples["glam_projection_failed", "releases", "live"] == 1
+    assert samples["glam_projection_failed_after_position", "releases", "live"] == 1
+    assert samples["glam_projection_behind_positions", "releases", "live"] == 1
+    assert samples["glam_projection_behind_seconds", "releases", "live"] > 0
     assert samples["glam_projection_failed", "sessions", "live"] == 0
 
 
@@ -89,8 +99,8 @@ async def test_the_heartbeat_names_what_is_stuck(stuck: Client) -> None:
     response = await stuck.get("/__heartbeat__")
     body = await response.json()
     assert response.status == 503
-    assert body["checks"]["projections"] == "popularity fails at the event after position 1"
-    assert body["positions_behind"]["popularity"] == 1
+    assert body["checks"]["projections"] == "releases cannot go on after position 1"
+    assert body["positions_behind"]["releases"] == 1
 
 
 async def test_the_heartbeat_leaves_out_what_is_filled_beside(client: Client, database: Connection) -> None:
@@ -114,14 +124,43 @@ async def test_the_heartbeat_leaves_out_what_is_filled_beside(client: Client, da
     assert ("glam_projection_position", "popularity", "rebuild") not in await scraped(client)
 
 
+async def test_all_tell_of_events_that_were_set_aside(
+    start: Start, settings: ServerSettings, own_database_url: str, own_database: Connection
+) -> None:
+    """And nothing is wrong with a service whose projection went on without one."""
+    client = await start(msgspec.structs.replace(settings, database_url=own_database_url))
+    await put_in(own_database, POISONS[0])
+    await post(client, event("probe_viewed"))
+    await drained_projections(own_database)
+    samples = await scraped(client)
+    for projection, number in (("popularity", 1), ("timeseries", 1), ("sessions", 0)):
+        assert samples["glam_projection_dead_letters", projection, "live"] == number
+        assert samples["glam_projection_failed", projection, "live"] == 0
+
+    async def well() -> bool:
+        return (await client.get("/__heartbeat__")).status == 200
+
+    await eventually(well, "the heartbeat is well")
+    body = await (await client.get("/__heartbeat__")).json()
+    assert body["events_set_aside"] == {"popularity": 1, "timeseries": 1}
+    statuses = (await (await client.get("/v1/projections")).json())["projections"]
+    [popularity] = [status for status in statuses if status["name"] == "popularity"]
+    assert (popularity["set_aside"], popularity["error"]) == (1, None)
+    [letter] = popularity["dead_letters"]
+    assert (letter["position"], letter["sqlstate"]) == (1, "22023")
+    page = await (await client.get("/sessions")).text()
+    assert "2 events are set aside" in page
+    assert f"without the event at position 1: {letter['error']}" in page
+
+
 async def test_statuses_name_what_is_stuck(stuck: Client) -> None:
     response = await stuck.get("/v1/projections")
     statuses = {status["name"]: status for status in (await response.json())["projections"]}
     assert response.headers["Log-Position"] == "2"
     assert sorted(statuses) == PROJECTIONS
-    popularity: JsonObject = statuses["popularity"]
-    assert (popularity["position"], popularity["behind"], popularity["failed_after"]) == (1, 1, 1)
-    assert "forced" in popularity["error"]
+    releases: JsonObject = statuses["releases"]
+    assert (releases["position"], releases["behind"], releases["failed_after"]) == (1, 1, 1)
+    assert "versions" in releases["error"]
     assert (statuses["sessions"]["position"], statuses["sessions"]["failed_after"]) == (2, None)
 
 

@@ -32,7 +32,7 @@ class Database(NamedTuple):
         try:
             return asyncio.run(work(found))
         except UnfoldableError as error:
-            raise MaintenanceError(f"cannot fold {error}") from error
+            raise MaintenanceError(str(error)) from error
         except (*UNAVAILABLE, asyncpg.PostgresError) as error:
             why = str(error) or repr(error)
             raise MaintenanceError(f"the database ended it: {why}; run it again to go on") from error

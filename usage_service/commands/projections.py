@@ -1,9 +1,10 @@
-"""`usage-service projections` and `verify`: how far they are; rebuilt, added, dropped, compared with a rebuild."""
+"""`usage-service projections` and `verify`: how far they are; rebuilt, added, dropped, compared; dead letters."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Iterator
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -17,13 +18,17 @@ from rich.table import Table
 from usage_service.commands.database import Database
 from usage_service.commands.options import DEFAULT_DATA_DIR, DatabaseUrl, DataDir
 from usage_service.projections.rebuilding import (
+    Filled,
+    Retried,
     TableVerdict,
     Verdict,
     abandon,
     add,
+    discard,
     drop,
     owner_connection,
     rebuild,
+    retry,
     verify,
 )
 from usage_service.projections.state import Status, projection_statuses
@@ -41,7 +46,7 @@ projections_app = typer.Typer(
 
 @projections_app.callback()
 def list_command(context: typer.Context, url: DatabaseUrl = None, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
-    """Show how far every projection is, and which event one cannot fold."""
+    """Show how far every projection is, and which events it could not fold."""
     context.obj = database = Database(url, data_dir)
     if context.invoked_subcommand is None:
         _show(database.run_as_owner(projection_statuses), Console())
@@ -61,8 +66,8 @@ def rebuild_command(
     changes = _changes(settings or [])
     ended = database.run(partial(_rebuild_all, names=names, changes=changes, restart=restart))
     for name, end in zip(names, ended, strict=True):
-        if isinstance(end, int):
-            Console().print(f"{name}: rebuilt and live, at position {end}", highlight=False)
+        if isinstance(end, Filled):
+            Console().print(f"{name}: rebuilt and live, at position {end.position}{_without(end)}", highlight=False)
     for end in ended:
         if isinstance(end, BaseException):
             database.run(partial(_raise, end))
@@ -75,8 +80,9 @@ def add_command(
 ) -> None:
     """Add a projection of your own: filled from history, kept live. Added again after a change, it is replaced."""
     database: Database = context.obj
-    position = database.run_as_owner(partial(_add, file=file, statements=file.read_text("utf-8")))
-    Console().print(f"{file.stem}: live, at position {position}; its tables are in schema {file.stem}", highlight=False)
+    end = database.run_as_owner(partial(_add, file=file, statements=file.read_text("utf-8")))
+    where = f"{file.stem}: live, at position {end.position}; its tables are in schema {file.stem}"
+    Console().print(f"{where}{_without(end)}", highlight=False, soft_wrap=True)
 
 
 @projections_app.command("drop")
@@ -85,6 +91,24 @@ def drop_command(context: typer.Context, name: Annotated[str, typer.Argument()])
     database: Database = context.obj
     database.run_as_owner(partial(drop, projection=name))
     Console().print(f"{name}: dropped", highlight=False)
+
+
+@projections_app.command("retry")
+def retry_command(context: typer.Context, name: Annotated[str, typer.Argument()]) -> None:
+    """Take up again what a projection has set aside, once the cause is mended; exit code 1 where some still fail."""
+    database: Database = context.obj
+    retried = database.run_as_owner(partial(_retry, name=name))
+    Console().print(f"{name}: {retried.folded:,} folded, {retried.still_set_aside:,} still set aside", highlight=False)
+    if retried.still_set_aside:
+        raise typer.Exit(1)
+
+
+@projections_app.command("discard")
+def discard_command(context: typer.Context, name: Annotated[str, typer.Argument()]) -> None:
+    """Give up what a projection has set aside: it stays without these events, until it is rebuilt."""
+    database: Database = context.obj
+    discarded = database.run_as_owner(partial(discard, projection=name))
+    Console().print(f"{name}: {discarded:,} given up", highlight=False)
 
 
 def verify_command(names: Names = None, url: DatabaseUrl = None, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
@@ -101,14 +125,14 @@ def verify_command(names: Names = None, url: DatabaseUrl = None, data_dir: DataD
 
 async def _rebuild_all(
     url: str, names: list[str], changes: dict[str, object], restart: bool
-) -> list[int | BaseException]:
-    """Rebuild all at the same time; return the position at which each was swapped in, or why it was not."""
+) -> list[Filled | BaseException]:
+    """Rebuild all at the same time; return how each was swapped in, or why it was not."""
     async with owner_connection(url) as connection:
         end = await connection.fetchval(query("log", "end"))
     positions = dict.fromkeys(names, 0)
     with progress(f"rebuilding {', '.join(names)}", end * len(names)) as report:
 
-        async def one(name: str) -> int:
+        async def one(name: str) -> Filled:
             def report_all(done: int) -> None:
                 positions[name] = done
                 report(sum(positions.values()))
@@ -118,7 +142,7 @@ async def _rebuild_all(
         return await asyncio.gather(*(one(name) for name in names), return_exceptions=True)
 
 
-async def _rebuild(url: str, name: str, changes: dict[str, object], restart: bool, report: Report) -> int:
+async def _rebuild(url: str, name: str, changes: dict[str, object], restart: bool, report: Report) -> Filled:
     async with owner_connection(url) as connection:
         if restart:
             await abandon(connection, name, "rebuild")
@@ -129,9 +153,14 @@ async def _raise(error: BaseException, _url: str) -> None:
     raise error
 
 
-async def _add(owner: Connection, file: Path, statements: str) -> int:
+async def _add(owner: Connection, file: Path, statements: str) -> Filled:
     with progress(f"filling {file.stem}", await owner.fetchval(query("log", "end"))) as report:
         return await add(owner, file, statements, report)
+
+
+async def _retry(owner: Connection, name: str) -> Retried:
+    with progress(f"taking up {name}", await owner.fetchval(query("log", "end"))) as report:
+        return await retry(owner, name, report)
 
 
 async def _verify(owner: Connection, name: str) -> Verdict:
@@ -161,15 +190,30 @@ def _show(statuses: list[Status], console: Console) -> None:
         settings = " ".join(f"{name}={_short(value)}" for name, value in status.settings.items())
         behind = str(timedelta(seconds=round(status.behind_seconds)))
         state = "up" if status.error is None else "[red]stuck[/red]"
+        if status.set_aside:
+            state += f", [red]{status.set_aside:,} set aside[/red]"
         row = status.name, status.stage, status.version, settings, f"{status.position:,}", f"{status.behind:,}", behind
         table.add_row(*map(str, row), state)
     console.print(table)
     for status in statuses:
-        if status.error is not None:
-            where = f"{status.name}: the event after position {status.failed_after} cannot be folded since"
-            console.print(
-                f"{where} {status.failed_at:%Y-%m-%d %H:%M:%S} UTC: {status.error}", highlight=False, markup=False
-            )
+        for line in _complaints(status):
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _complaints(status: Status) -> Iterator[str]:
+    name = status.name if status.stage == "live" else f"{status.name} ({status.stage})"
+    if status.error is not None:
+        since = f"since {status.failed_at:%Y-%m-%d %H:%M:%S} UTC"
+        yield f"{name}: cannot go on after position {status.failed_after} {since}: {status.error}"
+    for letter in status.dead_letters:
+        since = f"since {letter.set_aside_at:%Y-%m-%d %H:%M:%S} UTC"
+        yield f"{name}: without the event at position {letter.position} {since}: {letter.error}"
+    if more := status.set_aside - len(status.dead_letters):
+        yield f"{name}: and without {more:,} more"
+
+
+def _without(filled: Filled) -> str:
+    return f"; without {filled.set_aside:,} events that cannot be folded" if filled.set_aside else ""
 
 
 def _short(value: object) -> str:
@@ -178,7 +222,8 @@ def _short(value: object) -> str:
 
 def _tell(verdict: Verdict, console: Console) -> None:
     state = "as rebuilt" if verdict.equal else "DIFFERS from its rebuild"
-    console.print(f"{verdict.projection}: {state} at position {verdict.position}", highlight=False)
+    without = f", but for {verdict.set_aside:,} events set aside" if verdict.set_aside else ""
+    console.print(f"{verdict.projection}: {state} at position {verdict.position}{without}", highlight=False)
     for table in verdict.tables:
         _tell_table(table, console)
 

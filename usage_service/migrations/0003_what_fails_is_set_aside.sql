@@ -729,3 +729,525 @@ $$;
 GRANT SELECT ON page_sessions TO usage_server;
 REVOKE ALL ON FUNCTION open_page_session, close_page_session FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION open_page_session, close_page_session TO usage_server;
+
+-- Sessions keep a hundred names of each kind, and one more, which tells that there are others; nothing without a bound is in an
+-- index. An event that a projection cannot fold is set aside. Programs of version 2 fold by the same function, which does both.
+LOCK TABLE projections IN ACCESS EXCLUSIVE MODE;  -- nobody folds meanwhile
+
+-- Events that a projection could not fold: it went on without them. Of the event nothing but its position and what the database
+-- said of it, so that there is nothing here to erase.
+CREATE TABLE dead_letters (
+    projection   text        NOT NULL,
+    stage        text        NOT NULL,
+    position     bigint      NOT NULL,
+    sqlstate     text        NOT NULL,
+    error        text        NOT NULL CONSTRAINT error_is_short CHECK (length(error) <= 500),
+    set_aside_at timestamptz NOT NULL,
+    PRIMARY KEY (projection, stage, position),
+    CONSTRAINT projection_is_known FOREIGN KEY (projection, stage) REFERENCES projections (name, stage)
+        ON UPDATE CASCADE ON DELETE CASCADE
+);
+
+-- As many as a projection sets aside before it stops: where so many fail, the fold is at fault and not the events.
+CREATE OR REPLACE FUNCTION most_dead_letters() RETURNS integer LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$ SELECT 1000 $$;
+
+-- How far each is, how many events and for how long it is behind, what it cannot go on with, and the first of what it set aside.
+CREATE OR REPLACE VIEW projection_status AS
+    SELECT p.name, p.stage, p.version, p.settings, p.position, p.changed_at, p.generation, p.updated_at,
+           last_position() - p.position AS behind,
+           coalesce(extract(epoch FROM current_instant() - (
+               SELECT e.recorded_at FROM event_log e WHERE e.position > p.position ORDER BY e.position LIMIT 1
+           ))::float8, 0) AS behind_seconds,
+           p.failed_at, p.failed_after, p.error,
+           (SELECT count(*) FROM dead_letters d WHERE d.projection = p.name AND d.stage = p.stage) AS set_aside,
+           (
+               SELECT coalesce(jsonb_agg(jsonb_build_object(
+                   'position', d.position, 'sqlstate', d.sqlstate, 'error', d.error, 'set_aside_at', d.set_aside_at
+               ) ORDER BY d.position), '[]')
+               FROM (
+                   SELECT * FROM dead_letters d WHERE d.projection = p.name AND d.stage = p.stage ORDER BY d.position LIMIT 10
+               ) d
+           ) AS dead_letters
+    FROM projections p;
+
+DROP FUNCTION advance_projection(text, integer, text);
+
+-- Folds the next batch of a projection: its position before and after, the end of the log (for what is filled for
+-- verification: of what the live one has folded), and how many of these events it set aside. At most one caller at a time
+-- folds a projection; the others return at once, unmoved. Raises UB004 when there is no such projection.
+CREATE OR REPLACE FUNCTION advance_projection(
+    projection text, batch_size integer, at_stage text DEFAULT 'live', OUT was_at bigint, OUT now_at bigint,
+    OUT log_end bigint, OUT set_aside bigint
+) LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+DECLARE
+    found_projection projections := find_projection(projection, at_stage);
+BEGIN
+    was_at := found_projection.position;
+    now_at := was_at;
+    log_end := CASE at_stage WHEN 'verify' THEN (find_projection(projection, 'live')).position ELSE last_position() END;
+    IF log_end > was_at AND lock_projection(projection, at_stage) THEN
+        found_projection := find_projection(projection, at_stage);  -- again, now that nobody moves it
+        was_at := found_projection.position;
+        now_at := fold_projection(found_projection, least(was_at + batch_size, log_end));
+    END IF;
+    SELECT count(*) INTO set_aside FROM dead_letters d
+    WHERE d.projection = found_projection.name AND d.stage = at_stage AND d.position > was_at AND d.position <= now_at;
+END $$;
+
+-- Folds up to a position, for who holds the projection's lock. Answers where it is then. A verification leaves out what the
+-- live projection has set aside.
+CREATE OR REPLACE FUNCTION fold_projection(of_projection projections, to_position bigint) RETURNS bigint
+LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
+DECLARE
+    after_position bigint := of_projection.position;
+    ranges int8multirange := int8multirange(int8range(after_position, greatest(after_position, to_position), '(]'));
+    has_changed boolean;
+BEGIN
+    IF to_position <= after_position THEN
+        RETURN after_position;
+    END IF;
+    IF of_projection.stage = 'verify' THEN
+        WITH left_out AS (
+            INSERT INTO dead_letters
+            SELECT d.projection, 'verify', d.position, d.sqlstate, d.error, d.set_aside_at FROM dead_letters d
+            WHERE d.projection = of_projection.name AND d.stage = 'live' AND d.position > after_position AND d.position <= to_position
+            RETURNING position
+        )
+        SELECT ranges - coalesce(range_agg(int8range(l.position, l.position, '[]')), '{}') INTO ranges FROM left_out l;
+    END IF;
+    has_changed := fold_ranges(of_projection, ranges);
+    UPDATE projections p SET
+        position = to_position, updated_at = clock_timestamp(), failed_at = NULL, failed_after = NULL, error = NULL,
+        changed_at = CASE WHEN has_changed THEN to_position ELSE p.changed_at END
+    WHERE p.name = of_projection.name AND p.stage = of_projection.stage;
+    RETURN to_position;
+END $$;
+
+-- Folds the events at these positions. Answers whether any row has changed.
+CREATE OR REPLACE FUNCTION fold_ranges(of_projection projections, ranges int8multirange) RETURNS boolean
+-- The search path is put back on return. Batches are large: their sorts are to fit into memory. Folds ask the planner not to read
+-- all of a table, at prices so high that each would be compiled first, which takes longer than it.
+LANGUAGE plpgsql SET search_path = public, pg_temp SET work_mem = '64MB' SET jit = off AS $$
+DECLARE
+    part int8range;
+    has_changed boolean := false;
+BEGIN
+    -- Rows and checkpoint are lost together or not at all, and what is lost is folded again: no need to wait for a disk.
+    PERFORM set_config('synchronous_commit', 'off', true);
+    PERFORM set_config('usage.projection', of_projection.settings::text, true);
+    PERFORM set_config('search_path', concat_ws(', ', quote_ident(of_projection.home), (
+        SELECT quote_ident(p.home) FROM public.projections p WHERE p.name = of_projection.name AND p.stage = 'live'
+    ), 'public', 'pg_temp'), true);
+    FOR part IN SELECT unnest(ranges) LOOP
+        has_changed := public.fold_range(of_projection, lower(part) - 1, upper(part) - 1) OR has_changed;
+    END LOOP;
+    RETURN has_changed;
+END $$;
+
+-- Folds the events after a position up to another, under the settings that fold_ranges() has made. Where what they hold cannot
+-- be folded, half of them after the other, until the events at fault are alone: they are set aside. Any other error is not
+-- theirs (a disk is full, a table is not there, the time is over) and is raised. Answers whether any row has changed.
+CREATE OR REPLACE FUNCTION fold_range(of_projection projections, after_position bigint, to_position bigint) RETURNS boolean
+LANGUAGE plpgsql AS $$
+DECLARE
+    middle bigint := after_position + (to_position - after_position) / 2;
+    written text;
+    settings_before text;
+    has_changed boolean;
+    state text;
+    message text;
+BEGIN
+    -- A few events are folded sooner than the statement is planned: its plan for small batches is kept by the session.
+    PERFORM set_config('plan_cache_mode', CASE WHEN to_position - after_position < 5000 THEN 'force_generic_plan' ELSE 'auto' END, true);
+    BEGIN
+        IF of_projection.definition IS NULL THEN
+            EXECUTE format('SELECT %I($1, $2)', 'fold_' || of_projection.name) INTO written USING after_position, to_position;
+        ELSE
+            settings_before := public.session_settings(pg_catalog.current_setting('search_path'));
+            written := public.run_fold('fold_' || of_projection.name, after_position, to_position);
+            PERFORM public.require_confinement(settings_before, pg_catalog.current_setting('search_path'));
+        END IF;
+        RETURN written IS DISTINCT FROM '0';
+    EXCEPTION
+        WHEN data_exception OR integrity_constraint_violation OR cardinality_violation OR program_limit_exceeded OR plpgsql_error THEN
+            GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, message = MESSAGE_TEXT;
+    END;
+    IF to_position - after_position > 1 THEN
+        has_changed := public.fold_range(of_projection, after_position, middle);
+        RETURN public.fold_range(of_projection, middle, to_position) OR has_changed;
+    END IF;
+    PERFORM public.set_aside(of_projection, to_position, state, message);
+    RETURN false;
+END $$;
+
+-- Sets aside an event that a projection cannot fold. Raises UB008 where there are too many already, and where there is no event.
+CREATE OR REPLACE FUNCTION set_aside(of_projection projections, at_position bigint, state text, message text) RETURNS void
+LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
+BEGIN
+    IF (SELECT count(*) FROM dead_letters d WHERE d.projection = of_projection.name AND d.stage = of_projection.stage)
+       >= most_dead_letters() THEN
+        RAISE EXCEPTION '% events are set aside already, so the fold seems to be at fault: %', most_dead_letters(), message
+            USING ERRCODE = 'UB008';
+    END IF;
+    INSERT INTO dead_letters (projection, stage, position, sqlstate, error, set_aside_at)
+    SELECT of_projection.name, of_projection.stage, e.position, state, left(message, 500), current_instant()
+    FROM event_log e WHERE e.position = at_position;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'the fold fails without an event: %', message USING ERRCODE = 'UB008';
+    END IF;
+END $$;
+
+-- Folds the events at these positions, which were set aside, after all that came later: the rows are the same. They are then of
+-- another generation, because the position at which they last changed stays. Those that fail again are set aside again.
+CREATE OR REPLACE FUNCTION refold_dead_letters(of_projection projections, positions bigint[]) RETURNS void
+LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
+DECLARE
+    ranges int8multirange;
+BEGIN
+    WITH taken AS (
+        DELETE FROM dead_letters d
+        WHERE d.projection = of_projection.name AND d.stage = of_projection.stage AND d.position = ANY (positions)
+        RETURNING d.position
+    )
+    SELECT range_agg(int8range(t.position, t.position, '[]')) INTO ranges FROM taken t;
+    IF ranges IS NOT NULL AND fold_ranges(of_projection, ranges) THEN
+        UPDATE projections p SET generation = gen_random_uuid(), updated_at = clock_timestamp()
+        WHERE p.name = of_projection.name AND p.stage = of_projection.stage;
+    END IF;
+END $$;
+
+-- Takes up again what a live projection has set aside. Answers how many events are folded now, and how many still cannot be. For
+-- folds that are built in: one that was added may depend on the order of positions (UB009), so that it has to be rebuilt.
+CREATE OR REPLACE FUNCTION retry_dead_letters(projection text, OUT folded bigint, OUT still_set_aside bigint)
+LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
+DECLARE
+    live projections;
+    positions bigint[];
+BEGIN
+    PERFORM FROM projections p WHERE p.name = projection AND p.stage = 'live' FOR NO KEY UPDATE;  -- nobody folds it meanwhile
+    live := find_projection(projection, 'live');
+    IF live.definition IS NOT NULL THEN
+        RAISE EXCEPTION 'the fold of % was added, and may depend on the order of events', projection USING ERRCODE = 'UB009',
+            HINT = 'rebuild it: usage-service projections rebuild ' || projection;
+    END IF;
+    positions := ARRAY(SELECT d.position FROM dead_letters d WHERE d.projection = live.name AND d.stage = 'live');
+    PERFORM refold_dead_letters(live, positions);
+    SELECT count(*) INTO still_set_aside FROM dead_letters d WHERE d.projection = live.name AND d.stage = 'live';
+    folded := cardinality(positions) - still_set_aside;
+END $$;
+
+-- Gives up what a live projection has set aside: it is left out for good. Answers how many events that were.
+CREATE OR REPLACE FUNCTION discard_dead_letters(of_projection text) RETURNS bigint LANGUAGE sql SET search_path = public, pg_temp AS $$
+    WITH discarded AS (DELETE FROM dead_letters WHERE projection = of_projection AND stage = 'live' RETURNING 1)
+    SELECT count(*) FROM discarded
+$$;
+
+-- Folds what is filled for verification to the very position of the live projection, which stands still until the end
+-- of the transaction, with what that has taken up again meanwhile. Answers that position, or null while either is being folded.
+CREATE OR REPLACE FUNCTION align_projection(projection text) RETURNS bigint LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
+DECLARE
+    target bigint;
+BEGIN
+    IF NOT lock_projection(projection, 'verify') OR NOT lock_projection(projection, 'live') THEN
+        RETURN NULL;
+    END IF;
+    target := fold_projection(find_projection(projection, 'verify'), (find_projection(projection, 'live')).position);
+    PERFORM refold_dead_letters(find_projection(projection, 'verify'), ARRAY(
+        SELECT d.position FROM dead_letters d WHERE d.projection = align_projection.projection AND d.stage = 'verify'
+        EXCEPT SELECT d.position FROM dead_letters d WHERE d.projection = align_projection.projection AND d.stage = 'live'
+    ));
+    RETURN target;
+END $$;
+
+-- So many names of a kind are kept of a session, or of a probe's pings, and one more to tell that there are others. Nobody comes to
+-- a hundred; a program that walks through all names would have each event write all of them again.
+CREATE OR REPLACE FUNCTION most_names() RETURNS integer LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$ SELECT 100 $$;
+
+-- Where a name is among all names, from 0 to 1: as if by chance, always the same.
+CREATE OR REPLACE FUNCTION name_hash(name text) RETURNS float8 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT (('x' || left(md5(name), 8))::bit(32)::bigint + 1) / 4294967296.0::float8
+$$;
+
+-- The names to keep, each once and sorted. Where there are too many, those with the least hashes: the same ones in whatever
+-- order they come, and a fair sample.
+CREATE OR REPLACE FUNCTION kept_names(names text[]) RETURNS text[] LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT ARRAY(
+        SELECT k.name
+        FROM (SELECT n.name FROM unnest(names) n (name) GROUP BY n.name ORDER BY name_hash(n.name), n.name LIMIT most_names() + 1) k
+        ORDER BY k.name
+    )
+$$;
+
+-- About how many names there are beyond the most that are told: of hashes that are spread evenly the one after the most_names()
+-- least is where it is because there are so many. One in three estimates is off by more than a tenth.
+CREATE OR REPLACE FUNCTION names_beyond(kept text[]) RETURNS integer LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT CASE WHEN cardinality(kept) <= most_names() THEN 0 ELSE (
+        SELECT greatest(1, least(round(most_names() / max(name_hash(k.name))) - most_names(), 1000000000))::integer
+        FROM unnest(kept) k (name)
+    ) END
+$$;
+
+-- The latest registration says the type, the latest that has one the definition (at the same instant the larger one, so
+-- that the order of arrival does not matter); a probe is sent in every ping that it was ever registered for.
+CREATE OR REPLACE FUNCTION fold_catalogue(after_position bigint, to_position bigint) RETURNS bigint LANGUAGE sql AS $$
+    WITH written AS (INSERT INTO catalogue AS c (
+        product, probe, metric_type, definition, pings, registered_at, described_at, defined_at, retired_at, built_at)
+    SELECT product, probe,
+           (array_agg(data ->> 'type' ORDER BY occurred_at DESC, data ->> 'type' DESC)
+                FILTER (WHERE type = 'probe_registered'))[1],
+           (array_agg(definition ORDER BY occurred_at DESC, definition::text COLLATE "C" DESC)
+                FILTER (WHERE definition IS NOT NULL))[1],
+           kept_names(array_agg(DISTINCT data ->> 'ping') FILTER (WHERE type = 'probe_registered')),
+           min(occurred_at) FILTER (WHERE type = 'probe_registered'),
+           max(occurred_at) FILTER (WHERE type = 'probe_registered'),
+           max(occurred_at) FILTER (WHERE definition IS NOT NULL),
+           max(occurred_at) FILTER (WHERE type = 'probe_retired'),
+           max(occurred_at) FILTER (WHERE type = 'probe_built')
+    FROM event_log
+    LEFT JOIN LATERAL probe_definition(data) AS definition ON type = 'probe_registered'
+    WHERE position > after_position AND position <= to_position
+      AND type IN ('probe_registered', 'probe_retired', 'probe_built')
+    GROUP BY product, probe
+    ON CONFLICT (product, probe) DO UPDATE SET
+        metric_type = CASE
+            WHEN c.described_at IS NULL
+              OR (excluded.described_at, excluded.metric_type) > (c.described_at, c.metric_type)
+            THEN excluded.metric_type ELSE c.metric_type END,
+        definition = CASE
+            WHEN c.defined_at IS NULL
+              OR (excluded.defined_at, excluded.definition::text COLLATE "C") > (c.defined_at, c.definition::text)
+            THEN excluded.definition ELSE c.definition END,
+        pings = kept_names(c.pings || excluded.pings),
+        registered_at = least(c.registered_at, excluded.registered_at),
+        described_at = greatest(c.described_at, excluded.described_at),
+        defined_at = greatest(c.defined_at, excluded.defined_at),
+        retired_at = greatest(c.retired_at, excluded.retired_at),
+        built_at = greatest(c.built_at, excluded.built_at)
+    RETURNING 1)
+    SELECT count(*) FROM written
+$$;
+
+-- Whoever folds is alone (advance_projection), so rows are looked for and then updated or inserted: half the cost of
+-- ON CONFLICT. NOT IN, not NOT EXISTS: its set is hashed however few rows are expected.
+CREATE OR REPLACE FUNCTION fold_popularity(after_position bigint, to_position bigint) RETURNS bigint
+-- Whatever the planner believes of the tables: what is touched is found by its key, not by reading all.
+LANGUAGE sql SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+SET enable_memoize = off AS $$
+    -- Numbered row by row: joined with numbers of the names, it would depend on what the planner believes of their number.
+    WITH viewed AS MATERIALIZED (
+        SELECT product, probe, data @> '{"bot": true}' AS bot, utc_day(occurred_at) AS day, coalesce(channel, '') AS channel,
+               visitor, (data -> 'found')::boolean AS found,
+               series_number(product, probe, data @> '{"bot": true}') AS series
+        FROM event_log
+        WHERE position > after_position AND position <= to_position AND type = 'probe_viewed'
+    ), new_series AS (
+        INSERT INTO popularity_series (series, product, probe, bot)
+        SELECT DISTINCT series, product, probe, bot FROM viewed
+        WHERE series NOT IN (SELECT series FROM popularity_series)
+    ), latest AS MATERIALIZED (
+        SELECT max(first_day) AS day FROM popularity_views WHERE days = 1
+    ),
+    -- A visitor's days, each with their last day up to it and their next day after it, by whichever channel and by the same one.
+    -- Each is found by its key and not joined.
+    visitor_days AS MATERIALIZED (
+        SELECT k.*,
+               CASE WHEN before IS NOT NULL AND known IS NULL THEN (
+                   SELECT v.day FROM popularity_visitors v
+                   WHERE v.series = k.series AND v.visitor = k.visitor AND v.day < k.day AND v.channel = k.channel
+                   ORDER BY v.day DESC LIMIT 1
+               ) END AS same_before,
+               CASE WHEN after IS NOT NULL AND known IS NULL THEN (
+                   SELECT v.day FROM popularity_visitors v
+                   WHERE v.series = k.series AND v.visitor = k.visitor AND v.day > k.day AND v.channel = k.channel
+                   ORDER BY v.day LIMIT 1
+               ) END AS same_after
+        FROM (
+            SELECT b.*,
+                   CASE WHEN before = day THEN (
+                       SELECT v.channel FROM popularity_visitors v
+                       WHERE (v.series, v.visitor, v.day, v.channel) = (b.series, b.visitor, b.day, b.channel)
+                   ) END AS known
+            FROM (
+                SELECT t.series, t.visitor, t.day, t.channel,
+                       (
+                           SELECT v.day FROM popularity_visitors v
+                           WHERE v.series = t.series AND v.visitor = t.visitor AND v.day <= t.day ORDER BY v.day DESC LIMIT 1
+                       ) AS before,
+                       CASE WHEN t.day < (SELECT day FROM latest) THEN (
+                           SELECT v.day FROM popularity_visitors v
+                           WHERE v.series = t.series AND v.visitor = t.visitor AND v.day > t.day ORDER BY v.day LIMIT 1
+                       ) END AS after
+                FROM (SELECT DISTINCT series, visitor, day, channel FROM viewed WHERE visitor IS NOT NULL) t
+                OFFSET 0  -- so that each is found once
+            ) b
+            OFFSET 0
+        ) k
+    ), new_visitors AS (
+        INSERT INTO popularity_visitors (series, visitor, day, channel)
+        SELECT series, visitor, day, channel FROM visitor_days WHERE known IS NULL
+    ), placed AS MATERIALIZED (  -- those new on a day, by whichever channel and by each, among each other
+        SELECT series, channel, day, after, coalesce(before, '-infinity') AS before,
+               greatest(before, lag(day) OVER w, '-infinity') AS previous_day,
+               coalesce(lead(day) OVER w > after, after IS NOT NULL) AS last_before_after
+        FROM (
+            SELECT DISTINCT series, visitor, '*' AS channel, day, before, after FROM visitor_days WHERE before IS DISTINCT FROM day
+            UNION ALL
+            SELECT series, visitor, channel, day, same_before, same_after FROM visitor_days WHERE known IS NULL AND channel <> ''
+        ) t
+        WINDOW w AS (PARTITION BY series, visitor, channel ORDER BY day)
+    ), changes AS MATERIALIZED (
+        SELECT series, channel, day, previous_day, sum(number)::integer AS number
+        FROM (
+            SELECT series, channel, day, previous_day, 1 AS number FROM placed
+            UNION ALL SELECT series, channel, after, day, 1 FROM placed WHERE last_before_after
+            UNION ALL SELECT series, channel, after, before, -1 FROM placed WHERE last_before_after
+        ) c
+        GROUP BY series, channel, day, previous_day HAVING sum(number) <> 0
+    ), none_returned AS (
+        DELETE FROM popularity_returns r USING changes c
+        WHERE (r.series, r.channel, r.day, r.previous_day) = (c.series, c.channel, c.day, c.previous_day)
+          AND c.number < 0 AND visitors + number = 0
+    ), others_returned AS (
+        UPDATE popularity_returns r SET visitors = visitors + number FROM changes c
+        WHERE (r.series, r.channel, r.day, r.previous_day) = (c.series, c.channel, c.day, c.previous_day)
+          AND visitors + number > 0
+        RETURNING r.series, r.channel, r.day, r.previous_day
+    ), first_returned AS (
+        INSERT INTO popularity_returns (series, channel, day, previous_day, visitors)
+        SELECT series, channel, day, previous_day, number FROM changes
+        WHERE number > 0
+          AND (series, channel, day, previous_day) NOT IN (SELECT series, channel, day, previous_day FROM others_returned)
+    ),
+    -- Views of days, and of weeks and more that ended before, or just now by the beginning of another week.
+    daily AS MATERIALIZED (
+        SELECT day, series, channel, count(*) FILTER (WHERE found) AS found, count(*) FILTER (WHERE found IS NOT TRUE) AS missing
+        FROM viewed GROUP BY day, series, channel
+    ), ended AS MATERIALIZED (
+        SELECT n.days, bucket_start(bucket_start(l.day, 7), n.days) AS before_this,
+               bucket_start(bucket_start(greatest(l.day, (SELECT max(day) FROM daily)), 7), n.days) AS before
+        FROM latest l CROSS JOIN (VALUES (7), (28), (112)) n (days)
+    ), buckets AS MATERIALIZED (
+        SELECT 1 AS days, day AS first_day, series, channel, found, missing FROM daily
+        UNION ALL
+        SELECT e.days, bucket_start(d.day, e.days), d.series, d.channel, sum(d.found), sum(d.missing)
+        FROM ended e CROSS JOIN LATERAL (
+            SELECT * FROM daily WHERE day < e.before
+            UNION ALL
+            SELECT v.first_day, v.series, v.channel, v.found, v.missing FROM popularity_views v
+            WHERE v.days = 1 AND v.first_day >= e.before_this AND v.first_day < e.before
+        ) d
+        GROUP BY 1, 2, 3, 4
+    ), viewed_again AS (
+        UPDATE popularity_views v SET found = v.found + s.found, missing = v.missing + s.missing FROM buckets s
+        WHERE (v.days, v.first_day, v.series, v.channel) = (s.days, s.first_day, s.series, s.channel)
+        RETURNING v.days, v.first_day, v.series, v.channel
+    ), viewed_first AS (
+        INSERT INTO popularity_views (days, first_day, series, channel, found, missing)
+        SELECT days, first_day, series, channel, found, missing FROM buckets
+        WHERE (days, first_day, series, channel) NOT IN (SELECT days, first_day, series, channel FROM viewed_again)
+    )
+    SELECT count(*) FROM daily
+$$;
+
+-- The names of a session, and those that come to it: nearly always none that is new, or one that finds its place.
+CREATE OR REPLACE FUNCTION names_with(known text[], is_sorted boolean, names text[]) RETURNS text[] LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT CASE
+        WHEN is_sorted AND names IS NULL THEN coalesce(known, '{}')
+        WHEN is_sorted AND cardinality(names) < 10 AND names <@ known THEN known
+        WHEN is_sorted AND cardinality(names) = 1 AND coalesce(cardinality(known), 0) <= most_names() THEN
+            known[:width_bucket(names[1], coalesce(known, '{}'))] || names || known[width_bucket(names[1], coalesce(known, '{}')) + 1:]
+        ELSE kept_names(known || names)
+    END
+$$;
+
+CREATE OR REPLACE FUNCTION fold_timeseries(after_position bigint, to_position bigint) RETURNS bigint LANGUAGE sql AS $$
+    WITH views AS MATERIALIZED (
+        SELECT product, probe, date_bin('1 hour', occurred_at, '2000-01-01T00:00:00Z') AS hour,
+               coalesce(channel, '') AS channel, data @> '{"bot": true}' AS bot, visitor,
+               count(*) FILTER (WHERE (data -> 'found')::boolean) AS found, count(*) AS views
+        FROM event_log
+        WHERE position > after_position AND position <= to_position AND type = 'probe_viewed'
+        GROUP BY 1, 2, 3, 4, 5, 6
+    ), totals AS (
+        SELECT product, '' AS probe, hour, channel, bot, visitor, sum(found) AS found, sum(views) AS views
+        FROM views GROUP BY product, hour, channel, bot, visitor
+    ), written AS (
+        INSERT INTO probe_hours AS h (product, probe, hour, channel, bot, found, missing, visitors)
+        SELECT product, probe, hour, channel, bot, sum(found), sum(views - found),
+               coalesce((array_agg(visitor ORDER BY visitor) FILTER (WHERE visitor IS NOT NULL))[:1000], '{}')
+        FROM (SELECT * FROM views UNION ALL SELECT * FROM totals) v
+        GROUP BY product, probe, hour, channel, bot
+        ON CONFLICT (product, probe, hour, channel, bot) DO UPDATE SET
+            found = h.found + excluded.found, missing = h.missing + excluded.missing,
+            visitors = CASE WHEN h.visitors @> excluded.visitors THEN h.visitors ELSE ARRAY(
+                SELECT DISTINCT v FROM unnest(h.visitors || excluded.visitors) v ORDER BY v LIMIT 1000) END
+        RETURNING 1
+    )
+    SELECT count(*) FROM written
+$$;
+
+-- Drops events that were exported: those given, each as the log has it, and folded by every projection. Answers how many.
+-- Raises UB006 where one is not so, and drops none.
+CREATE OR REPLACE FUNCTION drop_events(exported event_log[]) RETURNS bigint
+LANGUAGE plpgsql SET search_path = public, pg_temp SET timezone = 'UTC' SET datestyle = 'ISO, YMD' AS $$
+DECLARE
+    dropped bigint;
+    unfolded text;
+BEGIN
+    LOCK TABLE dropped_events IN SHARE ROW EXCLUSIVE MODE;  -- nobody begins to fill a projection meanwhile
+    SELECT format('projection %s (%s) is at position %s', p.name, p.stage, p.position) INTO unfolded
+    FROM projections p WHERE p.position < (SELECT max(x.position) FROM unnest(exported) x) LIMIT 1;
+    IF unfolded IS NOT NULL THEN
+        RAISE EXCEPTION '%: it has not folded these events', unfolded USING ERRCODE = 'UB006';
+    END IF;
+    SELECT format('%s of these events are set aside by projection %s (%s)', count(*), d.projection, d.stage) INTO unfolded
+    FROM dead_letters d JOIN unnest(exported) x ON x.position = d.position GROUP BY d.projection, d.stage LIMIT 1;
+    IF unfolded IS NOT NULL THEN
+        RAISE EXCEPTION '%: it could never fold them', unfolded USING ERRCODE = 'UB006',
+            HINT = 'take them up with `usage-service projections retry`, or give them up with `usage-service projections discard`';
+    END IF;
+    WITH deleted AS (
+        DELETE FROM event_log e USING unnest(exported) x
+        WHERE e.position = x.position AND fingerprint_event(e) = fingerprint_event(x)
+        RETURNING e.event_id, e.digest, fingerprint_event(e) AS fingerprint, e.position
+    )
+    INSERT INTO dropped_events (event_id, digest, fingerprint, position) SELECT * FROM deleted;
+    GET DIAGNOSTICS dropped = ROW_COUNT;
+    IF dropped <> cardinality(exported) THEN
+        RAISE EXCEPTION 'the export is not what the log holds: % of % events are', dropped, cardinality(exported)
+            USING ERRCODE = 'UB006';
+    END IF;
+    RETURN dropped;
+END $$;
+
+DROP FUNCTION sorted_names(text[]);
+DROP INDEX sessions_by_start;
+CREATE INDEX sessions_by_start ON sessions (started_at, visitor) INCLUDE (bot, role);
+
+-- What is there already, as it is folded from now on.
+UPDATE sessions SET
+    probes = kept_names(probes), controls = kept_names(controls), tools_left = kept_names(tools_left)
+WHERE greatest(cardinality(probes), cardinality(controls), cardinality(tools_left)) > most_names() + 1;
+WITH cut AS (
+    UPDATE sessions s SET products = kept_names(o.products)
+    FROM (SELECT visitor, started_at, products FROM sessions WHERE cardinality(products) > most_names() + 1) o
+    WHERE (s.visitor, s.started_at) = (o.visitor, o.started_at)
+    RETURNING s.started_at, s.bot, s.role, s.products AS kept, o.products AS known
+), fewer AS (
+    SELECT date_bin('1 hour', c.started_at, '2001-01-01T00:00:00Z') AS hour, d.product, c.bot, c.role, count(*) AS number
+    FROM cut c CROSS JOIN LATERAL (SELECT unnest(c.known) EXCEPT SELECT unnest(c.kept)) d (product)
+    GROUP BY 1, 2, 3, 4
+), none_left AS (
+    DELETE FROM session_counts n USING fewer f
+    WHERE (n.hour, n.product, n.bot, n.role) = (f.hour, f.product, f.bot, f.role) AND n.sessions = f.number
+)
+UPDATE session_counts n SET sessions = n.sessions - f.number FROM fewer f
+WHERE (n.hour, n.product, n.bot, n.role) = (f.hour, f.product, f.bot, f.role) AND n.sessions > f.number;
+UPDATE catalogue SET pings = kept_names(pings) WHERE cardinality(pings) > most_names() + 1;
+UPDATE projections SET generation = gen_random_uuid() WHERE stage = 'live' AND name IN ('catalogue', 'sessions');
+
+REVOKE ALL ON FUNCTION most_dead_letters, advance_projection, fold_ranges, fold_range, set_aside, refold_dead_letters,
+    retry_dead_letters, discard_dead_letters, most_names, name_hash, kept_names, names_beyond FROM PUBLIC;
+GRANT SELECT ON dead_letters TO usage_server, usage_reader;
+GRANT EXECUTE ON FUNCTION advance_projection TO usage_server;
+GRANT EXECUTE ON FUNCTION most_names, name_hash, names_beyond TO usage_server, usage_builder, usage_reader, usage_projections;

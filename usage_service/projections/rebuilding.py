@@ -1,5 +1,7 @@
 """Filling projections beside the live ones: rebuilt and swapped in, added, dropped, verified. Resumable throughout.
 
+And taking up again what a live one has set aside.
+
 Everything works on a connection of the database's owner; the log and the live projections go on meanwhile.
 """
 
@@ -30,6 +32,20 @@ MOST_DIFFERENCES = 10
 NOT_WHOLE = "UB005"
 
 
+class Filled(NamedTuple):
+    """The position at which a projection was swapped in, and how many events it could not fold and set aside."""
+
+    position: int
+    set_aside: int
+
+
+class Retried(NamedTuple):
+    """How many events that were set aside are folded now, and how many still cannot be."""
+
+    folded: int
+    still_set_aside: int
+
+
 class MaintenanceError(UserError):
     """Raised when a projection cannot be changed as asked; the message says why and what would help."""
 
@@ -56,10 +72,11 @@ class Verdict(NamedTuple):
     projection: str
     position: int
     tables: list[TableVerdict]
+    set_aside: int
 
     @property
     def equal(self) -> bool:
-        """Whether the live projection is what a rebuild makes of the log."""
+        """Whether the live projection is what a rebuild makes of the log, without the events that are set aside."""
         return all(table.equal for table in self.tables)
 
 
@@ -76,10 +93,10 @@ async def owner_connection(url: str) -> AsyncIterator[Connection]:
         await connection.close()
 
 
-async def rebuild(connection: Connection, projection: str, changes: Mapping[str, object], report: Report) -> int:
+async def rebuild(connection: Connection, projection: str, changes: Mapping[str, object], report: Report) -> Filled:
     """Fill the projection anew, with changed settings if any, and swap it in; go on where it was interrupted.
 
-    Return the position of the swap. Raise MaintenanceError for an unknown projection or setting, when a rebuild with
+    Raise MaintenanceError for an unknown projection or setting, when a rebuild with
     other settings was begun, and where events were dropped from the log.
     """
     settings = await _settings(connection, projection, changes)
@@ -90,10 +107,11 @@ async def rebuild(connection: Connection, projection: str, changes: Mapping[str,
     return await _fill_and_swap(connection, projection, generation, report)
 
 
-async def add(connection: Connection, path: Path, statements: str, report: Report) -> int:
+async def add(connection: Connection, path: Path, statements: str, report: Report) -> Filled:
     """Define a projection by a file's statements, fill it from history, make it live; a changed file replaces it.
 
-    Its name is the file's. Raise MaintenanceError when the statements or the fold fail; nothing is left of it then.
+    Its name is the file's. Raise MaintenanceError when the statements fail, or the fold for any event of history, which
+    its author can mend at once; nothing is left of it then.
     """
     projection = path.stem
     begun = await connection.fetchval(query("projections", "definition"), projection, "rebuild")
@@ -104,10 +122,10 @@ async def add(connection: Connection, path: Path, statements: str, report: Repor
     except asyncpg.PostgresError as error:
         raise MaintenanceError(f"{path}{_line(error, statements)}: {told(error)}") from None
     try:
-        return await _fill_and_swap(connection, projection, generation, report)
+        return await _fill_and_swap(connection, projection, generation, report, is_whole=True)
     except UnfoldableError as error:
         await abandon(connection, projection, "rebuild")
-        raise MaintenanceError(f"{path}: cannot fold {error}") from None
+        raise MaintenanceError(f"{path}: {error}") from None
 
 
 async def abandon(connection: Connection, projection: str, stage: str) -> bool:
@@ -124,6 +142,36 @@ async def drop(connection: Connection, projection: str) -> None:
             await connection.fetchval(query("projections", "drop"), projection, stage)
 
 
+async def retry(connection: Connection, projection: str, report: Report) -> Retried:
+    """Take up what a live projection has set aside.
+
+    One that was added is rebuilt, because its fold may depend on the order of events. Raise MaintenanceError for an
+    unknown projection, and while somebody else folds it for long.
+    """
+    await _settings(connection, projection, {})
+    before = await _set_aside(connection, projection)
+    if before and await connection.fetchval(query("projections", "definition"), projection, "live") is not None:
+        await abandon(connection, projection, "rebuild")
+        _, still = await rebuild(connection, projection, {}, report)
+        return Retried(max(before - still, 0), still)
+    try:
+        async with _missing_named():
+            [row] = await connection.fetch(query("projections", "retry"), projection)
+    except (asyncpg.LockNotAvailableError, asyncpg.TransactionRollbackError):
+        raise MaintenanceError(f"{projection} is being folded for long; run it again") from None
+    return Retried(*row)
+
+
+async def discard(connection: Connection, projection: str) -> int:
+    """Give up what a live projection has set aside; return how many events.
+
+    Raise MaintenanceError for an unknown projection.
+    """
+    await _settings(connection, projection, {})
+    discarded: int = await connection.fetchval(query("projections", "discard"), projection)
+    return discarded
+
+
 async def verify(connection: Connection, projection: str, report: Report) -> Verdict:
     """Fill the projection anew beside the live one and compare both at the live one's position.
 
@@ -132,7 +180,7 @@ async def verify(connection: Connection, projection: str, report: Report) -> Ver
     await _settings(connection, projection, {})
     await _begin(connection, projection, "verify", None)
     try:
-        await _fill(connection, projection, "verify", report, LEFT_TO_THE_SWAP)
+        await _fill(connection, projection, "verify", report)
         return await _compare(connection, projection)
     except NoProjectionError:
         raise MaintenanceError(f"another verification of {projection} ended meanwhile; run it again") from None
@@ -151,9 +199,15 @@ async def _compare(connection: Connection, projection: str) -> Verdict:
             position = await connection.fetchval(query("projections", "align"), projection)
             if position is not None:
                 tables = [await _compared(connection, projection, row) for row in await _hashes(connection, projection)]
+                set_aside = await _set_aside(connection, projection)
                 await connection.fetchval(query("projections", "drop"), projection, "verify")
-                return Verdict(projection, position, tables)
+                return Verdict(projection, position, tables, set_aside)
         await _pause(deadline, f"{projection} could not be held still for {SWAP_SECONDS:g} s; run it again to go on")
+
+
+async def _set_aside(connection: Connection, projection: str) -> int:
+    number: int = await connection.fetchval(query("projections", "set_aside"), projection, "live")
+    return number
 
 
 async def _hashes(connection: Connection, projection: str) -> list[asyncpg.Record]:
@@ -197,13 +251,13 @@ async def _settings(connection: Connection, projection: str, changes: Mapping[st
     return {**settings, **changes}
 
 
-async def _fill(connection: Connection, projection: str, stage: str, report: Report, left: int) -> None:
+async def _fill(connection: Connection, projection: str, stage: str, report: Report) -> None:
     folder = Folder(projection, stage, BATCH_POSITIONS)
     seen, deadline = -1, 0.0
     while True:
         fold = await folder.fold(connection)
         report(fold.now_at)
-        if fold.log_end - fold.now_at <= left:
+        if fold.now_at >= fold.log_end:
             return
         if fold.now_at > seen:
             seen, deadline = fold.now_at, time.monotonic() + SWAP_SECONDS
@@ -211,31 +265,37 @@ async def _fill(connection: Connection, projection: str, stage: str, report: Rep
             await _pause(deadline, f"another process holds {projection} and has not moved it for {SWAP_SECONDS:g} s")
 
 
-async def _fill_and_swap(connection: Connection, projection: str, generation: UUID, report: Report) -> int:
+async def _fill_and_swap(
+    connection: Connection, projection: str, generation: UUID, report: Report, *, is_whole: bool = False
+) -> Filled:
     try:
-        return await _swapped(connection, projection, report)
+        position = await _swapped(connection, projection, report, is_whole=is_whole)
     except NoProjectionError:
         # Whoever filled it at the same time has swapped it.
-        position: int | None
         position = await connection.fetchval(query("projections", "swapped"), projection, generation)
         if position is None:
             raise MaintenanceError(f"what was filled of {projection} was dropped meanwhile; run it again") from None
-        return position
+    return Filled(position, await _set_aside(connection, projection))
 
 
-async def _swapped(connection: Connection, projection: str, report: Report) -> int:
+async def _require_whole(connection: Connection, projection: str) -> None:
+    letter = await connection.fetchrow(query("projections", "first_dead_letter"), projection, "rebuild")
+    if letter is not None:
+        raise UnfoldableError(projection, letter["position"] - 1, letter["error"])
+
+
+async def _swapped(connection: Connection, projection: str, report: Report, *, is_whole: bool) -> int:
     deadline: float | None = None
-    refusal: asyncpg.PostgresError | None = None
     while True:
-        # After a refusal to the very end: was it of an event among the last ones, then filling them tells which.
-        await _fill(connection, projection, "rebuild", report, 0 if refusal else LEFT_TO_THE_SWAP)
-        if refusal is not None:
-            raise MaintenanceError(f"{projection} is filled but cannot be swapped: {told(refusal)}") from None
+        # To the very end: what cannot go on is never swapped in.
+        await _fill(connection, projection, "rebuild", report)
+        if is_whole:
+            await _require_whole(connection, projection)
         deadline = deadline or time.monotonic() + SWAP_SECONDS
         try:
-            position: int | None = await _swap(connection, projection)
+            position = await _swap(connection, projection)
         except asyncpg.PostgresError as error:
-            position, refusal = None, error
+            raise MaintenanceError(f"{projection} is filled but cannot be swapped: {told(error)}") from None
         if position is not None:
             return position
         await _pause(

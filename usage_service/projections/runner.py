@@ -25,18 +25,19 @@ log = structlog.get_logger(__name__)
 
 
 class Fold(NamedTuple):
-    """The result of folding a batch: the position before and after, and the end of the log."""
+    """The result of folding a batch: the position before and after, the end of the log, and the events set aside."""
 
     was_at: int
     now_at: int
     log_end: int
+    set_aside: int
 
 
 class UnfoldableError(Exception):
-    """Raised when the event after `position` cannot be folded; the message is the database's."""
+    """Raised when a projection cannot go on after `position`; `why` is the database's message."""
 
-    def __init__(self, position: int, why: str) -> None:
-        super().__init__(f"the event after position {position}: {why}")
+    def __init__(self, projection: str, position: int, why: str) -> None:
+        super().__init__(f"{projection} cannot go on after position {position}: {why}")
         self.position = position
         self.why = why
 
@@ -46,7 +47,10 @@ class NoProjectionError(Exception):
 
 
 class Folder:
-    """The folding of one projection, batch by batch; when a batch fails it finds the event at fault."""
+    """The folding of one projection, batch by batch.
+
+    The database sets aside what cannot be folded; when a batch fails nonetheless, this finds out where.
+    """
 
     def __init__(self, projection: str, stage: str = "live", batch: int = BATCH_POSITIONS) -> None:
         self._projection = projection
@@ -87,7 +91,7 @@ class Folder:
 
     async def _unfoldable(self, connection: Connection, position: int, why: str) -> UnfoldableError:
         await connection.execute(query("projections", "fail"), self._projection, self._stage, position, why)
-        return UnfoldableError(position, why)
+        return UnfoldableError(self._projection, position, why)
 
 
 class Runner:
@@ -130,6 +134,8 @@ class Runner:
         while True:
             async with self._turns, self._pool.acquire(timeout=5) as connection:
                 fold = await self._folder.fold(connection)
+            if fold.set_aside:
+                log.warning("events_set_aside", projection=self._projection, events=fold.set_aside, upto=fold.now_at)
             self._moved()
             # Unmoved behind the end: another process folds it just now.
             if fold.now_at in (fold.log_end, fold.was_at):

@@ -18,11 +18,21 @@ READ_SECONDS = 5.0
 Projection = Literal["catalogue", "journeys", "popularity", "releases", "sessions", "timeseries"]
 
 
-class Status(msgspec.Struct, frozen=True, kw_only=True):
-    """A projection's progress: positions and seconds behind the end of the log, and the event that it cannot fold.
+class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
+    """An event that a projection could not fold: its position, and what the database said of it."""
 
-    `stage` is `live`, or `rebuild` or `verify` for what is filled beside it; after `failed_after` comes the event that
-    `error` is about.
+    position: int
+    sqlstate: str
+    error: str
+    set_aside_at: datetime
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """A projection's progress: positions and seconds behind the end of the log, and what it does without.
+
+    `stage` is `live`, or `rebuild` or `verify` for what is filled beside it. It stands still where `error` is not null:
+    it cannot go on after the position `failed_after`. `set_aside` events could not be folded, and it went on without
+    them; `dead_letters` are the first ten.
     """
 
     name: str
@@ -36,6 +46,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     failed_at: datetime | None
     failed_after: int | None
     error: str | None
+    set_aside: int
+    dead_letters: list[DeadLetter]
 
 
 class Revision(NamedTuple):
@@ -48,7 +60,7 @@ class Revision(NamedTuple):
 class State(NamedTuple):
     """A live projection: every event up to `position` is folded, those up to `changed_at` changed its rows.
 
-    `generation` is another one after each rebuild.
+    `generation` is another one after each rebuild, and where an earlier event was folded late.
     """
 
     name: Projection
@@ -98,7 +110,8 @@ async def read_states(connection: Connection, *projections: Projection) -> State
 
 async def projection_statuses(connection: Connection) -> list[Status]:
     """Return the status of every projection, those filled beside a live one included."""
-    return [Status(**row) for row in await connection.fetch(query("projections", "statuses"))]
+    rows = await connection.fetch(query("projections", "statuses"))
+    return [msgspec.convert(dict(row), Status) for row in rows]
 
 
 @asynccontextmanager

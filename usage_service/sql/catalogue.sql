@@ -26,7 +26,8 @@ SELECT count(*) AS probes, count(s.series) AS ever_viewed
 FROM catalogue c LEFT JOIN popularity_series s ON s.product = c.product AND s.probe = c.probe AND NOT s.bot
 WHERE c.product = $1 AND c.metric_type IS NOT NULL AND (c.retired_at IS NULL OR c.retired_at < c.described_at);
 
--- together: the probes that people viewed in the sessions of a time range in which they viewed a given probe. $1 since,
+-- together: the probes that people viewed in the sessions of a time range in which they viewed a given probe; at the end, without
+-- a probe, how many of these sessions had more than are kept, or may have had this one among those. $1 since,
 -- $2 until, $3 product, $4 probe, $5 limit, $6 how many visits to read, the latest first. probe_hours has the visitors of
 -- each hour. A visitor's view in an hour is in a session that began in it, or in the latest one that began before it. So
 -- the time depends on the number of visits, not on the number of sessions.
@@ -44,9 +45,12 @@ WITH visits AS MATERIALIZED (
         UNION ALL
         (SELECT * FROM sessions s WHERE s.visitor = v.visitor AND s.started_at < v.hour ORDER BY s.started_at DESC LIMIT 1)
     ) s
-    WHERE s.ended_at >= v.hour AND s.started_at >= $1 AND s.started_at < $2 AND NOT s.bot AND s.probes @> ARRAY[$4]
+    WHERE s.ended_at >= v.hour AND s.started_at >= $1 AND s.started_at < $2 AND NOT s.bot
+      AND (s.probes @> ARRAY[$4] OR cardinality(s.probes) > most_names())
 )
-SELECT other AS probe, count(*) AS sessions
-FROM visited_sessions CROSS JOIN LATERAL unnest(probes) AS other
-WHERE other <> $4 AND NOT EXISTS (SELECT FROM hidden_by($3, other))
-GROUP BY other ORDER BY sessions DESC, other LIMIT $5;
+(SELECT other AS probe, count(*) AS sessions
+ FROM visited_sessions CROSS JOIN LATERAL unnest(probes) AS other
+ WHERE other <> $4 AND probes @> ARRAY[$4] AND NOT EXISTS (SELECT FROM hidden_by($3, other))
+ GROUP BY other ORDER BY sessions DESC, other LIMIT $5)
+UNION ALL
+SELECT NULL, count(*) FROM visited_sessions WHERE cardinality(probes) > most_names();

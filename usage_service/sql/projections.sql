@@ -12,11 +12,24 @@ SELECT name, position FROM projections WHERE stage = 'live';
 SELECT name FROM projections WHERE stage = 'live' ORDER BY name;
 
 -- statuses: all that is known of each.
-SELECT name, stage, version, settings, position, behind, behind_seconds, updated_at, failed_at, failed_after, error
+SELECT name, stage, version, settings, position, behind, behind_seconds, updated_at, failed_at, failed_after, error, set_aside,
+       dead_letters
 FROM projection_status ORDER BY name, stage;
 
 -- advance: folds the next batch. $1 name, $2 positions at most, $3 stage.
-SELECT was_at, now_at, log_end FROM advance_projection($1, $2, $3);
+SELECT was_at, now_at, log_end, set_aside FROM advance_projection($1, $2, $3);
+
+-- set_aside: how many events a projection has set aside. $1 name, $2 stage.
+SELECT count(*) FROM dead_letters WHERE projection = $1 AND stage = $2;
+
+-- first_dead_letter: the first event that a projection has set aside. $1 name, $2 stage.
+SELECT position, error FROM dead_letters WHERE projection = $1 AND stage = $2 ORDER BY position LIMIT 1;
+
+-- retry: takes up what a live projection has set aside. $1 name.
+SELECT folded, still_set_aside FROM retry_dead_letters($1);
+
+-- discard: gives up what a live projection has set aside. $1 name.
+SELECT discard_dead_letters($1);
 
 -- fail: remembers what cannot be folded. $1 name, $2 stage, $3 the position before it, $4 why.
 SELECT fail_projection($1, $2, $3, $4);

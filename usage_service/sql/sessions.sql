@@ -1,6 +1,9 @@
 -- listed: sessions that began in a time range, latest first.
 -- $1 since, $2 until, $3 product or null, $4 'exclude' | 'include' | 'only' bots, $5 limit.
-SELECT visitor, started_at, ended_at, events, bot, products, probes, controls, tools_left,
+SELECT visitor, started_at, ended_at, events, bot, products[:most_names()] AS products, probes[:most_names()] AS probes,
+       controls[:most_names()] AS controls, tools_left[:most_names()] AS tools_left,
+       names_beyond(products) AS products_beyond, names_beyond(probes) AS probes_beyond,
+       names_beyond(controls) AS controls_beyond, names_beyond(tools_left) AS tools_left_beyond,
        (entry).page AS first_page, (exit).page AS last_page, (entry).referrer AS referrer,
        came_from, role
 FROM sessions
@@ -14,7 +17,10 @@ LIMIT $5;
 SELECT coalesce(sum(sessions), 0)::bigint FROM sessions_begun($1, $2, $3, $4);
 
 -- one: the session of a visitor that began at an instant.
-SELECT visitor, started_at, ended_at, events, bot, products, probes, controls, tools_left,
+SELECT visitor, started_at, ended_at, events, bot, products[:most_names()] AS products, probes[:most_names()] AS probes,
+       controls[:most_names()] AS controls, tools_left[:most_names()] AS tools_left,
+       names_beyond(products) AS products_beyond, names_beyond(probes) AS probes_beyond,
+       names_beyond(controls) AS controls_beyond, names_beyond(tools_left) AS tools_left_beyond,
        (entry).page AS first_page, (exit).page AS last_page, (entry).referrer AS referrer,
        came_from, role
 FROM sessions
@@ -37,10 +43,13 @@ FROM sessions_begun($1, $2, $3, $4)
 GROUP BY 1, 2;
 
 -- summary: of the sessions of visitors below the sample key $5: in how many each name was used, the $6 most used names of each
--- kind; how many had each number of probes or controls; percentiles (nearest rank) of length and depth. $1 to $4 as in
--- `listed`, $7 which percentiles.
+-- kind; how many had each number of probes or controls (of many an estimate); percentiles (nearest rank) of length and depth; how
+-- many had more names of a kind than are kept. $1 to $4 as in `listed`, $7 which percentiles.
 WITH sampled_sessions AS MATERIALIZED (
     SELECT probes, controls, tools_left, came_from, (entry).referrer AS referrer, events,
+           least(cardinality(probes), most_names()) + names_beyond(probes) AS probes_number,
+           least(cardinality(controls), most_names()) + names_beyond(controls) AS controls_number,
+           greatest(cardinality(probes), cardinality(controls), cardinality(tools_left)) > most_names() AS is_cut,
            extract(epoch FROM ended_at - started_at)::float8 AS seconds
     FROM sessions
     WHERE started_at >= $1 AND started_at < $2 AND visitor <= sample_bound($5)
@@ -64,10 +73,10 @@ UNION ALL
  FROM (SELECT referrer AS name FROM sampled_sessions WHERE referrer <> '') used GROUP BY name ORDER BY rank LIMIT $6)
 UNION ALL
 SELECT 'probes_a_session', number::text, count(*), number, NULL
-FROM (SELECT cardinality(probes) AS number FROM sampled_sessions) had GROUP BY number
+FROM (SELECT probes_number AS number FROM sampled_sessions) had GROUP BY number
 UNION ALL
 SELECT 'controls_a_session', number::text, count(*), number, NULL
-FROM (SELECT cardinality(controls) AS number FROM sampled_sessions) had GROUP BY number
+FROM (SELECT controls_number AS number FROM sampled_sessions) had GROUP BY number
 UNION ALL
 SELECT 'measure', 'seconds', count(*), NULL, percentile_disc($7::float8[]) WITHIN GROUP (ORDER BY seconds)::float8[]
 FROM sampled_sessions
@@ -75,9 +84,11 @@ UNION ALL
 SELECT 'measure', 'events', count(*), NULL, percentile_disc($7::float8[]) WITHIN GROUP (ORDER BY events)::float8[]
 FROM sampled_sessions
 UNION ALL
-SELECT 'measure', 'probes', count(*), NULL, percentile_disc($7::float8[]) WITHIN GROUP (ORDER BY cardinality(probes))::float8[]
+SELECT 'measure', 'probes', count(*), NULL, percentile_disc($7::float8[]) WITHIN GROUP (ORDER BY probes_number)::float8[]
 FROM sampled_sessions
 UNION ALL
-SELECT 'measure', 'controls', count(*), NULL, percentile_disc($7::float8[]) WITHIN GROUP (ORDER BY cardinality(controls))::float8[]
+SELECT 'measure', 'controls', count(*), NULL, percentile_disc($7::float8[]) WITHIN GROUP (ORDER BY controls_number)::float8[]
 FROM sampled_sessions
+UNION ALL
+SELECT 'measure', 'cut', count(*) FILTER (WHERE is_cut), NULL, NULL FROM sampled_sessions
 ORDER BY kind, rank;

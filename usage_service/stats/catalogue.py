@@ -43,6 +43,13 @@ class ViewedTogether(msgspec.Struct, frozen=True):
     sessions: int
 
 
+class Together(msgspec.Struct, frozen=True):
+    """The probes viewed in the same sessions as one; `sessions_cut` had more probes than are kept of a session."""
+
+    probes: list[ViewedTogether]
+    sessions_cut: int
+
+
 async def known_products(connection: Connection) -> list[str]:
     """Return every product that a probe was registered or viewed of, the one with the most probes first."""
     return [row["product"] for row in await connection.fetch(query("catalogue", "products"))]
@@ -67,12 +74,12 @@ async def count_viewed(connection: Connection, product: str) -> ViewedCounts:
 
 async def viewed_together(
     connection: Connection, since: datetime, until: datetime, product: str, probe: str, limit: int
-) -> list[ViewedTogether]:
+) -> Together:
     """Return the probes that people viewed in the same sessions as a probe, the most frequent first.
 
     Only sessions that began in the time range count. The latest VISITS_READ visits to the probe are read; a visit is
     all of a visitor's views of it in one hour.
     """
     asked = since, until, product, probe, limit, VISITS_READ
-    rows = await connection.fetch(query("catalogue", "together"), *asked)
-    return [ViewedTogether(**row) for row in rows]
+    *rows, cut = await connection.fetch(query("catalogue", "together"), *asked)
+    return Together([ViewedTogether(**row) for row in rows], cut["sessions"])

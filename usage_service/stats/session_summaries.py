@@ -56,7 +56,8 @@ class Summary(msgspec.Struct, frozen=True):
     """Sessions that began in a time range: how many there were, and what those that were read are like.
 
     All sessions are read, or those of a share of the visitors (`visitors_looked_at`) when there are very many.
-    `quantiles` are null without a session.
+    `sessions_cut` of those read had more than a hundred names of a kind: which ones beyond is not known, how many is
+    estimated. `quantiles` are null without a session.
     """
 
     since: datetime
@@ -64,6 +65,7 @@ class Summary(msgspec.Struct, frozen=True):
     sessions: int
     sessions_looked_at: int
     visitors_looked_at: float
+    sessions_cut: int
     roles: dict[Role, float]
     roles_over_time: list[Roles]
     quantiles: dict[str, Quantiles] | None
@@ -95,6 +97,7 @@ async def summarise(
         sessions=sum(row["sessions"] for row in roles),
         sessions_looked_at=number,
         visitors_looked_at=sample_key / SAMPLE_KEYS if roles else 1.0,
+        sessions_cut=measures["cut"]["sessions"],
         roles=_shares(roles),
         roles_over_time=_over_time(roles),
         quantiles=_quantiles(measures) if number else None,

@@ -61,17 +61,19 @@ class DatabaseCollector(Collector):
         position = _by_projection("position", "The position up to which every event is folded.")
         behind = _by_projection("behind_positions", "Positions between the projection and the end of the log.")
         seconds = _by_projection("behind_seconds", "Seconds that the first event not yet folded has waited.")
-        failed = _by_projection("failed", "Whether there is an event that cannot be folded.")
-        failed_after = _by_projection("failed_after_position", "The position before the event that cannot be folded.")
+        failed = _by_projection("failed", "Whether it stands still, because it cannot go on.")
+        failed_after = _by_projection("failed_after_position", "The position after which it cannot go on.")
+        set_aside = _by_projection("dead_letters", "Events that could not be folded and are set aside.")
         for status in self.state.projections:
             labels = [status.name, status.stage]
             position.add_metric(labels, status.position)
             behind.add_metric(labels, status.behind)
             seconds.add_metric(labels, status.behind_seconds)
             failed.add_metric(labels, status.failed_after is not None)
+            set_aside.add_metric(labels, status.set_aside)
             if status.failed_after is not None:
                 failed_after.add_metric(labels, status.failed_after)
-        yield from (position, behind, seconds, failed, failed_after)
+        yield from (position, behind, seconds, failed, failed_after, set_aside)
 
 
 def _by_projection(name: str, help_text: str) -> GaugeMetricFamily:

@@ -21,11 +21,15 @@ DATABASE_SECONDS = 2.0
 
 
 class Heartbeat(msgspec.Struct, frozen=True):
-    """Status of the service: each check is `ok` or says what is wrong; `positions_behind` is by projection."""
+    """Status of the service: each check is `ok` or says what is wrong; the rest is by projection.
+
+    `events_set_aside` names those that went on without events that they could not fold, which is no reason for a 503.
+    """
 
     status: Literal["ok", "error"]
     checks: dict[str, str]
     positions_behind: dict[str, int]
+    events_set_aside: dict[str, int]
 
 
 class Alive(msgspec.Struct, frozen=True):
@@ -57,7 +61,8 @@ async def get_heartbeat(request: web.Request) -> web.Response:
     }
     well = all(state == "ok" for state in checks.values())
     behind = {row["name"]: row["behind"] for row in rows}
-    body = Heartbeat("ok" if well else "error", checks, behind)
+    set_aside = {row["name"]: row["set_aside"] for row in rows if row["set_aside"]}
+    body = Heartbeat("ok" if well else "error", checks, behind, set_aside)
     return json_answer(body, status=200 if well else 503)
 
 
@@ -69,7 +74,7 @@ def _used_up(pool: Pool) -> str:
 def _complaints(rows: list[asyncpg.Record]) -> Iterator[str]:
     for row in rows:
         if row["failed_after"] is not None:
-            yield f"{row['name']} fails at the event after position {row['failed_after']}"
+            yield f"{row['name']} cannot go on after position {row['failed_after']}"
         elif row["behind"] > MOST_BEHIND:
             yield f"{row['name']} is {row['behind']} positions behind"
 

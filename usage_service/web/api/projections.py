@@ -25,7 +25,7 @@ class ProjectionsAnswer(msgspec.Struct, frozen=True):
 
 @described(ok(ProjectionsAnswer, "Log-Position", "Cache-Control"), query=NoParameters)
 async def get_projections(request: web.Request) -> web.Response:
-    """List the projections: how far each is behind the log, and the event that it cannot fold.
+    """List the projections: how far each is behind the log, and the events that it could not fold.
 
     `Log-Position` is the end of the log.
     """

@@ -61,8 +61,8 @@ class TogetherQuestion(ListingQuestion):
 
     async def answer(self, connection: Connection) -> Body:
         """Return the other probes, the most frequent first."""
-        found = await viewed_together(connection, self.since, self.until, self.product, self.probe, MOST_TOGETHER)
-        return as_json({"probes": found})
+        asked = self.since, self.until, self.product, self.probe, MOST_TOGETHER
+        return as_json(await viewed_together(connection, *asked))
 
 
 async def get_probe_page(request: web.Request) -> web.Response:
