@@ -67,14 +67,20 @@ MEANT_FOR = {
 INNER = [
     "lock_event_log",
     "append_own_event",
+    "discard_dead_letters",
     "fold_catalogue",
     "fold_popularity",
+    "fold_range",
+    "fold_ranges",
     "fold_releases",
     "fold_sessions",
     "hold_build",
     "give_up_attempt",
     "end_build",
     "record_transition",
+    "refold_dead_letters",
+    "retry_dead_letters",
+    "set_aside",
 ]
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from tests.projections.test_projections_of_ones_own import TYPES
 from tests.support.commands import Run, runner
-from tests.support.poison import BROKEN, MENDED
+from tests.support.poison import BROKEN, MENDED, POISONS, put_in
 from tests.support.servers import Connection, eventually
 from tests.support.traffic import PROJECTIONS, append_traffic, assert_as_the_reference, fold_all, leftovers
 from usage_service.projections.runner import Folder, UnfoldableError
@@ -96,6 +96,8 @@ WRONG = {
     ("projections", "rebuild", "sessions", "--set", "gap_minutes=0"): "gap_minutes must be 1 or more",
     ("projections", "rebuild", "sessions", "--set", "gap_minutes=-5"): "gap_minutes must be 1 or more",
     ("projections", "rebuild", "sessions", "--set", "gap_minutes"): "--set gap_minutes: give NAME=VALUE",
+    ("projections", "retry", "nothing"): UNKNOWN,
+    ("projections", "discard", "nothing"): UNKNOWN,
     ("projections", "drop", "sessions"): "no projection sessions was added; the built-in ones stay",
     ("verify", "nothing"): UNKNOWN,
 }  # fmt: skip
@@ -137,6 +139,32 @@ async def test_what_cannot_be_folded_is_told(usage_service: Run, own_database: C
     assert "releases (rebuild): cannot go on after position 100 since" in listed
     await own_database.execute(MENDED)
     assert (await usage_service("projections", "rebuild", "releases"))[0] == 0
+
+
+async def test_what_was_set_aside_is_listed_and_taken_up_again(usage_service: Run, own_database: Connection) -> None:
+    await append_traffic(own_database, 100)
+    for _ in range(12):
+        position = await put_in(own_database, POISONS[5])
+    code, out, err = await usage_service("projections", "rebuild", "releases")
+    assert (code, err) == (0, "")
+    assert out == f"releases: rebuilt and live, at position {position}; without 12 events that cannot be folded\n"
+    out = (await usage_service("projections"))[1]
+    [line] = [line.split() for line in out.splitlines() if line.split()[:2] == ["releases", "live"]]
+    assert line[-4:] == ["up,", "12", "set", "aside"]
+    assert "releases: without the event at position 101 since" in out
+    assert 'invalid input syntax for type integer: "next"\n' in out
+    assert "releases: and without 2 more\n" in out
+    code, out, err = await usage_service("verify", "releases")
+    assert (code, err) == (0, "")
+    assert out.startswith(f"releases: as rebuilt at position {position}, but for 12 events set aside\n")
+    assert await usage_service("projections", "retry", "releases") == (
+        1,
+        "releases: 0 folded, 12 still set aside\n",
+        "",
+    )
+    assert await usage_service("projections", "discard", "releases") == (0, "releases: 12 given up\n", "")
+    assert await usage_service("projections", "retry", "releases") == (0, "releases: 0 folded, 0 still set aside\n", "")
+    assert "up, " not in (await usage_service("projections"))[1]
 
 
 async def test_verify_tells_which_rows_differ(usage_service: Run, own_database: Connection) -> None:

@@ -145,7 +145,7 @@ async def check(database: Connection, log: list[JsonObject], gap: int) -> None:
     """The rows are those of the reference, and a verification finds the same."""
     names = await pseudonyms(database)
     renamed = [item | {"visitor": names[item["visitor"]]} if "visitor" in item else item for item in log]
-    await assert_rows_of(database, renamed, timedelta(minutes=gap))
+    await assert_rows_of(database, dict.fromkeys(PROJECTIONS, renamed), timedelta(minutes=gap))
     for projection in PROJECTIONS:
         verdict = await verify(database, projection, ignore)
         assert verdict.equal, verdict

@@ -242,7 +242,8 @@ async def test_a_fold_that_cannot_go_on_is_told_rather_than_swapped(own_database
     await own_database.execute("""
         SELECT begin_filling('releases', 'rebuild');
         CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-            IF (SELECT max(position) FROM event_log) > 50 THEN RAISE undefined_table USING MESSAGE = 'no more'; END IF; RETURN NEW;
+            IF (SELECT max(position) FROM event_log) > 50 THEN RAISE undefined_table USING MESSAGE = 'no more'; END IF;
+            RETURN NEW;
         END $$;
         CREATE TRIGGER refuse BEFORE INSERT OR UPDATE ON rebuild_releases.releases
             FOR EACH ROW EXECUTE FUNCTION refuse();

@@ -1,4 +1,4 @@
-"""Events that projections cannot fold, as a careless restoring would put them into the log, and a fold that is broken."""
+"""Events that projections cannot fold, as a careless restoring would put them into the log; and a broken fold."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ BROKEN = """
 ALTER FUNCTION fold_releases RENAME TO fold_releases_as_before;
 CREATE FUNCTION fold_releases(after_position bigint, to_position bigint) RETURNS bigint LANGUAGE plpgsql AS $$
 BEGIN
-    IF EXISTS (SELECT FROM event_log WHERE position > after_position AND position <= to_position AND data @> '{"version": 9999}') THEN
+    IF EXISTS (
+        SELECT FROM event_log
+        WHERE position > after_position AND position <= to_position AND data @> '{"version": 9999}'
+    ) THEN
         RAISE undefined_table USING MESSAGE = 'relation "versions" does not exist';
     END IF;
     RETURN fold_releases_as_before(after_position, to_position);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -85,34 +86,41 @@ def records(batch: list[JsonObject]) -> list[Record]:
     return [item for item in judged if isinstance(item, Record)]
 
 
-async def logged(connection: Connection) -> list[JsonObject]:
-    """Read the log as on the wire, but with the pseudonyms of visitors."""
-    rows = await connection.fetch("""
+async def logged(connection: Connection, projection: str | None = None) -> list[JsonObject]:
+    """Read the log as on the wire, but with the pseudonyms of visitors; without what the projection has set aside."""
+    rows = await connection.fetch(
+        """
         SELECT event_id::text, type, occurred_at, visitor::text, product, channel, probe, data
-        FROM event_log ORDER BY position
-    """)
+        FROM event_log
+        WHERE position NOT IN (SELECT position FROM dead_letters WHERE projection = $1 AND stage = 'live')
+        ORDER BY position
+        """,
+        projection,
+    )
     return [dict(row) | {"occurred_at": row["occurred_at"].isoformat()} for row in rows]
 
 
 async def assert_as_the_reference(connection: Connection) -> None:
-    """Assert that all projections are at the end of the log and equal the reference."""
+    """Assert that all projections are at the end of the log and equal the reference, but for what each set aside."""
     assert await connection.fetchval("SELECT bool_and(behind = 0) FROM projection_status WHERE stage = 'live'")
-    await assert_rows_of(connection, await logged(connection), timedelta(minutes=30))
+    logs = {projection: await logged(connection, projection) for projection in PROJECTIONS}
+    await assert_rows_of(connection, logs, timedelta(minutes=30))
 
 
-async def assert_rows_of(connection: Connection, log: list[JsonObject], gap: timedelta) -> None:
-    """Assert that the projections equal the reference of these events, with the pseudonyms of visitors."""
-    sessions = reference.sessions(log, gap)
+async def assert_rows_of(connection: Connection, logs: Mapping[str, list[JsonObject]], gap: timedelta) -> None:
+    """Assert that each projection equals the reference of its events, with the pseudonyms of visitors."""
+    sessions = reference.sessions(logs["sessions"], gap)
+    viewed = logs["popularity"]
     assert await projected_sessions(connection) == sessions
     assert await projected_session_counts(connection) == reference.session_counts(sessions)
-    assert await projected_popularity(connection) == reference.popularity(log)
+    assert await projected_popularity(connection) == reference.popularity(viewed)
     for days in BUCKET_DAYS:
-        assert await projected_buckets(connection, days) == reference.popularity_buckets(log, days)
-    assert await projected_returns(connection) == reference.popularity_returns(log)
-    assert await projected_catalogue(connection) == reference.catalogue(log)
-    assert await projected_releases(connection) == reference.releases(log)
-    assert await projected_journeys(connection) == reference.journey_events(log)
-    assert await projected_timeseries(connection) == reference.timeseries(log)
+        assert await projected_buckets(connection, days) == reference.popularity_buckets(viewed, days)
+    assert await projected_returns(connection) == reference.popularity_returns(viewed)
+    assert await projected_catalogue(connection) == reference.catalogue(logs["catalogue"])
+    assert await projected_releases(connection) == reference.releases(logs["releases"])
+    assert await projected_journeys(connection) == reference.journey_events(logs["journeys"])
+    assert await projected_timeseries(connection) == reference.timeseries(logs["timeseries"])
 
 
 async def fold_all(connection: Connection) -> None:

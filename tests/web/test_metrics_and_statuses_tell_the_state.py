@@ -9,8 +9,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.conftest import Start
-from tests.support.proxy import Proxy, proxied
 from tests.support.poison import BROKEN, POISONS, put_in
+from tests.support.proxy import Proxy, proxied
 from tests.support.servers import (
     Client,
     Connection,

@@ -294,6 +294,8 @@ async def _swapped(connection: Connection, projection: str, report: Report, *, i
         deadline = deadline or time.monotonic() + SWAP_SECONDS
         try:
             position = await _swap(connection, projection)
+        except UNAVAILABLE:
+            raise
         except asyncpg.PostgresError as error:
             raise MaintenanceError(f"{projection} is filled but cannot be swapped: {told(error)}") from None
         if position is not None:
