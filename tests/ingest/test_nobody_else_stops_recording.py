@@ -34,7 +34,7 @@ async def test_events_are_recorded_folded_and_rebuilt_whatever_locks_a_role_take
         await append_traffic(own_database, 20)
         await own_database.execute("SELECT probe_recording()")
         assert await own_database.fetchval("SELECT now_at FROM advance_projection('sessions', 100)") == 20
-        assert await rebuild(own_database, "sessions", {}, ignore) == 20
+        assert await rebuild(own_database, "sessions", {}, ignore) == (20, 0)
 
 
 @pytest.mark.parametrize("role", ROLES)

@@ -60,7 +60,8 @@ SELECT nextval('event_position'), gen_random_uuid(), 'probe_viewed', 1, current_
 FROM generate_series(1, 40) number
 UNION ALL  -- one session about more probes and products than a later version keeps
 SELECT nextval('event_position'), gen_random_uuid(), 'probe_viewed', 1, current_instant(), current_instant(),
-       md5('everything')::uuid, 'product_' || number % 110, 'nightly', 'probe_' || number, 'test', '{"found": true}'::jsonb,
+       md5('everything')::uuid, 'product_' || number % 110, 'nightly', 'probe_' || number, 'test',
+       '{"found": true}'::jsonb,
        gen_random_uuid()
 FROM generate_series(1, 150) number
 """

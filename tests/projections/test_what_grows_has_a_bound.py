@@ -23,11 +23,11 @@ BOUNDED = {
     "name",
     "stage",
     "projection",
-    "home",
     "host",
     "metric_type",
     "source",
     "key",
+    "pattern",
 }
 INDEXED = """
 SELECT i.indexrelid::regclass::text AS index, coalesce(a.attname, '') AS column, format_type(a.atttypid, -1) AS type
