@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
-from chaos.faults.fault import Fault
+from chaos.faults.fault import SHORT_SECONDS, Fault
 from chaos.stack import Ground, Stack
 
 LIBRARY = next((str(path) for path in sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))), None)
 OFFSET_FILE = "offset"
 HOUR = 3_600
+WRONG_BY_SECONDS = 60
+NOW = "SELECT extract(epoch FROM clock_timestamp())"
 
 
 def needs_libfaketime() -> str | None:
@@ -49,15 +52,21 @@ def jumping(seconds: int) -> Callable[[Stack], AbstractContextManager[None]]:
     @contextmanager
     def jump(stack: Stack) -> Iterator[None]:
         set_clock(stack.directory, seconds)
+        if not stack.wait(lambda: abs(float(stack.sql(NOW)) - time.time() - seconds) < WRONG_BY_SECONDS, 10):
+            stack.complain("the clock of the database did not jump")
         yield
         set_clock(stack.directory, 0)
 
     return jump
 
 
-GROUND = Ground(prepare=right_at_first, environ=clock)
-MISSING = needs_libfaketime
+def jump_of(name: str, says: str, seconds: int) -> Fault:
+    """Return the fault of a clock that jumps so many seconds."""
+    ground = Ground(prepare=right_at_first, environ=clock)
+    return Fault(name, says, jumping(seconds), hold=SHORT_SECONDS, ground=ground, missing=needs_libfaketime)
+
+
 FAULTS = (
-    Fault("clock-ahead", "the clock jumps an hour ahead, and back", jumping(HOUR), ground=GROUND, missing=MISSING),
-    Fault("clock-back", "the clock jumps an hour back, and ahead", jumping(-HOUR), ground=GROUND, missing=MISSING),
-)  # fmt: skip
+    jump_of("clock-ahead", "the clock jumps an hour ahead, and back", HOUR),
+    jump_of("clock-back", "the clock jumps an hour back, and ahead", -HOUR),
+)

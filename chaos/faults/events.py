@@ -11,7 +11,7 @@ from urllib.request import Request, urlopen
 from uuid import uuid4
 
 from bench.stack import BENCH_ENVIRONMENT, ROOT
-from chaos.faults.fault import Fault
+from chaos.faults.fault import SHORT_SECONDS, Fault
 from chaos.stack import Ground, Stack
 
 BEHIND = 500_000
@@ -92,7 +92,8 @@ def _command(stack: Stack, *words: str) -> Iterator[subprocess.Popen[bytes]]:
 
 
 FAULTS = (
-    Fault("poison", "an event comes that a projection's code cannot take; the code is mended later", poison),
+    Fault("poison", "an event comes that a projection's code cannot take; the code is mended later", poison,
+          hold=SHORT_SECONDS),
     Fault("sequence", "the sequence of positions is behind the log", sequence_behind),
     Fault(
         "behind", f"the projections begin {BEHIND:,} events behind the log", far_behind, hold=0,

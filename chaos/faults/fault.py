@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from chaos.stack import Ground, Stack
 
 HOLD_SECONDS = 30.0  # longer than the alert on recording takes: 5 s of failures that last 15 s
+SHORT_SECONDS = 12.0  # for what does not keep events from being recorded
 BACK_SECONDS = 5.0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
-from chaos.faults.fault import Fault
+from chaos.faults.fault import SHORT_SECONDS, Fault
 from chaos.stack import Stack
 
 
@@ -29,6 +29,6 @@ FAULTS = (
     ),
     Fault(
         "projection-table", "somebody holds the tables of a projection",
-        holding("LOCK TABLE popularity_views, popularity_visitors IN ACCESS EXCLUSIVE MODE"),
+        holding("LOCK TABLE popularity_views, popularity_visitors IN ACCESS EXCLUSIVE MODE"), hold=SHORT_SECONDS,
     ),
 )  # fmt: skip

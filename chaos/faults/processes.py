@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from chaos.faults.fault import Fault
+from chaos.faults.fault import SHORT_SECONDS, Fault
 from chaos.pooler import RunningPooler, needs_pooler, through_a_pooler
 from chaos.stack import END_SESSIONS, Ground, Stack
 from tests.support.chaos import ServerProcess
@@ -136,7 +136,7 @@ FAULTS = (
         hold=LEASE_OUTLASTED,
     ),
     Fault(
-        "stalled-stderr", "nobody reads what the servers log, and the pipe is full", stall_stderr,
+        "stalled-stderr", "nobody reads what the servers log, and the pipe is full", stall_stderr, hold=SHORT_SECONDS,
         ground=Ground(piped_logs=True, server_environ={"LOG_LEVEL": "debug"}),
     ),
 )  # fmt: skip

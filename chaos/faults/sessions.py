@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import psycopg
 from psycopg import sql
 
-from chaos.faults.fault import Fault
+from chaos.faults.fault import SHORT_SECONDS, Fault
 from chaos.stack import END_SESSIONS, Stack
 
 ENDED_SECONDS = 10.0
@@ -124,7 +124,9 @@ FAULTS = (
     Fault("ended", "every session of the database is ended twice a second for 10 s", end_sessions, hold=0),
     Fault("read-only", "the database takes no writes, as a demoted primary", read_only),
     Fault("connections", "every connection that PostgreSQL allows is taken by others", exhaust_connections),
-    Fault("pool", "60 readers wait for a locked table and hold the servers' connections", exhaust_pool),
+    Fault(
+        "pool", "60 readers wait for a locked table and hold the servers' sessions", exhaust_pool, hold=SHORT_SECONDS,
+    ),
     Fault("password", "the password is another, and every session has to be opened again", change_password),
     Fault(
         "commit-off", "`synchronous_commit` is switched off under running servers, then PostgreSQL is killed",
