@@ -13,7 +13,6 @@ from pathlib import Path
 
 import structlog
 from rich.console import Console
-from rich.table import Table
 
 from chaos.faults import FAULTS
 from chaos.faults.fault import Fault
@@ -32,15 +31,13 @@ log = structlog.get_logger(__name__)
 
 def main() -> None:
     options = _parse()
-    configure_logs()
+    configure_logs("warning" if sys.stderr.isatty() else "info")  # a terminal has a bar, and a line for each fault
     chosen = [FAULTS[name] for name in options.faults or FAULTS]
     rates = Rates(options.singles, options.batches)
     with tempfile.TemporaryDirectory(prefix="usage-chaos-") as directory:
         results = _try_all(chosen, Path(directory), rates, options.hold)
     if not options.no_table:
         write_faults(results, list(FAULTS), rates)
-    if sys.stderr.isatty():
-        _show(results)
     sys.exit(not all(result.well for result in results))
 
 
@@ -69,18 +66,13 @@ def _try(fault: Fault, template: Path, directory: Path, rates: Rates, hold: floa
 
 
 def _tell(result: Outcome | Untried) -> None:
-    if isinstance(result, Untried):
-        log.warning("not_tried", name=result.name, why=result.why)
+    told = dict(zip(TITLES[1:-1], cells(result), strict=True)) if isinstance(result, Outcome) else {"why": result.why}
+    if sys.stderr.isatty():
+        text = ", ".join(f"{name} {value}" for name, value in told.items())
+        style = "green" if result.well else "red"
+        Console(stderr=True, markup=False, highlight=False).print(f"{result.name}: {text}", style=style)
     else:
-        told = dict(zip(TITLES[1:-1], cells(result), strict=True))
         (log.info if result.well else log.error)("tried", name=result.name, **told)
-
-
-def _show(results: Sequence[Outcome | Untried]) -> None:
-    table = Table(*TITLES[:-1])
-    for result in results:
-        table.add_row(result.name, *cells(result))
-    Console().print(table)
 
 
 def _parse() -> argparse.Namespace:
