@@ -201,7 +201,8 @@ async def test_people_see_that_a_build_waits_and_it_goes_on_with_its_job(
         await until_state(database, "succeeded")
     assert (inserted, faults.count(INSERT)) == (2, 0)
     stages = "SELECT array_agg(data ->> 'stage' ORDER BY position) FROM event_log WHERE type = 'build_progressed'"
-    assert await database.fetchval(stages) == ["aggregating", "waiting_for_warehouse_quota", "aggregating"]
+    told = await database.fetchval(stages)  # a step that is over before it is told is left out
+    assert told[-2:] == ["waiting_for_warehouse_quota", "aggregating"]
     assert await database.fetchval("SELECT attempt FROM builds") == 1
 
 

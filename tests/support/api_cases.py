@@ -198,8 +198,8 @@ def prove_steps(service: Served, scenarios: int, steps: int) -> Steps:
             # The service remembers the scenarios before: what Hypothesis takes for the same may turn out otherwise.
             with suppress(FlakyStrategyDefinition):
                 seed(number)(machine).run(settings=few)
-    if failures:
-        raise failures[0]
+            if failures:
+                raise failures[0]
     return walked
 
 
