@@ -27,6 +27,7 @@ END $$;
 CREATE TRIGGER mistake BEFORE INSERT ON popularity_views FOR EACH ROW WHEN (NEW.channel = 'poison')
 EXECUTE FUNCTION mistake();
 """
+SET_ASIDE = "SELECT count(*) FROM dead_letters"
 MENDED = "DROP FUNCTION mistake() CASCADE"
 
 
@@ -40,7 +41,10 @@ def poison(stack: Stack) -> Iterator[None]:
     with urlopen(Request(f"{stack.servers[0].url}/v1/events", json.dumps(event).encode(), headers), timeout=10):
         pass
     yield
+    if stack.sql(SET_ASIDE).strip() != "1":
+        stack.complain("the event that cannot be folded was not set aside by itself")
     stack.sql(MENDED)
+    _run(stack, "projections", "retry", "popularity")
 
 
 @contextmanager
@@ -67,10 +71,15 @@ def kill_in_a_rebuild(stack: Stack) -> Iterator[None]:
         yield
         stack.wait(lambda: stack.postgres.pid is not None, 60)
         _ends(stack, rebuild)
-    for words in (("projections", "rebuild"), ("verify",)):
-        with _command(stack, *words, *REBUILT) as command:
-            if not _ends(stack, command) or command.poll():
-                stack.complain(f"`usage-service {' '.join(words)}` failed after PostgreSQL was killed in a rebuild")
+    _run(stack, "projections", "rebuild", *REBUILT)
+    _run(stack, "verify", *REBUILT)
+
+
+def _run(stack: Stack, *words: str) -> None:
+    """Run a command of usage-service to its end, and complain when it fails."""
+    with _command(stack, *words) as command:
+        if not _ends(stack, command) or command.poll():
+            stack.complain(f"`usage-service {' '.join(words)}` failed")
 
 
 def _ends(stack: Stack, command: subprocess.Popen[bytes]) -> bool:
