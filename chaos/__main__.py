@@ -35,13 +35,13 @@ def main() -> None:
     chosen = [FAULTS[name] for name in options.faults or FAULTS]
     rates = Rates(options.singles, options.batches)
     with tempfile.TemporaryDirectory(prefix="usage-chaos-") as directory:
-        results = _try_all(chosen, Path(directory), rates, options.hold)
-    if not options.no_table:
-        write_faults(results, list(FAULTS), rates)
+        results = _try_all(chosen, Path(directory), rates, options)
     sys.exit(not all(result.well for result in results))
 
 
-def _try_all(faults: Sequence[Fault], directory: Path, rates: Rates, hold: float | None) -> list[Outcome | Untried]:
+def _try_all(
+    faults: Sequence[Fault], directory: Path, rates: Rates, options: argparse.Namespace
+) -> list[Outcome | Untried]:
     directory.chmod(0o755)
     template = make_template(directory / "template")
     results: list[Outcome | Untried] = []
@@ -49,8 +49,10 @@ def _try_all(faults: Sequence[Fault], directory: Path, rates: Rates, hold: float
         for number, fault in enumerate(faults):
             report(number)
             log.info("fault", name=fault.name, number=number + 1, of=len(faults))
-            results.append(_try(fault, template, directory, rates, hold))
+            results.append(_try(fault, template, directory, rates, options.hold))
             _tell(results[-1])
+            if not options.no_table:  # after each, so that a run that is cut short has not been for nothing
+                write_faults(results[-1:], list(FAULTS), rates)
         report(len(faults))
     return results
 
