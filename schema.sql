@@ -486,7 +486,9 @@ BEGIN
         SELECT quote_ident(p.home) FROM public.projections p WHERE p.name = of_projection.name AND p.stage = 'live'
     ), 'public', 'pg_temp'), true);
     FOR part IN SELECT unnest(ranges) LOOP
-        has_changed := public.fold_range(of_projection, lower(part) - 1, upper(part) - 1) OR has_changed;
+        IF public.fold_range(of_projection, lower(part) - 1, upper(part) - 1) THEN
+            has_changed := true;
+        END IF;
     END LOOP;
     RETURN has_changed;
 END $$;
@@ -521,7 +523,10 @@ BEGIN
     END;
     IF to_position - after_position > 1 THEN
         has_changed := public.fold_range(of_projection, after_position, middle);
-        RETURN public.fold_range(of_projection, middle, to_position) OR has_changed;
+        IF public.fold_range(of_projection, middle, to_position) THEN  -- joined by OR it would not be called where the first is true
+            has_changed := true;
+        END IF;
+        RETURN has_changed;
     END IF;
     PERFORM public.set_aside(of_projection, to_position, state, message);
     RETURN false;

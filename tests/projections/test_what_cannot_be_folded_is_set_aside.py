@@ -140,6 +140,20 @@ async def test_several_in_a_batch_and_at_its_edges(own_database: Connection, bat
     await assert_as_the_reference(own_database)
 
 
+async def test_large_batches_too(own_database: Connection) -> None:
+    """Which are planned otherwise than small ones; most of this one is a gap."""
+    await append_traffic(own_database, 40)
+    await own_database.execute("SELECT setval('event_position', 15000)")
+    await append_traffic(own_database, 20)
+    aside = [await put_in(own_database, FOUND), await put_in(own_database, FOUND)]
+    await append_traffic(own_database, 20)
+    await fold_all(own_database)
+    assert await dead_letters(own_database, "popularity") == aside
+    await assert_as_the_reference(own_database)
+    assert await rebuild(own_database, "popularity", {}, ignore) == (15_042, 2)
+    await assert_as_the_reference(own_database)
+
+
 async def test_a_rebuild_goes_on_too_and_counts_them(own_database: Connection) -> None:
     await append_traffic(own_database, 20)
     await put_in(own_database, FOUND)

@@ -67,7 +67,8 @@ def rebuild_command(
     ended = database.run(partial(_rebuild_all, names=names, changes=changes, restart=restart))
     for name, end in zip(names, ended, strict=True):
         if isinstance(end, Filled):
-            Console().print(f"{name}: rebuilt and live, at position {end.position}{_without(end)}", highlight=False)
+            where = f"{name}: rebuilt and live, at position {end.position}"
+            Console().print(f"{where}{_without(end)}", highlight=False, soft_wrap=True)
     for end in ended:
         if isinstance(end, BaseException):
             database.run(partial(_raise, end))
@@ -190,8 +191,8 @@ def _show(statuses: list[Status], console: Console) -> None:
         settings = " ".join(f"{name}={_short(value)}" for name, value in status.settings.items())
         behind = str(timedelta(seconds=round(status.behind_seconds)))
         state = "up" if status.error is None else "[red]stuck[/red]"
-        if status.set_aside:
-            state += f", [red]{status.set_aside:,} set aside[/red]"
+        if status.set_aside and status.error is None:
+            state = f"[red]{status.set_aside:,} aside[/red]"
         row = status.name, status.stage, status.version, settings, f"{status.position:,}", f"{status.behind:,}", behind
         table.add_row(*map(str, row), state)
     console.print(table)
