@@ -87,6 +87,8 @@ def test_every_address_is_masked_whole(email: str, before: str, coded: bool) -> 
 
 @FEW
 @given(address=TEXTS, kept=st.sets(st.sampled_from(["a", "b"])))
+@example(address="/?a=@b", kept={"a"})
+@example(address="//x%40 /y@z", kept=set())
 def test_an_address_of_a_page_has_no_more_than_the_parameters_that_are_kept(address: str, kept: set[str]) -> None:
     masking = Masking(frozenset(kept))
     masked = masking.mask_address(address)
@@ -130,7 +132,7 @@ TEXTS_WORKED = [
     ("mail from ann.b+c@mail.example.org today", "mail from *** today"),
     ("@mozilla gc_ms@", "@mozilla gc_ms@"),
     ("50 % of 40", "50 % of 40"),
-    ('"ann b"@example.org', '"ann b***'),
+    ('"ann b"@example.org', '"ann b"***'),
     ("o'brien@localhost", "***"),
     ("ann@[192.0.2.1]", "***"),
     ("ann\uff20example.org", "***"),

@@ -338,7 +338,7 @@ async def test_a_log_at_the_end_of_all_positions_blames_no_event_and_has_a_way_b
     assert after[:-1] == before
     assert await positions(own_database) == list(range(1, 303))
     assert [item["position"] for item in await post(own_client, sent)] == [303]
-    await fold_all(own_database)
+    await drained_projections(own_database)  # the server folds
     await assert_as_the_reference(own_database)
 
 

@@ -22,7 +22,7 @@ _may_hold_any = re.compile(rb"[?@#%\xef]").search
 _OTHER_AT = re.compile("%(?:25)*40|[\uff20\ufe6b]")  # percent-encoded, however often; full-width and small
 _END = r"\s/?#&=<>(),;\"|\\"  # a text's part with an address in it ends at any of these
 # An at sign between two characters that are no space, and the part that it is in, found in linear time.
-_ADDRESS = re.compile(rf"(?:(?<![^{_END}@])[^{_END}@]++|[^\s@](?=@))@++[^\s@][^{_END}]*+")
+_ADDRESS = re.compile(rf"(?:(?<![^{_END}@])[^{_END}@]++|(?<=[^\s@]))@++[^\s@][^{_END}]*+")
 
 
 class Masked(NamedTuple):
@@ -69,7 +69,7 @@ class Masking:
         scheme, slashes, rest = place.partition("//")
         if slashes:
             host, slash, path = rest.partition("/")
-            place = scheme + slashes + host.rpartition("@")[2] + slash + path
+            place = scheme + slashes + _OTHER_AT.sub("@", host).rpartition("@")[2] + slash + path
         if query and self._kept:
             kept = "&".join(one for one in query.split("&") if unquote_plus(one.partition("=")[0]) in self._kept)
             place += f"?{kept}" if kept else ""
@@ -81,7 +81,7 @@ def mask_text(text: str) -> str:
     if text.isascii() and "@" not in text and "%" not in text:
         return text
     plain = _OTHER_AT.sub("@", text)
-    masked = _ADDRESS.sub(MASK, plain)
+    masked = _ADDRESS.sub(lambda found: MASK[: len(found[0])], plain)
     return text if masked == plain else masked
 
 
