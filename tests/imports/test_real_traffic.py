@@ -67,7 +67,7 @@ async def test_popularity_is_that_of_the_file(client: Client, bots: bool) -> Non
             views[request["probe"]] += 1
             missing[request["probe"]] += request["status"] == 404
             visitors[request["probe"]].add(request["visitor"])
-    asked = f"/v1/popularity?product=fog&{SPAN}&limit=10000&bots={str(bots).lower()}"
+    asked = f"/v1/popularity?product=fog&{SPAN}&limit=10000&hidden=true&bots={str(bots).lower()}"
     probes = (await (await client.get(asked)).json())["probes"]
     answered = {probe["probe"]: (probe["views"], probe["missing"], probe["visitors"]) for probe in probes}
     assert answered == {probe: (views[probe], missing[probe], len(visitors[probe])) for probe in views}
