@@ -1,5 +1,5 @@
 -- works with: 2
--- Only additions: programs of version 2 call what is there as before.
+-- What programs of version 2 call has the same names and answers: they go on beside those of version 3.
 --
 -- Tables that are filled beside a projection lack what is added to the live ones: what is filled is dropped and filled anew.
 SELECT drop_projection(name, stage) FROM projections WHERE stage <> 'live';
@@ -69,31 +69,6 @@ BEGIN
             (SELECT max(d.position) FROM dropped_events d) USING ERRCODE = 'UB005',
             HINT = 'put them back from their exports with `usage-service retention restore FILE...`, then drop them again';
     END IF;
-END $$;
-CREATE OR REPLACE FUNCTION drop_events(exported event_log[]) RETURNS bigint
-LANGUAGE plpgsql SET search_path = public, pg_temp SET timezone = 'UTC' SET datestyle = 'ISO, YMD' AS $$
-DECLARE
-    dropped bigint;
-    unfolded text;
-BEGIN
-    LOCK TABLE dropped_events IN SHARE ROW EXCLUSIVE MODE;  -- nobody begins to fill a projection meanwhile
-    SELECT format('projection %s (%s) is at position %s', p.name, p.stage, p.position) INTO unfolded
-    FROM projections p WHERE p.position < (SELECT max(x.position) FROM unnest(exported) x) LIMIT 1;
-    IF unfolded IS NOT NULL THEN
-        RAISE EXCEPTION '%: it has not folded these events', unfolded USING ERRCODE = 'UB006';
-    END IF;
-    WITH deleted AS (
-        DELETE FROM event_log e USING unnest(exported) x
-        WHERE e.position = x.position AND fingerprint_event(e) = fingerprint_event(x)
-        RETURNING e.event_id, e.digest, fingerprint_event(e) AS fingerprint, e.position
-    )
-    INSERT INTO dropped_events (event_id, digest, fingerprint, position) SELECT * FROM deleted;
-    GET DIAGNOSTICS dropped = ROW_COUNT;
-    IF dropped <> cardinality(exported) THEN
-        RAISE EXCEPTION 'the export is not what the log holds: % of % events are', dropped, cardinality(exported)
-            USING ERRCODE = 'UB006';
-    END IF;
-    RETURN dropped;
 END $$;
 CREATE OR REPLACE FUNCTION put_back_events(exported event_log[]) RETURNS bigint
 LANGUAGE plpgsql SET search_path = public, pg_temp SET timezone = 'UTC' SET datestyle = 'ISO, YMD' AS $$
@@ -244,39 +219,6 @@ BEGIN
     ), 1), new_home, filled_tables, statements)
     RETURNING * INTO begun;
     RETURN begun.generation;
-END $$;
-CREATE OR REPLACE FUNCTION fold_projection(of_projection projections, to_position bigint) RETURNS bigint
--- The search path is put back on return. Batches are large: their sorts are to fit into memory. Folds ask the planner not to read
--- all of a table, at prices so high that each would be compiled first, which takes longer than it.
-LANGUAGE plpgsql SET search_path = public, pg_temp SET work_mem = '64MB' SET jit = off AS $$
-DECLARE
-    after_position bigint := of_projection.position;
-    written text;
-    settings_before text;
-BEGIN
-    IF to_position <= after_position THEN
-        RETURN after_position;
-    END IF;
-    -- Rows and checkpoint are lost together or not at all, and what is lost is folded again: no need to wait for a disk.
-    PERFORM set_config('synchronous_commit', 'off', true);
-    PERFORM set_config('usage.projection', of_projection.settings::text, true);
-    -- A few events are folded sooner than the statement is planned: its plan for small batches is kept by the session.
-    PERFORM set_config('plan_cache_mode', CASE WHEN to_position - after_position < 5000 THEN 'force_generic_plan' ELSE 'auto' END, true);
-    PERFORM set_config('search_path', concat_ws(', ', quote_ident(of_projection.home), (
-        SELECT quote_ident(p.home) FROM public.projections p WHERE p.name = of_projection.name AND p.stage = 'live'
-    ), 'public', 'pg_temp'), true);
-    IF of_projection.definition IS NULL THEN
-        EXECUTE format('SELECT %I($1, $2)', 'fold_' || of_projection.name) INTO written USING after_position, to_position;
-    ELSE
-        settings_before := session_settings(current_setting('search_path'));
-        written := run_fold('fold_' || of_projection.name, after_position, to_position);
-        PERFORM public.require_confinement(settings_before, pg_catalog.current_setting('search_path'));
-    END IF;
-    UPDATE public.projections p SET
-        position = to_position, updated_at = clock_timestamp(), failed_at = NULL, failed_after = NULL, error = NULL,
-        changed_at = CASE written WHEN '0' THEN p.changed_at ELSE to_position END
-    WHERE p.name = of_projection.name AND p.stage = of_projection.stage;
-    RETURN to_position;
 END $$;
 REVOKE ALL ON FUNCTION run_definition, run_fold, session_settings, require_confinement FROM PUBLIC;
 GRANT CREATE ON SCHEMA public TO usage_projections;
