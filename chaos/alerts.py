@@ -46,34 +46,36 @@ def first_alerts(scrapes: Sequence[Scrape], since: float, until: float) -> list[
 
 
 def _series(scrapes: Sequence[Scrape], since: float, seconds: int) -> list[dict[str, str]]:
-    """Return the samples of every series that an alert asks for, one a second; `_` where there is none."""
+    """Return the samples of every series that an alert asks for, in promtool's notation, one place a second."""
     wanted = set(WORD.findall(RULES.read_text("utf-8")))
-    found: dict[str, dict[int, float]] = {}
+    found: dict[str, dict[int, str]] = {}
+    of_target: dict[str, set[str]] = {}
     for scrape in scrapes:
         second = round(scrape.at - since)
         if not 0 <= second <= seconds:
             continue
         own = {"job": scrape.job, "instance": scrape.instance}
-        found.setdefault(_name("up", own), {})[second] = float(scrape.text is not None)
+        known = of_target.setdefault(scrape.instance, set())
+        for name in known:  # unless this scrape has it
+            found[name][second] = "stale"
+        found.setdefault(_name("up", own), {})[second] = f"{int(scrape.text is not None)}"
         for family in text_string_to_metric_families(scrape.text or ""):
             for sample in family.samples:
                 if sample.name in wanted:
-                    found.setdefault(_name(sample.name, {**sample.labels, **own}), {})[second] = sample.value
-    return [{"series": name, "values": _values(samples, seconds)} for name, samples in found.items()]
+                    name = _name(sample.name, {**sample.labels, **own})
+                    known.add(name)
+                    found.setdefault(name, {})[second] = f"{sample.value:g}"
+    # What was not scraped in a second has no sample there: the one before counts, as in Prometheus.
+    places = range(seconds + 1)
+    return [
+        {"series": name, "values": " ".join(samples.get(second, "_") for second in places)}
+        for name, samples in found.items()
+    ]
 
 
 def _name(metric: str, labels: dict[str, str]) -> str:
     inside = ",".join(f"{name}={json.dumps(value)}" for name, value in sorted(labels.items()))
     return f"{metric}{{{inside}}}"
-
-
-def _values(samples: dict[int, float], seconds: int) -> str:
-    """Return the samples in promtool's notation; a second in which nothing was scraped has the sample before."""
-    values, last = [], "_"
-    for second in range(seconds + 1):
-        last = f"{samples[second]:g}" if second in samples else last if second - 1 in samples else "_"
-        values.append(last)
-    return " ".join(values)
 
 
 def _test_rules(series: list[dict[str, str]], names: Sequence[str], seconds: int) -> list[tuple[str, int]]:

@@ -21,6 +21,7 @@ from usage_service.shared.postgres import UNAVAILABLE
 
 HEARTBEAT_SECONDS, SCRAPE_SECONDS, READ_SECONDS, BUILD_SECONDS, FOLLOW_SECONDS = 0.25, 1.0, 0.5, 1.0, 0.5
 TIMEOUT = aiohttp.ClientTimeout(total=2.0)
+SCRAPE_TIMEOUT = aiohttp.ClientTimeout(total=10.0)  # Prometheus' own
 BUILD_TIMEOUT = aiohttp.ClientTimeout(total=10.0)
 READS = ("/v1/popularity?product=fog&window=7d&limit=10", "/v1/events?limit=10")
 NEW_IN_THE_LOG = "SELECT count(*), max(position) FROM event_log WHERE position > $1"
@@ -115,9 +116,8 @@ class Observer:
         self.reads.append(Beat(began, path, status, "" if status == 200 else body[:300]))
 
     async def _scrape(self, session: aiohttp.ClientSession, job: str, url: str) -> None:
-        began = time.monotonic()
-        status, body = await _get(session, f"{url}/metrics")
-        self.scrapes.append(Scrape(began, job, url.removeprefix("http://"), body if status == 200 else None))
+        status, body = await _get(session, f"{url}/metrics", SCRAPE_TIMEOUT)
+        self.scrapes.append(Scrape(time.monotonic(), job, url.removeprefix("http://"), body if status == 200 else None))
 
     async def _ask_for_a_build(self, session: aiohttp.ClientSession) -> None:
         if not self.asks_for_builds:
@@ -157,9 +157,9 @@ async def _every(seconds: float, look: Callable[[], Awaitable[None]]) -> None:
         await asyncio.sleep(max(0.0, began + seconds - time.monotonic()))
 
 
-async def _get(session: aiohttp.ClientSession, url: str) -> tuple[int, str]:
+async def _get(session: aiohttp.ClientSession, url: str, bound: aiohttp.ClientTimeout = TIMEOUT) -> tuple[int, str]:
     try:
-        async with session.get(url, timeout=TIMEOUT) as response:
+        async with session.get(url, timeout=bound) as response:
             return response.status, await response.text()
     except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
         return 0, type(error).__name__
