@@ -253,3 +253,35 @@ async def test_a_stronger_promise_stays(own_database: Connection, stronger: str)
     async with own_database.transaction():
         await own_database.execute("SELECT lock_event_log()")
         assert await own_database.fetchval("SHOW synchronous_commit") == stronger
+
+
+async def test_events_that_are_refused_outweigh_a_probe_that_works(
+    own_database_url: str, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a full disk a probe may still find room where it wrote before, and events may not."""
+    monkeypatch.setattr(recording_health, "PROBE_SECONDS", 0.1)
+    client = await start(ServerSettings(database_url=own_database_url, visitor_secret=SECRET))
+
+    async def has_failed_for_a_second() -> bool:
+        assert (await client.post("/v1/events", json=[event()])).status == 503
+        return await failing_seconds(client) > 1
+
+    async with connected(own_database_url) as owner:
+        await owner.execute(NO_ROOM_FOR_EVENTS)
+        await eventually(has_failed_for_a_second, "it fails on and on")
+        await owner.execute("DROP FUNCTION no_room() CASCADE")
+        monkeypatch.setattr(recording_health, "COMMIT_COUNTS_SECONDS", 0.1)
+
+    async def is_well() -> bool:
+        return await recording(client) == "ok"
+
+    await eventually(is_well, "the probe counts where nobody posts any more")
+
+
+NO_ROOM_FOR_EVENTS = """
+CREATE FUNCTION no_room() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'could not extend file: No space left on device' USING ERRCODE = 'disk_full';
+END $$;
+CREATE TRIGGER no_room BEFORE INSERT ON event_log FOR EACH STATEMENT EXECUTE FUNCTION no_room();
+"""

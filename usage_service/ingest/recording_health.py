@@ -13,6 +13,8 @@ from usage_service.shared.postgres import UNAVAILABLE, Pool, borrow
 
 PROBE_SECONDS = 1.5  # between probes; with what one may take, a fault is known within five seconds
 TIMEOUT_SECONDS = 2.0
+# For so long a commit of events that failed outweighs a probe that works: a probe needs no new page on a full disk.
+COMMIT_COUNTS_SECONDS = 5.0
 
 log = structlog.get_logger(__name__)
 
@@ -23,6 +25,7 @@ class RecordingHealth:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._succeeded_at = 0.0
+        self._refused_at = 0.0
         self._failing_since: float | None = None
         self._why = ""
 
@@ -33,7 +36,11 @@ class RecordingHealth:
         self._succeeded_at, self._failing_since = time.monotonic(), None
 
     def fail(self, error: BaseException) -> None:
-        """Say that nothing was recorded, and why."""
+        """Say that events were not recorded, and why."""
+        self._refused_at = time.monotonic()
+        self._set_failing(error)
+
+    def _set_failing(self, error: BaseException) -> None:
         self._why = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         if self._failing_since is None:
             self._failing_since = time.monotonic()
@@ -65,6 +72,7 @@ class RecordingHealth:
             async with borrow(self._pool, TIMEOUT_SECONDS) as connection:
                 await connection.execute(query("health", "probe_recording"))
         except (*UNAVAILABLE, asyncpg.PostgresError) as error:
-            self.fail(error)
+            self._set_failing(error)
         else:
-            self.succeed()
+            if time.monotonic() - self._refused_at >= COMMIT_COUNTS_SECONDS:
+                self.succeed()
