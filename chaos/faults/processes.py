@@ -13,6 +13,7 @@ from chaos.stack import END_SESSIONS, Ground, Stack
 from tests.support.chaos import ServerProcess
 
 REFUSAL_SECONDS = 30.0
+ALL_BACK_SECONDS = 10.0  # four programs start on the same cores at the same time
 LEASE_OUTLASTED = 12.0  # the lease is 5 s
 
 
@@ -121,7 +122,8 @@ FAULTS = (
     Fault("kill-server", "one of two servers is killed", kill_server, hold=0),
     Fault("kill-servers", "both servers are killed at once", kill_all_servers, hold=0),
     Fault("kill-builder", "one of two builders is killed in the middle of builds", kill_builder, hold=0),
-    Fault("kill-all", "PostgreSQL, the servers and the builders are killed at once", kill_everything, hold=0),
+    Fault("kill-all", "PostgreSQL, the servers and the builders are killed at once", kill_everything, hold=0,
+        back_within=ALL_BACK_SECONDS),
     Fault(
         "kill-pooler", "PgBouncer, which everything goes through, is killed", kill_pooler, hold=0,
         ground=Ground(before_programs=through_a_pooler), missing=needs_pooler,
