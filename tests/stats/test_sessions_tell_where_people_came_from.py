@@ -7,6 +7,7 @@ import pytest
 from tests.support import reference
 from tests.support.servers import Client, Connection, event, post
 from tests.support.traffic import fold_all
+from usage_service.ingest.masking import Masking
 
 CAME = "https://sql.telemetry.mozilla.org/"
 
@@ -17,7 +18,9 @@ async def test_a_referrer_of_any_shape_is_understood(client: Client, database: C
     await post(client, *visits, event(visitor="from nowhere"))
     await fold_all(database)
     rows = await database.fetch("SELECT (entry).referrer, came_from FROM sessions")
-    assert {row["referrer"]: row["came_from"] for row in rows} == reference.ORIGINS
+    # Queries, fragments and names of users are dropped at the door; where somebody came from is not theirs to tell.
+    stored = {referrer and Masking().mask_address(referrer): tool for referrer, tool in reference.ORIGINS.items()}
+    assert {row["referrer"]: row["came_from"] for row in rows} == stored
 
 
 async def test_the_first_page_tells_where_a_session_came_from(client: Client, database: Connection) -> None:
