@@ -73,7 +73,7 @@ PARAMETERS = [
     "x",
 ]
 QUERIES = st.lists(st.tuples(st.sampled_from(PARAMETERS) | st.text(max_size=5), VALUES), max_size=4)
-FUZZ = settings(FUZZING, max_examples=rounds(120))
+FUZZ = settings(FUZZING, max_examples=rounds(60))
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module", name="client")
