@@ -21,6 +21,7 @@ def snippets(url: str, spool: Path) -> list[str]:
 
 
 def test_every_snippet_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("django")
     names: dict[str, Any] = {}
     with fake_service() as service:
         first: UsageClient | None = None
@@ -35,6 +36,7 @@ def test_every_snippet_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert capsys.readouterr().out.splitlines() == ["probe_viewed: /data: is missing", "1 0 0 0 0 0"]
     assert names["USAGE_SERVICE"]["URL"] == service.url
     assert names["MIDDLEWARE"] == ["usage_service.django.UsageMiddleware"]
+    assert [str(one.pattern) for one in names["urlpatterns"][0].url_patterns] == ["interactions/", "interactions.js"]
 
 
 def test_every_setting_of_the_middleware_is_in_the_guide() -> None:

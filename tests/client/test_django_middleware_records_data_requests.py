@@ -4,35 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 from collections.abc import Iterator
-from typing import Any
 from uuid import UUID
 
 import pytest
 
 pytest.importorskip("django")
 
-import django
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.test import AsyncClient, Client, override_settings
 from django.urls import path
 
+from tests.support.django_project import FIREFOX, configured, django_project, recorded, remembered_middlewares
 from tests.support.fake_service import FakeService, fake_service
 from tests.support.servers import Client as ServiceClient
 from tests.support.servers import Connection
-from usage_service import django as middleware_module
 from usage_service.client import WrongEventError
 from usage_service.django import UsageMiddleware
 
-MIDDLEWARE = [
-    "usage_service.django.UsageMiddleware",
-    "django.contrib.sessions.middleware.SessionMiddleware",
-    "django.contrib.auth.middleware.AuthenticationMiddleware",
-]
-FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.0"
 QUERY = {
     "product": "fog",
     "app_id": "nightly",
@@ -77,36 +68,16 @@ urlpatterns = [
 ]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def project() -> None:
-    if not settings.configured:
-        settings.configure(
-            SECRET_KEY="of tests only",
-            ALLOWED_HOSTS=["testserver"],
-            ROOT_URLCONF=sys.modules[__name__],
-            MIDDLEWARE=MIDDLEWARE,
-            INSTALLED_APPS=["django.contrib.contenttypes", "django.contrib.auth", "django.contrib.sessions"],
-            SESSION_ENGINE="django.contrib.sessions.backends.signed_cookies",
-            DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
-            LOGGING_CONFIG=None,
-        )
-        django.setup()
+@pytest.fixture(autouse=True)
+def project() -> Iterator[None]:
+    with django_project(__name__):
+        yield
 
 
 @pytest.fixture
-def made(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[UsageMiddleware]]:
-    """Collect the middlewares that a test makes, and close them."""
-    made: list[UsageMiddleware] = []
-    make = UsageMiddleware.__init__
-
-    def remembered(self: UsageMiddleware, get_response: middleware_module.Answer) -> None:
-        make(self, get_response)
-        made.append(self)
-
-    monkeypatch.setattr(UsageMiddleware, "__init__", remembered)
-    yield made
-    for middleware in made:
-        middleware.client.close(0)
+def made() -> Iterator[list[UsageMiddleware]]:
+    with remembered_middlewares() as made:
+        yield made
 
 
 @pytest.fixture
@@ -115,19 +86,10 @@ def service() -> Iterator[FakeService]:
         yield service
 
 
-def configured(url: str, **options: object) -> override_settings:
-    return override_settings(USAGE_SERVICE={"URL": url, "PRODUCT": "fog", **options})
-
-
 def ask(client: Client, body: object, **headers: str) -> int:
     headers = {"user-agent": FIREFOX} | headers
     response = client.post("/api/v1/data/", body, content_type="application/json", headers=headers)
     return response.status_code
-
-
-def recorded(service: FakeService, made: list[UsageMiddleware]) -> list[dict[str, Any]]:
-    assert all(middleware.client.flush(10) for middleware in made)
-    return list(service.events.values())
 
 
 def test_data_requests(service: FakeService, made: list[UsageMiddleware]) -> None:

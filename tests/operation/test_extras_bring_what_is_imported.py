@@ -18,7 +18,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 DISTRIBUTIONS = packages_distributions()  # reads every installed package: once
 OURS = {"usage_service", "builder", "warehouse"}
 OF_THE_START = ["usage_service/shared/launch.py", "usage_service/shared/bounded_stream.py"]
-LIGHT = ["usage_service/client", "usage_service/django.py", *OF_THE_START]
+LIGHT = ["usage_service/client", "usage_service/django", *OF_THE_START]
 TELEMETRY = ["usage_service/shared/otel.py", "usage_service/shared/trace_export.py"]
 LOCAL = ["usage_service/local", "usage_service/commands/up.py", "warehouse", "builder/commands/etl_demo.py"]
 # Brought by the app itself, which has the middleware in its Django.

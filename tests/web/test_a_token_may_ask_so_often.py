@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from tests.support.building import served
 from tests.support.servers import Client, connected, rounds
+from usage_service import limits
+from usage_service.limits import BURST_SECONDS, Limits
 from usage_service.tokens import create_token
-from usage_service.web import limits
-from usage_service.web.limits import BURST_SECONDS, Limits
 
 OWN = "the operator's own token"
 

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
+from usage_service.limits import Allowance, Limits
 from usage_service.problems import Problem
 from usage_service.shared.postgres import Pool
 from usage_service.shared.settings import ServerSettings, SettingsError
@@ -17,7 +18,6 @@ from usage_service.tokens import Grant, Tokens, TokenScope, proof_of
 from usage_service.web.errors import Handler
 from usage_service.web.guesses import Guesses, proxies_of
 from usage_service.web.keys import service_of
-from usage_service.web.limits import Allowance, Limits
 
 Scope = Literal["open", TokenScope]
 SHORTEST_TOKEN = 16

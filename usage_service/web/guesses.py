@@ -12,9 +12,9 @@ from aiohttp import web
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
+from usage_service.limits import Limits
 from usage_service.problems import Problem
 from usage_service.shared.settings import SettingsError
-from usage_service.web.limits import Limits
 
 Network: TypeAlias = "IPv4Network | IPv6Network"
 

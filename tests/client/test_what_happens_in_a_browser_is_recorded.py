@@ -1,0 +1,112 @@
+"""An app's pages with the drop-in script, in a browser: links followed, controls changed, searches, pages."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from socketserver import ThreadingMixIn
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+import pytest
+
+pytest.importorskip("django")
+
+from django.core.wsgi import get_wsgi_application
+from django.http import HttpRequest, HttpResponse
+from django.urls import include, path
+from playwright.async_api import Page, async_playwright
+
+from browser.chromium import arguments, chromium
+from tests.support.django_project import FIREFOX, configured, django_project, remembered_middlewares
+from tests.support.servers import Client, Connection, eventually
+from tests.support.traffic import fold_all
+
+CHROMIUM = chromium()
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
+ELSEWHERE = "https://bugzilla.mozilla.org/show_bug.cgi?id=1"
+PAGE = f"""<!doctype html><title>An app</title><script src="/interactions.js"></script>
+<select name=os><option>*<option>Windows</select> <input type=checkbox id=normalized> <input type=text name=note>
+<a href="#below">below</a> <a href="{ELSEWHERE}">Bug <b>1</b></a>"""
+RECORDED = [
+    ("control_changed", {"control": "normalized", "value": True}),
+    ("control_changed", {"control": "os", "value": "Windows"}),
+    ("link_followed", {"tool": "bugzilla.mozilla.org", "url": "https://bugzilla.mozilla.org/show_bug.cgi"}),
+    ("page_viewed", {"page": "/"}),  # by the middleware
+    ("page_viewed", {"page": "/"}),  # back again, by the script
+    ("page_viewed", {"page": "/fog/probe/gc_ms/explore"}),
+    ("probe_searched", {"query": "gc", "results": 3}),
+]
+
+
+def page(request: HttpRequest) -> HttpResponse:
+    return HttpResponse(PAGE, headers={"Content-Security-Policy": "default-src 'self'"})
+
+
+urlpatterns = [path("", include("usage_service.django.urls")), path("", page)]
+
+
+class Server(ThreadingMixIn, WSGIServer):
+    """Serves each connection in a thread: a browser keeps some open that it does not use yet."""
+
+    daemon_threads = True
+
+
+class Silent(WSGIRequestHandler):
+    def log_request(self, code: object = "-", size: object = "-") -> None:
+        pass
+
+
+@pytest.fixture
+def app(client: Client) -> Iterator[str]:
+    """Run an app that records to the service, and return its address."""
+    with django_project(__name__), remembered_middlewares(), configured(str(client.make_url("/")).rstrip("/")):
+        server = make_server("127.0.0.1", 0, get_wsgi_application(), Server, Silent)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.mark.parametrize("beacons", [True, False])
+async def test_what_people_do_is_recorded_whether_there_are_beacons_or_not(
+    app: str, database: Connection, beacons: bool
+) -> None:
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=Path(CHROMIUM or ""), args=arguments())
+        context = await browser.new_context(user_agent=FIREFOX)
+        await context.route(ELSEWHERE, lambda route: route.fulfill(body="elsewhere"))
+        if not beacons:
+            await context.add_init_script("delete Navigator.prototype.sendBeacon")
+        await use(await context.new_page(), app)
+        await eventually(lambda: count_is(database, len(RECORDED)), "what was done is recorded")
+        await browser.close()
+    rows = await database.fetch("SELECT type, data, visitor FROM event_log")
+    found = [(row["type"], dict(sorted(row["data"].items()))) for row in rows]
+    assert sorted(found, key=str) == RECORDED
+    assert len({row["visitor"] for row in rows}) == 1
+    await fold_all(database)
+    [session] = await database.fetch("SELECT role, tools_left FROM sessions")
+    assert (session["role"], session["tools_left"]) == ("starting_point", ["bugzilla.mozilla.org"])
+
+
+async def use(page: Page, app: str) -> None:
+    """Do what is recorded, and what is not: what is typed, letters of a search, another query of the same page."""
+    await page.goto(app)
+    await page.select_option("select", "Windows")
+    await page.check("#normalized")
+    await page.fill("[name=note]", "about a person")
+    await page.click("text=below")
+    for query in ("g", "gc"):
+        await page.evaluate("query => recordUsage('probe_searched', { query, results: 3 })", query)
+    await page.evaluate("history.replaceState(null, '', '?os=Windows')")
+    await page.evaluate("history.pushState(null, '', '/fog/probe/gc_ms/explore')")
+    await page.go_back()
+    await page.click(f"[href='{ELSEWHERE}'] b")
+    await page.wait_for_url(ELSEWHERE)
+
+
+async def count_is(database: Connection, wanted: int) -> bool:
+    return bool(await database.fetchval("SELECT count(*) >= $1 FROM event_log", wanted))

@@ -1,0 +1,67 @@
+"""A Django project without a database, whose middleware and views record what a test asks them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest.mock import patch
+
+import django
+from django.conf import settings
+from django.test import override_settings
+
+from tests.support.fake_service import FakeService
+from usage_service.django import UsageMiddleware
+from usage_service.django.middleware import Answer
+
+FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.0"
+MIDDLEWARE = [
+    "usage_service.django.UsageMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+]
+
+
+@contextmanager
+def django_project(urls: str) -> Iterator[None]:
+    """Set up Django, once in a process, and answer by the addresses of the module `urls` meanwhile."""
+    if not settings.configured:
+        settings.configure(
+            SECRET_KEY="of tests only",
+            ALLOWED_HOSTS=["testserver", "127.0.0.1"],
+            MIDDLEWARE=MIDDLEWARE,
+            INSTALLED_APPS=["django.contrib.contenttypes", "django.contrib.auth", "django.contrib.sessions"],
+            SESSION_ENGINE="django.contrib.sessions.backends.signed_cookies",
+            DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
+            LOGGING_CONFIG=None,
+        )
+        django.setup()
+    with override_settings(ROOT_URLCONF=urls):
+        yield
+
+
+@contextmanager
+def remembered_middlewares() -> Iterator[list[UsageMiddleware]]:
+    """Collect the middlewares that a test makes, and close them."""
+    made: list[UsageMiddleware] = []
+    make = UsageMiddleware.__init__
+
+    def remembered(self: UsageMiddleware, get_response: Answer) -> None:
+        make(self, get_response)
+        made.append(self)
+
+    with patch.object(UsageMiddleware, "__init__", remembered):
+        yield made
+    for middleware in made:
+        middleware.client.close(0)
+
+
+def configured(url: str, **options: object) -> override_settings:
+    return override_settings(USAGE_SERVICE={"URL": url, "PRODUCT": "fog", **options})
+
+
+def recorded(service: FakeService, made: list[UsageMiddleware]) -> list[dict[str, Any]]:
+    assert all(middleware.client.flush(10) for middleware in made)
+    return list(service.events.values())

@@ -1,0 +1,105 @@
+"""Recorder: what the middleware and the views of a process record events with, as the app's settings say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+from uuid import UUID
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.http import HttpRequest
+from django.utils.module_loading import import_string
+
+from usage_service.client import UsageClient
+from usage_service.django.visitors import is_bot, user_or_session
+
+MOST_VISITOR_CHARACTERS = 256
+KEY = "usage_service.recorder"  # of request.META
+OPTIONS = frozenset(
+    {
+        "URL",
+        "TOKEN",
+        "SPOOL_DIR",
+        "PRODUCT",
+        "DATA_PATH",
+        "IGNORED_PATHS",
+        "VISITOR",
+        "IS_BOT",
+        "STRICT",
+        "CLIENT_OPTIONS",
+    }
+)
+
+Visitor = Callable[[HttpRequest], str | int | UUID | None]
+Given = TypeVar("Given", bound=Callable[[HttpRequest], object])
+
+
+class Recorder:
+    """Records events of requests: each with its visitor, and marked if a program made it."""
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        self.product: str | None = options.get("PRODUCT")
+        self.client = _client(options)
+        self._visitor: Visitor = _named(options.get("VISITOR", user_or_session))
+        self._is_bot: Callable[[HttpRequest], bool] = _named(options.get("IS_BOT", is_bot))
+
+    def record(
+        self,
+        request: HttpRequest,
+        kind: str,
+        data: dict[str, object],
+        *,
+        product: str | int | None = None,
+        channel: str | int | None = None,
+        probe: str | int | None = None,
+    ) -> None:
+        """Record an event of a request. Raise what the app's own functions raise, and WrongEventError if strict."""
+        marked = data | ({"bot": True} if self._is_bot(request) else {})
+        visitor = self.visitor_of(request)
+        self.client.record(kind, visitor=visitor, product=product, channel=channel, probe=probe, data=marked)
+
+    def visitor_of(self, request: HttpRequest) -> str | int | UUID | None:
+        """Return who makes a request, as the app's settings say."""
+        visitor = self._visitor(request)
+        return visitor[:MOST_VISITOR_CHARACTERS] or None if isinstance(visitor, str) else visitor
+
+
+def recorder_of(request: HttpRequest) -> Recorder:
+    """Return the recorder of the middleware that the request went through; raise ImproperlyConfigured without it."""
+    found = request.META.get(KEY)
+    if not isinstance(found, Recorder):
+        raise ImproperlyConfigured('MIDDLEWARE must have "usage_service.django.UsageMiddleware"')
+    return found
+
+
+def read_options() -> dict[str, Any]:
+    """Return USAGE_SERVICE of the app's settings; raise ImproperlyConfigured for what cannot work."""
+    options = getattr(settings, "USAGE_SERVICE", None)
+    if not isinstance(options, dict) or "URL" not in options:
+        raise ImproperlyConfigured('USAGE_SERVICE must be a dict with at least "URL"')
+    if unknown := options.keys() - OPTIONS:
+        names = ", ".join(sorted(map(str, unknown)))
+        raise ImproperlyConfigured(f"USAGE_SERVICE does not know {names}; there are {', '.join(sorted(OPTIONS))}")
+    return options
+
+
+def _named(given: Given | str) -> Given:
+    """Return the function itself, or the one that a dotted path names."""
+    found: Given = import_string(given) if isinstance(given, str) else given
+    return found
+
+
+def _client(options: dict[str, Any]) -> UsageClient:
+    spool_dir = options.get("SPOOL_DIR")
+    try:
+        return UsageClient(
+            options["URL"],
+            options.get("TOKEN"),
+            spool_dir=Path(spool_dir) if spool_dir else None,
+            strict=options.get("STRICT", settings.DEBUG),
+            **options.get("CLIENT_OPTIONS", {}),
+        )
+    except (TypeError, ValueError) as error:
+        raise ImproperlyConfigured(f"USAGE_SERVICE: {error}") from None
