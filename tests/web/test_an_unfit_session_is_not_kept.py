@@ -78,7 +78,7 @@ async def test_a_builders_session_is_replaced_too(primary: Primary, own_database
         async with pool.acquire() as connection:
             with pytest.raises(asyncpg.ReadOnlySQLTransactionError):
                 await connection.execute("SELECT expire_leases()")
-        await primary.promote()
+            await primary.promote()  # the pool opens another session as soon as this one ends
         async with pool.acquire() as connection:
             await connection.execute("SELECT expire_leases()")
 
@@ -111,7 +111,7 @@ async def test_a_session_that_copies_alone_is_replaced_too(
         async with pool.acquire() as connection:
             with pytest.raises(asyncpg.ReadOnlySQLTransactionError):
                 await connection.copy_records_to_table("probe_rows", records=[], columns=["probe"])
-        await primary.promote()
+            await primary.promote()
         async with pool.acquire() as connection:
             assert await connection.fetchval("SHOW transaction_read_only") == "off"
 
