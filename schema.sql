@@ -67,6 +67,15 @@ CREATE TABLE event_log (
     CONSTRAINT data_is_an_object CHECK (jsonb_typeof(data) = 'object')
 );
 
+-- The event that erases somebody does not name them, whoever writes it: its time is known to whoever asked for it.
+CREATE FUNCTION unname_erased() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    NEW.visitor := NULL;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER erasures_name_nobody BEFORE INSERT ON event_log
+FOR EACH ROW WHEN (NEW.type = 'visitor_erased' AND NEW.visitor IS NOT NULL) EXECUTE FUNCTION unname_erased();
+
 -- A visitor's pseudonym is random; this row alone links it to the person. Erasing somebody deletes their row, and so
 -- does the end of an epoch: then not even who has the secret and the raw id can tell which events are theirs.
 CREATE TABLE visitor_keys (
@@ -125,8 +134,7 @@ BEGIN
     ), numbered AS MATERIALIZED (
         SELECT nextval('event_position') AS position, named.*
         FROM (
-            -- The event that erases somebody does not name them: its time is known to whoever asked for it.
-            SELECT j.*, CASE WHEN j.type <> 'visitor_erased' THEN v.pseudonym END AS visitor
+            SELECT j.*, v.pseudonym AS visitor
             FROM judged j
             LEFT JOIN (SELECT * FROM known_visitors UNION ALL SELECT * FROM new_visitors) v USING (lookup)
             WHERE j.known_position IS NULL AND j.occurrence = 1
@@ -195,8 +203,7 @@ BEGIN
     END IF;
     INSERT INTO event_log (position, event_id, type, schema_version, occurred_at, recorded_at, visitor, product,
                            channel, probe, source, data, digest)
-    SELECT g.position, g.event_id, g.type, g.schema_version, g.occurred_at, g.recorded_at,
-           CASE WHEN g.type <> 'visitor_erased' THEN g.visitor END,  -- older exports name who was erased
+    SELECT g.position, g.event_id, g.type, g.schema_version, g.occurred_at, g.recorded_at, g.visitor,
            g.product, g.channel, g.probe, g.source, g.data, g.digest
     FROM unnest(positions, event_ids, types, schema_versions, occurred, recorded, visitors, products, channels, probes, sources,
                 payloads, digests) AS g (position, event_id, type, schema_version, occurred_at, recorded_at, visitor, product,

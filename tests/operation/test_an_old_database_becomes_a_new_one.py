@@ -182,6 +182,41 @@ async def test_who_was_erased_before_is_named_no_longer(url_of_before: str) -> N
         assert [row["visitor"] for row in erased] == [None, None]
 
 
+ERASING = """
+SELECT outcome FROM append_events(
+    ARRAY[gen_random_uuid(), gen_random_uuid()], ARRAY['page_viewed', 'visitor_erased'], ARRAY[1, 1]::smallint[],
+    ARRAY[now(), now()], array_fill(gen_random_uuid(), ARRAY[2]), ARRAY[1, 1], ARRAY['fog', NULL],
+    ARRAY[NULL, NULL]::text[], ARRAY[NULL, NULL]::text[], ARRAY['test', 'test'], ARRAY['{}', '{}']::jsonb[],
+    ARRAY[gen_random_uuid(), gen_random_uuid()]
+)
+"""
+LOG_LOCK_OF_BEFORE = "SELECT pg_advisory_xact_lock(x'676c616d'::bigint)"
+WAITS_FOR_IT = """
+SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objid = x'676c616d'::bigint::oid AND NOT granted
+               AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))
+"""
+
+
+async def test_who_is_erased_by_a_call_that_outlasts_the_upgrade_is_not_named(url_of_before: str) -> None:
+    """What such a call does is what the function did when it began."""
+    async with connected(url_of_before) as database, connected(url_of_before) as caller:
+
+        async def waits() -> bool:
+            return bool(await database.fetchval(WAITS_FOR_IT))
+
+        async with connected(url_of_before) as holder, holder.transaction():
+            await holder.execute(LOG_LOCK_OF_BEFORE)
+            call = asyncio.create_task(caller.fetch(ERASING))
+            await eventually(waits, "the call is under way")
+            await install_schema(url_of_before, alone=True)
+        assert [row["outcome"] for row in await call] == ["recorded", "recorded"]
+        events = await database.fetch("SELECT type, visitor FROM event_log ORDER BY position")
+        assert [(row["type"], row["visitor"] is None) for row in events] == [
+            ("page_viewed", False),
+            ("visitor_erased", True),
+        ]
+
+
 async def test_what_it_held_is_answered_and_goes_on(url_of_before: str, start: Start) -> None:
     """Events that the earlier version recorded and folded, and a verification that was under way."""
     async with connected(url_of_before) as database:

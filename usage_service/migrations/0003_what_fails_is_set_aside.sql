@@ -448,8 +448,7 @@ BEGIN
     ), numbered AS MATERIALIZED (
         SELECT nextval('event_position') AS position, named.*
         FROM (
-            -- The event that erases somebody does not name them: its time is known to whoever asked for it.
-            SELECT j.*, CASE WHEN j.type <> 'visitor_erased' THEN v.pseudonym END AS visitor
+            SELECT j.*, v.pseudonym AS visitor
             FROM judged j
             LEFT JOIN (SELECT * FROM known_visitors UNION ALL SELECT * FROM new_visitors) v USING (lookup)
             WHERE j.known_position IS NULL AND j.occurrence = 1
@@ -514,8 +513,7 @@ BEGIN
     END IF;
     INSERT INTO event_log (position, event_id, type, schema_version, occurred_at, recorded_at, visitor, product,
                            channel, probe, source, data, digest)
-    SELECT g.position, g.event_id, g.type, g.schema_version, g.occurred_at, g.recorded_at,
-           CASE WHEN g.type <> 'visitor_erased' THEN g.visitor END,  -- older exports name who was erased
+    SELECT g.position, g.event_id, g.type, g.schema_version, g.occurred_at, g.recorded_at, g.visitor,
            g.product, g.channel, g.probe, g.source, g.data, g.digest
     FROM unnest(positions, event_ids, types, schema_versions, occurred, recorded, visitors, products, channels, probes, sources,
                 payloads, digests) AS g (position, event_id, type, schema_version, occurred_at, recorded_at, visitor, product,
@@ -615,17 +613,6 @@ END $$;
 
 REVOKE ALL ON FUNCTION largest_gap, close_gap, position_moved_to, begin_append, without_erased FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION largest_gap TO usage_server, usage_builder, usage_reader, usage_projections;
-
--- Events that erased somebody lose the name that they had, which is the one change ever made to an event. Those that are recorded
--- meanwhile as before come last, under the log's lock.
-DO $$
-DECLARE
-    seen bigint := last_position();
-BEGIN
-    UPDATE event_log SET visitor = NULL WHERE type = 'visitor_erased' AND visitor IS NOT NULL AND position <= seen;
-    PERFORM lock_event_log();
-    UPDATE event_log SET visitor = NULL WHERE type = 'visitor_erased' AND visitor IS NOT NULL AND position > seen;
-END $$;
 
 -- Sessions of the pages, instead of the token in a cookie.
 CREATE TABLE page_sessions (
@@ -1198,3 +1185,22 @@ REVOKE ALL ON FUNCTION most_dead_letters, advance_projection, fold_ranges, fold_
 GRANT SELECT ON dead_letters TO usage_server, usage_reader;
 GRANT EXECUTE ON FUNCTION advance_projection TO usage_server;
 GRANT EXECUTE ON FUNCTION most_names, name_hash, names_beyond TO usage_server, usage_builder, usage_reader, usage_projections;
+
+-- Events that erased somebody lose the name that they had, which is the one change ever made to an event. Those that are
+-- recorded meanwhile come last, under the log's lock; calls under way, which still write the name, find the trigger.
+CREATE FUNCTION unname_erased() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    NEW.visitor := NULL;
+    RETURN NEW;
+END $$;
+REVOKE ALL ON FUNCTION unname_erased FROM PUBLIC;
+DO $$
+DECLARE
+    seen bigint := last_position();
+BEGIN
+    UPDATE event_log SET visitor = NULL WHERE type = 'visitor_erased' AND visitor IS NOT NULL AND position <= seen;
+    PERFORM lock_event_log();
+    CREATE TRIGGER erasures_name_nobody BEFORE INSERT ON event_log
+    FOR EACH ROW WHEN (NEW.type = 'visitor_erased' AND NEW.visitor IS NOT NULL) EXECUTE FUNCTION unname_erased();
+    UPDATE event_log SET visitor = NULL WHERE type = 'visitor_erased' AND visitor IS NOT NULL AND position > seen;
+END $$;
