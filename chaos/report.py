@@ -82,7 +82,7 @@ def _tried(outcome: Outcome) -> list[str]:
         _after(outcome.heartbeat),
         _alert(outcome),
         "**never**" if outcome.back is None else _after(outcome.back),
-        f"{outcome.reads[0]} of {outcome.reads[1]}",
+        f"{outcome.reads[0]} of {outcome.reads[1]}" if outcome.reads[1] else NOTHING,
         f"{outcome.builds[0]} of {outcome.builds[1]}",
         f"**{'; '.join(outcome.complaints)}**".replace("|", "/").replace("\n", " ") if outcome.complaints else NOTHING,
     ]
