@@ -36,7 +36,8 @@ def test_every_snippet_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert capsys.readouterr().out.splitlines() == ["probe_viewed: /data: is missing", "1 0 0 0 0 0"]
     assert names["USAGE_SERVICE"]["URL"] == service.url
     assert names["MIDDLEWARE"] == ["usage_service.django.UsageMiddleware"]
-    assert [str(one.pattern) for one in names["urlpatterns"][0].url_patterns] == ["interactions/", "interactions.js"]
+    patterns = [str(one.pattern) for one in names["urlpatterns"][0].url_patterns]
+    assert patterns == ["interactions/", "interactions.js", "v1/builds/<uuid:build_id>"]
 
 
 def test_every_setting_of_the_middleware_is_in_the_guide() -> None:

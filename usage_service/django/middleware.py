@@ -17,7 +17,7 @@ from django.http.response import HttpResponseBase
 
 from usage_service.client import UsageClient, WrongEventError
 from usage_service.client.rate_limited_log import RateLimitedLog
-from usage_service.django.recording import KEY, Recorder, read_options
+from usage_service.django.recording import KEY, RECORDED, Recorder, read_options
 
 MOST_BODY_BYTES = 16 * 1024
 
@@ -109,7 +109,7 @@ class UsageMiddleware:
             self._log.warn("request_not_recorded", error=type(error).__name__, path=request.path)
 
     def _record_data(self, request: HttpRequest, query: DataQuery, status: int) -> None:
-        if status not in (HTTPStatus.OK, HTTPStatus.NOT_FOUND):
+        if status not in (HTTPStatus.OK, HTTPStatus.NOT_FOUND) or RECORDED in request.META:
             return
         data = {"found": status == HTTPStatus.OK} | _filters(query)
         self._recorder.record(

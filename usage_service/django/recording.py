@@ -16,7 +16,9 @@ from usage_service.client import UsageClient
 from usage_service.django.visitors import is_bot, user_or_session
 
 MOST_VISITOR_CHARACTERS = 256
-KEY = "usage_service.recorder"  # of request.META
+# Of request.META.
+KEY = "usage_service.recorder"
+RECORDED = "usage_service.recorded"  # true: the service recorded the request by itself
 OPTIONS = frozenset(
     {
         "URL",
@@ -40,10 +42,12 @@ class Recorder:
     """Records events of requests: each with its visitor, and marked if a program made it."""
 
     def __init__(self, options: dict[str, Any]) -> None:
-        self.product: str | None = options.get("PRODUCT")
         self.client = _client(options)
+        self.url: str = options["URL"].rstrip("/")
+        self.token: str | None = options.get("TOKEN")
+        self.product: str | None = options.get("PRODUCT")
         self._visitor: Visitor = _named(options.get("VISITOR", user_or_session))
-        self._is_bot: Callable[[HttpRequest], bool] = _named(options.get("IS_BOT", is_bot))
+        self.is_bot: Callable[[HttpRequest], bool] = _named(options.get("IS_BOT", is_bot))
 
     def record(
         self,
@@ -56,7 +60,7 @@ class Recorder:
         probe: str | int | None = None,
     ) -> None:
         """Record an event of a request. Raise what the app's own functions raise, and WrongEventError if strict."""
-        marked = data | ({"bot": True} if self._is_bot(request) else {})
+        marked = data | ({"bot": True} if self.is_bot(request) else {})
         visitor = self.visitor_of(request)
         self.client.record(kind, visitor=visitor, product=product, channel=channel, probe=probe, data=marked)
 
