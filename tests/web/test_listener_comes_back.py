@@ -113,3 +113,7 @@ async def test_cancelled_it_ends_and_leaves_no_connection(database: Connection, 
         return not await database.fetch(MINE)
 
     await eventually(gone, "its connection is closed")
+
+
+def test_it_is_back_within_five_seconds_of_the_database() -> None:
+    assert listening.LONGEST_BACKOFF_SECONDS < 5

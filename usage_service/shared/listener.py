@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import asyncpg
 
 HEARTBEAT_SECONDS = 5.0
-LONGEST_BACKOFF_SECONDS = 10.0
+LONGEST_BACKOFF_SECONDS = 3.0  # within five seconds of the database all is well again, the listener included
 POOLED_SECONDS = 60.0
 
 log = structlog.get_logger(__name__)
