@@ -21,11 +21,13 @@ MISTAKES: dict[str, tuple[Callable[[str], str], str]] = {
     "no such role": (lambda url: url.replace("//postgres:", "//nobody:"), "nobody"),
     "no such database": (lambda url: url.rpartition("/")[0] + "/nowhere", "create the database"),
     "no port": (lambda url: url.replace(f":{urlsplit(url).port}/", ":port/"), "must be like postgresql://"),
+    "too high a port": (lambda url: url.replace(f":{urlsplit(url).port}/", ":99999/"), "0-65535"),
     "another scheme": (lambda url: url.replace("postgresql://", "mysql://"), "DATABASE_URL"),
     "libpq's time-out": (lambda url: f"{url}?connect_timeout=3", "connect_timeout"),
     "libpq's binding": (lambda url: f"{url}?channel_binding=require", "channel_binding"),
     "a pooler's parameter": (lambda url: f"{url}?pgbouncer=true", "pgbouncer"),
     "no such file": (lambda url: f"{url}?sslmode=verify-full&sslrootcert=/no/such.pem", "not there"),
+    "no TLS there": (lambda url: f"{url}?sslmode=require", "TLS"),
     "no such mode": (lambda url: f"{url}?sslmode=never", "sslmode"),
 }
 

@@ -73,13 +73,16 @@ def _hosts(url: str) -> list[str]:
     """Return an address for each host of this one, in the order in which they are to be tried."""
     parts = urlsplit(url)
     login, at, hosts = parts.netloc.rpartition("@")
-    if "," not in hosts:
-        return [url]
-    if "target_session_attrs=" not in parts.query:
+    urls = (
+        [urlunsplit(parts._replace(netloc=login + at + host)) for host in hosts.split(",")] if "," in hosts else [url]
+    )
+    if any(urlsplit(one).port == 0 for one in urls):  # `port` itself raises above 65535, where asyncpg takes another
+        raise ValueError("Port out of range 1-65535")
+    if len(urls) > 1 and "target_session_attrs=" not in parts.query:
         raise AddressError(
             "DATABASE_URL has several hosts: add target_session_attrs=read-write, or one that was demoted may answer"
         )
-    return [urlunsplit(parts._replace(netloc=login + at + host)) for host in hosts.split(",")]
+    return urls
 
 
 @asynccontextmanager
@@ -99,6 +102,10 @@ async def _mistakes_named(url: str) -> AsyncIterator[None]:
     except tuple(kind for kind, _ in MISTAKES) as error:
         mend = next(mend for kind, mend in MISTAKES if isinstance(error, kind))
         raise AddressError(f"DATABASE_URL: {error}; {mend}") from None
+    except ConnectionError as error:
+        if "rejected SSL" not in str(error):
+            raise
+        raise AddressError(f"DATABASE_URL: {error}; let it take TLS (ssl = on), or leave sslmode out") from None
     except FileNotFoundError as error:
         if "ssl" not in url:  # a socket that is not there yet
             raise
