@@ -43,3 +43,50 @@ SELECT product, channel, probe AS probe_name FROM event_log
 WHERE type = 'probe_viewed' AND (occurred_at AT TIME ZONE 'UTC')::time = '00:00' AND occurred_at = $1
   AND position <= (SELECT p.position FROM projections p WHERE p.name = 'popularity' AND p.stage = 'live')
   AND ($2::text IS NULL OR product = $2) AND ($3 OR (data ->> 'found')::boolean);
+
+-- updates: when each product and channel last got rows by a build, by the names `product-channel`. $1 one of these names, empty for all.
+WITH RECURSIVE channels AS (
+    (SELECT product, channel FROM builds ORDER BY product, channel LIMIT 1)
+    UNION ALL
+    SELECT following.product, following.channel
+    FROM channels c CROSS JOIN LATERAL (
+        SELECT b.product, b.channel FROM builds b WHERE (b.product, b.channel) > (c.product, c.channel)
+        ORDER BY b.product, b.channel LIMIT 1
+    ) following
+)
+SELECT c.product || '-' || c.channel AS name, latest.finished_at
+FROM channels c CROSS JOIN LATERAL (
+    SELECT b.finished_at FROM builds b
+    WHERE b.finished_at IS NOT NULL AND b.product = c.product AND b.channel = c.channel AND b.state = 'succeeded'
+    ORDER BY b.finished_at DESC LIMIT 1
+) latest
+WHERE $1 IN ('', c.product || '-' || c.channel)
+ORDER BY 1;
+
+-- probes: the probes of a product that are registered and neither retired nor hidden. $1 product.
+SELECT c.probe AS name, c.metric_type AS type, c.definition -> 'labels' AS labels
+FROM catalogue c
+WHERE c.product = $1 AND c.metric_type IS NOT NULL AND (c.retired_at IS NULL OR c.retired_at < c.described_at)
+  AND NOT EXISTS (SELECT FROM hidden_by(c.product, c.probe))
+ORDER BY c.probe;
+
+-- shown_first: what the home page shows of the probes $3 of the product $1 on the channel $2, in their order, $4 at most: the histogram of
+-- all builds, systems and pings in the second newest version, which more clients have sent, or the newest if there is but one.
+-- Distributions only, as one chart shows them.
+SELECT p.probe AS name, c.metric_type AS type, c.definition -> 'labels' AS labels, shown.histogram
+FROM unnest($3::text[]) WITH ORDINALITY p (probe, place)
+JOIN catalogue c ON c.product = $1 AND c.probe = p.probe
+CROSS JOIN LATERAL (
+    SELECT r.histogram
+    FROM (
+        SELECT q.histogram, q.version FROM probe_rows q
+        WHERE q.product = $1 AND q.channel = $2 AND q.probe = p.probe AND q.ping_type = '*' AND q.os = '*' AND q.build_id = '*'
+          AND q.metric_key = '' AND q.client_agg_type = 'summed_histogram' AND q.metric_type LIKE '%\_distribution'
+        ORDER BY q.version DESC LIMIT 2
+    ) r
+    ORDER BY r.version LIMIT 1
+) shown
+ORDER BY p.place LIMIT $4;
+
+-- last_build: when a build was last over.
+SELECT max(finished_at) FROM builds;

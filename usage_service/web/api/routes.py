@@ -7,6 +7,7 @@ from usage_service.web.api.build_requests import post_build, post_prefetch, post
 from usage_service.web.api.builds import delete_build, get_build, get_builds
 from usage_service.web.api.events import post_events
 from usage_service.web.api.glam_data import post_data, post_labels
+from usage_service.web.api.glam_probes import get_glam_probes, get_random_probes, get_updates
 from usage_service.web.api.glam_usage import get_usage
 from usage_service.web.api.health import get_heartbeat, get_lbheartbeat, get_version
 from usage_service.web.api.hidden_probes import delete_hidden, get_hidden, put_hidden
@@ -65,6 +66,9 @@ ROUTES = (
     Route("GET", "/api/v1/usage/", "read", get_usage),
     Route("POST", "/api/v1/data/", "read", post_data),
     Route("POST", "/api/v1/labels/", "read", post_labels),
+    Route("GET", "/api/v1/probes/", "read", get_glam_probes),
+    Route("GET", "/api/v1/probes/random/", "read", get_random_probes),
+    Route("GET", "/api/v1/updates/", "read", get_updates),
     Route("GET", "/metrics", "read", get_metrics),
     Route("GET", "/openapi.json", "open", get_openapi),
     Route("GET", "/docs", "open", get_docs),
