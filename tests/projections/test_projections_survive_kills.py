@@ -42,6 +42,9 @@ CREATE TRIGGER hold_swap BEFORE UPDATE OF stage ON projections FOR EACH ROW EXEC
 IN_THE_SWAP = "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objid = 4711 AND NOT granted)"
 IN_A_FOLD = "SELECT EXISTS (SELECT FROM pg_locks WHERE relation = 'popularity_views'::regclass AND NOT granted)"
 FOLDED = "SELECT bool_and(behind = 0) FROM projection_status WHERE stage = 'live'"
+NOBODY_REBUILDS = """
+SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = 'usage-service maintenance')
+"""
 GENERATIONS = "SELECT array_agg(generation ORDER BY name) FROM projections WHERE stage = 'live'"
 
 
@@ -110,6 +113,8 @@ async def test_kills_at_random_change_nothing(stack: Stack) -> None:
         async with connected(stack.postgres.url) as connection:
             await assert_as_the_reference(connection)
     stack.strike("rebuild")
+    # The statement that it was at goes on without it, and may begin to fill one that was gone on with already.
+    await eventually(partial(says, stack, NOBODY_REBUILDS), "what it was at is over", 60)
     async with connected(stack.postgres.url) as connection:
         for projection in PROJECTIONS:  # what was begun is gone on with
             await rebuild(connection, projection, {}, ignore)
