@@ -170,9 +170,7 @@ async def _compare(fault: Fault, stack: Stack, observer: Observer, sent: Sent) -
         twice = len(rows) - len(logged) + len(sent.moved)
         follower = observer.follower
         if await connection.fetchval(SAID_TO_BE_THERE, follower.position) != follower.events:
-            stack.complain(
-                "a reader that followed the log did not see every event: one appeared below what it had seen"
-            )
+            stack.complain(UNSEEN)
         if counted := await connection.fetchval(COUNTED):
             stack.complain(f"popularity counts {counted:+} views of what the log has")
         if fault.ground.made_up_builds:
