@@ -1649,6 +1649,8 @@ CREATE TABLE warehouse_days (
     bytes bigint NOT NULL
 );
 
+-- Of each combination the newest build's row; in the transaction that stores them, the row before, too (merge_rows). Rows of
+-- versions that builds cover no more stay: what an operator does not delete is kept.
 CREATE TABLE probe_rows (
     product              text        NOT NULL,
     channel              text        NOT NULL,
@@ -1885,18 +1887,32 @@ BEGIN
     WHERE b.build_id = of_build;
 END $$;
 
--- d: the rows that the worker inserted in this transaction replace those of earlier builds.
--- e: without any, the probe was built and too few clients sent it. Answers how many rows there are.
+-- Merges the rows that a build inserted in this transaction with those of earlier builds, as GLAM's MERGE does: they take the place
+-- of rows of the same combination, and no other row goes. Answers how many the build inserted. Joined by hashes whatever the planner
+-- expects of rows that were just inserted: by a nested loop a large probe would be compared row by row.
+CREATE FUNCTION merge_rows(of_build builds) RETURNS integer
+LANGUAGE plpgsql SET enable_nestloop = off SET search_path = public, pg_temp AS $$
+BEGIN
+    DELETE FROM probe_rows r USING probe_rows n
+    WHERE r.product = of_build.product AND r.channel = of_build.channel AND r.probe = of_build.probe
+      AND r.built_by <> of_build.build_id
+      AND n.product = of_build.product AND n.channel = of_build.channel AND n.probe = of_build.probe
+      AND n.built_by = of_build.build_id
+      AND (r.version, r.ping_type, r.os, r.build_id, r.metric_type, r.metric_key, r.client_agg_type)
+        = (n.version, n.ping_type, n.os, n.build_id, n.metric_type, n.metric_key, n.client_agg_type);
+    RETURN (SELECT count(*) FROM probe_rows r
+            WHERE r.product = of_build.product AND r.channel = of_build.channel AND r.probe = of_build.probe
+              AND r.built_by = of_build.build_id);
+END $$;
+
+-- d: the rows that the worker inserted in this transaction are merged with those of earlier builds.
+-- e: without any, the probe was built and too few clients sent it. Answers how many rows the build has.
 CREATE FUNCTION complete_build(of_build uuid, of_attempt integer, bytes_read bigint) RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
     held builds := hold_build(of_build, of_attempt);
-    stored integer;
+    stored integer := merge_rows(held);
 BEGIN
-    DELETE FROM probe_rows r
-    WHERE r.product = held.product AND r.channel = held.channel AND r.probe = held.probe AND r.built_by <> of_build;
-    SELECT count(*) INTO stored FROM probe_rows r
-    WHERE r.product = held.product AND r.channel = held.channel AND r.probe = held.probe;
     PERFORM end_build(
         held, CASE WHEN stored > 0 THEN 'succeeded' ELSE 'no_data' END, NULL, bytes_read, stored, record_transition(
             held, CASE WHEN stored > 0 THEN 'build_succeeded' ELSE 'build_found_no_data' END, held.worker,

@@ -136,7 +136,7 @@ class BuildQueue:
                 await connection.execute(query("queue", "heartbeat"), *values, timeout=self._wait)
 
     async def complete(self, claim: Claim, rows: Rows, bytes_read: int) -> int:
-        """Store the rows in place of earlier ones, end the build in the same transaction, and return how many rows.
+        """Merge the rows with those of earlier builds, end the build in the same transaction, and return how many rows.
 
         Called again because the answer was lost, it returns the same number.
         """

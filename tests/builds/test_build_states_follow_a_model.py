@@ -149,7 +149,6 @@ class Builds(RuleBasedStateMachine):
         self.stored += found
         build = self.held(data, "SELECT complete_build($1, $2, $3)", read, rows_of=self.stored if found else None)
         if build:
-            self.rows.pop(build.probe, None)
             if found:
                 self.rows[build.probe] = build.build_id, self.stored
             self.end(build, "succeeded" if found else "no_data", read)
@@ -249,7 +248,7 @@ class Builds(RuleBasedStateMachine):
         assert self.see(EVENTS) == self.events
 
     @invariant()
-    def rows_are_those_of_the_last_build(self) -> None:
+    def rows_are_those_of_the_last_build_that_found_any(self) -> None:
         rows = self.see("SELECT probe, built_by, total_users FROM probe_rows")
         assert len(rows) == len(self.rows)
         assert {probe: (built_by, users) for probe, built_by, users in rows} == self.rows

@@ -38,12 +38,13 @@ async def claim(database: Connection, worker: str = "w1", lease: timedelta = LEA
     return await database.fetchrow("SELECT * FROM claim_build($1, $2)", worker, lease)
 
 
-async def store_a_row(database: Connection, build_id: UUID) -> None:
+async def store_rows(database: Connection, build_id: UUID, *rows: tuple[object, ...]) -> None:
     columns = (
         "product, channel, probe, version, ping_type, os, build_id, metric_type, metric_key, client_agg_type, "
         "total_users, total_sample, histogram, percentiles, non_norm_histogram, non_norm_percentiles, built_by"
     )
-    await database.copy_records_to_table("probe_rows", records=[(*ROW, build_id)], columns=columns.split(", "))
+    records = [(*one, build_id) for one in rows]
+    await database.copy_records_to_table("probe_rows", records=records, columns=columns.split(", "))
 
 
 async def state(database: Connection, build_id: UUID) -> str:
@@ -105,7 +106,7 @@ async def test_success_is_fresh_for_the_day_and_asked_again_the_next(database: C
     await database.execute("SET usage.now = '2026-11-24T23:00:00Z'")
     build = (await ask(database))["build_id"]
     await claim(database)
-    await store_a_row(database, build)
+    await store_rows(database, build, ROW)
     assert await database.fetchval("SELECT complete_build($1, 1, 1000)", build) == 1
     assert await state(database, build) == "succeeded"
     assert (await ask(database))["outcome"] == "fresh"
@@ -124,15 +125,61 @@ async def test_no_data_is_remembered_like_a_success(database: Connection) -> Non
     assert await history(database) == ["build_requested", "build_started", "build_found_no_data"]
 
 
-async def test_new_rows_replace_the_old_in_the_transaction_that_marks_success(database: Connection) -> None:
-    await database.execute("SET usage.now = '2026-11-24T10:00:00Z'")
-    for day in (24, 25):
-        await database.execute(f"SET usage.now = '2026-11-{day}T10:00:00Z'")
-        build = (await ask(database))["build_id"]
-        await claim(database)
-        await store_a_row(database, build)
-        await database.fetchval("SELECT complete_build($1, 1, 0)", build)
-    assert await database.fetchval("SELECT array_agg(DISTINCT built_by) FROM probe_rows") == [build]
+async def build_on(database: Connection, day: int, *rows: tuple[object, ...]) -> UUID:
+    """Build a probe on a day of November with these rows."""
+    await database.execute(f"SET usage.now = '2026-11-{day}T10:00:00Z'")
+    build: UUID = (await ask(database))["build_id"]
+    await claim(database)
+    await store_and_complete(database, build, *rows)
+    return build
+
+
+async def store_and_complete(database: Connection, build: UUID, *rows: tuple[object, ...]) -> None:
+    """Store rows and end the build, at its first attempt, in one transaction."""
+    async with database.transaction():
+        await store_rows(database, build, *rows)
+        await database.execute("SELECT complete_build($1, 1, 0)", build)
+
+
+def row(version: int, os: str = "*", kind: str = "timing_distribution") -> tuple[object, ...]:
+    return (*ROW[:3], version, ROW[4], os, ROW[6], kind, *ROW[8:])
+
+
+async def test_a_build_updates_rows_that_match_inserts_others_and_deletes_none(database: Connection) -> None:
+    first = await build_on(database, 24, row(149), row(150), row(150, "Windows"))
+    second = await build_on(database, 25, row(150), row(151))
+    third = await build_on(database, 26, row(150, kind="custom_distribution"))
+    rows = await database.fetch(
+        "SELECT version, os, metric_type, built_by FROM probe_rows ORDER BY version, os, metric_type"
+    )
+    assert [tuple(one) for one in rows] == [
+        (149, "*", "timing_distribution", first),
+        (150, "*", "custom_distribution", third),
+        (150, "*", "timing_distribution", second),
+        (150, "Windows", "timing_distribution", first),
+        (151, "*", "timing_distribution", second),
+    ]
+    assert await database.fetchval("SELECT rows FROM builds WHERE build_id = $1", second) == 2
+
+
+async def test_a_build_without_rows_leaves_those_of_earlier_ones(database: Connection) -> None:
+    first = await build_on(database, 24, row(150))
+    second = await build_on(database, 25)
+    assert await state(database, second) == "no_data"
+    assert await database.fetchval("SELECT array_agg(built_by) FROM probe_rows") == [first]
+
+
+async def test_an_attempt_that_was_superseded_changes_no_row(database: Connection) -> None:
+    first = await build_on(database, 24, row(150))
+    await database.execute("SET usage.now = '2026-11-25T10:00:00Z'")
+    second = (await ask(database))["build_id"]
+    await claim(database, lease=timedelta(seconds=-1))
+    await database.execute("SELECT expire_leases()")
+    await claim(database, "w2")
+    with pytest.raises(asyncpg.PostgresError) as raised:
+        await store_and_complete(database, second, row(150), row(151))
+    assert raised.value.sqlstate == "UB001"
+    assert await database.fetchval("SELECT array_agg(built_by) FROM probe_rows") == [first]
 
 
 async def test_a_dead_workers_build_goes_to_the_next(database: Connection) -> None:

@@ -46,7 +46,7 @@ class RowFilter(msgspec.Struct, frozen=True):
 
 
 class Result(msgspec.Struct, frozen=True):
-    """Build that a probe's rows come from; `no_data` when too few clients sent the probe."""
+    """Newest build of a probe that is done; `no_data` when too few clients sent the probe."""
 
     build_id: UUID
     state: Literal["succeeded", "no_data"]

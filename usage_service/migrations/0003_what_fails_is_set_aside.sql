@@ -1204,3 +1204,41 @@ BEGIN
     FOR EACH ROW WHEN (NEW.type = 'visitor_erased' AND NEW.visitor IS NOT NULL) EXECUTE FUNCTION unname_erased();
     UPDATE event_log SET visitor = NULL WHERE type = 'visitor_erased' AND visitor IS NOT NULL AND position > seen;
 END $$;
+
+-- Builds merge their rows with those of earlier ones. A build of before deleted all others of its probe, so that no two rows are of
+-- the same combination. Builders of schema 2 store rows as before, and complete_build() merges them.
+-- Merges the rows that a build inserted in this transaction with those of earlier builds, as GLAM's MERGE does: they take the place
+-- of rows of the same combination, and no other row goes. Answers how many the build inserted. Joined by hashes whatever the planner
+-- expects of rows that were just inserted: by a nested loop a large probe would be compared row by row.
+CREATE OR REPLACE FUNCTION merge_rows(of_build builds) RETURNS integer
+LANGUAGE plpgsql SET enable_nestloop = off SET search_path = public, pg_temp AS $$
+BEGIN
+    DELETE FROM probe_rows r USING probe_rows n
+    WHERE r.product = of_build.product AND r.channel = of_build.channel AND r.probe = of_build.probe
+      AND r.built_by <> of_build.build_id
+      AND n.product = of_build.product AND n.channel = of_build.channel AND n.probe = of_build.probe
+      AND n.built_by = of_build.build_id
+      AND (r.version, r.ping_type, r.os, r.build_id, r.metric_type, r.metric_key, r.client_agg_type)
+        = (n.version, n.ping_type, n.os, n.build_id, n.metric_type, n.metric_key, n.client_agg_type);
+    RETURN (SELECT count(*) FROM probe_rows r
+            WHERE r.product = of_build.product AND r.channel = of_build.channel AND r.probe = of_build.probe
+              AND r.built_by = of_build.build_id);
+END $$;
+
+-- d: the rows that the worker inserted in this transaction are merged with those of earlier builds.
+-- e: without any, the probe was built and too few clients sent it. Answers how many rows the build has.
+CREATE OR REPLACE FUNCTION complete_build(of_build uuid, of_attempt integer, bytes_read bigint) RETURNS integer
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+DECLARE
+    held builds := hold_build(of_build, of_attempt);
+    stored integer := merge_rows(held);
+BEGIN
+    PERFORM end_build(
+        held, CASE WHEN stored > 0 THEN 'succeeded' ELSE 'no_data' END, NULL, bytes_read, stored, record_transition(
+            held, CASE WHEN stored > 0 THEN 'build_succeeded' ELSE 'build_found_no_data' END, held.worker,
+            jsonb_build_object('attempt', of_attempt, 'bytes', bytes_read, 'rows', stored)));
+    PERFORM count_bytes(bytes_read);
+    RETURN stored;
+END $$;
+
+REVOKE ALL ON FUNCTION merge_rows FROM PUBLIC;

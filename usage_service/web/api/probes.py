@@ -46,7 +46,7 @@ class ProbeParameters(FreshnessParameters, forbid_unknown_fields=True):
 
 
 class ProbeAnswer(msgspec.Struct, frozen=True):
-    """Rows of a probe, newest version first, and the build that made them."""
+    """Rows of a probe, newest version first, and its newest build; what that one did not build is from earlier ones."""
 
     product: str
     channel: str
@@ -72,7 +72,7 @@ class ProbeQuestion(Question):
         return ("catalogue",)
 
     async def other_revision(self, connection: Connection) -> Result:
-        """Return the build that made the rows; raise a Problem (404) when there is none."""
+        """Return the newest build; raise a Problem (404) when there is none."""
         result = await find_result(connection, self.product, self.probe, self.channel)
         if result is None:
             known = await is_known(connection, self.product, self.probe)
@@ -81,7 +81,7 @@ class ProbeQuestion(Question):
         return result
 
     async def answer(self, connection: Connection) -> Body:
-        """Return the rows, newest version first, and the build that made them."""
+        """Return the rows, newest version first, and the newest build."""
         result = await self.other_revision(connection)
         rows = await probe_rows(connection, self.product, self.probe, self.channel, self.only)
         from_build = (result.state, result.build_id, result.finished_at)

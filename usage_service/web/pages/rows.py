@@ -48,7 +48,7 @@ class FacetsQuestion(ProbeQuestion):
     """Facets of the rows of a probe that was built: the versions, builds, systems and so on to choose from."""
 
     async def answer(self, connection: Connection) -> Body:
-        """Return the facets, and the state and time of the build that made the rows."""
+        """Return the facets, and the state and time of the newest build."""
         result = await self.other_revision(connection)
         facets = await find_facets(connection, self.product, self.probe, self.channel)
         return as_json({"state": result.state, "built_at": result.finished_at, "facets": facets})
