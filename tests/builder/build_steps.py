@@ -24,9 +24,9 @@ from builder.aggregates.statistics import percentile_places
 from builder.aggregates.thresholds import Minimum, Thresholds
 from builder.bigquery import JobOptions, JobRunner
 from builder.statement import Statement
+from tests.support.glam_today_reference import Ping
 from tests.support.googlesql import PROBES
 from tests.support.ping_makers import RUN_DATE, RUN_NOON
-from tests.support.reference_statistics import Ping
 
 Pairs = Sequence[tuple[str, float]]
 

@@ -5,22 +5,15 @@ SOAK_ROUNDS says how many sets of pings are tried.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from uuid import uuid4
 
 import pytest
 from google.cloud import bigquery
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
-from builder.aggregates.aggregating import AggregateOptions, BuildRequest, aggregate_probe
-from builder.aggregates.definition import Definition
-from builder.aggregates.source import SourceOptions
-from builder.aggregates.thresholds import Minimum, Thresholds
-from tests.support.built_rows import as_rows
+from tests.support.built_rows import built_rows
+from tests.support.glam_today_reference import DATASETS, Ping, Question, Rows, reference_rows
 from tests.support.googlesql import GECKOVIEW_VERSIONS, PROBES
-from tests.support.ping_makers import DATASETS, LABELS, RUN_DATE, pings_at_random, random_pings
+from tests.support.ping_makers import RUN_DATE, random_pings
 from tests.support.ping_warehouse import warehouse
-from tests.support.reference_statistics import Ping, Question, Rows, reference_rows
 from tests.support.servers import rounds
 
 ROUNDS = rounds(1)
@@ -39,46 +32,9 @@ class Warehouse:
 
     def agrees(self, question: Question) -> Rows:
         """Return the rows of a probe, and assert that they equal those of the reference."""
-        expected = reference_rows(self.of(question), question)
-        assert self.built(question) == expected
+        expected = reference_rows(self.pings, question)
+        assert built_rows(self.client, question) == expected
         return expected
-
-    def of(self, question: Question) -> list[Ping]:
-        """Return the pings of the question's product and channel."""
-        if question.product == "fenix":
-            return [ping for ping in self.pings if ping.dataset == DATASETS[question.channel]]
-        own = [ping for ping in self.pings if question.channel == ping.app_channel]
-        return [ping for ping in own if ping.dataset == "firefox_desktop"]
-
-    def built(self, question: Question) -> Rows:
-        """Return the rows that the builder makes."""
-        request = BuildRequest(
-            uuid4(),
-            question.product,
-            question.channel,
-            PROBES[question.metric_type],
-            question.metric_type,
-            ("metrics", "baseline"),
-            question.run_date,
-            question.latest_version,
-            definition_of(question),
-        )
-        options = AggregateOptions(
-            SourceOptions(
-                thresholds=Thresholds({}, Minimum(question.more_clients_than, question.more_users_than)),
-                sampled_by_clients=frozenset(PROBES.values()) if question.sampled_by_clients else frozenset(),
-                sampled_channels={question.channel: 10} if question.sampled else {},
-            )
-        )
-        return as_rows(aggregate_probe(self.client, request, options, lambda *_: None).rows)
-
-
-def definition_of(question: Question) -> Definition:
-    labels = LABELS if question.declared_labels else ()
-    if question.buckets is None:
-        return Definition(labels=labels)
-    kind, smallest, largest, count = question.buckets
-    return Definition(kind, smallest, largest, count, labels)
 
 
 @pytest.fixture(scope="module")
@@ -145,16 +101,4 @@ def test_the_latest_version_is_found_in_the_pings(filled: Warehouse) -> None:
 def test_a_probe_that_clients_sample_keeps_all_of_them(filled: Warehouse, metric_type: str) -> None:
     sampled = Question(metric_type, RUN_DATE, "few", sampled=True)
     kept = replace(sampled, sampled_by_clients=True)
-    assert filled.agrees(kept) != reference_rows(filled.of(kept), sampled)
-
-
-@given(st.lists(st.lists(pings_at_random(), min_size=1, max_size=12), min_size=8, max_size=8))
-@settings(max_examples=ROUNDS, deadline=None, suppress_health_check=list(HealthCheck))
-def test_whatever_is_sent_has_the_same_rows(tmp_path_factory: pytest.TempPathFactory, sets: list[list[Ping]]) -> None:
-    """Each set of pings is a channel of one warehouse, and each is asked for other metric types."""
-    pings = [replace(ping, app_channel=f"set-{number}") for number, own in enumerate(sets) for ping in own]
-    with warehouse(tmp_path_factory.mktemp("drawn") / "pings.duckdb", pings) as client:
-        drawn = Warehouse(client, pings)
-        for number, metric_type in enumerate(PROBES):
-            question = Question(metric_type, RUN_DATE, f"set-{number % len(sets)}", buckets=BUCKETS.get(metric_type))
-            drawn.agrees(replace(question, sampled=number % 2 == 1))
+    assert filled.agrees(kept) != reference_rows(filled.pings, sampled)

@@ -18,10 +18,10 @@ from builder.aggregates.scalar_ranges import ScalarRanges
 from builder.aggregates.source import SourceOptions, latest_version_statement, probe_statement
 from builder.aggregates.thresholds import Minimum, Thresholds
 from builder.statement import Statement
+from tests.support.glam_today_reference import DATASETS, Ping
 from tests.support.googlesql import FENIX_DATASETS, METRICS, PROBES, GoogleSql
-from tests.support.ping_makers import DATASETS, RUN_DATE, random_pings
+from tests.support.ping_makers import RUN_DATE, random_pings
 from tests.support.ping_warehouse import warehouse
-from tests.support.reference_statistics import Ping
 
 pytestmark = [
     pytest.mark.skipif(not importlib.util.find_spec("zetasql"), reason="zetasql cannot be imported here"),

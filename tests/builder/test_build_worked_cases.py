@@ -17,10 +17,10 @@ from builder.aggregates.scalar_ranges import ScalarRanges
 from builder.aggregates.source import SourceOptions
 from builder.aggregates.thresholds import Minimum, Thresholds
 from builder.errors import PermanentBuildError, UnsupportedMetricError
+from tests.support.glam_today_reference import Ping
 from tests.support.googlesql import COUNTER, TIMING
 from tests.support.ping_makers import RUN_DATE
 from tests.support.ping_warehouse import warehouse
-from tests.support.reference_statistics import Ping
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 BUILD = "2026110109"

@@ -12,10 +12,10 @@ from google.cloud import bigquery
 from builder.aggregates.aggregating import AggregateOptions, BuildRequest, ProbeRow, aggregate_probe
 from builder.aggregates.source import SourceOptions
 from builder.aggregates.thresholds import Minimum, Thresholds
+from tests.support.glam_today_reference import DATASETS, Ping
 from tests.support.googlesql import GECKOVIEW_VERSIONS, PROBES
-from tests.support.ping_makers import DATASETS, RUN_DATE, RUN_NOON
+from tests.support.ping_makers import RUN_DATE, RUN_NOON
 from tests.support.ping_warehouse import warehouse
-from tests.support.reference_statistics import Ping
 
 EVERYBODY = AggregateOptions(SourceOptions(thresholds=Thresholds({}, Minimum(0, 0))))
 MIDNIGHT = datetime.combine(RUN_DATE, time(), tzinfo=UTC)

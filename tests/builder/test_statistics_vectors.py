@@ -18,8 +18,8 @@ from builder.aggregates.probe import Combination
 from builder.aggregates.scalar_ranges import scalar_buckets
 from builder.aggregates.statistics import smoothed, ten_thousandths
 from tests.builder.build_steps import WarehouseSteps, ordered, percentile, pings_a_day, pings_of_average, row_of
+from tests.support.glam_today_reference import Ping
 from tests.support.ping_warehouse import warehouse
-from tests.support.reference_statistics import Ping
 
 VECTORS = Path(__file__).parents[3] / "shared" / "data" / "statistics_vectors.json"
 CASES: list[dict[str, Any]] = json.loads(VECTORS.read_text()) if VECTORS.exists() else []

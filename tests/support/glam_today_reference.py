@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from fractions import Fraction
+from functools import cache
 from itertools import accumulate, product
 from typing import Any, NamedTuple
 
@@ -23,7 +24,7 @@ WINDOWS_WEIGHT = 10
 FENIX_EPOCH = datetime(2014, 12, 28, tzinfo=UTC)
 AGGS = ("max", "min", "avg", "sum", "count")
 BOOLEANS = ("always", "never", "sometimes")
-FENIX_DATASETS = {
+DATASETS = {
     "nightly": "org_mozilla_fenix",
     "beta": "org_mozilla_firefox_beta",
     "release": "org_mozilla_firefox",
@@ -37,7 +38,7 @@ class Ping:
     client_id: str | None
     submitted: datetime
     os: str | None = "Linux"
-    app_build: str | None = "20261119100000"
+    app_build: str | None = "20261101093000"
     app_channel: str | None = "nightly"
     display_version: str | None = "150.0a1"
     isp: str | None = None
@@ -168,7 +169,7 @@ def version_of(ping: Ping, question: Question) -> int | None:
 def is_of_the_channel(ping: Ping, question: Question) -> bool:
     """Say whether the ping's own words, or the app of Fenix, are the channel asked for."""
     if question.product == "fenix":
-        return ping.dataset == FENIX_DATASETS[question.channel]
+        return ping.dataset == DATASETS[question.channel]
     return ping.dataset == "firefox_desktop" and ping.app_channel == question.channel
 
 
@@ -461,9 +462,9 @@ def distribution_row(question: Question, bounds: Sequence[str], tally: Tally, to
 
 def smoothed(amounts: Mapping[str, Fraction | int], bounds: Sequence[str], users: int) -> dict[str, Fraction]:
     """Return (P + 1/K) / (N + 1) of each bucket, as it is stored; a bucket that is listed twice is two of K."""
-    return {
-        bound: rounded((amounts.get(bound, 0) + Fraction(1, len(bounds))) / Fraction(users + 1)) for bound in bounds
-    }
+    own = {bound: amounts.get(bound, 0) for bound in bounds}
+    shares = {amount: rounded((amount + Fraction(1, len(bounds))) / (users + 1)) for amount in set(own.values())}
+    return {bound: shares[amount] for bound, amount in own.items()}
 
 
 def rounded(value: Fraction) -> Fraction:
@@ -484,7 +485,13 @@ def scalar_buckets(values: Sequence[Fraction]) -> list[str]:
 
 def bucket_of(value: Fraction, bounds: Sequence[str]) -> str | None:
     """Return the largest bucket that is not above a value."""
-    return max((bound for bound in bounds if Fraction(bound) <= value), key=Fraction, default=None)
+    return max((bound for bound in bounds if exact(bound) <= value), key=exact, default=None)
+
+
+@cache
+def exact(number: str) -> Fraction:
+    """Return a number that is written in decimals."""
+    return Fraction(number)
 
 
 def scalar_rows(days: Days, question: Question) -> Rows:
@@ -573,12 +580,10 @@ def percentile(percent: Fraction, histogram: Mapping[str, Fraction]) -> Fraction
     """Return the key of the first bucket, in numeric order, whose cumulative share is large enough."""
     if not 0 <= percent <= 100:
         raise ValueError(f"{percent} is not between 0 and 100")
-    keys = sorted(map(Fraction, histogram))
-    amounts = {Fraction(key): amount for key, amount in histogram.items()}
-    whole = sum(amounts.values())
-    reached = accumulate(amounts[key] for key in keys)
-    enough = (key for key, sum_ in zip(keys, reached, strict=True) if whole and sum_ / whole >= percent / 100)
-    return next(enough, keys[-1])
+    keys = sorted(histogram, key=exact)
+    reached = list(accumulate(histogram[key] for key in keys))
+    enough = reached[-1] * percent / 100
+    return exact(next((key for key, sum_ in zip(keys, reached, strict=True) if sum_ >= enough and sum_), keys[-1]))
 
 
 def shown(rows: Rows, question: Question) -> Rows:
@@ -588,7 +593,7 @@ def shown(rows: Rows, question: Question) -> Rows:
 
 def json_text(numbers: Mapping[str, Fraction]) -> str:
     """Return an object of numbers without needless digits, in the order in which they are."""
-    written = (f"{json.dumps(key, ensure_ascii=False)}:{decimal_text(value)}" for key, value in numbers.items())
+    written = (f"{json.dumps(key)}:{decimal_text(value)}" for key, value in numbers.items())
     return f"{{{','.join(written)}}}"
 
 

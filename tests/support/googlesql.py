@@ -16,7 +16,7 @@ import platformdirs
 from google.cloud.bigquery import ArrayQueryParameter
 
 from builder.statement import Parameter, Statement
-from tests.support.reference_statistics import Ping
+from tests.support.glam_today_reference import Ping
 
 PROJECT, DATASET = "moz-fx-data-shared-prod", "firefox_desktop_stable"
 FENIX_DATASETS = ("org_mozilla_fenix_stable", "org_mozilla_firefox_beta_stable", "org_mozilla_firefox_stable")
@@ -65,8 +65,10 @@ def columns_of(*metric_types: str) -> dict[str, Type]:
 
 COLUMNS = columns_of(*METRICS)
 GECKOVIEW_COLUMNS: dict[str, Type] = {"build_hour": "TIMESTAMP", "geckoview_major_version": "INT64"}
-# Two hours of FENIX_BUILDS, and one that no ping has; the other hours of builds are left out.
-GECKOVIEW_VERSIONS = {"2026103009": 150, "2026111221": 149, "2026111200": 150}
+# Two hours of FENIX_BUILDS, one that no ping has, and those at the edges of the window of builds; others are left out.
+GECKOVIEW_VERSIONS = {"2026103009": 150, "2026111221": 149, "2026111200": 150} | dict.fromkeys(
+    ("2025112000", "2025112001", "2026112223", "2026112300"), 150
+)
 
 
 def stored(sent: object, kind: Type) -> object:

@@ -5,9 +5,7 @@ from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-from hypothesis import strategies as st
-
-from tests.support.reference_statistics import Ping
+from tests.support.glam_today_reference import Ping
 
 RUN_DATE = date(2026, 11, 20)
 RUN_NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -22,7 +20,6 @@ BUILDS = (
 )
 # 2026-10-30 09, 2026-11-12 21 and 2026-11-19 10; no minute, no day of the year, too old.
 FENIX_BUILDS = ("83030930", "0000830285", "83162100", "83231000", "83231099", "83671000", "73031000")
-DATASETS = {"nightly": "org_mozilla_fenix", "beta": "org_mozilla_firefox_beta", "release": "org_mozilla_firefox"}
 KEYS = ("0", "1", "2", "3", "5", "17", "64", "90", "1000", "oops", "18")
 LABELS = ("a", "b", 'it\'s "quoted"', "nul\0\\x00", "ünïcode", "")
 NUMBERS = (0, 1, 2, 7, 300, 12345, -4, 2**41, 2**63 - 1)
@@ -92,32 +89,3 @@ def _distribution(chance: random.Random) -> tuple[tuple[str, int], ...]:
     keys = chance.sample(KEYS, chance.randint(1, 5))
     counts = chance.choices(COUNTS, (3, 6, 6, 4, 3, 1, 1, 1), k=len(keys))
     return tuple(zip(keys, counts, strict=True))
-
-
-def pings_at_random() -> st.SearchStrategy[Ping]:
-    """Return a strategy of pings of a few desktop clients, with whatever a probe's column can hold."""
-    numbers = st.none() | st.sampled_from(NUMBERS) | st.integers(-(2**63), 2**63 - 1)
-    counts = st.sampled_from(COUNTS) | st.integers(-(2**63), 2**63 - 1)
-    labels = st.sampled_from(LABELS) | st.text(max_size=3)
-    pairs = st.lists(st.tuples(labels, counts), max_size=3)
-    buckets = st.lists(st.tuples(st.sampled_from(KEYS), counts), max_size=4)
-    labeled = st.lists(st.tuples(labels, buckets), max_size=2)
-    sent = {
-        "boolean": st.none() | st.booleans(),
-        **dict.fromkeys(("counter", "quantity", "timespan"), numbers),
-        "labeled_counter": pairs,
-        "labeled_boolean": st.lists(st.tuples(labels, st.booleans()), max_size=3),
-        "dual_labeled_counter": st.lists(st.tuples(labels, pairs), max_size=2),
-        **dict.fromkeys(("timing_distribution", "memory_distribution", "custom_distribution"), buckets),
-        **{f"labeled_{name}_distribution": labeled for name in ("timing", "memory", "custom")},
-    }
-    return st.builds(
-        Ping,
-        client_id=st.sampled_from("abc"),
-        submitted=st.sampled_from([RUN_NOON, RUN_NOON - timedelta(days=1)]),
-        os=st.sampled_from([None, "Windows", "Linux", "*"]),
-        app_build=st.sampled_from(BUILDS[:4]),
-        sample_id=st.sampled_from([3, 10]),
-        ping_type=st.sampled_from(["metrics", "baseline"]),
-        sent=st.fixed_dictionaries(sent),
-    )

@@ -10,6 +10,7 @@ from aiohttp.typedefs import Middleware
 from google.cloud import bigquery
 
 from builder.bigquery import make_client
+from tests.support.glam_today_reference import Ping
 from tests.support.googlesql import (
     ALL_TABLES,
     COLUMNS,
@@ -20,7 +21,6 @@ from tests.support.googlesql import (
     geckoview_rows,
     record,
 )
-from tests.support.reference_statistics import Ping
 from warehouse.queries import query, render
 from warehouse.serving import served
 
