@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import Counter
 from datetime import UTC, datetime, timedelta
+from typing import NoReturn
 from uuid import UUID
 
 import msgspec
@@ -110,7 +112,10 @@ def parse_body(body: bytes) -> Envelope:
             [field_error(error)],
         ) from None
     except NOT_JSON as error:
-        raise Problem(400, "Not JSON", f"the body is {not_json(error)}") from None
+        each = _event_by_event(body)
+        if each is None:
+            raise Problem(400, "Not JSON", f"the body is {not_json(error)}") from None
+        envelope = each
     _check_number(len(envelope.events))
     return envelope
 
@@ -133,6 +138,24 @@ def _parse(body: bytes) -> Envelope:
     if _shape.decode(body).events is msgspec.UNSET:
         return Envelope([msgspec.Raw(body)])
     return _envelope.decode(body)
+
+
+def _event_by_event(body: bytes) -> Envelope | None:
+    """Split a body that has half a character, a lone surrogate, which JavaScript may send; None for what is no JSON.
+
+    The one event that has it is refused then, and not all.
+    """
+    try:
+        found = json.loads(body, parse_constant=_no_number)
+        envelope = {"events": found} if isinstance(found, list) else found
+        events = [msgspec.Raw(json.dumps(event).encode()) for event in envelope["events"]]
+        return msgspec.structs.replace(msgspec.convert({**envelope, "events": []}, Envelope), events=events)
+    except (ValueError, TypeError, KeyError, RecursionError, msgspec.MsgspecError):
+        return None
+
+
+def _no_number(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")
 
 
 def _corrected(occurred_at: datetime, skew: timedelta, received: datetime) -> datetime:
