@@ -1636,6 +1636,15 @@ CREATE TABLE build_keys (
 );
 CREATE INDEX build_keys_by_age ON build_keys (asked_at);
 
+-- How many builds each visitor's misses started on a day: those of today alone are kept. The visitor is a hash that is made anew each
+-- day, which leads to nobody; requests without one share theirs.
+CREATE TABLE miss_allowances (
+    day     date    NOT NULL,
+    visitor uuid    NOT NULL,
+    builds  integer NOT NULL,
+    PRIMARY KEY (day, visitor)
+);
+
 -- Builders, and when each last showed life: what builds wait for.
 CREATE TABLE builders (
     name    text        PRIMARY KEY,
@@ -1837,6 +1846,49 @@ BEGIN
     IF build_id IS NOT NULL THEN
         INSERT INTO build_keys (source, key, asked, build_id, asked_at)
         VALUES (by_source, with_key, asking, request_build_once.build_id, current_instant());
+    END IF;
+END $$;
+
+-- a, for a request of data that found nothing: joins the build that is under way, else creates one if the visitor's misses have
+-- started fewer than `most_builds` today and fewer than `most_bytes` were read ('limited'). One that failed or was cancelled since
+-- the last ETL is not begun again ('over').
+CREATE FUNCTION request_missed_build(
+    for_product text, for_channel text, for_probe text, by_visitor uuid, most_builds integer, most_bytes bigint,
+    by_source text DEFAULT session_user, in_trace text DEFAULT NULL,
+    OUT outcome text, OUT build_id uuid, OUT metric_type text
+) LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+DECLARE
+    today date := utc_day(current_instant());
+    hashed uuid := md5(format('%s %s', today, by_visitor))::uuid;
+    latest builds;
+    is_counted boolean := false;
+BEGIN
+    SELECT * INTO latest FROM builds b
+    WHERE b.product = for_product AND b.channel = for_channel AND b.probe = for_probe
+    ORDER BY b.requested_at DESC LIMIT 1;
+    IF latest.state IN ('failed', 'cancelled') AND latest.finished_at >= fresh_since(for_product) THEN
+        outcome := 'over';
+        build_id := latest.build_id;
+        RETURN;
+    END IF;
+    IF coalesce(latest.finished_at < fresh_since(for_product), latest.build_id IS NULL)
+       AND EXISTS (SELECT FROM catalogue c WHERE c.product = for_product AND c.probe = for_probe)
+       AND NOT EXISTS (SELECT FROM hidden_by(for_product, for_probe))
+    THEN
+        DELETE FROM miss_allowances m WHERE m.day < today;
+        INSERT INTO miss_allowances AS m (day, visitor, builds)
+        SELECT today, hashed, 1 WHERE most_builds > 0 AND bytes_left_today(most_bytes) > 0
+        ON CONFLICT (day, visitor) DO UPDATE SET builds = m.builds + 1 WHERE m.builds < most_builds;
+        is_counted := FOUND;
+        IF NOT is_counted THEN
+            outcome := 'limited';
+            RETURN;
+        END IF;
+    END IF;
+    SELECT r.* INTO outcome, build_id, metric_type
+    FROM request_build(for_product, for_channel, for_probe, by_source, in_trace => in_trace) r;
+    IF is_counted AND outcome <> 'created' THEN  -- another request has just created it, or it cannot be built
+        UPDATE miss_allowances m SET builds = m.builds - 1 WHERE m.day = today AND m.visitor = hashed;
     END IF;
 END $$;
 
@@ -2474,11 +2526,11 @@ GRANT EXECUTE ON FUNCTION current_instant, utc_day, last_position, whole_from, r
     TO usage_server, usage_builder, usage_reader, usage_projections;
 GRANT EXECUTE ON FUNCTION most_names, name_hash, names_beyond TO usage_server, usage_builder, usage_reader, usage_projections;
 GRANT EXECUTE ON FUNCTION projection_setting TO usage_projections;
-REVOKE SELECT ON visitor_keys, event_log_lock, filling_lock FROM usage_server, usage_builder, usage_reader, usage_projections;
+REVOKE SELECT ON visitor_keys, miss_allowances, event_log_lock, filling_lock FROM usage_server, usage_builder, usage_reader, usage_projections;
 REVOKE SELECT ON tokens, page_sessions FROM usage_builder, usage_reader, usage_projections;
 REVOKE SELECT ON dead_letters FROM usage_builder, usage_projections;
 GRANT EXECUTE ON FUNCTION append_events, restore_events, probe_recording, forget_visitors, advance_projection, fail_projection, request_build,
-    request_build_once, cancel_build, retry_build, fresh_since, set_hotlist_rule, set_hidden_probes, keep_hotlist,
+    request_build_once, request_missed_build, cancel_build, retry_build, fresh_since, set_hotlist_rule, set_hidden_probes, keep_hotlist,
     cancel_builds_done_by_etl, open_page_session, close_page_session
     TO usage_server;
 GRANT EXECUTE ON FUNCTION claim_build, heartbeat_build, complete_build, complete_builds, fail_build, expire_leases, hand_back_build,

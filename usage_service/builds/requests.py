@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import datetime
-from typing import Literal
+from typing import Literal, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -59,9 +59,11 @@ class Build(msgspec.Struct, frozen=True):
 
 
 class Requested(msgspec.Struct, frozen=True):
-    """Outcome of a request for a build; only the first four outcomes have a `build_id`."""
+    """Outcome of a request for a build; only the first five outcomes have a `build_id`."""
 
-    outcome: Literal["created", "pending", "fresh", "repeated", "unknown", "unbuildable", "excluded", "mismatch"]
+    outcome: Literal[
+        "created", "pending", "fresh", "repeated", "over", "unknown", "unbuildable", "excluded", "mismatch", "limited"
+    ]
     build_id: UUID | None
     metric_type: str | None
 
@@ -85,6 +87,30 @@ async def request_build_once(
     when the first one was for another probe.
     """
     return await _requested(connection, "requested_once", key, product, channel, probe, source)
+
+
+class MissLimits(NamedTuple):
+    """Limits of a UTC day: the builds that a visitor's misses may start, and the bytes after which none is started."""
+
+    builds_each: int
+    bytes_read: int
+
+
+async def request_missed_build(
+    connection: Connection,
+    product: str,
+    channel: str,
+    probe: str,
+    visitor: UUID | None,
+    limits: MissLimits,
+    source: str,
+) -> Requested:
+    """Request a build because its data was asked for and not there.
+
+    The outcome is 'limited' when a limit is reached and there is no build to join, and 'over' with the build of the day
+    that failed or was cancelled, which is not repeated. Requests without a visitor share one limit.
+    """
+    return await _requested(connection, "requested_by_miss", product, channel, probe, visitor, *limits, source)
 
 
 async def _requested(connection: Connection, statement: str, *values: object) -> Requested:

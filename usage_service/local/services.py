@@ -109,6 +109,7 @@ class Services:
             "USAGE_SERVICE_TOKEN": stack.token,
             "USAGE_SERVICE_VISITOR_SECRET": stack.visitor_secret,
             "USAGE_SERVICE_URL": stack.url,
+            "USAGE_SERVICE_BUILD_MISSES": str(stack.settings.builds_misses).lower(),
             "PYTHONUNBUFFERED": "1",
         }
         if stack.settings.project is None:

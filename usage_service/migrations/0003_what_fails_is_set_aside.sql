@@ -1242,3 +1242,59 @@ BEGIN
 END $$;
 
 REVOKE ALL ON FUNCTION merge_rows FROM PUBLIC;
+
+-- What the server is asked for and has no rows of is built.
+-- How many builds each visitor's misses started on a day: those of today alone are kept. The visitor is a hash that is made anew each
+-- day, which leads to nobody; requests without one share theirs.
+CREATE TABLE miss_allowances (
+    day     date    NOT NULL,
+    visitor uuid    NOT NULL,
+    builds  integer NOT NULL,
+    PRIMARY KEY (day, visitor)
+);
+
+-- a, for a request of data that found nothing: joins the build that is under way, else creates one if the visitor's misses have
+-- started fewer than `most_builds` today and fewer than `most_bytes` were read ('limited'). One that failed or was cancelled since
+-- the last ETL is not begun again ('over').
+CREATE OR REPLACE FUNCTION request_missed_build(
+    for_product text, for_channel text, for_probe text, by_visitor uuid, most_builds integer, most_bytes bigint,
+    by_source text DEFAULT session_user, in_trace text DEFAULT NULL,
+    OUT outcome text, OUT build_id uuid, OUT metric_type text
+) LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+DECLARE
+    today date := utc_day(current_instant());
+    hashed uuid := md5(format('%s %s', today, by_visitor))::uuid;
+    latest builds;
+    is_counted boolean := false;
+BEGIN
+    SELECT * INTO latest FROM builds b
+    WHERE b.product = for_product AND b.channel = for_channel AND b.probe = for_probe
+    ORDER BY b.requested_at DESC LIMIT 1;
+    IF latest.state IN ('failed', 'cancelled') AND latest.finished_at >= fresh_since(for_product) THEN
+        outcome := 'over';
+        build_id := latest.build_id;
+        RETURN;
+    END IF;
+    IF coalesce(latest.finished_at < fresh_since(for_product), latest.build_id IS NULL)
+       AND EXISTS (SELECT FROM catalogue c WHERE c.product = for_product AND c.probe = for_probe)
+       AND NOT EXISTS (SELECT FROM hidden_by(for_product, for_probe))
+    THEN
+        DELETE FROM miss_allowances m WHERE m.day < today;
+        INSERT INTO miss_allowances AS m (day, visitor, builds)
+        SELECT today, hashed, 1 WHERE most_builds > 0 AND bytes_left_today(most_bytes) > 0
+        ON CONFLICT (day, visitor) DO UPDATE SET builds = m.builds + 1 WHERE m.builds < most_builds;
+        is_counted := FOUND;
+        IF NOT is_counted THEN
+            outcome := 'limited';
+            RETURN;
+        END IF;
+    END IF;
+    SELECT r.* INTO outcome, build_id, metric_type
+    FROM request_build(for_product, for_channel, for_probe, by_source, in_trace => in_trace) r;
+    IF is_counted AND outcome <> 'created' THEN  -- another request has just created it, or it cannot be built
+        UPDATE miss_allowances m SET builds = m.builds - 1 WHERE m.day = today AND m.visitor = hashed;
+    END IF;
+END $$;
+
+REVOKE ALL ON FUNCTION request_missed_build FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION request_missed_build TO usage_server;

@@ -69,6 +69,18 @@ class ServerSettings(DatabaseSettings, frozen=True, kw_only=True):
     usage_misses: Annotated[
         bool, Meta(description="whether GLAM's usage list has views that found nothing; GLAM's own has none")
     ] = field(name="USAGE_SERVICE_USAGE_MISSES", default=False)
+    build_misses: Annotated[
+        bool, Meta(description="whether a data request that finds nothing starts a build; `usage-service up` says yes")
+    ] = field(name="USAGE_SERVICE_BUILD_MISSES", default=False)
+    miss_builds_a_day: Annotated[
+        int,
+        Meta(
+            ge=0, le=100_000, description="builds that a visitor's misses may start a day; all without one share them"
+        ),
+    ] = field(name="USAGE_SERVICE_MISS_BUILDS_A_DAY", default=50)
+    miss_bytes_a_day: Annotated[
+        int, Meta(ge=0, le=10**18, description="bytes read by all builds of a day, after which misses start none")
+    ] = field(name="USAGE_SERVICE_MISS_BYTES_A_DAY", default=5 * 10**12)
     visitor_secret: Annotated[
         str,
         Meta(min_length=16, description="what pseudonyms are made with; keep it: with another, visitors are others"),
@@ -138,6 +150,17 @@ class UpSettings(LogSettings, frozen=True, kw_only=True):
     project: Annotated[
         str | None, Meta(description="a project of BigQuery to take instead of the embedded warehouse")
     ] = field(name="GOOGLE_CLOUD_PROJECT", default=None)
+    open_reads: Annotated[bool, Meta(description="whether reading needs no token")] = field(
+        name="USAGE_SERVICE_OPEN_READS", default=False
+    )
+    build_misses: Annotated[
+        bool | None, Meta(description="whether misses start builds; without it, unless reading needs no token")
+    ] = field(name="USAGE_SERVICE_BUILD_MISSES", default=None)
+
+    @property
+    def builds_misses(self) -> bool:
+        """Return whether a data request that finds nothing starts a build."""
+        return not self.open_reads if self.build_misses is None else self.build_misses
 
 
 TOKEN_FILE = Path("data/token")  # where `usage-service up` keeps it, unless told otherwise

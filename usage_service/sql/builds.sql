@@ -4,6 +4,10 @@ SELECT outcome, build_id, metric_type FROM request_build($1, $2, $3, $4, $5, $6)
 -- requested_once: requests a build under the idempotency key $1.
 SELECT outcome, build_id, metric_type FROM request_build_once($1, $2, $3, $4, $5, $6);
 
+-- requested_by_miss: a build because the data of $1, $2, $3 was asked for by the visitor $4 (null: any) and not there, within the limits
+-- of a day of $5 builds and $6 bytes. $7 source, $8 trace.
+SELECT * FROM request_missed_build($1, $2, $3, $4, $5, $6, $7, $8);
+
 -- traceparent: the trace of the request that created the build $1.
 SELECT traceparent FROM builds WHERE build_id = $1;
 
