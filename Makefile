@@ -43,7 +43,7 @@ images:  ## Build the images with Docker or Podman; what cannot be pulled gets a
 
 soak: $(DEV_READY)  ## Kill what runs 500 times (tells docs/reliability.md), try 500 examples of what is tried at random
 	@SOAK_ROUNDS=500 SOAK_REPORT=1 $(BIN)/python -m pytest -n 0 -o timeout=0 \
-		$$(grep -rl --include="test_*.py" "[ =(]rounds(" tests | grep -v test_build_equals_brute_force.py) $(ARGS)
+		$$(grep -rl --include="test_*.py" "[ =(]rounds(" tests | grep -vE "test_build(s_equal_glams_rules|_equals_brute_force).py") $(ARGS)
 
 screenshots: $(DEV_READY)  ## Take the pictures in docs/images, of everything on sample data (needs Chromium)
 	@$(BIN)/python -m browser.screenshots
