@@ -1,4 +1,4 @@
-"""`usage-service up`: comes up from nothing, its tour works when pasted, and it leaves nothing behind."""
+"""`usage-service up`: comes up from nothing, its tour works, GLAM's front end is answered, and it leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -23,6 +26,9 @@ from tests.support.pipes import fill
 
 SECONDS = 90.0
 SAMPLE_CLIENTS = "3000"
+LABELED = {
+    f"labeled_{kind}" for kind in ("boolean", "timing_distribution", "memory_distribution", "custom_distribution")
+}
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("up")]
 
@@ -91,7 +97,7 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.skipif(not shutil.which("curl"), reason="there is no curl to paste the tour's commands to")
-def test_the_tour_works_when_pasted(data_dir: Path) -> None:
+def test_the_tour_works_when_pasted_and_glams_front_end_finds_each_metric_type(data_dir: Path) -> None:
     with running(data_dir) as up:
         tour = [line for line in up.wait_until_ready().splitlines() if line.startswith("curl ")]
         answers = [
@@ -111,10 +117,51 @@ def test_the_tour_works_when_pasted(data_dir: Path) -> None:
         assert built["rows"]
         assert {row["os"] for row in built["rows"]} == {"*"}
         assert sum(built["rows"][0]["histogram"].values()) == pytest.approx(1, abs=0.01)
+        see_each_metric_type(up)
         everything = up.everything()
         os.killpg(up.process.pid, signal.SIGINT)  # as Ctrl-C on a terminal
         assert up.process.wait(SECONDS) == 0
         assert gone(everything)
+
+
+def see_each_metric_type(up: Up) -> None:
+    """Send what GLAM's front end asks, in its order: each type is a miss, then a build, then rows."""
+    of_type = {probe["type"]: name for name, probe in ask(up, "/api/v1/probes/")[1]["probes"].items()}
+    queries = {
+        kind: {"product": "fog", "app_id": "nightly", "ping_type": "*", "os": "*", "probe": name,
+               "aggregationLevel": "version", "versions": 20, "metric_key": ""}
+        for kind, name in of_type.items()
+    }  # fmt: skip
+    assert len(queries) >= 10
+    for kind, query in queries.items():
+        if kind in LABELED:
+            assert ask(up, "/api/v1/labels/", query) == (200, {"labels": []})
+        status, missed = ask(up, "/api/v1/data/", query)
+        assert (status, missed.get("build", "")[:11]) == (404, "/v1/builds/"), (kind, missed)
+    for kind, query in queries.items():
+        wait_for(partial(has_rows, up, query), f"rows of {kind}")
+        rows = ask(up, "/api/v1/data/", query)[1]["response"]
+        assert all(row["metric_type"].startswith(kind) and row["build_id"] == "*" for row in rows)
+        if kind in LABELED:
+            assert set(ask(up, "/api/v1/labels/", query)[1]["labels"]) == {row["metric_key"] for row in rows}
+
+
+def has_rows(up: Up, query: dict[str, Any]) -> bool:
+    return ask(up, "/api/v1/data/", query)[0] == 200
+
+
+def ask(up: Up, path: str, query: dict[str, Any] | None = None) -> tuple[int, Any]:
+    """Send a request as GLAM's back end passes it on; return the status and the body."""
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{up.port}{path}",
+        json.dumps({"query": query}).encode() if query else None,
+        {"Authorization": f"Bearer {(up.data_dir / 'token').read_text().strip()}", "Content-Type": "application/json"},
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=30) as response:
+            return response.status, json.load(response)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)
 
 
 @pytest.fixture
