@@ -1,4 +1,4 @@
-"""`usage-service up`: comes up from nothing, its tour works, GLAM's front end is answered, and it leaves nothing behind."""
+"""`usage-service up`: comes up from nothing, its tour works, GLAM finds rows, and it leaves nothing behind."""
 
 from __future__ import annotations
 
