@@ -15,8 +15,9 @@ import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
+from tests.support.servers import connected, eventually
 from usage_service.shared import schema
-from usage_service.shared.postgres import connect
+from usage_service.shared.postgres import connect, query
 from usage_service.shared.schema import SCHEMA_VERSION, SchemaMismatchError, install_schema, schema_text
 
 ROOT = Path(__file__).parents[2]
@@ -50,6 +51,27 @@ async def test_five_at_once_install_it_once(empty_url: str) -> None:
     assert [entry["event"] for entry in logged] == ["schema_installed"]
     assert await run(empty_url, "SELECT count(*) FROM schema_version") == 1
     assert await run(empty_url, "SELECT max(version) FROM schema_version") == SCHEMA_VERSION
+
+
+async def test_who_has_waited_for_the_installation_sees_it(empty_url: str) -> None:
+    """A session that has seen nothing installed, and has begun, waits until another one has installed it."""
+    lock, is_installed = query("installation", "lock"), query("installation", "is_installed")
+    async with connected(empty_url) as first, connected(empty_url) as second:
+
+        async def waits() -> bool:
+            return bool(
+                await first.fetchval("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
+            )
+
+        assert not await second.fetchval(is_installed)
+        async with second.transaction():
+            async with first.transaction():
+                await first.execute(lock, schema.INSTALL_LOCK)
+                await first.execute(schema_text())
+                waiting = asyncio.create_task(second.execute(lock, schema.INSTALL_LOCK))
+                await eventually(waits, "the second session waits")
+            await waiting
+            assert await second.fetchval(is_installed)
 
 
 async def test_again_changes_nothing(empty_url: str) -> None:

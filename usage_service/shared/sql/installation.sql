@@ -1,5 +1,8 @@
--- is_installed: whether the database has a table of schema versions.
-SELECT to_regclass('public.schema_version') IS NOT NULL;
+-- is_installed: whether the database has a table of schema versions. Not by to_regclass(): that may remember, within a transaction
+-- that has waited for the lock, that there was none.
+SELECT EXISTS (
+    SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = 'public' AND c.relname = 'schema_version'
+);
 
 -- installed: the version of the schema, and the oldest one whose programs work with it; zeros where the table is empty.
 SELECT coalesce(max(version), 0), coalesce(max(works_with), 0) FROM schema_version;
