@@ -67,7 +67,7 @@ async def test_who_has_waited_for_the_installation_sees_it(empty_url: str) -> No
         async with second.transaction():
             async with first.transaction():
                 await first.execute(lock, schema.INSTALL_LOCK)
-                # Its first table is enough: a whole installation makes the other session forget all that it knew of tables.
+                # Its first table is enough: a whole installation makes others forget all that they knew of tables.
                 await first.execute("CREATE TABLE schema_version (version integer)")
                 waiting = asyncio.create_task(second.execute(lock, schema.INSTALL_LOCK))
                 await eventually(waits, "the second session waits")
