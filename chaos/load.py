@@ -42,7 +42,7 @@ class Acknowledged(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Sent(msgspec.Struct):
-    """What the clients have sent, and what they were told."""
+    """Events that the clients have sent, and the answers to them."""
 
     positions: dict[str, int] = {}
     acknowledged: list[Acknowledged] = []

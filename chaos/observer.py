@@ -1,4 +1,4 @@
-"""What is seen from outside while a fault lasts: heartbeats, metrics, reads, builds, and a reader at the log's end.
+"""Observations from outside while a fault lasts: heartbeats, metrics, reads, builds, and a reader at the log's end.
 
 It runs in a thread of its own: who does the faults may block. Each observation has its time by the clock that all
 processes share, `time.monotonic()`.
@@ -62,7 +62,7 @@ class Follower:
 
 
 class Observer:
-    """What was seen, in the order of time."""
+    """Observations of a running system, in the order of time."""
 
     def __init__(
         self, database_url: str, servers: Sequence[str], builders: Sequence[str], wanted: Sequence[Wanted]

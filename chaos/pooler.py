@@ -38,7 +38,7 @@ class RunningPooler:
 
     @property
     def accepts(self) -> bool:
-        """Whether it takes connections."""
+        """Return whether it takes connections."""
         with suppress(OSError):
             socket.create_connection(("127.0.0.1", self._configured.port), 1).close()
             return True

@@ -51,7 +51,7 @@ BUILDER = {
 
 @dataclass(frozen=True)
 class Ground:
-    """What a fault needs to stand on, besides the usual."""
+    """Parts that a fault needs besides the usual ones."""
 
     postgres: Mapping[str, str] = field(default_factory=dict)  # options
     # Called with the stack's directory; returns the environment of PostgreSQL and of all programs.
@@ -299,7 +299,7 @@ class Load:
 
     @property
     def over(self) -> bool:
-        """Whether all that was sent is acknowledged, or given up. Raise BenchError when it failed."""
+        """Return whether all that was sent is acknowledged, or given up. Raise BenchError when it failed."""
         status = self._process.poll()
         if status:
             raise BenchError("the clients failed, see above")

@@ -42,7 +42,7 @@ LOGGED = "SELECT event_id::text, position FROM event_log WHERE position > $1"
 
 
 class Outcome(NamedTuple):
-    """What a fault cost; seconds unless said otherwise, None for never or not needed."""
+    """Costs of a fault; seconds unless said otherwise, None for never or not needed."""
 
     name: str
     says: str

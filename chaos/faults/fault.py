@@ -1,4 +1,4 @@
-"""What a fault is: how it begins and ends, how long it lasts, and what it stands on."""
+"""The form of a fault: how it begins and ends, how long it lasts, and what it stands on."""
 
 from __future__ import annotations
 
