@@ -19,7 +19,7 @@ from usage_service.hotlist.backtest.chart import chart
 from usage_service.hotlist.backtest.files import read_counts
 from usage_service.hotlist.backtest.policies import POLICIES
 from usage_service.hotlist.backtest.replaying import BUDGETS, NIGHTS, Backtest, PolicyResult, backtest
-from usage_service.hotlist.backtest.sample_traffic import SEED, Shape, generate_traffic
+from usage_service.hotlist.backtest.sample_traffic import SEED, Kind, Shape, generate_traffic
 from usage_service.hotlist.counts import DayCounts
 from usage_service.shared.progress import progress
 
@@ -38,6 +38,7 @@ def backtest_command(
     nights: Annotated[int, typer.Option(min=1, max=180, help="how many of the last nights to replay")] = NIGHTS,
     budgets: Annotated[str, typer.Option(help="numbers of probes")] = ",".join(map(str, BUDGETS)),
     sample: Annotated[bool, typer.Option(help="replay made traffic: half a year of 2,000 probes")] = False,
+    kind: Annotated[Kind, typer.Option(help="of the made traffic")] = "mixed",
     picture: Annotated[Path | None, typer.Option("--chart", dir_okay=False, help="write an SVG there")] = None,
     form: Annotated[
         Literal["table", "csv", "json"] | None, typer.Option("--format", help="a table on a terminal, else csv")
@@ -47,7 +48,7 @@ def backtest_command(
 ) -> None:
     """Replay history: what share of the next day's requests each way to choose would have caught."""
     if files or sample:
-        counts = read_counts(files, product) if files else generate_traffic(Shape(), FIRST_DAY).counts()
+        counts = read_counts(files, product) if files else generate_traffic(Shape(kind=kind), FIRST_DAY).counts()
         found = _replayed(counts, nights, _budgets(budgets))
     else:
         asked = {"nights": nights, "budgets": budgets} | ({"product": product} if product else {})
@@ -63,13 +64,14 @@ def sample_traffic_command(
     probes: Annotated[int, typer.Option(min=1, max=100_000)] = 2_000,
     people: Annotated[int, typer.Option(min=1, max=100_000)] = 300,
     looks: Annotated[float, typer.Option(min=0.01, max=1_000, help="a person and working day")] = 4.0,
+    kind: Annotated[Kind, typer.Option(help="what moves people's interest")] = "mixed",
     product: Annotated[str, typer.Option()] = "fog",
     first: Annotated[str | None, typer.Option(metavar="DAY", help="by default so that it ends yesterday")] = None,
     seed: Annotated[int, typer.Option(min=0)] = SEED,
 ) -> None:
     """Print made traffic as events, one a line, for `usage-service import`. The same options print the same."""
     day = date.fromisoformat(first) if first else date.today() - timedelta(days=days)
-    shape = Shape(days=days, probes=probes, people=people, views=looks, product=product)
+    shape = Shape(days=days, probes=probes, people=people, views=looks, product=product, kind=kind)
     write, encode = sys.stdout.buffer.write, msgspec.json.encode
     for event in generate_traffic(shape, day, seed).events():
         write(encode(event) + b"\n")
