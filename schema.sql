@@ -12,6 +12,7 @@
 --   sessions, session_counts   a visitor's events without a pause of 30 minutes (fold_sessions)
 --   journey_events   what a visitor did, in its order (fold_journeys)
 --   probe_hours      views and visitors a probe and hour (fold_timeseries)
+--   build_costs      what the builds of a probe and day read, and how long they took (fold_build_costs)
 -- builds           one row a request to aggregate a probe; changed only by the lettered transitions below, each of
 --                  which appends its event and updates the row in one transaction
 -- builders         when each builder last showed life
@@ -365,6 +366,7 @@ CREATE TABLE projections (
     CONSTRAINT failure_is_whole CHECK ((failed_at IS NULL) = (failed_after IS NULL) AND (failed_at IS NULL) = (error IS NULL))
 );
 INSERT INTO projections (name, version, tables, settings) VALUES
+    ('build_costs', 1, '{build_costs}', '{}'),
     ('catalogue', 1, '{catalogue}', '{}'),
     ('journeys', 1, '{journey_events}', '{}'),
     ('popularity', 1, '{popularity_returns,popularity_series,popularity_views,popularity_visitors}', '{}'),
@@ -1561,6 +1563,42 @@ CREATE FUNCTION fold_timeseries(after_position bigint, to_position bigint) RETUR
     SELECT count(*) FROM written
 $$;
 
+-- Build costs -----------------------------------------------------------------------------------------------------
+
+-- What the last build of a probe, channel and day read in the warehouse, and how long its attempt took. Days are kept, so that the
+-- costs that were known at any past night are those that its hot list was made with.
+CREATE TABLE build_costs (
+    product  text        NOT NULL,
+    channel  text        NOT NULL,
+    probe    text        NOT NULL,
+    day      date        NOT NULL,
+    ended_at timestamptz NOT NULL,
+    bytes    bigint      NOT NULL,
+    seconds  float8,               -- null: the event is of a time when events did not say
+    PRIMARY KEY (product, channel, probe, day),
+    CONSTRAINT costs_are_not_negative CHECK (bytes >= 0 AND seconds >= 0)
+);
+
+-- Of two that ended at the same instant the more expensive one counts, so that the order of arrival does not matter.
+CREATE FUNCTION fold_build_costs(after_position bigint, to_position bigint) RETURNS bigint LANGUAGE sql AS $$
+    WITH written AS (
+        INSERT INTO build_costs AS c (product, channel, probe, day, ended_at, bytes, seconds)
+        SELECT DISTINCT ON (e.product, e.channel, e.probe, e.day) e.* FROM (
+            SELECT product, channel, probe, utc_day(occurred_at) AS day, occurred_at AS ended_at, (data ->> 'bytes')::bigint AS bytes,
+                   (data ->> 'seconds')::float8 AS seconds
+            FROM event_log
+            WHERE position > after_position AND position <= to_position AND type IN ('build_succeeded', 'build_found_no_data')
+              AND data ->> 'bytes' IS NOT NULL
+        ) e
+        ORDER BY e.product, e.channel, e.probe, e.day, e.ended_at DESC, e.bytes DESC, e.seconds DESC NULLS LAST
+        ON CONFLICT (product, channel, probe, day) DO UPDATE SET
+            ended_at = excluded.ended_at, bytes = excluded.bytes, seconds = excluded.seconds
+        WHERE (excluded.ended_at, excluded.bytes, coalesce(excluded.seconds, -1)) > (c.ended_at, c.bytes, coalesce(c.seconds, -1))
+        RETURNING 1
+    )
+    SELECT count(*) FROM written
+$$;
+
 ---------------------------------------------------------------------------------------------------------------------
 -- Builds: asynchronous request-reply
 --
@@ -1957,6 +1995,13 @@ BEGIN
               AND r.built_by = of_build.build_id);
 END $$;
 
+-- How long the attempt that holds a build has taken: what came before it, in the queue or in vain, is not in it.
+CREATE FUNCTION attempt_seconds(held builds) RETURNS numeric LANGUAGE sql STABLE AS $$
+    SELECT round(greatest(0, extract(epoch FROM current_instant() - e.occurred_at)), 3) FROM event_log e
+    WHERE e.data ->> 'build_id' = held.build_id::text AND e.type LIKE 'build\_%' AND e.type = 'build_started'
+    ORDER BY e.position DESC LIMIT 1
+$$;
+
 -- d: the rows that the worker inserted in this transaction are merged with those of earlier builds.
 -- e: without any, the probe was built and too few clients sent it. Answers how many rows the build has.
 CREATE FUNCTION complete_build(of_build uuid, of_attempt integer, bytes_read bigint) RETURNS integer
@@ -1968,7 +2013,7 @@ BEGIN
     PERFORM end_build(
         held, CASE WHEN stored > 0 THEN 'succeeded' ELSE 'no_data' END, NULL, bytes_read, stored, record_transition(
             held, CASE WHEN stored > 0 THEN 'build_succeeded' ELSE 'build_found_no_data' END, held.worker,
-            jsonb_build_object('attempt', of_attempt, 'bytes', bytes_read, 'rows', stored)));
+            jsonb_build_object('attempt', of_attempt, 'bytes', bytes_read, 'rows', stored, 'seconds', attempt_seconds(held))));
     PERFORM count_bytes(bytes_read);
     RETURN stored;
 END $$;

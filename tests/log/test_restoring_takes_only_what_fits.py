@@ -359,7 +359,8 @@ async def test_a_gap_is_closed_whatever_has_come_how_far(own_database: Connectio
     await own_database.execute("SELECT close_gap()")
     placed = {row[0]: row[1] for row in await own_database.fetch("SELECT name, position FROM projections")}
     assert placed == {
-        "catalogue": 200, "journeys": 241, "popularity": 200, "releases": 200, "sessions": 241, "timeseries": 200
+        "build_costs": 200, "catalogue": 200, "journeys": 241, "popularity": 200, "releases": 200, "sessions": 241,
+        "timeseries": 200,
     }  # fmt: skip
     assert await own_database.fetchval("SELECT log_position FROM hotlist_rules") == 302
     assert await own_database.fetchval("SELECT max(log_position) FROM hidden_probes") == 303

@@ -234,7 +234,7 @@ async def test_what_it_held_is_answered_and_goes_on(url_of_before: str, start: S
         views = {probe["probe"]: probe["views"] for probe in (await answer.json())["probes"]}
         assert views["old_ms"] == 40
         await eventually(all_folded(database), "every projection has folded the log")
-        for projection in ("popularity", "sessions", "timeseries", "journeys", "catalogue", "releases"):
+        for projection in ("popularity", "sessions", "timeseries", "journeys", "catalogue", "releases", "build_costs"):
             verdict = await rebuilding.verify(database, projection, ignore)
             assert verdict.equal, projection
 

@@ -87,7 +87,8 @@ async def test_a_rebuild_that_was_begun_otherwise(usage_service: Run, own_databa
     assert not await leftovers(own_database)
 
 
-UNKNOWN = "there is no projection nothing; there are catalogue, journeys, popularity, releases, sessions, timeseries"
+ALL = "build_costs, catalogue, journeys, popularity, releases, sessions, timeseries"
+UNKNOWN = f"there is no projection nothing; there are {ALL}"
 WRONG = {
     ("projections", "rebuild", "nothing"): UNKNOWN,
     ("projections", "rebuild", "sessions", "--set", "g=1"): "sessions has no setting g; it has gap_minutes, own_hosts",

@@ -51,6 +51,9 @@ payloads = st.one_of(
         "type": st.sampled_from(["counter", "event"]), "ping": st.sampled_from(["metrics", "baseline"])}, optional={
         "labels": st.lists(st.sampled_from(["a", 'b"', "ü"]), max_size=2, unique=True)})),
     st.tuples(st.sampled_from(["probe_retired", "probe_built"]), st.just({})),
+    st.tuples(st.sampled_from(["build_succeeded", "build_found_no_data"]), st.fixed_dictionaries({
+        "build_id": st.just("b")}, optional={
+        "bytes": st.integers(0, 3) | st.none(), "seconds": st.sampled_from([0.5, 60.123, 2])})),
     st.tuples(st.just("release_published"), st.fixed_dictionaries({"version": st.sampled_from([120, 121])})),
 )  # fmt: skip
 
@@ -65,11 +68,11 @@ def events(draw: st.DrawFn) -> JsonObject:
         "product": draw(st.sampled_from(["fog", "fenix"])),
         "data": data,
     }
-    if kind == "release_published" or draw(st.booleans()):
+    if kind == "release_published" or kind.startswith("build") or draw(st.booleans()):
         made["channel"] = "nightly"
-    if kind.startswith("probe"):
+    if kind.startswith(("probe", "build")):
         made["probe"] = draw(st.sampled_from(["gc_ms", "slow_ms"]))
-    if visitor := draw(st.sampled_from(["ann", "bob", None])):
+    if (visitor := draw(st.sampled_from(["ann", "bob", None]))) and not kind.startswith("build"):
         made["visitor"] = visitor
     return made
 
@@ -156,8 +159,8 @@ async def check(database: Connection, log: list[JsonObject], gap: int) -> None:
 
 async def empty(database: Connection, gap: int) -> None:
     await database.execute(
-        "TRUNCATE event_log, catalogue, popularity_returns, popularity_series, popularity_views, popularity_visitors,"
-        " releases, sessions, session_counts, journey_events, probe_hours;"
+        "TRUNCATE event_log, build_costs, catalogue, popularity_returns, popularity_series, popularity_views,"
+        " popularity_visitors, releases, sessions, session_counts, journey_events, probe_hours;"
         "SELECT drop_projection(name, stage) FROM projections WHERE stage <> 'live';"
         "UPDATE projections SET position = 0;"
     )

@@ -176,6 +176,7 @@ async def nothing_is_left(database: Connection) -> bool:
 async def test_an_unknown_projection_is_told(own_database: Connection) -> None:
     with pytest.raises(
         MaintenanceError,
-        match="no projection nothing; there are catalogue, journeys, popularity, releases, sessions, timeseries",
+        match="no projection nothing; there are build_costs, catalogue, "
+        "journeys, popularity, releases, sessions, timeseries",
     ):
         await verify(own_database, "nothing", ignore)

@@ -50,6 +50,9 @@ POISONS = [
     Poison("release_published", {"version": 1}, {"releases"}, channel=None),
     Poison("probe_registered", {"type": "counter", "ping": "metrics"}, {"catalogue"}, probe=None),
     Poison("probe_built", {}, {"catalogue"}, product=LONG),
+    Poison("build_succeeded", {"bytes": "many"}, {"build_costs"}),
+    Poison("build_succeeded", {"bytes": -1}, {"build_costs"}),
+    Poison("build_found_no_data", {"bytes": 1}, {"build_costs"}, channel=None),
 ]  # fmt: skip
 PUT_IN = """
 INSERT INTO event_log

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 from tests.support.reference import CatalogueEntry, ProbeDay, Session
@@ -77,6 +77,14 @@ async def projected_releases(database: Connection) -> dict[tuple[str, str, int],
     """Read the times of releases by product, channel and version."""
     rows = await database.fetch("SELECT product, channel, version, published_at FROM releases")
     return {(row[0], row[1], row[2]): row[3] for row in rows}
+
+
+async def projected_build_costs(
+    database: Connection,
+) -> dict[tuple[str, str, str, date], tuple[datetime, int, float | None]]:
+    """Read the end, bytes and seconds of the last build of each product, channel, probe and day."""
+    rows = await database.fetch("SELECT product, channel, probe, day, ended_at, bytes, seconds FROM build_costs")
+    return {(row[0], row[1], row[2], row[3]): (row[4], row[5], row[6]) for row in rows}
 
 
 async def projected_catalogue(database: Connection) -> dict[tuple[str, str], CatalogueEntry]:

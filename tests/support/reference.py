@@ -140,6 +140,17 @@ def releases(events: Iterable[JsonObject]) -> dict[tuple[str, str, int], datetim
     return first
 
 
+def build_costs(events: Iterable[JsonObject]) -> dict[tuple[str, str, str, date], tuple[datetime, int, float | None]]:
+    """Return the end, bytes and seconds of the last build of each product, channel, probe and day."""
+    last: dict[tuple[str, str, str, date], tuple[datetime, int, float | None]] = {}
+    for item in unique(events):
+        if item["type"] in ("build_succeeded", "build_found_no_data") and item["data"].get("bytes") is not None:
+            key = item["product"], item["channel"], item["probe"], moment(item).date()
+            cost = moment(item), item["data"]["bytes"], item["data"].get("seconds")
+            last[key] = max(last.get(key, cost), cost, key=lambda one: (one[:2], -1 if one[2] is None else one[2]))
+    return last
+
+
 @dataclass(frozen=True)
 class CatalogueEntry:
     metric_type: str | None

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import msgspec
 
 from tests.support import reference
 from tests.support.projected import (
     projected_buckets,
+    projected_build_costs,
     projected_catalogue,
     projected_journeys,
     projected_popularity,
@@ -22,6 +24,7 @@ from tests.support.projected import (
 )
 from tests.support.reference import ORIGINS
 from tests.support.servers import Connection, JsonObject
+from usage_service.events import OWN_TYPES
 from usage_service.ingest.appending import Record
 from usage_service.ingest.parsing import Envelope, Reader
 from usage_service.ingest.visitors import VisitorKeys
@@ -29,21 +32,22 @@ from usage_service.projections.runner import Folder
 
 BUCKET_DAYS = [7, 28, 112]
 VISITORS = VisitorKeys("a secret for tests only", 90)
-PROJECTIONS = ["catalogue", "journeys", "popularity", "releases", "sessions", "timeseries"]
+PROJECTIONS = ["build_costs", "catalogue", "journeys", "popularity", "releases", "sessions", "timeseries"]
 REFERRERS = [referrer for referrer in ORIGINS if referrer]
 # Of 20 visitors in three days, so that later events join, extend and merge sessions.
 APPEND = """
 WITH drawn AS MATERIALIZED (
-    SELECT gen_random_uuid() AS id, floor(random() * 10)::integer AS kind, floor(random() * 24)::integer AS who,
+    SELECT gen_random_uuid() AS id, floor(random() * 11)::integer AS kind, floor(random() * 24)::integer AS who,
            date_trunc('minute', '2026-11-20T12:00:00Z'::timestamptz + random() * interval '3 days') AS at,
            (ARRAY['gc_ms', 'slow_ms', 'other_ms'])[1 + floor(random() * 3)::integer] AS name,
            ($2::text[])[1 + floor(random() * cardinality($2::text[]))::integer] AS referrer,
            random() < 0.1 AS bot, random() < 0.5 AS yes
     FROM generate_series(1, $1)
 ), made AS (
-    SELECT id, at, CASE WHEN who < 20 THEN md5('visitor ' || who)::uuid END AS lookup, name, bot, yes,
+    SELECT id, at, kind, CASE WHEN who < 20 THEN md5('visitor ' || who)::uuid END AS lookup, name, bot, yes,
            (ARRAY['page_viewed', 'probe_viewed', 'probe_viewed', 'probe_viewed', 'control_changed', 'link_followed',
-                  'x_mine', 'probe_registered', 'probe_built', 'release_published'])[kind + 1] AS type, referrer
+                  'x_mine', 'probe_registered', 'probe_built', 'release_published',
+                  'build_succeeded'])[kind + 1] AS type, referrer
     FROM drawn
 ), whole AS (
     SELECT *, CASE type
@@ -55,14 +59,16 @@ WITH drawn AS MATERIALIZED (
             'type', CASE WHEN yes THEN 'counter' ELSE 'event' END, 'ping', name)
             || CASE WHEN bot THEN jsonb_build_object('labels', jsonb_build_array(name, referrer)) ELSE '{}' END
         WHEN 'release_published' THEN jsonb_build_object('version', length(referrer))
+        WHEN 'build_succeeded' THEN jsonb_build_object('build_id', id, 'bytes', length(referrer))
+            || CASE WHEN yes THEN jsonb_build_object('seconds', kind) ELSE '{}' END
         ELSE '{}' END || CASE WHEN bot THEN '{"bot": true}'::jsonb ELSE '{}' END AS data
     FROM made
 ), columns AS (
     SELECT array_agg(id) AS ids, array_agg(type) AS types, array_agg(1::smallint) AS versions, array_agg(at) AS ats,
            array_agg(lookup) AS lookups, array_agg(CASE WHEN lookup IS NOT NULL THEN 20000 END) AS epochs,
            array_agg(CASE WHEN yes THEN 'fog' ELSE 'fenix' END) AS products,
-           array_agg(CASE WHEN yes OR type = 'release_published' THEN 'nightly' END) AS channels,
-           array_agg(CASE WHEN starts_with(type, 'probe') THEN name END) AS probes, array_agg('test'::text) AS sources,
+           array_agg(CASE WHEN yes OR type ~ '^(release|build)' THEN 'nightly' END) AS channels,
+           array_agg(CASE WHEN type ~ '^(probe|build)' THEN name END) AS probes, array_agg('test'::text) AS sources,
            array_agg(data) AS payloads, array_agg(id) AS digests
     FROM whole
 )
@@ -79,11 +85,19 @@ async def append_traffic(connection: Connection, number: int) -> int:
 
 
 def records(batch: list[JsonObject]) -> list[Record]:
-    """Parse these events, all of which must be valid, to the records to append."""
-    envelope = Envelope([msgspec.Raw(msgspec.json.encode(item)) for item in batch])
+    """Parse these events, all of which must be valid, to the records to append; the service's own as it writes them."""
+    envelope = Envelope([msgspec.Raw(msgspec.json.encode(item)) for item in batch if item["type"] not in OWN_TYPES])
     judged = Reader(VISITORS).read(envelope, "test", datetime.now(UTC))
     assert all(isinstance(item, Record) for item in judged), judged
-    return [item for item in judged if isinstance(item, Record)]
+    read = {item.event_id: item for item in judged if isinstance(item, Record)}
+    return [_own_record(item) if item["type"] in OWN_TYPES else read[UUID(item["event_id"])] for item in batch]
+
+
+def _own_record(item: JsonObject) -> Record:
+    at, event_id = datetime.fromisoformat(item["occurred_at"]), UUID(item["event_id"])
+    named = item.get("product"), item.get("channel"), item.get("probe")
+    data = msgspec.Raw(msgspec.json.encode(item["data"]))
+    return Record(event_id, item["type"], 1, at, None, *named, "test", data, digest=event_id)
 
 
 async def logged(connection: Connection, projection: str | None = None) -> list[JsonObject]:
@@ -117,6 +131,7 @@ async def assert_rows_of(connection: Connection, logs: Mapping[str, list[JsonObj
     for days in BUCKET_DAYS:
         assert await projected_buckets(connection, days) == reference.popularity_buckets(viewed, days)
     assert await projected_returns(connection) == reference.popularity_returns(viewed)
+    assert await projected_build_costs(connection) == reference.build_costs(logs["build_costs"])
     assert await projected_catalogue(connection) == reference.catalogue(logs["catalogue"])
     assert await projected_releases(connection) == reference.releases(logs["releases"])
     assert await projected_journeys(connection) == reference.journey_events(logs["journeys"])

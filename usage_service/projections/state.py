@@ -15,7 +15,7 @@ from usage_service.queries import query
 from usage_service.shared.postgres import Connection, Pool
 
 READ_SECONDS = 5.0
-Projection = Literal["catalogue", "journeys", "popularity", "releases", "sessions", "timeseries"]
+Projection = Literal["build_costs", "catalogue", "journeys", "popularity", "releases", "sessions", "timeseries"]
 
 
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
