@@ -8,7 +8,7 @@
 -- dead_letters     events that a projection could not fold and set aside; retry_dead_letters() takes them up again
 --   catalogue        every probe known (fold_catalogue)
 --   popularity_*     views a probe, day and week, and visitors by the day they came before (fold_popularity)
---   releases         which version a channel had when (fold_releases)
+--   releases, build_revisions   which version a channel had when, and of which source its builds are (fold_releases)
 --   sessions, session_counts   a visitor's events without a pause of 30 minutes (fold_sessions)
 --   journey_events   what a visitor did, in its order (fold_journeys)
 --   probe_hours      views and visitors a probe and hour (fold_timeseries)
@@ -370,7 +370,7 @@ INSERT INTO projections (name, version, tables, settings) VALUES
     ('catalogue', 1, '{catalogue}', '{}'),
     ('journeys', 1, '{journey_events}', '{}'),
     ('popularity', 1, '{popularity_returns,popularity_series,popularity_views,popularity_visitors}', '{}'),
-    ('releases', 1, '{releases}', '{}'),
+    ('releases', 1, '{build_revisions,releases}', '{}'),
     ('sessions', 1, '{session_counts,sessions}', '{"gap_minutes": 30, "own_hosts": ["glam.telemetry.mozilla.org"]}'),
     ('timeseries', 1, '{probe_hours}', '{}');
 
@@ -1206,16 +1206,36 @@ CREATE TABLE releases (
     PRIMARY KEY (product, channel, version)
 );
 
+-- Of which revision of the source a build is: of each hour the last build, because rows are of an hour's builds together.
+CREATE TABLE build_revisions (
+    product    text NOT NULL,
+    channel    text NOT NULL,
+    build_hour text NOT NULL,  -- YYYYMMDDHH, as in probe_rows
+    build_id   text NOT NULL COLLATE "C",
+    revision   text NOT NULL COLLATE "C",
+    PRIMARY KEY (product, channel, build_hour)
+);
+
 CREATE FUNCTION fold_releases(after_position bigint, to_position bigint) RETURNS bigint LANGUAGE sql AS $$
-    WITH written AS (INSERT INTO releases AS r (product, channel, version, published_at)
+    WITH news AS (
+        SELECT type, product, channel, occurred_at, data FROM event_log
+        WHERE position > after_position AND position <= to_position AND type IN ('release_published', 'revision_published')
+    ), published AS (INSERT INTO releases AS r (product, channel, version, published_at)
     SELECT product, channel, (data ->> 'version')::integer, min(occurred_at)
-    FROM event_log
-    WHERE position > after_position AND position <= to_position AND type = 'release_published'
+    FROM news WHERE type = 'release_published'
     GROUP BY 1, 2, 3
     ON CONFLICT (product, channel, version) DO UPDATE SET
         published_at = least(r.published_at, excluded.published_at)
+    RETURNING 1), revised AS (INSERT INTO build_revisions AS r (product, channel, build_hour, build_id, revision)
+    SELECT DISTINCT ON (product, channel, left(data ->> 'build_id', 10))
+           product, channel, left(data ->> 'build_id', 10), data ->> 'build_id', data ->> 'revision'
+    FROM news WHERE type = 'revision_published'
+    ORDER BY product, channel, left(data ->> 'build_id', 10), (data ->> 'build_id') COLLATE "C" DESC, (data ->> 'revision') COLLATE "C" DESC
+    ON CONFLICT (product, channel, build_hour) DO UPDATE SET
+        build_id = excluded.build_id, revision = excluded.revision
+    WHERE (excluded.build_id, excluded.revision) > (r.build_id, r.revision)
     RETURNING 1)
-    SELECT count(*) FROM written
+    SELECT (SELECT count(*) FROM published) + (SELECT count(*) FROM revised)
 $$;
 
 -- Sessions --------------------------------------------------------------------------------------------------------

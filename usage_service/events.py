@@ -203,6 +203,23 @@ class ReleasePublished(Event, frozen=True, kw_only=True, tag="release_published"
     data: ReleasePublishedData
 
 
+class RevisionPublishedData(Data, frozen=True, kw_only=True):
+    """A build, and the revision of the source that it was made of."""
+
+    build_id: Annotated[
+        str, Meta(pattern=r"^[0-9]{10,14}(?!\n)$", description="the build's time, such as 20261119104512, or its hour")
+    ]
+    revision: Annotated[str, Meta(pattern=r"^[0-9a-f]{7,64}(?!\n)$", description="of Mercurial or Git, in hexadecimal")]
+
+
+class RevisionPublished(Event, frozen=True, kw_only=True, tag="revision_published"):
+    """A channel of a product has a new build; of the builds of an hour the last one counts."""
+
+    product: Product
+    channel: Channel
+    data: RevisionPublishedData
+
+
 class ExtensionEvent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An event of the app's own type: stored and replayable, its data free (16 KiB at most)."""
 
@@ -229,6 +246,7 @@ AnyEvent = (
     | ProbeBuilt
     | VisitorErased
     | ReleasePublished
+    | RevisionPublished
 )
 EVENT_TYPES: dict[str, type[Event]] = {str(kind.__struct_config__.tag): kind for kind in get_args(AnyEvent)}
 

@@ -15,7 +15,8 @@ from structlog.testing import capture_logs
 
 from tests.support.bad_input import service
 from tests.support.building import COLUMNS, ask, asked, claim, served
-from tests.support.servers import Client, Connection, JsonObject, connected, eventually, post, registered
+from tests.support.servers import Client, Connection, JsonObject, connected, event, eventually, post, registered
+from tests.support.traffic import fold_all
 from usage_service.ingest.group_commit import QueueFullError
 from usage_service.web.api import glam_data
 
@@ -161,6 +162,21 @@ async def test_a_labeled_counter_that_declares_its_labels_shows_its_sums_alone(
         "UPDATE probe_rows SET metric_type = 'timing_distribution', client_agg_type = 'summed_histogram'"
     )
     await glam.database.execute("UPDATE catalogue SET definition = NULL WHERE probe = 'gc_ms'")
+
+
+async def test_builds_of_fog_have_the_revision_of_their_hour(glam: Glam) -> None:
+    fields = {"product": "fog", "visitor": None, "occurred_at": "2026-11-20T23:00:00Z"}
+    for channel, build_id, revision in (
+        ("nightly", "20261120231500", "0123456789ab"),
+        ("beta", "2026112022", "fedcba9"),
+    ):
+        data = {"build_id": build_id, "revision": revision}
+        await post(glam.client, event("revision_published", channel=channel, data=data, **fields))
+    await fold_all(glam.database)
+    revisions = {row["build_id"]: row["revision"] for row in await rows_of(glam, aggregationLevel="build_id")}
+    unknown = {"2026112000": "", "2026112022": "", "2026112021": ""}
+    assert revisions == unknown | {"2026112023": "0123456789ab"}
+    assert {row["revision"] for row in await rows_of(glam)} == {""}
 
 
 async def labels_of(glam: Glam, query: object) -> tuple[int, object]:

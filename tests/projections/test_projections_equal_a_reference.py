@@ -159,8 +159,8 @@ async def check(database: Connection, log: list[JsonObject], gap: int) -> None:
 
 async def empty(database: Connection, gap: int) -> None:
     await database.execute(
-        "TRUNCATE event_log, build_costs, catalogue, popularity_returns, popularity_series, popularity_views,"
-        " popularity_visitors, releases, sessions, session_counts, journey_events, probe_hours;"
+        "TRUNCATE event_log, build_costs, build_revisions, catalogue, popularity_returns, popularity_series,"
+        " popularity_views, popularity_visitors, releases, sessions, session_counts, journey_events, probe_hours;"
         "SELECT drop_projection(name, stage) FROM projections WHERE stage <> 'live';"
         "UPDATE projections SET position = 0;"
     )

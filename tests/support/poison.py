@@ -48,6 +48,7 @@ POISONS = [
     Poison("release_published", {"version": "next"}, {"releases"}),
     Poison("release_published", {"version": 10**12}, {"releases"}),
     Poison("release_published", {"version": 1}, {"releases"}, channel=None),
+    Poison("revision_published", {"build_id": "2026112010"}, {"releases"}),
     Poison("probe_registered", {"type": "counter", "ping": "metrics"}, {"catalogue"}, probe=None),
     Poison("probe_built", {}, {"catalogue"}, product=LONG),
     Poison("build_succeeded", {"bytes": "many"}, {"build_costs"}),

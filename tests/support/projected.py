@@ -87,6 +87,12 @@ async def projected_build_costs(
     return {(row[0], row[1], row[2], row[3]): (row[4], row[5], row[6]) for row in rows}
 
 
+async def projected_revisions(database: Connection) -> dict[tuple[str, str, str], tuple[str, str]]:
+    """Read the last build of an hour and its revision, by product, channel and hour."""
+    rows = await database.fetch("SELECT product, channel, build_hour, build_id, revision FROM build_revisions")
+    return {(row[0], row[1], row[2]): (row[3], row[4]) for row in rows}
+
+
 async def projected_catalogue(database: Connection) -> dict[tuple[str, str], CatalogueEntry]:
     """Read the catalogue by product and probe."""
     rows = await database.fetch(

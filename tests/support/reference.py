@@ -151,6 +151,17 @@ def build_costs(events: Iterable[JsonObject]) -> dict[tuple[str, str, str, date]
     return last
 
 
+def build_revisions(events: Iterable[JsonObject]) -> dict[tuple[str, str, str], tuple[str, str]]:
+    """Return the last build of an hour and its revision, by product, channel and hour."""
+    last: dict[tuple[str, str, str], tuple[str, str]] = {}
+    for item in events:
+        if item["type"] == "revision_published":
+            build = item["data"]["build_id"], item["data"]["revision"]
+            key = item["product"], item["channel"], build[0][:10]
+            last[key] = max(last.get(key, build), build)
+    return last
+
+
 @dataclass(frozen=True)
 class CatalogueEntry:
     metric_type: str | None

@@ -18,6 +18,7 @@ from tests.support.projected import (
     projected_popularity,
     projected_releases,
     projected_returns,
+    projected_revisions,
     projected_session_counts,
     projected_sessions,
     projected_timeseries,
@@ -134,6 +135,7 @@ async def assert_rows_of(connection: Connection, logs: Mapping[str, list[JsonObj
     assert await projected_build_costs(connection) == reference.build_costs(logs["build_costs"])
     assert await projected_catalogue(connection) == reference.catalogue(logs["catalogue"])
     assert await projected_releases(connection) == reference.releases(logs["releases"])
+    assert await projected_revisions(connection) == reference.build_revisions(logs["releases"])
     assert await projected_journeys(connection) == reference.journey_events(logs["journeys"])
     assert await projected_timeseries(connection) == reference.timeseries(logs["timeseries"])
 

@@ -33,12 +33,12 @@ def import_command(
     ],
     url: Url = DEFAULT_URL,
     token: Token = None,
-    product: Annotated[str, typer.Option(help="of the releases of a product-details file")] = FIREFOX.product,
+    product: Annotated[str, typer.Option(help="of releases of product-details, and of revisions")] = FIREFOX.product,
     channel: Annotated[
         str | None, typer.Option(help="of those releases; else `release`, or each channel that the file tells of")
     ] = None,
 ) -> None:
-    """Send events, page requests, a catalogue, releases or an exported log. Running it again adds nothing twice."""
+    """Send events, page requests, a catalogue, releases, revisions or an exported log. Nothing is added twice."""
     refused = False
     for path in files:
         recorded_at = datetime.fromtimestamp(path.stat().st_mtime, UTC)

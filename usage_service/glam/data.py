@@ -100,7 +100,7 @@ def _typed(kind: type[Read], given: dict[str, object]) -> Read:
 
 
 async def data_rows(connection: Connection, asked: DataQuery) -> list[dict[str, Any]]:
-    """Return the rows in GLAM's format, latest version and build first; `revision` is empty where it is not known."""
+    """Return the rows in GLAM's format, latest version and build first; `revision` is empty where no event tells it."""
     rows = await connection.fetch(
         query("glam", "data"),
         asked.product,
@@ -118,7 +118,7 @@ async def data_rows(connection: Connection, asked: DataQuery) -> list[dict[str, 
 def _row(row: dict[str, Any]) -> dict[str, Any]:
     # The database has JSON texts, which are sent unchanged; GLAM has "" where there is none.
     texts = {name: msgspec.Raw((row[name] or '""').encode()) for name in HISTOGRAMS}
-    return row | {"revision": ""} | texts
+    return row | texts
 
 
 async def find_labels(connection: Connection, asked: LabelsQuery) -> list[str]:

@@ -1,4 +1,4 @@
-"""Formats of files to import: a catalogue, a web server's traffic, releases, or events as they are on the wire.
+"""Formats of files to import: a catalogue, traffic, releases, revisions of builds, or events as they are on the wire.
 
 Event ids come from content, so that importing a file again records nothing twice: a line's id is made from the events
 that it stands for, and from the number of equal lines before it (equal requests are separate events).
@@ -23,6 +23,8 @@ JsonObject = dict[str, Any]
 CATALOGUE_FIELDS = {"product", "probe", "type"}
 IMPORTED = UUID("6d0a3b0f-5a0c-4b0e-9d7c-3f1e0c8b7a51")  # the namespace of these ids
 TRAFFIC_FIELDS = {"occurred_at", "path", "status"}
+REVISION_FIELDS = {"channel", "build_id", "revision"}
+BUILD_HOUR = "%Y%m%d%H"  # how a build id begins
 
 
 class UnreadableFileError(UserError):
@@ -38,27 +40,32 @@ class Line(NamedTuple):
 
 
 def read_lines(file: BinaryIO, path: Path, recorded_at: datetime, of: ReleasesOf) -> Iterator[Line]:
-    """Read the lines of an unpacked file; a catalogue's events get the time `recorded_at`, releases are `of`."""
+    """Read the lines of an unpacked file; a catalogue's events get the time `recorded_at`.
+
+    Releases are `of` a product and channel; revisions of builds are of that product unless they name another.
+    """
     name = path.name.removesuffix(".gz")
     text = (line.decode("utf-8", "replace") for line in file)
     if name.endswith(".csv"):
-        found = _csv_lines(text, path, recorded_at)
+        found = _csv_lines(text, path, recorded_at, of)
     elif name.endswith(".json") and is_product_details(_head(file)):
         found = iter(_releases(file.read(MOST_BYTES), path, of))
     elif name.endswith((".ndjson", ".jsonl", ".json")):
-        found = (_json_line(number, line) for number, line in enumerate(text, 1) if line.strip())
+        found = (_json_line(number, value, of) for number, value in _values(file, text, path))
     else:
         raise UnreadableFileError(f"{path}: the name must end in .csv, .ndjson or .jsonl, and .gz after it when packed")
     return _with_ids(found)
 
 
-def _csv_lines(text: Iterator[str], path: Path, recorded_at: datetime) -> Iterator[Line]:
+def _csv_lines(text: Iterator[str], path: Path, recorded_at: datetime, of: ReleasesOf) -> Iterator[Line]:
     rows = csv.DictReader(text)
-    missing = CATALOGUE_FIELDS - set(rows.fieldnames or [])
-    if missing:
+    fields = set(rows.fieldnames or [])
+    if fields >= REVISION_FIELDS:
+        return (_revision(rows.line_num, row, of) for row in rows)
+    if missing := CATALOGUE_FIELDS - fields:
         raise UnreadableFileError(
             f"{path}: the first line must name {', '.join(sorted(missing))}; a catalogue has "
-            "product, probe, type and ping"
+            "product, probe, type and ping, revisions of builds have channel, build_id and revision"
         )
     occurred_at = recorded_at.astimezone(UTC).isoformat()
     return (Line(rows.line_num, [_registration(row, occurred_at)]) for row in rows)
@@ -88,18 +95,62 @@ def _releases(text: bytes, path: Path, of: ReleasesOf) -> list[Line]:
     return [Line(number, [event]) for number, event in enumerate(events, 1)]
 
 
-def _json_line(number: int, line: str) -> Line:
+def _values(file: BinaryIO, text: Iterator[str], path: Path) -> Iterator[tuple[int, object]]:
+    """Return the values of a file of JSON, a line each, or the items of the array that it is."""
+    if not _head(file).lstrip().startswith(b"["):
+        return ((number, _json(line)) for number, line in enumerate(text, 1) if line.strip())
+    whole = file.read(MOST_BYTES + 1)
+    if len(whole) > MOST_BYTES:
+        raise UnreadableFileError(
+            f"{path}: an array has at most {MOST_BYTES} bytes; write a value on each line instead"
+        )
+    value = _json(whole.decode("utf-8", "replace"))
+    return enumerate(value, 1) if isinstance(value, list) else iter([(1, value)])
+
+
+def _json(text: str) -> object:
+    """Return the value of a text, or the error."""
     try:
-        value = json.loads(line)
+        value: object = json.loads(text)
     except ValueError as error:
-        return Line(number, [], f"not JSON: {error}")
+        return error
+    return value
+
+
+def _json_line(number: int, value: object, of: ReleasesOf) -> Line:
+    if isinstance(value, ValueError):
+        return Line(number, [], f"not JSON: {value}")
     if not isinstance(value, dict):
         return Line(number, [], "must be a JSON object")
     if "type" in value:
         return Line(number, [value])
     if value.keys() >= TRAFFIC_FIELDS:
         return Line(number, _visit(value))
-    return Line(number, [], f"is neither an event (type) nor a page request ({', '.join(sorted(TRAFFIC_FIELDS))})")
+    if value.keys() >= REVISION_FIELDS:
+        return _revision(number, value, of)
+    return Line(
+        number,
+        [],
+        f"is neither an event (type), nor a page request ({', '.join(sorted(TRAFFIC_FIELDS))}),"
+        f" nor the revision of a build ({', '.join(sorted(REVISION_FIELDS))})",
+    )
+
+
+def _revision(number: int, row: JsonObject, of: ReleasesOf) -> Line:
+    """Return the event of a build's revision, at the hour of the build."""
+    build_id = str(row["build_id"])
+    try:
+        built_at = datetime.strptime(build_id[:10], BUILD_HOUR).replace(tzinfo=UTC)
+    except ValueError:
+        return Line(number, [], "build_id: must begin with the hour of the build, such as 2026111910")
+    event = {
+        "type": "revision_published",
+        "occurred_at": built_at.isoformat(),
+        "product": row.get("product") or of.product,
+        "channel": row["channel"],
+        "data": {"build_id": build_id, "revision": row["revision"]},
+    }
+    return Line(number, [event])
 
 
 def _visit(request: JsonObject) -> list[JsonObject]:

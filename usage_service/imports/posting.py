@@ -59,8 +59,7 @@ class Poster:
         if status != 200 and not refused:
             raise PostError(f"{self._url} answered {status}: {answer.get('detail')}")
         for item in refused:
-            pointer = item["error"]["pointer"].removeprefix(f"/{item['index']}")
-            self.stats.refuse(f"{origins[item['index']]}: {pointer} {item['error']['detail']}")
+            self.stats.refuse(_why(item, origins))
         restored = answer.get("restored", 0)
         self.stats.statuses["restored"] += restored
         self.stats.statuses["duplicate"] += len(lines) - restored - len(refused)
@@ -87,9 +86,16 @@ class Poster:
             raise PostError(f"{self._url} answered {status}: {answer.get('detail')}")
         for item in answer["events"]:
             if "error" in item:
-                self.stats.refuse(f"{origins[item['index']]}: {item['error']['detail']}")
+                self.stats.refuse(_why(item, origins))
             else:
                 self.stats.statuses[item["status"]] += 1
+
+
+def _why(item: dict[str, Any], origins: list[str]) -> str:
+    """Return where a refused event is from, which field of it is wrong, and why."""
+    index, error = item["index"], item["error"]
+    pointer = (error.get("pointer") or "").removeprefix(f"/{index}")
+    return f"{origins[index]}: {pointer} {error['detail']}".replace(":  ", ": ")
 
 
 def open_session(token: str | None) -> aiohttp.ClientSession:

@@ -1345,3 +1345,36 @@ INSERT INTO projections (name, version, tables, settings, position)
 VALUES ('build_costs', 1, '{build_costs}', '{}', whole_from() - 1);
 GRANT SELECT ON build_costs TO usage_server, usage_builder, usage_reader, usage_projections;
 REVOKE ALL ON FUNCTION fold_build_costs FROM PUBLIC;
+
+-- Revisions of builds, of events that only programs of version 3 take.
+CREATE TABLE build_revisions (
+    product    text NOT NULL,
+    channel    text NOT NULL,
+    build_hour text NOT NULL,  -- YYYYMMDDHH, as in probe_rows
+    build_id   text NOT NULL COLLATE "C",
+    revision   text NOT NULL COLLATE "C",
+    PRIMARY KEY (product, channel, build_hour)
+);
+CREATE OR REPLACE FUNCTION fold_releases(after_position bigint, to_position bigint) RETURNS bigint LANGUAGE sql AS $$
+    WITH news AS (
+        SELECT type, product, channel, occurred_at, data FROM event_log
+        WHERE position > after_position AND position <= to_position AND type IN ('release_published', 'revision_published')
+    ), published AS (INSERT INTO releases AS r (product, channel, version, published_at)
+    SELECT product, channel, (data ->> 'version')::integer, min(occurred_at)
+    FROM news WHERE type = 'release_published'
+    GROUP BY 1, 2, 3
+    ON CONFLICT (product, channel, version) DO UPDATE SET
+        published_at = least(r.published_at, excluded.published_at)
+    RETURNING 1), revised AS (INSERT INTO build_revisions AS r (product, channel, build_hour, build_id, revision)
+    SELECT DISTINCT ON (product, channel, left(data ->> 'build_id', 10))
+           product, channel, left(data ->> 'build_id', 10), data ->> 'build_id', data ->> 'revision'
+    FROM news WHERE type = 'revision_published'
+    ORDER BY product, channel, left(data ->> 'build_id', 10), (data ->> 'build_id') COLLATE "C" DESC, (data ->> 'revision') COLLATE "C" DESC
+    ON CONFLICT (product, channel, build_hour) DO UPDATE SET
+        build_id = excluded.build_id, revision = excluded.revision
+    WHERE (excluded.build_id, excluded.revision) > (r.build_id, r.revision)
+    RETURNING 1)
+    SELECT (SELECT count(*) FROM published) + (SELECT count(*) FROM revised)
+$$;
+UPDATE projections SET tables = '{build_revisions,releases}' WHERE name = 'releases';
+GRANT SELECT ON build_revisions TO usage_server, usage_builder, usage_reader, usage_projections;

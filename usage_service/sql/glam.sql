@@ -2,7 +2,9 @@
 -- of, where no release is known. $5 ping type or null, $6 operating system, $7 of whole versions (else of single builds), $8 metric
 -- key, empty for any. A labeled counter whose labels are all declared is shown by its sums alone.
 SELECT probe_rows.version, ping_type, os, build_id, build_date, probe AS metric, metric_type, metric_key, client_agg_type, total_users,
-       total_sample AS sample_count, histogram, percentiles, non_norm_histogram, non_norm_percentiles
+       total_sample AS sample_count, histogram, percentiles, non_norm_histogram, non_norm_percentiles,
+       coalesce((SELECT r.revision FROM build_revisions r
+                 WHERE r.product = $1 AND r.channel = $2 AND r.build_hour = probe_rows.build_id), '') AS revision
 FROM probe_rows CROSS JOIN LATERAL (
     SELECT coalesce(
         (SELECT max(r.version) FROM releases r WHERE r.product = $1 AND r.channel = $2),

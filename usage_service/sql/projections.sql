@@ -1,5 +1,5 @@
 -- hold: keeps the tables from being swapped until the end of the transaction.
-LOCK TABLE build_costs, catalogue, journey_events, popularity_returns, popularity_series, popularity_views, popularity_visitors, probe_hours,
+LOCK TABLE build_costs, build_revisions, catalogue, journey_events, popularity_returns, popularity_series, popularity_views, popularity_visitors, probe_hours,
     releases, session_counts, sessions IN ACCESS SHARE MODE;
 
 -- states: how far the live projections $1 are, and where their rows last changed.
