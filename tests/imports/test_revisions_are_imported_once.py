@@ -7,9 +7,7 @@ import json
 from datetime import UTC, datetime
 from pathlib import Path
 
-import pytest
-
-from tests.support.servers import Client, Connection
+from tests.support.servers import Client, Connection, JsonObject
 from tests.support.traffic import fold_all
 from usage_service.commands.importing import import_file
 from usage_service.imports.posting import ImportStats
@@ -61,29 +59,50 @@ async def test_the_product_is_as_asked_for(client: Client, database: Connection,
     assert [row[0] for row in await folded(database)] == ["firefox"]
 
 
-@pytest.mark.parametrize(
-    ("name", "text", "why"),
-    [
-        (
-            "a.json",
-            '[{"channel": "nightly", "build_id": "today", "revision": "aaaaaaa1"}]',
-            "build_id: must begin with",
-        ),
-        ("a.json", '[{"channel": "nightly", "build_id": 2026111910, "revision": "a b"}]', "/data/revision Expected"),
-        (
-            "a.json",
-            '[{"channel": null, "build_id": "2026111910", "revision": "aaaaaaa1"}]',
-            "a.json:1: /channel Expected",
-        ),
-        ("a.json", '[{"channel": "nightly", "build_id": "2026111910"}]', "nor the revision of a build"),
-        ("a.json", "[1", "not JSON"),
-        ("a.csv", "channel,build_id,revision\nnightly,2026139910,aaaaaaa1\n", "build_id: must begin with"),
-        ("a.csv", "channel,build_id,revision\nnightly\n", "build_id: must begin with"),
-    ],
-)
-async def test_what_is_wrong_is_named(client: Client, tmp_path: Path, name: str, text: str, why: str) -> None:
-    path = tmp_path / name
-    path.write_text(text)
+GOOD = {"channel": "nightly", "build_id": "2026111910", "revision": "aaaaaaa1"}
+WRONG: list[tuple[str, JsonObject]] = [
+    ("build_id: must begin with the hour of the build", {"build_id": "2026139910"}),
+    ("build_id: Expected `str` matching", {"build_id": "today"}),
+    ("build_id: Expected `str`, got `int`", {"build_id": 2026111910}),
+    ("build_id: Expected `str` matching", {"build_id": "2026111910" * 2}),
+    ("revision: Expected `str` matching", {"revision": "a b"}),
+    ("revision: Expected `str`, got `null`", {"revision": None}),
+    ("channel: Expected `str`, got `null`", {"channel": None}),
+    ("product: Expected `str` matching", {"product": "FOG"}),
+    ("repository: is not known", {"repository": "mozilla-central"}),
+]
+# Cells of a line after "channel,build_id,revision".
+WRONG_CELLS = {
+    "nightly,2026111910,a b": "revision: Expected `str` matching",
+    "nightly": "build_id: Expected `str`, got `null`",
+    ",2026111910,aaaaaaa1": "channel: Expected `str` matching",
+    "nightly,2026111910,aaaaaaa1,more": "more than the first line names: is not known",
+}
+
+
+async def test_what_is_wrong_is_named_as_the_file_names_it(client: Client, tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps([GOOD | changed for _, changed in WRONG] + [GOOD]))
     stats = await imported(client, path)
-    assert stats.statuses == {"refused": 1}
-    assert why in stats.refusals[0]
+    assert stats.statuses == {"refused": len(WRONG), "recorded": 1}
+    for number, ((why, _), refusal) in enumerate(zip(WRONG, stats.refusals, strict=True), 1):
+        assert refusal.startswith(f"a.json:{number}: {why}"), refusal
+    path = tmp_path / "a.csv"
+    path.write_text("\n".join(["channel,build_id,revision", *WRONG_CELLS]))
+    stats = await imported(client, path)
+    assert stats.statuses == {"refused": len(WRONG_CELLS)}
+    for number, (why, refusal) in enumerate(zip(WRONG_CELLS.values(), stats.refusals, strict=True), 2):
+        assert refusal.startswith(f"a.csv:{number}: {why}"), refusal
+
+
+async def test_what_is_no_revision_is_refused(client: Client, tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    for text, why in (
+        ('[{"channel": "nightly"}]', "nor the revision of a build"),
+        ("[1", "not JSON"),
+        ("[1]", "JSON object"),
+    ):
+        path.write_text(text)
+        stats = await imported(client, path)
+        assert stats.statuses == {"refused": 1}
+        assert why in stats.refusals[0]

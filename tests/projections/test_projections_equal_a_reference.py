@@ -55,6 +55,9 @@ payloads = st.one_of(
         "build_id": st.just("b")}, optional={
         "bytes": st.integers(0, 3) | st.none(), "seconds": st.sampled_from([0.5, 60.123, 2])})),
     st.tuples(st.just("release_published"), st.fixed_dictionaries({"version": st.sampled_from([120, 121])})),
+    st.tuples(st.just("revision_published"), st.fixed_dictionaries({
+        "build_id": st.sampled_from(["2026112010", "20261120101500", "20261120103000", "2026112011"]),
+        "revision": st.sampled_from(["abcdef1", "0123456"])})),
 )  # fmt: skip
 
 
@@ -68,7 +71,7 @@ def events(draw: st.DrawFn) -> JsonObject:
         "product": draw(st.sampled_from(["fog", "fenix"])),
         "data": data,
     }
-    if kind == "release_published" or kind.startswith("build") or draw(st.booleans()):
+    if kind in ("release_published", "revision_published") or kind.startswith("build") or draw(st.booleans()):
         made["channel"] = "nightly"
     if kind.startswith(("probe", "build")):
         made["probe"] = draw(st.sampled_from(["gc_ms", "slow_ms"]))

@@ -14,7 +14,7 @@ from usage_service.projections.rebuilding import verify
 from usage_service.stats.catalogue import viewed_together
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
-# Texts of these names have a bound: the door's, or a constraint's.
+# Texts of these names have a bound: the door's, a constraint's, or that they are ten digits.
 BOUNDED = {
     "product",
     "channel",
@@ -28,6 +28,7 @@ BOUNDED = {
     "source",
     "key",
     "pattern",
+    "build_hour",
 }
 INDEXED = """
 SELECT i.indexrelid::regclass::text AS index, coalesce(a.attname, '') AS column, format_type(a.atttypid, -1) AS type

@@ -16,15 +16,17 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 from uuid import UUID, uuid5
 
+import msgspec
+
+from usage_service.imports import revisions
 from usage_service.imports.product_details import MOST_BYTES, ReleasesOf, is_product_details, release_events
+from usage_service.problems import field_error
 from usage_service.shared.errors import UserError
 
 JsonObject = dict[str, Any]
 CATALOGUE_FIELDS = {"product", "probe", "type"}
 IMPORTED = UUID("6d0a3b0f-5a0c-4b0e-9d7c-3f1e0c8b7a51")  # the namespace of these ids
 TRAFFIC_FIELDS = {"occurred_at", "path", "status"}
-REVISION_FIELDS = {"channel", "build_id", "revision"}
-BUILD_HOUR = "%Y%m%d%H"  # how a build id begins
 
 
 class UnreadableFileError(UserError):
@@ -58,9 +60,9 @@ def read_lines(file: BinaryIO, path: Path, recorded_at: datetime, of: ReleasesOf
 
 
 def _csv_lines(text: Iterator[str], path: Path, recorded_at: datetime, of: ReleasesOf) -> Iterator[Line]:
-    rows = csv.DictReader(text)
+    rows = csv.DictReader(text, restkey="more than the first line names")
     fields = set(rows.fieldnames or [])
-    if fields >= REVISION_FIELDS:
+    if fields >= revisions.FIELDS:
         return (_revision(rows.line_num, row, of) for row in rows)
     if missing := CATALOGUE_FIELDS - fields:
         raise UnreadableFileError(
@@ -126,31 +128,22 @@ def _json_line(number: int, value: object, of: ReleasesOf) -> Line:
         return Line(number, [value])
     if value.keys() >= TRAFFIC_FIELDS:
         return Line(number, _visit(value))
-    if value.keys() >= REVISION_FIELDS:
+    if value.keys() >= revisions.FIELDS:
         return _revision(number, value, of)
     return Line(
         number,
         [],
         f"is neither an event (type), nor a page request ({', '.join(sorted(TRAFFIC_FIELDS))}),"
-        f" nor the revision of a build ({', '.join(sorted(REVISION_FIELDS))})",
+        f" nor the revision of a build ({', '.join(sorted(revisions.FIELDS))})",
     )
 
 
 def _revision(number: int, row: JsonObject, of: ReleasesOf) -> Line:
-    """Return the event of a build's revision, at the hour of the build."""
-    build_id = str(row["build_id"])
     try:
-        built_at = datetime.strptime(build_id[:10], BUILD_HOUR).replace(tzinfo=UTC)
-    except ValueError:
-        return Line(number, [], "build_id: must begin with the hour of the build, such as 2026111910")
-    event = {
-        "type": "revision_published",
-        "occurred_at": built_at.isoformat(),
-        "product": row.get("product") or of.product,
-        "channel": row["channel"],
-        "data": {"build_id": build_id, "revision": row["revision"]},
-    }
-    return Line(number, [event])
+        return Line(number, [revisions.revision_event(row, of.product)])
+    except msgspec.ValidationError as error:
+        wrong = field_error(error)
+        return Line(number, [], f"{(wrong.pointer or '').lstrip('/')}: {wrong.detail}")
 
 
 def _visit(request: JsonObject) -> list[JsonObject]:
