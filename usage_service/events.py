@@ -6,13 +6,14 @@ says which field is wrong and what would be right.
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Literal, cast, get_args
 from uuid import UUID
 
 import msgspec
 from msgspec import Meta
 
+EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 # Python's $ also matches before a last line feed, hence (?!\n).
 NO_NUL = r"^[^\x00]*$"  # PostgreSQL stores no NUL in text
 
@@ -24,6 +25,10 @@ ProbeName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.\-]{1,200}(?!\n)$", descr
 Name = Annotated[str, Meta(min_length=1, max_length=100, pattern=NO_NUL)]
 Label = Annotated[str, Meta(min_length=1, max_length=200, pattern=NO_NUL)]
 Text = Annotated[str, Meta(max_length=2_000, pattern=NO_NUL)]
+Owner = Annotated[
+    str, Meta(min_length=1, max_length=254, pattern=NO_NUL, description="such as a team's e-mail address")
+]
+Link = Annotated[str, Meta(max_length=500, pattern=r"^https://[^\s\x00]+(?!\n)$")]
 Count = Annotated[int, Meta(ge=0, le=1_000_000_000)]
 Major = Annotated[int, Meta(ge=0, le=100_000)]
 
@@ -134,9 +139,11 @@ class LinkFollowed(Event, frozen=True, kw_only=True, tag="link_followed"):
 
 
 class ProbeRegisteredData(Data, frozen=True, kw_only=True):
-    """A probe's metric type, a ping that it is sent in, and the part of its definition that gives its buckets.
+    """A probe's metric type, a ping that it is sent in, the part of its definition that gives its buckets, and details.
 
     The four fields of a custom distribution go together; an empty list of labels means that any label may be sent.
+    What follows the labels is for people to read. `expires` is a day, a version, `never` or `expired`; a `disabled`
+    probe is not sent although it is in the source.
     """
 
     type: Name
@@ -146,6 +153,11 @@ class ProbeRegisteredData(Data, frozen=True, kw_only=True):
     range_max: Annotated[int, Meta(ge=1, le=2**40)] | None = None
     bucket_count: Annotated[int, Meta(ge=3, le=1_000_000)] | None = None
     labels: Annotated[list[Label], Meta(max_length=4_096)] | None = None
+    description: Text | None = None
+    owners: Annotated[list[Owner], Meta(max_length=20)] | None = None
+    expires: Name | None = None
+    disabled: bool = False
+    link: Link | None = None
 
     def __post_init__(self) -> None:
         """Raise ValueError where the fields do not go together."""
@@ -190,9 +202,10 @@ class VisitorErased(Event, frozen=True, kw_only=True, tag="visitor_erased"):
 
 
 class ReleasePublishedData(Data, frozen=True, kw_only=True):
-    """The major version that was released."""
+    """The major version that was released, and when, if not when the event occurred."""
 
     version: Major
+    published_at: Instant | None = None
 
 
 class ReleasePublished(Event, frozen=True, kw_only=True, tag="release_published"):
@@ -201,6 +214,40 @@ class ReleasePublished(Event, frozen=True, kw_only=True, tag="release_published"
     product: Product
     channel: Channel
     data: ReleasePublishedData
+
+    def __post_init__(self) -> None:
+        """Raise ValueError where the release is said to be later than the event."""
+        _check_published(self.data.published_at, self.occurred_at)
+
+
+class ReleaseRetractedData(Data, frozen=True, kw_only=True):
+    """The major version, and the instant at which it was not released."""
+
+    version: Major
+    published_at: Instant
+
+
+class ReleaseRetracted(Event, frozen=True, kw_only=True, tag="release_retracted"):
+    """A channel of a product did not have a version at an instant: takes back what was said until now.
+
+    A version counts as published at the earliest instant that stands, and as never published if none does. To publish
+    at that very instant again, send a `release_published` that occurs later, with that `published_at`.
+    """
+
+    product: Product
+    channel: Channel
+    data: ReleaseRetractedData
+
+    def __post_init__(self) -> None:
+        """Raise ValueError where the release is said to be later than the event."""
+        _check_published(self.data.published_at, self.occurred_at)
+
+
+def _check_published(published_at: datetime | None, occurred_at: datetime) -> None:
+    if published_at is not None and published_at > occurred_at:
+        raise ValueError("must have a data.published_at that is not after its occurred_at")
+    if published_at is not None and published_at < EARLIEST:
+        raise ValueError(f"must have a data.published_at that is not before {EARLIEST:%Y-%m-%d}")
 
 
 class RevisionPublishedData(Data, frozen=True, kw_only=True):
@@ -246,6 +293,7 @@ AnyEvent = (
     | ProbeBuilt
     | VisitorErased
     | ReleasePublished
+    | ReleaseRetracted
     | RevisionPublished
 )
 EVENT_TYPES: dict[str, type[Event]] = {str(kind.__struct_config__.tag): kind for kind in get_args(AnyEvent)}

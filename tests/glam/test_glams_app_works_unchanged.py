@@ -140,6 +140,19 @@ async def test_versions_are_counted_down_from_the_latest_that_was_released(glam:
     await glam.database.execute("DELETE FROM releases")
 
 
+async def test_a_retracted_release_is_not_the_latest(glam: Glam) -> None:
+    published_at, retracted_at = "2026-11-01T00:00:00Z", "2026-11-02T00:00:00Z"
+    common = {"product": "fog", "channel": "nightly", "visitor": None}
+    release = {"version": 146}
+    await post(glam.client, event("release_published", occurred_at=published_at, data=release, **common))
+    await fold_all(glam.database)
+    assert {row["version"] for row in await rows_of(glam, versions=3)} == {144, 143}
+    retraction = {**release, "published_at": published_at}
+    await post(glam.client, event("release_retracted", occurred_at=retracted_at, data=retraction, **common))
+    await fold_all(glam.database)
+    assert {row["version"] for row in await rows_of(glam, versions=3)} == {144, 143, 142, 141}
+
+
 async def test_an_empty_metric_key_is_no_filter_and_another_is(glam: Glam) -> None:
     keys = {key: {row["metric_key"] for row in await rows_of(glam, metric_key=key)} for key in ("", "a label")}
     assert keys == {"": {"", "a label"}, "a label": {"a label"}}

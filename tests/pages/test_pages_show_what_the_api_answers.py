@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 import pytest_asyncio
@@ -24,12 +24,15 @@ from tests.support.pages import (
     filled_pages,
     shown,
 )
+from tests.support.servers import JsonObject, post, registered
+from tests.support.traffic import fold_all
 from usage_service.web.pages.presentation.charts import sparkline
 from usage_service.web.pages.presentation.distribution import histogram_of
-from usage_service.web.pages.presentation.words import moment, number, seconds, size
+from usage_service.web.pages.presentation.words import has_expired, moment, number, seconds, size
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
+EXPIRIES = ("never", "expired", "2026-11-19", "2026-11-20", "2026-11-21", "140", "soon")
 TODAY = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
 SINCE = f"{TODAY - timedelta(days=27):%Y-%m-%dT%H:%M:%SZ}"
 
@@ -99,6 +102,30 @@ async def test_a_probe_of_categories_draws_shares(pages: Pages) -> None:
     shares = page.charts()[0]["datasets"]["shares"]
     assert len(shares) == 2 * len(BUILDS)
     assert {(row["series"], row["value"]) for row in shares} == {("always", 0.25), (NASTY, 0.75)}
+
+
+async def test_a_probe_says_what_it_is(pages: Pages) -> None:
+    said: JsonObject = {"description": NASTY, "owners": ["team@example.org"], "link": "https://example.org/?a=1&b=2"}
+    said |= {"expires": "2021-01-01", "disabled": True, "labels": [f"label {number}" for number in range(25)]}
+    registration = registered(NUMERIC)
+    await post(pages.client, registration | {"data": registration["data"] | said})
+    await fold_all(pages.database)
+    known = (await answered(pages.client, f"/v1/probes/fog/{NUMERIC}?channel=nightly"))["registered"]
+    assert {name: known[name] for name in said} == said
+    page = await shown(pages.client, f"/probes/fog/{NUMERIC}")
+    [paragraph] = page.all("p", **{"class": "described"})
+    assert paragraph.text.strip() == NASTY
+    facts = " ".join(fact.text for fact in page.all("div", **{"class": "fact"}))
+    for words in ("disabled", "2021-01-01over", "team@example.org", "label 19", "and 5 more"):
+        assert words in facts
+    assert "label 20" not in facts
+    [link] = page.all("a", rel="external noreferrer")
+    assert link.attributes["href"] == said["link"]
+
+
+async def test_expiry_is_told_from_the_day() -> None:
+    over = [expires for expires in EXPIRIES if has_expired(expires, date(2026, 11, 20))]
+    assert over == ["expired", "2026-11-19", "2026-11-20"]
 
 
 async def test_every_state_of_a_build_is_said_in_words(pages: Pages) -> None:

@@ -36,6 +36,8 @@ moments = st.builds(
     timedelta, days=st.sampled_from(DAYS), minutes=st.sampled_from(MINUTES), seconds=st.sampled_from(SECONDS)
 )
 bots: dict[str, st.SearchStrategy[Any]] = {"bot": st.booleans()}
+# None is later than any event.
+published = st.integers(0, 5).map(lambda quarters: (START - timedelta(minutes=15 * quarters)).isoformat())
 payloads = st.one_of(
     st.tuples(st.just("page_viewed"), st.fixed_dictionaries({"page": st.sampled_from("abc")}, optional=bots | {
         "referrer": st.sampled_from(REFERRERS)})),
@@ -49,12 +51,19 @@ payloads = st.one_of(
         "bot": st.sampled_from([True, False, None, "maybe", "true", 1, [True]])})),
     st.tuples(st.just("probe_registered"), st.fixed_dictionaries({
         "type": st.sampled_from(["counter", "event"]), "ping": st.sampled_from(["metrics", "baseline"])}, optional={
-        "labels": st.lists(st.sampled_from(["a", 'b"', "ü"]), max_size=2, unique=True)})),
+        "labels": st.lists(st.sampled_from(["a", 'b"', "ü"]), max_size=2, unique=True),
+        "owners": st.lists(st.sampled_from(["a@example.org", "b"]), max_size=2),
+        "description": st.sampled_from(["", "Wie lange\nes „dauert“"]),
+        "expires": st.sampled_from(["never", "140"]),
+        "disabled": st.just(True)})),
     st.tuples(st.sampled_from(["probe_retired", "probe_built"]), st.just({})),
     st.tuples(st.sampled_from(["build_succeeded", "build_found_no_data"]), st.fixed_dictionaries({
         "build_id": st.just("b")}, optional={
         "bytes": st.integers(0, 3) | st.none(), "seconds": st.sampled_from([0.5, 60.123, 2])})),
-    st.tuples(st.just("release_published"), st.fixed_dictionaries({"version": st.sampled_from([120, 121])})),
+    st.tuples(st.just("release_published"), st.fixed_dictionaries({"version": st.sampled_from([120, 121])}, optional={
+        "published_at": published})),
+    st.tuples(st.just("release_retracted"), st.fixed_dictionaries({
+        "version": st.sampled_from([120, 121]), "published_at": published})),
     st.tuples(st.just("revision_published"), st.fixed_dictionaries({
         "build_id": st.sampled_from(["2026112010", "20261120101500", "20261120103000", "2026112011"]),
         "revision": st.sampled_from(["abcdef1", "0123456"])})),
@@ -71,7 +80,7 @@ def events(draw: st.DrawFn) -> JsonObject:
         "product": draw(st.sampled_from(["fog", "fenix"])),
         "data": data,
     }
-    if kind in ("release_published", "revision_published") or kind.startswith("build") or draw(st.booleans()):
+    if kind.startswith(("release", "revision", "build")) or draw(st.booleans()):
         made["channel"] = "nightly"
     if kind.startswith(("probe", "build")):
         made["probe"] = draw(st.sampled_from(["gc_ms", "slow_ms"]))
@@ -163,7 +172,8 @@ async def check(database: Connection, log: list[JsonObject], gap: int) -> None:
 async def empty(database: Connection, gap: int) -> None:
     await database.execute(
         "TRUNCATE event_log, build_costs, build_revisions, catalogue, popularity_returns, popularity_series,"
-        " popularity_views, popularity_visitors, releases, sessions, session_counts, journey_events, probe_hours;"
+        " popularity_views, popularity_visitors, releases, release_publications, sessions, session_counts, journey_events,"
+        " probe_hours;"
         "SELECT drop_projection(name, stage) FROM projections WHERE stage <> 'live';"
         "UPDATE projections SET position = 0;"
     )

@@ -49,6 +49,8 @@ POISONS = [
     Poison("release_published", {"version": 10**12}, {"releases"}),
     Poison("release_published", {"version": 1}, {"releases"}, channel=None),
     Poison("revision_published", {"build_id": "2026112010"}, {"releases"}),
+    Poison("release_published", {"version": 1, "published_at": "soon"}, {"releases"}),
+    Poison("release_retracted", {"version": 1, "published_at": 2026}, {"releases"}),
     Poison("probe_registered", {"type": "counter", "ping": "metrics"}, {"catalogue"}, probe=None),
     Poison("probe_built", {}, {"catalogue"}, product=LONG),
     Poison("build_succeeded", {"bytes": "many"}, {"build_costs"}),

@@ -96,6 +96,9 @@ async def projected_revisions(database: Connection) -> dict[tuple[str, str, str]
 async def projected_catalogue(database: Connection) -> dict[tuple[str, str], CatalogueEntry]:
     """Read the catalogue by product and probe."""
     rows = await database.fetch(
-        "SELECT product, probe, metric_type, definition, pings, registered_at, retired_at, built_at FROM catalogue"
+        "SELECT product, probe, metric_type, definition, details, pings, registered_at, retired_at, built_at"
+        " FROM catalogue"
     )
-    return {(row[0], row[1]): CatalogueEntry(row[2], row[3], tuple(row[4]), row[5], row[6], row[7]) for row in rows}
+    return {
+        (row[0], row[1]): CatalogueEntry(row[2], row[3], row[4], tuple(row[5]), row[6], row[7], row[8]) for row in rows
+    }

@@ -131,13 +131,22 @@ def count(entry: ProbeDay, item: JsonObject) -> None:
 
 
 def releases(events: Iterable[JsonObject]) -> dict[tuple[str, str, int], datetime]:
-    """Return the time each version was first published, by product, channel and version."""
-    first: dict[tuple[str, str, int], datetime] = {}
+    """Return the time each version was first published, by product, channel and version; without what was retracted.
+
+    Of each instant the latest word counts, and of two at the same time the retraction.
+    """
+    words: dict[tuple[str, str, int], dict[datetime, tuple[datetime, bool]]] = defaultdict(dict)
     for item in events:
-        if item["type"] == "release_published":
+        if item["type"] in ("release_published", "release_retracted"):
             key = item["product"], item["channel"], item["data"]["version"]
-            first[key] = min(first.get(key, moment(item)), moment(item))
-    return first
+            instant = datetime.fromisoformat(item["data"].get("published_at") or item["occurred_at"])
+            word = moment(item), item["type"] == "release_retracted"
+            words[key][instant] = max(words[key].get(instant, word), word)
+    standing = {
+        key: [instant for instant, (_at, is_retracted) in said.items() if not is_retracted]
+        for key, said in words.items()
+    }
+    return {key: min(instants) for key, instants in standing.items() if instants}
 
 
 def build_costs(events: Iterable[JsonObject]) -> dict[tuple[str, str, str, date], tuple[datetime, int, float | None]]:
@@ -166,6 +175,7 @@ def build_revisions(events: Iterable[JsonObject]) -> dict[tuple[str, str, str], 
 class CatalogueEntry:
     metric_type: str | None
     definition: JsonObject | None
+    details: JsonObject | None
     pings: tuple[str, ...]
     registered_at: datetime | None
     retired_at: datetime | None
@@ -181,10 +191,19 @@ def catalogue(events: Iterable[JsonObject]) -> dict[tuple[str, str], CatalogueEn
     return {key: entry(own) for key, own in by_probe.items()}
 
 
-def definition(data: JsonObject) -> JsonObject:
-    """Return the fields about buckets and labels, with the keys in the order of PostgreSQL's jsonb."""
-    names = ("labels", "range_max", "range_min", "bucket_count", "histogram_type")
-    return {name: data[name] for name in names if data.get(name) is not None}
+# In the order of PostgreSQL's jsonb.
+DEFINITION = ("labels", "range_max", "range_min", "bucket_count", "histogram_type")
+DETAILS = ("link", "owners", "expires", "disabled", "description")
+
+
+def newest(registered: list[JsonObject], names: Iterable[str]) -> JsonObject | None:
+    """Return these fields of the latest registration that has any, and of several at once the largest."""
+    given = [
+        (moment(item), {name: item["data"][name] for name in names if item["data"].get(name) is not None})
+        for item in registered
+    ]
+    ranked = [(at, json.dumps(fields, ensure_ascii=False).encode(), fields) for at, fields in given if fields]
+    return max(ranked, key=lambda each: each[:2])[2] if ranked else None
 
 
 def entry(own: list[JsonObject]) -> CatalogueEntry:
@@ -193,13 +212,10 @@ def entry(own: list[JsonObject]) -> CatalogueEntry:
 
     registered = [item for item in own if item["type"] == "probe_registered"]
     latest = max(registered, key=lambda item: (moment(item), item["data"]["type"]), default=None)
-    defined = [(moment(item), definition(item["data"])) for item in registered if definition(item["data"])]
-    newest = max(
-        defined, key=lambda pair: (pair[0], json.dumps(pair[1], ensure_ascii=False).encode()), default=(None, None)
-    )
     return CatalogueEntry(
         metric_type=latest["data"]["type"] if latest else None,
-        definition=newest[1],
+        definition=newest(registered, DEFINITION),
+        details=newest(registered, DETAILS),
         pings=kept_names({item["data"]["ping"] for item in registered}),
         registered_at=min(times("probe_registered"), default=None),
         retired_at=max(times("probe_retired"), default=None),

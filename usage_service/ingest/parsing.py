@@ -13,7 +13,7 @@ import msgspec
 from asyncpg.pgproto import pgproto
 
 from usage_service.event_decoding import UnusableEventError, decode_event, encode_data, encode_sorted, type_of
-from usage_service.events import AnyEvent, ExtensionEvent, Instant
+from usage_service.events import EARLIEST, AnyEvent, ExtensionEvent, Instant
 from usage_service.ingest.appending import Record
 from usage_service.ingest.masking import Masking
 from usage_service.ingest.visitors import VisitorKeys
@@ -21,7 +21,6 @@ from usage_service.problems import NOT_JSON, FieldError, Problem, field_error, i
 
 MOST_EVENTS = 1_000
 LARGEST_SKEW = timedelta(hours=24)
-EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 class Envelope(msgspec.Struct, forbid_unknown_fields=True):

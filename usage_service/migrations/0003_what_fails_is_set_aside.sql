@@ -921,46 +921,6 @@ CREATE OR REPLACE FUNCTION names_beyond(kept text[]) RETURNS integer LANGUAGE sq
     ) END
 $$;
 
--- The latest registration says the type, the latest that has one the definition (at the same instant the larger one, so
--- that the order of arrival does not matter); a probe is sent in every ping that it was ever registered for.
-CREATE OR REPLACE FUNCTION fold_catalogue(after_position bigint, to_position bigint) RETURNS bigint LANGUAGE sql AS $$
-    WITH written AS (INSERT INTO catalogue AS c (
-        product, probe, metric_type, definition, pings, registered_at, described_at, defined_at, retired_at, built_at)
-    SELECT product, probe,
-           (array_agg(data ->> 'type' ORDER BY occurred_at DESC, data ->> 'type' DESC)
-                FILTER (WHERE type = 'probe_registered'))[1],
-           (array_agg(definition ORDER BY occurred_at DESC, definition::text COLLATE "C" DESC)
-                FILTER (WHERE definition IS NOT NULL))[1],
-           kept_names(array_agg(DISTINCT data ->> 'ping') FILTER (WHERE type = 'probe_registered')),
-           min(occurred_at) FILTER (WHERE type = 'probe_registered'),
-           max(occurred_at) FILTER (WHERE type = 'probe_registered'),
-           max(occurred_at) FILTER (WHERE definition IS NOT NULL),
-           max(occurred_at) FILTER (WHERE type = 'probe_retired'),
-           max(occurred_at) FILTER (WHERE type = 'probe_built')
-    FROM event_log
-    LEFT JOIN LATERAL probe_definition(data) AS definition ON type = 'probe_registered'
-    WHERE position > after_position AND position <= to_position
-      AND type IN ('probe_registered', 'probe_retired', 'probe_built')
-    GROUP BY product, probe
-    ON CONFLICT (product, probe) DO UPDATE SET
-        metric_type = CASE
-            WHEN c.described_at IS NULL
-              OR (excluded.described_at, excluded.metric_type) > (c.described_at, c.metric_type)
-            THEN excluded.metric_type ELSE c.metric_type END,
-        definition = CASE
-            WHEN c.defined_at IS NULL
-              OR (excluded.defined_at, excluded.definition::text COLLATE "C") > (c.defined_at, c.definition::text)
-            THEN excluded.definition ELSE c.definition END,
-        pings = kept_names(c.pings || excluded.pings),
-        registered_at = least(c.registered_at, excluded.registered_at),
-        described_at = greatest(c.described_at, excluded.described_at),
-        defined_at = greatest(c.defined_at, excluded.defined_at),
-        retired_at = greatest(c.retired_at, excluded.retired_at),
-        built_at = greatest(c.built_at, excluded.built_at)
-    RETURNING 1)
-    SELECT count(*) FROM written
-$$;
-
 -- Whoever folds is alone (advance_projection), so rows are looked for and then updated or inserted: half the cost of
 -- ON CONFLICT. NOT IN, not NOT EXISTS: its set is hashed however few rows are expected.
 CREATE OR REPLACE FUNCTION fold_popularity(after_position bigint, to_position bigint) RETURNS bigint
@@ -1355,26 +1315,124 @@ CREATE TABLE build_revisions (
     revision   text NOT NULL COLLATE "C",
     PRIMARY KEY (product, channel, build_hour)
 );
-CREATE OR REPLACE FUNCTION fold_releases(after_position bigint, to_position bigint) RETURNS bigint LANGUAGE sql AS $$
-    WITH news AS (
-        SELECT type, product, channel, occurred_at, data FROM event_log
-        WHERE position > after_position AND position <= to_position AND type IN ('release_published', 'revision_published')
-    ), published AS (INSERT INTO releases AS r (product, channel, version, published_at)
-    SELECT product, channel, (data ->> 'version')::integer, min(occurred_at)
-    FROM news WHERE type = 'release_published'
-    GROUP BY 1, 2, 3
-    ON CONFLICT (product, channel, version) DO UPDATE SET
-        published_at = least(r.published_at, excluded.published_at)
-    RETURNING 1), revised AS (INSERT INTO build_revisions AS r (product, channel, build_hour, build_id, revision)
-    SELECT DISTINCT ON (product, channel, left(data ->> 'build_id', 10))
-           product, channel, left(data ->> 'build_id', 10), data ->> 'build_id', data ->> 'revision'
-    FROM news WHERE type = 'revision_published'
-    ORDER BY product, channel, left(data ->> 'build_id', 10), (data ->> 'build_id') COLLATE "C" DESC, (data ->> 'revision') COLLATE "C" DESC
-    ON CONFLICT (product, channel, build_hour) DO UPDATE SET
-        build_id = excluded.build_id, revision = excluded.revision
-    WHERE (excluded.build_id, excluded.revision) > (r.build_id, r.revision)
-    RETURNING 1)
-    SELECT (SELECT count(*) FROM published) + (SELECT count(*) FROM revised)
-$$;
-UPDATE projections SET tables = '{build_revisions,releases}' WHERE name = 'releases';
 GRANT SELECT ON build_revisions TO usage_server, usage_builder, usage_reader, usage_projections;
+
+-- What people read of a probe is kept with it.
+ALTER TABLE catalogue ADD COLUMN details jsonb, ADD COLUMN detailed_at timestamptz;
+CREATE FUNCTION probe_details(data jsonb) RETURNS jsonb LANGUAGE sql IMMUTABLE AS $$
+    SELECT jsonb_object_agg(key, value) FROM jsonb_each(data)
+    WHERE key IN ('description', 'owners', 'expires', 'disabled', 'link') AND value <> 'null'
+$$;
+CREATE OR REPLACE FUNCTION fold_catalogue(after_position bigint, to_position bigint) RETURNS bigint LANGUAGE sql AS $$
+    WITH written AS (INSERT INTO catalogue AS c (
+        product, probe, metric_type, definition, details, pings, registered_at, described_at, defined_at, detailed_at, retired_at,
+        built_at)
+    SELECT product, probe,
+           (array_agg(data ->> 'type' ORDER BY occurred_at DESC, data ->> 'type' DESC)
+                FILTER (WHERE type = 'probe_registered'))[1],
+           (array_agg(definition ORDER BY occurred_at DESC, definition::text COLLATE "C" DESC)
+                FILTER (WHERE definition IS NOT NULL))[1],
+           (array_agg(details ORDER BY occurred_at DESC, details::text COLLATE "C" DESC)
+                FILTER (WHERE details IS NOT NULL))[1],
+           kept_names(array_agg(DISTINCT data ->> 'ping') FILTER (WHERE type = 'probe_registered')),
+           min(occurred_at) FILTER (WHERE type = 'probe_registered'),
+           max(occurred_at) FILTER (WHERE type = 'probe_registered'),
+           max(occurred_at) FILTER (WHERE definition IS NOT NULL),
+           max(occurred_at) FILTER (WHERE details IS NOT NULL),
+           max(occurred_at) FILTER (WHERE type = 'probe_retired'),
+           max(occurred_at) FILTER (WHERE type = 'probe_built')
+    FROM event_log
+    LEFT JOIN LATERAL probe_definition(data) AS definition ON type = 'probe_registered'
+    LEFT JOIN LATERAL probe_details(data) AS details ON type = 'probe_registered'
+    WHERE position > after_position AND position <= to_position
+      AND type IN ('probe_registered', 'probe_retired', 'probe_built')
+    GROUP BY product, probe
+    ON CONFLICT (product, probe) DO UPDATE SET
+        metric_type = CASE
+            WHEN c.described_at IS NULL
+              OR (excluded.described_at, excluded.metric_type) > (c.described_at, c.metric_type)
+            THEN excluded.metric_type ELSE c.metric_type END,
+        definition = CASE
+            WHEN c.defined_at IS NULL
+              OR (excluded.defined_at, excluded.definition::text COLLATE "C") > (c.defined_at, c.definition::text)
+            THEN excluded.definition ELSE c.definition END,
+        details = CASE
+            WHEN c.detailed_at IS NULL
+              OR (excluded.detailed_at, excluded.details::text COLLATE "C") > (c.detailed_at, c.details::text)
+            THEN excluded.details ELSE c.details END,
+        pings = kept_names(c.pings || excluded.pings),
+        registered_at = least(c.registered_at, excluded.registered_at),
+        described_at = greatest(c.described_at, excluded.described_at),
+        defined_at = greatest(c.defined_at, excluded.defined_at),
+        detailed_at = greatest(c.detailed_at, excluded.detailed_at),
+        retired_at = greatest(c.retired_at, excluded.retired_at),
+        built_at = greatest(c.built_at, excluded.built_at)
+    RETURNING 1)
+    SELECT count(*) FROM written
+$$;
+REVOKE ALL ON FUNCTION probe_details FROM PUBLIC;
+
+-- Releases can be retracted. Of those whose events are gone, only the first instant is known.
+-- Every instant at which a version was ever said to have been published.
+CREATE TABLE release_publications (
+    product      text        NOT NULL,
+    channel      text        NOT NULL,
+    version      integer     NOT NULL,
+    published_at timestamptz NOT NULL,
+    stated_at    timestamptz,  -- when this was last said
+    retracted_at timestamptz,  -- when it was last taken back
+    PRIMARY KEY (product, channel, version, published_at)
+);
+INSERT INTO release_publications (product, channel, version, published_at, stated_at)
+SELECT product, channel, (data ->> 'version')::integer, occurred_at, occurred_at FROM event_log
+WHERE type = 'release_published'
+  AND position <= (SELECT p.position FROM projections p WHERE p.name = 'releases' AND p.stage = 'live')
+  AND position NOT IN (SELECT d.position FROM dead_letters d WHERE d.projection = 'releases' AND d.stage = 'live')
+UNION SELECT product, channel, version, published_at, published_at FROM releases;
+CREATE OR REPLACE FUNCTION fold_releases(after_position bigint, to_position bigint) RETURNS bigint LANGUAGE sql AS $$
+    INSERT INTO release_publications AS p (product, channel, version, published_at, stated_at, retracted_at)
+    SELECT product, channel, (data ->> 'version')::integer, coalesce((data ->> 'published_at')::timestamptz, occurred_at),
+           max(occurred_at) FILTER (WHERE type = 'release_published'),
+           max(occurred_at) FILTER (WHERE type = 'release_retracted')
+    FROM event_log
+    WHERE position > after_position AND position <= to_position AND type IN ('release_published', 'release_retracted')
+    GROUP BY 1, 2, 3, 4
+    ON CONFLICT (product, channel, version, published_at) DO UPDATE SET
+        stated_at = greatest(p.stated_at, excluded.stated_at),
+        retracted_at = greatest(p.retracted_at, excluded.retracted_at);
+    WITH named AS (
+        SELECT DISTINCT product, channel, (data ->> 'version')::integer AS version FROM event_log
+        WHERE position > after_position AND position <= to_position AND type IN ('release_published', 'release_retracted')
+    ), standing AS (
+        SELECT product, channel, version, min(p.published_at) AS published_at
+        FROM named JOIN release_publications p USING (product, channel, version)
+        WHERE p.stated_at > p.retracted_at OR p.retracted_at IS NULL
+        GROUP BY product, channel, version
+    ), deleted AS (
+        DELETE FROM releases r USING named n
+        WHERE (r.product, r.channel, r.version) = (n.product, n.channel, n.version)
+          AND NOT EXISTS (SELECT FROM standing s WHERE (s.product, s.channel, s.version) = (n.product, n.channel, n.version))
+        RETURNING 1
+    ), written AS (
+        INSERT INTO releases AS r (product, channel, version, published_at)
+        SELECT product, channel, version, published_at FROM standing
+        ON CONFLICT (product, channel, version) DO UPDATE SET published_at = excluded.published_at
+        WHERE r.published_at <> excluded.published_at
+        RETURNING 1
+    ), revised AS (
+        INSERT INTO build_revisions AS r (product, channel, build_hour, build_id, revision)
+        SELECT DISTINCT ON (product, channel, left(data ->> 'build_id', 10))
+               product, channel, left(data ->> 'build_id', 10), data ->> 'build_id', data ->> 'revision'
+        FROM event_log
+        WHERE position > after_position AND position <= to_position AND type = 'revision_published'
+        ORDER BY product, channel, left(data ->> 'build_id', 10), (data ->> 'build_id') COLLATE "C" DESC,
+                 (data ->> 'revision') COLLATE "C" DESC
+        ON CONFLICT (product, channel, build_hour) DO UPDATE SET
+            build_id = excluded.build_id, revision = excluded.revision
+        WHERE (excluded.build_id, excluded.revision) > (r.build_id, r.revision)
+        RETURNING 1
+    )
+    SELECT (SELECT count(*) FROM deleted) + (SELECT count(*) FROM written) + (SELECT count(*) FROM revised)
+$$;
+UPDATE projections SET tables = '{build_revisions,release_publications,releases}' WHERE name = 'releases';
+GRANT SELECT ON release_publications TO usage_server, usage_builder, usage_reader, usage_projections;

@@ -16,7 +16,9 @@ LIMIT $3;
 
 -- entry: one probe.
 SELECT c.product, c.probe, c.metric_type, c.pings, c.registered_at, coalesce(c.retired_at >= c.described_at, false) AS retired,
-       c.built_at, coalesce(m.buildable, false) AND hiding.pattern IS NULL AS buildable, hiding.pattern AS hidden_by
+       c.built_at, coalesce(m.buildable, false) AND hiding.pattern IS NULL AS buildable, hiding.pattern AS hidden_by,
+       c.definition -> 'labels' AS labels, c.details ->> 'description' AS description, c.details -> 'owners' AS owners,
+       c.details ->> 'expires' AS expires, coalesce(c.details -> 'disabled' = 'true', false) AS disabled, c.details ->> 'link' AS link
 FROM catalogue c LEFT JOIN metric_types m USING (metric_type)
      LEFT JOIN LATERAL (SELECT pattern FROM hidden_by(c.product, c.probe) LIMIT 1) hiding ON true
 WHERE c.product = $1 AND c.probe = $2;

@@ -1,6 +1,6 @@
 -- hold: keeps the tables from being swapped until the end of the transaction.
 LOCK TABLE build_costs, build_revisions, catalogue, journey_events, popularity_returns, popularity_series, popularity_views, popularity_visitors,
-    probe_hours, releases, session_counts, sessions IN ACCESS SHARE MODE;
+    probe_hours, release_publications, releases, session_counts, sessions IN ACCESS SHARE MODE;
 
 -- states: how far the live projections $1 are, and where their rows last changed.
 SELECT name, position, generation, changed_at FROM projections WHERE stage = 'live' AND name = ANY ($1) ORDER BY name;

@@ -15,7 +15,8 @@ VISITS_READ = 1_000
 class Entry(msgspec.Struct, frozen=True):
     """A probe as it was registered; `built_at` is when the ETL last built it.
 
-    `buildable` if its type can be built and no pattern hides it; `hidden_by` is that pattern.
+    `buildable` if its type can be built and no pattern hides it; `hidden_by` is that pattern. Empty `labels` mean any.
+    `expires` is a day, a version, `never` or `expired`; a `disabled` probe is not sent although it is in the source.
     """
 
     product: str
@@ -27,6 +28,12 @@ class Entry(msgspec.Struct, frozen=True):
     built_at: datetime | None
     buildable: bool
     hidden_by: str | None = None
+    labels: list[str] | None = None
+    description: str | None = None
+    owners: list[str] | None = None
+    expires: str | None = None
+    disabled: bool = False
+    link: str | None = None
 
 
 class ViewedCounts(msgspec.Struct, frozen=True):

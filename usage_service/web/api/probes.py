@@ -17,6 +17,7 @@ from usage_service.events import Channel, ProbeName, Product
 from usage_service.problems import Problem
 from usage_service.projections.state import Projection
 from usage_service.shared.postgres import Connection
+from usage_service.stats.catalogue import Entry, find_entry
 from usage_service.web.answering import Question, answer
 from usage_service.web.answers import Body, as_json
 from usage_service.web.freshness import FreshnessParameters
@@ -46,7 +47,10 @@ class ProbeParameters(FreshnessParameters, forbid_unknown_fields=True):
 
 
 class ProbeAnswer(msgspec.Struct, frozen=True):
-    """Rows of a probe, newest version first, and its newest build; what that one did not build is from earlier ones."""
+    """Rows of a probe, newest version first, and its newest build; what that one did not build is from earlier ones.
+
+    `registered` is what the catalogue says of it.
+    """
 
     product: str
     channel: str
@@ -55,6 +59,7 @@ class ProbeAnswer(msgspec.Struct, frozen=True):
     built_by: UUID
     built_at: datetime
     rows: list[ProbeRow]
+    registered: Entry | None
 
 
 @dataclass(frozen=True)
@@ -81,11 +86,12 @@ class ProbeQuestion(Question):
         return result
 
     async def answer(self, connection: Connection) -> Body:
-        """Return the rows, newest version first, and the newest build."""
+        """Return the rows, newest version first, the newest build, and the entry in the catalogue."""
         result = await self.other_revision(connection)
         rows = await probe_rows(connection, self.product, self.probe, self.channel, self.only)
         from_build = (result.state, result.build_id, result.finished_at)
-        return as_json(ProbeAnswer(self.product, self.channel, self.probe, *from_build, rows))
+        entry = await find_entry(connection, self.product, self.probe)
+        return as_json(ProbeAnswer(self.product, self.channel, self.probe, *from_build, rows, entry))
 
 
 @described(

@@ -22,6 +22,7 @@ from usage_service.web.pages.frame import begin
 from usage_service.web.pages.overview import releases_question, series_question
 from usage_service.web.pages.panels import ask_all, how_fresh
 from usage_service.web.pages.presentation.overview import release_lines, views_over_time, visitors_over_time
+from usage_service.web.pages.presentation.words import has_expired
 from usage_service.web.pages.rows import NO_ROWS, FacetsQuestion, ProbeView, rows_shown
 from usage_service.web.parameters import parameters_from
 
@@ -87,6 +88,7 @@ async def get_probe_page(request: web.Request) -> web.Response:
         "over_time": {"Views": views_over_time(buckets), "Visitors": visitors_over_time(buckets)},
         "build": await _newest_build(request, path, channel),
         "fresh": await how_fresh(request),
+        "expired": has_expired((panels["entry"].data or {}).get("expires") or "never", filters.days.last),
     }
     drawn |= await rows_shown(request, facets, panels["built"], asked)
     return await page.shown("probe", panels, probe=path.probe, channel=channel, **drawn)

@@ -83,6 +83,14 @@ def day(value: datetime | date | str | None) -> str:
     return moment(value)[:10] if isinstance(value, str | datetime) else str(value or NOTHING)
 
 
+def has_expired(expires: str, today: date) -> bool:
+    """Return whether what expires then no longer counts; of a version nobody can say."""
+    try:
+        return expires == "expired" or date.fromisoformat(expires) <= today
+    except ValueError:
+        return False
+
+
 def state(value: str) -> str:
     """Return the state of a build in words."""
     return STATES.get(value, value)
