@@ -172,8 +172,8 @@ async def check(database: Connection, log: list[JsonObject], gap: int) -> None:
 async def empty(database: Connection, gap: int) -> None:
     await database.execute(
         "TRUNCATE event_log, build_costs, build_revisions, catalogue, popularity_returns, popularity_series,"
-        " popularity_views, popularity_visitors, releases, release_publications, sessions, session_counts, journey_events,"
-        " probe_hours;"
+        " popularity_views, popularity_visitors, releases, release_publications, sessions, session_counts,"
+        " journey_events, probe_hours;"
         "SELECT drop_projection(name, stage) FROM projections WHERE stage <> 'live';"
         "UPDATE projections SET position = 0;"
     )
