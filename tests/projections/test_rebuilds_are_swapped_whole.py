@@ -136,12 +136,12 @@ async def test_two_who_rebuild_at_once_swap_once(own_database: Connection, own_d
     await append_traffic(own_database, 500)
     await fold_all(own_database)
     async with owners(own_database_url, 3) as [first, second, holder]:
+        begun = await holder.fetchval("SELECT begin_filling('sessions', 'rebuild')")  # what is not there cannot be held
         holding = holder.transaction()
         await holding.start()
         assert await holder.fetchval("SELECT lock_projection('sessions', 'rebuild')")
         both = [asyncio.create_task(rebuild(connection, "sessions", {}, ignore)) for connection in (first, second)]
         await eventually(partial(waiting, own_database), "both fill it")
-        begun = await own_database.fetchval("SELECT generation FROM projections WHERE stage = 'rebuild'")
         await holding.rollback()
         assert await asyncio.gather(*both) == [(500, 0), (500, 0)]
     live = await own_database.fetchval("SELECT generation FROM projections WHERE name = 'sessions' AND stage = 'live'")
