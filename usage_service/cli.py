@@ -24,6 +24,7 @@ COMMANDS = {
     "sample-traffic": "usage_service.commands.backtest:sample_traffic_command",
     "token": "usage_service.commands.tokens:token_app",
     "popular": "usage_service.commands.popular:popular_command",
+    "unused": "usage_service.commands.unused:unused_command",
     "sessions": "usage_service.commands.sessions:sessions_command",
     "releases": "usage_service.commands.releases:releases_command",
     "report": "usage_service.commands.report:report_command",

@@ -16,7 +16,7 @@ from aiohttp.test_utils import BaseTestServer, TestServer
 from typer.testing import CliRunner, Result
 
 from tests.support.building import served
-from tests.support.servers import Client, connected, drained_projections, event, post
+from tests.support.servers import Client, connected, drained_projections, event, post, registered
 from usage_service.cli import make_app
 from usage_service.commands.remote import RemoteError
 
@@ -35,6 +35,8 @@ async def one_client(module_database_url: str) -> AsyncIterator[Client]:
             event("probe_viewed", probe="slow_ms", visitor="a", data={"found": False}),
             event("page_viewed", visitor="d", data={"page": EVIL}),
             event("link_followed", visitor="d", data={"tool": "Looker"}),
+            registered("gc_ms", occurred_at="2026-11-19T12:00:00Z"),
+            registered("idle_ms", occurred_at="2026-11-19T12:00:00Z"),
         )
         await drained_projections(database)
         yield client
@@ -63,6 +65,12 @@ async def test_a_pipe_gets_csv(client: Client) -> None:
     assert (second["probe"], second["missing"]) == ("slow_ms", "1")
 
 
+async def test_unused_probes_are_listed_with_what_the_log_cannot_tell(client: Client) -> None:
+    shown = await called(client, "unused", *SPAN)
+    assert [(row["probe"], row["last_viewed_on"], row["bytes"]) for row in records(shown)] == [("idle_ms", "", "")]
+    assert "1 of 1 from 2026-11-20 to 2026-11-20; the log does not show" in shown.stderr
+
+
 async def test_json_is_what_the_service_answers(client: Client) -> None:
     shown = await called(client, "sessions", *SPAN, "--format", "json")
     response = await client.get("/v1/sessions", params={"since": SPAN[1], "until": SPAN[3]})
@@ -86,7 +94,7 @@ async def test_a_terminal_prints_what_people_wrote_and_does_not_obey_it(client: 
 @pytest.mark.parametrize(
     ("words", "probes"),
     [
-        (("--order", "least"), ["slow_ms", "gc_ms"]),
+        (("--order", "least"), ["idle_ms", "slow_ms", "gc_ms"]),
         (("--limit", "1"), ["gc_ms"]),
         (("--product", "fenix"), []),
         (("--channel", "nightly"), []),

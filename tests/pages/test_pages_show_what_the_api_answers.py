@@ -176,6 +176,20 @@ async def test_the_backtest_is_drawn_with_the_budget(pages: Pages) -> None:
     assert 1 <= len(drawn) < len(caught)
 
 
+async def test_unused_probes_are_told_with_what_they_cost(pages: Pages) -> None:
+    page = await shown(pages.client, "/unused?product=fog&channel=beta&window=7d")
+    answer = await answered(pages.client, "/v1/unused?product=fog&channel=beta&window=7d")
+    text = page.all("main")[0].text
+    assert answer["probes"]
+    assert answer["blind_spot"] in text
+    for probe in answer["probes"]:
+        assert probe["probe"] in text
+        assert size(probe["bytes"]) in text
+    [link] = [link.attributes["href"] for link in page.all("a") if "/v1/unused" in (link.attributes["href"] or "")]
+    listed = await (await pages.client.get(link or "")).text()
+    assert [line.split(",")[1] for line in listed.splitlines()[1:]] == [probe["probe"] for probe in answer["probes"]]
+
+
 async def test_sessions_are_as_summarised(pages: Pages) -> None:
     text = (await shown(pages.client, "/sessions?product=fog")).all("main")[0].text
     summary = (await answered(pages.client, f"/v1/sessions/summary?product=fog&since={SINCE}"))["summary"]

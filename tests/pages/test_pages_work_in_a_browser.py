@@ -30,7 +30,7 @@ MOST_MILLISECONDS = 60_000  # a browser among three other workers of two slow co
 PATHS = (
     "/?product=fog", f"/probes/fog/{NUMERIC}", f"/probes/fog/{CATEGORIES}", f"/probes/fog/{RUNNING}",
     "/builds?product=fog&state=failed", "/hotlist?product=fog", "/sessions?product=fog",
-    "/probes?product=fog", "/login",
+    "/probes?product=fog", "/unused?product=fog&window=1d", "/login",
 )  # fmt: skip
 
 

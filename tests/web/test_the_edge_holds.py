@@ -37,6 +37,7 @@ from usage_service.web.api import (
     session_summaries,
     sessions,
     timeseries,
+    unused,
 )
 from usage_service.web.api.routes import ROUTES, Route
 
@@ -269,6 +270,7 @@ def text_parameters() -> list[tuple[str, str]]:
         "/v1/hotlist": hotlist.HotlistParameters,
         "/v1/hotlist/backtest": hotlist_backtest.BacktestParameters,
         "/v1/hotlist/rules": hotlist_rules.RulesParameters,
+        "/v1/unused": unused.UnusedParameters,
         "/v1/timeseries": timeseries.TimeSeriesParameters,
         "/v1/journeys": journeys.JourneyParameters,
         "/v1/releases/impact": releases.ImpactParameters,

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from usage_service.hidden_probes import hidden_revision
+from usage_service.hotlist.costs import CostReader
 from usage_service.hotlist.counts import LONG_AGO, DayCounts, registrations
 from usage_service.probe_keys import Counts, Ints, ProbeKey, ranks_of
 from usage_service.projections.state import Revision, State, read_states
@@ -113,11 +114,12 @@ def _describe(probes: Sequence[ProbeKey], catalogue: Catalogue) -> _Columns:
 
 
 class Histories:
-    """Histories of some products, for one reader at a time; `replaying` is held during a backtest."""
+    """Histories of some products, for one reader at a time, and the costs of builds; a backtest holds `replaying`."""
 
     def __init__(self) -> None:
         self._products: dict[str | None, _Product] = {}
         self._lock = asyncio.Lock()
+        self.costs = CostReader()
         self.replaying = asyncio.Semaphore(1)  # a backtest takes a processor for seconds
 
     async def read(self, connection: Connection, product: str | None, first: date, last: date) -> History:

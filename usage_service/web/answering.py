@@ -127,7 +127,8 @@ async def answer(request: web.Request, asked: FreshnessParameters, question: Que
         if is_matched(request.headers.getall("If-None-Match", ()), version.tag):
             return web.Response(status=304, headers=_headers(request, version))
         found = await answering.answer(question, version)
-    return body_answer(found.body, headers=_headers(request, found.version))
+    following = {"Link": f'<{found.body.following}>; rel="next"'} if found.body.following else {}
+    return body_answer(found.body, headers=_headers(request, found.version) | following)
 
 
 def _headers(request: web.Request, version: Version) -> dict[str, str]:

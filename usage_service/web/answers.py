@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -12,15 +14,25 @@ from usage_service.problems import Problem
 
 
 class Body(NamedTuple):
-    """Bytes of an answer and their media type."""
+    """Bytes of an answer and their media type; `following` is the link to what follows a page of a list."""
 
     data: bytes
     content_type: str
+    following: str | None = None
 
 
-def as_json(value: object) -> Body:
+def as_json(value: object, following: str | None = None) -> Body:
     """Return any value that msgspec can encode, as JSON."""
-    return Body(msgspec.json.encode(value), "application/json")
+    return Body(msgspec.json.encode(value), "application/json", following)
+
+
+def as_csv(columns: Sequence[str], rows: Iterable[Sequence[object]], following: str | None = None) -> Body:
+    """Return rows as CSV with a line of names; None is an empty cell."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+    return Body(text.getvalue().encode(), "text/csv", following)
 
 
 def json_answer(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Literal
@@ -14,12 +12,12 @@ from msgspec import Meta
 from usage_service.events import Instant, Product
 from usage_service.hidden_probes import hidden_revision
 from usage_service.hotlist.history import Histories
-from usage_service.hotlist.listing import MOST_PROBES, HotList, Wanted, hot_list, wanted_list
+from usage_service.hotlist.listing import MOST_PROBES, HotList, HotProbe, Wanted, hot_list, wanted_list
 from usage_service.hotlist.rules import rules_revision
 from usage_service.projections.state import Projection, Revision
 from usage_service.shared.postgres import Connection
 from usage_service.web.answering import Question, answer
-from usage_service.web.answers import Body, as_json
+from usage_service.web.answers import Body, as_csv, as_json
 from usage_service.web.etags import entity_tag
 from usage_service.web.freshness import FreshnessParameters
 from usage_service.web.openapi.operations import Content, described, json_of, tagged
@@ -52,20 +50,15 @@ def formats_of(kind: type[HotList]) -> tuple[Content, ...]:
 def list_body(made: HotList, form: Format) -> Body:
     """Return a hot list in a format: CSV has the reasons as text, `lines` has the names only."""
     if form == "csv":
-        return Body(_csv(made).encode(), "text/csv")
+        return as_csv(CSV_COLUMNS, map(_csv_row, made.probes))
     if form == "lines":
         return Body("".join(f"{hot.probe}\n" for hot in made.probes).encode(), "text/plain")
     return as_json(made)
 
 
-def _csv(made: HotList) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(CSV_COLUMNS)
-    for hot in made.probes:
-        built = hot.built_at.isoformat() if hot.built_at else ""
-        writer.writerow([hot.product, hot.probe, hot.score, built, "; ".join(reason.text for reason in hot.reasons)])
-    return text.getvalue()
+def _csv_row(hot: HotProbe) -> list[object]:
+    built = hot.built_at.isoformat() if hot.built_at else ""
+    return [hot.product, hot.probe, hot.score, built, "; ".join(reason.text for reason in hot.reasons)]
 
 
 def compressible(request: web.Request, response: web.Response) -> web.Response:

@@ -19,7 +19,7 @@ from usage_service.stats.view_counts import ViewCounts
 from usage_service.web.answering import ListingQuestion, answer
 from usage_service.web.answers import Body, as_json
 from usage_service.web.freshness import FreshnessParameters
-from usage_service.web.openapi.operations import described, json_of, tagged
+from usage_service.web.openapi.operations import described, json_of, listed
 from usage_service.web.parameters import cursor_of, query_parameters
 from usage_service.windows import window_days
 
@@ -75,7 +75,7 @@ class PopularityQuestion(ListingQuestion):
         listing = await popular_probes(connection, self._counts, self.ranking, self.limit, self.after)
         following = self._link(listing.following) if listing.following else None
         days = self.ranking.days
-        return as_json(PopularityAnswer(days.first, days.last, listing.probes, following))
+        return as_json(PopularityAnswer(days.first, days.last, listing.probes, following), following)
 
     def _link(self, following: PopularityCursor) -> str:
         """Return the link to the next probes, with the days of this window, so that it stays the same tomorrow."""
@@ -88,7 +88,7 @@ class PopularityQuestion(ListingQuestion):
         return f"/v1/popularity?{urlencode(asked)}"
 
 
-@described(*tagged(json_of(PopularityAnswer)), query=PopularityParameters)
+@described(*listed(json_of(PopularityAnswer)), query=PopularityParameters)
 async def get_popularity(request: web.Request) -> web.Response:
     """List probes with their views and visitors: most viewed, least viewed or fastest growing first."""
     asked = query_parameters(request, PopularityParameters)

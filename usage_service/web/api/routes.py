@@ -27,6 +27,7 @@ from usage_service.web.api.restoring import post_restore
 from usage_service.web.api.session_summaries import get_session_summary
 from usage_service.web.api.sessions import get_session, get_sessions
 from usage_service.web.api.timeseries import get_timeseries
+from usage_service.web.api.unused import get_unused
 from usage_service.web.openapi.documentation import get_docs, get_openapi
 from usage_service.web.openapi.operations import Route
 
@@ -37,6 +38,7 @@ ROUTES = (
     Route("GET", "/v1/events", "read", get_events),
     Route("POST", "/v1/events/restore", "admin", post_restore),
     Route("GET", "/v1/popularity", "read", get_popularity),
+    Route("GET", "/v1/unused", "read", get_unused),
     Route("GET", "/v1/hidden", "read", get_hidden),
     Route("PUT", "/v1/hidden/{pattern}", "admin", put_hidden),
     Route("DELETE", "/v1/hidden/{pattern}", "admin", delete_hidden),

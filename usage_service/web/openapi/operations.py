@@ -94,6 +94,11 @@ def tagged(*content: Content) -> tuple[Response, Response]:
     return Response(200, "", content, TAGGED), Response(304, "the caller has this answer already", (), TAGGED)
 
 
+def listed(*content: Content) -> tuple[Response, Response]:
+    """Return the responses of a list with an entity tag: `Link` leads to what follows a page."""
+    return Response(200, "", content, (*TAGGED, "Link")), *tagged()[1:]
+
+
 def problem(status: int, means: str, *headers: str) -> Response:
     """Return a response with a problem, sent when `means` says."""
     return Response(status, means, (PROBLEM,), headers)

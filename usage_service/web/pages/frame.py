@@ -17,7 +17,14 @@ from usage_service.web.answers import Body, as_json
 from usage_service.web.pages.filters import CHANNELS, WINDOWS, Filters, ViewParameters
 from usage_service.web.pages.panels import Panel, ask, ask_all, how_fresh, html_answer
 
-PAGES = {"/": "Overview", "/probes": "Probes", "/builds": "Builds", "/hotlist": "Hot list", "/sessions": "Sessions"}
+PAGES = {
+    "/": "Overview",
+    "/probes": "Probes",
+    "/builds": "Builds",
+    "/hotlist": "Hot list",
+    "/unused": "Unused",
+    "/sessions": "Sessions",
+}
 
 
 @dataclass(frozen=True)

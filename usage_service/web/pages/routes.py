@@ -11,6 +11,7 @@ from usage_service.web.pages.overview import get_overview
 from usage_service.web.pages.probe import get_probe_page
 from usage_service.web.pages.search import get_found, get_probes
 from usage_service.web.pages.sessions import get_journeys_section, get_session_page, get_sessions_page
+from usage_service.web.pages.unused import get_unused_page
 
 PAGE_ROUTES = (
     Route("GET", "/", "read", get_overview),
@@ -20,6 +21,7 @@ PAGE_ROUTES = (
     Route("GET", "/builds", "read", get_builds_page),
     Route("GET", "/hotlist", "read", get_hotlist_page),
     Route("GET", "/hotlist/backtest", "read", get_backtest_section),
+    Route("GET", "/unused", "read", get_unused_page),
     Route("GET", "/sessions", "read", get_sessions_page),
     Route("GET", "/sessions/journeys", "read", get_journeys_section),
     Route("GET", "/sessions/{visitor}/{started_at}", "read", get_session_page),

@@ -1,0 +1,33 @@
+"""`usage-service unused`: the probes that nobody needs."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from usage_service.commands.options import DEFAULT_URL, Channel, Product, Token, Until, Url
+from usage_service.commands.remote import ask
+from usage_service.commands.tables import FormatOption, show
+
+COLUMNS = ("product", "probe", "metric_type", "registered_at", "last_viewed_on", "bot_views", "bytes", "bytes_basis")
+
+
+def unused_command(
+    product: Product = None,
+    channel: Channel = None,
+    window: Annotated[str | None, typer.Option(help="so many days without a view", show_default="90d")] = None,
+    since: Annotated[str | None, typer.Option(help="an instant in RFC 3339, in the place of a window")] = None,
+    until: Until = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="at most so many")] = 10_000,
+    form: FormatOption = None,
+    url: Url = DEFAULT_URL,
+    token: Token = None,
+) -> None:
+    """Show the probes of the catalogue that nobody viewed for some time, those that cost most first."""
+    wanted = {"product": product, "channel": channel, "window": window, "since": since, "until": until, "limit": limit}
+    answer = ask(url, token, "/v1/unused", **wanted)
+    show(answer["probes"], COLUMNS, form)
+    totals = answer["totals"]
+    shown = f"{len(answer['probes']):,} of {totals['probes']:,}"
+    typer.echo(f"{shown} from {answer['first_day']} to {answer['last_day']}; {answer['blind_spot']}", err=True)

@@ -1,0 +1,136 @@
+"""Costs of building probes: the bytes that a build reads and the time that it takes, as past builds tell.
+
+A night builds a probe for every channel that any build of the product was for. What was never built is taken to cost
+the median of its metric type in that channel, else of the channel, else of everything that is known; the estimate says
+which.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from statistics import median
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from usage_service.probe_keys import ProbeKey
+from usage_service.projections.state import read_states
+from usage_service.queries import query
+from usage_service.shared.postgres import Connection
+
+MOST_KEPT = 16
+
+Basis = Literal["builds", "type", "channel", "all"]
+BASES: tuple[Basis, ...] = ("builds", "type", "channel", "all")  # the surest first
+
+
+class KnownCost(NamedTuple):
+    """Bytes and seconds of the last build of a probe in a channel; older events do not tell the seconds."""
+
+    product: str
+    channel: str
+    probe: str
+    bytes: int
+    seconds: float | None
+
+
+class Cost(msgspec.Struct, frozen=True):
+    """Cost of building a probe: the bytes of a night (all channels together) and the seconds of one build.
+
+    `basis` is what they are known from: the probe's own `builds`, else the median of its `type`, of its `channel`, or
+    of `all` builds.
+    """
+
+    bytes: int
+    seconds: float | None
+    basis: Basis
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Known costs, and the metric types of probes, from which those of the others are estimated."""
+
+    known: tuple[KnownCost, ...]
+    types: Mapping[ProbeKey, str]
+
+    def estimates(self, probes: Iterable[ProbeKey], channel: str | None = None) -> list[Cost | None]:
+        """Return the cost of each of the probes, for a channel or for all; None for each where nothing is known."""
+        estimator = _Estimator(self, channel)
+        return [estimator.cost(key) for key in probes]
+
+
+class _Estimator:
+    """Medians of what is known, by channel and type."""
+
+    def __init__(self, costs: Costs, channel: str | None) -> None:
+        self._types = costs.types
+        self._asked = channel
+        self._own = {(one.product, one.channel, one.probe): one for one in costs.known}
+        self._channels: defaultdict[str, set[str]] = defaultdict(set)
+        alike: defaultdict[tuple[str, ...], list[KnownCost]] = defaultdict(list)
+        for one in costs.known:
+            self._channels[one.product].add(one.channel)
+            kind = costs.types.get(ProbeKey(one.product, one.probe), "")
+            for group in ((one.product, one.channel, kind), (one.product, one.channel), ()):
+                alike[group].append(one)
+        self._medians = {group: _median(members) for group, members in alike.items()}
+
+    def cost(self, key: ProbeKey) -> Cost | None:
+        if not self._own:
+            return None
+        channels = [self._asked] if self._asked else sorted(self._channels[key.product]) or [""]
+        parts = [self._of_channel(key, channel) for channel in channels]
+        seconds = [part.seconds for part in parts if part.seconds is not None]
+        basis = max((part.basis for part in parts), key=BASES.index)
+        in_seconds = round(sum(seconds) / len(seconds), 3) if seconds else None
+        return Cost(sum(part.bytes for part in parts), in_seconds, basis)
+
+    def _of_channel(self, key: ProbeKey, channel: str) -> Cost:
+        kind = self._types.get(key, "")
+        groups: tuple[tuple[str, ...], ...] = ((key.product, channel, kind), (key.product, channel), ())
+        usual = [
+            (basis, *self._medians[group])
+            for basis, group in zip(BASES[1:], groups, strict=True)
+            if group in self._medians
+        ]
+        basis, read, _ = usual[0]
+        seconds = next((seconds for _, _, seconds in usual if seconds is not None), None)
+        own = self._own.get((key.product, channel, key.probe))
+        if own is None:
+            return Cost(read, seconds, basis)
+        return Cost(own.bytes, seconds if own.seconds is None else own.seconds, "builds")
+
+
+def _median(members: Sequence[KnownCost]) -> tuple[int, float | None]:
+    seconds = [one.seconds for one in members if one.seconds is not None]
+    return round(median(one.bytes for one in members)), median(seconds) if seconds else None
+
+
+class CostReader:
+    """Costs as of some days, remembered until a build ends or the catalogue changes."""
+
+    def __init__(self) -> None:
+        self._kept: dict[object, Costs] = {}
+
+    async def read(self, connection: Connection, product: str | None, last_day: date) -> Costs:
+        """Return what the builds up to a day have cost, as the connection's snapshot of the projections has it."""
+        states = await read_states(connection, "build_costs", "catalogue")
+        asked = product, last_day, states.revisions
+        kept = self._kept.pop(asked, None)
+        if kept is None:
+            rows = await connection.fetch(query("build_costs", "known"), product, last_day)
+            kept = Costs(tuple(KnownCost(*row) for row in reversed(rows)), await _read_types(connection, product))
+        self._kept[asked] = kept
+        if len(self._kept) > MOST_KEPT:
+            del self._kept[next(iter(self._kept))]
+        return kept
+
+
+async def _read_types(connection: Connection, product: str | None) -> dict[ProbeKey, str]:
+    row = await connection.fetchrow(query("build_costs", "types"), product)
+    if row is None or row["products"] is None:
+        return {}
+    return dict(zip(map(ProbeKey, row["products"], row["probes"]), row["metric_types"], strict=True))
