@@ -189,7 +189,7 @@ async def filled(client: Client, drained: Drained) -> None:
     names = [f"probe_{number}" for number in range(7)] + ["use_counter_y"]
     known: list[JsonObject] = [
         {"type": "probe_registered", "occurred_at": "2026-06-01T00:00:00Z", "product": "fog", "probe": name,
-         "data": {"type": "counter"}}
+         "data": {"type": "counter"} | (DETAILS if name == "probe_4" else {})}
         for name in names
     ]  # fmt: skip
     day = date(2026, 7, 20)
@@ -203,6 +203,7 @@ async def filled(client: Client, drained: Drained) -> None:
     await drained()
 
 
+DETAILS = {"owners": ["ann@example.org", "bob@example.org"], "expires": "2026-12-31", "disabled": True}
 ASKED = "/v1/unused?product=fog&window=30d&until=2026-08-01T00:00:00Z"
 
 
@@ -213,6 +214,8 @@ async def test_it_is_answered_with_what_cannot_be_seen(client: Client, drained: 
     told = {one["probe"]: (one["last_viewed_on"], one["bot_views"]) for one in body["probes"]}
     assert told == {"probe_2": (None, 1), "probe_3": ("2026-06-10", 0), "probe_4": (None, 0), "probe_5": (None, 0)}
     assert (body["first_day"], body["last_day"], body["recorded_since"]) == ("2026-07-02", "2026-07-31", "2026-06-10")
+    about = {one["probe"]: {name: one[name] for name in DETAILS} for one in body["probes"]}
+    assert about == dict.fromkeys(told, {"owners": None, "expires": None, "disabled": False}) | {"probe_4": DETAILS}
     assert "before 2026-06-10" in body["blind_spot"]
     assert body["totals"] == {"probes": 4, "never_viewed": 3, "new": 0, "bytes": None}
     assert (body["next"], response.headers.get("Link")) == (None, None)
@@ -241,6 +244,9 @@ async def test_pages_and_csv_hold_the_same(client: Client, drained: Drained) -> 
     rows = list(csv.DictReader((await response.text()).splitlines()))
     assert [row["probe"] for row in rows] == [one["probe"] for one in whole[:3]]
     assert [row["is_new"] for row in rows] == ["false"] * 3
+    assert [(row["owners"], row["disabled"]) for row in rows] == [
+        ("", "false"), ("", "false"), ("ann@example.org bob@example.org", "true"),
+    ]  # fmt: skip
     following = response.headers["Link"].removeprefix("<").partition(">")[0]
     assert urlsplit(following).path == "/v1/unused"
     rest = list(csv.DictReader((await (await client.get(following)).text()).splitlines()))

@@ -10,7 +10,10 @@ from usage_service.commands.options import DEFAULT_URL, Channel, Product, Token,
 from usage_service.commands.remote import ask
 from usage_service.commands.tables import FormatOption, show
 
-COLUMNS = ("product", "probe", "metric_type", "registered_at", "last_viewed_on", "bot_views", "bytes", "bytes_basis")
+COLUMNS = (
+    "product", "probe", "metric_type", "owners", "expires", "registered_at", "last_viewed_on", "bot_views", "bytes",
+    "bytes_basis",
+)  # fmt: skip
 
 
 def unused_command(

@@ -20,7 +20,8 @@ from usage_service.windows import Days
 class UnusedProbe(msgspec.Struct, frozen=True):
     """A probe that nobody viewed in the window; a view that found nothing counts as interest, one by a bot does not.
 
-    `last_viewed_on` is the day of the last view by a person before the window, null when the log has none. `is_new` if
+    `owners`, `expires` (a day, a version, `never` or `expired`) and `disabled` are as registered, null where nothing was
+    said. `last_viewed_on` is the day of the last view by a person before the window, null when the log has none. `is_new` if
     the probe was registered within the window. `bytes` are what a night reads to build it, known from `bytes_basis`;
     null when no build has told yet.
     """
@@ -28,6 +29,9 @@ class UnusedProbe(msgspec.Struct, frozen=True):
     product: str
     probe: str
     metric_type: str
+    owners: list[str] | None
+    expires: str | None
+    disabled: bool
     registered_at: datetime
     last_viewed_on: date | None
     is_new: bool
@@ -115,6 +119,9 @@ def _unused(only: UnusedFilter, row: asyncpg.Record, cost: Cost | None) -> Unuse
         product=row["product"],
         probe=row["probe"],
         metric_type=row["metric_type"],
+        owners=row["owners"],
+        expires=row["expires"],
+        disabled=row["disabled"],
         registered_at=row["registered_at"],
         last_viewed_on=last_viewed.astimezone(UTC).date() if last_viewed else None,
         is_new=row["registered_at"] >= only.since,

@@ -1,7 +1,8 @@
 -- unviewed: the probes of the catalogue that are not retired, were registered before $4, and were viewed by nobody from $3 to $4; of the
 -- product $1 (null: of all), views in the channel $2 (null: in any). When a person last viewed each before, to the hour, and how often
 -- bots viewed it in that time.
-SELECT c.product, c.probe, c.metric_type, c.registered_at, c.built_at, viewed.hour AS last_viewed, coalesce(bots.views, 0) AS bot_views
+SELECT c.product, c.probe, c.metric_type, c.details -> 'owners' AS owners, c.details ->> 'expires' AS expires,
+       coalesce(c.details -> 'disabled' = 'true', false) AS disabled, c.registered_at, c.built_at, viewed.hour AS last_viewed, coalesce(bots.views, 0) AS bot_views
 FROM catalogue c
 LEFT JOIN LATERAL (
     SELECT h.hour FROM probe_hours h

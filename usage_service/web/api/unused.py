@@ -139,4 +139,10 @@ def _blind_spot(only: UnusedFilter, recorded_since: date | None) -> str:
 
 def _csv_row(one: UnusedProbe) -> list[object]:
     fields: dict[str, object] = msgspec.to_builtins(one)
-    return [str(value).lower() if isinstance(value, bool) else value for value in fields.values()]
+    return [_cell(value) for value in fields.values()]
+
+
+def _cell(value: object) -> object:
+    if isinstance(value, list):
+        return " ".join(value)
+    return str(value).lower() if isinstance(value, bool) else value
