@@ -13,8 +13,8 @@ import pytest
 from tests.support.servers import Client, Connection
 from tests.support.traffic import fold_all
 from usage_service.commands.importing import import_file
-from usage_service.imports.formats import UnreadableFileError
-from usage_service.imports.product_details import FIREFOX, ReleasesOf
+from usage_service.imports.lines import NO_OPTIONS, Options
+from usage_service.imports.refusals import UnreadableFileError
 
 RECORDED_AT = datetime(2026, 11, 1, tzinfo=UTC)
 MAJOR = {"1.0rc1": "2004-10-27", "1.0": "2004-11-09", "99.0": "2022-04-05", "100.0": "2022-05-03"}
@@ -30,8 +30,8 @@ CURRENT = {
 }
 
 
-async def imported(client: Client, path: Path, of: ReleasesOf = FIREFOX) -> Counter[str]:
-    return (await import_file(path, RECORDED_AT, str(client.make_url("/")), None, of)).statuses
+async def imported(client: Client, path: Path, options: Options = NO_OPTIONS) -> Counter[str]:
+    return (await import_file(path, str(client.make_url("/")), None, options)).statuses
 
 
 async def releases(database: Connection) -> list[tuple[str, str, int, str]]:
@@ -58,7 +58,7 @@ async def test_a_history_is_imported_once(client: Client, database: Connection, 
 async def test_product_and_channel_are_as_asked_for(client: Client, database: Connection, tmp_path: Path) -> None:
     path = tmp_path / "firefox_history_development_releases.json"
     path.write_text(json.dumps(BETA))
-    assert await imported(client, path, ReleasesOf("fenix", "beta")) == {"recorded": 2}
+    assert await imported(client, path, Options("fenix", "beta")) == {"recorded": 2}
     assert await releases(database) == [
         ("fenix", "beta", 100, "2022-04-05T00:00"),
         ("fenix", "beta", 101, "2022-05-03T00:00"),
@@ -68,7 +68,7 @@ async def test_product_and_channel_are_as_asked_for(client: Client, database: Co
 async def test_what_is_current_tells_each_channel(client: Client, database: Connection, tmp_path: Path) -> None:
     path = tmp_path / "firefox_versions.json"
     path.write_text(json.dumps(CURRENT, indent=1))
-    assert await imported(client, path, ReleasesOf("fog", "nightly")) == {"recorded": 1}
+    assert await imported(client, path, Options("fog", "nightly")) == {"recorded": 1}
     assert await imported(client, path) == {"recorded": 2, "duplicate": 1}
     assert await releases(database) == [
         ("fog", "beta", 152, "2026-05-18T00:00"),
@@ -79,7 +79,7 @@ async def test_what_is_current_tells_each_channel(client: Client, database: Conn
 
 @pytest.mark.parametrize(
     ("text", "why"),
-    [('{"100.0": "2022-05-03",', "as releases of product-details: "), ('{"SOMETHING": "else"}', "names no version")],
+    [('{"100.0": "2022-05-03",', "not JSON"), ('{"SOMETHING": "else"}', "names no version")],
 )
 async def test_what_is_no_release_is_told(client: Client, tmp_path: Path, text: str, why: str) -> None:
     path = tmp_path / "releases.json"

@@ -33,7 +33,7 @@ pytestmark = pytest.mark.skipif(
 async def imported(client: Client, drained: Callable[[], Awaitable[None]]) -> list[Counter[str]]:
     """Import both files, and return the numbers of events by status."""
     url = str(client.make_url("/"))
-    both = [await import_file(path, RECORDED_AT, url, None) for path in (CATALOGUE, TRAFFIC)]
+    both = [await import_file(path, url, None) for path in (CATALOGUE, TRAFFIC)]
     await drained()
     return [stats.statuses for stats in both]
 
@@ -45,7 +45,7 @@ def requests() -> list[dict[str, Any]]:
 async def test_everything_is_loaded_once(client: Client, imported: list[Counter[str]], database: Connection) -> None:
     rows = list(csv.DictReader(CATALOGUE.read_text().splitlines()))
     assert imported == [Counter(recorded=len(rows)), Counter(recorded=2 * len(requests()))]
-    again = await import_file(TRAFFIC, RECORDED_AT, str(client.make_url("/")), None)
+    again = await import_file(TRAFFIC, str(client.make_url("/")), None)
     assert again.statuses == Counter(duplicate=2 * len(requests()))
     known = await database.fetch("SELECT product, probe, metric_type, pings FROM catalogue")
     pings: dict[tuple[str, str, str], set[str]] = defaultdict(set)

@@ -7,11 +7,14 @@ import json
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
+
 from tests.support.servers import Client, Connection, JsonObject
 from tests.support.traffic import fold_all
 from usage_service.commands.importing import import_file
+from usage_service.imports.lines import NO_OPTIONS, Options
 from usage_service.imports.posting import ImportStats
-from usage_service.imports.product_details import FIREFOX, ReleasesOf
+from usage_service.imports.refusals import UnreadableFileError
 
 RECORDED_AT = datetime(2026, 11, 1, tzinfo=UTC)
 ROWS = [
@@ -30,8 +33,8 @@ FORMS = {
 }
 
 
-async def imported(client: Client, path: Path, of: ReleasesOf = FIREFOX) -> ImportStats:
-    return await import_file(path, RECORDED_AT, str(client.make_url("/")), None, of)
+async def imported(client: Client, path: Path, options: Options = NO_OPTIONS) -> ImportStats:
+    return await import_file(path, str(client.make_url("/")), None, options)
 
 
 async def folded(database: Connection) -> list[tuple[str, ...]]:
@@ -55,7 +58,7 @@ async def test_every_form_says_the_same(client: Client, database: Connection, tm
 async def test_the_product_is_as_asked_for(client: Client, database: Connection, tmp_path: Path) -> None:
     path = tmp_path / "revisions.json"
     path.write_text(json.dumps(ROWS[0]))
-    await imported(client, path, ReleasesOf("firefox", None))
+    await imported(client, path, Options("firefox", None))
     assert [row[0] for row in await folded(database)] == ["firefox"]
 
 
@@ -74,9 +77,9 @@ WRONG: list[tuple[str, JsonObject]] = [
 # Cells of a line after "channel,build_id,revision".
 WRONG_CELLS = {
     "nightly,2026111910,a b": "revision: Expected `str` matching",
-    "nightly": "build_id: Expected `str`, got `null`",
+    "nightly": "has 1 cells where the first line has 3",
     ",2026111910,aaaaaaa1": "channel: Expected `str` matching",
-    "nightly,2026111910,aaaaaaa1,more": "more than the first line names: is not known",
+    "nightly,2026111910,aaaaaaa1,more": "has 4 cells where the first line has 3",
 }
 
 
@@ -98,11 +101,10 @@ async def test_what_is_wrong_is_named_as_the_file_names_it(client: Client, tmp_p
 async def test_what_is_no_revision_is_refused(client: Client, tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     for text, why in (
-        ('[{"channel": "nightly"}]', "nor the revision of a build"),
-        ("[1", "not JSON"),
-        ("[1]", "JSON object"),
+        ('[{"channel": "nightly"}]', "of no format"),
+        ("[1", "of no format"),
+        ("[1]", "of no format"),
     ):
         path.write_text(text)
-        stats = await imported(client, path)
-        assert stats.statuses == {"refused": 1}
-        assert why in stats.refusals[0]
+        with pytest.raises(UnreadableFileError, match=why):
+            await imported(client, path)

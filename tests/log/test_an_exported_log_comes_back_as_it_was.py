@@ -70,10 +70,10 @@ async def test_the_same_log_comes_back(
     monkeypatch.setattr(importing, "RESTORED_BYTES", 3_000)  # so that it takes several requests
     assert await export(client, tmp_path / name, form) == 63
     await empty(database)
-    stats = await import_file(tmp_path / name, NOW, address(client), None)
+    stats = await import_file(tmp_path / name, address(client), None)
     assert stats.statuses == Counter(restored=61, duplicate=0)
     assert await rows(database) == posted
-    again = await import_file(tmp_path / name, NOW, address(client), None)
+    again = await import_file(tmp_path / name, address(client), None)
     assert again.statuses == Counter(restored=0, duplicate=61)
     [item] = await post(client, event())
     assert item["position"] == 64
@@ -87,8 +87,8 @@ async def test_an_interrupted_restore_goes_on(
     await export(client, whole, "ndjson")
     half.write_bytes(b"\n".join(whole.read_bytes().split(b"\n")[:20]))
     await empty(database)
-    await import_file(half, NOW, address(client), None)
-    stats = await import_file(whole, NOW, address(client), None)
+    await import_file(half, address(client), None)
+    stats = await import_file(whole, address(client), None)
     assert stats.statuses == Counter(restored=41, duplicate=20)
     assert await rows(database) == posted
 
@@ -98,7 +98,7 @@ async def test_a_repeat_of_a_restored_event_is_recognised(client: Client, databa
     [original] = await post(client, sent)
     await export(client, tmp_path / "log.ndjson", "ndjson")
     await empty(database)
-    await import_file(tmp_path / "log.ndjson", NOW, address(client), None)
+    await import_file(tmp_path / "log.ndjson", address(client), None)
     [again] = await post(client, sent)
     assert (again["status"], again["position"]) == ("duplicate", original["position"])
 
@@ -110,7 +110,7 @@ async def test_nothing_is_restored_over_other_events(
     await empty(database)
     await post(client, event())
     with pytest.raises(PostError, match="other events"):
-        await import_file(tmp_path / "log.ndjson", NOW, address(client), None)
+        await import_file(tmp_path / "log.ndjson", address(client), None)
     assert await database.fetchval("SELECT count(*) FROM event_log") == 1
 
 
@@ -123,7 +123,7 @@ async def test_an_empty_log_is_an_empty_file(client: Client, tmp_path: Path) -> 
     forms: dict[str, Format] = {"log.ndjson": "ndjson", "log.parquet": "parquet"}
     for name, form in forms.items():
         assert await export(client, tmp_path / name, form) == 0
-        assert (await import_file(tmp_path / name, NOW, address(client), None)).statuses.total() == 0
+        assert (await import_file(tmp_path / name, address(client), None)).statuses.total() == 0
 
 
 async def test_a_service_that_is_not_there_is_said(tmp_path: Path) -> None:

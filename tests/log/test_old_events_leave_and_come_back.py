@@ -119,7 +119,7 @@ async def test_importing_the_file_again_adds_nothing(
 ) -> None:
     path = (await drop_old(own_database_url, old, tmp_path, ignore)).path
     client = await start(ServerSettings(database_url=own_database_url, visitor_secret=SECRET))
-    stats = await import_file(path, datetime.now(UTC), str(client.make_url("/")), None)
+    stats = await import_file(path, str(client.make_url("/")), None)
     assert stats.statuses == Counter(restored=0, duplicate=OLD)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 from uuid import UUID
@@ -286,7 +285,7 @@ async def test_the_importer_names_the_line_and_goes_on(client: Client, database:
     made: list[JsonObject] = [stored(1), stored(2, "probe_viewed", {"found": "zzz"}), stored(3)]
     path.write_text("\n".join(map(json.dumps, made)) + "\n")
     for restored in (2, 0):  # and says the same when it is run again
-        stats = await import_file(path, datetime.now(UTC), str(client.make_url("/")), None)
+        stats = await import_file(path, str(client.make_url("/")), None)
         assert stats.statuses == {"restored": restored, "refused": 1, "duplicate": 2 - restored}
         assert stats.refusals == ["log.ndjson:2: /data/found Expected `bool`, got `str`"]
     assert await positions(database) == [1, 3]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from typing import Annotated
@@ -14,9 +13,10 @@ from rich.console import Console
 
 from usage_service.commands.options import DEFAULT_URL, Token, Url
 from usage_service.commands.remote import token_or_kept
-from usage_service.imports.formats import Line, read_lines
+from usage_service.imports.lines import NO_OPTIONS, Line, Options
 from usage_service.imports.posting import ImportStats, Poster, open_session
-from usage_service.imports.product_details import FIREFOX, ReleasesOf
+from usage_service.imports.reading import read_lines
+from usage_service.imports.source import Source, open_source
 from usage_service.log.exports import is_export, parquet_lines
 from usage_service.shared.files import OpenFile, open_file
 from usage_service.shared.progress import Report, progress
@@ -33,16 +33,15 @@ def import_command(
     ],
     url: Url = DEFAULT_URL,
     token: Token = None,
-    product: Annotated[str, typer.Option(help="of releases of product-details, and of revisions")] = FIREFOX.product,
-    channel: Annotated[
-        str | None, typer.Option(help="of those releases; else `release`, or each channel that the file tells of")
-    ] = None,
+    product: Annotated[str | None, typer.Option(help="of a file that does not say it")] = None,
+    channel: Annotated[str | None, typer.Option(help="of a file that does not say it")] = None,
+    format_name: Annotated[str | None, typer.Option("--format", help="else the content tells it")] = None,
 ) -> None:
     """Send events, page requests, a catalogue, releases, revisions or an exported log. Nothing is added twice."""
     refused = False
     for path in files:
-        recorded_at = datetime.fromtimestamp(path.stat().st_mtime, UTC)
-        stats = asyncio.run(import_file(path, recorded_at, url, token_or_kept(token), ReleasesOf(product, channel)))
+        options = Options(product, channel)
+        stats = asyncio.run(import_file(path, url, token_or_kept(token), options, format_name))
         _tell(path, stats)
         refused = refused or bool(stats.refusals)
     if refused:
@@ -50,29 +49,32 @@ def import_command(
 
 
 async def import_file(
-    path: Path, recorded_at: datetime, url: str, token: str | None, of: ReleasesOf = FIREFOX
+    path: Path, url: str, token: str | None, options: Options = NO_OPTIONS, format_name: str | None = None
 ) -> ImportStats:
-    """Send one file and return what became of its events.
-
-    A catalogue's events are given the time `recorded_at`, releases are `of`.
-    """
-    with open_file(path) as file, progress(path.name, file.size) as report:
-        async with open_session(token) as session:
-            poster = Poster(session, url)
-            if is_export(path, file.first_line):
+    """Send one file and return what became of its events."""
+    async with open_session(token) as session:
+        poster = Poster(session, url)
+        if _is_export(path):
+            with open_file(path) as file, progress(path.name, file.size) as report:
                 await _restore(poster, path, file, report)
-            else:
-                await _post_all(poster, path, file, read_lines(file.unpacked, path, recorded_at, of), report)
-            return poster.stats
+        else:
+            with open_source(path) as source, progress(path.name, source.size or 0) as report:
+                await _post_all(poster, source, read_lines(source, options, format_name), report)
+        return poster.stats
 
 
-async def _post_all(poster: Poster, path: Path, file: OpenFile, found: Iterator[Line], report: Report) -> None:
+def _is_export(path: Path) -> bool:
+    with open_file(path) as file:
+        return is_export(path, file.first_line)
+
+
+async def _post_all(poster: Poster, source: Source, found: Iterator[Line], report: Report) -> None:
     batches = _batches(found)
     while under_way := list(islice(batches, BATCHES_UNDER_WAY)):
         async with asyncio.TaskGroup() as group:
             for lines in under_way:
-                group.create_task(_post(poster, path, lines))
-        report(file.bytes_read())
+                group.create_task(_post(poster, source.name, lines))
+        report(source.bytes_read())
 
 
 async def _restore(poster: Poster, path: Path, file: OpenFile, report: Report) -> None:
@@ -99,11 +101,11 @@ def _batches(lines: Iterator[Line]) -> Iterator[list[Line]]:
         yield batch
 
 
-async def _post(poster: Poster, path: Path, lines: list[Line]) -> None:
+async def _post(poster: Poster, name: str, lines: list[Line]) -> None:
     for line in lines:
-        if line.error:
-            poster.stats.refuse(f"{path.name}:{line.number}: {line.error}")
-    sent = [(event, f"{path.name}:{line.number}") for line in lines for event in line.events]
+        if line.refusal:
+            poster.stats.refuse(f"{name}:{line.number}: {line.refusal}")
+    sent = [(event, f"{name}:{line.number}") for line in lines for event in line.events]
     if sent:
         await poster.post([event for event, _ in sent], [origin for _, origin in sent])
 

@@ -10,10 +10,10 @@ from typing import Any
 
 from usage_service.hotlist.backtest.replaying import BacktestError
 from usage_service.hotlist.counts import DayCounts, ProbeDay, counts_of
-from usage_service.imports.formats import read_lines
-from usage_service.imports.product_details import FIREFOX
+from usage_service.imports.lines import Options
+from usage_service.imports.reading import read_lines
+from usage_service.imports.source import open_source
 from usage_service.probe_keys import ProbeKey
-from usage_service.shared.files import open_file
 from usage_service.shared.progress import progress
 
 MOST_DAYS = 3_660
@@ -65,10 +65,9 @@ def _day(event: JsonObject) -> date:
 
 
 def _events(path: Path) -> Iterator[JsonObject]:
-    with open_file(path) as file, progress(path.name, file.size) as report:
-        recorded_at = datetime.fromtimestamp(path.stat().st_mtime, UTC)
-        for line in read_lines(file.unpacked, path, recorded_at, FIREFOX):
-            if line.error:
-                raise BacktestError(f"{path}:{line.number}: {line.error}")
-            report(file.bytes_read())
+    with open_source(path) as source, progress(path.name, source.size or 0) as report:
+        for line in read_lines(source, Options()):
+            if line.refusal:
+                raise BacktestError(f"{path}:{line.number}: {line.refusal}")
+            report(source.bytes_read())
             yield from (event for event in line.events if event["type"] in ("probe_viewed", "probe_registered"))

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import msgspec
 
 from usage_service.events import Channel, Product, RevisionPublishedData
+from usage_service.imports.lines import Format, JsonObject, Line, Options
+from usage_service.imports.recognition import columns, first_objects
+from usage_service.imports.refusals import Refusal, refusal_of
+from usage_service.imports.source import Source
 
 FIELDS = frozenset({"channel", "build_id", "revision"})
+DEFAULT_PRODUCT = "fog"
 HOUR = "%Y%m%d%H"  # how a build id begins
 
 
@@ -19,7 +25,28 @@ class RevisionRow(RevisionPublishedData, frozen=True, kw_only=True, forbid_unkno
     product: Product
 
 
-def revision_event(row: dict[str, object], product: str) -> dict[str, object]:
+def recognizes(head: bytes, _name: str) -> bool:
+    """Return whether a table or the first objects of a file are revisions of builds."""
+    return columns(head) >= FIELDS or any(value.keys() >= FIELDS for value in first_objects(head))
+
+
+def lines(source: Source, options: Options) -> Iterator[Line]:
+    """Read the revisions, one a row or a value."""
+    for number, row, refusal in source.rows() if columns(source.head) else source.values():
+        if isinstance(row, dict):
+            yield _line(number, row, options.product or DEFAULT_PRODUCT)
+        else:
+            yield Line(number, [], refusal or Refusal(None, "must be a JSON object"))
+
+
+def _line(number: int, row: JsonObject, product: str) -> Line:
+    try:
+        return Line(number, [revision_event(row, product)])
+    except msgspec.ValidationError as error:
+        return Line(number, [], refusal_of(error))
+
+
+def revision_event(row: JsonObject, product: str) -> JsonObject:
     """Return the event of a row, at the hour of its build; it is of `product` unless the row names another.
 
     Raise msgspec.ValidationError with the field of the row that is wrong.
@@ -41,3 +68,6 @@ def _built_at(build_id: str) -> datetime:
         raise msgspec.ValidationError(
             "must begin with the hour of the build, such as 2026111910 - at `$.build_id`"
         ) from None
+
+
+FORMAT = Format("revisions", "revisions of builds: channel, build_id, revision", recognizes, lines)

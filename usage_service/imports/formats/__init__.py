@@ -1,0 +1,32 @@
+"""Formats of files to import, in the order in which a file's content is asked for them."""
+
+from __future__ import annotations
+
+from usage_service.imports.formats import catalogue_csv, page_requests, product_details, revisions, wire_events
+from usage_service.imports.lines import Format
+from usage_service.imports.refusals import UnreadableFileError
+
+FORMATS: tuple[Format, ...] = (
+    wire_events.FORMAT,
+    page_requests.FORMAT,
+    revisions.FORMAT,
+    product_details.FORMAT,
+    catalogue_csv.FORMAT,
+)
+
+
+def format_of(head: bytes, name: str) -> Format:
+    """Return the format of a file that begins with `head`. Raise UnreadableFileError when it is none that is known."""
+    found = next((one for one in FORMATS if one.recognizes(head, name)), None)
+    if found is None:
+        known = "; ".join(f"{one.name} ({one.title})" for one in FORMATS)
+        raise UnreadableFileError(f"{name}: is of no format that can be read; --format names one: {known}")
+    return found
+
+
+def format_named(name: str) -> Format:
+    """Return the format with a name. Raise UnreadableFileError when there is none."""
+    found = next((one for one in FORMATS if one.name == name), None)
+    if found is None:
+        raise UnreadableFileError(f"--format: there is no {name}; there are {', '.join(one.name for one in FORMATS)}")
+    return found

@@ -1,0 +1,52 @@
+"""What the formats of files have in common: what they are, lines with their events, and the options of an import."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from usage_service.imports.refusals import Refusal
+from usage_service.imports.source import Source
+
+JsonObject = dict[str, Any]
+ONE_HOST = "one host"
+
+
+class Line(NamedTuple):
+    """A line of a file: the events that it stands for, or its refusal, or why it is nothing to record."""
+
+    number: int
+    events: list[JsonObject]
+    refusal: Refusal | None = None
+    left_out: str | None = None
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the person who imports says about files that do not say it themselves."""
+
+    product: str | None = None
+    channel: str | None = None
+    host: str = ONE_HOST
+    rules: Path | None = None
+    as_of: datetime | None = None
+
+
+NO_OPTIONS = Options()
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format of files: its name for `--format`, how its content is recognized, and how its lines are read.
+
+    `lines` may be given a source that begins after lines which were imported before: it keeps nothing from one line
+    to the next, unless it reads the whole document.
+    """
+
+    name: str
+    title: str
+    recognizes: Callable[[bytes, str], bool] = field(repr=False)
+    lines: Callable[[Source, Options], Iterator[Line]] = field(repr=False)

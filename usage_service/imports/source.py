@@ -1,0 +1,292 @@
+"""A file as its formats read it: lines, rows, JSON values, or one document; what cannot be read is refused."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from io import BufferedReader
+from itertools import chain
+from pathlib import Path
+from typing import Literal, NamedTuple, cast
+
+import msgspec
+
+from usage_service.imports.json_items import items
+from usage_service.imports.refusals import Refusal, UnreadableFileError
+from usage_service.imports.unpacking import Unpacked
+from usage_service.problems import NOT_JSON, not_json
+
+HEAD_BYTES = 1 << 16
+MOST_LINE_BYTES = 1 << 20
+MOST_DOCUMENT_BYTES = 64 << 20
+MOST_ROW_LINES = 100  # physical lines of one row, whose cells have line ends in them
+KEPT_BYTES = 4_096  # of a refused line
+TOO_LONG = f"is longer than {MOST_LINE_BYTES:,} bytes"
+STDIN = Path("-")
+OPEN_QUOTE = "unexpected end of data"  # as the csv module says it
+
+Shape = Literal["lines", "array", "document"]
+
+
+class Text(NamedTuple):
+    """A physical line, or the reason why it cannot be read."""
+
+    number: int
+    text: str | None
+    refusal: Refusal | None = None
+
+
+class Row(NamedTuple):
+    """A row of a table by the names of its header, or the reason why it cannot be read."""
+
+    number: int
+    values: dict[str, str] | None
+    refusal: Refusal | None = None
+
+
+class Value(NamedTuple):
+    """A JSON value, or the reason why it cannot be read."""
+
+    number: int
+    value: object
+    refusal: Refusal | None = None
+
+
+class _Physical(NamedTuple):
+    number: int
+    content: bytes
+    fault: str | None = None
+
+
+class Source:
+    """One file, which is read once, in one of four ways.
+
+    `position` is the number of the line (or item of an array) that was read last, `current` is its text; a document
+    has neither.
+    """
+
+    def __init__(self, raw: BufferedReader, name: str, size: int | None) -> None:
+        self.name = name
+        self.size = size
+        self.position = 0
+        self._current: bytes | str | None = None
+        self._raw = raw
+        self._skip = 0
+        self._unpacked = Unpacked(raw, raw.peek(4)[:4])
+        blocks = self._unpacked.blocks()
+        first: list[bytes] = []
+        while sum(map(len, first)) < HEAD_BYTES and (block := next(blocks, None)) is not None:
+            first.append(block)
+        self.head = b"".join(first)[:HEAD_BYTES]
+        self._blocks = chain(first, blocks)
+
+    @property
+    def current(self) -> str | None:
+        """Return the text read last, of which a refusal would tell, as far as it is kept."""
+        if isinstance(self._current, bytes):
+            return self._current[:KEPT_BYTES].decode("utf-8", "backslashreplace")
+        return self._current and self._current[:KEPT_BYTES]
+
+    def bytes_read(self) -> int:
+        """Return how many bytes of the file as it is on disk were read."""
+        return self._raw.tell() if self.size is not None else 0
+
+    def skip_to(self, position: int) -> None:
+        """Leave out what was read up to a `position` before."""
+        self._skip = position
+
+    def lines(self) -> Iterator[Text]:
+        """Read the physical lines, which end in LF, CRLF or CR."""
+        for line in self._physical():
+            self.position, self._current = line.number, line.content
+            yield _text(line)
+
+    def rows(self) -> Iterator[Row]:
+        """Read the rows of a table, whose header says by what they are separated."""
+        skip, self._skip = self._skip, 0
+        physical = self._physical()
+        texts = map(_text, physical)
+        header = next((text for text in texts if text.text is None or text.text.strip()), None)
+        if header is None:
+            return
+        if header.text is None:
+            raise UnreadableFileError(f"{self.name}: the first line {header.refusal}")
+        table = _Table(header.text, self.name, texts)
+        self._skip = skip
+        for row, last, text in table.rows():
+            self.position, self._current = last, text
+            yield row
+
+    def values(self) -> Iterator[Value]:
+        """Read JSON: a value on each line, the items of one array, or one document."""
+        shape = json_shape(self.head)
+        if shape == "document":
+            yield Value(1, self.document())
+            return
+        found = self._physical() if shape == "lines" else self._items()
+        for line in found:
+            self.position, self._current = line.number, line.content
+            if line.content.strip() or line.fault:
+                yield _value(line)
+
+    def document(self) -> object:
+        """Read the file as one JSON document. Raise UnreadableFileError where it is none, or is too large."""
+        content = bytearray()
+        for block in self._blocks:
+            content += block
+            if len(content) > MOST_DOCUMENT_BYTES:
+                raise UnreadableFileError(
+                    f"{self.name}: is a JSON document of more than {MOST_DOCUMENT_BYTES >> 20} MiB; write a value on"
+                    " each line instead"
+                )
+        if self._unpacked.fault:
+            raise UnreadableFileError(f"{self.name}: {self._unpacked.fault}")
+        try:
+            return msgspec.json.decode(bytes(content))
+        except NOT_JSON as error:
+            raise UnreadableFileError(f"{self.name}: is {not_json(error)}") from None
+
+    def _items(self) -> Iterator[_Physical]:
+        number = 0
+        for number, (content, fault) in enumerate(items(self._blocks, MOST_LINE_BYTES), 1):
+            if number > self._skip:
+                yield _Physical(number, content, fault)
+        if self._unpacked.fault:
+            yield _Physical(number + 1, b"", self._unpacked.fault)
+
+    def _physical(self) -> Iterator[_Physical]:
+        end = b"\r" if b"\n" not in self.head and b"\r" in self.head else b"\n"
+        number, rest, dropping = 0, b"", False
+        for block in self._blocks:
+            *whole, rest = (rest + block).split(end)
+            for line in whole:
+                number += 1
+                if number > self._skip:
+                    fault = TOO_LONG if dropping or len(line) > MOST_LINE_BYTES else None
+                    yield _Physical(number, line.removesuffix(b"\r"), fault)
+                dropping = False
+            if len(rest) > MOST_LINE_BYTES:  # its beginning is enough to tell of it
+                dropping, rest = True, rest[:MOST_LINE_BYTES]
+        yield from self._last_lines(number, rest, dropping)
+
+    def _last_lines(self, number: int, rest: bytes, dropping: bool) -> Iterator[_Physical]:
+        fault = self._unpacked.fault
+        if rest:
+            number += 1
+            own = fault if self._unpacked.is_cut else TOO_LONG if dropping else None
+            if number > self._skip:
+                yield _Physical(number, rest.removesuffix(b"\r"), own)
+        if fault and not (rest and self._unpacked.is_cut):
+            yield _Physical(number + 1, b"", fault)
+
+
+class _Table:
+    """Rows of a table with a header, in which an unclosed quote spoils one line and not those after it."""
+
+    def __init__(self, header: str, name: str, texts: Iterator[Text]) -> None:
+        self._delimiter = max(",;\t", key=header.count)
+        self._names = [cell.strip() for cell in self._cells([header]) or []]
+        if len(set(self._names)) < len(self._names) or not all(self._names):
+            raise UnreadableFileError(f"{name}: the first line must name each column, and each of them once")
+        self._texts = texts
+        self._ahead: deque[Text] = deque()
+
+    def rows(self) -> Iterator[tuple[Row, int, str]]:
+        """Read rows, each with the number of its last physical line and its text."""
+        while text := self._ahead.popleft() if self._ahead else next(self._texts, None):
+            if text.text is None:
+                yield Row(text.number, None, text.refusal), text.number, ""
+            elif text.text.strip():
+                yield self._row(text.number, text.text)
+
+    def _row(self, number: int, text: str) -> tuple[Row, int, str]:
+        try:
+            cells = self._cells([text])
+            if cells is not None:
+                return Row(number, *self._named(cells)), number, text
+            return self._row_of_lines(number, text)
+        except csv.Error as error:
+            return Row(number, None, Refusal(None, str(error))), number, text
+
+    def _row_of_lines(self, number: int, text: str) -> tuple[Row, int, str]:
+        """Read a row whose quote is not closed on its first line, if the lines after it are of the same row."""
+        lines = [f"{text}\n"]
+        while len(lines) < MOST_ROW_LINES and (more := self._look_ahead(len(lines) - 1)) is not None:
+            lines.append(f"{more}\n")
+            if '"' in more and (cells := self._cells(lines)) is not None:
+                named, refusal = self._named(cells)
+                if refusal is None:
+                    last = [self._ahead.popleft().number for _ in lines[1:]][-1]
+                    return Row(number, named), last, "".join(lines)
+                break
+        return Row(number, None, Refusal(None, "has a quote that is not closed")), number, text
+
+    def _look_ahead(self, index: int) -> str | None:
+        while len(self._ahead) <= index:
+            text = next(self._texts, None)
+            if text is None:
+                return None
+            self._ahead.append(text)
+        return self._ahead[index].text
+
+    def _named(self, cells: list[str]) -> tuple[dict[str, str] | None, Refusal | None]:
+        if len(cells) != len(self._names):
+            return None, Refusal(None, f"has {len(cells)} cells where the first line has {len(self._names)}")
+        return dict(zip(self._names, cells, strict=True)), None
+
+    def _cells(self, lines: list[str]) -> list[str] | None:
+        """Return the cells of a row, None while a quote is open. Raise csv.Error."""
+        try:
+            return next(csv.reader(lines, delimiter=self._delimiter, strict=True), [])
+        except csv.Error as error:
+            if str(error) == OPEN_QUOTE:
+                return None
+            raise
+
+
+def json_shape(head: bytes) -> Shape:
+    """Return how a file of JSON that begins with `head` is laid out."""
+    begin = head.lstrip()
+    if begin.startswith(b"["):
+        return "array"
+    first, line_end, _ = begin.partition(b"\n")
+    is_one_line = not line_end and len(head) < HEAD_BYTES
+    is_document = begin.startswith(b"{") and not is_one_line and first.rstrip().endswith((b"{", b"[", b",", b":"))
+    return "document" if is_document or (not line_end and not is_one_line) else "lines"
+
+
+def _text(line: _Physical) -> Text:
+    if line.fault:
+        return Text(line.number, None, Refusal(None, line.fault))
+    try:
+        text = line.content.decode()
+    except UnicodeDecodeError as error:
+        return Text(line.number, None, Refusal(None, f"is not UTF-8: {error}"))
+    if "\0" in text:
+        return Text(line.number, None, Refusal(None, "holds a NUL character"))
+    return Text(line.number, text)
+
+
+def _value(line: _Physical) -> Value:
+    if line.fault:
+        return Value(line.number, None, Refusal(None, line.fault))
+    try:
+        return Value(line.number, msgspec.json.decode(line.content))
+    except NOT_JSON as error:
+        return Value(line.number, None, Refusal(None, f"is {not_json(error)}"))
+
+
+@contextmanager
+def open_source(path: Path) -> Iterator[Source]:
+    """Open a file, or the standard input as `-`."""
+    is_stdin = path == STDIN
+    try:
+        raw = sys.stdin.buffer if is_stdin else path.open("rb")
+        size = None if is_stdin else path.stat().st_size
+    except OSError as error:
+        raise UnreadableFileError(f"{path}: {error.strerror or error}") from None
+    with nullcontext(raw) if is_stdin else raw:
+        yield Source(cast(BufferedReader, raw), path.name, size)
