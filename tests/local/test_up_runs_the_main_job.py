@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import re
@@ -22,6 +23,7 @@ from typing import Any
 import psutil
 import pytest
 
+from builder.aggregates.metric_shapes import SHAPES
 from tests.support.pipes import fill
 
 SECONDS = 90.0
@@ -117,41 +119,76 @@ def test_the_tour_works_when_pasted_and_glams_front_end_finds_each_metric_type(d
         assert built["rows"]
         assert {row["os"] for row in built["rows"]} == {"*"}
         assert sum(built["rows"][0]["histogram"].values()) == pytest.approx(1, abs=0.01)
-        see_each_metric_type(up)
+        see_each_metric_type(up, json.loads(posted)["events"][0]["position"])
         everything = up.everything()
         os.killpg(up.process.pid, signal.SIGINT)  # as Ctrl-C on a terminal
         assert up.process.wait(SECONDS) == 0
         assert gone(everything)
 
 
-def see_each_metric_type(up: Up) -> None:
-    """Send what GLAM's front end asks, in its order: each type is a miss, then a build, then rows."""
+def see_each_metric_type(up: Up, after: int) -> None:
+    """Send what GLAM's front end asks, in its order: each type is a miss, a build, then rows, views and an update.
+
+    What was viewed before is in the log up to the position `after`.
+    """
     of_type = {probe["type"]: name for name, probe in ask(up, "/api/v1/probes/")[1]["probes"].items()}
-    queries = {
-        kind: {"product": "fog", "app_id": "nightly", "ping_type": "*", "os": "*", "probe": name,
-               "aggregationLevel": "version", "versions": 20, "metric_key": ""}
-        for kind, name in of_type.items()
-    }  # fmt: skip
-    assert len(queries) >= 10
-    for kind, query in queries.items():
+    assert set(of_type) >= set(SHAPES)
+    viewed = views(up, f"&at_least={after}&wait=10")
+    for kind in SHAPES:
+        query = data_query(of_type[kind])
         if kind in LABELED:
             assert ask(up, "/api/v1/labels/", query) == (200, {"labels": []})
         status, missed = ask(up, "/api/v1/data/", query)
         assert (status, missed.get("build", "")[:11]) == (404, "/v1/builds/"), (kind, missed)
-    for kind, query in queries.items():
+    for kind in SHAPES:
+        query = data_query(of_type[kind])
         wait_for(partial(has_rows, up, query), f"rows of {kind}")
+        if kind in LABELED:
+            labels = ask(up, "/api/v1/labels/", query)[1]["labels"]
         rows = ask(up, "/api/v1/data/", query)[1]["response"]
         assert all(row["metric_type"].startswith(kind) and row["build_id"] == "*" for row in rows)
-        if kind in LABELED:
-            assert set(ask(up, "/api/v1/labels/", query)[1]["labels"]) == {row["metric_key"] for row in rows}
+        assert kind not in LABELED or set(labels) == {row["metric_key"] for row in rows}
+        # Twice it had rows; that it had none before is no view for GLAM.
+        wait_for(partial(has_views, up, query, viewed.get(query["probe"], 0) + 2), f"views of {kind}")
+        status, updates = ask(up, "/api/v1/updates/?product=fog-nightly")
+        assert status == 200
+        assert updates["updates"]["fog-nightly"] >= finished(up, query)
+
+
+def data_query(probe: str) -> dict[str, Any]:
+    return {
+        "product": "fog", "app_id": "nightly", "ping_type": "*", "os": "*", "probe": probe,
+        "aggregationLevel": "version", "versions": 20, "metric_key": "",
+    }  # fmt: skip
 
 
 def has_rows(up: Up, query: dict[str, Any]) -> bool:
     return ask(up, "/api/v1/data/", query)[0] == 200
 
 
+def has_views(up: Up, query: dict[str, Any], number: int) -> bool:
+    return views(up).get(query["probe"]) == number
+
+
+def views(up: Up, fresh: str = "") -> dict[str, int]:
+    """Return how often GLAM counts each probe as viewed, as its ETL asks for it."""
+    asked = "fromDate=20200101&fields=probe_name&actionType=PROBE_SEARCH&agg=count&product=fog"
+    status, counts = ask(up, f"/api/v1/usage/?{asked}{fresh}")
+    assert status == 200
+    return {item["probe_name"]: item["total"] for item in counts}
+
+
+def finished(up: Up, query: dict[str, Any]) -> str:
+    """Return when the probe was last built."""
+    product, channel, probe = query["product"], query["app_id"], query["probe"]
+    status, answer = ask(up, f"/v1/builds?product={product}&channel={channel}&probe={probe}&limit=1")
+    assert status == 200
+    finished_at: str = answer["builds"][0]["finished_at"]
+    return finished_at
+
+
 def ask(up: Up, path: str, query: dict[str, Any] | None = None) -> tuple[int, Any]:
-    """Send a request as GLAM's back end passes it on; return the status and the body."""
+    """Send a request as GLAM's back end passes it on; return the status and the body, which may be packed unasked."""
     request = urllib.request.Request(
         f"http://127.0.0.1:{up.port}{path}",
         json.dumps({"query": query}).encode() if query else None,
@@ -159,7 +196,8 @@ def ask(up: Up, path: str, query: dict[str, Any] | None = None) -> tuple[int, An
     )
     try:
         with urllib.request.urlopen(request, timeout=30) as response:
-            return response.status, json.load(response)
+            body = response.read()
+            return response.status, json.loads(gzip.decompress(body) if path.startswith("/api/v1/usage/") else body)
     except urllib.error.HTTPError as error:
         return error.code, json.load(error)
 
