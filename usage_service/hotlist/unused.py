@@ -20,10 +20,10 @@ from usage_service.windows import Days
 class UnusedProbe(msgspec.Struct, frozen=True):
     """A probe that nobody viewed in the window; a view that found nothing counts as interest, one by a bot does not.
 
-    `owners`, `expires` (a day, a version, `never` or `expired`) and `disabled` are as registered, null where nothing was
-    said. `last_viewed_on` is the day of the last view by a person before the window, null when the log has none. `is_new` if
-    the probe was registered within the window. `bytes` are what a night reads to build it, known from `bytes_basis`;
-    null when no build has told yet.
+    `owners`, `expires` (a day, a version, `never` or `expired`) and `disabled` are as registered, null where nothing
+    was said. `last_viewed_on` is the day of the last view by a person before the window, null when the log has none.
+    `is_new` if the probe was registered within the window. `bytes` are what a night reads to build it, known from
+    `bytes_basis`; null when no build has told yet.
     """
 
     product: str
