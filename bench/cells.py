@@ -22,7 +22,8 @@ def cells() -> Iterator[dict[str, Any]]:
     for number in range(CELLS):
         combination, bucket = divmod(number, BUCKETS)
         yield {
-            "version": 150, "ping_type": "*", "os": "*", "build_hour": "2026110100", "metric_key": str(combination),
+            "probe": 0, "version": 150, "ping_type": "*", "os": "*", "build_hour": "2026110100",
+            "metric_key": str(combination),
             "client_agg_type": "", "bucket": str(bucket), "amount": 1.5, "users": 1.5, "samples": bucket,
             "weighted": False,
         }  # fmt: skip
@@ -32,7 +33,8 @@ def main() -> None:
     """Go through all rows, as storing them does."""
     buckets = BucketList(tuple(map(str, range(BUCKETS))))
     layout = Layout("timing_distribution", lambda _: buckets, np.arange(BUCKETS), raw=True)
-    rows = ProbeRows(read_cells(cells()), layout, 1, None)
+    [read] = read_cells(cells())
+    rows = ProbeRows(read, layout, 1, None)
     if sum(1 for _ in rows) != CELLS // BUCKETS:
         raise SystemExit("rows are missing")
     sys.stdout.write(f"{peak_megabytes(os.getpid())}\n")

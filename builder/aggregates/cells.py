@@ -44,27 +44,41 @@ class Cells:
     weighted: NDArray[np.bool_]
 
 
-def read_cells(rows: Iterable[Mapping[str, Any]], most: int = MOST_CELLS) -> Cells:
-    """Return the cells in rows of distribution.sql, scalar_cells.sql or boolean.sql.
+def read_cells(rows: Iterable[Mapping[str, Any]], probes: int = 1, most: int = MOST_CELLS) -> list[Cells]:
+    """Return the cells in rows of distribution.sql, scalar_cells.sql or boolean.sql, of each of so many probes.
 
     A row without a version only says that its bucket exists. Raise PermanentBuildError for more than `most` cells.
     """
-    places: dict[Combination, int] = {}
-    buckets: dict[Any, int] = {}
-    owner, bucket = array("i"), array("i")
-    columns = {name: array(code) for name, code in NUMBERS.items()}
-    appends = [column.append for column in columns.values()]
-    for row in rows:
-        place = buckets.setdefault(row["bucket"], len(buckets))
+    collected = [_Collected() for _ in range(probes)]
+    for number, row in enumerate(rows, 1):
+        collected[row["probe"]].take(row)
+        if number > most:
+            raise PermanentBuildError("resultTooLarge", f"there are more than {most:,} values to show")
+    return [one.cells() for one in collected]
+
+
+class _Collected:
+    """The cells of one probe in the order of their arrival."""
+
+    def __init__(self) -> None:
+        self._places: dict[Combination, int] = {}
+        self._buckets: dict[Any, int] = {}
+        self._owner, self._bucket = array("i"), array("i")
+        self._columns = {name: array(code) for name, code in NUMBERS.items()}
+        self._appends = [column.append for column in self._columns.values()]
+
+    def take(self, row: Mapping[str, Any]) -> None:
+        place = self._buckets.setdefault(row["bucket"], len(self._buckets))
         if row["version"] is None:
-            continue
-        bucket.append(place)
-        owner.append(places.setdefault(Combination._make(_combination(row)), len(places)))
-        for append, value in zip(appends, _numbers(row), strict=True):
+            return
+        self._bucket.append(place)
+        self._owner.append(self._places.setdefault(Combination._make(_combination(row)), len(self._places)))
+        for append, value in zip(self._appends, _numbers(row), strict=True):
             append(value)
-        if len(owner) > most:
-            raise PermanentBuildError("resultTooLarge", f"the probe has more than {most:,} values to show")
-    return _in_order(places, list(buckets), np.array(owner), np.array(bucket), columns)
+
+    def cells(self) -> Cells:
+        owner, bucket = np.array(self._owner), np.array(self._bucket)
+        return _in_order(self._places, list(self._buckets), owner, bucket, self._columns)
 
 
 def _in_order(

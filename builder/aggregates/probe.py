@@ -66,6 +66,15 @@ class BuiltProbe:
     job_ids: list[str]
 
 
+@dataclass(frozen=True)
+class BuiltProbes:
+    """The rows of each of several probes, and the bytes and jobs that they took together."""
+
+    rows: list[Rows]
+    bytes_processed: int
+    job_ids: list[str]
+
+
 class Combination(NamedTuple):
     """The identity of a row: ping type, system and build are each a value or the roll-up `*`."""
 

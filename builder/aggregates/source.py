@@ -1,14 +1,17 @@
-"""The statements of a build, which read the raw pings of one probe."""
+"""The statements of a build, which read the raw pings of one probe, or of several that are read alike at once."""
+
+from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from types import MappingProxyType
+from typing import NamedTuple
 
 from google.cloud.bigquery import ArrayQueryParameter, ScalarQueryParameter
 
-from builder.aggregates.metric_shapes import MetricShape, shape_of
+from builder.aggregates.metric_shapes import Family, MetricShape, shape_of
 from builder.aggregates.probe import BuildRequest
 from builder.aggregates.sampling import SAMPLED_CHANNELS, Sampling, sampling_of
 from builder.aggregates.thresholds import Thresholds
@@ -55,17 +58,54 @@ class SourceOptions:
         return sampling_of(request.channel, request.probe, self.sampled_by_clients, self.sampled_channels)
 
 
+class Reading(NamedTuple):
+    """What probes have in common that one statement can read: equal readings, one statement."""
+
+    product: str
+    channel: str
+    pings: tuple[str, ...]
+    run_date: date
+    latest_version: int | None
+    sampling: Sampling
+    family: Family
+    sent: str
+
+    @classmethod
+    def of(cls, request: BuildRequest, options: SourceOptions) -> Reading:
+        """Return the reading of a probe. Raise UnsupportedMetricError for a type that is never built."""
+        shape = shape_of(request.metric_type, request.probe, request.definition)
+        return cls(
+            request.product,
+            request.channel,
+            tuple(sorted(set(request.pings))),
+            request.run_date,
+            request.latest_version,
+            options.sampling(request),
+            shape.family,
+            shape.sent,
+        )
+
+
 def probe_statement(
-    name: str, request: BuildRequest, options: SourceOptions, latest: int, ranges: Sequence[str] = ()
+    name: str, requests: Sequence[BuildRequest], options: SourceOptions, latest: int, ranges: Sequence[str] = ()
 ) -> Statement:
-    """Return a statement that reads the probe: distribution, boolean, scalar_ranges or scalar_cells (with `ranges`)."""
-    shape = shape_of(request.metric_type, request.probe, request.definition)
+    """Return a statement that reads probes: distribution, boolean, scalar_ranges or scalar_cells (with `ranges`).
+
+    They all have the same Reading. Each has its place among `requests` in the column `probe` of the result.
+    """
+    shapes = [shape_of(request.metric_type, request.probe, request.definition) for request in requests]
+    request, shape = requests[0], shapes[0]
     source = _source(request, options)
-    received = source.union("pings", value=shape.value(request.metric_type, request.probe))
+    values = ",\n    ".join(
+        render("value", probe=str(place), value=shape.value(request.metric_type, request.probe))
+        for place, (request, shape) in enumerate(zip(requests, shapes, strict=True))
+    )
+    received = source.union("pings", values=values)
     sent = render("sent", received=received, origins=source.origins(), builds=render("builds"), sent=_sent(shape))
     parts = {name: render(name) for name in ("roll_ups", "shown")}
     parts["distinct_clients"] = render("distinct_clients", **parts)
-    sql = render(name, sent=sent, scalar_clients=render("scalar_clients", sent=sent), **parts)
+    clients = render("scalar_clients", sent=sent, counted_days=render(_counted_days(shape)))
+    sql = render(name, sent=sent, scalar_clients=clients, **parts)
     return _statement(name, sql, (*_probe_parameters(request, options, latest), _array("ranges", "STRING", ranges)))
 
 
@@ -124,6 +164,10 @@ def only_ping(request: BuildRequest) -> str | None:
 def _statement(name: str, sql: str, parameters: tuple[Parameter, ...]) -> Statement:
     used = set(re.findall(r"@(\w+)", sql))
     return Statement(name, sql, tuple(parameter for parameter in parameters if parameter.name in used))
+
+
+def _counted_days(shape: MetricShape) -> str:
+    return "days_with_a_label" if shape.sent in LABELS else "days_with_a_value"
 
 
 def _sent(shape: MetricShape) -> str:

@@ -1,4 +1,4 @@
-"""The nightly ETL on the embedded warehouse, of all probes and of the hot list, and the comparison of both nights."""
+"""Nights of the ETL on the embedded warehouse: all probes, the hot list one by one, the hot list in one pass."""
 
 from __future__ import annotations
 
@@ -6,17 +6,19 @@ import json
 import time
 from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime
+from functools import partial
 from pathlib import Path
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import msgspec
 from google.cloud import bigquery
 
-from builder.aggregates.aggregating import AggregateOptions, aggregate_probe
+from builder.aggregates.aggregating import AggregateOptions, aggregate_probe, aggregate_probes
 from builder.aggregates.definition import Definition
-from builder.aggregates.probe import BuildRequest
+from builder.aggregates.probe import BuildRequest, BuiltProbes
 from builder.aggregates.source import SourceOptions
 from builder.aggregates.thresholds import Minimum, Thresholds
+from builder.aggregates.together import Together, aggregate_together, read_alike
 from builder.errors import PermanentBuildError
 from builder.etl_demo.views import ProbeViews
 from usage_service.shared.progress import Report
@@ -58,11 +60,12 @@ class Missed(msgspec.Struct, frozen=True):
 
 
 class Comparison(msgspec.Struct, frozen=True):
-    """Both nights, the probes that the hot list misses (the most viewed first), and those that could not be built."""
+    """The nights, the probes that the hot list misses (the most viewed first), and those that could not be built."""
 
     views_source: str = msgspec.field(name="demand")
     all_probes: Night
     hot_list: Night
+    in_one_pass: Night
     missed: list[Missed]
     failed: list[Built]
 
@@ -106,8 +109,34 @@ def _build(client: bigquery.Client, request: BuildRequest, options: AggregateOpt
     return Built(request.probe, request.metric_type, result.bytes_processed, seconds, len(result.rows))
 
 
-def compare(built: Sequence[Built], views: ProbeViews) -> Comparison:
-    """Return the night of all probes that were built beside the night of the hot list alone."""
+def build_in_one_pass(
+    client: bigquery.Client, requests: Sequence[BuildRequest], options: AggregateOptions, views: ProbeViews
+) -> Night:
+    """Build the probes that are hot, those that are read alike in one job, and return the night."""
+    began = time.perf_counter()
+    hot = [request for request in requests if request.probe in views.hot]
+    done: list[Together] = []
+    for group in read_alike(hot, options.source):
+        done += aggregate_together(partial(_together, client, options), uuid4(), group)
+    built = [(one.requests, one.built) for one in done if one.built]
+    probes = [request.probe for requests, _ in built for request in requests]
+    return _night_of(
+        views,
+        probes,
+        sum(together.bytes_processed for _, together in built),
+        time.perf_counter() - began,
+        sum(len(rows) for _, together in built for rows in together.rows),
+    )
+
+
+def _together(
+    client: bigquery.Client, options: AggregateOptions, job: UUID, requests: Sequence[BuildRequest]
+) -> BuiltProbes:
+    return aggregate_probes(client, job, requests, options, lambda *_: None)
+
+
+def compare(built: Sequence[Built], in_one_pass: Night, views: ProbeViews) -> Comparison:
+    """Return the night of all probes that were built beside those of the hot list alone."""
     good, hot = [item for item in built if item.error is None], set(views.hot)
     missed = [
         Missed(item.probe, views.by_probe[item.probe], item.seconds, item.bytes)
@@ -118,21 +147,25 @@ def compare(built: Sequence[Built], views: ProbeViews) -> Comparison:
         views.source,
         _night(good, views),
         _night([item for item in good if item.probe in hot], views),
+        in_one_pass,
         sorted(missed, key=lambda item: (-item.views, item.probe)),
         [item for item in built if item.error is not None],
     )
 
 
 def _night(built: Sequence[Built], views: ProbeViews) -> Night:
-    answered = sum(views.by_probe.get(item.probe, 0) for item in built)
-    return Night(
-        len(built),
+    return _night_of(
+        views,
+        [item.probe for item in built],
         sum(item.bytes for item in built),
         sum(item.seconds for item in built),
         sum(item.rows for item in built),
-        answered,
-        sum(views.by_probe.values()) - answered,
     )
+
+
+def _night_of(views: ProbeViews, probes: Sequence[str], size: int, seconds: float, rows: int) -> Night:
+    answered = sum(views.by_probe.get(probe, 0) for probe in probes)
+    return Night(len(probes), size, seconds, rows, answered, sum(views.by_probe.values()) - answered)
 
 
 def today() -> date:

@@ -99,7 +99,8 @@ class WarehouseSteps:
     def shares(self, channel: str, weight: int, metric_type: str = "timing_distribution") -> dict[str, Shares]:
         """Return the shares of distribution.sql by metric key, where each client stands for `weight` clients."""
         options = SourceOptions(thresholds=EVERYBODY, sampled_channels={channel: SAMPLE_IDS // weight})
-        cells = read_cells(self._run(probe_statement("distribution", _request(channel, metric_type), options, LATEST)))
+        statement = probe_statement("distribution", [_request(channel, metric_type)], options, LATEST)
+        [cells] = read_cells(self._run(statement))
         return {
             about.metric_key: _shares(cells, place)
             for place, about in enumerate(cells.combinations)
@@ -108,8 +109,8 @@ class WarehouseSteps:
 
     def bucket_number(self, channel: str, bounds: Sequence[str]) -> int:
         """Return how many of the bounds are at or below the average of a counter, as scalar_cells.sql counts them."""
-        options, ranges = SourceOptions(thresholds=EVERYBODY), [f"{','.join(bounds)}|"]
-        rows = self._run(probe_statement("scalar_cells", _request(channel, "counter"), options, LATEST, ranges))
+        options, ranges = SourceOptions(thresholds=EVERYBODY), [f"0|{','.join(bounds)}|"]
+        rows = self._run(probe_statement("scalar_cells", [_request(channel, "counter")], options, LATEST, ranges))
         wanted = EVERYTHING | {"client_agg_type": "avg"}
         [number] = [row["bucket"] for row in rows if wanted.items() <= dict(row).items()]
         return int(number)
@@ -140,8 +141,8 @@ def ordered(keys: Sequence[str]) -> BucketList:
 
 def row_of(values: Pairs, buckets: BucketList) -> ProbeRow:
     """Return the row that a build makes of one combination's cells; the raw counts are the values, too."""
-    about = EVERYTHING | {"version": LATEST, "metric_key": "", "client_agg_type": "summed_histogram"}
-    cells = read_cells(
+    about = EVERYTHING | {"probe": 0, "version": LATEST, "metric_key": "", "client_agg_type": "summed_histogram"}
+    [cells] = read_cells(
         about | {"bucket": key, "amount": value, "users": value, "samples": int(value), "weighted": False}
         for key, value in values
     )

@@ -65,12 +65,12 @@ def test_progress_names_its_stages_and_only_rises(client: bigquery.Client, reque
 
 
 def test_no_other_metric_is_named_in_a_statement() -> None:
-    statement = probe_statement("distribution", replace(REQUEST, pings=("metrics", "baseline")), SourceOptions(), 150)
+    statement = probe_statement("distribution", [replace(REQUEST, pings=("metrics", "baseline"))], SourceOptions(), 150)
     assert re.findall(r"\bmetrics\.[\w.]+", statement.sql) == [f"metrics.timing_distribution.{TIMING}.values"] * 2
 
 
 def test_every_value_is_a_parameter_and_every_place_is_filled() -> None:
-    statement = probe_statement("scalar_cells", COUNTER_REQUEST, SourceOptions(), 150, ["1.00|"])
+    statement = probe_statement("scalar_cells", [COUNTER_REQUEST], SourceOptions(), 150, ["0|1.00|"])
     assert set(re.findall(r"@(\w+)", statement.sql)) == {parameter.name for parameter in statement.parameters}
     assert "{{" not in statement.sql
     assert "nightly" not in statement.sql
@@ -79,8 +79,8 @@ def test_every_value_is_a_parameter_and_every_place_is_filled() -> None:
 
 def test_a_statements_digest_follows_its_text_and_its_parameters() -> None:
     options = SourceOptions()
-    one, same = (probe_statement("distribution", REQUEST, options, 150) for _ in range(2))
+    one, same = (probe_statement("distribution", [REQUEST], options, 150) for _ in range(2))
     assert one.digest() == same.digest()
-    assert one.digest() != probe_statement("distribution", REQUEST, options, 149).digest()
+    assert one.digest() != probe_statement("distribution", [REQUEST], options, 149).digest()
     other = replace(REQUEST, probe="other")
-    assert one.digest() != probe_statement("distribution", other, options, 150).digest()
+    assert one.digest() != probe_statement("distribution", [other], options, 150).digest()

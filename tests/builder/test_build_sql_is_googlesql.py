@@ -15,8 +15,9 @@ from builder.aggregates.definition import Definition
 from builder.aggregates.metric_shapes import SHAPES, Family, shape_of
 from builder.aggregates.probe import BuildRequest, Combination
 from builder.aggregates.scalar_ranges import ScalarRanges
-from builder.aggregates.source import SourceOptions, latest_version_statement, probe_statement
+from builder.aggregates.source import Reading, SourceOptions, latest_version_statement, probe_statement
 from builder.aggregates.thresholds import Minimum, Thresholds
+from builder.aggregates.together import read_alike
 from builder.statement import Statement
 from tests.support.glam_today_reference import DATASETS, Ping
 from tests.support.googlesql import FENIX_DATASETS, METRICS, PROBES, GoogleSql
@@ -29,11 +30,11 @@ pytestmark = [
 ]
 
 OPTIONS = SourceOptions(thresholds=Thresholds({}, Minimum(2, 1)))
-CELLS = [*Combination._fields, "bucket", "amount", "users", "samples", "weighted"]
+CELLS = ["probe", *Combination._fields, "bucket", "amount", "users", "samples", "weighted"]
 STATEMENTS = {
     Family.DISTRIBUTION: {"distribution": CELLS},
     Family.BOOLEAN: {"boolean": CELLS},
-    Family.SCALAR: {"scalar_ranges": ["metric_key", "smallest", "largest"], "scalar_cells": CELLS},
+    Family.SCALAR: {"scalar_ranges": ["probe", "metric_key", "smallest", "largest"], "scalar_cells": CELLS},
 }
 REQUEST = BuildRequest(UUID(int=7), "fog", "release", "", "", ("metrics", "baseline"), RUN_DATE, 150)
 FENIX = replace(REQUEST, product="fenix")
@@ -48,6 +49,7 @@ SAME = (
 )  # as others are
 REQUESTS += [replace(FENIX, probe=PROBES[name], metric_type=name) for name in ("counter", "timing_distribution")]
 REQUESTS += [replace(FENIX, channel="nightly", probe=PROBES["timing_distribution"], metric_type="timing_distribution")]
+ALIKE = [alike for alike in read_alike(REQUESTS, OPTIONS) if len(alike) > 1]
 
 
 def name_of(request: BuildRequest) -> str:
@@ -82,7 +84,14 @@ def test_the_columns_are_those_of_every_metric_type() -> None:
 def test_each_statement_type_checks(googlesql: GoogleSql, request_of: BuildRequest) -> None:
     family = shape_of(request_of.metric_type, request_of.probe, request_of.definition).family
     for name, columns in STATEMENTS[family].items():
-        found = googlesql.columns(probe_statement(name, request_of, OPTIONS, 150, ["1.00,2.00|"]))
+        found = googlesql.columns(probe_statement(name, [request_of], OPTIONS, 150, ["0|1.00,2.00|"]))
+        assert sorted(found) == sorted(columns)
+
+
+@pytest.mark.parametrize("alike", ALIKE, ids=lambda alike: f"{len(alike)} like {name_of(alike[0])}")
+def test_each_statement_of_several_probes_type_checks(googlesql: GoogleSql, alike: list[BuildRequest]) -> None:
+    for name, columns in STATEMENTS[Reading.of(alike[0], OPTIONS).family].items():
+        found = googlesql.columns(probe_statement(name, alike, OPTIONS, 150, ["0|1.00,2.00|", "1|1.00|a|b"]))
         assert sorted(found) == sorted(columns)
 
 
@@ -98,7 +107,7 @@ def test_the_reference_engine_gives_the_rows_of_the_warehouse(
     family = shape_of(request_of.metric_type, request_of.probe, request_of.definition).family
     ranges: list[str] = []
     for name in STATEMENTS[family]:
-        statement = probe_statement(name, request_of, OPTIONS, 150, ranges)
+        statement = probe_statement(name, [request_of], OPTIONS, 150, ranges)
         rows = answered(client, statement)
         assert in_order(googlesql.evaluate(statement, pings)) == in_order(rows)
         assert rows

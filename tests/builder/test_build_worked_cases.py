@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from uuid import UUID
 
@@ -77,12 +78,21 @@ def test_900_clients_of_a_counter_whose_values_are_all_equal(tmp_path: Path) -> 
 
 def test_900_clients_whose_every_aggregate_is_4() -> None:
     """No pings give this, since a counter of 4 that is sent once has a count of 1: so the case starts after the SQL."""
-    ranges = ScalarRanges([{"metric_key": "", "smallest": 4.0, "largest": 4.0}])
-    about = {"version": 150, "ping_type": "*", "os": "*", "build_hour": "*", "metric_key": "", "client_agg_type": "max"}
+    ranges = ScalarRanges([{"probe": 0, "metric_key": "", "smallest": 4.0, "largest": 4.0}])
+    about = {
+        "probe": 0,
+        "version": 150,
+        "ping_type": "*",
+        "os": "*",
+        "build_hour": "*",
+        "metric_key": "",
+        "client_agg_type": "max",
+    }
     cell = {"bucket": 0, "amount": 900, "users": 900, "samples": 3600, "weighted": False}
-    layout = Layout("counter", ranges.buckets, np.array([-1]), raw=False)
-    [row] = ProbeRows(read_cells([about | cell]), layout, 1, None)
-    assert ranges.parameter() == ["|"]
+    layout = Layout("counter", partial(ranges.buckets, 0), np.array([-1]), raw=False)
+    [cells] = read_cells([about | cell])
+    [row] = ProbeRows(cells, layout, 1, None)
+    assert ranges.parameter() == ["0||"]
     assert (row.histogram, row.percentiles, row.total_users, row.total_sample) == ("{}", "{}", 900, 3600)
 
 

@@ -168,13 +168,23 @@ def test_a_channel_without_a_dataset_is_named(client: bigquery.Client, product_:
 
 
 def test_more_cells_than_fit_are_refused() -> None:
-    cell = {"version": 1, "ping_type": "*", "os": "*", "build_hour": "*", "metric_key": "", "client_agg_type": ""}
+    cell = {
+        "probe": 0,
+        "version": 1,
+        "ping_type": "*",
+        "os": "*",
+        "build_hour": "*",
+        "metric_key": "",
+        "client_agg_type": "",
+    }
     cell |= {"bucket": "1", "amount": 1, "users": 1, "samples": 1, "weighted": False}
     with pytest.raises(PermanentBuildError, match="more than 3 values"):
         read_cells([cell] * 4, most=3)
 
 
 def test_more_labels_than_a_request_takes_are_refused() -> None:
-    ranges = ScalarRanges({"metric_key": f"{key:0200}", "smallest": 1, "largest": 2**40} for key in range(10_000))
+    ranges = ScalarRanges(
+        {"probe": 0, "metric_key": f"{key:0200}", "smallest": 1, "largest": 2**40} for key in range(10_000)
+    )
     with pytest.raises(PermanentBuildError, match="10,000 labels"):
         ranges.parameter()

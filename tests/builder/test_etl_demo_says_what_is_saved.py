@@ -24,11 +24,13 @@ from warehouse.sample.seeding import CATALOGUE, seed
 from warehouse.serving import served
 
 A, B, C = Built("a", "counter", 10, 1.0, 3), Built("b", "boolean", 20, 2.0, 4), Built("c", "event", error="no")
+NIGHT = Night(1, 5, 0.5, 3, 7, 6)
 VIEWS = ProbeViews({"a": 7, "b": 5, "elsewhere": 1}, ["a"], "a test")
 
 
 def test_both_nights_are_sums_and_what_is_missed_is_what_was_asked_for() -> None:
-    found = compare([A, B, C], VIEWS)
+    found = compare([A, B, C], NIGHT, VIEWS)
+    assert found.in_one_pass == NIGHT
     assert found.all_probes == Night(2, 30, 3.0, 7, 12, 1)
     assert found.hot_list == Night(1, 10, 1.0, 3, 7, 6)
     assert [(missed.probe, missed.views, missed.bytes) for missed in found.missed] == [("b", 5, 20)]

@@ -82,7 +82,7 @@ def cpu_seconds(work: Callable[[], object]) -> float:
 def test_a_large_result_takes_little_memory_and_its_rows_none() -> None:
     buckets = BucketList(tuple(map(str, range(BUCKETS))))
     tracemalloc.start()
-    cells = read_cells(large_result())
+    [cells] = read_cells(large_result())
     rows = ProbeRows(cells, Layout("timing_distribution", lambda _: buckets, np.arange(BUCKETS), raw=True), 1, None)
     number = sum(1 for _ in rows)
     _, peak = tracemalloc.get_traced_memory()
@@ -97,6 +97,7 @@ def large_result() -> Iterator[dict[str, Any]]:
         combination, bucket = divmod(number, BUCKETS)
         about = {"version": 150, "ping_type": "*", "os": "*", "build_hour": "2026110100", "client_agg_type": ""}
         yield about | {
+            "probe": 0,
             "metric_key": str(combination),
             "bucket": str(bucket),
             "amount": 1.0,

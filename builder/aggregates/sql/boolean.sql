@@ -2,20 +2,18 @@
 {{sent}},
 clients AS (
   SELECT
-    client_id, unit, place, metric_key,
+    probe, client_id, unit, place, metric_key,
     LOGICAL_OR(value) AS ever,
     LOGICAL_OR(NOT value) AS ever_not
   FROM
     sent
     INNER JOIN (SELECT unit FROM units WHERE large_enough) USING (unit)
-  WHERE
-    value IS NOT NULL
   GROUP BY
-    client_id, unit, place, metric_key
+    probe, client_id, unit, place, metric_key
 ),
 counted AS (
   SELECT
-    client_id, unit, place, metric_key,
+    probe, client_id, unit, place, metric_key,
     '' AS client_agg_type,
     TRUE AS has_value,
     0 AS samples,

@@ -13,14 +13,14 @@ movers AS (
 ),
 any_build AS (
   SELECT
-    client_id, place, version, metric_key, client_agg_type, bucket, client_weight,
+    probe, client_id, place, version, metric_key, client_agg_type, bucket, client_weight,
     LOGICAL_OR(has_value) AS has_value,
     SUM(samples) AS samples
   FROM
     counted
     INNER JOIN units USING (unit)
   GROUP BY
-    client_id, place, version, metric_key, client_agg_type, bucket, client_weight
+    probe, client_id, place, version, metric_key, client_agg_type, bucket, client_weight
 ),
 places AS (
   SELECT DISTINCT
@@ -30,29 +30,30 @@ places AS (
 ),
 grouped AS (
   SELECT
-    mover, place, version, build_hour, metric_key, client_agg_type, bucket, client_weight,
+    probe, mover, place, version, build_hour, metric_key, client_agg_type, bucket, client_weight,
     COUNTIF(has_value) AS clients,
     SUM(samples) AS samples
   FROM (
     SELECT
-      client_id, place, version, build_hour, metric_key, client_agg_type, bucket, client_weight, has_value, samples
+      probe, client_id, place, version, build_hour, metric_key, client_agg_type, bucket, client_weight, has_value,
+      samples
     FROM
       counted
       INNER JOIN units USING (unit)
     UNION ALL
     SELECT
-      client_id, place, version, '*' AS build_hour, metric_key, client_agg_type, bucket, client_weight, has_value,
-      samples
+      probe, client_id, place, version, '*' AS build_hour, metric_key, client_agg_type, bucket, client_weight,
+      has_value, samples
     FROM
       any_build
   )
     LEFT JOIN movers ON client_id = mover
   GROUP BY
-    mover, place, version, build_hour, metric_key, client_agg_type, bucket, client_weight
+    probe, mover, place, version, build_hour, metric_key, client_agg_type, bucket, client_weight
 ),
 rolled_up AS (
   SELECT
-    mover, version, build_hour, metric_key, client_agg_type, bucket, client_weight, clients, samples,
+    probe, mover, version, build_hour, metric_key, client_agg_type, bucket, client_weight, clients, samples,
     IF(any_ping, '*', ping_type) AS ping_type,
     IF(any_os, '*', os) AS os
   FROM
@@ -66,7 +67,7 @@ rolled_up AS (
 ),
 deduplicated AS (
   SELECT
-    version, ping_type, os, build_hour, metric_key, client_agg_type, bucket,
+    probe, version, ping_type, os, build_hour, metric_key, client_agg_type, bucket,
     IF(mover IS NULL, SUM(clients), LEAST(SUM(clients), 1)) AS clients,
     IF(
       mover IS NULL,
@@ -78,11 +79,11 @@ deduplicated AS (
   FROM
     rolled_up
   GROUP BY
-    mover, version, ping_type, os, build_hour, metric_key, client_agg_type, bucket
+    probe, mover, version, ping_type, os, build_hour, metric_key, client_agg_type, bucket
 ),
 cells AS (
   SELECT
-    version, ping_type, os, build_hour, metric_key, client_agg_type, bucket,
+    probe, version, ping_type, os, build_hour, metric_key, client_agg_type, bucket,
     SUM(clients) AS amount,
     SUM(clients + (@windows_weight - 1) * weighted_clients) AS users,
     SUM(samples) AS samples,
@@ -90,5 +91,5 @@ cells AS (
   FROM
     deduplicated
   GROUP BY
-    version, ping_type, os, build_hour, metric_key, client_agg_type, bucket
+    probe, version, ping_type, os, build_hour, metric_key, client_agg_type, bucket
 ),

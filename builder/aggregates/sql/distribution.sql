@@ -3,17 +3,17 @@
 {{sent}},
 days AS (
   SELECT
-    client_id, submission_day, origin, unit, metric_key, bucket,
+    probe, client_id, submission_day, origin, unit, metric_key, bucket,
     SUM(value) AS samples
   FROM
     sent
   GROUP BY
-    client_id, submission_day, origin, unit, metric_key, bucket
+    probe, client_id, submission_day, origin, unit, metric_key, bucket
 ),
 totals AS (
   SELECT
-    unit, metric_key, bucket, samples,
-    SUM(samples) OVER (PARTITION BY client_id, unit, metric_key) AS client_samples
+    probe, unit, metric_key, bucket, samples,
+    SUM(samples) OVER (PARTITION BY probe, client_id, unit, metric_key) AS client_samples
   FROM
     days
   WHERE
@@ -21,17 +21,17 @@ totals AS (
 ),
 shares AS (  -- a client's share of a bucket is the sum of its days' shares
   SELECT
-    unit, metric_key, bucket,
+    probe, unit, metric_key, bucket,
     SUM(COALESCE(SAFE_DIVIDE(samples, client_samples), 0)) AS share,
     SUM(samples) AS samples
   FROM
     totals
   GROUP BY
-    unit, metric_key, bucket
+    probe, unit, metric_key, bucket
 ),
 members AS (
   SELECT
-    version, ping_type, os, build_hour, large_enough, metric_key, bucket,
+    probe, version, ping_type, os, build_hour, large_enough, metric_key, bucket,
     client_weight * share AS share,
     samples,
     client_weight > 1 AS weighted
@@ -44,7 +44,7 @@ rolled_up AS (
 ),
 cells AS (
   SELECT
-    version, ping_type, os, build_hour, metric_key,
+    probe, version, ping_type, os, build_hour, metric_key,
     'summed_histogram' AS client_agg_type,
     bucket,
     SUM(share) AS amount,
@@ -54,12 +54,13 @@ cells AS (
   FROM
     rolled_up
   GROUP BY
-    version, ping_type, os, build_hour, metric_key, bucket
+    probe, version, ping_type, os, build_hour, metric_key, bucket
 ),
 {{shown}}
--- Each bucket that occurs in any ping, as a cell without a version: the bucket list depends on all of them.
+-- Each bucket that occurs in any ping of a probe, as a cell without a version: the bucket list depends on all of them.
 UNION ALL
 SELECT
+  probe,
   NULL AS version,
   CAST(NULL AS STRING) AS ping_type,
   CAST(NULL AS STRING) AS os,
@@ -74,4 +75,4 @@ SELECT
 FROM
   members
 GROUP BY
-  bucket
+  probe, bucket

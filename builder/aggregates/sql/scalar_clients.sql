@@ -4,7 +4,7 @@
 {{sent}},
 days AS (
   SELECT
-    client_id, submission_day, origin, unit, place, metric_key,
+    probe, client_id, submission_day, origin, unit, place, metric_key,
     MAX(value) AS largest,
     MIN(value) AS smallest,
     SUM(DIV(value, 4294967296)) AS high,
@@ -13,20 +13,18 @@ days AS (
   FROM
     sent
   GROUP BY
-    client_id, submission_day, origin, unit, place, metric_key
-  HAVING
-    COUNT(value) > 0
+    probe, client_id, submission_day, origin, unit, place, metric_key
 ),
 summed_days AS (
   SELECT
-    *,
+    probe, client_id, unit, place, metric_key, largest, smallest, occurrences,
     IF(ABS(high) < 1048576, high * 4294967296 + low, NULL) AS total
   FROM
-    days
+{{counted_days}}
 ),
 plausible_days AS (  -- values from 0 to 2^40
   SELECT
-    client_id, unit, place, metric_key,
+    probe, client_id, unit, place, metric_key,
     IF(largest BETWEEN 0 AND 1099511627776, largest, NULL) AS largest,
     IF(smallest BETWEEN 0 AND 1099511627776, smallest, NULL) AS smallest,
     IF(total BETWEEN 0 AND 1099511627776, total, NULL) AS total,
@@ -36,7 +34,7 @@ plausible_days AS (  -- values from 0 to 2^40
 ),
 clients AS (
   SELECT
-    client_id, unit, place, metric_key,
+    probe, client_id, unit, place, metric_key,
     MAX(largest) AS largest,
     MIN(smallest) AS smallest,
     SUM(total) AS total,
@@ -45,11 +43,11 @@ clients AS (
     plausible_days
     INNER JOIN (SELECT unit FROM units WHERE large_enough) USING (unit)
   GROUP BY
-    client_id, unit, place, metric_key
+    probe, client_id, unit, place, metric_key
 ),
 aggregates AS (
   SELECT
-    client_id, unit, place, metric_key, occurrences,
+    probe, client_id, unit, place, metric_key, occurrences,
     item.name AS client_agg_type,
     item.value AS value
   FROM

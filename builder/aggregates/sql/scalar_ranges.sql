@@ -2,13 +2,13 @@
 -- any row are left out.
 {{scalar_clients}}
 SELECT
-  metric_key,
+  probe, metric_key,
   MIN(value) AS smallest,
   MAX(value) AS largest
 FROM
   aggregates
   INNER JOIN units USING (unit)
 GROUP BY
-  metric_key
+  probe, metric_key
 HAVING
   SUM(IF(client_agg_type = 'count', client_weight, 0)) > @minimum_row_users

@@ -6,7 +6,7 @@ origins AS (
 ),
 pings AS (  -- without Windows clients that are not in the sample
   SELECT
-    client_id, submission_day, origin, unit, place, build_hour, value
+    client_id, submission_day, origin, unit, place, build_hour, probes
   FROM
     received
     INNER JOIN origins USING (ping_type, sent_os, sent_version, build_id)

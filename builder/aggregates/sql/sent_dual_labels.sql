@@ -1,11 +1,13 @@
 -- The values of a metric with two labels: a row for each pair of them.
 SELECT
-  pings.* EXCEPT (value),
+  pings.* EXCEPT (probes),
+  probed.probe,
   {{label}} AS metric_key,
   entry.value AS value
 FROM
   pings
-  CROSS JOIN UNNEST(value) AS category
+  CROSS JOIN UNNEST(probes) AS probed
+  CROSS JOIN UNNEST(probed.value) AS category
   CROSS JOIN UNNEST(category.value) AS entry
 WHERE
   category.key IS NOT NULL

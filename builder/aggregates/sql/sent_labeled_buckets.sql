@@ -1,12 +1,14 @@
 -- The values of a labeled distribution: a row for each label and bucket.
 SELECT
-  pings.* EXCEPT (value),
+  pings.* EXCEPT (probes),
+  probed.probe,
   {{label}} AS metric_key,
   entry.key AS bucket,
   entry.value AS value
 FROM
   pings
-  CROSS JOIN UNNEST(value) AS labeled
+  CROSS JOIN UNNEST(probes) AS probed
+  CROSS JOIN UNNEST(probed.value) AS labeled
   CROSS JOIN UNNEST(labeled.values) AS entry
 WHERE
   labeled.key IS NOT NULL

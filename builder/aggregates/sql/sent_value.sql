@@ -1,6 +1,11 @@
--- The value of a metric without labels: a row for each ping, with the value or without.
+-- The values of a metric without labels: a row for each ping that has it.
 SELECT
-  pings.*,
-  '' AS metric_key
+  pings.* EXCEPT (probes),
+  probed.probe,
+  '' AS metric_key,
+  probed.value AS value
 FROM
   pings
+  CROSS JOIN UNNEST(probes) AS probed
+WHERE
+  probed.value IS NOT NULL

@@ -2,13 +2,13 @@ shown AS (
   SELECT
     *,
     SUM(users) OVER (
-      PARTITION BY version, ping_type, os, build_hour, metric_key, client_agg_type
+      PARTITION BY probe, version, ping_type, os, build_hour, metric_key, client_agg_type
     ) AS total_users
   FROM
     cells
 )
 SELECT
-  version, ping_type, os, build_hour, metric_key, client_agg_type, bucket, amount, users, samples, weighted
+  probe, version, ping_type, os, build_hour, metric_key, client_agg_type, bucket, amount, users, samples, weighted
 FROM
   shown
 WHERE

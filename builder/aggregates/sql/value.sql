@@ -1,0 +1,1 @@
+STRUCT({{probe}} AS probe, {{value}} AS value)
