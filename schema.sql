@@ -1288,7 +1288,7 @@ CREATE FUNCTION fold_releases(after_position bigint, to_position bigint) RETURNS
                  (data ->> 'revision') COLLATE "C" DESC
         ON CONFLICT (product, channel, build_hour) DO UPDATE SET
             build_id = excluded.build_id, revision = excluded.revision
-        WHERE (excluded.build_id, excluded.revision) > (r.build_id, r.revision)
+        WHERE (excluded.build_id COLLATE "C", excluded.revision COLLATE "C") > (r.build_id, r.revision)
         RETURNING 1
     )
     SELECT (SELECT count(*) FROM deleted) + (SELECT count(*) FROM written) + (SELECT count(*) FROM revised)
