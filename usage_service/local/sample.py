@@ -14,6 +14,7 @@ DAYS = 28
 VISITORS = 120
 BOTS = 3
 SEED = 20261124
+UNVIEWED = 6  # one in so many probes is viewed by nobody
 CONTROLS = {
     "os": ["Windows", "Darwin", "Linux", "*"],
     "aggregation_level": ["version", "build_id"],
@@ -36,7 +37,8 @@ def write_sample_traffic(catalogue: Path, traffic: Path, until: date) -> None:
 def sample_traffic(probes: Sequence[tuple[str, str]], until: date, seed: int = SEED) -> Iterator[JsonObject]:
     """Make the events of DAYS days before `until`; popularity falls off as in Zipf's law, weekends are quiet."""
     dice = random.Random(seed)
-    ranked = dice.sample(list(probes), len(probes))
+    named = sorted(set(probes))
+    ranked = dice.sample(named, len(named) - len(named) // UNVIEWED)
     weights = list(accumulate(1 / rank for rank in range(1, len(ranked) + 1)))
     for age in range(DAYS, 0, -1):
         day = until - timedelta(days=age)
