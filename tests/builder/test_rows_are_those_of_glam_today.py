@@ -1,4 +1,4 @@
-"""The rows of unusual pings are those that GLAM's own templates make: each case has the pings and the rows."""
+"""The rows of unusual pings are those that GLAM's own templates make, or differ on purpose: each case has both."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -63,10 +63,19 @@ SYSTEMS = [
     for name in ("Linux", None)
 ]
 
+DAY = timedelta(days=1)
+# What docs/statistics.md has in its table of rows that differ on purpose.
+ON_PURPOSE = [
+    *(replace(sent("c1", "no system", counter=1), os=None, submitted=RUN_NOON - n * DAY) for n in range(2)),
+    *(sent(f"c{n}", "cleaned", labeled_counter=((label, 1),)) for n, label in enumerate(("a", "a\\x00"))),
+    *(sent("c1", "a large day", counter=2**40) for _ in range(2)),
+    *(replace(sent("c1", "large days", counter=2**40), submitted=RUN_NOON - n * DAY) for n in range(2)),
+]
+
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[bigquery.Client]:
-    pings = [*BUCKETS, *SCALARS, *WINDOW, *FENIX, *SYSTEMS]
+    pings = [*BUCKETS, *SCALARS, *WINDOW, *FENIX, *SYSTEMS, *ON_PURPOSE]
     with warehouse(tmp_path_factory.mktemp("today") / "pings.duckdb", pings) as client:
         yield client
 
@@ -136,3 +145,28 @@ def test_where_windows_is_sampled_a_client_without_a_system_is_not_read(
     client: bigquery.Client, channel: str, users: int
 ) -> None:
     assert whole(rows_of(client, channel), "max").total_users == users
+
+
+def test_a_client_without_a_system_is_one_on_two_days_and_over_all_systems(client: bigquery.Client) -> None:
+    rows = rows_of(client, "no system")
+    assert {row.os for row in rows} == {"*"}
+    assert whole(rows, "max").total_users == 1
+
+
+def test_labels_that_are_equal_once_cleaned_are_one_row(client: bigquery.Client) -> None:
+    row = whole(rows_of(client, "cleaned", "labeled_counter"), "max")
+    assert (row.metric_key, row.total_users) == ("a", 2)
+
+
+def test_a_day_whose_sum_passes_2_to_the_40th_has_no_average(client: bigquery.Client) -> None:
+    """GLAM makes an average of 0 of a sum that it dropped and a count that it kept."""
+    rows = rows_of(client, "a large day")
+    assert {row.client_agg_type for row in rows} == {"max", "min", "count"}
+    assert {row.total_users for row in rows} == {1}
+
+
+def test_a_sum_of_days_may_pass_2_to_the_40th(client: bigquery.Client) -> None:
+    rows = rows_of(client, "large days")
+    assert {row.client_agg_type for row in rows} == {"max", "min", "sum", "avg", "count"}
+    # The range is from the count, which is 2, to the sum: 2^((41 - 1) / 100 * 99).
+    assert list(json.loads(whole(rows, "sum").histogram))[-1] == f"{2**39.6:.2f}"
