@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from pathlib import Path
-from socketserver import ThreadingMixIn
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import pytest
 
 pytest.importorskip("django")
 
-from django.core.wsgi import get_wsgi_application
 from django.http import HttpRequest, HttpResponse
 from django.urls import include, path
 from playwright.async_api import Page, async_playwright
 
 from browser.chromium import arguments, chromium
-from tests.support.django_project import FIREFOX, configured, django_project, remembered_middlewares
+from tests.support.django_project import (
+    FIREFOX,
+    configured,
+    django_project,
+    remembered_middlewares,
+    served_to_browsers,
+)
 from tests.support.servers import Client, Connection, eventually
 from tests.support.traffic import fold_all
 
@@ -46,28 +48,12 @@ def page(request: HttpRequest) -> HttpResponse:
 urlpatterns = [path("", include("usage_service.django.urls")), path("", page)]
 
 
-class Server(ThreadingMixIn, WSGIServer):
-    """Serves each connection in a thread: a browser keeps some open that it does not use yet."""
-
-    daemon_threads = True
-
-
-class Silent(WSGIRequestHandler):
-    def log_request(self, code: object = "-", size: object = "-") -> None:
-        pass
-
-
 @pytest.fixture
 def app(client: Client) -> Iterator[str]:
     """Run an app that records to the service, and return its address."""
-    with django_project(__name__), remembered_middlewares(), configured(str(client.make_url("/")).rstrip("/")):
-        server = make_server("127.0.0.1", 0, get_wsgi_application(), Server, Silent)
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/"
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    url = str(client.make_url("/")).rstrip("/")
+    with django_project(__name__), remembered_middlewares(), configured(url), served_to_browsers() as app:
+        yield app
 
 
 @pytest.mark.parametrize("beacons", [True, False])

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from socketserver import ThreadingMixIn
 from typing import Any
 from unittest.mock import patch
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import django
 from django.conf import settings
+from django.core.wsgi import get_wsgi_application
 from django.test import override_settings
 
 from tests.support.fake_service import FakeService
@@ -40,6 +44,31 @@ def django_project(urls: str) -> Iterator[None]:
         django.setup()
     with override_settings(ROOT_URLCONF=urls):
         yield
+
+
+class Server(ThreadingMixIn, WSGIServer):
+    """Serves each connection in a thread: a browser keeps some open that it does not use yet."""
+
+    daemon_threads = True
+
+
+class Silent(WSGIRequestHandler):
+    def log_request(self, code: object = "-", size: object = "-") -> None:
+        pass
+
+
+@contextmanager
+def served_to_browsers() -> Iterator[str]:
+    """Serve the project, and return its address."""
+    server = make_server("127.0.0.1", 0, get_wsgi_application(), Server, Silent)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 @contextmanager
