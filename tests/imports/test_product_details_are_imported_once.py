@@ -17,7 +17,7 @@ from usage_service.imports.lines import NO_OPTIONS, Options
 from usage_service.imports.refusals import UnreadableFileError
 
 RECORDED_AT = datetime(2026, 11, 1, tzinfo=UTC)
-MAJOR = {"1.0rc1": "2004-10-27", "1.0": "2004-11-09", "99.0": "2022-04-05", "100.0": "2022-05-03"}
+MAJOR = {"1.0": "2004-11-09", "1.0.1": "2005-02-24", "99.0": "2022-04-05", "100.0": "2022-05-03"}
 BETA = {"100.0b2": "2022-04-08", "100.0b1": "2022-04-05", "101.0b1": "2022-05-03"}
 CURRENT = {
     "FIREFOX_AURORA": "",
@@ -48,7 +48,7 @@ async def test_a_history_is_imported_once(client: Client, database: Connection, 
     path.write_bytes(gzip.compress(json.dumps(MAJOR | {"101.0": "2022-05-31"}).encode()))
     assert await imported(client, path) == {"recorded": 1, "duplicate": 3}
     assert await releases(database) == [
-        ("fog", "release", 1, "2004-10-27T00:00"),
+        ("fog", "release", 1, "2004-11-09T00:00"),
         ("fog", "release", 99, "2022-04-05T00:00"),
         ("fog", "release", 100, "2022-05-03T00:00"),
         ("fog", "release", 101, "2022-05-31T00:00"),
@@ -56,7 +56,7 @@ async def test_a_history_is_imported_once(client: Client, database: Connection, 
 
 
 async def test_product_and_channel_are_as_asked_for(client: Client, database: Connection, tmp_path: Path) -> None:
-    path = tmp_path / "firefox_history_development_releases.json"
+    path = tmp_path / "history.json"
     path.write_text(json.dumps(BETA))
     assert await imported(client, path, Options("fenix", "beta")) == {"recorded": 2}
     assert await releases(database) == [
@@ -79,7 +79,7 @@ async def test_what_is_current_tells_each_channel(client: Client, database: Conn
 
 @pytest.mark.parametrize(
     ("text", "why"),
-    [('{"100.0": "2022-05-03",', "not JSON"), ('{"SOMETHING": "else"}', "names no version")],
+    [('{"100.0": "2022-05-03",', "not JSON"), ('{"SOMETHING": "else"}', "of no format")],
 )
 async def test_what_is_no_release_is_told(client: Client, tmp_path: Path, text: str, why: str) -> None:
     path = tmp_path / "releases.json"

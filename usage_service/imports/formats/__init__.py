@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from usage_service.imports.formats import catalogue_csv, page_requests, product_details, revisions, wire_events
+from usage_service.imports.formats import (
+    catalogue_csv,
+    glean_dictionary,
+    metrics_yaml,
+    page_requests,
+    probe_scraper,
+    product_details,
+    revisions,
+    wire_events,
+)
 from usage_service.imports.lines import Format
 from usage_service.imports.refusals import UnreadableFileError
 
@@ -11,6 +20,9 @@ FORMATS: tuple[Format, ...] = (
     page_requests.FORMAT,
     revisions.FORMAT,
     product_details.FORMAT,
+    probe_scraper.FORMAT,
+    glean_dictionary.FORMAT,
+    metrics_yaml.FORMAT,
     catalogue_csv.FORMAT,
 )
 

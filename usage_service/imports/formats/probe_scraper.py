@@ -1,0 +1,162 @@
+"""Files of probe-scraper (https://probeinfo.telemetry.mozilla.org): Glean's metrics, and the probes of Firefox before.
+
+A metric is registered when it first appeared and when its last definition did; one that left the source is retired
+when it was last seen there. The Glean files do not name their app; the file's name may.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import datetime
+from functools import partial
+from itertools import chain
+
+import msgspec
+
+from usage_service.events import Name, Owner
+from usage_service.imports.lines import Format, JsonObject, Line, Options
+from usage_service.imports.refusals import UnreadableFileError
+from usage_service.imports.registrations import (
+    Dates,
+    Definition,
+    Expiry,
+    asked_product,
+    details,
+    entry_lines,
+    in_utc,
+    probe_name,
+    product_of,
+    registration,
+    registrations,
+    retirement,
+)
+from usage_service.imports.source import Source
+
+GLEAN = re.compile(rb'\s*\{\s*"[^"\\]{1,200}"\s*:\s*\{\s*"(history|in-source|name|type)"\s*:')
+LEGACY = re.compile(rb'\s*\{\s*"(histogram|scalar|event)/')
+APP_IN_NAME = re.compile(r"(firefox[-_]desktop|fenix)(?![a-z])")
+
+
+class GleanDefinition(Definition, frozen=True, kw_only=True):
+    """One of the definitions that a metric had."""
+
+    dates: Dates
+
+
+class GleanMetric(msgspec.Struct, frozen=True, kw_only=True):
+    """A metric with all definitions that it had."""
+
+    history: list[GleanDefinition]
+    in_source: bool = msgspec.field(name="in-source", default=True)
+
+    def __post_init__(self) -> None:
+        """Raise ValueError where it had no definition."""
+        if not self.history:
+            raise ValueError("must have a history")
+
+
+class LegacyDefinition(msgspec.Struct, frozen=True, kw_only=True):
+    """One of the definitions that a probe had on a channel."""
+
+    class Details(msgspec.Struct, frozen=True, kw_only=True):
+        """What depends on the type."""
+
+        kind: Name | None = None
+        keyed: bool = False
+
+    class Versions(msgspec.Struct, frozen=True, kw_only=True):
+        """The first and the last version that had it."""
+
+        last: str = "0"
+
+    description: str | None = None
+    details: Details = Details()
+    expiry_version: Expiry | None = None
+    notification_emails: list[Owner] | None = None
+    versions: Versions = Versions()
+
+
+class LegacyProbe(msgspec.Struct, frozen=True, kw_only=True):
+    """A histogram, scalar or event of Firefox before Glean, by channel."""
+
+    name: str
+    type: Name
+    history: dict[str, list[LegacyDefinition]]
+    first_added: dict[str, datetime] = {}
+
+    def __post_init__(self) -> None:
+        """Raise ValueError where it had no definition."""
+        if not any(self.history.values()):
+            raise ValueError("must have a history")
+        if not all(2000 <= at.year <= 2100 for at in self.first_added.values()):
+            raise ValueError("must have dates from 2000 to 2100")
+
+    @property
+    def latest(self) -> LegacyDefinition:
+        """Return the definition of the latest version, on any channel."""
+        return max(chain.from_iterable(self.history.values()), key=lambda one: _major(one.versions.last))
+
+    @property
+    def kind(self) -> str:
+        """Return what GLAM calls its type, such as histogram-exponential or keyed-scalar-uint."""
+        details = self.latest.details
+        return "-".join(filter(None, ["keyed" if details.keyed else None, self.type, details.kind]))
+
+
+def recognizes(head: bytes, _name: str) -> bool:
+    """Return whether a file that begins so is of probe-scraper."""
+    return bool(GLEAN.match(head) or LEGACY.match(head))
+
+
+def lines(source: Source, options: Options) -> Iterator[Line]:
+    """Read the probes, an entry each."""
+    document = source.document()
+    if not isinstance(document, dict):
+        raise UnreadableFileError(f"{source.name}: must be an object of probes by their names")
+    if LEGACY.match(source.head):
+        product, read = product_of("firefox", options, source.name), _legacy
+    else:
+        product, read = _product(source.name, options), _glean
+    for number, (name, value) in enumerate(document.items(), 1):
+        yield from entry_lines(number, name, partial(read, product, name, value))
+
+
+def _product(name: str, options: Options) -> str:
+    app = APP_IN_NAME.search(name.lower())
+    return product_of(app[1], options, name) if app else asked_product(options, name)
+
+
+def _glean(product: str, name: str, value: object) -> list[JsonObject]:
+    metric = msgspec.convert(value, GleanMetric)
+    history = sorted(metric.history, key=lambda one: in_utc(one.dates.first))
+    first, last = history[0], history[-1]
+    events = (
+        [] if first.dates.first == last.dates.first else registrations(product, name, first, in_utc(first.dates.first))
+    )
+    events += registrations(product, name, last, in_utc(last.dates.first))
+    if not metric.in_source:
+        events.append(retirement(product, name, max(in_utc(one.dates.last) for one in history)))
+    return events
+
+
+def _legacy(product: str, name: str, value: object) -> list[JsonObject]:
+    probe = msgspec.convert(value, LegacyProbe)
+    last = probe.latest
+    kept = Definition(
+        type=probe.kind,
+        description=last.description,
+        notification_emails=last.notification_emails,
+        expires=last.expiry_version,
+    )
+    at = min(map(in_utc, probe.first_added.values()), default=None)
+    data = {"type": probe.kind, "ping": "main"} | details(kept)
+    return [registration(product, probe_name(probe.name).lower(), data, at)]
+
+
+def _major(version: str) -> int:
+    found = re.match(r"[0-9]{1,6}", version)
+    return int(found[0]) if found else 0
+
+
+FORMAT = Format("probe-scraper", "probe-scraper's metrics of an app, or probes of Firefox", recognizes, lines)
