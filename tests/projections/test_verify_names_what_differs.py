@@ -63,9 +63,8 @@ async def test_rows_that_are_there_twice_count_twice(own_database: Connection) -
         ALTER TABLE releases DROP CONSTRAINT releases_pkey;
         INSERT INTO releases SELECT * FROM releases LIMIT 1;
     """)
-    [revisions, table] = (await verify(own_database, "releases", ignore)).tables
-    assert revisions.equal
-    assert not table.equal
+    [table] = [table for table in (await verify(own_database, "releases", ignore)).tables if not table.equal]
+    assert table.name == "releases"
     assert [where for where, _row in table.differences] == ["live"]
 
 
