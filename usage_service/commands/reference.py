@@ -10,6 +10,7 @@ import msgspec
 import typer
 
 from usage_service.event_reference import events_page
+from usage_service.imports.reference_page import imports_page
 from usage_service.shared.settings import ClientSettings, ServerSettings, UpSettings
 from usage_service.shared.settings_reference import settings_reference
 from usage_service.shared.trace_export import TracingSettings
@@ -25,6 +26,7 @@ SETTINGS: dict[str, type[msgspec.Struct]] = {
 }
 PAGES: dict[str, Callable[[], str]] = {
     "events": events_page,
+    "imports": imports_page,
     "api": lambda: markdown_page(openapi_document(ROUTES)),
     "settings": lambda: settings_reference(SETTINGS),
 }
@@ -32,9 +34,11 @@ PAGES: dict[str, Callable[[], str]] = {
 
 def reference_command(
     page: Annotated[
-        Literal["events", "api", "settings"],
-        typer.Argument(help="docs/events.md, docs/api.md, or the service's part of docs/guides/operating.md"),
+        Literal["events", "imports", "api", "settings"],
+        typer.Argument(
+            help="docs/events.md, docs/imports.md, docs/api.md, or the service's part of docs/guides/operating.md"
+        ),
     ] = "events",
 ) -> None:
-    """Print the reference of event types, of the HTTP API or of settings, as it is in docs/."""
+    """Print the reference of event types, of files to import, of the HTTP API or of settings, as it is in docs/."""
     sys.stdout.write(PAGES[page]())

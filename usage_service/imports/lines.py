@@ -8,6 +8,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
+
 from usage_service.imports.refusals import Refusal
 from usage_service.imports.source import Source
 
@@ -38,15 +40,28 @@ class Options:
 NO_OPTIONS = Options()
 
 
+class Example(NamedTuple):
+    """A file of a format, with its name where the name says something, and the product that has to be given."""
+
+    text: str
+    name: str = "FILE"
+    product: str | None = None
+
+
 @dataclass(frozen=True)
 class Format:
     """A format of files: its name for `--format`, how its content is recognized, and how its lines are read.
 
     `lines` may be given a source that begins after lines which were imported before: it keeps nothing from one line
     to the next, unless it reads the whole document.
+
+    The reference page tells of the `fields`, and of what becomes of each line of the `example`: a file with lines that
+    are read and lines that are refused.
     """
 
     name: str
     title: str
     recognizes: Callable[[bytes, str], bool] = field(repr=False)
     lines: Callable[[Source, Options], Iterator[Line]] = field(repr=False)
+    fields: tuple[type[msgspec.Struct], ...] = field(default=(), repr=False)
+    example: Example | None = field(default=None, repr=False)

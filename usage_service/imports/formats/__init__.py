@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from usage_service.imports.formats import (
     catalogue_csv,
+    glam_usage,
     glean_dictionary,
     metrics_yaml,
     page_requests,
@@ -18,6 +19,7 @@ from usage_service.imports.refusals import UnreadableFileError
 FORMATS: tuple[Format, ...] = (
     wire_events.FORMAT,
     page_requests.FORMAT,
+    glam_usage.FORMAT,
     revisions.FORMAT,
     product_details.FORMAT,
     probe_scraper.FORMAT,

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from usage_service.events import NO_NUL, Name, ProbeName, Product
-from usage_service.imports.lines import Format, Line, Options
+from usage_service.imports.lines import Example, Format, Line, Options
 from usage_service.imports.recognition import columns
 from usage_service.imports.refusals import Refusal, refusal_of
 from usage_service.imports.registrations import registration
@@ -52,4 +52,11 @@ def _line(number: int, values: dict[str, str], options: Options) -> Line:
         return Line(number, [], refusal_of(error, CatalogueRow.__struct_fields__))
 
 
-FORMAT = Format("catalogue-csv", "a catalogue as CSV: product, probe, type, ping", recognizes, lines)
+EXAMPLE = Example("""\
+product,probe,type,ping
+fog,gc_ms,timing_distribution,metrics
+fog,gc_ms
+""")
+FORMAT = Format(
+    "catalogue-csv", "a catalogue as CSV: product, probe, type, ping", recognizes, lines, (CatalogueRow,), EXAMPLE
+)

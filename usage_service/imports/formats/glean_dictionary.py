@@ -11,7 +11,7 @@ from functools import partial
 
 import msgspec
 
-from usage_service.imports.lines import Format, JsonObject, Line, Options
+from usage_service.imports.lines import Example, Format, JsonObject, Line, Options
 from usage_service.imports.refusals import UnreadableFileError, refusal_of
 from usage_service.imports.registrations import Dates, Definition, entry_lines, product_of, registrations, retirement
 from usage_service.imports.source import Source
@@ -77,4 +77,21 @@ def _events(product: str, value: object, as_of: datetime | None) -> list[JsonObj
     return events if metric.in_source else [*events, retirement(product, metric.name, last)]
 
 
-FORMAT = Format("glean-dictionary", "the Glean Dictionary's index of an app, or a metric of it", recognizes, lines)
+EXAMPLE = Example("""\
+{
+  "app_name": "fenix",
+  "app_ids": [{"name": "org.mozilla.fenix", "channel": "nightly"}],
+  "metrics": [
+    {"name": "search.default.engine", "type": "string", "in_source": true, "expires": null},
+    {"name": "search.default.url", "type": 7}
+  ]
+}
+""")
+FORMAT = Format(
+    "glean-dictionary",
+    "the Glean Dictionary's index of an app, or a metric of it",
+    recognizes,
+    lines,
+    (DictionaryMetric,),
+    EXAMPLE,
+)

@@ -8,7 +8,7 @@ from functools import partial
 
 import msgspec
 
-from usage_service.imports.lines import Format, JsonObject, Line, Options
+from usage_service.imports.lines import Example, Format, JsonObject, Line, Options
 from usage_service.imports.refusals import Refusal, UnreadableFileError
 from usage_service.imports.registrations import Definition, asked_product, entry_lines, registrations
 from usage_service.imports.source import Source
@@ -60,4 +60,21 @@ def _text(source: Source) -> str:
     return "\n".join(found)
 
 
-FORMAT = Format("metrics-yaml", "Glean's definitions of metrics (metrics.yaml)", recognizes, lines)
+EXAMPLE = Example(
+    """\
+$schema: moz://mozilla.org/schemas/glean/metrics/2-0-0
+
+javascript.gc:
+  total_time:
+    type: timing_distribution
+    notification_emails: [gc@example.org]
+    expires: never
+  reason:
+    expires: never
+""",
+    "metrics.yaml",
+    "fog",
+)
+FORMAT = Format(
+    "metrics-yaml", "Glean's definitions of metrics (metrics.yaml)", recognizes, lines, (Definition,), EXAMPLE
+)

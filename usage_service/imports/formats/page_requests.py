@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from usage_service.imports.lines import Format, JsonObject, Line, Options
+from usage_service.imports.lines import Example, Format, JsonObject, Line, Options
 from usage_service.imports.recognition import first_objects
 from usage_service.imports.refusals import Refusal
 from usage_service.imports.source import Source
@@ -42,4 +42,11 @@ def _visit(request: JsonObject) -> list[JsonObject]:
     return events
 
 
-FORMAT = Format("page-requests", "page requests of a web server, a JSON object on a line", recognizes, lines)
+EXAMPLE = Example("""\
+{"occurred_at": "2026-11-23T10:00:00Z", "path": "/fog/probe/gc_ms/explore", "status": 200, \
+"product": "fog", "probe": "gc_ms"}
+{"occurred_at": "2026-11-23T10:00:01Z", "path": "/"}
+""")
+FORMAT = Format(
+    "page-requests", "page requests of a web server, a JSON object on a line", recognizes, lines, example=EXAMPLE
+)

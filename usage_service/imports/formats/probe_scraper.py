@@ -15,7 +15,7 @@ from itertools import chain
 import msgspec
 
 from usage_service.events import Name, Owner
-from usage_service.imports.lines import Format, JsonObject, Line, Options
+from usage_service.imports.lines import Example, Format, JsonObject, Line, Options
 from usage_service.imports.refusals import UnreadableFileError
 from usage_service.imports.registrations import (
     Dates,
@@ -159,4 +159,28 @@ def _major(version: str) -> int:
     return int(found[0]) if found else 0
 
 
-FORMAT = Format("probe-scraper", "probe-scraper's metrics of an app, or probes of Firefox", recognizes, lines)
+EXAMPLE = Example(
+    """\
+{
+  "javascript.gc.total_time": {
+    "history": [{
+      "dates": {"first": "2023-01-10 00:23:04", "last": "2026-06-02 10:00:00"},
+      "type": "timing_distribution",
+      "send_in_pings": ["metrics"],
+      "expires": "never"
+    }],
+    "in-source": true
+  },
+  "javascript.gc.reason": {"history": []}
+}
+""",
+    "firefox-desktop-metrics.json",
+)
+FORMAT = Format(
+    "probe-scraper",
+    "probe-scraper's metrics of an app, or probes of Firefox",
+    recognizes,
+    lines,
+    (GleanMetric, GleanDefinition, LegacyProbe, LegacyDefinition),
+    EXAMPLE,
+)

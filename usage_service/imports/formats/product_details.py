@@ -16,7 +16,7 @@ from typing import NamedTuple
 import msgspec
 
 from usage_service.events import Name
-from usage_service.imports.lines import Format, JsonObject, Line, Options
+from usage_service.imports.lines import Example, Format, JsonObject, Line, Options
 from usage_service.imports.refusals import Refusal, UnreadableFileError, refusal_of
 from usage_service.imports.source import Source
 
@@ -281,4 +281,15 @@ def _require_some(read: list[Line], name: str) -> None:
         raise UnreadableFileError(f"{name}: {'; '.join(reasons) or 'names no releases'}")
 
 
-FORMAT = Format("product-details", "releases of Mozilla's product-details", recognizes, lines)
+EXAMPLE = Example(
+    """\
+{
+  "99.0": "2022-04-05",
+  "100.0": "2022-05-03",
+  "100.0.1": "2022-05-16",
+  "101.0": "soon"
+}
+""",
+    "firefox_history_stability_releases.json",
+)
+FORMAT = Format("product-details", "releases of Mozilla's product-details", recognizes, lines, example=EXAMPLE)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from usage_service.events import Channel, Product, RevisionPublishedData
-from usage_service.imports.lines import Format, JsonObject, Line, Options
+from usage_service.imports.lines import Example, Format, JsonObject, Line, Options
 from usage_service.imports.recognition import columns, first_objects
 from usage_service.imports.refusals import Refusal, refusal_of
 from usage_service.imports.source import Source
@@ -70,4 +70,12 @@ def _built_at(build_id: str) -> datetime:
         ) from None
 
 
-FORMAT = Format("revisions", "revisions of builds: channel, build_id, revision", recognizes, lines)
+EXAMPLE = Example("""\
+product,channel,build_id,revision
+fog,nightly,20261119104512,8b3f5e1d9c2a
+fog,nightly,20261119,8b3f5e1d9c2a
+fog,nightly,20261119104512,unknown
+""")
+FORMAT = Format(
+    "revisions", "revisions of builds: channel, build_id, revision", recognizes, lines, (RevisionRow,), EXAMPLE
+)

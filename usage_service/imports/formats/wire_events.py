@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from usage_service.imports.lines import Format, Line, Options
+from usage_service.imports.lines import Example, Format, Line, Options
 from usage_service.imports.recognition import first_objects
 from usage_service.imports.refusals import Refusal
 from usage_service.imports.source import Source
@@ -24,4 +24,10 @@ def lines(source: Source, _options: Options) -> Iterator[Line]:
             yield Line(number, [], refusal or Refusal(None, "must be a JSON object"))
 
 
-FORMAT = Format("events", "events as they are posted, one on a line", recognizes, lines)
+EXAMPLE = Example("""\
+{"event_id": "6f0c1a52-5f5e-4d6f-9c3e-0d8a3a1b2c4d", "type": "page_viewed", "occurred_at": "2026-11-23T10:00:00Z", \
+"data": {"page": "/fog/probe/gc_ms/explore"}}
+{"type": "page_viewed", "occurred_at": "2026-11-23T10:00:00Z", "data": {"page": "/"}}
+["page_viewed", "2026-11-23T10:00:00Z"]
+""")
+FORMAT = Format("events", "events as they are posted, one on a line", recognizes, lines, example=EXAMPLE)
