@@ -59,6 +59,14 @@ def loggers_are_not_kept() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def states_are_kept_apart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Imports of tests, and of the programs that they start, keep their state where nobody else's is."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def wrong_tokens_may_be_many() -> Iterator[None]:
     """Tests send more wrong tokens than an address may, but for those of that limit."""
     with pytest.MonkeyPatch.context() as patch:

@@ -26,8 +26,8 @@ from tests.support.hot_traffic import (
     registration,
 )
 from tests.support.servers import Client, Connection, JsonObject, event, post, registered, rounds, shared_file
-from usage_service.commands.importing import import_file
 from usage_service.hotlist.scoring import expected_coverage, ranking, score_parts
+from usage_service.imports.importing import import_file
 
 Drained = Callable[[], Awaitable[None]]
 TRAFFIC = shared_file("web_traffic.ndjson.gz")

@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.servers import Client, Connection
 from tests.support.traffic import fold_all
-from usage_service.commands.importing import import_file
+from usage_service.imports.importing import import_file
 from usage_service.imports.lines import NO_OPTIONS, Options
 from usage_service.imports.refusals import UnreadableFileError
 
@@ -31,7 +31,7 @@ CURRENT = {
 
 
 async def imported(client: Client, path: Path, options: Options = NO_OPTIONS) -> Counter[str]:
-    return (await import_file(path, str(client.make_url("/")), None, options)).statuses
+    return Counter((await import_file(path, str(client.make_url("/")), None, options)).statuses)
 
 
 async def releases(database: Connection) -> list[tuple[str, str, int, str]]:

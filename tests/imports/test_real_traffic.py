@@ -15,7 +15,7 @@ import pytest
 
 from tests.support.servers import Client, Connection, shared_file
 from tests.support.traffic import PROJECTIONS, ignore
-from usage_service.commands.importing import import_file
+from usage_service.imports.importing import import_file
 from usage_service.projections.rebuilding import verify
 from usage_service.stats import journeys
 
@@ -35,7 +35,7 @@ async def imported(client: Client, drained: Callable[[], Awaitable[None]]) -> li
     url = str(client.make_url("/"))
     both = [await import_file(path, url, None) for path in (CATALOGUE, TRAFFIC)]
     await drained()
-    return [stats.statuses for stats in both]
+    return [Counter(stats.statuses) for stats in both]
 
 
 def requests() -> list[dict[str, Any]]:

@@ -11,10 +11,10 @@ import pytest
 
 from tests.support.servers import Client, Connection, JsonObject
 from tests.support.traffic import fold_all
-from usage_service.commands.importing import import_file
+from usage_service.imports.importing import import_file
 from usage_service.imports.lines import NO_OPTIONS, Options
-from usage_service.imports.posting import ImportStats
 from usage_service.imports.refusals import UnreadableFileError
+from usage_service.imports.stats import ImportStats
 
 RECORDED_AT = datetime(2026, 11, 1, tzinfo=UTC)
 ROWS = [

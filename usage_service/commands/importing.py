@@ -1,117 +1,126 @@
-"""`usage-service import`: events, traffic, a catalogue, releases, or an exported log, sent to a running service."""
+"""`usage-service import`: files of many formats, sent to a running service."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from itertools import islice
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.table import Table
 
 from usage_service.commands.options import DEFAULT_URL, Token, Url
 from usage_service.commands.remote import token_or_kept
-from usage_service.imports.lines import NO_OPTIONS, Line, Options
-from usage_service.imports.posting import ImportStats, Poster, open_session
-from usage_service.imports.reading import read_lines
-from usage_service.imports.source import Source, open_source
-from usage_service.log.exports import is_export, parquet_lines
-from usage_service.shared.files import OpenFile, open_file
-from usage_service.shared.progress import Report, progress
+from usage_service.imports.formats import FORMATS
+from usage_service.imports.importing import KeepRefused, import_file, try_file
+from usage_service.imports.lines import ONE_HOST, Options
+from usage_service.imports.refusals import UnreadableFileError
+from usage_service.imports.stats import ImportStats
 
-LINES_A_BATCH = 450  # at most two events a line, at most 1,000 a request
-BATCHES_UNDER_WAY = 4
-RESTORED_BYTES = 900_000  # a request, of 1 MiB at most
+NAMES = ", ".join(["export", *(one.name for one in FORMATS)])
+Read = Callable[[Path], ImportStats]
 
 
 def import_command(
-    files: Annotated[
-        list[Path],
-        typer.Argument(exists=True, dir_okay=False, help="NDJSON or CSV, may be gzipped; Parquet of an export"),
-    ],
+    files: Annotated[list[Path], typer.Argument(help="packed by gzip or zstd, or not; - for the standard input")],
     url: Url = DEFAULT_URL,
     token: Token = None,
-    product: Annotated[str | None, typer.Option(help="of a file that does not say it")] = None,
-    channel: Annotated[str | None, typer.Option(help="of a file that does not say it")] = None,
-    format_name: Annotated[str | None, typer.Option("--format", help="else the content tells it")] = None,
+    format_name: Annotated[
+        str | None, typer.Option("--format", help=f"else the content tells it: {NAMES}", metavar="NAME")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option(help="show the first events and the numbers, send nothing")] = False,
+    refused: Annotated[
+        Path | None, typer.Option(help="file for the refused lines, a JSON object each", dir_okay=False)
+    ] = None,
+    host: Annotated[
+        str, typer.Option(help="of the files: equal lines of two hosts are two", show_default=False)
+    ] = ONE_HOST,
+    rules: Annotated[
+        Path | None, typer.Option(help="which request is a view of which probe (TOML)", exists=True, dir_okay=False)
+    ] = None,
+    as_of: Annotated[
+        datetime | None, typer.Option(help="when what has no time in the file was so, in UTC; else now")
+    ] = None,
+    product: Annotated[str | None, typer.Option(help="of files that do not say it")] = None,
+    channel: Annotated[str | None, typer.Option(help="of files that do not say it")] = None,
 ) -> None:
-    """Send events, page requests, a catalogue, releases, revisions or an exported log. Nothing is added twice."""
-    refused = False
-    for path in files:
-        options = Options(product, channel)
-        stats = asyncio.run(import_file(path, url, token_or_kept(token), options, format_name))
-        _tell(path, stats)
-        refused = refused or bool(stats.refusals)
-    if refused:
+    """Send what files tell to a running service. To run it again goes on where it was, and adds nothing twice.
+
+    The exit code is 1 when a line was refused or a file could not be read, 2 when the service does not answer.
+    """
+    options = Options(product, channel, host, rules, as_of and as_of.replace(tzinfo=UTC))
+    with _refused_lines(refused) as keep_refused:
+
+        def read(path: Path) -> ImportStats:
+            if dry_run:
+                return _try(path, options, format_name, keep_refused)
+            return asyncio.run(import_file(path, url, token_or_kept(token), options, format_name, keep_refused))
+
+        is_whole = _read_all(files, read)
+    if not is_whole:
         raise typer.Exit(1)
 
 
-async def import_file(
-    path: Path, url: str, token: str | None, options: Options = NO_OPTIONS, format_name: str | None = None
-) -> ImportStats:
-    """Send one file and return what became of its events."""
-    async with open_session(token) as session:
-        poster = Poster(session, url)
-        if _is_export(path):
-            with open_file(path) as file, progress(path.name, file.size) as report:
-                await _restore(poster, path, file, report)
-        else:
-            with open_source(path) as source, progress(path.name, source.size or 0) as report:
-                await _post_all(poster, source, read_lines(source, options, format_name), report)
-        return poster.stats
+@contextmanager
+def _refused_lines(path: Path | None) -> Iterator[KeepRefused | None]:
+    if path is None:
+        yield None
+        return
+    with path.open("wb") as file:
+        yield lambda line: file.write(line + b"\n")
 
 
-def _is_export(path: Path) -> bool:
-    with open_file(path) as file:
-        return is_export(path, file.first_line)
+def _read_all(files: list[Path], read: Read) -> bool:
+    """Read the files one after the other, and return whether each was read, to the last line."""
+    done: list[tuple[Path, ImportStats]] = []
+    unreadable = 0
+    try:
+        for path in files:
+            try:
+                done.append((path, read(path)))
+            except UnreadableFileError as error:
+                _complain(str(error))
+                unreadable += 1
+    finally:
+        _tell(done)
+    return not unreadable and not any("refused" in stats.statuses for _, stats in done)
 
 
-async def _post_all(poster: Poster, source: Source, found: Iterator[Line], report: Report) -> None:
-    batches = _batches(found)
-    while under_way := list(islice(batches, BATCHES_UNDER_WAY)):
-        async with asyncio.TaskGroup() as group:
-            for lines in under_way:
-                group.create_task(_post(poster, source.name, lines))
-        report(source.bytes_read())
+def _try(path: Path, options: Options, format_name: str | None, keep_refused: KeepRefused | None) -> ImportStats:
+    trial = try_file(path, options, format_name, keep_refused)
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    for event in trial.first:
+        console.print(event.decode())
+    return trial.stats
 
 
-async def _restore(poster: Poster, path: Path, file: OpenFile, report: Report) -> None:
-    """Restore one batch after the other: positions must rise."""
-    lines = parquet_lines(path) if path.suffix == ".parquet" else (line.rstrip(b"\n") for line in file.unpacked)
-    batch: list[bytes] = []
-    origins: list[str] = []
-    size = 0
-    for number, line in enumerate(lines, 1):
-        if batch and size + len(line) > RESTORED_BYTES:
-            await poster.restore(batch, origins)
-            report(file.bytes_read())
-            batch, origins, size = [], [], 0
-        if line.strip():  # what is empty is not counted
-            batch.append(line)
-            origins.append(f"{path.name}:{number}")
-            size += len(line) + 1
-    if batch:
-        await poster.restore(batch, origins)
+def _tell(done: list[tuple[Path, ImportStats]]) -> None:
+    """Print one table of what became of all files, and the first refused lines."""
+    if not done:
+        return
+    table = Table("file", "format", "what", "number", box=None, pad_edge=False)
+    table.columns[3].justify = "right"
+    for path, stats in done:
+        rows = list(_rows(stats)) or [("nothing in it", 0)]
+        for index, (what, number) in enumerate(rows):
+            table.add_row(*(("", "") if index else (str(path), stats.format)), what, f"{number:,}")
+    Console(soft_wrap=True, highlight=False, markup=False).print(table)
+    for _, stats in done:
+        for why in stats.refusals:
+            _complain(f"  refused {why}")
 
 
-def _batches(lines: Iterator[Line]) -> Iterator[list[Line]]:
-    while batch := list(islice(lines, LINES_A_BATCH)):
-        yield batch
+def _rows(stats: ImportStats) -> Iterator[tuple[str, int]]:
+    yield from sorted(stats.types.items())
+    yield from ((f"left out: {why}", number) for why, number in sorted(stats.left_out.items()))
+    yield from ((f"refused: {why}", number) for why, number in sorted(stats.reasons.items()))
+    if stats.began_after:
+        yield "gone on with, after line", stats.began_after
 
 
-async def _post(poster: Poster, name: str, lines: list[Line]) -> None:
-    for line in lines:
-        if line.refusal:
-            poster.stats.refuse(f"{name}:{line.number}: {line.refusal}")
-    sent = [(event, f"{name}:{line.number}") for line in lines for event in line.events]
-    if sent:
-        await poster.post([event for event, _ in sent], [origin for _, origin in sent])
-
-
-def _tell(path: Path, stats: ImportStats) -> None:
-    counts = ", ".join(f"{number:,} {status}" for status, number in sorted(stats.statuses.items())) or "nothing in it"
-    Console().print(f"{path}: {counts}", highlight=False, markup=False, soft_wrap=True)
-    for why in stats.refusals:
-        Console(stderr=True).print(f"  refused {why}", style="red", highlight=False, markup=False, soft_wrap=True)
+def _complain(what: str) -> None:
+    Console(stderr=True).print(what, style="red", highlight=False, markup=False, soft_wrap=True)

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import Counter
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import aiohttp
 import msgspec
 import structlog
 
+from usage_service.imports.events_to_send import EventToSend
+from usage_service.imports.refusals import Refusal
 from usage_service.shared.errors import UserError
+from usage_service.shared.service_errors import reason
 
 MOST_TRIES = 8
-TRANSIENT = frozenset({429, 502, 503, 504})
+LONGEST_WAIT = 60.0
+TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
+OF_ITS_CONTENT = frozenset({400, 413, 422})  # what another content would not be answered with
 
 log = structlog.get_logger(__name__)
 
@@ -24,18 +28,39 @@ class PostError(UserError):
     """The service cannot be reached or refuses the request; the message says what to do."""
 
 
-@dataclass
-class ImportStats:
-    """The numbers of events by status, and the first refusals with their reasons."""
+class Outcome(NamedTuple):
+    """What became of an event: recorded, duplicate or restored, or the reason why it was refused."""
 
-    statuses: Counter[str] = field(default_factory=Counter)
-    refusals: list[str] = field(default_factory=list)
+    status: str
+    refusal: Refusal | None = None
 
-    def refuse(self, why: str) -> None:
-        """Count a refusal; only the reasons of the first twenty are kept."""
-        self.statuses["refused"] += 1
-        if len(self.refusals) < 20:
-            self.refusals.append(why)
+
+class _Error(msgspec.Struct):
+    detail: str
+    pointer: str | None = None
+
+
+class _Item(msgspec.Struct):
+    index: int
+    status: str = "refused"
+    error: _Error | None = None
+
+    def outcome(self) -> Outcome:
+        if self.error is None:
+            return Outcome(self.status)
+        field = (self.error.pointer or "").removeprefix(f"/{self.index}").lstrip("/")
+        return Outcome("refused", Refusal(field or None, self.error.detail))
+
+
+class _Answer(msgspec.Struct):
+    """What of the answers of both routes, and of their problems, is needed."""
+
+    events: list[_Item] | None = None
+    restored: int = 0
+    refused: list[_Item] | None = None
+
+
+_answer = msgspec.json.Decoder(_Answer)
 
 
 class Poster:
@@ -44,28 +69,47 @@ class Poster:
     def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
         self._session = session
         self._url = url.rstrip("/")
-        self.stats = ImportStats()
 
-    async def post(self, events: list[dict[str, Any]], origins: list[str]) -> None:
-        """Post a batch; `origins` has the file and line of each event, for the refusals."""
-        status, answer = await self._send("/v1/events", msgspec.json.encode(events), "application/json")
-        self._count(status, answer, origins)
+    async def post(self, events: Sequence[EventToSend]) -> list[Outcome]:
+        """Post events, and return what became of each."""
+        body = b"[" + b",".join(event.body for event in events) + b"]"
+        status, answered = await self._send("/v1/events", body, "application/json")
+        answer = _decoded(answered)
+        if answer and answer.events and len(answer.events) == len(events):
+            return [
+                Outcome("duplicate") if item.status == "conflict" and event.is_timeless else item.outcome()
+                for event, item in zip(events, answer.events, strict=True)
+            ]
+        if len(events) == 1:
+            return [self._refused_alone(status, answered)]
+        self._check_content(status, answered)
+        return [outcome for half in _halves(events) for outcome in await self.post(half)]
 
-    async def restore(self, lines: list[bytes], origins: list[str]) -> None:
-        """Restore the events of an export's lines at their positions; `origins` has the file and line of each."""
-        status, body = await self._send("/v1/events/restore", b"\n".join(lines), "application/x-ndjson")
-        answer = msgspec.json.decode(body) if body else {}
-        refused = answer.get("refused", [])
-        if status != 200 and not refused:
-            raise PostError(f"{self._url} answered {status}: {answer.get('detail')}")
-        for item in refused:
-            self.stats.refuse(_why(item, origins))
-        restored = answer.get("restored", 0)
-        self.stats.statuses["restored"] += restored
-        self.stats.statuses["duplicate"] += len(lines) - restored - len(refused)
+    async def restore(self, events: Sequence[EventToSend]) -> list[Outcome]:
+        """Restore events of an export at their positions, and return what became of each, new ones first."""
+        body = b"\n".join(event.body for event in events)
+        status, answered = await self._send("/v1/events/restore", body, "application/x-ndjson")
+        answer = _decoded(answered)
+        if answer and (status in (200, 207) or answer.refused):
+            return _restored(len(events), answer)
+        if len(events) == 1:
+            return [self._refused_alone(status, answered)]
+        self._check_content(status, answered)
+        return [outcome for half in _halves(events) for outcome in await self.restore(half)]
+
+    def _refused_alone(self, status: int, answered: bytes) -> Outcome:
+        self._check_content(status, answered)
+        return Outcome("refused", Refusal(None, f"{self._url} answered {status}: {reason(status, answered)}"))
+
+    def _check_content(self, status: int, answered: bytes) -> None:
+        """Raise PostError for an answer that is not about what was sent."""
+        if status not in OF_ITS_CONTENT:
+            raise PostError(f"{self._url} answered {status}: {reason(status, answered)}")
 
     async def _send(self, path: str, body: bytes, content_type: str) -> tuple[int, bytes]:
+        why = ""
         for attempt in range(MOST_TRIES):
+            wait = min(10.0, 0.2 * 2**attempt) * random.uniform(0.5, 1)
             try:
                 async with self._session.post(
                     self._url + path, data=body, headers={"Content-Type": content_type}
@@ -73,29 +117,38 @@ class Poster:
                     if response.status not in TRANSIENT:
                         return response.status, await response.read()
                     why = f"answered {response.status}"
-            except (aiohttp.ClientConnectionError, TimeoutError) as error:
+                    wait = max(wait, _retry_after(response))
+            except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, TimeoutError) as error:
                 why = repr(error)
-            wait = min(10.0, 0.2 * 2**attempt) * random.uniform(0.5, 1)
             log.warning("post_again", why=why, in_seconds=round(wait, 2))
             await asyncio.sleep(wait)
-        raise PostError(f"{self._url} did not take the events after {MOST_TRIES} tries ({why}); run the import again")
-
-    def _count(self, status: int, body: bytes, origins: list[str]) -> None:
-        answer = msgspec.json.decode(body) if body else {}
-        if status not in (201, 207) and "events" not in answer:
-            raise PostError(f"{self._url} answered {status}: {answer.get('detail')}")
-        for item in answer["events"]:
-            if "error" in item:
-                self.stats.refuse(_why(item, origins))
-            else:
-                self.stats.statuses[item["status"]] += 1
+        raise PostError(
+            f"{self._url} did not take the events after {MOST_TRIES} tries ({why}); run the import again: it goes on"
+        )
 
 
-def _why(item: dict[str, Any], origins: list[str]) -> str:
-    """Return where a refused event is from, which field of it is wrong, and why."""
-    index, error = item["index"], item["error"]
-    pointer = (error.get("pointer") or "").removeprefix(f"/{index}")
-    return f"{origins[index]}: {pointer} {error['detail']}".replace(":  ", ": ")
+def _restored(events: int, answer: _Answer) -> list[Outcome]:
+    refused = {item.index: item.outcome() for item in answer.refused or []}
+    new = iter(range(answer.restored))
+    statuses = (Outcome("duplicate" if next(new, None) is None else "restored") for _ in range(events - len(refused)))
+    return [refused[index] if index in refused else next(statuses) for index in range(events)]
+
+
+def _decoded(answered: bytes) -> _Answer | None:
+    try:
+        return _answer.decode(answered)
+    except msgspec.MsgspecError:
+        return None
+
+
+def _halves(events: Sequence[EventToSend]) -> tuple[Sequence[EventToSend], Sequence[EventToSend]]:
+    half = len(events) // 2
+    return events[:half], events[half:]
+
+
+def _retry_after(response: aiohttp.ClientResponse) -> float:
+    given = response.headers.get("Retry-After", "")
+    return min(LONGEST_WAIT, float(given)) if given.isdecimal() else 0.0
 
 
 def open_session(token: str | None) -> aiohttp.ClientSession:

@@ -1,38 +1,99 @@
-"""Lines of a file with the ids of their events, which come from content: reading a file again gives the same events."""
+"""Lines of a file with their events ready to be sent."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
-from uuid import UUID, uuid5
 
+import msgspec
+import pyarrow as pa
+
+from usage_service.imports.batches import MOST_BYTES, PreparedLine
+from usage_service.imports.events_to_send import EventToSend, Preparation, RefusedEventError
 from usage_service.imports.formats import format_named, format_of
-from usage_service.imports.lines import Line, Options
+from usage_service.imports.lines import Format, JsonObject, Line, Options
+from usage_service.imports.refusals import Refusal, UnreadableFileError
 from usage_service.imports.source import Source
+from usage_service.imports.state import ImportState, open_state
+from usage_service.log.exports import PARQUET, is_export, parquet_lines
 
-IMPORTED = UUID("6d0a3b0f-5a0c-4b0e-9d7c-3f1e0c8b7a51")  # the namespace of these ids
-
-
-def read_lines(source: Source, options: Options, format_name: str | None = None) -> Iterator[Line]:
-    """Read the lines of a file of the format that is named, else of that which its content tells."""
-    if not source.head.strip():
-        return iter(())
-    chosen = format_named(format_name) if format_name else format_of(source.head, source.name)
-    return _with_ids(chosen.lines(source, options), options)
+EXPORT = Format("export", "an exported log", lambda head, _name: is_export(head), lambda _source, _options: iter(()))
 
 
-def _with_ids(lines: Iterable[Line], options: Options) -> Iterator[Line]:
-    seen: Counter[bytes] = Counter()
-    as_of = (options.as_of or datetime.now(UTC)).isoformat()
-    for line in lines:
-        content = json.dumps([options.host, line.events], sort_keys=True).encode()
-        digest = hashlib.blake2b(content, digest_size=16).digest()
-        repeat = seen[digest]
-        seen[digest] += 1
-        for index, event in enumerate(line.events):
-            event.setdefault("event_id", str(uuid5(IMPORTED, f"{digest.hex()} {repeat} {index}")))
-            event.setdefault("occurred_at", as_of)
-        yield line
+def recognize(source: Source, format_name: str | None) -> Format:
+    """Return the format that is named, else that which the content tells. Raise UnreadableFileError for none."""
+    if format_name == EXPORT.name or (format_name is None and is_export(source.head)):
+        return EXPORT
+    return format_named(format_name) if format_name else format_of(source.head, source.name)
+
+
+def prepared_lines(source: Source, chosen: Format, options: Options, state: ImportState) -> Iterator[PreparedLine]:
+    """Read the lines of a file, with their events ready to be sent."""
+    if chosen is EXPORT:
+        yield from _parquet_lines(source) if source.head.startswith(PARQUET) else _exported_lines(source)
+        return
+    preparation = Preparation(options.host, options.as_of or datetime.now(UTC))
+    for line in chosen.lines(source, options):
+        text, position = source.current, source.position
+        if line.refusal or not line.events:
+            yield PreparedLine(line.number, position, refusal=line.refusal, left_out=_left_out(line), text=text)
+            continue
+        try:
+            events = preparation.prepare(line.events)
+            _check_sizes(events)
+        except RefusedEventError as error:
+            yield PreparedLine(line.number, position, refusal=error.refusal, text=text)
+        else:
+            yield _counted(PreparedLine(line.number, position, events, text=text), state)
+
+
+def read_events(source: Source, options: Options) -> Iterator[tuple[int, list[JsonObject] | Refusal]]:
+    """Read the events of each line as they would be sent, ids and all, or its refusal."""
+    with open_state(None) as state:
+        for line in prepared_lines(source, recognize(source, None), options, state):
+            yield line.number, line.refusal or [msgspec.json.decode(event.body) for event in line.events]
+
+
+def _left_out(line: Line) -> str | None:
+    return None if line.refusal else line.left_out or "tells of no event"
+
+
+def _counted(line: PreparedLine, state: ImportState) -> PreparedLine:
+    events, seen = [], []
+    for event in line.events:
+        if event.key is None:
+            events.append(event)
+        else:
+            repeat = state.count(event.key)
+            seen.append((event.key, repeat + 1))
+            events.append(event.numbered(event.key, repeat))
+    return line._replace(events=events, seen=seen)
+
+
+def _check_sizes(events: list[EventToSend]) -> None:
+    largest = max(len(event.body) for event in events)
+    if largest > MOST_BYTES:
+        raise RefusedEventError(Refusal(None, f"is an event of {largest:,} bytes; a request takes {MOST_BYTES:,}"))
+
+
+def _exported_lines(source: Source) -> Iterator[PreparedLine]:
+    for number, text, refusal in source.lines():
+        if text is None:
+            yield PreparedLine(number, number, refusal=refusal, text=source.current)
+        elif text.strip():
+            yield _exported(number, text.encode(), source.current)
+
+
+def _parquet_lines(source: Source) -> Iterator[PreparedLine]:
+    try:
+        for number, line in enumerate(parquet_lines(source.path), 1):
+            yield _exported(number, line, None)
+    except pa.ArrowException as error:
+        raise UnreadableFileError(f"{source.name}: is damaged: {error}") from None
+
+
+def _exported(number: int, line: bytes, text: str | None) -> PreparedLine:
+    if len(line) > MOST_BYTES:
+        refusal = Refusal(None, f"is an event of {len(line):,} bytes; a request takes {MOST_BYTES:,}")
+        return PreparedLine(number, number, refusal=refusal, text=text)
+    return PreparedLine(number, number, [EventToSend(line, "")], text=text)

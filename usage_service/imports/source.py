@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import sys
 from collections import deque
 from collections.abc import Iterator
@@ -68,9 +69,12 @@ class Source:
     has neither.
     """
 
-    def __init__(self, raw: BufferedReader, name: str, size: int | None) -> None:
-        self.name = name
-        self.size = size
+    def __init__(self, raw: BufferedReader, path: Path) -> None:
+        status = None if path == STDIN else os.fstat(raw.fileno())
+        self.path = path
+        self.name = path.name
+        self.size = status and status.st_size
+        self.modified = status and status.st_mtime_ns
         self.position = 0
         self._current: bytes | str | None = None
         self._raw = raw
@@ -285,8 +289,7 @@ def open_source(path: Path) -> Iterator[Source]:
     is_stdin = path == STDIN
     try:
         raw = sys.stdin.buffer if is_stdin else path.open("rb")
-        size = None if is_stdin else path.stat().st_size
     except OSError as error:
         raise UnreadableFileError(f"{path}: {error.strerror or error}") from None
     with nullcontext(raw) if is_stdin else raw:
-        yield Source(cast(BufferedReader, raw), path.name, size)
+        yield Source(cast(BufferedReader, raw), path)

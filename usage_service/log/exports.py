@@ -19,6 +19,8 @@ Format = Literal["ndjson", "parquet"]
 ROWS_A_GROUP = 100_000  # of a Parquet file; smaller groups are slower to query
 STORED_FIELDS = (b'"position":', b'"recorded_at":', b'"digest":')  # which events to post do not have
 
+PARQUET = b"PAR1"  # how its files begin
+
 Moved = Callable[[int], None]
 """A function that is called with the position that was written last."""
 
@@ -80,9 +82,11 @@ def _groups(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
         yield pa.Table.from_batches(group)
 
 
-def is_export(path: Path, first_line: bytes) -> bool:
-    """Return whether a file is an exported log, rather than events to post."""
-    return path.suffix == ".parquet" or all(field in first_line for field in STORED_FIELDS)
+def is_export(head: bytes) -> bool:
+    """Return whether a file that begins with `head` is an exported log, rather than events to post."""
+    return head.startswith(PARQUET) or any(
+        all(field in line for field in STORED_FIELDS) for line in head.split(b"\n", 20)[:20]
+    )
 
 
 def parquet_lines(path: Path) -> Iterator[bytes]:

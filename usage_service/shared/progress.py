@@ -10,7 +10,17 @@ from typing import Protocol
 
 import structlog
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 from rich.text import Text
 
 LOG_EVERY_SECONDS = 5.0
@@ -26,18 +36,19 @@ class Report(Protocol):
 
 
 @contextmanager
-def progress(what: str, total: int) -> Iterator[Report]:
-    """Show the progress of the work named `what` on stderr."""
+def progress(what: str, total: int | None, *, in_bytes: bool = False) -> Iterator[Report]:
+    """Show the progress of the work named `what` on stderr; without a total, no time that is left is told."""
     if sys.stderr.isatty():
-        with _bar() as bar:
+        with _bar(in_bytes) as bar:
             task = bar.add_task(what, total=total)
             yield lambda done: bar.update(task, completed=done)
     else:
         yield _logging(what, total)
 
 
-def _bar() -> Progress:
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _RateColumn(), TimeRemainingColumn()
+def _bar(in_bytes: bool) -> Progress:
+    rate = (DownloadColumn(), TransferSpeedColumn()) if in_bytes else (MofNCompleteColumn(), _RateColumn())
+    columns = TextColumn("{task.description}", markup=False), BarColumn(), *rate, TimeRemainingColumn()
     return Progress(*columns, console=Console(stderr=True))
 
 
@@ -50,13 +61,15 @@ class _RateColumn(ProgressColumn):
         return Text("" if speed is None else f"{speed:,.0f}/s")
 
 
-def _logging(what: str, total: int) -> Report:
+def _logging(what: str, total: int | None) -> Report:
     began = last = time.monotonic()
 
     def report(done: int) -> None:
         nonlocal last
         if time.monotonic() - last >= LOG_EVERY_SECONDS:
             last = time.monotonic()
-            log.info("progress", what=what, done=done, total=total, a_second=round(done / (last - began)))
+            a_second = done / (last - began)
+            left = {} if total is None or not done else {"seconds_left": round((total - done) / a_second)}
+            log.info("progress", what=what, done=done, total=total, a_second=round(a_second), **left)
 
     return report

@@ -10,8 +10,9 @@ from typing import Any
 
 from usage_service.hotlist.backtest.replaying import BacktestError
 from usage_service.hotlist.counts import DayCounts, ProbeDay, counts_of
-from usage_service.imports.lines import Options
-from usage_service.imports.reading import read_lines
+from usage_service.imports.lines import NO_OPTIONS
+from usage_service.imports.reading import read_events
+from usage_service.imports.refusals import Refusal
 from usage_service.imports.source import open_source
 from usage_service.probe_keys import ProbeKey
 from usage_service.shared.progress import progress
@@ -65,9 +66,9 @@ def _day(event: JsonObject) -> date:
 
 
 def _events(path: Path) -> Iterator[JsonObject]:
-    with open_source(path) as source, progress(path.name, source.size or 0) as report:
-        for line in read_lines(source, Options()):
-            if line.refusal:
-                raise BacktestError(f"{path}:{line.number}: {line.refusal}")
+    with open_source(path) as source, progress(path.name, source.size, in_bytes=True) as report:
+        for number, events in read_events(source, NO_OPTIONS):
+            if isinstance(events, Refusal):
+                raise BacktestError(f"{path}:{number}: {events}")
             report(source.bytes_read())
-            yield from (event for event in line.events if event["type"] in ("probe_viewed", "probe_registered"))
+            yield from (event for event in events if event["type"] in ("probe_viewed", "probe_registered"))
