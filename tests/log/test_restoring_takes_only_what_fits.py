@@ -287,7 +287,7 @@ async def test_the_importer_names_the_line_and_goes_on(client: Client, database:
     for status in ("restored", "duplicate"):  # and says the same when it is run again
         stats = await import_file(path, str(client.make_url("/")), None)
         assert stats.statuses == {status: 2, "refused": 1}
-        assert stats.refusals == ["log.ndjson:2: /data/found Expected `bool`, got `str`"]
+        assert stats.refusals == ["log.ndjson:2: data/found: Expected `bool`, got `str`"]
     assert await positions(database) == [1, 3]
 
 

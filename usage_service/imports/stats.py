@@ -20,7 +20,7 @@ class ImportStats(msgspec.Struct):
     format: str = ""
     lines: int = 0
     began_after: int = 0  # the line, where an interrupted import was gone on with
-    statuses: dict[str, int] = {}  # recorded, duplicate or restored events; refused, left_out lines
+    statuses: dict[str, int] = {}  # recorded, duplicate or restored events, refused lines
     types: dict[str, int] = {}  # events by status and type
     reasons: dict[str, int] = {}  # why lines were refused
     left_out: dict[str, int] = {}  # why lines were left out
@@ -35,7 +35,6 @@ class ImportStats(msgspec.Struct):
 
     def leave_out(self, why: str) -> None:
         """Count a line that is nothing to record."""
-        add(self.statuses, {"left_out": 1})
         add(self.left_out, {why: 1}, MOST_REASONS)
 
     def count(self, events: Iterable[tuple[str, str]]) -> None:
