@@ -10,8 +10,8 @@ import pytest
 
 from tests.support.building import served
 from tests.support.servers import Client, event, post
-from usage_service.commands.importing import import_file
 from usage_service.imports.formats import format_of
+from usage_service.imports.importing import import_file
 from usage_service.imports.lines import NO_OPTIONS, Line, Options
 from usage_service.imports.refusals import UnreadableFileError
 from usage_service.imports.source import open_source

@@ -86,7 +86,7 @@ def _exported_lines(source: Source) -> Iterator[PreparedLine]:
 
 def _parquet_lines(source: Source) -> Iterator[PreparedLine]:
     try:
-        for number, line in enumerate(parquet_lines(source.path), 1):
+        for number, line in enumerate(parquet_lines(source.raw), 1):
             yield _exported(number, line, None)
     except pa.ArrowException as error:
         raise UnreadableFileError(f"{source.name}: is damaged: {error}") from None

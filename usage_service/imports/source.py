@@ -69,15 +69,13 @@ class Source:
     has neither.
     """
 
-    def __init__(self, raw: BufferedReader, path: Path) -> None:
-        status = None if path == STDIN else os.fstat(raw.fileno())
-        self.path = path
-        self.name = path.name
+    def __init__(self, raw: BufferedReader, name: str, status: os.stat_result | None) -> None:
+        self.name = name
         self.size = status and status.st_size
         self.modified = status and status.st_mtime_ns
         self.position = 0
         self._current: bytes | str | None = None
-        self._raw = raw
+        self.raw = raw
         self._skip = 0
         self._unpacked = Unpacked(raw, raw.peek(4)[:4])
         blocks = self._unpacked.blocks()
@@ -96,7 +94,7 @@ class Source:
 
     def bytes_read(self) -> int:
         """Return how many bytes of the file as it is on disk were read."""
-        return self._raw.tell() if self.size is not None else 0
+        return self.raw.tell() if self.size is not None else 0
 
     def skip_to(self, position: int) -> None:
         """Leave out what was read up to a `position` before."""
@@ -292,4 +290,4 @@ def open_source(path: Path) -> Iterator[Source]:
     except OSError as error:
         raise UnreadableFileError(f"{path}: {error.strerror or error}") from None
     with nullcontext(raw) if is_stdin else raw:
-        yield Source(cast(BufferedReader, raw), path)
+        yield Source(cast(BufferedReader, raw), path.name, None if is_stdin else os.fstat(raw.fileno()))

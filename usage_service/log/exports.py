@@ -89,9 +89,9 @@ def is_export(head: bytes) -> bool:
     )
 
 
-def parquet_lines(path: Path) -> Iterator[bytes]:
+def parquet_lines(opened: BinaryIO) -> Iterator[bytes]:
     """Read the events of a Parquet export as the lines of an NDJSON export."""
-    with pq.ParquetFile(path) as file:
+    with pq.ParquetFile(opened) as file:
         for batch in file.iter_batches(batch_size=1_000):
             for row in batch.to_pylist():
                 data = row.pop("data")
