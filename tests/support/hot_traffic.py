@@ -67,3 +67,11 @@ def registration(name: Name, day: date) -> JsonObject:
 def in_batches(events: Sequence[JsonObject], size: int = 1_000) -> Iterable[Sequence[JsonObject]]:
     """Split events into batches that fit into a request."""
     return (events[begin : begin + size] for begin in range(0, len(events), size))
+
+
+def ended_build(probe: str, day: date, read: int, seconds: float | None = None, channel: str = "nightly") -> JsonObject:
+    """Return the event that ends a build of a probe of fog, as the service writes it."""
+    told: JsonObject = {"build_id": "a build", "attempt": 1, "bytes": read, "rows": 1}
+    told |= {} if seconds is None else {"seconds": seconds}
+    at = f"{day}T11:00:00Z"
+    return event("build_succeeded", occurred_at=at, visitor=None, probe=probe, channel=channel, data=told)

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from usage_service.commands.options import DEFAULT_URL, Token, Url
 from usage_service.commands.remote import send
+from usage_service.hotlist.budgets import Account
 from usage_service.hotlist.listing import HotList
 from usage_service.hotlist.rules import Rule
 
@@ -34,7 +35,9 @@ hotlist_app = typer.Typer(invoke_without_command=True, help="Which probes to bui
 def list_command(
     context: typer.Context,
     product: Product = None,
-    budget: Annotated[int | None, typer.Option(min=1, help="how many probes at most; 100 unless --coverage")] = None,
+    budget: Annotated[
+        str | None, typer.Option(help="how many probes at most, or 500GB, 2.50USD, auto; 100 unless --coverage")
+    ] = None,
     coverage: Annotated[float | None, typer.Option(help="the share of the next requests to be caught")] = None,
     run: Annotated[str | None, typer.Option(help="keep the list under this name, or show the one that is kept")] = None,
     form: Form = None,
@@ -149,7 +152,8 @@ def _place(product: str, probe: str) -> str:
 
 def _table(made: HotList) -> Table:
     share = f"expected to catch {made.expected_coverage:.1%} of the requests"
-    table = Table(title=f"{len(made.probes):,} probes for {made.for_day:%A %Y-%m-%d}, {share}", box=None)
+    title = f"{len(made.probes):,} probes for {made.for_day:%A %Y-%m-%d}, {share}"
+    table = Table(title=title, caption=_caption(made.account), box=None)
     table.add_column("product")
     table.add_column("probe", overflow="fold")
     table.add_column("score", justify="right")
@@ -158,3 +162,12 @@ def _table(made: HotList) -> Table:
         why = "; ".join(f"{reason.text} ({reason.value:+.2f})" for reason in hot.reasons)
         table.add_row(hot.product, hot.probe, f"{hot.score:,.2f}", why)
     return table
+
+
+def _caption(account: Account | None) -> str | None:
+    """Return what the list costs and saves, and why it ends, in a line."""
+    if account is None:
+        return None
+    told = [f"a night reads {account.bytes:,} bytes ({account.cost:,.2f} USD)"] if account.bytes is not None else []
+    told += [f"people still wait for {account.minutes:,.1f} minutes"] if account.minutes is not None else []
+    return "; ".join([*told, account.ends])

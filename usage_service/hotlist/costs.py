@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from functools import cached_property
 from statistics import median
 from typing import Literal, NamedTuple
 
@@ -58,50 +59,75 @@ class Costs:
 
     def estimates(self, probes: Iterable[ProbeKey], channel: str | None = None) -> list[Cost | None]:
         """Return the cost of each of the probes, for a channel or for all; None for each where nothing is known."""
-        estimator = _Estimator(self, channel)
+        estimator = self._of_all if channel is None else _Estimator(self, channel)
         return [estimator.cost(key) for key in probes]
+
+    @cached_property
+    def _of_all(self) -> _Estimator:
+        return _Estimator(self, None)
+
+
+class _Usual(NamedTuple):
+    bytes: int
+    seconds: float | None
+    basis: Basis
 
 
 class _Estimator:
-    """Medians of what is known, by channel and type."""
+    """Costs of probes, each of which is estimated once; probes of a type that were never built cost the same."""
 
     def __init__(self, costs: Costs, channel: str | None) -> None:
         self._types = costs.types
         self._asked = channel
-        self._own = {(one.product, one.channel, one.probe): one for one in costs.known}
+        self._own: defaultdict[ProbeKey, dict[str, KnownCost]] = defaultdict(dict)
         self._channels: defaultdict[str, set[str]] = defaultdict(set)
         alike: defaultdict[tuple[str, ...], list[KnownCost]] = defaultdict(list)
         for one in costs.known:
+            key = ProbeKey(one.product, one.probe)
+            self._own[key][one.channel] = one
             self._channels[one.product].add(one.channel)
-            kind = costs.types.get(ProbeKey(one.product, one.probe), "")
-            for group in ((one.product, one.channel, kind), (one.product, one.channel), ()):
+            for group in ((one.product, one.channel, self._types.get(key, "")), (one.product, one.channel), ()):
                 alike[group].append(one)
         self._medians = {group: _median(members) for group, members in alike.items()}
+        self._usual: dict[tuple[str, str, str], _Usual] = {}
+        self._costs: dict[ProbeKey | tuple[str, str], Cost] = {}
 
     def cost(self, key: ProbeKey) -> Cost | None:
-        if not self._own:
+        """Return the cost of a probe, or None where nothing is known."""
+        if not self._medians:
             return None
+        place = key if key in self._own else (key.product, self._types.get(key, ""))
+        if place not in self._costs:
+            self._costs[place] = self._estimate(key)
+        return self._costs[place]
+
+    def _estimate(self, key: ProbeKey) -> Cost:
         channels = [self._asked] if self._asked else sorted(self._channels[key.product]) or [""]
         parts = [self._of_channel(key, channel) for channel in channels]
         seconds = [part.seconds for part in parts if part.seconds is not None]
         basis = max((part.basis for part in parts), key=BASES.index)
-        in_seconds = round(sum(seconds) / len(seconds), 3) if seconds else None
-        return Cost(sum(part.bytes for part in parts), in_seconds, basis)
+        usual = round(sum(seconds) / len(seconds), 3) if seconds else None
+        return Cost(sum(part.bytes for part in parts), usual, basis)
 
-    def _of_channel(self, key: ProbeKey, channel: str) -> Cost:
-        kind = self._types.get(key, "")
-        groups: tuple[tuple[str, ...], ...] = ((key.product, channel, kind), (key.product, channel), ())
-        usual = [
-            (basis, *self._medians[group])
-            for basis, group in zip(BASES[1:], groups, strict=True)
-            if group in self._medians
-        ]
-        basis, read, _ = usual[0]
-        seconds = next((seconds for _, _, seconds in usual if seconds is not None), None)
-        own = self._own.get((key.product, channel, key.probe))
-        if own is None:
-            return Cost(read, seconds, basis)
-        return Cost(own.bytes, seconds if own.seconds is None else own.seconds, "builds")
+    def _of_channel(self, key: ProbeKey, channel: str) -> _Usual:
+        usual = self._usual_of(key.product, channel, self._types.get(key, ""))
+        own = self._own[key].get(channel) if key in self._own else None
+        return _Usual(own.bytes, usual.seconds if own.seconds is None else own.seconds, "builds") if own else usual
+
+    def _usual_of(self, product: str, channel: str, kind: str) -> _Usual:
+        """Return what is usual for a type, where that was ever built, else for the channel, else for all."""
+        place = product, channel, kind
+        if place not in self._usual:
+            groups: tuple[tuple[str, ...], ...] = (place, (product, channel), ())
+            known = [
+                (basis, *self._medians[group])
+                for basis, group in zip(BASES[1:], groups, strict=True)
+                if group in self._medians
+            ]
+            basis, read, _ = known[0]
+            seconds = next((seconds for _, _, seconds in known if seconds is not None), None)
+            self._usual[place] = _Usual(read, seconds, basis)
+        return self._usual[place]
 
 
 def _median(members: Sequence[KnownCost]) -> tuple[int, float | None]:

@@ -16,7 +16,7 @@ class Asked(msgspec.Struct, frozen=True):
     """Parameters that a run asked for its list with."""
 
     product: str | None
-    budget: int | None
+    budget: int | str | None
     coverage: float | None
     until: datetime | None
 

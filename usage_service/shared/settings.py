@@ -81,6 +81,12 @@ class ServerSettings(DatabaseSettings, frozen=True, kw_only=True):
     miss_bytes_a_day: Annotated[
         int, Meta(ge=0, le=10**18, description="bytes read by all builds of a day, after which misses start none")
     ] = field(name="USAGE_SERVICE_MISS_BYTES_A_DAY", default=5 * 10**12)
+    tib_price: Annotated[
+        float, Meta(ge=0, le=1_000_000, description="price of reading a TiB in the warehouse, in US dollars")
+    ] = field(name="USAGE_SERVICE_TIB_PRICE", default=6.25)
+    minute_price: Annotated[
+        float, Meta(ge=0, le=1_000_000, description="price of a minute that a person waits for a build, in US dollars")
+    ] = field(name="USAGE_SERVICE_MINUTE_PRICE", default=1.0)
     visitor_secret: Annotated[
         str,
         Meta(min_length=16, description="what pseudonyms are made with; keep it: with another, visitors are others"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
 from typing import Annotated
 
 import msgspec
@@ -13,7 +12,7 @@ from msgspec import Meta
 from usage_service.builds.requests import Build, Requested, near_names, request_build, request_build_once, retry_build
 from usage_service.events import Channel, ProbeName, Product
 from usage_service.hidden_probes import find_hiding
-from usage_service.hotlist.listing import hot_list, wanted_list
+from usage_service.hotlist.listing import hot_list
 from usage_service.hotlist.prefetching import prefetch_probes
 from usage_service.problems import FieldError, Problem, invalid
 from usage_service.projections.state import snapshot
@@ -29,7 +28,7 @@ from usage_service.web.api.build_answers import (
     place,
     waited,
 )
-from usage_service.web.api.hotlist import HISTORIES, READS
+from usage_service.web.api.hotlist import HISTORIES, READS, wanted_of
 from usage_service.web.bodies import json_body
 from usage_service.web.keys import service_of
 from usage_service.web.openapi.operations import TAGGED, described, json_of, ok, problem
@@ -100,7 +99,7 @@ async def post_prefetch(request: web.Request) -> web.Response:
     The answer tells how many builds were created, were pending already, are fresh, or cannot be built.
     """
     asked = await json_body(request, PrefetchRequest)
-    wanted = wanted_list(asked.product, asked.budget, None, None, datetime.now(UTC))
+    wanted = wanted_of(request, asked.product, asked.budget)
     pool = service_of(request).pool
     async with snapshot(pool, *READS) as seen:
         hot = await hot_list(seen.connection, request.app[HISTORIES], wanted)

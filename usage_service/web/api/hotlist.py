@@ -6,37 +6,47 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Literal
 
+import msgspec
 from aiohttp import web
 from msgspec import Meta
 
 from usage_service.events import Instant, Product
 from usage_service.hidden_probes import hidden_revision
+from usage_service.hotlist.budgets import BudgetText, NothingKnownError, Number, Prices
 from usage_service.hotlist.history import Histories
-from usage_service.hotlist.listing import MOST_PROBES, HotList, HotProbe, Wanted, hot_list, wanted_list
+from usage_service.hotlist.listing import HotList, HotProbe, Wanted, hot_list, wanted_list
 from usage_service.hotlist.rules import rules_revision
+from usage_service.problems import FieldError, invalid
 from usage_service.projections.state import Projection, Revision
 from usage_service.shared.postgres import Connection
 from usage_service.web.answering import Question, answer
 from usage_service.web.answers import Body, as_csv, as_json
 from usage_service.web.etags import entity_tag
 from usage_service.web.freshness import FreshnessParameters
+from usage_service.web.keys import service_of
 from usage_service.web.openapi.operations import Content, described, json_of, tagged
 from usage_service.web.parameters import query_parameters
 
 HISTORIES = web.AppKey("histories", Histories)
-READS: tuple[Projection, ...] = ("catalogue", "popularity")
-CSV_COLUMNS = ("product", "probe", "score", "built_at", "reasons")
+READS: tuple[Projection, ...] = ("build_costs", "catalogue", "popularity")
+CSV_COLUMNS = (
+    "product", "probe", "score", "built_at", "reasons", "requests", "bytes", "bytes_basis", "cost", "cost_unbuilt"
+)  # fmt: skip
 
 Format = Literal["json", "csv", "lines"]
-Budget = Annotated[int, Meta(ge=1, le=MOST_PROBES, description="the largest number of probes")]
+Budget = Number | BudgetText
 Coverage = Annotated[float, Meta(gt=0, le=1, description="the share of the next requests to catch, such as 0.95")]
 
 
 class HotlistParameters(FreshnessParameters, forbid_unknown_fields=True):
-    """Length of the list (100 probes by default), the time that it is made for (now by default), and its format."""
+    """Budget (100 probes by default), the time that the list is made for (now by default), and its format.
+
+    A budget of bytes or money takes the most expected requests a byte first. `auto` lists the probes that cost more
+    unbuilt, by the bytes and the minutes that somebody is expected to wait, than built.
+    """
 
     product: Product | None = None
-    budget: Budget | None = None
+    budget: BudgetText | None = None
     coverage: Coverage | None = None
     until: Instant | None = None
     format: Format = "json"
@@ -58,7 +68,26 @@ def list_body(made: HotList, form: Format) -> Body:
 
 def _csv_row(hot: HotProbe) -> list[object]:
     built = hot.built_at.isoformat() if hot.built_at else ""
-    return [hot.product, hot.probe, hot.score, built, "; ".join(reason.text for reason in hot.reasons)]
+    worth = msgspec.structs.astuple(hot.worth) if hot.worth else [None] * 5
+    return [hot.product, hot.probe, hot.score, built, "; ".join(reason.text for reason in hot.reasons), *worth]
+
+
+def wanted_of(
+    request: web.Request,
+    product: str | None,
+    budget: int | str | None,
+    coverage: float | None = None,
+    until: datetime | None = None,
+) -> Wanted:
+    """Return the parameters of the list that is asked for, at the prices of the settings."""
+    settings = service_of(request).settings
+    prices = Prices(settings.tib_price, settings.minute_price)
+    return wanted_list(product, budget, coverage, until, datetime.now(UTC), prices)
+
+
+def no_costs(error: NothingKnownError) -> str:
+    """Return what is wrong with a budget that costs decide on, and the way out."""
+    return f"{error}; give a number of probes, such as 100, until one has ended"
 
 
 def compressible(request: web.Request, response: web.Response) -> web.Response:
@@ -91,14 +120,17 @@ class HotlistQuestion(Question):
         return entity_tag("hot list", self.wanted, self.format, revisions, rules)
 
     async def answer(self, connection: Connection) -> Body:
-        """Return the hot list, the best probe first."""
-        return list_body(await hot_list(connection, self._histories, self.wanted), self.format)
+        """Return the hot list, the best probe first; raise a Problem (422) where no cost is known to choose by."""
+        try:
+            return list_body(await hot_list(connection, self._histories, self.wanted), self.format)
+        except NothingKnownError as error:
+            raise invalid([FieldError(parameter="budget", detail=no_costs(error))]) from None
 
 
 @described(*tagged(*formats_of(HotList)), query=HotlistParameters)
 async def get_hotlist(request: web.Request) -> web.Response:
     """Get the hot list: the probes to build, each with its score and reasons."""
     asked = query_parameters(request, HotlistParameters)
-    wanted = wanted_list(asked.product, asked.budget, asked.coverage, asked.until, datetime.now(UTC))
+    wanted = wanted_of(request, asked.product, asked.budget, asked.coverage, asked.until)
     question = HotlistQuestion(wanted, asked.format, request.app[HISTORIES])
     return compressible(request, await answer(request, asked, question))

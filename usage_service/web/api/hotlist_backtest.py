@@ -14,8 +14,8 @@ from msgspec import Meta
 from usage_service.events import Instant, Product
 from usage_service.hotlist.backtest.chart import chart
 from usage_service.hotlist.backtest.replaying import BUDGETS, Backtest, BacktestError, backtest
+from usage_service.hotlist.budgets import MOST_PROBES
 from usage_service.hotlist.history import read_last_days
-from usage_service.hotlist.listing import MOST_PROBES
 from usage_service.hotlist.scoring import HISTORY_DAYS
 from usage_service.problems import FieldError, Problem, invalid
 from usage_service.projections.state import Projection, Revision

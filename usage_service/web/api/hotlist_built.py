@@ -11,7 +11,7 @@ from aiohttp import web
 from msgspec import Meta
 
 from usage_service.events import Channel, Instant, ProbeName, Product
-from usage_service.hotlist.listing import MOST_PROBES
+from usage_service.hotlist.budgets import MOST_PROBES
 from usage_service.ingest.appending import Appended, Record
 from usage_service.ingest.parsing import MOST_EVENTS, Envelope
 from usage_service.problems import FieldError, Problem, invalid

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated
 from urllib.parse import quote
 
@@ -11,7 +11,8 @@ from aiohttp import web
 from msgspec import Meta
 
 from usage_service.events import Instant, Product
-from usage_service.hotlist.listing import HotList, hot_list, wanted_list
+from usage_service.hotlist.budgets import NothingKnownError
+from usage_service.hotlist.listing import HotList, hot_list
 from usage_service.hotlist.runs import Asked, Run, find_run, keep_list
 from usage_service.problems import FieldError, Problem, invalid
 from usage_service.projections.state import snapshot
@@ -26,6 +27,8 @@ from usage_service.web.api.hotlist import (
     compressible,
     formats_of,
     list_body,
+    no_costs,
+    wanted_of,
 )
 from usage_service.web.bodies import json_body
 from usage_service.web.etags import entity_tag, is_matched
@@ -90,9 +93,12 @@ async def post_hotlist(request: web.Request) -> web.Response:
     async with pool.acquire(timeout=5) as connection:
         run = await find_run(connection, body.run)
     if run is None:
-        wanted = wanted_list(asked.product, asked.budget, asked.coverage, asked.until, datetime.now(UTC))
+        wanted = wanted_of(request, asked.product, asked.budget, asked.coverage, asked.until)
         async with snapshot(pool, *READS) as seen:
-            made = await hot_list(seen.connection, request.app[HISTORIES], wanted)
+            try:
+                made = await hot_list(seen.connection, request.app[HISTORIES], wanted)
+            except NothingKnownError as error:
+                raise invalid([FieldError(pointer="/budget", detail=no_costs(error))]) from None
         async with pool.acquire(timeout=5) as connection:
             run = await keep_list(connection, body.run, asked, seen.states.position, made)
     if run.asked != asked:

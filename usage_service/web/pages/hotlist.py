@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Annotated
 
 from aiohttp import web
-from msgspec import Meta
 
 from usage_service.hotlist.backtest.replaying import BUDGETS
-from usage_service.hotlist.listing import DEFAULT_BUDGET, wanted_list
+from usage_service.hotlist.budgets import DEFAULT_BUDGET, BudgetText
 from usage_service.hotlist.rules import find_rules
-from usage_service.web.api.hotlist import HISTORIES, HotlistQuestion
+from usage_service.web.api.hotlist import HISTORIES, HotlistQuestion, wanted_of
 from usage_service.web.api.hotlist_backtest import NIGHTS, BacktestQuestion
 from usage_service.web.keys import service_of
 from usage_service.web.pages.filters import ViewParameters, view_parameters
@@ -19,25 +17,28 @@ from usage_service.web.pages.frame import begin
 from usage_service.web.pages.panels import ask, html_answer
 from usage_service.web.pages.presentation.hotlist import coverage_rows, coverage_table, useful_budgets
 
-MOST_SHOWN = 2_000
+MOST_ON_SLIDER = 2_000
 SHOWN_BUDGETS = (5, 10, *BUDGETS)
 
 
 class HotlistView(ViewParameters, kw_only=True, forbid_unknown_fields=True):
-    """Length of the list."""
+    """Budget of the list: a number of probes, bytes, money or `auto`."""
 
-    budget: Annotated[int, Meta(ge=1, le=MOST_SHOWN)] = DEFAULT_BUDGET
+    budget: BudgetText = str(DEFAULT_BUDGET)
 
 
 async def get_hotlist_page(request: web.Request) -> web.Response:
     """Answer with the hot list and the operators' rules; the page loads the backtest later."""
     asked = view_parameters(request, HotlistView)
     page = await begin(request, asked)
-    wanted = wanted_list(page.filters.product or None, asked.budget, None, None, page.filters.now)
+    wanted = wanted_of(request, page.filters.product or None, asked.budget)
+    number = wanted.budget.probes if not wanted.budget.by_cost else DEFAULT_BUDGET
     async with service_of(request).pool.acquire(timeout=5) as connection:
         rules = await find_rules(connection, page.filters.product or None)
     question = HotlistQuestion(wanted, "json", request.app[HISTORIES])
-    return await page.show("hotlist", {"hot": question}, rules=rules, budget=asked.budget, most=MOST_SHOWN)
+    return await page.show(
+        "hotlist", {"hot": question}, rules=rules, budget=asked.budget, number=number, most=MOST_ON_SLIDER
+    )
 
 
 async def get_backtest_section(request: web.Request) -> web.Response:
@@ -47,8 +48,9 @@ async def get_backtest_section(request: web.Request) -> web.Response:
     last, turn = page.filters.days.last - timedelta(days=1), request.app[HISTORIES].replaying
     question = BacktestQuestion(page.filters.product or None, NIGHTS, SHOWN_BUDGETS, last, "json", turn)
     found = await ask(request, question)
+    number = int(asked.budget) if asked.budget.isdigit() else DEFAULT_BUDGET
     drawn: dict[str, object] = {}
     if found.data:
         drawn = {"rows": coverage_rows(found.data), "table": coverage_table(found.data)}
         drawn["budgets"] = useful_budgets(found.data)
-    return await html_answer(request, "backtest", {"found": found, "budget": asked.budget} | drawn)
+    return await html_answer(request, "backtest", {"found": found, "budget": number} | drawn)

@@ -34,6 +34,7 @@ def _environment() -> Environment:
         "share": words.share,
         "seconds": words.seconds,
         "size": words.size,
+        "money": words.money,
         "moment": words.moment,
         "day": words.day,
         "state": words.state,

@@ -72,6 +72,13 @@ def size(value: float | None) -> str:
     return f"{scaled:.3g} {unit}"
 
 
+def money(value: float | None) -> str:
+    """Return an amount in US dollars, to the cent or to two digits that count."""
+    if value is None:
+        return NOTHING
+    return f"${value:,.2f}" if value == 0 or value >= 0.1 else f"${value:.2g}"
+
+
 def moment(value: datetime | str | None) -> str:
     """Return an instant in UTC, to the minute."""
     parsed = datetime.fromisoformat(value) if isinstance(value, str) else value
