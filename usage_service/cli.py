@@ -26,7 +26,7 @@ COMMANDS = {
     "popular": "usage_service.commands.popular:popular_command",
     "unused": "usage_service.commands.unused:unused_command",
     "sessions": "usage_service.commands.sessions:sessions_command",
-    "releases": "usage_service.commands.releases:releases_command",
+    "releases": "usage_service.commands.releases:releases_app",
     "report": "usage_service.commands.report:report_command",
 }
 
