@@ -71,7 +71,7 @@ async def test_some_or_all_of_a_channel(releases: Releases) -> None:
     assert (await shown(releases))[100] == "2022-05-03"
     assert await shown(releases, "beta") == {100: "2022-04-05"}
     first = await called(releases, "1-60")
-    assert "60 were retracted" in first.stderr
+    assert "60 retracted" in first.stderr
     assert (await shown(releases))[60] == "2021-01-02"
 
 

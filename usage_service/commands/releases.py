@@ -73,7 +73,8 @@ def retract_command(
         for start in range(0, len(found), A_PAGE):
             send(url, token, "POST", "/v1/events", [_retraction(one) for one in found[start : start + A_PAGE]])
     show(found, RETRACTED, form)
-    Console(stderr=True).print(f"{len(found)} {'would be' if dry_run else 'were'} retracted", highlight=False)
+    told = "would be retracted" if dry_run else "retracted; where another day was recorded, it counts now"
+    Console(stderr=True).print(f"{len(found):,} {told}", highlight=False, soft_wrap=True)
 
 
 def _range(text: str) -> range:

@@ -7,9 +7,9 @@ SELECT product FROM (
 
 -- search: probes that are not hidden of a product ($1, or null for all) whose name contains $2 or is similar to it, those that begin with it first.
 SELECT c.product, c.probe, c.metric_type, c.pings, c.registered_at, coalesce(c.retired_at >= c.described_at, false) AS retired,
-       c.built_at, m.buildable
-FROM catalogue c JOIN metric_types m USING (metric_type)
-WHERE ($1::text IS NULL OR c.product = $1) AND (position(lower($2) IN lower(c.probe)) > 0 OR c.probe % $2)
+       c.built_at, coalesce(m.buildable, false) AS buildable
+FROM catalogue c LEFT JOIN metric_types m USING (metric_type)
+WHERE c.metric_type IS NOT NULL AND ($1::text IS NULL OR c.product = $1) AND (position(lower($2) IN lower(c.probe)) > 0 OR c.probe % $2)
   AND NOT EXISTS (SELECT FROM hidden_by(c.product, c.probe))
 ORDER BY position(lower($2) IN lower(c.probe)) = 0, position(lower($2) IN lower(c.probe)), c.probe <-> $2, c.product, c.probe
 LIMIT $3;
