@@ -3,9 +3,10 @@
 SOAK_ROUNDS says how many sets of pings are tried; `make test` tries the same few each time.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, time, timedelta
+from itertools import groupby
 from typing import Any
 
 import pytest
@@ -47,7 +48,7 @@ class Case:
     """A probe of one kind, asked for of one product and channel, and the pings that carry it."""
 
     question: Question
-    pings: Sequence[Ping]
+    pings: Sequence[Ping] = field(repr=False)  # hypothesis warns of what is too long to be read
 
 
 def desktop_build(moment: datetime, minute: int) -> str:
@@ -154,6 +155,16 @@ def cases(draw: st.DrawFn, kind: str, place: tuple[str, str]) -> Case:
     return Case(question, [ping for crowd in drawn for ping in crowd])
 
 
+def told(case: Case) -> str:
+    """Return a case in lines: the question, and each ping of which there are so many."""
+    return "\n".join([str(case.question), *(f"{number} x {ping}" for ping, number in counted(case.pings))])
+
+
+def counted(pings: Sequence[Ping]) -> Iterator[tuple[Ping, int]]:
+    for ping, alike in groupby(sorted(pings, key=repr)):
+        yield ping, len(list(alike))
+
+
 @pytest.mark.parametrize("shift", SHIFTS)
 def test_rows_are_those_of_the_rules(tmp_path_factory: pytest.TempPathFactory, shift: int) -> None:
     """Each kind of probe is asked of each product and channel once, by the shift."""
@@ -169,7 +180,7 @@ def test_rows_are_those_of_the_rules(tmp_path_factory: pytest.TempPathFactory, s
         with warehouse(tmp_path_factory.mktemp("drawn") / "pings.duckdb", pings) as client:
             for case in drawn:
                 expected = reference_rows(pings, case.question)
-                assert built_rows(client, case.question) == expected
+                assert built_rows(client, case.question) == expected, told(case)
                 rows += len(expected)
 
     agree()

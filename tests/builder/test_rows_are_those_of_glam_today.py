@@ -58,8 +58,8 @@ FENIX = [
     *(fenix(f"more-{n}", "83162100", "151.0a1") for n in range(5)),
 ]
 SYSTEMS = [
-    replace(sent(f"{name} {channel}", channel, counter=1), os=name)
-    for channel in ("release", "beta")
+    replace(sent(f"{name} {channel}", channel, counter=1), os=name, display_version=version)
+    for channel, version in (("release", "150.0"), ("release", "118.0"), ("beta", "150.0"))
     for name in ("Linux", None)
 ]
 
@@ -140,11 +140,11 @@ def test_the_latest_version_of_fenix_nightly_is_one_of_its_engine(client: bigque
     assert {row.version for row in rows_of(client, "nightly", product="fenix", latest=None)} == {149}
 
 
-@pytest.mark.parametrize(("channel", "users"), [("release", 1), ("beta", 2)])
+@pytest.mark.parametrize(("channel", "version", "users"), [("release", 150, 1), ("release", 118, 1), ("beta", 150, 2)])
 def test_where_windows_is_sampled_a_client_without_a_system_is_not_read(
-    client: bigquery.Client, channel: str, users: int
+    client: bigquery.Client, channel: str, version: int, users: int
 ) -> None:
-    assert whole(rows_of(client, channel), "max").total_users == users
+    assert whole(rows_of(client, channel, latest=version), "max", version).total_users == users
 
 
 def test_a_client_without_a_system_is_one_on_two_days_and_over_all_systems(client: bigquery.Client) -> None:

@@ -195,12 +195,12 @@ def is_sampled_windows(origin: Origin, question: Question) -> bool:
 
 
 def is_in_sample(ping: Ping, question: Question, version: int) -> bool:
-    """Say whether a client is of the sample: neither comparison with Windows holds for a system that is NULL."""
-    if not is_sampled_version(question, version):
-        return True
-    if ping.os == "Windows":
+    """Say whether a client is of the sample: a system that is NULL is neither Windows nor another, whatever the version."""
+    if question.sampled and ping.os is None:
+        return False
+    if ping.os == "Windows" and is_sampled_version(question, version):
         return ping.sample_id < SAMPLED_IDS or question.sampled_by_clients
-    return ping.os is not None
+    return True
 
 
 def latest_version(pings: Sequence[Ping], question: Question) -> int | None:
