@@ -195,7 +195,7 @@ def is_sampled_windows(origin: Origin, question: Question) -> bool:
 
 
 def is_in_sample(ping: Ping, question: Question, version: int) -> bool:
-    """Say whether a client is of the sample: a system that is NULL is neither Windows nor another, whatever the version."""
+    """Say whether a client is of the sample: a system that is NULL is neither Windows nor another, of any version."""
     if question.sampled and ping.os is None:
         return False
     if ping.os == "Windows" and is_sampled_version(question, version):
