@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import gzip
-from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 
 from tests.support.servers import Client, Connection
 from tests.support.traffic import assert_as_the_reference, fold_all
-from usage_service.commands.importing import import_file
+from usage_service.imports.importing import import_file
 from usage_service.imports.lines import NO_OPTIONS, Options
 from usage_service.stats.catalogue import find_entry, search
 
@@ -17,7 +16,7 @@ CORPUS = Path(__file__).parents[1] / "data" / "imports"
 FOG = Options("fog")
 
 
-async def imported(client: Client, path: Path, options: Options = NO_OPTIONS) -> Counter[str]:
+async def imported(client: Client, path: Path, options: Options = NO_OPTIONS) -> dict[str, int]:
     return (await import_file(path, str(client.make_url("/")), None, options)).statuses
 
 

@@ -26,6 +26,7 @@ FOLDED = [("fenix", "beta", "2026111910", "ccccccc3"), ("fog", "nightly", "20261
 CSV = "product,channel,build_id,revision\n" + "".join(
     f"{row.get('product', '')},{row['channel']},{row['build_id']},{row['revision']}\n" for row in ROWS
 )
+FOG = Options("fog")
 FORMS = {
     "revisions.csv": CSV,
     "revisions.json": json.dumps(ROWS, indent=2),
@@ -48,7 +49,7 @@ async def test_every_form_says_the_same(client: Client, database: Connection, tm
     for name, text in FORMS.items():
         path = tmp_path / f"{name}.gz"
         path.write_bytes(gzip.compress(text.encode()))
-        assert (await imported(client, path)).statuses == expected
+        assert (await imported(client, path, FOG)).statuses == expected
         expected = {"duplicate": 3}
     assert await folded(database) == FOLDED
     times = await database.fetch("SELECT DISTINCT occurred_at FROM event_log")
@@ -62,7 +63,7 @@ async def test_the_product_is_as_asked_for(client: Client, database: Connection,
     assert [row[0] for row in await folded(database)] == ["firefox"]
 
 
-GOOD = {"channel": "nightly", "build_id": "2026111910", "revision": "aaaaaaa1"}
+GOOD = {"product": "fog", "channel": "nightly", "build_id": "2026111910", "revision": "aaaaaaa1"}
 WRONG: list[tuple[str, JsonObject]] = [
     ("build_id: must begin with the hour of the build", {"build_id": "2026139910"}),
     ("build_id: Expected `str` matching", {"build_id": "today"}),
@@ -73,6 +74,7 @@ WRONG: list[tuple[str, JsonObject]] = [
     ("channel: Expected `str`, got `null`", {"channel": None}),
     ("product: Expected `str` matching", {"product": "FOG"}),
     ("repository: is not known", {"repository": "mozilla-central"}),
+    ("product: is not in the row; say which it is with --product", {"product": ""}),
 ]
 # Cells of a line after "channel,build_id,revision".
 WRONG_CELLS = {
@@ -92,7 +94,7 @@ async def test_what_is_wrong_is_named_as_the_file_names_it(client: Client, tmp_p
         assert refusal.startswith(f"a.json:{number}: {why}"), refusal
     path = tmp_path / "a.csv"
     path.write_text("\n".join(["channel,build_id,revision", *WRONG_CELLS]))
-    stats = await imported(client, path)
+    stats = await imported(client, path, FOG)
     assert stats.statuses == {"refused": len(WRONG_CELLS)}
     for number, (why, refusal) in enumerate(zip(WRONG_CELLS.values(), stats.refusals, strict=True), 2):
         assert refusal.startswith(f"a.csv:{number}: {why}"), refusal

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -64,6 +65,11 @@ SELECT nextval('event_position'), gen_random_uuid(), 'probe_viewed', 1, current_
        '{"found": true}'::jsonb,
        gen_random_uuid()
 FROM generate_series(1, 150) number
+UNION ALL  -- one version on three days
+SELECT nextval('event_position'), gen_random_uuid(), 'release_published', 1,
+       '2022-05-03T00:00:00Z'::timestamptz - number * interval '1 week', current_instant(), NULL, 'fog', 'release', NULL,
+       'test', '{"version": 100}', gen_random_uuid()
+FROM generate_series(0, 2) number
 """
 
 
@@ -221,7 +227,7 @@ async def test_what_it_held_is_answered_and_goes_on(url_of_before: str, start: S
     """Events that the earlier version recorded and folded, and a verification that was under way."""
     async with connected(url_of_before) as database:
         await database.execute(EVENTS_OF_BEFORE)
-        for projection in ("popularity", "sessions", "timeseries"):
+        for projection in ("popularity", "releases", "sessions", "timeseries"):
             await database.execute("SELECT advance_projection($1, 1000, 'live')", projection)
         await database.execute("SELECT begin_filling('sessions', 'verify', NULL)")
     await install_schema(url_of_before, alone=True)
@@ -234,6 +240,11 @@ async def test_what_it_held_is_answered_and_goes_on(url_of_before: str, start: S
         views = {probe["probe"]: probe["views"] for probe in (await answer.json())["probes"]}
         assert views["old_ms"] == 40
         await eventually(all_folded(database), "every projection has folded the log")
+        published_at = await database.fetchval("SELECT published_at FROM releases")
+        retraction = {"version": 100, "published_at": published_at.isoformat()}
+        await post(client, event("release_retracted", channel="release", visitor=None, data=retraction))
+        await eventually(all_folded(database), "every projection has folded the retraction")
+        assert await database.fetchval("SELECT published_at FROM releases") == published_at + timedelta(weeks=1)
         for projection in ("popularity", "sessions", "timeseries", "journeys", "catalogue", "releases", "build_costs"):
             verdict = await rebuilding.verify(database, projection, ignore)
             assert verdict.equal, projection

@@ -43,12 +43,15 @@ class Definition(msgspec.Struct, frozen=True, kw_only=True):
     """What is kept of a Glean metric's definition; what else it has is passed over."""
 
     type: Name
-    description: str | None = None
-    labels: list[Label] | None = None
-    send_in_pings: Annotated[list[Name], Meta(max_length=100)] | None = None
-    notification_emails: list[Owner] | None = None
-    expires: Expiry | None = None
-    disabled: bool = False
+    description: Annotated[str | None, Meta(description="its first 2,000 characters are kept")] = None
+    labels: Annotated[list[Label] | None, Meta(description="none, of a labeled metric: any may be sent")] = None
+    send_in_pings: Annotated[
+        Annotated[list[Name], Meta(max_length=100)] | None,
+        Meta(description="`default`, or none: `metrics`, of an event `events`"),
+    ] = None
+    notification_emails: Annotated[list[Owner] | None, Meta(description="the first 20 are kept as owners")] = None
+    expires: Annotated[Expiry | None, Meta(description="a day, a version, `never` or `expired`")] = None
+    disabled: Annotated[bool, Meta(description="not sent although it is in the source")] = False
     histogram_type: Literal["exponential", "linear"] | None = None
     range_min: int | None = None
     range_max: int | None = None

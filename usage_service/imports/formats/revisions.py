@@ -14,7 +14,6 @@ from usage_service.imports.refusals import Refusal, refusal_of
 from usage_service.imports.source import Source
 
 FIELDS = frozenset({"channel", "build_id", "revision"})
-DEFAULT_PRODUCT = "fog"
 HOUR = "%Y%m%d%H"  # how a build id begins
 
 
@@ -34,23 +33,25 @@ def lines(source: Source, options: Options) -> Iterator[Line]:
     """Read the revisions, one a row or a value."""
     for number, row, refusal in source.rows() if columns(source.head) else source.values():
         if isinstance(row, dict):
-            yield _line(number, row, options.product or DEFAULT_PRODUCT)
+            yield _line(number, row, options.product)
         else:
             yield Line(number, [], refusal or Refusal(None, "must be a JSON object"))
 
 
-def _line(number: int, row: JsonObject, product: str) -> Line:
+def _line(number: int, row: JsonObject, product: str | None) -> Line:
     try:
         return Line(number, [revision_event(row, product)])
     except msgspec.ValidationError as error:
         return Line(number, [], refusal_of(error))
 
 
-def revision_event(row: JsonObject, product: str) -> JsonObject:
+def revision_event(row: JsonObject, product: str | None) -> JsonObject:
     """Return the event of a row, at the hour of its build; it is of `product` unless the row names another.
 
     Raise msgspec.ValidationError with the field of the row that is wrong.
     """
+    if not row.get("product") and product is None:
+        raise msgspec.ValidationError("is not in the row; say which it is with --product - at `$.product`")
     read = msgspec.convert(row if row.get("product") else row | {"product": product}, RevisionRow)
     return {
         "type": "revision_published",
