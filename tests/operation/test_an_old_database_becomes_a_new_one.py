@@ -67,8 +67,8 @@ SELECT nextval('event_position'), gen_random_uuid(), 'probe_viewed', 1, current_
 FROM generate_series(1, 150) number
 UNION ALL  -- one version on three days
 SELECT nextval('event_position'), gen_random_uuid(), 'release_published', 1,
-       '2022-05-03T00:00:00Z'::timestamptz - number * interval '1 week', current_instant(), NULL, 'fog', 'release', NULL,
-       'test', '{"version": 100}', gen_random_uuid()
+       '2022-05-03T00:00:00Z'::timestamptz - number * interval '1 week', current_instant(), NULL, 'fog', 'release',
+       NULL, 'test', '{"version": 100}', gen_random_uuid()
 FROM generate_series(0, 2) number
 """
 
