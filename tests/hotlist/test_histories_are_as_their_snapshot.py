@@ -29,15 +29,15 @@ async def snapshot(url: str) -> AsyncIterator[Connection]:
 
 async def read(histories: Histories, connection: Connection) -> dict[str, object]:
     """Return the counts of each probe that was requested or registered."""
-    counts: DayCounts = (await histories.read(connection, "fog", FIRST, LAST)).counts
+    counts: DayCounts = (await histories.read(connection, "fog", FIRST, LAST)).counts(DAYS)
     columns = [
         (
             key.probe,
-            int(counts.registered[n]),
+            int(counts.columns.registered[n]),
             *(m[:, n].tolist() for m in (counts.views, counts.people, counts.missing)),
         )
         for n, key in enumerate(counts.probes)
-        if counts.views[:, n].any() or counts.registered[n] != LONG_AGO
+        if counts.views[:, n].any() or counts.columns.registered[n] != LONG_AGO
     ]
     return {str(name): rest for name, *rest in sorted(columns)}
 

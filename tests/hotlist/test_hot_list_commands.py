@@ -103,7 +103,7 @@ async def test_a_backtest_of_files_of_the_service_and_of_made_traffic(
     await drained()
     assert (await usage_service("backtest", "--nights", "7", "--budgets", "5,10"))[1] == out
     table = (await usage_service("backtest", "--budgets", "5,10", "--format", "table"))[1]
-    assert "Requests caught, 7 nights" in table
+    assert "Requests caught in percent, 7 nights" in table
 
 
 async def test_what_cannot_be_replayed_is_said_in_a_line(usage_service: Run, tmp_path: Path) -> None:

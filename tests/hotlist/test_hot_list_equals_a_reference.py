@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import csv
-import gzip
-import json
 import random
 from collections.abc import Awaitable, Callable
 from datetime import date, timedelta
 from itertools import pairwise
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from tests.support.hot_reference import Name, Request, ranked, scores
+from tests.support.hot_reference import DEFAULT, Name, Reference, Request
 from tests.support.hot_traffic import (
     DAYS,
     FIRST,
@@ -26,12 +25,16 @@ from tests.support.hot_traffic import (
     registration,
 )
 from tests.support.servers import Client, Connection, JsonObject, event, post, registered, rounds, shared_file
-from usage_service.hotlist.scoring import expected_coverage, ranking, score_parts
+from usage_service.hotlist.backtest.files import read_counts
+from usage_service.hotlist.backtest.replaying import nights_of
+from usage_service.hotlist.learning import Night
+from usage_service.hotlist.reasons import SHOWN_DECIMALS
 from usage_service.imports.importing import import_file
 
 Drained = Callable[[], Awaitable[None]]
 TRAFFIC = shared_file("web_traffic.ndjson.gz")
 LAST = FIRST + timedelta(days=DAYS - 1)
+TARGET = LAST + timedelta(days=1)
 UNTIL = f"until={LAST + timedelta(days=1)}T00:00:00Z"
 
 
@@ -42,41 +45,57 @@ async def asked(client: Client, query: str) -> JsonObject:
     return body
 
 
-def made(seed: int, number: int) -> list[Request]:
-    """Make requests over all days, for a few probes more than for others."""
+def made(seed: int, number: int, names: list[Name] = NAMES, moves: int = 0) -> list[Request]:
+    """Make requests over all days, for a few probes more than for others; every third day others by `moves` names."""
     dice = random.Random(seed)
-    return [
-        Request(
-            FIRST + timedelta(days=dice.randrange(DAYS)),
-            NAMES[min(dice.randrange(8), dice.randrange(8))],
-            dice.choice(["ann", "bob", "cid", "dan", None]),
-            dice.random() < 0.8,
-        )
-        for _ in range(number)
-    ]
+    found = []
+    for _ in range(number):
+        day, place = dice.randrange(DAYS), min(dice.randrange(len(names)), dice.randrange(len(names)))
+        name = names[(place + day // 3 * moves) % len(names)]
+        visitor = dice.choice(["ann", "bob", "cid", "dan", None])
+        found.append(Request(FIRST + timedelta(days=day), name, visitor, dice.random() < 0.8))
+    return found
+
+
+def of_service(requests: list[Request], known: dict[Name, date]) -> Night:
+    """Return the service's night after all days."""
+    [night] = nights_of(counts(requests, known), [DAYS])
+    return night
+
+
+def assert_equal(requests: list[Request], known: dict[Name, date]) -> Night:
+    """Compare the service's list after all days with the reference, rules, order and scores."""
+    night, reference = of_service(requests, known), Reference(requests, known)
+    rules = [(rule.expert, rule.additions) for rule in night.learned.evidence.rules()]
+    assert rules == list(reference.rules(TARGET))
+    expected = reference.listed(TARGET)
+    assert [tuple(night.columns.probes[column]) for column in night.order] == [name for name, _ in expected]
+    assert night.place_scores.tolist() == pytest.approx([score for _, score in expected], abs=1e-7)
+    return night
 
 
 @given(REQUESTS, REGISTERED)
-@settings(max_examples=rounds(60), deadline=None)
-def test_any_history_scores_as_in_the_reference(requests: list[Request], known: dict[Name, date]) -> None:
-    history = counts(requests, known)
-    target = LAST + timedelta(days=1)
-    score = score_parts(history, target).score
-    expected = scores(requests, known, LAST, target)
-    for key, value in zip(history.probes, score, strict=True):
-        assert value == pytest.approx(expected.get((key.product, key.probe), 0.0), abs=2e-6)
-    order = [(-float(score[column]), history.probes[column]) for column in ranking(score, history.ranks)]
-    assert order == sorted(order)
+@settings(max_examples=rounds(6), deadline=None)
+def test_any_history_is_listed_as_in_the_reference(requests: list[Request], known: dict[Name, date]) -> None:
+    if requests:
+        assert_equal(requests, known)
+
+
+def test_what_is_learned_is_that_of_the_reference() -> None:
+    """Requests move so that other rules than the default lead, and unviewed probes are listed."""
+    names = [("fog", f"{first}_{second}_{number}") for first in ("gc", "net") for second in "xy" for number in range(7)]
+    dice = random.Random(2)
+    known = {name: FIRST + timedelta(days=dice.randrange(-30, DAYS)) for name in names[1:]}
+    night = assert_equal(made(5, 500, names, moves=5), known)
+    assert {rule.expert for rule in night.rules} != {DEFAULT}
+    assert any(rule.additions for rule in night.rules)
 
 
 @given(REQUESTS, REGISTERED)
-@settings(max_examples=rounds(30), deadline=None)
+@settings(max_examples=rounds(20), deadline=None)
 def test_coverage_rises_to_at_most_all(requests: list[Request], known: dict[Name, date]) -> None:
-    history = counts(requests, known)
-    score = score_parts(history, LAST + timedelta(days=1)).score
-    shares = expected_coverage(history, score, ranking(score, history.ranks))
-    assert all(-1e-9 <= one <= other + 1e-9 for one, other in pairwise(shares))
-    assert all(share <= 1 + 1e-9 for share in shares)
+    shares = of_service(requests, known).coverage.tolist()
+    assert all(0.0 <= one <= other <= 1.0 for one, other in pairwise([0.0, *shares]))
 
 
 async def test_the_answer_is_that_of_the_reference_however_the_log_grows(client: Client, drained: Drained) -> None:
@@ -91,17 +110,17 @@ async def test_the_answer_is_that_of_the_reference_however_the_log_grows(client:
             await post(client, *batch)
         await drained()
         body = await asked(client, f"product=fog&{UNTIL}&budget=5")
-        expected = scores(requests, known, LAST, LAST + timedelta(days=1))
-        assert [(one["product"], one["probe"]) for one in body["probes"]] == ranked(expected)[:5]
-        for one in body["probes"]:
-            assert one["score"] == pytest.approx(expected[one["product"], one["probe"]], abs=2e-6)
+        expected = Reference(requests, known).listed(TARGET)[:5]
+        assert [(one["product"], one["probe"]) for one in body["probes"]] == [name for name, _ in expected]
+        for one, (_, score) in zip(body["probes"], expected, strict=True):
+            assert one["score"] == pytest.approx(score, abs=2e-6)
             total = sum(reason["value"] for reason in one["reasons"])
             assert total == pytest.approx(one["score"], abs=1e-5)
             assert all(reason["text"] for reason in one["reasons"])
     early = await asked(client, f"product=fog&until={FIRST + timedelta(days=9)}T00:00:00Z&budget=8")
-    then = FIRST + timedelta(days=8)
-    past = scores([one for one in requests if one.day <= then], known, then, then + timedelta(days=1))
-    assert [one["score"] for one in early["probes"]] == pytest.approx([past[name] for name in ranked(past)], abs=2e-6)
+    then = FIRST + timedelta(days=9)
+    past = Reference([one for one in requests if one.day < then], known).listed(then)
+    assert [one["score"] for one in early["probes"]] == pytest.approx([score for _, score in past], abs=2e-6)
 
 
 async def test_an_empty_log_has_an_empty_list(client: Client) -> None:
@@ -116,8 +135,9 @@ async def test_one_event_is_a_list_of_one(client: Client, drained: Drained) -> N
     body = await asked(client, UNTIL)
     assert [one["probe"] for one in body["probes"]] == ["gc_ms"]
     reasons = {reason["name"]: reason["text"] for reason in body["probes"][0]["reasons"]}
-    assert reasons["recent"] == "1 request in 28 days, by 1 person a day added up"
-    assert reasons["missed"] == "asked for and missing 1 time in 28 days"
+    assert reasons["recent"] == (
+        "1 request in 28 days, by 1 person a day added up; half-life 28 days of requests and people"
+    )
     assert body["for_day"] == str(LAST + timedelta(days=1))
 
 
@@ -177,23 +197,16 @@ async def test_a_rebuilt_projection_is_read_anew(client: Client, drained: Draine
 
 
 @pytest.mark.skipif(not TRAFFIC.exists(), reason="the real traffic is not here")
-async def test_real_traffic_scores_as_in_the_reference(client: Client, drained: Drained) -> None:
+async def test_real_traffic_is_listed_to_the_last_digit_as_from_its_file(client: Client, drained: Drained) -> None:
     await import_file(TRAFFIC, str(client.make_url("/")), None)
     await drained()
-    lines = map(json.loads, gzip.decompress(TRAFFIC.read_bytes()).splitlines())
-    requests = [
-        Request(date.fromisoformat(o["occurred_at"][:10]), (o["product"], o["probe"]), o["visitor"], o["status"] != 404)
-        for o in lines
-        if not o["bot"]
-    ]
-    last = date(2015, 5, 19)
-    expected = scores([one for one in requests if one.day <= last], {}, last, date(2015, 5, 20))
-    body = await asked(client, "product=fog&until=2015-05-20T00:00:00Z&budget=10000")
-    assert {("fog", one["probe"]): one["score"] for one in body["probes"]} == {
-        name: pytest.approx(score, abs=2e-6) for name, score in expected.items() if score
-    }
-    found = [one["score"] for one in body["probes"]]
-    assert found == sorted(found, reverse=True)
+    read = read_counts([TRAFFIC], "fog")
+    for row in range(1, read.days):
+        [night] = nights_of(read, [row])
+        body = await asked(client, f"product=fog&until={read.day(row)}T00:00:00Z&budget=10000")
+        assert [one["probe"] for one in body["probes"]] == [read.probes[column].probe for column in night.order]
+        assert [one["score"] for one in body["probes"]] == np.round(night.place_scores, SHOWN_DECIMALS).tolist()
+        assert body["expected_coverage"] == round(float(night.coverage[-1]), 4)
 
 
 async def test_csv_and_lines_say_the_same_and_are_packed_on_request(client: Client, drained: Drained) -> None:

@@ -163,6 +163,8 @@ async def test_the_hot_list_gives_scores_and_reasons(pages: Pages) -> None:
         assert probe["probe"] in text
         assert number(probe["score"]) in text
         assert all(reason["text"] in text for reason in probe["reasons"])
+    assert answer["choices"]
+    assert all(choice["rule"] in text and choice["text"] in text for choice in answer["choices"])
 
 
 async def test_the_backtest_is_drawn_with_the_budget(pages: Pages) -> None:

@@ -1,14 +1,34 @@
-"""Hot list and the requests it catches, in plain Python, one request at a time; shares no code with the service."""
+"""Hot list and the requests it catches, in plain Python, one request at a time; shares no code with the service.
+
+Everything is added up anew from the requests for each night: nothing is carried on from the night before.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, timedelta
-from math import sqrt
+from functools import cache
+from math import floor, log, log2, sqrt
 from typing import NamedTuple
 
 Name = tuple[str, str]
+Scores = dict[Name, float]
+Expert = tuple[str, int, str]
+
+EXPERTS: list[Expert] = [
+    *(
+        ("half_life", days, of)
+        for of in ("requests", "between", "people")
+        for days in (1, 2, 4, 7, 14, 28, 60, 90, 180)
+    ),
+    *(("most_viewed", days, "requests") for days in (7, 30, 90)),
+]
+DEFAULT = EXPERTS.index(("half_life", 28, "between"))
+SIZES = (10, 25, 50, 100, 200, 500, 1_000, 2_000, 10_000)
+ADDITIONS = ("weekday", "new", "missed", "unviewed")
+LENGTHS = sorted({round(10_000 ** (step / 48)) for step in range(49)})
+NEVER, ALWAYS = date(9000, 1, 1), date(1000, 1, 1)
 
 
 class Request(NamedTuple):
@@ -20,80 +40,244 @@ class Request(NamedTuple):
     found: bool
 
 
-WeightedViews = dict[Name, dict[date, float]]
+Rule = tuple[int, tuple[str, ...]]
 
 
-def weighted_views_of(requests: Iterable[Request]) -> WeightedViews:
-    """Return the geometric mean of requests and people, by probe and day."""
-    by_cell: dict[tuple[Name, date], list[Request]] = defaultdict(list)
-    for request in requests:
-        by_cell[request.name, request.day].append(request)
-    views: WeightedViews = defaultdict(dict)
-    for (name, day), own in by_cell.items():
-        people = max(1, len({request.visitor for request in own if request.visitor is not None}))
-        views[name][day] = sqrt(len(own) * people)
-    return views
+class Reference:
+    """What is known of requests and registrations, for lists of any night."""
+
+    def __init__(self, requests: Iterable[Request], registered: Mapping[Name, date]) -> None:
+        self.registered = dict(registered)
+        self.cells: dict[tuple[Name, date], list[Request]] = defaultdict(list)
+        self.first_view: dict[Name, date] = {}
+        for request in requests:
+            self.cells[request.name, request.day].append(request)
+            self.first_view[request.name] = min(request.day, self.first_view.get(request.name, NEVER))
+        self.names = sorted(set(self.first_view) | set(registered))
+        self.begin = min(self.first_view.values(), default=NEVER)
+        self.counted, self.traffic, self.leader = cache(self._counted), cache(self._traffic), cache(self._leader)
+        self.scored, self.best, self.gained = cache(self._scored), cache(self._best), cache(self._gained)
+        self.rules = cache(self._rules)
+        self.guessed = cache(self._guessed)
+        self.factors = cache(self._factors)
+
+    def days(self, night: date) -> list[date]:
+        """Return the days before a night, from the first request on."""
+        return [self.begin + timedelta(days=number) for number in range((night - self.begin).days)]
+
+    def _counted(self, name: Name, day: date, of: str) -> float:
+        """Return the requests of a probe on a day, its people, or their geometric mean."""
+        own = self.cells.get((name, day), [])
+        people = max(1, len({one.visitor for one in own if one.visitor is not None})) if own else 0
+        most = 50 * max(1, people)
+        requests = len(own) if len(own) <= most else round(min(len(own), most * (1 + log(len(own) / most))))
+        return {"requests": requests, "people": people, "between": round(sqrt(requests * people) * 1024) / 1024}[of]
+
+    def _traffic(self, day: date) -> float:
+        """Return the views of all probes on a day."""
+        return sum(self.counted(name, day, "between") for name in self.names)
+
+    def seen(self, name: Name, night: date) -> bool:
+        """Return whether a probe was requested before a night."""
+        return self.first_view.get(name, NEVER) < night
+
+    def known(self, name: Name, night: date) -> bool:
+        """Return whether a probe was registered or requested before a night; without registration it always was."""
+        return self.registered.get(name, ALWAYS) < night or self.seen(name, night)
+
+    def age(self, name: Name, night: date) -> int:
+        """Return the days since a probe was known."""
+        registered = self.registered.get(name, ALWAYS)
+        return (night - min(registered if registered < night else NEVER, self.first_view.get(name, NEVER))).days
+
+    def _scored(self, expert: int, night: date) -> Scores:
+        kind, length, of = EXPERTS[expert]
+        days = self.days(night)
+        if kind == "most_viewed":
+            window = [day for day in days if (night - day).days <= length]
+            return {n: sum(self.counted(n, day, of) for day in window) / max(1, len(window)) for n in self.names}
+        weights = {day: 0.5 ** (((night - day).days - 1) / length) for day in days}
+        everything = sum(weight * self.traffic(day) for day, weight in weights.items())
+        active = sum(weight for day, weight in weights.items() if self.traffic(day))
+        least = sum(weight * self.traffic(day) for day, weight in weights.items() if (night - day).days <= 7)
+        found = {}
+        for name in self.names:
+            own = sum(weight * self.counted(name, day, of) for day, weight in weights.items())
+            after = [day for day in days if self.known(name, day + timedelta(days=1))]
+            exposure = max(least, sum(weights[day] * self.traffic(day) for day in after))
+            found[name] = own / exposure * everything / active if own else 0.0
+        return found
+
+    def added(self, addition: str, base: Scores, night: date) -> Scores:
+        """Return what an addition adds to an expert's scores for the day after a night."""
+        days = self.days(night)
+        if addition == "missed":
+            return {
+                name: sum(0.5 ** (((night - day).days - 1) / 7) * self._missed(name, day) for day in days)
+                * (1 - 0.5 ** (1 / 7))
+                for name in self.names
+            }
+        if addition == "new":
+            new = [name for name in self.names if 1 <= self.age(name, night) <= 90 and self.seen(name, night)]
+            usual = sum(base[name] for name in new) / max(1, len(new))
+            return {name: usual * 0.5 ** (self.age(name, night) / 10) if name in new else 0.0 for name in self.names}
+        if addition == "unviewed":
+            weights = {day: 0.5 ** (((night - day).days - 1) / 28) for day in days}
+            active = sum(weight for day, weight in weights.items() if self.traffic(day))
+            usual = sum(weight * self.traffic(day) for day, weight in weights.items()) / active if active else 0.0
+            return {name: share * usual for name, share in self.unviewed(night).items()}
+        return self._weekday(base, night)
+
+    def _missed(self, name: Name, day: date) -> float:
+        missing = sum(not one.found for one in self.cells.get((name, day), []))
+        return min(missing, self.counted(name, day, "requests"))
+
+    def _weekday(self, base: Scores, night: date) -> Scores:
+        weights = {day: 0.5 ** (((night - day).days - 1) / 120) for day in self.days(night)}
+        same = {day: weight for day, weight in weights.items() if day.weekday() == night.weekday()}
+        everything = sum(weight * self.traffic(day) for day, weight in weights.items())
+        share = sum(weight * self.traffic(day) for day, weight in same.items()) / everything if everything else 0.0
+        if not share:
+            return dict.fromkeys(self.names, 0.0)
+        found = {}
+        for name in self.names:
+            came = sum(weight * self.counted(name, day, "between") for day, weight in same.items())
+            expected = share * sum(weight * self.counted(name, day, "between") for day, weight in weights.items())
+            found[name] = base[name] * (came - expected) / (expected + 5)
+        return found
+
+    def score(self, rule: Rule, night: date) -> Scores:
+        """Return the scores by a rule."""
+        base = self.scored(rule[0], night)
+        added = [self.added(addition, base, night) for addition in rule[1]]
+        return {name: base[name] + sum(one[name] for one in added) for name in self.names}
+
+    def _best(self, rule: Rule, night: date) -> list[float]:
+        """Return the requests of the day after a night for the probes by a rule, best first."""
+        return [self.counted(name, night, "requests") for name in ranked(self.score(rule, night))]
+
+    def _rules(self, night: date) -> tuple[Rule, ...]:
+        leaders = [self.leader(size, night) for size in SIZES]
+        return tuple(
+            (leader, tuple(name for name in ADDITIONS if self.gained(name, size, night) > 10))
+            for leader, size in zip(leaders, SIZES, strict=True)
+        )
+
+    def _nights(self, night: date) -> dict[date, float]:
+        """Return how much the nights before weigh."""
+        return {day: 0.5 ** (((night - day).days - 1) / 90) for day in self.days(night) if self.traffic(day)}
+
+    def _leader(self, size: int, night: date) -> int:
+        weights = self._nights(night)
+        caught = [
+            sum(weight * sum(self.best((expert, ()), day)[:size]) for day, weight in weights.items())
+            + 10 * (expert == DEFAULT)
+            for expert in range(len(EXPERTS))
+        ]
+        return caught.index(max(caught))
+
+    def _gained(self, addition: str, size: int, night: date) -> float:
+        gained = 0.0
+        for day, weight in self._nights(night).items():
+            leader = self.leader(size, day)
+            more = sum(self.best((leader, (addition,)), day)[:size])
+            gained += weight * (more - sum(self.best((leader, ()), day)[:size]))
+        return gained
+
+    # What nobody has viewed yet.
+
+    def candidates(self, night: date) -> list[Name]:
+        """Return the registered probes that nobody has requested before a night."""
+        return [name for name in self.names if self.registered.get(name, NEVER) < night and not self.seen(name, night)]
+
+    def unviewed(self, night: date) -> Scores:
+        """Return the share of the traffic that is expected for each probe that nobody has requested."""
+        stages, weights = self.guessed(night), self._faded(night, 60)
+        came = sum(weight * self._first_views(day) for day, weight in weights.items())
+        chances = sum(w * len(self.candidates(day)) * self.traffic(day) for day, w in weights.items())
+        share = min(1.0, came / max(chances, 1.0) * len(self.candidates(night)))
+        return {name: share * stages[-1].get(name, 0.0) for name in self.names}
+
+    def _faded(self, night: date, half_life: int) -> dict[date, float]:
+        return {
+            day: 0.5 ** (sum(1 for other in self.days(night) if other > day and self.traffic(other)) / half_life)
+            for day in self.days(night)
+            if self.traffic(day)
+        }
+
+    def _first_views(self, day: date) -> float:
+        return sum(self.counted(name, day, "between") for name in self.candidates(day))
+
+    def _guessed(self, night: date) -> tuple[Scores, ...]:
+        """Return the probability of each candidate, before the first trait and after each."""
+        names = self.candidates(night)
+        likely = {name: 1 / len(names) for name in names}
+        stages = [likely]
+        for trait in range(6):
+            factor = self.factors(trait, night)
+            likely = {name: one * factor.get(self._level(trait, name, night), 1.0) for name, one in likely.items()}
+            likely = {name: one / sum(likely.values()) for name, one in likely.items()}
+            stages.append(likely)
+        return tuple(stages)
+
+    def _factors(self, trait: int, night: date) -> dict[object, float]:
+        came: dict[object, float] = defaultdict(float)
+        expected: dict[object, float] = defaultdict(float)
+        for day, weight in self._faded(night, 60).items():
+            stage = self.guessed(day)[trait]
+            for name in self.candidates(day):
+                level = self._level(trait, name, day)
+                came[level] += weight * self.counted(name, day, "between")
+                expected[level] += weight * stage[name] * self._first_views(day)
+        return {level: (came[level] + 2) / (expected[level] + 2) for level in came}
+
+    def _level(self, trait: int, name: Name, night: date) -> object:
+        words = name[1].replace(".", "_").split("_")
+        if trait < 2:
+            return name[0], *words[: trait + 1]
+        if trait == 2:
+            return None  # the type, which these probes have in common
+        if trait == 3:
+            age = (night - self.registered[name]).days
+            return sum(age >= bound for bound in (1, 3, 8, 15, 29, 61, 181, 366))
+        return self._heat(self._level(trait - 4, name, night), trait - 4, night)
+
+    def _heat(self, group: object, trait: int, night: date) -> int:
+        real = [n for n in self.names if self.seen(n, night) or self.registered.get(n, NEVER) < night]
+        members = [name for name in real if self._level(trait, name, night) == group]
+        weights = self._faded(night, 3)
+        heat = sum(w * self.counted(name, day, "between") for day, w in weights.items() for name in members)
+        usual = sum(weight * self.traffic(day) for day, weight in weights.items()) / max(1, len(real)) * len(members)
+        return min(3, max(-4, floor(log2(max(heat / usual if usual else 0.0, 2**-4)))))
+
+    def unviewed_places(self, night: date) -> int:
+        """Return how many unviewed probes end a list."""
+        best, places = 0.0, 0
+        for length in LENGTHS:
+            lead = 0.0
+            for day, weight in self._nights(night).items():
+                order = ranked(self.added("unviewed", {}, day))
+                came = [self.counted(name, day, "requests") for name in order]
+                lead += weight * (sum(came[:length]) - sum(came) * min(length, len(came)) / max(1, len(came)))
+            if lead > best + 1e-9:
+                best, places = lead, length
+        return places if best > 10 else 0
+
+    def listed(self, night: date) -> list[tuple[Name, float]]:
+        """Return the list of a night with the scores, best first."""
+        found: dict[Name, float] = {}
+        for rule, size in zip(self.rules(night), SIZES, strict=True):
+            scores = {name: score for name, score in self.score(rule, night).items() if name not in found}
+            found |= {name: scores[name] for name in ranked(scores)[: size - len(found)]}
+        last = {name: one for name, one in self.added("unviewed", {}, night).items() if name not in found}
+        found |= {name: last[name] for name in ranked(last)[: self.unviewed_places(night)]}
+        return list(found.items())
 
 
-def scores(requests: Sequence[Request], registered: dict[Name, date], last: date, target: date) -> dict[Name, float]:
-    """Score every probe that was requested in the 90 days up to `last`, or registered in them."""
-    inside = [request for request in requests if last - timedelta(days=90) < request.day <= last]
-    begin = min((request.day for request in inside), default=last - timedelta(days=89))
-    days = [last - timedelta(days=age) for age in range((last - begin).days + 1)]
-    registered = {name: day for name, day in registered.items() if day <= last}
-    views = weighted_views_of(inside)
-    names = set(views) | set(registered)
-    known = {name: since(name, views, registered, days) for name in names}
-    slow = {name: rate(views.get(name, {}), known[name], days, 28) for name in names}
-    fast = {name: rate(views.get(name, {}), known[name], days, 7) for name in names}
-    missing: dict[Name, dict[date, float]] = defaultdict(lambda: defaultdict(float))
-    for request in inside:
-        missing[request.name][request.day] += not request.found
-    weekday = weekday_ratios(views, days, target)
-    age = {name: (last - known[name]).days + 1 for name in names}
-    new = [name for name in names if 1 <= age[name] <= 90]
-    usual = sum(slow[name] for name in new) / len(new) if new else 0.0
-    found = {}
-    for name in names:
-        expected = slow[name] + 0.5 * (fast[name] - slow[name])
-        score = expected * (1 + weekday.get(name, 0.0)) + 0.25 * rate(missing[name], known[name], days, 7)
-        score += usual * 0.5 ** (age[name] / 10) if name in new else 0.0
-        found[name] = round(max(0.0, score), 6)
-    return found
-
-
-def since(name: Name, views: WeightedViews, registered: dict[Name, date], days: Sequence[date]) -> date:
-    """Return the day of registration or of the first request, the earlier; before all when not registered."""
-    return min(registered.get(name, date(1900, 1, 1)), min(views.get(name, {}), default=days[0] + timedelta(days=1)))
-
-
-def rate(by_day: dict[date, float], known: date, days: Sequence[date], half_life: float) -> float:
-    """Return the mean of the days on which it could be requested, at least the last seven, later ones weighing more."""
-    weights = {day: 0.5 ** (age / half_life) for age, day in enumerate(days)}
-    exposed = sum(weight for age, (day, weight) in enumerate(weights.items()) if day >= known or age < 7)
-    return float(sum(weights[day] * number for day, number in by_day.items()) / exposed)
-
-
-def weekday_ratios(views: WeightedViews, days: Sequence[date], target: date) -> dict[Name, float]:
-    """Return each probe's excess on the target's weekday over that of all probes together, as a share."""
-    weights = {day: 0.5 ** (age / 28) for age, day in enumerate(days)}
-    total = {name: sum(weights[day] * number for day, number in own.items()) for name, own in views.items()}
-    on_day = {
-        name: sum(weights[day] * number for day, number in own.items() if day.weekday() == target.weekday())
-        for name, own in views.items()
-    }
-    everything = sum(total.values())
-    ratios = {}
-    for name in views:
-        chance = total[name] * sum(on_day.values()) / everything
-        if chance > 0:
-            ratios[name] = chance / (chance + 5) * (on_day[name] / chance - 1)
-    return ratios
-
-
-def ranked(found: dict[Name, float]) -> list[Name]:
+def ranked(found: Scores) -> list[Name]:
     """Rank the probes with a score above 0, best first, equals by name."""
-    return sorted((name for name, score in found.items() if score > 0), key=lambda name: (-found[name], name))
+    steps = {name: round(score * 10**7) for name, score in found.items()}
+    return sorted((name for name, step in steps.items() if step > 0), key=lambda name: (-steps[name], name))
 
 
 def caught(requests: Sequence[Request], day: date, chosen: Iterable[Name]) -> int:

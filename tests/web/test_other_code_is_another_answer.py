@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from usage_service.hotlist import scoring
+from usage_service.hotlist import learning
 from usage_service.shared.schema import schema_text
 from usage_service.web import server
 from usage_service.web.etags import PACKAGE, code_digest, code_files
@@ -20,7 +20,7 @@ OURS = "usage_service"
 def test_every_module_of_the_server_is_in_the_digest() -> None:
     loaded = [module for name, module in sys.modules.items() if name.partition(".")[0] == OURS]
     files = {Path(inspect.getfile(module)) for module in loaded if module.__name__ != OURS or module.__file__}
-    assert {Path(inspect.getfile(server)), Path(inspect.getfile(scoring))} <= files
+    assert {Path(inspect.getfile(server)), Path(inspect.getfile(learning))} <= files
     assert len(files) > 100
     assert files <= set(code_files())
 

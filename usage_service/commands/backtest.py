@@ -17,13 +17,20 @@ from usage_service.commands.options import DEFAULT_URL, Token, Url
 from usage_service.commands.remote import send
 from usage_service.hotlist.backtest.chart import chart
 from usage_service.hotlist.backtest.files import read_counts
-from usage_service.hotlist.backtest.policies import POLICIES
-from usage_service.hotlist.backtest.replaying import BUDGETS, NIGHTS, Backtest, PolicyResult, backtest
+from usage_service.hotlist.backtest.replaying import (
+    BUDGETS,
+    NIGHTS,
+    Backtest,
+    PolicyResult,
+    backtest,
+    marked_shares,
+)
 from usage_service.hotlist.backtest.sample_traffic import SEED, Kind, Shape, generate_traffic
 from usage_service.hotlist.counts import DayCounts
 from usage_service.shared.progress import progress
 
 FIRST_DAY = date(2026, 1, 5)
+EXPLANATION = "= no difference from the hot list, + more than it; all others less (95 %, all comparisons together)"
 
 Files = Annotated[
     list[Path] | None,
@@ -79,8 +86,7 @@ def sample_traffic_command(
 
 
 def _replayed(counts: DayCounts, nights: int, budgets: list[int]) -> Backtest:
-    replays = (len(POLICIES) + 1) * max(0, min(nights, counts.days - 1))
-    with progress("replaying nights", replays) as report:
+    with progress("replaying nights", max(0, min(nights, counts.days - 1))) as report:
         return backtest(counts, nights, budgets, report)
 
 
@@ -102,6 +108,7 @@ def _show(found: Backtest, form: str) -> None:
         lines = [["policy", *columns, "all", "size"]]
         lines += map(_line, found.policies)
         lines += [["expected_of_hot_list", *map(_share, found.expected), "", ""]]
+        lines += [["unviewed_of_hot_list", *map(_share, found.unviewed), "", ""]]
         sys.stdout.write("".join(",".join(line) + "\n" for line in lines))
     else:
         Console().print(_table(found))
@@ -116,11 +123,13 @@ def _share(share: float) -> str:
 
 
 def _table(found: Backtest) -> Table:
-    title = f"Requests caught, {found.nights} nights up to {found.last_day}, {found.requests:,} requests"
-    table = Table("policy", title=title, box=None)
-    for name in [f"{budget:,}" for budget in found.budgets] + ["all", "of probes"]:
-        table.add_column(name, justify="right")
+    title = f"Requests caught in percent, {found.nights} nights up to {found.last_day}, {found.requests:,} requests"
+    table = Table(title=title, caption=EXPLANATION, box=None, padding=(0, 0, 0, 1))
+    table.add_column("policy", no_wrap=True)
+    for name in [f"{budget:,}" for budget in found.budgets] + ["all", "probes"]:
+        table.add_column(name, justify="right", no_wrap=True)
     for one in found.policies:
-        table.add_row(one.policy, *(f"{share:.1%}" for share in [*one.caught, one.caught_by_all]), f"{one.size:,.0f}")
-    table.add_row("(hot_list expected)", *(f"{share:.1%}" for share in found.expected), "", "", style="dim")
+        table.add_row(one.policy, *marked_shares(one), f"{100 * one.caught_by_all:.1f}", f"{one.size:,.0f}")
+    for name, shares in (("(expected)", found.expected), ("(never viewed)", found.unviewed)):
+        table.add_row(name, *(f"{100 * share:.1f}" for share in shares), "", "", style="dim")
     return table

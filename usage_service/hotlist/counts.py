@@ -2,45 +2,108 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date, timedelta
-from functools import cached_property
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
-from usage_service.probe_keys import Counts, Floats, Ints, ProbeKey, ranks_of
+from usage_service.probe_keys import Counts, Ints, ProbeKey, ranks_of
 
-LONG_AGO = -1_000_000  # row of an unknown registration
+LONG_AGO = -1_000_000  # day of an unknown registration
+Bools: TypeAlias = npt.NDArray[np.bool_]
+_WORDS_END = re.compile(r"[._]")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Columns of matrices: the probes, and what the catalogue knows of them.
+
+    `registered` has the number (`toordinal`) of the day on which a probe was first registered, or LONG_AGO. `ranks` has
+    the probe's place in the order of names, which decides between equals. Only `listable` probes may be on a list.
+    `traits` has codes for what probes have in common, a row each: the first word of the name, the first two, the type.
+    """
+
+    probes: Sequence[ProbeKey]
+    registered: Ints
+    ranks: Ints
+    listable: Bools
+    traits: Ints
+
+    def __len__(self) -> int:
+        """Return the number of probes."""
+        return len(self.probes)
+
+
+def columns_of(
+    probes: Sequence[ProbeKey],
+    registered: Mapping[ProbeKey, date],
+    types: Mapping[ProbeKey, str] | None = None,
+    listable: Bools | None = None,
+) -> Columns:
+    """Return the columns of the probes, in their order; without `listable` all may be listed."""
+    on = [registered[key].toordinal() if key in registered else LONG_AGO for key in probes]
+    words = [_WORDS_END.split(key.probe, maxsplit=2) for key in probes]
+    traits = [
+        _codes([(key.product, *own[:1]) for key, own in zip(probes, words, strict=True)]),
+        _codes([(key.product, *own[:2]) for key, own in zip(probes, words, strict=True)]),
+        _codes([(types or {}).get(key) for key in probes]),
+    ]
+    every = np.ones(len(probes), dtype=np.bool_)
+    return Columns(
+        probes,
+        np.array(on, dtype=np.int64),
+        ranks_of(probes),
+        every if listable is None else listable,
+        np.array(traits, dtype=np.int64).reshape(len(traits), len(probes)),
+    )
+
+
+def _codes(names: Sequence[object]) -> list[int]:
+    """Return a number for each different name, in the order in which they appear."""
+    found: dict[object, int] = {}
+    return [found.setdefault(name, len(found)) for name in names]
+
+
+class DayRow(NamedTuple):
+    """Requests of people (not of bots) on a day, an entry for each of the first columns; there are none for the others.
+
+    `views` are requests, `people` the distinct visitors of the day (unknown visitors are not counted), `missing` the
+    requests for data that was not there.
+    """
+
+    views: Counts
+    people: Counts
+    missing: Counts
+
+    def padded(self, columns: int) -> DayRow:
+        """Return the row with an entry for each column."""
+        more = columns - len(self.views)
+        return DayRow(*(np.pad(part, (0, more)) for part in self)) if more else self
 
 
 @dataclass(frozen=True)
 class DayCounts:
-    """Requests of people (not of bots): a row for each day from `first` on, a column for each probe.
-
-    `views` are requests, `people` the distinct visitors of the day (unknown visitors are not counted), `missing` the
-    requests for data that was not there. `registered` has the row of the day on which a probe was first registered; it
-    may lie before or after the rows. `ranks` has the probe's place in the order of names, which decides between equals.
-    """
+    """Requests of people, as in DayRow: a row for each day from `first` on, a column for each probe."""
 
     first: date
-    probes: Sequence[ProbeKey]
+    columns: Columns
     views: Counts
     people: Counts
     missing: Counts
-    registered: Ints
-    ranks: Ints
 
-    @cached_property
-    def weighted_views(self) -> Floats:
-        """Return the geometric mean of requests and people for each day and probe.
+    @property
+    def probes(self) -> Sequence[ProbeKey]:
+        """Return the probes, in the order of columns."""
+        return self.columns.probes
 
-        Requests alone would rank highly what one person reloads; people alone would not count those who come back on
-        purpose. Unknown visitors of a day count as one person.
-        """
-        people = np.maximum(self.people, self.views > 0)
-        return np.asarray(np.sqrt(self.views * people.astype(np.float64)))
+    @property
+    def ranks(self) -> Ints:
+        """Return each probe's place in the order of names."""
+        return self.columns.ranks
 
     @property
     def days(self) -> int:
@@ -51,24 +114,19 @@ class DayCounts:
         """Return the day of a row, also of one after the last."""
         return self.first + timedelta(days=row)
 
+    def rows(self) -> Iterator[DayRow]:
+        """Return the days, one after the other."""
+        return map(DayRow, self.views, self.people, self.missing)
+
     def between(self, begin: int, end: int) -> DayCounts:
         """Return the rows from `begin` to `end`, which is excluded, as views of the same arrays."""
         begin, end = max(0, begin), min(end, self.days)
-        if (begin, end) == (0, self.days):
-            return self
         rows = slice(begin, end)
-        return replace(
-            self,
-            first=self.day(begin),
-            views=self.views[rows],
-            people=self.people[rows],
-            missing=self.missing[rows],
-            registered=self.registered - begin,
-        )
+        return DayCounts(self.day(begin), self.columns, self.views[rows], self.people[rows], self.missing[rows])
 
 
 class ProbeDay(NamedTuple):
-    """Requests for one probe on one day; the fields are as in DayCounts."""
+    """Requests for one probe on one day; the fields are as in DayRow."""
 
     day: date
     key: ProbeKey
@@ -77,21 +135,19 @@ class ProbeDay(NamedTuple):
     missing: int
 
 
-def counts_of(probe_days: Sequence[ProbeDay], registered: dict[ProbeKey, date], first: date, days: int) -> DayCounts:
+def counts_of(
+    probe_days: Sequence[ProbeDay],
+    registered: Mapping[ProbeKey, date],
+    first: date,
+    days: int,
+    types: Mapping[ProbeKey, str] | None = None,
+) -> DayCounts:
     """Return the counts of the `days` days from `first` on, with a column for every requested or registered probe."""
     probes = sorted({one.key for one in probe_days} | registered.keys())
-    columns = {key: number for number, key in enumerate(probes)}
+    places = {key: number for number, key in enumerate(probes)}
     rows = np.array([(one.day - first).days for one in probe_days], dtype=np.int64)
-    places = np.array([columns[one.key] for one in probe_days], dtype=np.int64)
+    columns = np.array([places[one.key] for one in probe_days], dtype=np.int64)
     views, people, missing = (np.zeros((days, len(probes)), dtype=np.int32) for _ in range(3))
     for matrix, name in ((views, "views"), (people, "people"), (missing, "missing")):
-        np.add.at(matrix, (rows, places), np.array([getattr(one, name) for one in probe_days], dtype=np.int32))
-    on = registrations(probes, registered)
-    since = np.where(on == LONG_AGO, LONG_AGO, on - first.toordinal())
-    return DayCounts(first, probes, views, people, missing, since, ranks_of(probes))
-
-
-def registrations(probes: Sequence[ProbeKey], registered: dict[ProbeKey, date]) -> Ints:
-    """Return the number (`toordinal`) of each probe's day of registration, or LONG_AGO."""
-    on = [registered[key].toordinal() if key in registered else LONG_AGO for key in probes]
-    return np.array(on, dtype=np.int64)
+        np.add.at(matrix, (rows, columns), np.array([getattr(one, name) for one in probe_days], dtype=np.int32))
+    return DayCounts(first, columns_of(probes, registered, types), views, people, missing)

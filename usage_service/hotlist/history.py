@@ -1,7 +1,8 @@
 """Request counts of past days, kept in memory and brought up to date with what has changed since.
 
 All days of a history are read once. From then on an answer reads only the probes and days of the events that have come
-since the last one, so that its time does not grow with the log.
+since the last one, so that its time does not grow with the log. What is learned of the days goes on from where it was,
+too: from one of a few days that are kept, before the first that has changed.
 """
 
 from __future__ import annotations
@@ -10,25 +11,28 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
+from operator import is_
+from threading import Lock
 from typing import NamedTuple
 
 import asyncpg
 import numpy as np
-import numpy.typing as npt
 
 from usage_service.hidden_probes import hidden_revision
 from usage_service.hotlist.costs import CostReader
-from usage_service.hotlist.counts import LONG_AGO, DayCounts, registrations
-from usage_service.probe_keys import Counts, Ints, ProbeKey, ranks_of
+from usage_service.hotlist.counts import LONG_AGO, Columns, DayCounts, DayRow, columns_of
+from usage_service.hotlist.learning import Learned, nothing_learned
+from usage_service.probe_keys import Counts, ProbeKey
 from usage_service.projections.state import Revision, State, read_states
 from usage_service.queries import query
 from usage_service.shared.postgres import Connection
 
 MOST_BEHIND = 200_000  # positions: to scan more of them takes as long as to read the days again
-MOST_DAYS_KEPT = 400
+MOST_DAYS_KEPT = 500
 MOST_PRODUCTS_KEPT = 8
 DAYS_A_QUERY = 7  # between two queries the server answers other requests
 VIEWS, PEOPLE, MISSING = range(3)
+LAST_DAYS_LEARNED, DAYS_BETWEEN_LEARNED, MOST_LEARNED_KEPT = 3, 100, 8
 
 
 class Catalogue(NamedTuple):
@@ -38,37 +42,104 @@ class Catalogue(NamedTuple):
     """
 
     registered: dict[ProbeKey, date]
+    types: dict[ProbeKey, str]
     built: dict[ProbeKey, datetime]
     unlistable: frozenset[ProbeKey]
     products: frozenset[str]
 
 
-EMPTY_CATALOGUE = Catalogue({}, {}, frozenset(), frozenset())
+EMPTY_CATALOGUE = Catalogue({}, {}, {}, frozenset(), frozenset())
+
+
+@dataclass(frozen=True)
+class _Day:
+    """Counts of a day (views, people, missing) by column, never changed: a change makes another day.
+
+    `since` is a position that they are as of; later events did not change them.
+    """
+
+    since: int
+    counts: Counts
+
+    @property
+    def row(self) -> DayRow:
+        return DayRow(*self.counts)
 
 
 @dataclass(frozen=True)
 class History:
-    """Counts of some days, a mask of the columns that may be listed, and when the ETL last built each probe."""
+    """Days from `first` on, by column, and when the ETL last built each probe."""
 
-    counts: DayCounts
-    listable: npt.NDArray[np.bool_]
+    first: date
+    columns: Columns
+    days: Sequence[_Day]
     built: dict[ProbeKey, datetime]
+    _learning: Learning
+
+    def counts(self, last_days: int) -> DayCounts:
+        """Return the counts of at most so many of the last days."""
+        days = self.days[-last_days:]
+        counts = np.zeros((3, len(days), len(self.columns)), dtype=np.int32)
+        for number, day in enumerate(days):
+            counts[:, number, : day.counts.shape[1]] = day.counts
+        first = self.first + timedelta(days=len(self.days) - len(days))
+        return DayCounts(first, self.columns, counts[VIEWS], counts[PEOPLE], counts[MISSING])
+
+    def learned(self, is_over: bool = True) -> Learned:
+        """Return what the days teach; the last is no evidence of its night unless it is over. It may take seconds."""
+        return self._learning.learned(self.first, self.columns, self.days, is_over)
 
 
-@dataclass
-class _Day:
-    since: int  # position that the counts are as of; later events did not change them
-    counts: Counts  # views, people, missing by column
+class _Kept(NamedTuple):
+    """What was learned of the days from `first` on."""
+
+    first: date
+    days: Sequence[_Day]
+    learned: Learned
 
 
-class _Columns(NamedTuple):
-    """Columns that all histories of the same probes share: names, and what the catalogue says of each probe."""
+class Learning:
+    """What was learned of a product's days, kept at the end of a few of them."""
 
-    catalogue: Catalogue
-    probes: Sequence[ProbeKey]
-    registered: Ints
-    ranks: Ints
-    listable: npt.NDArray[np.bool_]
+    def __init__(self) -> None:
+        self._kept: list[_Kept] = []
+        self._lock = Lock()
+
+    def learned(self, first: date, columns: Columns, days: Sequence[_Day], is_over: bool) -> Learned:
+        """Return what the days teach, from the last kept one that these days begin with."""
+        with self._lock:
+            over = days if is_over else days[:-1]
+            found = max((one for one in self._kept if _begins(one, first, columns, over)), key=_length, default=None)
+            done = len(found.days) if found else 0
+            learned = found.learned.with_columns(columns) if found else nothing_learned(columns, first)
+            for number in range(done, len(over)):
+                learned = learned.after(over[number].row)
+                if number + 1 > len(over) - LAST_DAYS_LEARNED or (number + 1) % DAYS_BETWEEN_LEARNED == 0:
+                    self._keep(_Kept(first, over[: number + 1], learned))
+            return learned if is_over else learned.after(days[-1].row, learn=False)
+
+    def _keep(self, new: _Kept) -> None:
+        self._kept = [one for one in self._kept if (one.first, len(one.days)) != (new.first, len(new.days))]
+        self._kept = [*self._kept, new][-MOST_LEARNED_KEPT:]
+
+
+def _length(kept: _Kept) -> int:
+    return len(kept.days)
+
+
+def _begins(kept: _Kept, first: date, columns: Columns, days: Sequence[_Day]) -> bool:
+    """Return whether the days begin with those kept, and the catalogue says the same of them."""
+    same_days = kept.first == first and len(kept.days) <= len(days) and all(map(is_, kept.days, days))
+    before, size = kept.learned.columns, len(kept.learned.columns)
+    if not same_days or before is columns:
+        return same_days
+    return bool(
+        size <= len(columns)
+        and np.array_equal(before.registered, columns.registered[:size])
+        and np.array_equal(before.listable, columns.listable[:size])
+        and np.array_equal(before.traits, columns.traits[:, :size])
+        and ((columns.registered[size:] >= kept.learned.day) | (columns.registered[size:] == LONG_AGO)).all()
+    )
 
 
 @dataclass
@@ -79,38 +150,41 @@ class _Product:
     columns: dict[ProbeKey, int] = field(default_factory=dict)
     days: dict[date, _Day] = field(default_factory=dict)
     last_read: tuple[object, History] | None = None
-    _described: _Columns | None = None
+    learning: Learning = field(default_factory=Learning)
+    _described: tuple[Catalogue, Columns] | None = None
 
     def change(self, cells: Sequence[asyncpg.Record], now: State) -> None:
         """Update the probes and days that have changed up to now."""
+        changed: dict[date, Counts] = {}
         for cell in cells:
-            day = self.days.get(cell["day"])
-            if day is not None:
+            if (day := self.days.get(cell["day"])) is not None:
                 [column] = _places([ProbeKey(cell["product"], cell["probe"])], self.columns)
-                missing_columns = column + 1 - day.counts.shape[1]
-                if missing_columns > 0:
-                    day.counts = np.pad(day.counts, ((0, 0), (0, missing_columns)))
-                day.counts[:, column] = cell["views"], cell["people"], cell["missing"]
-                day.since = now.position
+                counts = changed.get(cell["day"])
+                counts = day.counts.copy() if counts is None else counts
+                if (missing_columns := column + 1 - counts.shape[1]) > 0:
+                    counts = np.pad(counts, ((0, 0), (0, missing_columns)))
+                counts[:, column] = cell["views"], cell["people"], cell["missing"]
+                changed[cell["day"]] = counts
+        for date_of, counts in changed.items():
+            self.days[date_of] = _Day(now.position, counts)
         self.popularity = now
 
-    def described(self) -> _Columns:
+    def described(self) -> Columns:
         """Return all columns, also of registered probes that nobody has requested."""
         found = self._described
-        if found is None or found.catalogue is not self.catalogue or len(found.probes) != len(self.columns):
+        if found is None or found[0] is not self.catalogue or len(found[1]) != len(self.columns):
             _places(self.catalogue.registered, self.columns)
-            found = self._described = _describe(list(self.columns), self.catalogue)
-        return found
+            found = self._described = self.catalogue, _describe(list(self.columns), self.catalogue)
+        return found[1]
 
 
-def _describe(probes: Sequence[ProbeKey], catalogue: Catalogue) -> _Columns:
-    registered = registrations(probes, catalogue.registered)
+def _describe(probes: Sequence[ProbeKey], catalogue: Catalogue) -> Columns:
     # Of a product without any registration, unregistered probes may be listed, too.
     listable = [
         key not in catalogue.unlistable and (key in catalogue.registered or key.product not in catalogue.products)
         for key in probes
     ]
-    return _Columns(catalogue, probes, registered, ranks_of(probes), np.array(listable, dtype=np.bool_))
+    return columns_of(probes, catalogue.registered, catalogue.types, np.array(listable, dtype=np.bool_))
 
 
 class Histories:
@@ -140,7 +214,8 @@ class Histories:
                 kept.days = dict(list(days.items())[-MOST_DAYS_KEPT:])
             if kept.catalogue_revision != revision:
                 kept.catalogue, kept.catalogue_revision = await _read_catalogue(connection, product), revision
-            history = _history([days[day] for day in wanted], kept, first)
+            of_days = [days[day] for day in wanted]
+            history = History(first, kept.described(), of_days, kept.catalogue.built, kept.learning)
             kept.last_read = asked, history
             return history
 
@@ -171,15 +246,16 @@ async def read_last_days(connection: Connection, product: str | None, days: int,
         return None
     last = min(row["last"], last_day)
     first = max(row["first"], last - timedelta(days=days - 1))
-    return (await Histories().read(connection, product, first, last)).counts
+    return (await Histories().read(connection, product, first, last)).counts(days)
 
 
 async def _load(
     connection: Connection, product: str | None, days: Sequence[date], columns: dict[ProbeKey, int], since: int
 ) -> dict[date, _Day]:
     loaded = {day: _Day(since, np.zeros((3, 0), dtype=np.int32)) for day in days}
-    for begin in range(0, len(days), DAYS_A_QUERY):
-        for row in await connection.fetch(query("hotlist", "days"), product, days[begin : begin + DAYS_A_QUERY]):
+    viewed: list[date] = await connection.fetchval(query("hotlist", "viewed_days"), days)
+    for begin in range(0, len(viewed), DAYS_A_QUERY):
+        for row in await connection.fetch(query("hotlist", "days"), product, viewed[begin : begin + DAYS_A_QUERY]):
             places = _places(map(ProbeKey, row["products"], row["probes"]), columns)
             counts = np.zeros((3, len(columns)), dtype=np.int32)
             counts[:, places] = row["views"], row["people"], row["missing"]
@@ -198,17 +274,8 @@ async def _read_catalogue(connection: Connection, product: str | None) -> Catalo
     keys = list(map(ProbeKey, row["products"], row["probes"]))
     return Catalogue(
         {key: at.date() for key, at in zip(keys, row["registered"], strict=True) if at},
+        {key: kind for key, kind in zip(keys, row["types"], strict=True) if kind},
         {key: at for key, at in zip(keys, row["built"], strict=True) if at},
         frozenset(key for key, unlistable in zip(keys, row["unlistable"], strict=True) if unlistable),
         frozenset(key.product for key, at in zip(keys, row["registered"], strict=True) if at),
     )
-
-
-def _history(days: Sequence[_Day], kept: _Product, first: date) -> History:
-    columns = kept.described()
-    counts = np.zeros((3, len(days), len(columns.probes)), dtype=np.int32)
-    for number, day in enumerate(days):
-        counts[:, number, : day.counts.shape[1]] = day.counts
-    since = np.where(columns.registered == LONG_AGO, LONG_AGO, columns.registered - first.toordinal())
-    made = DayCounts(first, columns.probes, counts[VIEWS], counts[PEOPLE], counts[MISSING], since, columns.ranks)
-    return History(made, columns.listable, kept.catalogue.built)

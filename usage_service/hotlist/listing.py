@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -23,22 +24,28 @@ from usage_service.hotlist.budgets import (
     read_budget,
     weigh,
 )
+from usage_service.hotlist.choices import (
+    RuleChange,
+    RuleChoice,
+    UnviewedShare,
+    rule_changes,
+    rule_choices,
+    unviewed_share,
+)
 from usage_service.hotlist.costs import Costs
-from usage_service.hotlist.counts import DayCounts
 from usage_service.hotlist.history import Histories, History
-from usage_service.hotlist.reasons import Reason, Reasons
+from usage_service.hotlist.learning import Night, history_begin
+from usage_service.hotlist.reasons import SHOWN_DAYS, SHOWN_DECIMALS, Reason, Reasons
 from usage_service.hotlist.rules import RuleOfProbe, find_rules
-from usage_service.hotlist.scoring import HISTORY_DAYS, expected_coverage, ranking, score_parts
 from usage_service.probe_keys import Floats, Ints, ProbeKey
 from usage_service.shared.postgres import Connection
-
-ACCOUNTED_DAYS = 28  # the days whose mean number of requests the next one is expected to have
 
 
 class HotProbe(msgspec.Struct, frozen=True):
     """A probe worth building: the score that ranks it, the reasons it is made of, and when the ETL last built it.
 
-    `worth` is what building it is worth, null in lists that were kept before it was told.
+    The score is in views a day, counted as the rule of its place counts them. `worth` is what building it is worth,
+    null in lists that were kept before it was told.
     """
 
     product: str
@@ -52,7 +59,9 @@ class HotProbe(msgspec.Struct, frozen=True):
 class HotList(msgspec.Struct, frozen=True):
     """Probes to build for the day `for_day`, the best first, scored by the requests up to `last_day`.
 
-    `expected_coverage` is the share of the next requests that are expected to be for these probes.
+    `expected_coverage` is the share of the next requests that are expected to be for these probes. `choices` says which
+    rule each part of the list follows and why, `changes` when that changed, `unviewed` what is expected of the probes
+    that nobody has viewed yet.
     """
 
     product: str | None
@@ -64,14 +73,21 @@ class HotList(msgspec.Struct, frozen=True):
     expected_coverage: float
     probes: list[HotProbe]
     account: Account | None = None
+    choices: list[RuleChoice] = []
+    changes: list[RuleChange] = []
+    unviewed: UnviewedShare | None = None
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """Parameters of a list: a product or all, the day, what it may cost, and the `coverage` after which it ends."""
+    """Parameters of a list: a product or all, the day, what it may cost, and the `coverage` after which it ends.
+
+    The last day `is_over` when the list is made at its end.
+    """
 
     product: str | None
     last_day: date
+    is_over: bool
     for_day: date
     budget: Budget
     coverage: float | None
@@ -90,57 +106,47 @@ def wanted_list(
     end = (until or now).astimezone(UTC)
     last = (end - timedelta(microseconds=1)).date()
     most = read_budget(budget or (DEFAULT_BUDGET if coverage is None else MOST_PROBES), prices)
-    return Wanted(product, last, (end + timedelta(hours=12)).date(), most, coverage, prices)
+    return Wanted(product, last, last < end.date(), (end + timedelta(hours=12)).date(), most, coverage, prices)
 
 
 async def hot_list(connection: Connection, histories: Histories, wanted: Wanted) -> HotList:
     """Make the list from the connection's snapshot of the projections; raise NothingKnownError."""
-    first = wanted.last_day - timedelta(days=HISTORY_DAYS - 1)
-    history = await histories.read(connection, wanted.product, first, wanted.last_day)
+    history = await histories.read(connection, wanted.product, history_begin(wanted.last_day), wanted.last_day)
     rules = {ProbeKey(rule.product, rule.probe): rule for rule in await find_rules(connection, wanted.product)}
-    return make_list(history, rules, await histories.costs.read(connection, wanted.product, wanted.last_day), wanted)
+    costs = await histories.costs.read(connection, wanted.product, wanted.last_day)
+    return await asyncio.to_thread(make_list, history, rules, costs, wanted)
 
 
 def make_list(history: History, rules: dict[ProbeKey, RuleOfProbe], costs: Costs, wanted: Wanted) -> HotList:
-    """Make the list of a history under rules: pinned probes first, then by score, equals in the order of names.
+    """Make the list of a history under rules: pinned probes first, then as learned, equals in the order of names.
 
     Where costs decide, those that are worth most for what they cost come first.
     """
-    counts = history.counts
-    parts = score_parts(counts, wanted.for_day)
-    score = parts.score
-    order = _order(history, rules, score)
-    shares = np.diff(expected_coverage(counts, score, order), prepend=0.0)
-    keys = [counts.probes[column] for column in order.tolist()]
-    daily = _daily_requests(counts)
-    worth = weigh(shares * daily, costs.estimates(keys), wanted.prices)
-    unknown = _pinned_unseen(rules, counts.probes)[: wanted.budget.probes]
+    night = Night(history.learned(wanted.is_over), wanted.for_day.toordinal())
+    order, pinned = _order(night, rules)
+    shares = night.by_column(night.place_shares)[order]
+    keys = [history.columns.probes[column] for column in order.tolist()]
+    worth = weigh(shares * night.requests, costs.estimates(keys), wanted.prices)
+    unknown = _pinned_unseen(rules, history.columns.probes)[: wanted.budget.probes]
     theirs = weigh(np.zeros(len(unknown)), costs.estimates(unknown), wanted.prices)
-    choice = _chosen(keys, shares, worth, wanted, _pinned_in(history, rules, order), theirs)
-    reasons = Reasons(counts, parts, wanted.for_day, order[choice.places])
-    scores: list[float] = score[order[choice.places]].tolist()
-    listed = [
-        _hot(history, rules, keys[place], scores[number], reasons.of(number), worth.of(place))
-        for number, place in enumerate(choice.places.tolist())
-    ]
+    choice = _chosen(keys, shares, worth, wanted, pinned, theirs)
+    listed = _listed(history, night, rules, order[choice.places], [worth.of(place) for place in choice.places.tolist()])
     extra = [_hot(history, rules, key, 0.0, [], theirs.of(number)) for number, key in enumerate(unknown)]
-    unseen = daily * max(0.0, 1 - float(shares.sum()))
+    unseen = night.requests * max(0.0, 1 - float(shares.sum()))
     return HotList(
         wanted.product,
         wanted.for_day,
-        counts.first,
+        history.first,
         wanted.last_day,
         wanted.budget.asked,
         wanted.coverage,
         round(float(shares[choice.places].sum()), 4),
         extra + listed,
         account_of(worth, choice.places, theirs, unseen, wanted.prices, choice.ends),
+        rule_choices(night),
+        rule_changes(night),
+        unviewed_share(night, order[choice.places]),
     )
-
-
-def _daily_requests(counts: DayCounts) -> float:
-    """Return the mean number of requests a day, lately."""
-    return float(counts.views[-ACCOUNTED_DAYS:].sum(axis=1).mean()) if counts.days else 0.0
 
 
 def _chosen(
@@ -166,26 +172,35 @@ def _chosen(
     return choice
 
 
-def _order(history: History, rules: dict[ProbeKey, RuleOfProbe], score: Floats) -> Ints:
-    """Return the columns that may be listed, best first."""
-    chosen = history.listable & (score > 0)
-    pinned = np.zeros(len(chosen), dtype=np.bool_)
-    for column, key in enumerate(history.counts.probes) if rules else ():
-        if key in rules:
-            chosen[column] = pinned[column] = rules[key].rule == "pinned"
-    order = ranking(np.where(pinned, np.inf, score), history.counts.ranks)
-    return order[chosen[order]]
+def _order(night: Night, rules: dict[ProbeKey, RuleOfProbe]) -> tuple[Ints, int]:
+    """Return the columns of the list under rules, and how many of them are pinned, which come first."""
+    if not rules:
+        return night.order, 0
+    ruled = [(column, rules[key].rule == "pinned") for column, key in enumerate(night.columns.probes) if key in rules]
+    pinned = np.array([column for column, is_pinned in ruled if is_pinned], dtype=np.int64)
+    pinned = pinned[np.argsort(night.columns.ranks[pinned])]
+    others = night.order[~np.isin(night.order, [column for column, _ in ruled])]
+    return np.concatenate([pinned, others]), len(pinned)
+
+
+def _listed(
+    history: History, night: Night, rules: dict[ProbeKey, RuleOfProbe], order: Ints, worth: Sequence[ProbeWorth]
+) -> list[HotProbe]:
+    """Return the probes of the columns, each with its score and reasons."""
+    places = dict(zip(night.order.tolist(), range(len(night.order)), strict=True))
+    reasons = Reasons(night, history.counts(SHOWN_DAYS), order)
+    scores = np.round(night.by_column(night.place_scores), SHOWN_DECIMALS).tolist()
+    listed = []
+    for number, column in enumerate(order.tolist()):
+        why = reasons.of(number, night.rule_at(places[column])) if column in places else []
+        listed.append(_hot(history, rules, history.columns.probes[column], scores[column], why, worth[number]))
+    return listed
 
 
 def _pinned_unseen(rules: dict[ProbeKey, RuleOfProbe], probes: Sequence[ProbeKey]) -> list[ProbeKey]:
     """Return the pinned probes that were never requested and are not in the catalogue."""
     pinned = {key for key, rule in rules.items() if rule.rule == "pinned"}
     return sorted(pinned.difference(probes)) if pinned else []
-
-
-def _pinned_in(history: History, rules: dict[ProbeKey, RuleOfProbe], order: Ints) -> int:
-    probes = history.counts.probes
-    return sum(probes[column] in rules for column in order) if rules else 0
 
 
 def _hot(

@@ -1,3 +1,7 @@
+-- viewed_days: those of the days $1 on which any probe was requested.
+SELECT coalesce(array_agg(day ORDER BY day), '{}') FROM unnest($1::date[]) AS asked (day)
+WHERE EXISTS (SELECT FROM popularity_views v WHERE v.days = 1 AND v.first_day = asked.day);
+
 -- days: the requests of people for the product $1 (null: for all) on the days $2, an array a column.
 SELECT d.day, array_agg(s.product) AS products, array_agg(s.probe) AS probes, array_agg(d.views) AS views,
        array_agg(p.people) AS people, array_agg(d.missing) AS missing
@@ -35,7 +39,7 @@ WHERE v.days = 1 AND ($1::text IS NULL OR s.product = $1) AND NOT s.bot;
 
 -- catalogue: the probes of the product $1 (null: of all) as arrays; retired and hidden ones are `unlistable`.
 SELECT array_agg(product) AS products, array_agg(probe) AS probes, array_agg(registered_at) AS registered,
-       array_agg(built_at) AS built,
+       array_agg(metric_type) AS types, array_agg(built_at) AS built,
        array_agg(coalesce(retired_at >= coalesce(described_at, retired_at), false) OR EXISTS (SELECT FROM hidden_by(product, probe)))
            AS unlistable
 FROM catalogue WHERE $1::text IS NULL OR product = $1;

@@ -14,6 +14,7 @@ WIDTH, HEIGHT = 760, 420
 LEFT, RIGHT, TOP, BOTTOM = 60, 190, 40, 50
 # Safe for colour-blind readers: M. Okabe and K. Ito, Color Universal Design, 2008.
 COLOURS = ("#d55e00", "#0072b2", "#56b4e9", "#009e73", "#cc79a7", "#e69f00", "#000000")
+DASHES = ("none", "6 3", "2 3")  # the second and third policy of a colour
 LABEL_GAP = 15
 
 
@@ -28,9 +29,14 @@ def chart(found: Backtest) -> bytes:
     across = _places(found.budgets)
     _axes(svg, found.budgets, across)
     ends = _apart([_height(policy.caught[-1]) for policy in found.policies])
-    for policy, colour, end in zip(found.policies, COLOURS, ends, strict=True):
+    for number, (policy, end) in enumerate(zip(found.policies, ends, strict=True)):
+        colour, dashes = COLOURS[number % len(COLOURS)], DASHES[number // len(COLOURS) % len(DASHES)]
         points = " ".join(f"{x:.1f},{_height(share):.1f}" for x, share in zip(across, policy.caught, strict=True))
-        SubElement(svg, "polyline", {"points": points, "fill": "none", "stroke": colour, "stroke-width": "2"})
+        SubElement(
+            svg,
+            "polyline",
+            {"points": points, "fill": "none", "stroke": colour, "stroke-width": "2", "stroke-dasharray": dashes},
+        )
         _text(svg, WIDTH - RIGHT + 10, end + 4, f"{policy.policy} {policy.caught[-1]:.1%}", fill=colour)
     return cast(bytes, tostring(svg, encoding="utf-8"))
 

@@ -2,26 +2,28 @@
 
 For each past night a list is made of what was known then, and compared with the requests of the day that followed.
 Known at a night are the events that occurred before it; an event that arrived late counts as of when it occurred. A
-score is made from the rows before the night alone, so no policy but the clairvoyant one can see the next day.
+list is made from the rows before the night alone, so no policy but the clairvoyant one can see the next day.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import date
 
 import msgspec
 import numpy as np
 
-from usage_service.hotlist.backtest.policies import CLAIRVOYANT, POLICIES, Policy, hot_list
+from usage_service.hotlist.backtest.differences import Difference, differences
+from usage_service.hotlist.backtest.policies import CLAIRVOYANT, HOT_LIST, Past, new_policies
 from usage_service.hotlist.counts import DayCounts
-from usage_service.hotlist.scoring import HISTORY_DAYS, expected_coverage, ranking, score_parts
-from usage_service.probe_keys import Counts, Floats, Ints
+from usage_service.hotlist.learning import Night, history_begin, learned_of
+from usage_service.probe_keys import Floats, Ints
 from usage_service.shared.errors import UserError
 from usage_service.shared.progress import Report
 
 BUDGETS = (25, 50, 100, 200, 500, 1_000, 2_000)
 NIGHTS = 90
+WITHOUT_LIMIT = 1_000_000
 
 
 class BacktestError(UserError):
@@ -32,18 +34,21 @@ class PolicyResult(msgspec.Struct, frozen=True):
     """Shares of all requests that a policy's lists caught, by budget.
 
     Without a budget a list has `size` probes on average, and the lists caught the share `caught_by_all`.
+    `hot_list_ahead` says by budget how much more the hot list caught; it is empty for the hot list itself.
     """
 
     policy: str
     caught: list[float]
     size: float
     caught_by_all: float
+    hot_list_ahead: list[Difference]
 
 
 class Backtest(msgspec.Struct, frozen=True):
     """Result of a backtest: shares of the `requests` on the days from `first_day` to `last_day`, a night before each.
 
-    `expected` is the coverage that the hot list expected, budget by budget.
+    `expected` is the coverage that the hot list expected, budget by budget; `unviewed` the share of the requests that
+    it caught with probes that nobody had viewed before.
     """
 
     first_day: date
@@ -53,6 +58,7 @@ class Backtest(msgspec.Struct, frozen=True):
     budgets: list[int]
     policies: list[PolicyResult]
     expected: list[float]
+    unviewed: list[float]
 
 
 def backtest(counts: DayCounts, nights: int, budgets: Sequence[int], report: Report) -> Backtest:
@@ -61,51 +67,71 @@ def backtest(counts: DayCounts, nights: int, budgets: Sequence[int], report: Rep
     Raise BacktestError when there is no request on a day that has a day before it.
     """
     targets = range(max(1, counts.days - nights), counts.days)
-    requests = int(counts.views[targets.start :].sum()) if targets else 0
-    if not requests:
+    requests = counts.views[targets.start :].sum(axis=1).astype(np.float64) if targets else np.zeros(0)
+    if not requests.sum():
         raise BacktestError("there are no requests on a day that has a day before it")
-    results = []
-    for done, (name, policy) in enumerate([*POLICIES.items(), (CLAIRVOYANT, hot_list)]):
-        results.append(_replay(counts, targets, budgets, name, policy))
-        report((done + 1) * len(targets))
-    expected = _expected(counts, targets, budgets)
-    first, last = counts.day(targets.start), counts.day(counts.days - 1)
-    return Backtest(first, last, len(targets), requests, list(budgets), results, expected)
+    policies, rooms = new_policies(), [*budgets, WITHOUT_LIMIT]
+    caught = np.zeros((len(policies), len(rooms), len(targets)))
+    sizes, expected, unviewed = np.zeros(len(policies)), np.zeros(len(budgets)), np.zeros(len(budgets))
+    for done, night in enumerate(nights_of(counts, targets)):
+        past = Past(counts, targets[done], night)
+        asked = counts.views[past.row]
+        for number, policy in enumerate(policies.values()):
+            lists = policy(past, rooms)
+            caught[number, :, done] = [asked[one[:room]].sum() for one, room in zip(lists, rooms, strict=True)]
+            sizes[number] += len(lists[-1])
+        places = np.minimum(budgets, len(night.order))
+        expected += requests[done] * night.coverage[places]
+        unviewed += np.append(0, np.cumsum(asked[night.order] * ~night.seen[night.order]))[places]
+        report(done + 1)
+    return Backtest(
+        counts.day(targets.start),
+        counts.day(counts.days - 1),
+        len(targets),
+        int(requests.sum()),
+        list(budgets),
+        _results(list(policies), caught, sizes / len(targets), requests),
+        [float(one) for one in expected / requests.sum()],
+        [float(one) for one in unviewed / requests.sum()],
+    )
 
 
-def list_at(night: int, counts: DayCounts, policy: Policy) -> Ints:
-    """Return the columns that a policy lists at a night, best first: those with a score above 0."""
-    score = policy(counts.between(night - HISTORY_DAYS, night), counts.day(night))
-    return ranking(score, counts.ranks)[: np.count_nonzero(score > 0)]
+def _results(names: Sequence[str], caught: Floats, sizes: Floats, requests: Floats) -> list[PolicyResult]:
+    """Return the shares of each policy; the clairvoyant one is no policy to be compared with."""
+    shares = (caught.sum(axis=2) / requests.sum()).tolist()
+    own = names.index(HOT_LIST)
+    others = [number for number, name in enumerate(names) if name not in (HOT_LIST, CLAIRVOYANT)]
+    ahead = dict(zip(others, differences((caught[own] - caught[others])[:, :-1], requests), strict=True))
+    return [
+        PolicyResult(name, shares[number][:-1], float(sizes[number]), shares[number][-1], ahead.get(number, []))
+        for number, name in enumerate(names)
+    ]
 
 
-def _clairvoyant(counts: DayCounts, night: int) -> Ints:
-    asked = counts.views[night].astype(np.float64)
-    return ranking(asked, counts.ranks)[: np.count_nonzero(asked)]
+def marked_shares(result: PolicyResult) -> list[str]:
+    """Return the percentages caught, each with a mark: `=` no difference from the hot list, `+` more than it."""
+    marks = ["=" if one.low <= 0 <= one.high else "+" if one.high < 0 else "" for one in result.hot_list_ahead]
+    return [
+        f"{100 * share:.1f}{mark}"
+        for share, mark in zip(result.caught, marks or [""] * len(result.caught), strict=True)
+    ]
 
 
-def _replay(counts: DayCounts, targets: range, budgets: Sequence[int], name: str, policy: Policy) -> PolicyResult:
-    caught, size, by_all = np.zeros(len(budgets), dtype=np.int64), 0, 0
-    for night in targets:
-        chosen = _clairvoyant(counts, night) if name == CLAIRVOYANT else list_at(night, counts, policy)
-        within = _caught_within(counts.views[night], chosen, budgets)
-        caught, size, by_all = caught + within, size + len(chosen), by_all + int(counts.views[night][chosen].sum())
-    requests = int(counts.views[targets.start :].sum())
-    return PolicyResult(name, [int(one) / requests for one in caught], size / len(targets), by_all / requests)
+def nights_of(counts: DayCounts, rows: Iterable[int]) -> Iterator[Night]:
+    """Return the night before the day of each of the rows, which follow one another."""
+    rows_of_days, learned, begin = list(counts.rows()), None, -1
+    for row in rows:
+        first = max(0, (history_begin(counts.day(row - 1)) - counts.first).days)
+        if learned is None or first != begin:
+            begin = first
+            learned = learned_of(counts.columns, counts.day(first), rows_of_days[first:row])
+        else:
+            learned = learned.after(rows_of_days[row - 1])
+        yield Night(learned, counts.day(row).toordinal())
 
 
-def _caught_within(asked: Counts, chosen: Ints, budgets: Sequence[int]) -> Ints:
-    """Return the number of a day's requests that the first `budget` columns of a list catch, for each budget."""
-    caught = np.append(0, np.cumsum(asked[chosen], dtype=np.int64))
-    return caught[np.minimum(budgets, len(chosen))]
-
-
-def _expected(counts: DayCounts, targets: range, budgets: Sequence[int]) -> list[float]:
-    """Return the mean of the expected coverage over the nights, weighted by the requests of the next day."""
-    total: Floats = np.zeros(len(budgets))
-    for night in targets:
-        past = counts.between(night - HISTORY_DAYS, night)
-        score = score_parts(past, counts.day(night)).score
-        shares = expected_coverage(past, score, ranking(score, counts.ranks))
-        total += np.append(0.0, shares)[np.minimum(budgets, len(shares))] * counts.views[night].sum()
-    return [float(one) for one in total / counts.views[targets.start :].sum()]
+def list_of(policy: str, counts: DayCounts, row: int, room: int = WITHOUT_LIMIT) -> Ints:
+    """Return the columns that a policy lists at the night before the day of a row, best first, at most `room`."""
+    [night] = nights_of(counts, [row])
+    [chosen] = new_policies()[policy](Past(counts, row, night), [room])
+    return chosen[:room]

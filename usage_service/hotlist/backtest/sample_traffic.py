@@ -18,8 +18,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from usage_service.hotlist.counts import LONG_AGO, DayCounts
-from usage_service.probe_keys import Floats, Ints, ProbeKey, ranks_of
+from usage_service.hotlist.counts import LONG_AGO, DayCounts, columns_of
+from usage_service.probe_keys import Floats, Ints, ProbeKey
 
 SEED = 20261124
 DAY_SECONDS = 86_400
@@ -31,6 +31,7 @@ RELOADS = 0.25  # the probability of another view after each view
 STUCK = 0.002  # share of views that leave a tab open, which reloads itself all day
 STUCK_RELOADS = 60
 MISSING = 0.1
+METRIC_TYPE = "timing_distribution"
 HEAVY_PROBES, HEAVY_MOVES_DAYS = 12, 45  # probes that the heavy user watches, and days until they are others
 
 JsonObject = dict[str, Any]
@@ -121,13 +122,18 @@ class Traffic:
         visits = np.unique((self.days * self.shape.probes + self.probes) * self.shape.people + self.people)
         np.add.at(people.reshape(-1), visits // self.shape.people, 1)
         keys = [ProbeKey(self.shape.product, self.name(probe)) for probe in range(self.shape.probes)]
-        return DayCounts(self.first, keys, views, people, missing, self.registered, ranks_of(keys))
+        registered = {key: self._registered(row) for key, row in zip(keys, self.registered.tolist(), strict=True)}
+        types = dict.fromkeys(keys, METRIC_TYPE)
+        return DayCounts(self.first, columns_of(keys, registered, types), views, people, missing)
+
+    def _registered(self, row: int) -> date:
+        return self.first + timedelta(days=max(row, -KNOWN_EARLIER_DAYS))
 
     def events(self) -> Iterator[JsonObject]:
         """Return the traffic as events for `usage-service import`, registrations first."""
-        for probe, row in enumerate(self.registered):
-            day = self.first + timedelta(days=max(int(row), -KNOWN_EARLIER_DAYS))
-            yield self._event("probe_registered", day, 0, probe, {"type": "timing_distribution", "ping": "metrics"})
+        for probe, row in enumerate(self.registered.tolist()):
+            data = {"type": METRIC_TYPE, "ping": "metrics"}
+            yield self._event("probe_registered", self._registered(row), 0, probe, data)
         clock = np.random.default_rng(SEED).integers(0, DAY_SECONDS, len(self.days))
         for day, person, probe, found, second in zip(
             self.days.tolist(), self.people.tolist(), self.probes.tolist(), self.found.tolist(), clock.tolist(),

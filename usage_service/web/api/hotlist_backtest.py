@@ -16,7 +16,7 @@ from usage_service.hotlist.backtest.chart import chart
 from usage_service.hotlist.backtest.replaying import BUDGETS, Backtest, BacktestError, backtest
 from usage_service.hotlist.budgets import MOST_PROBES
 from usage_service.hotlist.history import read_last_days
-from usage_service.hotlist.scoring import HISTORY_DAYS
+from usage_service.hotlist.learning import MOST_HISTORY_DAYS
 from usage_service.problems import FieldError, Problem, invalid
 from usage_service.projections.state import Projection, Revision
 from usage_service.shared.postgres import Connection
@@ -74,7 +74,7 @@ class BacktestQuestion(Question):
 
     async def _replayed(self, connection: Connection) -> Backtest:
         async with self._turn:
-            counts = await read_last_days(connection, self.product, self.nights + HISTORY_DAYS, self.last_day)
+            counts = await read_last_days(connection, self.product, self.nights + MOST_HISTORY_DAYS, self.last_day)
             if counts is None:
                 raise BacktestError(f"nobody asked for a probe up to {self.last_day}")
             return await asyncio.to_thread(partial(backtest, counts, self.nights, self.budgets, lambda _done: None))

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
+from usage_service.hotlist.backtest.replaying import PolicyResult, marked_shares
 from usage_service.web.pages.presentation.words import plain
 
 Found = Mapping[str, Any]
 EXPECTED = "expected by the list"
+UNVIEWED = "of the list, never viewed before"
 
 
 def coverage_rows(found: Found) -> list[dict[str, object]]:
@@ -29,13 +33,14 @@ def useful_budgets(found: Found) -> list[int]:
 
 
 def _shares(found: Found) -> dict[str, list[float]]:
-    return {policy["policy"]: policy["caught"] for policy in found["policies"]} | {EXPECTED: found["expected"]}
+    caught = {policy["policy"]: policy["caught"] for policy in found["policies"]}
+    return caught | {EXPECTED: found["expected"], UNVIEWED: found["unviewed"]}
 
 
-def coverage_table(found: Found) -> list[list[object]]:
-    """Return a table with a row for each policy and a column for each budget."""
+def coverage_table(found: Found) -> list[list[str]]:
+    """Return a table of percentages, a row for each policy, marked where there is no difference from the list."""
     number = len(useful_budgets(found))
-    return [
-        [plain(policy["policy"]), *(f"{share:.1%}" for share in policy["caught"][:number])]
-        for policy in found["policies"]
-    ]
+    results = [msgspec.convert(policy, PolicyResult) for policy in found["policies"]]
+    rows = [[plain(result.policy), *marked_shares(result)[:number]] for result in results]
+    more = {EXPECTED: found["expected"], UNVIEWED: found["unviewed"]}
+    return rows + [[name, *(f"{100 * share:.1f}" for share in shares[:number])] for name, shares in more.items()]

@@ -1,0 +1,158 @@
+"""Experts of the hot list: simple rules that score probes by past requests, kept up to date a day at a time.
+
+An expert is a half-life after which a day counts half (exponential smoothing: R. G. Brown, Smoothing, Forecasting and
+Prediction, 1963) together with what it counts, or a window of days. Which of them is listened to is learned from what
+they would have caught (`evidence`).
+
+Sums over probes are of whole numbers, so that they do not depend on the order of the probes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from usage_service.hotlist.counts import LONG_AGO, Bools, Columns, DayRow
+from usage_service.probe_keys import Floats, Ints
+
+Measure = Literal["requests", "between", "people"]
+MEASURES: tuple[Measure, ...] = ("requests", "between", "people")
+BETWEEN = MEASURES.index("between")
+HALF_LIVES = (1, 2, 4, 7, 14, 28, 60, 90, 180)
+USUAL = HALF_LIVES.index(28)
+WINDOWS = (7, 30, 90)
+NEVER = 1_000_000  # day of the first request of a probe that has none
+UNIT = 1_024  # geometric means are rounded to this part of a request
+LEAST_EXPOSURE_DAYS = 7  # a probe that was registered yesterday is not judged by one day
+REQUESTS_A_PERSON = 50  # of one probe on one day; beyond it requests count by their logarithm
+_FADING = (0.5 ** (1.0 / np.array(HALF_LIVES)))[:, None]
+
+
+class Expert(NamedTuple):
+    """Rule that scores probes: days of its half-life, or of its window, and what it counts."""
+
+    kind: Literal["half_life", "most_viewed"]
+    days: int
+    measure: Measure
+
+    @property
+    def words(self) -> str:
+        """Return the rule in words."""
+        of = "requests and people" if self.measure == "between" else self.measure
+        days = f"{self.days} {'day' if self.days == 1 else 'days'}"
+        return f"half-life {days} of {of}" if self.kind == "half_life" else f"most viewed of {days}"
+
+
+EXPERTS = (
+    *(Expert("half_life", days, measure) for measure in MEASURES for days in HALF_LIVES),
+    *(Expert("most_viewed", days, "requests") for days in WINDOWS),
+)
+DEFAULT = EXPERTS.index(Expert("half_life", 28, "between"))
+
+
+def measured(row: DayRow) -> Floats:
+    """Return what each of MEASURES counts of a day's requests for each probe.
+
+    Unknown visitors count as one person. What one person requests again and again counts less and less.
+    """
+    people = np.maximum(row.people, row.views > 0)
+    most = REQUESTS_A_PERSON * np.maximum(people, 1)
+    beyond = most * (1 + np.log(np.maximum(row.views / most, 1.0)))
+    requests = np.rint(np.minimum(row.views, beyond))
+    between = np.rint(UNIT * np.sqrt(requests * people)) / UNIT
+    return np.stack([requests, between, people])
+
+
+def padded(values: Floats, columns: int) -> Floats:
+    """Return the values with zeros for the columns that came later."""
+    more = columns - values.shape[-1]
+    return np.pad(values, [(0, 0)] * (values.ndim - 1) + [(0, more)]) if more > 0 else values
+
+
+@dataclass(frozen=True)
+class FadedCounts:
+    """Sums of the days so far for each expert and probe; those of a half-life fade by a day with each day.
+
+    `exposure` is the traffic since a probe is known, all probes together, and `traffic` since the first day; so a probe
+    is judged by its share of the traffic that could have been for it, and a day without any counts for nothing.
+    """
+
+    sums: Floats  # measures, half-lives, probes
+    exposure: Floats  # half-lives, probes
+    traffic: Floats  # half-lives
+    active: Floats  # half-lives: days with traffic
+    recent: tuple[float, ...]  # traffic of the last days, the latest first
+    window: Floats  # windows, probes
+    rows: tuple[Floats, ...]  # requests of the days of the longest window, the latest first
+    since: Ints  # day of the first request of each probe
+
+    def with_columns(self, columns: Columns) -> FadedCounts:
+        """Return the same for more columns, of which the days so far have nothing."""
+        size, before = len(columns), len(self.since)
+        # A probe that is not registered was known from the first day on.
+        always = np.where(columns.registered[before:] == LONG_AGO, self.traffic[:, None], 0.0)
+        return replace(
+            self,
+            sums=padded(self.sums, size),
+            exposure=np.concatenate([self.exposure, always], axis=1),
+            window=padded(self.window, size),
+            since=np.pad(self.since, (0, size - before), constant_values=NEVER),
+        )
+
+    def after(self, counted: Floats, known: Bools, day: int) -> FadedCounts:
+        """Return the sums after another day, of which `counted` are the measures of its requests."""
+        size, traffic = counted.shape[1], float(counted[BETWEEN].sum())
+        rows = (counted[0], *self.rows[: WINDOWS[-1] - 1])
+        gone = [padded(self.rows[days - 1], size) if len(self.rows) >= days else 0.0 for days in WINDOWS]
+        seen = np.where(counted[0] > 0, day, NEVER)
+        return FadedCounts(
+            self.sums * _FADING + counted[:, None, :],
+            self.exposure * _FADING + traffic * known,
+            self.traffic * _FADING[:, 0] + traffic,
+            self.active * _FADING[:, 0] + (traffic > 0),
+            (traffic, *self.recent[: LEAST_EXPOSURE_DAYS - 1]),
+            np.stack([own + counted[0] - old for own, old in zip(self.window, gone, strict=True)]),
+            rows,
+            np.minimum(self.since, seen),
+        )
+
+    @property
+    def usual_traffic(self) -> float:
+        """Return the traffic of a day, as lately."""
+        days = float(self.active[USUAL])
+        return float(self.traffic[USUAL]) / days if days else 0.0
+
+    @cached_property
+    def scores(self) -> Floats:
+        """Return the score of each probe by each of EXPERTS, in what it counts a day of average traffic."""
+        tiny = np.finfo(float).tiny
+        ages = np.arange(len(self.recent))
+        least = (_FADING**ages @ np.array(self.recent)) if self.recent else np.zeros(len(HALF_LIVES))
+        share = self.sums / np.maximum(np.maximum(self.exposure, least[:, None]), tiny)
+        faded = share * (self.traffic / np.maximum(self.active, tiny))[:, None]
+        days = np.maximum(np.minimum(len(self.rows), WINDOWS), 1)[:, None]
+        return np.concatenate([faded.reshape(len(MEASURES) * len(HALF_LIVES), faded.shape[-1]), self.window / days])
+
+
+def no_counts(columns: int) -> FadedCounts:
+    """Return the sums before the first day."""
+    none = np.zeros(len(HALF_LIVES))
+    empty = np.zeros((len(HALF_LIVES), columns))
+    return FadedCounts(
+        np.zeros((len(MEASURES), *empty.shape)),
+        empty,
+        none,
+        none,
+        (),
+        np.zeros((len(WINDOWS), columns)),
+        (),
+        np.full(columns, NEVER),
+    )
+
+
+def known_on(columns: Columns, since: Ints, day: int) -> Bools:
+    """Return the probes that were registered or requested up to a day; one that is not registered was always known."""
+    return np.asarray((columns.registered <= day) | (since <= day))
