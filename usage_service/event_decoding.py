@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
+
 import msgspec
 
-from usage_service.events import EVENT_TYPES, OWN_TYPES, AnyEvent, ExtensionEvent
+from usage_service.events import EARLIEST, EVENT_TYPES, OWN_TYPES, AnyEvent, ExtensionEvent
 from usage_service.problems import NOT_JSON, FieldError, not_json
 
 MOST_EXTENSION_BYTES = 16 * 1024
+LARGEST_SKEW = timedelta(hours=24)
 DEEPEST_EXTENSION = 64  # well below what readers of the log can decode
 
 
@@ -50,6 +53,14 @@ def _decode(raw: bytes | msgspec.Raw) -> AnyEvent | ExtensionEvent:
             raise UnusableEventError("/type", unknown_type(kind)) from None
         raise
     return event
+
+
+def check_instant(instant: datetime, now: datetime) -> None:
+    """Raise UnusableEventError for an instant that is before all events, or too far ahead of the clock."""
+    if instant > now + LARGEST_SKEW:
+        raise UnusableEventError("/occurred_at", "is more than 24 hours ahead of the server's clock; send sent_at")
+    if instant < EARLIEST:
+        raise UnusableEventError("/occurred_at", f"is before {EARLIEST:%Y-%m-%d}")
 
 
 def type_of(event: AnyEvent | ExtensionEvent) -> str:

@@ -91,7 +91,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if self.headers.get("Content-Encoding") == "gzip":
             self.fake.packed += 1
             body = gzip.decompress(body)
-        events = json.loads(body)["events"]
+        sent = json.loads(body)
+        events = sent if isinstance(sent, list) else sent["events"]
         fault = self.fake.judge(events)
         if fault == "unread":
             return self._reset()

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from usage_service.event_decoding import UnusableEventError, decode_event, encode_data, type_of
+from usage_service.event_decoding import UnusableEventError, check_instant, decode_event, encode_data, type_of
 from usage_service.events import AnyEvent, ExtensionEvent
 from usage_service.imports.lines import JsonObject
 from usage_service.imports.refusals import Refusal, refusal_of
@@ -21,8 +21,9 @@ from usage_service.imports.refusals import Refusal, refusal_of
 BEFORE_ID = b'{"event_id":"'
 NO_ID = "00000000-0000-8000-8000-000000000000"
 AFTER_ID = len(BEFORE_ID) + len(NO_ID)
+HALF_A_CHARACTER = "holds half a character (a lone surrogate)"
 LAST_SECOND = (1 << 32) - 1
-UNSENDABLE = (UnicodeEncodeError, RecursionError, OverflowError, TypeError, ValueError)
+UNSENDABLE = (RecursionError, OverflowError, TypeError, ValueError)
 
 
 class EventToSend(NamedTuple):
@@ -55,6 +56,7 @@ class Preparation:
     def __init__(self, host: str, as_of: datetime) -> None:
         self._host = hashlib.blake2b(host.encode(), digest_size=16).digest()
         self._as_of = as_of.isoformat()
+        self._now = datetime.now(UTC)
 
     def prepare(self, events: Sequence[JsonObject]) -> list[EventToSend]:
         """Return the events of a line, ready but for their ids. Raise RefusedEventError for the first that is wrong.
@@ -67,7 +69,7 @@ class Preparation:
         for event in events:
             body, decoded = self._decoded(event)
             is_timeless = "occurred_at" not in event
-            instant = None if is_timeless else _in_utc(decoded.occurred_at)
+            instant = None if is_timeless else self._instant(decoded.occurred_at)
             content = _content(decoded, instant)
             first = first or content
             key = None if "event_id" in event else self._key(first, content, instant)
@@ -84,8 +86,20 @@ class Preparation:
             raise RefusedEventError(refusal_of(error)) from None
         except UnusableEventError as error:
             raise RefusedEventError(_refusal(error)) from None
+        except UnicodeEncodeError:
+            raise RefusedEventError(Refusal(_broken_field(event), HALF_A_CHARACTER)) from None
         except UNSENDABLE as error:
             raise RefusedEventError(Refusal(None, f"cannot be sent: {error}")) from None
+
+    def _instant(self, given: datetime) -> datetime:
+        try:
+            instant = given.astimezone(UTC)
+            check_instant(instant, self._now)
+        except OverflowError:
+            raise RefusedEventError(Refusal("occurred_at", "is outside the calendar")) from None
+        except UnusableEventError as error:
+            raise RefusedEventError(_refusal(error)) from None
+        return instant
 
     def _key(self, first: bytes, content: bytes, instant: datetime | None) -> bytes:
         """Return a key that begins with the second, so that keys of one time are neighbours on the disk."""
@@ -104,11 +118,19 @@ def _content(event: AnyEvent | ExtensionEvent, instant: datetime | None) -> byte
     return msgspec.json.encode(parts) + data
 
 
-def _in_utc(instant: datetime) -> datetime:
-    try:
-        return instant.astimezone(UTC)
-    except OverflowError:
-        raise RefusedEventError(Refusal("occurred_at", "is outside the calendar")) from None
+def _broken_field(value: object) -> str | None:
+    """Return the path to the first text that is no Unicode; the value is not nested too deeply to be encoded."""
+    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, part in parts:
+        if isinstance(part, str) and not _is_unicode(part):
+            return str(name)
+        if inner := _broken_field(part):
+            return f"{name}/{inner}"
+    return None
+
+
+def _is_unicode(text: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _refusal(error: UnusableEventError) -> Refusal:

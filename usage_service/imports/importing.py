@@ -39,7 +39,7 @@ async def import_file(
 ) -> ImportStats:
     """Send one file and return what became of its lines; `keep_refused` is given each refused one."""
     with open_source(path) as source:
-        if not source.head.strip():
+        if source.is_empty:
             return ImportStats()
         chosen = recognize(source, format_name)
         with open_state(_name_of(source, url, options, chosen)) as state:
@@ -72,7 +72,7 @@ def try_file(
     """Read one file as `import_file` does, and send nothing."""
     stats, first = ImportStats(), list[bytes]()
     with open_source(path) as source, open_state(None) as state:
-        if not source.head.strip():
+        if source.is_empty:
             return Trial(stats, first)
         chosen = recognize(source, format_name)
         stats.format = chosen.name

@@ -24,6 +24,8 @@ def recognize(source: Source, format_name: str | None) -> Format:
     """Return the format that is named, else that which the content tells. Raise UnreadableFileError for none."""
     if format_name == EXPORT.name or (format_name is None and is_export(source.head)):
         return EXPORT
+    if source.fault and not source.head:
+        raise UnreadableFileError(f"{source.name}: {source.fault}")
     return format_named(format_name) if format_name else format_of(source.head, source.name)
 
 

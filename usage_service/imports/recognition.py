@@ -24,7 +24,7 @@ def first_objects(head: bytes) -> tuple[dict[str, Any], ...]:
     elif shape == "array":
         found = [item.content for item, _ in zip(items(iter([head]), MOST_LINE_BYTES), range(MOST_SEEN), strict=False)]
     else:
-        found = head.split(b"\n")[:MOST_SEEN]
+        found = head.splitlines()[:MOST_SEEN]
     return tuple(value for value in map(_decoded, found) if isinstance(value, dict))
 
 

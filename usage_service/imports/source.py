@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import sys
 from collections import deque
@@ -11,7 +12,7 @@ from contextlib import contextmanager, nullcontext
 from io import BufferedReader
 from itertools import chain
 from pathlib import Path
-from typing import Literal, NamedTuple, cast
+from typing import Literal, NamedTuple, NoReturn, cast
 
 import msgspec
 
@@ -27,6 +28,7 @@ MOST_ROW_LINES = 100  # physical lines of one row, whose cells have line ends in
 KEPT_BYTES = 4_096  # of a refused line
 TOO_LONG = f"is longer than {MOST_LINE_BYTES:,} bytes"
 STDIN = Path("-")
+EMPTY_ARRAYS = ([b"[]"], [b"[", b"]"])
 OPEN_QUOTE = "unexpected end of data"  # as the csv module says it
 
 Shape = Literal["lines", "array", "document"]
@@ -84,6 +86,16 @@ class Source:
             first.append(block)
         self.head = b"".join(first)[:HEAD_BYTES]
         self._blocks = chain(first, blocks)
+
+    @property
+    def fault(self) -> str | None:
+        """Return why the file could not be read on, so far."""
+        return self._unpacked.fault
+
+    @property
+    def is_empty(self) -> bool:
+        """Return whether there is nothing in the file, such as an answer without records."""
+        return not self._unpacked.fault and (not self.head.strip() or self.head.split() in EMPTY_ARRAYS)
 
     @property
     def current(self) -> str | None:
@@ -147,7 +159,7 @@ class Source:
         if self._unpacked.fault:
             raise UnreadableFileError(f"{self.name}: {self._unpacked.fault}")
         try:
-            return msgspec.json.decode(bytes(content))
+            return _decoded(bytes(content))
         except NOT_JSON as error:
             raise UnreadableFileError(f"{self.name}: is {not_json(error)}") from None
 
@@ -215,6 +227,13 @@ class _Table:
 
     def _row_of_lines(self, number: int, text: str) -> tuple[Row, int, str]:
         """Read a row whose quote is not closed on its first line, if the lines after it are of the same row."""
+        try:
+            found = self._over_lines(number, text)
+        except csv.Error:
+            found = None
+        return found or (Row(number, None, Refusal(None, "has a quote that is not closed")), number, text)
+
+    def _over_lines(self, number: int, text: str) -> tuple[Row, int, str] | None:
         lines = [f"{text}\n"]
         while len(lines) < MOST_ROW_LINES and (more := self._look_ahead(len(lines) - 1)) is not None:
             lines.append(f"{more}\n")
@@ -224,7 +243,7 @@ class _Table:
                     last = [self._ahead.popleft().number for _ in lines[1:]][-1]
                     return Row(number, named), last, "".join(lines)
                 break
-        return Row(number, None, Refusal(None, "has a quote that is not closed")), number, text
+        return None
 
     def _look_ahead(self, index: int) -> str | None:
         while len(self._ahead) <= index:
@@ -254,10 +273,27 @@ def json_shape(head: bytes) -> Shape:
     begin = head.lstrip()
     if begin.startswith(b"["):
         return "array"
-    first, line_end, _ = begin.partition(b"\n")
-    is_one_line = not line_end and len(head) < HEAD_BYTES
+    first, *others = begin.splitlines() or [b""]
+    is_one_line = not others and len(head) < HEAD_BYTES
     is_document = begin.startswith(b"{") and not is_one_line and first.rstrip().endswith((b"{", b"[", b",", b":"))
-    return "document" if is_document or (not line_end and not is_one_line) else "lines"
+    return "document" if is_document or (not others and not is_one_line) else "lines"
+
+
+def _decoded(content: bytes) -> object:
+    """Decode JSON; half a character in it (a lone surrogate) spoils the field that has it, and not all."""
+    try:
+        return msgspec.json.decode(content)
+    except NOT_JSON as error:
+        if b"\\u" not in content:
+            raise
+        try:
+            return json.loads(content, parse_constant=_no_number)
+        except ValueError:
+            raise error from None
+
+
+def _no_number(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")
 
 
 def _text(line: _Physical) -> Text:
@@ -276,7 +312,7 @@ def _value(line: _Physical) -> Value:
     if line.fault:
         return Value(line.number, None, Refusal(None, line.fault))
     try:
-        return Value(line.number, msgspec.json.decode(line.content))
+        return Value(line.number, _decoded(line.content))
     except NOT_JSON as error:
         return Value(line.number, None, Refusal(None, f"is {not_json(error)}"))
 

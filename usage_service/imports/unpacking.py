@@ -12,6 +12,7 @@ from typing import Protocol, cast
 import pyarrow as pa
 
 BLOCK = 1 << 18
+STEP = 1 << 10
 GZIP, ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 UTF16 = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 DAMAGED = (EOFError, zlib.error, OSError, pa.ArrowException)
@@ -30,6 +31,7 @@ class Unpacked:
         self.is_cut = False  # whether the last line is not whole either
         self._raw = raw
         self._magic = magic
+        self._stream: pa.NativeFile | None = None  # kept, as it closes the file when it goes
 
     def blocks(self) -> Iterator[bytes]:
         """Read the blocks, in UTF-8 and without a byte order mark."""
@@ -48,13 +50,12 @@ class Unpacked:
             if self._magic.startswith(GZIP):
                 yield from _read(cast(_Readable, gzip.GzipFile(fileobj=self._raw)))
             elif self._magic.startswith(ZSTD):
-                stream = pa.CompressedInputStream(pa.PythonFile(cast(IOBase, self._raw), "r"), "zstd")
-                while block := stream.read(BLOCK):
-                    yield block
+                self._stream = pa.CompressedInputStream(pa.PythonFile(cast(IOBase, self._raw), "r"), "zstd")
+                yield from _read_in_steps(self._stream)
             else:
                 yield from _read(cast(_Readable, self._raw))
         except DAMAGED as error:
-            self.fault = f"the file is damaged or ends too early: {error}"
+            self.fault = "the file ends too early" if isinstance(error, EOFError) else f"the file is damaged: {error}"
             # What follows a member of gzip is not of that member, whose lines are whole.
             self.is_cut = not isinstance(error, gzip.BadGzipFile)
 
@@ -62,6 +63,23 @@ class Unpacked:
 def _read(file: _Readable) -> Iterator[bytes]:
     while block := file.read1(BLOCK):
         yield block
+
+
+def _read_in_steps(stream: pa.NativeFile) -> Iterator[bytes]:
+    """Read a stream that gives nothing of the step in which it finds a fault."""
+    pieces: list[bytes] = []
+    try:
+        while piece := stream.read(STEP):
+            pieces.append(piece)
+            if len(pieces) == BLOCK // STEP:
+                yield b"".join(pieces)
+                pieces.clear()
+    except DAMAGED:
+        if pieces:
+            yield b"".join(pieces)
+        raise
+    if pieces:
+        yield b"".join(pieces)
 
 
 def _transcoded(first: bytes, rest: Iterator[bytes], encoding: str) -> Iterator[bytes]:

@@ -12,15 +12,21 @@ from uuid import UUID
 import msgspec
 from asyncpg.pgproto import pgproto
 
-from usage_service.event_decoding import UnusableEventError, decode_event, encode_data, encode_sorted, type_of
-from usage_service.events import EARLIEST, AnyEvent, ExtensionEvent, Instant
+from usage_service.event_decoding import (
+    UnusableEventError,
+    check_instant,
+    decode_event,
+    encode_data,
+    encode_sorted,
+    type_of,
+)
+from usage_service.events import AnyEvent, ExtensionEvent, Instant
 from usage_service.ingest.appending import Record
 from usage_service.ingest.masking import Masking
 from usage_service.ingest.visitors import VisitorKeys
 from usage_service.problems import NOT_JSON, FieldError, Problem, field_error, invalid, not_json
 
 MOST_EVENTS = 1_000
-LARGEST_SKEW = timedelta(hours=24)
 
 
 class Envelope(msgspec.Struct, forbid_unknown_fields=True):
@@ -166,10 +172,7 @@ def _corrected(occurred_at: datetime, skew: timedelta, received: datetime) -> da
         corrected = utc + skew
     except OverflowError:  # beyond one end of the calendar: that end
         corrected = (datetime.max if skew > timedelta(0) else datetime.min).replace(tzinfo=UTC)
-    if corrected > received + LARGEST_SKEW:
-        raise UnusableEventError("/occurred_at", "is more than 24 hours ahead of the server's clock; send sent_at")
-    if corrected < EARLIEST:
-        raise UnusableEventError("/occurred_at", f"is before {EARLIEST:%Y-%m-%d}")
+    check_instant(corrected, received)
     return corrected
 
 

@@ -10,7 +10,7 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-from usage_service.event_decoding import UnusableEventError, check_characters, check_depth, unknown_type
+from usage_service.event_decoding import LARGEST_SKEW, UnusableEventError, check_characters, check_depth, unknown_type
 from usage_service.events import (
     EARLIEST,
     EVENT_TYPES,
@@ -22,7 +22,6 @@ from usage_service.events import (
     VisitorErased,
 )
 from usage_service.ingest.appending import REFUSED
-from usage_service.ingest.parsing import LARGEST_SKEW
 from usage_service.log.stored_events import JsonObject, StoredEvent
 from usage_service.problems import NOT_JSON, FieldError, field_error, not_json
 from usage_service.queries import query
