@@ -48,7 +48,7 @@ def test_a_record_of_the_call_is_a_view_with_the_versions_that_it_lists() -> Non
     assert lines[0].events[0]["data"] == {"found": True, "versions": [150, 149]}
     assert lines[-1].events[0]["data"] == {"found": False}
     fields = [line.refusal.field for line in lines if line.refusal]
-    assert fields == ["product", "timestamp", "timestamp", "probe_name", "user", None, None]
+    assert fields == ["product", "timestamp", "timestamp", "probe_name", "user", "probe_name", None]
 
 
 def test_options_say_what_a_record_does_not_and_never_what_it_does(tmp_path: Path) -> None:

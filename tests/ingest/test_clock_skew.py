@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from tests.support.servers import Client, Connection, JsonObject, event, rounds
+from usage_service.event_decoding import LARGEST_SKEW
 from usage_service.events import EARLIEST
-from usage_service.ingest.parsing import LARGEST_SKEW
 
 FEW = settings(
     max_examples=rounds(40),
