@@ -11,6 +11,7 @@ from functools import partial
 
 import msgspec
 
+from usage_service.events import Product
 from usage_service.imports.lines import Example, Format, JsonObject, Line, Options
 from usage_service.imports.refusals import UnreadableFileError, refusal_of
 from usage_service.imports.registrations import Dates, Definition, entry_lines, product_of, registrations, retirement
@@ -36,7 +37,7 @@ class MetricPage(msgspec.Struct, frozen=True, kw_only=True):
 class AppIndex(msgspec.Struct, frozen=True, kw_only=True):
     """An app, and its metrics."""
 
-    app_name: str
+    app_name: Product
     metrics: list[object]
 
 

@@ -188,7 +188,7 @@ def _judged(found: Found, options: Options, *, is_history: bool) -> Line | tuple
 def _published(found: Found, options: Options, *, is_history: bool) -> Published:
     version = VERSION.fullmatch(found.version)
     if version is None:
-        raise _RefusedError(f"{found.version[:50]!r} is no version, such as 100.0, 100.0b1 or 102.1.0esr")
+        raise _RefusedError("has no version, such as 100.0, 100.0b1 or 102.1.0esr")
     if not isinstance(found.day, str) or not _is_day(found.day):
         raise _RefusedError("has no day, such as 2022-05-03")
     product, of_app = _product(found, int(version["major"]), options, is_history=is_history)
