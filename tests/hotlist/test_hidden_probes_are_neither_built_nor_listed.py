@@ -96,6 +96,8 @@ async def test_a_build_of_it_is_refused_with_the_rule(viewed: Client) -> None:
     status, text = await asked_to_build(viewed, "browser_search_ms")
     assert status == 422
     assert "browser_search_ms is hidden by the pattern *browser_search*: GLAM hides it" in text
+    status, text = await asked_to_build(viewed, "browser.search.of_no_catalogue")
+    assert (status, "by the pattern *browser_search*" in text) == (422, True)
 
 
 async def test_operators_hide_and_show_as_events(viewed: Client, database: Connection) -> None:

@@ -307,16 +307,16 @@ DECLARE
 BEGIN
     SELECT * INTO entry FROM catalogue c WHERE c.product = for_product AND c.probe = for_probe;
     metric_type := entry.metric_type;
-    IF entry.metric_type IS NULL THEN
+    IF EXISTS (SELECT FROM hidden_by(for_product, for_probe)) OR EXISTS (
+        SELECT FROM hotlist_rules r WHERE r.product = for_product AND r.probe = for_probe AND r.rule = 'excluded'
+    ) THEN
+        outcome := 'excluded';  -- whether the catalogue has it or not
+        RETURN;
+    ELSIF entry.metric_type IS NULL THEN
         outcome := 'unknown';
         RETURN;
     ELSIF NOT coalesce((SELECT m.buildable FROM metric_types m WHERE m.metric_type = entry.metric_type), false) THEN
         outcome := 'unbuildable';
-        RETURN;
-    ELSIF EXISTS (SELECT FROM hidden_by(for_product, for_probe)) OR EXISTS (
-        SELECT FROM hotlist_rules r WHERE r.product = for_product AND r.probe = for_probe AND r.rule = 'excluded'
-    ) THEN
-        outcome := 'excluded';
         RETURN;
     ELSIF prefetch AND entry.built_at >= fresh_since(for_product) THEN
         outcome := 'fresh';
