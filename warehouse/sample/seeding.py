@@ -92,10 +92,20 @@ def _registrations(options: SampleOptions) -> Iterator[dict[str, object]]:
 
 def _registration(probe: Probe, product: str, ping: str, moment: str) -> dict[str, object]:
     return {
-        "event_id": str(uuid.uuid5(uuid.NAMESPACE_URL, f"{product}/{probe.name}/{ping}")),
+        "event_id": str(uuid.uuid5(uuid.NAMESPACE_URL, f"{product}/{probe.name}/{ping}/details")),
         "type": "probe_registered",
         "occurred_at": moment,
         "product": product,
         "probe": probe.name,
-        "data": {"type": probe.type, "ping": ping} | probe.definition(),
+        "data": {"type": probe.type, "ping": ping} | probe.definition() | _details(probe, product),
+    }
+
+
+def _details(probe: Probe, product: str) -> dict[str, object]:
+    """Return what people read of a probe, as made up as its values."""
+    team = probe.name.split("_")[0]
+    return {
+        "description": f"Sample values of {probe.name}, a {probe.type.replace('_', ' ')} of {product}.",
+        "owners": [f"{team}@example.org"],
+        "expires": "never",
     }
