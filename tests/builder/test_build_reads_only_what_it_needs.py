@@ -15,7 +15,8 @@ from builder.aggregates.metric_shapes import SHAPES, Family
 from builder.aggregates.source import SourceOptions, probe_statement
 from builder.aggregates.thresholds import Minimum, Thresholds
 from builder.statement import render
-from tests.support.googlesql import COUNTER, PROBES, TIMING
+from tests.support.glam_today_reference import DATASETS
+from tests.support.googlesql import COUNTER, GECKOVIEW_VERSIONS, PROBES, TIMING
 from tests.support.ping_makers import RUN_DATE, random_pings
 from tests.support.ping_warehouse import BYTES_A_CELL, warehouse
 
@@ -25,6 +26,7 @@ ALL_CLIENTS = AggregateOptions(SourceOptions(thresholds=Thresholds({}, Minimum(0
 CUSTOM = Definition("linear", 0, 100, 10)
 FIXED_COLUMNS = 8
 PINGS = random_pings(3, 150)
+FENIX = [replace(ping, dataset=DATASETS["nightly"]) for ping in PINGS[:40]]
 
 
 def own_columns(metric_type: str) -> int:
@@ -35,7 +37,7 @@ def own_columns(metric_type: str) -> int:
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[bigquery.Client]:
-    with warehouse(tmp_path_factory.mktemp("needed") / "pings.duckdb", PINGS) as client:
+    with warehouse(tmp_path_factory.mktemp("needed") / "pings.duckdb", [*PINGS, *FENIX]) as client:
         yield client
 
 
@@ -50,6 +52,15 @@ def test_the_bytes_are_those_of_its_columns_and_days(client: bigquery.Client, me
     assert len(read) < len(PINGS)
     assert built.bytes_processed == once * statements
     assert len(built.job_ids) == statements
+
+
+def test_fenix_nightly_pays_for_the_table_of_its_engines_versions(client: bigquery.Client) -> None:
+    """It reads neither channel nor version of its pings; the table has an hour and a version."""
+    first = RUN_DATE - timedelta(days=365)
+    read = [p for p in FENIX if p.ping_type == "metrics" and first <= p.submitted.date() <= RUN_DATE]
+    built = aggregate_probe(client, replace(REQUEST, product="fenix"), ALL_CLIENTS, lambda *_: None)
+    cells = len(read) * (FIXED_COLUMNS - 2 + own_columns("timing_distribution")) + len(GECKOVIEW_VERSIONS) * 2
+    assert built.bytes_processed == cells * BYTES_A_CELL
 
 
 @pytest.mark.parametrize("request_of", [REQUEST, COUNTER_REQUEST], ids=lambda request: request.metric_type)
