@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 from tests.support.building import ask, look, served, service
 from tests.support.pooler import needs_pgbouncer, pooled
 from tests.support.servers import Client, Connection, drained_projections, event, eventually, post, registered
-from usage_service.shared.connecting import AddressError, PooledError
+from usage_service.shared.connecting import PooledError
 from usage_service.shared.pooler import refuse_losing_pooler
 from usage_service.shared.postgres import connect, open_pool
 from usage_service.shared.settings import SettingsError
@@ -127,13 +127,17 @@ async def test_one_that_loses_prepared_statements_is_refused(
             await connect(url, application="tests")
 
 
-@pytest.mark.parametrize("size", [1, 3])
-async def test_one_that_keeps_them_is_told_apart_while_others_use_it(login_url: str, tmp_path: Path, size: int) -> None:
-    options = {"statement_cache_size": 0}
-    async with pooled(login_url, tmp_path, size, f"{LOSING}\nserver_round_robin = 1") as losing:
-        checks = (refuse_losing_pooler(losing, options) for _ in range(10))
-        told = await asyncio.gather(*checks, return_exceptions=True)  # all of them over before the pooler is
-        assert {type(one) for one in told} <= {AddressError, type(None)}
-        assert any("loses" in str(one) for one in told)
-    async with pooled(login_url, tmp_path, size, "server_round_robin = 1") as keeping:
-        await asyncio.gather(*(refuse_losing_pooler(keeping, options) for _ in range(10)))
+@pytest.mark.parametrize("more", ["", "server_round_robin = 1"], ids=["last first", "round robin"])
+@pytest.mark.parametrize("size", [1, 2, 3])
+async def test_many_that_check_at_once_neither_mistake_it_nor_wait_for_each_other(
+    login_url: str, tmp_path: Path, size: int, more: str
+) -> None:
+    async def checked(address: str) -> list[BaseException | None]:
+        checks = [refuse_losing_pooler(address, {}) for _ in range(BEYOND)]
+        async with asyncio.timeout(20):  # that of PgBouncer is two minutes
+            return await asyncio.gather(*checks, return_exceptions=True)
+
+    async with pooled(login_url, tmp_path, size, f"{LOSING}\n{more}") as losing:
+        assert all(isinstance(told, SettingsError) and "loses" in str(told) for told in await checked(losing))
+    async with pooled(login_url, tmp_path, size, more) as keeping:
+        assert await checked(keeping) == [None] * BEYOND

@@ -7,7 +7,6 @@ import asyncio
 import os
 import re
 import shutil
-import signal
 import socket
 import subprocess
 from collections.abc import AsyncIterator
@@ -100,6 +99,5 @@ async def pooled(url: str, directory: Path, size: int = 3, more: str = "") -> As
         await eventually(partial(_accepts, pooler.port), "the pooler accepts connections")
         yield pooler.url
     finally:
-        process.send_signal(signal.SIGQUIT)  # at once: after SIGTERM it waits until its clients have gone
-        async with asyncio.timeout(10):
-            await process.wait()
+        process.kill()  # at SIGTERM it waits for its clients to go
+        await process.wait()

@@ -39,7 +39,8 @@ async def refuse_losing_pooler(url: str, options: dict[str, Any]) -> None:
 async def _keeps_statements(url: str, options: dict[str, Any]) -> bool:
     """Return whether the pooler was seen to keep them, raise one of LOST where it does not, and False if neither shows.
 
-    That depends on which of the pooler's sessions the transactions get.
+    That depends on which of the pooler's sessions the transactions get. No transaction waits for another: many programs
+    that check a small pooler at once would else hold all its sessions, and each wait for one more.
     """
     name = f"glam_usage_{secrets.token_hex(4)}"  # none that an earlier check has left in a session
     async with _client(url, options) as first, _client(url, options) as second:
@@ -49,10 +50,13 @@ async def _keeps_statements(url: str, options: dict[str, Any]) -> bool:
         if any([await statement.fetchval() != prepared_in for _ in range(2)]):  # it works in another session
             return True
         async with second.transaction():
-            other = await second.prepare(_query("session", "backend_pid"), name=name)
-            if await other.fetchval() == prepared_in:  # and two of the same name in one
+            other = await second.prepare(_query("session", "negative_backend_pid"), name=name)
+            if await other.fetchval() == -prepared_in:  # and two of the same name in one
                 return True
-            return bool(await statement.fetchval() != prepared_in)
+        answered_by = await statement.fetchval()
+        if answered_by < 0:
+            raise asyncpg.InvalidSQLStatementNameError("the statement of another client was run")
+        return bool(answered_by != prepared_in)
 
 
 @asynccontextmanager

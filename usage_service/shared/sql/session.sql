@@ -4,6 +4,9 @@ SELECT 1;
 -- backend_pid: the process that answers. Behind a pooler it is another one than the connection was made to.
 SELECT pg_backend_pid();
 
+-- negative_backend_pid: the same, told from the statement above by its sign.
+SELECT -pg_backend_pid();
+
 -- make_commits_durable: what is acknowledged is durable, whatever the default of the database or the role; a stronger setting
 -- stays.
 SELECT set_config('synchronous_commit', 'on', false)
