@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from itertools import cycle
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -45,8 +46,8 @@ def run(program: str, environ: dict[str, str]) -> subprocess.CompletedProcess[st
     return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=SECONDS, check=False)
 
 
-@pytest.mark.parametrize("mistake", MISTAKES)
-@pytest.mark.parametrize("program", PROGRAMS)
+# They connect by the same code: each mistake is tried with one of them, in turn.
+@pytest.mark.parametrize(("program", "mistake"), list(zip(cycle(PROGRAMS), MISTAKES, strict=False)))
 def test_a_mistake_is_named(program: str, mistake: str, worker_database_url: str) -> None:
     change, said = MISTAKES[mistake]
     told = run(program, environment(change(worker_database_url)))
