@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -23,6 +22,7 @@ from usage_service.shared.queries import SqlFolder
 CACHED_KIB = 16_384
 KEPT_SECONDS = 30 * 86_400  # of an import that nobody went on with
 SUFFIX = ".import"
+TEMPORARY = ""  # to SQLite a database that goes to the disk only where it does not fit into the cache
 
 log = structlog.get_logger(__name__)
 _query = SqlFolder(Path(__file__).parent / "sql").statement
@@ -46,6 +46,7 @@ class ImportState:
     def __init__(self, database: sqlite3.Connection) -> None:
         self._database = database
         self._ahead: dict[bytes, int] = {}  # how often events were read of which it is not known that they were sent
+        database.execute(f"PRAGMA cache_size = -{CACHED_KIB}")
         database.executescript(_query("state", "make"))
 
     def reached(self) -> Reached | None:
@@ -85,13 +86,16 @@ class ImportState:
 @contextmanager
 def open_state(name: str | None) -> Iterator[ImportState]:
     """Open the state of an import; it is kept under a name where the import does not come to its end."""
-    with tempfile.TemporaryDirectory(prefix="usage-import-") as temporary:
-        folder = _folder() if name else None
-        path = (folder or Path(temporary)) / f"{name or 'import'}{SUFFIX}"
-        with closing(_connect(path)) as database:
+    folder = _folder() if name else None
+    if folder is None:
+        with closing(sqlite3.connect(TEMPORARY, check_same_thread=False)) as database:
             yield ImportState(database)
-        for end in ("", "-wal", "-shm"):
-            path.with_name(path.name + end).unlink(missing_ok=True)
+        return
+    path = folder / f"{name}{SUFFIX}"
+    with closing(_connect(path)) as database:
+        yield ImportState(database)
+    for end in ("", "-wal", "-shm"):
+        path.with_name(path.name + end).unlink(missing_ok=True)
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -100,7 +104,6 @@ def _connect(path: Path) -> sqlite3.Connection:
         database.execute("PRAGMA locking_mode = EXCLUSIVE")
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = NORMAL")
-        database.execute(f"PRAGMA cache_size = -{CACHED_KIB}")
     except sqlite3.OperationalError as error:
         database.close()
         raise StateError(f"another import of the same file is running ({error}); wait for it to end") from None

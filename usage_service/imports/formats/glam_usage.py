@@ -68,7 +68,7 @@ def recognizes(head: bytes, _name: str) -> bool:
 
 def lines(source: Source, options: Options) -> Iterator[Line]:
     """Read the records, one a row or a value."""
-    is_table = bool(columns(source.head))
+    is_table = "probe_name" in columns(source.head)
     for number, given, refusal in source.rows() if is_table else source.values():
         if not isinstance(given, dict):
             yield Line(number, [], refusal or Refusal(None, "must be a JSON object"))

@@ -31,7 +31,7 @@ def recognizes(head: bytes, _name: str) -> bool:
 
 def lines(source: Source, options: Options) -> Iterator[Line]:
     """Read the revisions, one a row or a value."""
-    for number, row, refusal in source.rows() if columns(source.head) else source.values():
+    for number, row, refusal in source.rows() if columns(source.head) >= FIELDS else source.values():
         if isinstance(row, dict):
             yield _line(number, row, options.product)
         else:
