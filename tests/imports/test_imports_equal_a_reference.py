@@ -9,6 +9,7 @@ import json
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import NamedTuple
@@ -18,8 +19,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.imports_reference import File, View, reckon
+from tests.support.servers import JsonObject
 from usage_service.imports.lines import Options
 from usage_service.imports.reading import prepared_lines, recognize
+from usage_service.imports.refusals import UnreadableFileError
 from usage_service.imports.source import open_source
 from usage_service.imports.state import open_state
 
@@ -27,23 +30,27 @@ FORMATS = {"events": "events", "usage": "glam-usage", "table": "glam-usage"}
 COLUMNS = ["id", "action_type", "timestamp", "context", "tracking_id", "probe_name", "product", "channel"]
 START = datetime(2026, 8, 26, 10, tzinfo=UTC)
 # What no format takes for a record, and what some do not.
+VALID = {"type": "probe_viewed", "occurred_at": "2026-08-26T10:00:00Z", "product": "fog", "probe": "gc_ms"}
+WRONG: list[JsonObject] = [
+    {"type": "probe_viewed"},
+    VALID | {"data": {"found": "false"}},
+    VALID | {"data": {"found": True}, "occurred_at": "2026-08-26T10:00:00"},
+    VALID | {"data": {"found": True}, "product": "FOG"},
+    VALID | {"data": {"found": True}, "probe": "\ud800"},
+    {"timestamp": "2026-08-26T10:00:00Z", "probe_name": "gc_ms", "product": "fog", "status": 200},
+    {"timestamp": "yesterday", "probe_name": "gc_ms", "product": "fog"},
+    {"timestamp": "2026-08-26T10:00:00Z", "probe_name": 7, "product": "fog"},
+]
 GARBAGE = [
+    *(json.dumps(value).encode() for value in WRONG),
     b"",
     b"nonsense",
     b"null",
     b"[]",
     b'"a text"',
     b"{",
-    b'{"type": "probe_viewed"}',
-    b'{"type": "probe_viewed", "occurred_at": "2026-08-26T10:00:00Z", "product": "fog", "probe": "gc_ms", "data": {"found": "false"}}',
-    b'{"type": "probe_viewed", "occurred_at": "2026-08-26T10:00:00", "product": "fog", "probe": "gc_ms", "data": {"found": true}}',
-    b'{"type": "probe_viewed", "occurred_at": "2026-08-26T10:00:00Z", "product": "FOG", "probe": "gc_ms", "data": {"found": true}}',
-    b'{"type": "probe_viewed", "occurred_at": "2026-08-26T10:00:00Z", "product": "fog", "probe": "\\ud800", "data": {"found": true}}',
-    b'{"timestamp": "2026-08-26T10:00:00Z", "probe_name": "gc_ms", "product": "fog", "status": 200}',
-    b'{"timestamp": "yesterday", "probe_name": "gc_ms", "product": "fog"}',
-    b'{"timestamp": "2026-08-26T10:00:00Z", "probe_name": 7, "product": "fog"}',
     b"[" * 5_000,
-    b"\xff\xfe\x00",
+    b"\xc3\x28\x00",
     b'"',
     b'1,PROBE_SEARCH,2026-08-26 10:00:00+00,"{""product"": ""fog""',
     b"1,PROBE_SEARCH,2026-08-26 10:00:00+00,,,gc_ms,fog",
@@ -83,10 +90,15 @@ def line(kind: str, view: View, zone: timezone) -> bytes:
     at = view.at.astimezone(zone).isoformat()
     data = {"found": view.found}
     if kind == "events":
-        given = {"type": "probe_viewed", "occurred_at": at, "visitor": view.visitor, "product": view.product}
+        given: JsonObject = {
+            "type": "probe_viewed",
+            "occurred_at": at,
+            "visitor": view.visitor,
+            "product": view.product,
+        }
         given |= {"channel": view.channel, "probe": view.probe, "data": data}
         return json.dumps({name: value for name, value in given.items() if value is not None}).encode()
-    record = {"timestamp": at, "probe_name": view.probe, "product": view.product, "channel": view.channel}
+    record: JsonObject = {"timestamp": at, "probe_name": view.probe, "product": view.product, "channel": view.channel}
     record |= {"tracking_id": view.visitor, "action_type": "PROBE_SEARCH", "context": data}
     if kind == "usage":
         return json.dumps(record, ensure_ascii=False).encode()
@@ -97,11 +109,13 @@ def line(kind: str, view: View, zone: timezone) -> bytes:
 
 
 @st.composite
-def files(draw: st.DrawFn, views: Sequence[View], host: str, number: int | None = None) -> File:
+def files(draw: st.DrawFn, views: Sequence[View], host: str) -> File:
     """Draw a file of these views, in any order, in any zones, with garbage between them."""
     kind = draw(KINDS)
     lines = [line(kind, view, draw(ZONES)) for view in views] + draw(st.lists(st.sampled_from(GARBAGE), max_size=4))
     lines = draw(st.permutations(lines))
+    if kind != "table":  # what begins as an array is read as one
+        lines.sort(key=lambda text: text.startswith(b"["))
     return File(host, kind, [",".join(COLUMNS).encode(), *lines] if kind == "table" else lines)
 
 
@@ -112,7 +126,8 @@ def recorded(file: File, layout: Layout, folder: str) -> dict[str, tuple[str, Vi
     path.write_bytes(gzip.compress(content, 1) if layout.is_packed else content)
     options = Options(host=file.host)
     found = {}
-    with open_source(path) as source, open_state(None) as state:
+    # A file without one good line may not be read at all.
+    with suppress(UnreadableFileError), open_source(path) as source, open_state(None) as state:
         for one in prepared_lines(source, recognize(source, FORMATS[file.kind]), options, state):
             for event in one.events:
                 value = msgspec.json.decode(event.body)
@@ -120,11 +135,11 @@ def recorded(file: File, layout: Layout, folder: str) -> dict[str, tuple[str, Vi
     return found
 
 
-def view_of(event: dict[str, object]) -> View:
+def view_of(event: JsonObject) -> View:
+    assert event["type"] == "probe_viewed"
     data = event["data"]
-    assert event["type"] == "probe_viewed" and isinstance(data, dict)
     at = datetime.fromisoformat(str(event["occurred_at"])).astimezone(UTC)
-    return View(at, *map(event.get, ("product", "channel", "probe", "visitor")), data["found"])  # type: ignore[arg-type]
+    return View(at, event["product"], event.get("channel"), event["probe"], event.get("visitor"), data["found"])
 
 
 @st.composite
@@ -137,7 +152,7 @@ def any_files(draw: st.DrawFn) -> list[File]:
     return draw(st.permutations(found + draw(st.lists(st.sampled_from(found), max_size=1))))
 
 
-@settings(max_examples=40)
+@settings(max_examples=30)
 @given(any_files(), st.data())
 def test_any_files_are_recorded_as_reckoned(given: list[File], data: st.DataObject) -> None:
     log: dict[str, tuple[str, View]] = {}
@@ -147,7 +162,7 @@ def test_any_files_are_recorded_as_reckoned(given: list[File], data: st.DataObje
     assert Counter(log.values()) == reckon(given)
 
 
-@settings(max_examples=20)
+@settings(max_examples=15)
 @given(st.lists(VIEWS, min_size=1, max_size=8), st.data())
 def test_a_file_may_be_split_between_different_lines(views: list[View], data: st.DataObject) -> None:
     whole = File("one host", "events", [line("events", view, UTC) for view in views])

@@ -17,6 +17,7 @@ from typing import NamedTuple
 from tests.support.servers import JsonObject
 
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
+VISITOR = re.compile(r"(?s).{1,256}")
 PROBE = re.compile(r"[A-Za-z0-9_.-]{1,200}")
 EVENT_FIELDS = {"type", "occurred_at", "visitor", "product", "channel", "probe", "data"}
 RECORD_FIELDS = {"timestamp", "probe_name", "action_type", "context", "product", "channel", "tracking_id", "id"}
@@ -107,16 +108,15 @@ def _of_row(row: dict[str, str]) -> View | None:
 
 
 def _view(at: object, named: JsonObject, probe: object, visitor: object, found: bool) -> View | None:
-    product, channel = named.get("product"), named.get("channel")
     instant = _instant(at)
-    is_named = isinstance(product, str) and NAME.fullmatch(product) and isinstance(probe, str) and PROBE.fullmatch(probe)
-    is_channel = channel is None or (isinstance(channel, str) and NAME.fullmatch(channel))
-    is_visitor = visitor is None or (isinstance(visitor, str) and 0 < len(visitor) <= 256)
-    if not (instant and is_named and is_channel and is_visitor):
-        return None
-    assert isinstance(product, str) and isinstance(probe, str)
-    assert (channel is None or isinstance(channel, str)) and (visitor is None or isinstance(visitor, str))
-    return View(instant, product, channel, probe, visitor, found)
+    product, channel = _matching(NAME, named.get("product")), _matching(NAME, named.get("channel"))
+    name, who = _matching(PROBE, probe), _matching(VISITOR, visitor)
+    is_whole = (channel or named.get("channel")) == channel and (who or visitor) == who
+    return View(instant, product, channel, name, who, found) if instant and product and name and is_whole else None
+
+
+def _matching(pattern: re.Pattern[str], value: object) -> str | None:
+    return value if isinstance(value, str) and pattern.fullmatch(value) else None
 
 
 def _instant(text: object) -> datetime | None:

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from io import BufferedReader
-from itertools import chain
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Literal, NamedTuple, NoReturn, cast
 
@@ -25,6 +25,7 @@ HEAD_BYTES = 1 << 16
 MOST_LINE_BYTES = 1 << 20
 MOST_DOCUMENT_BYTES = 64 << 20
 MOST_ROW_LINES = 100  # physical lines of one row, whose cells have line ends in them
+MOST_SHAPE_LINES = 20
 KEPT_BYTES = 4_096  # of a refused line
 TOO_LONG = f"is longer than {MOST_LINE_BYTES:,} bytes"
 STDIN = Path("-")
@@ -269,14 +270,30 @@ class _Table:
 
 
 def json_shape(head: bytes) -> Shape:
-    """Return how a file of JSON that begins with `head` is laid out."""
+    """Return how a file of JSON that begins with `head` is laid out, also where its first line is damaged."""
     begin = head.lstrip()
-    if begin.startswith(b"["):
-        return "array"
-    first, *others = begin.splitlines() or [b""]
-    is_one_line = not others and len(head) < HEAD_BYTES
-    is_document = begin.startswith(b"{") and not is_one_line and first.rstrip().endswith((b"{", b"[", b",", b":"))
-    return "document" if is_document or (not others and not is_one_line) else "lines"
+    first, *others = [line for line in begin.splitlines() if line.strip()][:MOST_SHAPE_LINES] or [b""]
+    are_objects = [_is_object(line) for line in others]
+    if first.startswith(b"["):
+        # Between two items there is a comma, and after the end of an array there is nothing.
+        are_lines = any(map(all, pairwise(are_objects))) or (any(are_objects) and _is_json(first))
+        return "lines" if are_lines else "array"
+    is_open = first.startswith(b"{") and first.rstrip().endswith((b"{", b"[", b",", b":"))
+    # A document is indented, or it is a single line.
+    are_lines = any(is_object and line.startswith(b"{") for line, is_object in zip(others, are_objects, strict=True))
+    return "document" if is_open and others and not are_lines else "lines"
+
+
+def _is_object(line: bytes) -> bool:
+    return line.lstrip().startswith(b"{") and _is_json(line)
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        msgspec.json.decode(line)
+    except NOT_JSON:
+        return False
+    return True
 
 
 def _decoded(content: bytes) -> object:
