@@ -67,6 +67,7 @@ def test_metrics_of_probe_scraper() -> None:
     assert found["fog", "network_cache_size", "metrics"]["range_min"] == 1
     assert len(found["fog", "network_cache_size", "metrics"]["description"]) == 2_000
     assert found["fog", "nimbus_enroll", "events"]["type"] == "event"
+    assert found["fog", "hostile_first", "metrics"]["type"] == "counter"
     assert retired(lines) == {"glean_error_invalid_label": "2024-02-01T00:00:00+00:00"}
     times = [event["occurred_at"] for line in lines[:3] for event in line.events]
     assert times == ["2023-01-10T00:23:04+00:00", *2 * ["2023-06-03T09:00:00+00:00"]]
@@ -74,9 +75,10 @@ def test_metrics_of_probe_scraper() -> None:
         "hostile.no_history",
         "hostile.no_dates/history/0/dates",
         "hostile.labels/history/0/labels/1",
-        "hostile name",
+        "hostile.first/history/0/disabled",
+        "hostile name/history/0",
         "hostile.year/history/0/dates",
-        "hostile.buckets",
+        "hostile.buckets/history/0",
         "hostile.text",
     }
 
@@ -102,7 +104,8 @@ def test_probes_of_firefox_before_glean() -> None:
     assert found["firefox", "browser_engagement_total_uri_count", "main"]["type"] == "keyed-scalar-uint"
     assert found["firefox", "browser_engagement_total_uri_count", "main"]["expires"] == "60"
     assert lines[0].events[0]["occurred_at"] == "2015-05-11T12:00:00+00:00"
-    assert len(refused(lines)) == 4
+    assert len(refused(lines)) == 3
+    assert [line.number for line in lines if line.left_out] == [3]
 
 
 def test_an_index_of_the_glean_dictionary() -> None:

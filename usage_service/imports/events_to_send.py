@@ -16,12 +16,11 @@ import msgspec
 from usage_service.event_decoding import UnusableEventError, check_instant, decode_event, encode_data, type_of
 from usage_service.events import AnyEvent, ExtensionEvent
 from usage_service.imports.lines import JsonObject
-from usage_service.imports.refusals import Refusal, refusal_of
+from usage_service.imports.refusals import HALF_A_CHARACTER, Refusal, refusal_of
 
 BEFORE_ID = b'{"event_id":"'
 NO_ID = "00000000-0000-8000-8000-000000000000"
 AFTER_ID = len(BEFORE_ID) + len(NO_ID)
-HALF_A_CHARACTER = "holds half a character (a lone surrogate)"
 LAST_SECOND = (1 << 32) - 1
 UNSENDABLE = (RecursionError, OverflowError, TypeError, ValueError)
 

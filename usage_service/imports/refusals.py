@@ -2,26 +2,52 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import TypeVar
 
 import msgspec
 
 from usage_service.problems import field_error
 from usage_service.shared.errors import UserError
 
+HALF_A_CHARACTER = "holds half a character (a lone surrogate)"
+T = TypeVar("T")
+
 
 class UnreadableFileError(UserError):
     """Nothing of a file can be imported; the message says why and what can be."""
 
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
 
-class Refusal(NamedTuple):
-    """The reason why a line is refused, and the field that is wrong, where it is one field."""
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The reason why a line is refused, and the field that is wrong, where it is one field; both may be printed."""
 
     field: str | None
     reason: str
 
+    def __post_init__(self) -> None:
+        """Escape what they repeat of the file."""
+        object.__setattr__(self, "field", self.field and printable(self.field))
+        object.__setattr__(self, "reason", printable(self.reason))
+
     def __str__(self) -> str:
         return f"{self.field}: {self.reason}" if self.field else self.reason
+
+
+def printable(text: str) -> str:
+    """Return a text of a file as it may be printed: what no terminal should obey, and half characters, as escapes."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+
+
+def checked(value: object, kind: type[T], *, strict: bool = True) -> T:
+    """Return a value as one of this type. Raise msgspec.ValidationError, for half a character too."""
+    try:
+        return msgspec.convert(value, kind, strict=strict)
+    except UnicodeEncodeError:
+        raise msgspec.ValidationError(HALF_A_CHARACTER) from None
 
 
 def refusal_of(error: msgspec.ValidationError, known: tuple[str, ...] = ()) -> Refusal:

@@ -12,14 +12,14 @@ from msgspec import Meta
 
 from usage_service.events import NO_NUL, Label, Name, Owner, ProbeRegisteredData
 from usage_service.imports.lines import JsonObject, Line, Options
-from usage_service.imports.refusals import Refusal, UnreadableFileError, refusal_of
+from usage_service.imports.refusals import Refusal, UnreadableFileError, checked, refusal_of
 
 MOST_DESCRIPTION = 2_000
 MOST_OWNERS = 20
 MOST_NAMED = 100  # characters of a name in a refusal
 DICTIONARY = "https://dictionary.telemetry.mozilla.org/apps/{app}/metrics/{name}"
 # GLAM's names of Glean's apps, where they differ; Glean's are with underscores or dashes.
-PRODUCTS = {"firefox_desktop": "fog"}
+PRODUCTS = {"firefox_desktop": "fog", "firefox_android": "fenix"}
 APPS = {"fog": "firefox_desktop", "fenix": "fenix"}
 DEFAULT_PINGS = ("default",)  # the ping that Glean chooses
 
@@ -94,12 +94,15 @@ def in_utc(at: datetime) -> datetime:
 def entry_lines(number: int, name: str, read: Callable[[], list[JsonObject]]) -> Iterator[Line]:
     """Read an entry: a line for each event, so that one that was recorded before is known whatever else is new."""
     try:
-        events = read()
+        yield from [Line(number, [event]) for event in read()]
     except msgspec.ValidationError as error:
-        wrong = refusal_of(error)
-        yield Line(number, [], Refusal(f"{name[:MOST_NAMED]}/{wrong.field or ''}".rstrip("/"), wrong.reason))
-        return
-    yield from (Line(number, [event]) for event in events)
+        yield entry_refused(number, name, error)
+
+
+def entry_refused(number: int, name: str, error: msgspec.ValidationError) -> Line:
+    """Return the refusal of an entry, with its name before the field."""
+    wrong = refusal_of(error)
+    return Line(number, [], Refusal(f"{name[:MOST_NAMED]}/{wrong.field or ''}".rstrip("/"), wrong.reason))
 
 
 def registrations(product: str, metric: str, definition: Definition, at: datetime | None) -> list[JsonObject]:
@@ -115,7 +118,7 @@ def registrations(product: str, metric: str, definition: Definition, at: datetim
 
 def registration(product: str, probe: str, data: JsonObject, at: datetime | None) -> JsonObject:
     """Return the event that registers a probe, at its time if that is known."""
-    msgspec.convert(data, ProbeRegisteredData)
+    checked(data, ProbeRegisteredData)
     return event("probe_registered", product, probe, at) | {"data": data}
 
 

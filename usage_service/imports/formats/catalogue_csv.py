@@ -11,7 +11,7 @@ from msgspec import Meta
 from usage_service.events import NO_NUL, Name, ProbeName, Product
 from usage_service.imports.lines import Example, Format, Line, Options
 from usage_service.imports.recognition import columns
-from usage_service.imports.refusals import Refusal, refusal_of
+from usage_service.imports.refusals import Refusal, checked, refusal_of
 from usage_service.imports.registrations import registration
 from usage_service.imports.source import Source
 
@@ -41,7 +41,7 @@ def lines(source: Source, options: Options) -> Iterator[Line]:
 
 def _line(number: int, values: dict[str, str], options: Options) -> Line:
     try:
-        row = msgspec.convert(values, CatalogueRow)
+        row = checked(values, CatalogueRow)
         if options.product not in (None, row.product):
             return Line(
                 number, [], Refusal("product", f"is {row.product} and not {options.product}, as --product says")

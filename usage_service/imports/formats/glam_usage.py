@@ -12,7 +12,7 @@ from msgspec import Meta
 from usage_service.events import Channel, Major, Name, ProbeName, Product, VisitorId
 from usage_service.imports.lines import Example, Format, JsonObject, Line, Options
 from usage_service.imports.recognition import columns, first_objects
-from usage_service.imports.refusals import Refusal, UnreadableFileError, refusal_of
+from usage_service.imports.refusals import Refusal, UnreadableFileError, checked, refusal_of
 from usage_service.imports.source import Source
 from usage_service.problems import NOT_JSON, not_json
 
@@ -80,7 +80,7 @@ def lines(source: Source, options: Options) -> Iterator[Line]:
 
 def _line(number: int, given: JsonObject, options: Options) -> Line:
     try:
-        record = msgspec.convert(_filled(given), UsageRecord)
+        record = checked(_filled(given), UsageRecord)
         if record.action_type != PROBE_SEARCH:
             return Line(number, [], left_out=f"action_type is not {PROBE_SEARCH}")
         return Line(number, [_event(record, record.context or Query(), options)])

@@ -13,7 +13,7 @@ import msgspec
 
 from usage_service.events import Product
 from usage_service.imports.lines import Example, Format, JsonObject, Line, Options
-from usage_service.imports.refusals import UnreadableFileError, refusal_of
+from usage_service.imports.refusals import UnreadableFileError, checked, refusal_of
 from usage_service.imports.registrations import Dates, Definition, entry_lines, product_of, registrations, retirement
 from usage_service.imports.source import Source
 
@@ -53,7 +53,7 @@ def lines(source: Source, options: Options) -> Iterator[Line]:
     document = source.document()
     try:
         is_index = isinstance(document, dict) and "metrics" in document
-        index = msgspec.convert(document, AppIndex) if is_index else _index_of_one(document, options, source.name)
+        index = checked(document, AppIndex) if is_index else _index_of_one(document, options, source.name)
     except msgspec.ValidationError as error:
         raise UnreadableFileError(f"{source.name}: {refusal_of(error)}") from None
     product = product_of(index.app_name, options, source.name)
@@ -63,7 +63,7 @@ def lines(source: Source, options: Options) -> Iterator[Line]:
 
 
 def _index_of_one(document: object, options: Options, file: str) -> AppIndex:
-    page = msgspec.convert(document, MetricPage)
+    page = checked(document, MetricPage)
     app = APPS.get(page.canonical_app_name, options.product)
     if app is None:
         raise UnreadableFileError(f"{file}: is of {page.canonical_app_name[:100]}; say which --product that is")
@@ -71,7 +71,7 @@ def _index_of_one(document: object, options: Options, file: str) -> AppIndex:
 
 
 def _events(product: str, value: object, as_of: datetime | None) -> list[JsonObject]:
-    metric = msgspec.convert(value, DictionaryMetric)
+    metric = checked(value, DictionaryMetric)
     definition = msgspec.structs.replace(metric, expires="never") if metric.expires is None else metric
     first, last = (metric.dates.first, metric.dates.last) if metric.dates else (as_of, as_of)
     events = registrations(product, metric.name, definition, first)

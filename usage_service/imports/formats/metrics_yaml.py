@@ -6,10 +6,8 @@ from collections.abc import Iterator
 from datetime import datetime
 from functools import partial
 
-import msgspec
-
 from usage_service.imports.lines import Example, Format, JsonObject, Line, Options
-from usage_service.imports.refusals import Refusal, UnreadableFileError
+from usage_service.imports.refusals import Refusal, UnreadableFileError, checked
 from usage_service.imports.registrations import Definition, asked_product, entry_lines, registrations
 from usage_service.imports.source import Source
 from usage_service.imports.yaml_items import read_items
@@ -43,7 +41,7 @@ def lines(source: Source, options: Options) -> Iterator[Line]:
 
 
 def _events(product: str, metric: str, value: object, at: datetime | None) -> list[JsonObject]:
-    definition = msgspec.convert(value, Definition, strict=False)  # every value of YAML is read as text
+    definition = checked(value, Definition, strict=False)  # every value of YAML is read as text
     return registrations(product, metric, definition, at)
 
 

@@ -16,7 +16,7 @@ import msgspec
 
 from usage_service.events import Name, Owner
 from usage_service.imports.lines import Example, Format, JsonObject, Line, Options
-from usage_service.imports.refusals import UnreadableFileError
+from usage_service.imports.refusals import UnreadableFileError, checked
 from usage_service.imports.registrations import (
     Dates,
     Definition,
@@ -24,6 +24,7 @@ from usage_service.imports.registrations import (
     asked_product,
     details,
     entry_lines,
+    entry_refused,
     in_utc,
     probe_name,
     product_of,
@@ -35,11 +36,18 @@ from usage_service.imports.source import Source
 
 GLEAN = re.compile(rb'\s*\{\s*"[^"\\]{1,200}"\s*:\s*\{\s*"(history|in-source|name|type)"\s*:')
 LEGACY = re.compile(rb'\s*\{\s*"(histogram|scalar|event)/')
-APP_IN_NAME = re.compile(r"(firefox[-_]desktop|fenix)(?![a-z])")
+APP_IN_NAME = re.compile(r"(firefox[-_](desktop|android)|fenix)(?![a-z])")
+NO_PROBES = "events of before Glean are no probes of GLAM"
+
+
+class Dated(msgspec.Struct, frozen=True, kw_only=True):
+    """When a metric had a definition."""
+
+    dates: Dates
 
 
 class GleanDefinition(Definition, frozen=True, kw_only=True):
-    """One of the definitions that a metric had."""
+    """One of the definitions that a metric had: its first and its last are registered."""
 
     dates: Dates
 
@@ -47,7 +55,7 @@ class GleanDefinition(Definition, frozen=True, kw_only=True):
 class GleanMetric(msgspec.Struct, frozen=True, kw_only=True):
     """A metric with all definitions that it had."""
 
-    history: list[GleanDefinition]
+    history: list[Dated]
     in_source: bool = msgspec.field(name="in-source", default=True)
 
     def __post_init__(self) -> None:
@@ -119,7 +127,10 @@ def lines(source: Source, options: Options) -> Iterator[Line]:
     else:
         product, read = _product(source.name, options), _glean
     for number, (name, value) in enumerate(document.items(), 1):
-        yield from entry_lines(number, name, partial(read, product, name, value))
+        try:
+            yield from read(number, product, name, value)
+        except msgspec.ValidationError as error:
+            yield entry_refused(number, name, error)
 
 
 def _product(name: str, options: Options) -> str:
@@ -127,21 +138,29 @@ def _product(name: str, options: Options) -> str:
     return product_of(app[1], options, name) if app else asked_product(options, name)
 
 
-def _glean(product: str, name: str, value: object) -> list[JsonObject]:
-    metric = msgspec.convert(value, GleanMetric)
-    history = sorted(metric.history, key=lambda one: in_utc(one.dates.first))
-    first, last = history[0], history[-1]
-    events = (
-        [] if first.dates.first == last.dates.first else registrations(product, name, first, in_utc(first.dates.first))
-    )
-    events += registrations(product, name, last, in_utc(last.dates.first))
+def _glean(number: int, product: str, name: str, value: JsonObject) -> Iterator[Line]:
+    """Read a metric; its first definition may be wrong where its last one is not. Raise msgspec.ValidationError."""
+    metric = checked(value, GleanMetric)
+    order = sorted(range(len(metric.history)), key=lambda index: in_utc(metric.history[index].dates.first))
+    for index in dict.fromkeys((order[0], order[-1])):
+        read = partial(_definition, product, name, value["history"][index])
+        yield from entry_lines(number, f"{name}/history/{index}", read)
     if not metric.in_source:
-        events.append(retirement(product, name, max(in_utc(one.dates.last) for one in history)))
-    return events
+        last_seen = max(in_utc(one.dates.last) for one in metric.history)
+        yield Line(number, [retirement(product, name, last_seen)])
 
 
-def _legacy(product: str, name: str, value: object) -> list[JsonObject]:
-    probe = msgspec.convert(value, LegacyProbe)
+def _definition(product: str, name: str, value: JsonObject) -> list[JsonObject]:
+    definition = checked(value, GleanDefinition)
+    return registrations(product, name, definition, in_utc(definition.dates.first))
+
+
+def _legacy(number: int, product: str, name: str, value: JsonObject) -> Iterator[Line]:
+    """Read a probe. Raise msgspec.ValidationError."""
+    probe = checked(value, LegacyProbe)
+    if probe.type == "event":
+        yield Line(number, [], left_out=NO_PROBES)
+        return
     last = probe.latest
     kept = Definition(
         type=probe.kind,
@@ -151,7 +170,7 @@ def _legacy(product: str, name: str, value: object) -> list[JsonObject]:
     )
     at = min(map(in_utc, probe.first_added.values()), default=None)
     data = {"type": probe.kind, "ping": "main"} | details(kept)
-    return [registration(product, probe_name(probe.name).lower(), data, at)]
+    yield Line(number, [registration(product, probe_name(probe.name or name).lower(), data, at)])
 
 
 def _major(version: str) -> int:

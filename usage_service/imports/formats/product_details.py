@@ -17,7 +17,7 @@ import msgspec
 
 from usage_service.events import Name
 from usage_service.imports.lines import Example, Format, JsonObject, Line, Options
-from usage_service.imports.refusals import Refusal, UnreadableFileError, refusal_of
+from usage_service.imports.refusals import Refusal, UnreadableFileError, checked, printable, refusal_of
 from usage_service.imports.source import Source
 
 HISTORY = re.compile(rb'\s*\{\s*"[0-9]+\.[^"\n]{0,30}"\s*:\s*"')
@@ -139,13 +139,13 @@ def _listed(document: JsonObject, file: str) -> Iterator[Found | Line]:
         raise UnreadableFileError(f"{file}: releases must be an object of releases by their names")
     for number, (name, value) in enumerate(releases.items(), 1):
         try:
-            release = msgspec.convert(value, Release)
+            release = checked(value, Release)
         except msgspec.ValidationError as error:
             wrong = refusal_of(error)
             yield Line(number, [], Refusal(f"{name[:50]}/{wrong.field or ''}".rstrip("/"), wrong.reason))
             continue
         said = CATEGORIES.get(release.category or "")
-        yield Found(number, name, release.product, release.version, release.date, said)
+        yield Found(number, name, printable(release.product), release.version, release.date, said)
 
 
 def _history(document: JsonObject, name: str) -> Iterator[Found]:

@@ -10,7 +10,7 @@ import msgspec
 from usage_service.events import Channel, Product, RevisionPublishedData
 from usage_service.imports.lines import Example, Format, JsonObject, Line, Options
 from usage_service.imports.recognition import columns, first_objects
-from usage_service.imports.refusals import Refusal, refusal_of
+from usage_service.imports.refusals import Refusal, checked, refusal_of
 from usage_service.imports.source import Source
 
 FIELDS = frozenset({"channel", "build_id", "revision"})
@@ -52,7 +52,7 @@ def revision_event(row: JsonObject, product: str | None) -> JsonObject:
     """
     if not row.get("product") and product is None:
         raise msgspec.ValidationError("is not in the row; say which it is with --product - at `$.product`")
-    read = msgspec.convert(row if row.get("product") else row | {"product": product}, RevisionRow)
+    read = checked(row if row.get("product") else row | {"product": product}, RevisionRow)
     return {
         "type": "revision_published",
         "occurred_at": _built_at(read.build_id).isoformat(),
