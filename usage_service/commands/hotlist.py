@@ -168,6 +168,6 @@ def _caption(account: Account | None) -> str | None:
     """Return what the list costs and saves, and why it ends, in a line."""
     if account is None:
         return None
-    told = [f"a night reads {account.bytes:,} bytes ({account.cost:,.2f} USD)"] if account.bytes is not None else []
+    told = [f"a night reads {account.bytes:,} bytes ({account.cost:.3g} USD)"] if account.bytes is not None else []
     told += [f"people still wait for {account.minutes:,.1f} minutes"] if account.minutes is not None else []
     return "; ".join([*told, account.ends])

@@ -162,7 +162,7 @@ def choose(worth: Worth, pinned: int, budget: Budget, spent: float, names: Seque
         return _worthwhile(worth, kept, rest, names)
     value = _ratio(worth.requests[rest], worth.bytes[rest])
     order = rest[np.argsort(-value, kind="stable")]
-    left = (budget.bytes or 0) - spent - int(worth.bytes[kept].sum())
+    left = (budget.bytes or 0) - int(spent + worth.bytes[kept].sum())
     chosen: list[int] = []
     passed: int | None = None
     for place, read in zip(order.tolist(), worth.bytes[order].tolist(), strict=True):
