@@ -19,6 +19,7 @@
 -- builders         when each builder last showed life
 -- probe_rows       the aggregates of the probes that were built
 -- hotlist_*        what operators pinned or excluded, and the lists that runs of the ETL were given
+-- policy_nights    what other ways to choose would have caught and cost, night by night
 -- tokens           who may do what over HTTP; page_sessions: who is signed in on the pages
 --
 -- Whatever the programs do, psql can do: SELECT * FROM request_build('fog', 'nightly', 'gc_ms');
@@ -2395,6 +2396,67 @@ BEGIN
     SELECT r.* INTO run, asked, made_at, log_position, list FROM hotlist_runs r WHERE r.run = new_run;
 END $$;
 
+-- What each policy would have caught on each day, had its list of so many probes been built the night before; what a night would have
+-- read, and how long people would have waited for what was not listed. Filled by servers from the projections, by the code that makes
+-- the hot list: policies are no SQL, so this is no projection, but it is made of nothing else and can be filled anew at any time.
+CREATE TABLE policy_nights (
+    code     text    NOT NULL,  -- digest of the code that chose: other code has rows of its own
+    product  text    NOT NULL,
+    day      date    NOT NULL,
+    policy   text    NOT NULL,
+    budget   integer NOT NULL,
+    requests bigint  NOT NULL,  -- of that day
+    caught   bigint  NOT NULL,
+    bytes    bigint,            -- null: no build had told yet
+    seconds  float8,
+    PRIMARY KEY (code, product, day, policy, budget)
+);
+
+-- Up to where the log is in policy_nights, and until when a server has the filling to itself.
+CREATE TABLE policy_fillings (
+    code          text        NOT NULL,
+    product       text        NOT NULL,
+    log_position  bigint,      -- null: the first filling is under way
+    generations   text,        -- of the projections that it was read from
+    filled_at     timestamptz,
+    claimed_until timestamptz NOT NULL,
+    PRIMARY KEY (code, product)
+);
+
+-- Claims the filling of a product for a time, unless another server has it. Answers whether it did.
+CREATE FUNCTION claim_policy_filling(of_code text, of_product text, lease interval) RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+BEGIN
+    INSERT INTO policy_fillings AS f (code, product, claimed_until) VALUES (of_code, of_product, current_instant() + lease)
+    ON CONFLICT (code, product) DO UPDATE SET claimed_until = excluded.claimed_until WHERE f.claimed_until <= current_instant();
+    RETURN FOUND;
+END $$;
+
+-- Stores nights of a product, in the place of those that were there, and keeps the claim.
+CREATE FUNCTION store_policy_nights(
+    of_code text, of_product text, lease interval, days date[], policies text[], budgets integer[], requests bigint[], caught bigint[],
+    bytes bigint[], seconds float8[]
+) RETURNS void LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+    UPDATE policy_fillings SET claimed_until = current_instant() + lease WHERE code = of_code AND product = of_product;
+    INSERT INTO policy_nights AS n (code, product, day, policy, budget, requests, caught, bytes, seconds)
+    SELECT of_code, of_product, g.* FROM unnest(days, policies, budgets, requests, caught, bytes, seconds) g
+    ON CONFLICT (code, product, day, policy, budget) DO UPDATE SET
+        requests = excluded.requests, caught = excluded.caught, bytes = excluded.bytes, seconds = excluded.seconds;
+$$;
+
+-- Ends a filling: what the log holds up to a position is in it. The next one is due after `pause`. Rows of other code that nobody has
+-- filled for a day go.
+CREATE FUNCTION end_policy_filling(of_code text, of_product text, at_position bigint, of_generations text, pause interval) RETURNS void
+LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+    UPDATE policy_fillings SET
+        log_position = at_position, generations = of_generations, filled_at = current_instant(), claimed_until = current_instant() + pause
+    WHERE code = of_code AND product = of_product;
+    WITH outdated AS (
+        DELETE FROM policy_fillings f WHERE f.code <> of_code AND f.claimed_until < current_instant() - interval '1 day' RETURNING f.code, f.product
+    )
+    DELETE FROM policy_nights n USING outdated o WHERE n.code = o.code AND n.product = o.product;
+$$;
+
 -- Cancels the queued builds of probes that the ETL has built, where they were asked for before it had.
 -- Those that run go on, because the warehouse bills for what it has begun. Answers how many ended.
 CREATE FUNCTION cancel_builds_done_by_etl(
@@ -2652,7 +2714,7 @@ REVOKE SELECT ON tokens, page_sessions FROM usage_builder, usage_reader, usage_p
 REVOKE SELECT ON dead_letters FROM usage_builder, usage_projections;
 GRANT EXECUTE ON FUNCTION append_events, restore_events, probe_recording, forget_visitors, advance_projection, fail_projection, request_build,
     request_build_once, request_missed_build, cancel_build, retry_build, fresh_since, set_hotlist_rule, set_hidden_probes, keep_hotlist,
-    cancel_builds_done_by_etl, open_page_session, close_page_session
+    cancel_builds_done_by_etl, open_page_session, close_page_session, claim_policy_filling, store_policy_nights, end_policy_filling
     TO usage_server;
 GRANT EXECUTE ON FUNCTION claim_build, heartbeat_build, complete_build, complete_builds, fail_build, expire_leases, hand_back_build,
     retry_build, bytes_left_today, claim_orphaned_jobs, mark_jobs_stopped, note_builder

@@ -21,6 +21,7 @@ COMMANDS = {
     "verify": "usage_service.commands.projections:verify_command",
     "hotlist": "usage_service.commands.hotlist:hotlist_app",
     "backtest": "usage_service.commands.backtest:backtest_command",
+    "experiment": "usage_service.commands.experiment:experiment_command",
     "sample-traffic": "usage_service.commands.backtest:sample_traffic_command",
     "token": "usage_service.commands.tokens:token_app",
     "popular": "usage_service.commands.popular:popular_command",

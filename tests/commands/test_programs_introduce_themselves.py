@@ -38,7 +38,7 @@ def test_the_version_is_that_of_the_distribution(program: str) -> None:
 @pytest.mark.parametrize(
     ("program", "typed", "offered"),
     [
-        ("usage-service", "usage-service exp", ["export"]),
+        ("usage-service", "usage-service exp", ["export", "experiment"]),
         ("usage-service", "usage-service popular --pro", ["--product"]),
         ("usage-service", "usage-service token re", ["revoke"]),
         ("probe-builder", "probe-builder ret", ["retry"]),

@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 import pytest_asyncio
 
+from tests.support.building import service
 from tests.support.pages import (
     BUILDS,
     CATEGORIES,
@@ -26,9 +27,10 @@ from tests.support.pages import (
 )
 from tests.support.servers import JsonObject, post, registered
 from tests.support.traffic import fold_all
+from usage_service.hotlist.experiment import fill_nights
 from usage_service.web.pages.presentation.charts import sparkline
 from usage_service.web.pages.presentation.distribution import histogram_of
-from usage_service.web.pages.presentation.words import has_expired, moment, number, seconds, size
+from usage_service.web.pages.presentation.words import has_expired, moment, number, plain, seconds, share, size
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -177,6 +179,20 @@ async def test_the_backtest_is_drawn_with_the_budget(pages: Pages) -> None:
     caught = next(policy["caught"] for policy in answer["policies"] if policy["policy"] == "hot_list")
     assert caught == drawn + drawn[-1:] * (len(caught) - len(drawn))
     assert 1 <= len(drawn) < len(caught)
+
+
+async def test_the_experiment_is_shown_for_the_budget_that_is_kept(pages: Pages) -> None:
+    await fill_nights(service(pages.client).pool, "fog", TODAY.date())
+    page = await shown(pages.client, "/hotlist/experiment?product=fog&budget=60&window=7d")
+    since = TODAY - timedelta(days=6)
+    answer = await answered(pages.client, f"/v1/hotlist/experiment?product=fog&budget=50&since={since:%Y-%m-%d}")
+    assert answer["nights"] >= 1
+    [body] = page.all("tbody")
+    for policy in answer["policies"]:
+        assert plain(policy["policy"]) in body.text
+        assert share(policy["caught"]) in body.text
+    none = await shown(pages.client, "/hotlist/experiment?product=nothing")
+    assert "No night since then is filled yet" in none.all("p")[0].text
 
 
 async def test_unused_probes_are_told_with_what_they_cost(pages: Pages) -> None:

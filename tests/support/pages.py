@@ -43,13 +43,14 @@ PERCENTILES: dict[str, float] = {
     "99.9": 1000,
 }
 VOID = {"area", "br", "col", "hr", "img", "input", "link", "meta", "wbr"}
-PARTS = ("/hotlist/backtest", "/sessions/journeys")  # loaded into a page
+PARTS = ("/hotlist/backtest", "/hotlist/experiment", "/sessions/journeys")  # loaded into a page
 PATHS = (
     "/", "/?product=fog&channel=nightly&window=7d", "/?product=fog&channel=&window=7d",
     "/probes?product=fog&q=ms", "/probes?q=nothing+like+it",
     "/builds?product=fog", "/builds?product=fog&state=failed", "/builds?product=fog&channel=&state=",
     "/hotlist?product=fog&budget=10",
-    "/hotlist/backtest?product=fog", "/sessions?product=fog&window=90d", "/sessions?product=fog&kind=page",
+    "/hotlist/experiment?product=fog", "/hotlist/backtest?product=fog",
+    "/sessions?product=fog&window=90d", "/sessions?product=fog&kind=page",
     "/sessions/journeys?product=fog&kind=page", "/unused?product=fog", "/unused?channel=beta",
     "/unused?product=nothing",
     *(f"/probes/fog/{probe}" for probe in PROBES), f"/probes/fog/{NUMERIC}?os=Windows&version=140",

@@ -10,6 +10,7 @@ import structlog
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
+from usage_service.hotlist.experiment import keep_experiment
 from usage_service.hotlist.history import Histories
 from usage_service.projections.freshness import Positions
 from usage_service.service import open_service
@@ -77,6 +78,7 @@ def create_app(settings: ServerSettings, died: Callable[[], None]) -> web.Applic
         async with open_service(settings, died) as opened, Tasks(died) as tasks:
             positions = Positions(opened.pool, opened.folded_growth)
             tasks.start("positions", positions.run())
+            tasks.start("experiment", keep_experiment(opened.pool))
             app[SERVICE] = opened
             app[ACCESS] = Access(settings, opened.pool)
             app[ANSWERING] = Answering(opened.pool, positions)

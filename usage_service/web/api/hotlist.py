@@ -80,9 +80,13 @@ def wanted_of(
     until: datetime | None = None,
 ) -> Wanted:
     """Return the parameters of the list that is asked for, at the prices of the settings."""
+    return wanted_list(product, budget, coverage, until, datetime.now(UTC), prices_of(request))
+
+
+def prices_of(request: web.Request) -> Prices:
+    """Return the prices of the settings."""
     settings = service_of(request).settings
-    prices = Prices(settings.tib_price, settings.minute_price)
-    return wanted_list(product, budget, coverage, until, datetime.now(UTC), prices)
+    return Prices(settings.tib_price, settings.minute_price)
 
 
 def no_costs(error: NothingKnownError) -> str:

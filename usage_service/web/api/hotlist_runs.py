@@ -36,7 +36,7 @@ from usage_service.web.keys import service_of
 from usage_service.web.openapi.operations import TAGGED, described, json_of, ok, problem, tagged
 from usage_service.web.parameters import parameters_from, query_parameters
 
-TAKEN = frozenset({"backtest", "built", "rules"})  # other routes under /v1/hotlist/
+TAKEN = frozenset({"backtest", "built", "experiment", "rules"})  # other routes under /v1/hotlist/
 
 PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.:+@~-]{0,199}(?!\n)$"
 RunName = Annotated[str, Meta(pattern=PATTERN, description="such as scheduled__2026-11-24T03:00")]

@@ -14,6 +14,7 @@ from usage_service.web.api.hidden_probes import delete_hidden, get_hidden, put_h
 from usage_service.web.api.hotlist import get_hotlist
 from usage_service.web.api.hotlist_backtest import get_backtest
 from usage_service.web.api.hotlist_built import post_built
+from usage_service.web.api.hotlist_experiment import get_experiment
 from usage_service.web.api.hotlist_rules import delete_rule, get_rules, put_rule
 from usage_service.web.api.hotlist_runs import get_run, post_hotlist
 from usage_service.web.api.journeys import get_journeys
@@ -46,6 +47,7 @@ ROUTES = (
     Route("POST", "/v1/hotlist", "build", post_hotlist),
     Route("POST", "/v1/hotlist/built", "events", post_built),
     Route("GET", "/v1/hotlist/backtest", "read", get_backtest),
+    Route("GET", "/v1/hotlist/experiment", "read", get_experiment),
     Route("GET", "/v1/hotlist/rules", "read", get_rules),
     Route("PUT", "/v1/hotlist/rules/{product}/{probe}", "admin", put_rule),
     Route("DELETE", "/v1/hotlist/rules/{product}/{probe}", "admin", delete_rule),

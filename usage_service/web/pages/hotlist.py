@@ -8,8 +8,9 @@ from aiohttp import web
 
 from usage_service.hotlist.backtest.replaying import BUDGETS
 from usage_service.hotlist.budgets import DEFAULT_BUDGET, BudgetText
+from usage_service.hotlist.experiment import read_experiment
 from usage_service.hotlist.rules import find_rules
-from usage_service.web.api.hotlist import HISTORIES, HotlistQuestion, wanted_of
+from usage_service.web.api.hotlist import HISTORIES, HotlistQuestion, prices_of, wanted_of
 from usage_service.web.api.hotlist_backtest import NIGHTS, BacktestQuestion
 from usage_service.web.keys import service_of
 from usage_service.web.pages.filters import ViewParameters, view_parameters
@@ -54,3 +55,14 @@ async def get_backtest_section(request: web.Request) -> web.Response:
         drawn = {"rows": coverage_rows(found.data), "table": coverage_table(found.data)}
         drawn["budgets"] = useful_budgets(found.data)
     return await html_answer(request, "backtest", {"found": found, "budget": number} | drawn)
+
+
+async def get_experiment_section(request: web.Request) -> web.Response:
+    """Answer with the section of the standing experiment, for the largest kept budget that is not above the list's."""
+    asked = view_parameters(request, HotlistView)
+    page = await begin(request, asked)
+    number = int(asked.budget) if asked.budget.isdigit() else DEFAULT_BUDGET
+    kept = max((budget for budget in BUDGETS if budget <= number), default=BUDGETS[0])
+    async with service_of(request).pool.acquire(timeout=5) as connection:
+        found = await read_experiment(connection, page.filters.product, *page.filters.days, kept, prices_of(request))
+    return await html_answer(request, "experiment", {"found": found, "kept": kept})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from usage_service.web.openapi.operations import Route
 from usage_service.web.pages.assets import get_asset
 from usage_service.web.pages.builds import get_builds_page
-from usage_service.web.pages.hotlist import get_backtest_section, get_hotlist_page
+from usage_service.web.pages.hotlist import get_backtest_section, get_experiment_section, get_hotlist_page
 from usage_service.web.pages.login import delete_login, get_login, post_login
 from usage_service.web.pages.overview import get_overview
 from usage_service.web.pages.probe import get_probe_page
@@ -21,6 +21,7 @@ PAGE_ROUTES = (
     Route("GET", "/builds", "read", get_builds_page),
     Route("GET", "/hotlist", "read", get_hotlist_page),
     Route("GET", "/hotlist/backtest", "read", get_backtest_section),
+    Route("GET", "/hotlist/experiment", "read", get_experiment_section),
     Route("GET", "/unused", "read", get_unused_page),
     Route("GET", "/sessions", "read", get_sessions_page),
     Route("GET", "/sessions/journeys", "read", get_journeys_section),

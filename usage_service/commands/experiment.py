@@ -1,0 +1,32 @@
+"""`usage-service experiment`: what other ways to choose would have caught and cost."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from usage_service.commands.options import DEFAULT_URL, Token, Until, Url
+from usage_service.commands.remote import ask
+from usage_service.commands.tables import FormatOption, show
+
+COLUMNS = ("policy", "budget", "caught", "ahead", "bytes", "cost", "minutes")
+
+
+def experiment_command(
+    product: Annotated[str, typer.Argument(help="such as fog")],
+    since: Annotated[str | None, typer.Option(help="a day, or an instant in RFC 3339")] = None,
+    until: Until = None,
+    budget: Annotated[int | None, typer.Option(help="one of the numbers of probes that are kept, such as 100")] = None,
+    form: FormatOption = None,
+    url: Url = DEFAULT_URL,
+    token: Token = None,
+) -> None:
+    """Show what each policy would have caught and cost, all nights since a day added up."""
+    answer = ask(url, token, "/v1/hotlist/experiment", product=product, since=since, until=until, budget=budget)
+    show(answer["policies"], COLUMNS, form)
+    if answer["nights"]:
+        span = f"{answer['nights']:,} nights, {answer['first_day']} to {answer['last_day']}"
+        typer.echo(f"{span}, {answer['requests']:,} requests", err=True)
+    else:
+        typer.echo("no night is filled yet; a server fills them every half an hour", err=True)
