@@ -2418,6 +2418,7 @@ CREATE TABLE policy_fillings (
     product       text        NOT NULL,
     log_position  bigint,      -- null: the first filling is under way
     generations   text,        -- of the projections that it was read from
+    catalogue     jsonb,       -- what was known of each probe: where that changes, so do all nights
     filled_at     timestamptz,
     claimed_until timestamptz NOT NULL,
     PRIMARY KEY (code, product)
@@ -2446,13 +2447,15 @@ $$;
 
 -- Ends a filling: what the log holds up to a position is in it. The next one is due after `pause`. Rows of other code that nobody has
 -- filled for a day go.
-CREATE FUNCTION end_policy_filling(of_code text, of_product text, at_position bigint, of_generations text, pause interval) RETURNS void
-LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+CREATE FUNCTION end_policy_filling(of_code text, of_product text, at_position bigint, of_generations text, of_catalogue jsonb, pause interval)
+RETURNS void LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
     UPDATE policy_fillings SET
-        log_position = at_position, generations = of_generations, filled_at = current_instant(), claimed_until = current_instant() + pause
+        log_position = at_position, generations = of_generations, catalogue = of_catalogue, filled_at = current_instant(),
+        claimed_until = current_instant() + pause
     WHERE code = of_code AND product = of_product;
     WITH outdated AS (
-        DELETE FROM policy_fillings f WHERE f.code <> of_code AND f.claimed_until < current_instant() - interval '1 day' RETURNING f.code, f.product
+        DELETE FROM policy_fillings f WHERE f.code <> of_code AND f.claimed_until < current_instant() - interval '1 day'
+        RETURNING f.code, f.product
     )
     DELETE FROM policy_nights n USING outdated o WHERE n.code = o.code AND n.product = o.product;
 $$;

@@ -11,7 +11,7 @@ import pytest
 from tests.support.building import service
 from tests.support.hot_reference import Name, Request
 from tests.support.hot_traffic import FIRST, NAMES, as_event, ended_build, in_batches, registration
-from tests.support.servers import Client, Connection, JsonObject, post, rounds
+from tests.support.servers import Client, Connection, JsonObject, event, post, registered, rounds
 from tests.support.traffic import records
 from usage_service.hotlist.backtest.replaying import BUDGETS, backtest
 from usage_service.hotlist.experiment import fill_nights
@@ -54,6 +54,18 @@ async def rows(database: Connection, code: str) -> list[tuple[object, ...]]:
     return [tuple(row) for row in await database.fetch(ROWS, code)]
 
 
+async def catalogue_changes(client: Client, database: Connection, step: int) -> None:
+    """Hide a probe, retire one, give one another type: each changes past nights, too."""
+    product, probe = FOG[step]
+    at = f"{FIRST + timedelta(days=DAYS - 1)}T0{step}:00:00Z"
+    if step == 1:
+        await database.execute("SELECT set_hidden_probes($1, $2, true, '')", probe, product)
+    elif step == 2:
+        await post(client, event("probe_retired", product=product, probe=probe, visitor=None, occurred_at=at))
+    elif step == 3:
+        await post(client, registered(probe, "counter", occurred_at=at))
+
+
 async def test_however_the_log_grew_the_nights_are_those_of_one_filling(
     client: Client, database: Connection, drained: Drained
 ) -> None:
@@ -74,6 +86,7 @@ async def test_however_the_log_grew_the_nights_are_those_of_one_filling(
                 for _ in range(3)
             ]
             await append(database, records(built))
+            await catalogue_changes(client, database, step)
             await drained()
             await filled(client, database, FIRST + timedelta(days=until), code)
         assert await filled(client, database, TODAY, f"at once {seed}") == DAYS - 1
@@ -90,7 +103,7 @@ async def test_the_shares_are_those_of_the_backtest(client: Client, database: Co
     async with service(client).pool.acquire() as connection, connection.transaction():
         first = await connection.fetchval("SELECT min(first_day) FROM popularity_views WHERE days = 1")
         history = await Histories().read(connection, "fog", first, TODAY - timedelta(days=1))
-    found = backtest(history.counts, DAYS, BUDGETS, lambda _done: None)
+    found = backtest(history.counts(DAYS), DAYS, BUDGETS, lambda _done: None)
     expected = {
         (one.policy, budget): share for one in found.policies for budget, share in zip(BUDGETS, one.caught, strict=True)
     }

@@ -20,21 +20,19 @@ import msgspec
 import numpy as np
 import structlog
 
-from usage_service.hotlist.backtest.policies import CLAIRVOYANT, POLICIES
-from usage_service.hotlist.backtest.replaying import BUDGETS, list_at
+from usage_service.hotlist.backtest.policies import HOT_LIST
+from usage_service.hotlist.backtest.replaying import BUDGETS, lists_at_nights
 from usage_service.hotlist.budgets import DECIMALS, Prices
 from usage_service.hotlist.costs import Costs, KnownCost
 from usage_service.hotlist.counts import DayCounts
 from usage_service.hotlist.history import Histories
-from usage_service.hotlist.scoring import ranking
-from usage_service.probe_keys import Floats, Ints
+from usage_service.hotlist.learning import MOST_HISTORY_DAYS
+from usage_service.probe_keys import Floats
 from usage_service.projections.state import Projection, States, snapshot
 from usage_service.queries import query
 from usage_service.shared.postgres import UNAVAILABLE, Connection, Pool
 
-HOT_LIST = "hot_list"
 MOST_PRODUCTS = 20
-DAYS_BEFORE = 400  # a month is replayed from so many days before it
 SOON_SECONDS, EVERY_SECONDS = 60.0, 1_800.0
 LEASE = timedelta(minutes=10)
 READS: tuple[Projection, ...] = ("build_costs", "catalogue", "popularity")
@@ -95,21 +93,31 @@ async def fill_nights(pool: Pool, product: str, today: date, code: str | None = 
         if not await connection.fetchval(query("experiment", "claimed"), code, product, LEASE):
             return 0
     async with snapshot(pool, *READS) as seen:
-        first, days = await _days_to_fill(seen.connection, seen.states, code, product, today)
+        catalogue = await _read_catalogue(seen.connection, product)
+        first, days = await _days_to_fill(seen.connection, seen.states, code, product, catalogue, today)
     for month in _months(days):
         async with snapshot(pool, *READS) as later:
             nights = await _replayed(later.connection, product, first, month)
         async with pool.acquire(timeout=5) as connection:
-            columns = zip(*nights, strict=True) if nights else [[]] * len(PolicyNight._fields)
+            columns = zip(*nights, strict=True)
             await connection.execute(query("experiment", "store"), code, product, LEASE, *map(list, columns))
     async with pool.acquire(timeout=5) as connection:
-        done = seen.states.position, _generations(seen.states)
-        await connection.execute(query("experiment", "end"), code, product, *done, timedelta(seconds=EVERY_SECONDS))
+        done = seen.states.position, _generations(seen.states), catalogue, timedelta(seconds=EVERY_SECONDS)
+        await connection.execute(query("experiment", "end"), code, product, *done)
     return len(days)
 
 
+async def _read_catalogue(connection: Connection, product: str) -> dict[str, list[object]]:
+    """Return what the catalogue knows of each probe now that lists of the past are made with, too."""
+    row = await connection.fetchrow(query("hotlist", "catalogue"), product)
+    if row is None or row["probes"] is None:
+        return {}
+    known = zip(row["types"], [at is not None for at in row["registered"]], row["unlistable"], strict=True)
+    return dict(zip(row["probes"], map(list, known), strict=True))
+
+
 async def _days_to_fill(
-    connection: Connection, states: States, code: str, product: str, today: date
+    connection: Connection, states: States, code: str, product: str, catalogue: dict[str, list[object]], today: date
 ) -> tuple[date, list[date]]:
     """Return the first day with requests, and the days whose nights are to be filled: each has a day before it."""
     known = await connection.fetchrow(query("hotlist", "range"), product)
@@ -118,14 +126,23 @@ async def _days_to_fill(
     first: date = known["first"]
     begin, yesterday = first + timedelta(days=1), today - timedelta(days=1)
     filling = await connection.fetchrow(query("experiment", "filling"), code, product)
-    if filling is not None and filling["log_position"] is not None and filling["generations"] == _generations(states):
-        whole_from: int = await connection.fetchval(query("hotlist", "whole_from"))
-        if filling["log_position"] >= whole_from - 1:
-            span = product, filling["log_position"], states.position
-            changed: date | None = await connection.fetchval(query("experiment", "changed_since"), *span)
-            following = filling["last_day"] + timedelta(days=1) if filling["last_day"] else begin
-            begin = max(begin, min(following, changed or following))
+    whole_from: int = await connection.fetchval(query("hotlist", "whole_from"))
+    if filling is not None and _goes_on(filling, states, catalogue, whole_from):
+        span = product, filling["log_position"], states.position
+        changed: date | None = await connection.fetchval(query("experiment", "changed_since"), *span)
+        following = filling["last_day"] + timedelta(days=1) if filling["last_day"] else begin
+        begin = max(begin, min(following, changed or following))
     return first, [begin + timedelta(days=number) for number in range((yesterday - begin).days + 1)]
+
+
+def _goes_on(filling: asyncpg.Record, states: States, catalogue: dict[str, list[object]], whole_from: int) -> bool:
+    """Return whether what was filled stands, but for the days that events after it belong to."""
+    if filling["log_position"] is None or filling["log_position"] < whole_from - 1:
+        return False
+    before: dict[str, list[object]] = filling["catalogue"]
+    same = all(catalogue.get(probe) == known for probe, known in before.items())
+    # The first registration of a product takes the probes off the list that are not registered.
+    return same and bool(before) == bool(catalogue) and filling["generations"] == _generations(states)
 
 
 def _generations(states: States) -> str:
@@ -140,13 +157,13 @@ def _months(days: Sequence[date]) -> Iterator[list[date]]:
 
 async def _replayed(connection: Connection, product: str, first: date, days: Sequence[date]) -> list[PolicyNight]:
     """Replay the nights before days of one month."""
-    begin = max(first, days[0].replace(day=1) - timedelta(days=DAYS_BEFORE))
+    begin = max(first, days[0].replace(day=1) - timedelta(days=MOST_HISTORY_DAYS))
     history = await Histories().read(connection, product, begin, days[-1])
     before = days[0].replace(day=1) - timedelta(days=2)
     known = await connection.fetch(query("build_costs", "known"), product, before)
     later = await connection.fetch(query("experiment", "costs"), product, before + timedelta(days=1), days[-1])
     costs = _NightCosts([KnownCost(*row) for row in known], [(row[0], KnownCost(*row[1:])) for row in later])
-    return await asyncio.to_thread(replay_nights, history.counts, days, costs)
+    return await asyncio.to_thread(replay_nights, history.counts(len(history.days)), days, costs)
 
 
 class _NightCosts:
@@ -172,7 +189,7 @@ def replay_nights(counts: DayCounts, days: Sequence[date], costs: _NightCosts) -
     """Return what each policy with each budget would have caught and cost on the days."""
     nights: list[PolicyNight] = []
     rows = [(day - counts.first).days for day in days]
-    for row, lists in zip(rows, _lists(counts, rows), strict=True):
+    for row, (_, lists) in zip(rows, lists_at_nights(counts, rows, BUDGETS), strict=True):
         asked = counts.views[row]
         read, seconds = costs.at(counts.day(row), counts)
         # Whoever asks first waits for the build; those after have it.
@@ -191,15 +208,6 @@ def replay_nights(counts: DayCounts, days: Sequence[date], costs: _NightCosts) -
 
 def _known(number: float) -> float | None:
     return None if np.isnan(number) else round(float(number), 3)
-
-
-def _lists(counts: DayCounts, rows: Sequence[int]) -> Iterator[dict[str, list[Ints]]]:
-    """Return the lists of each policy at the nights before the days of some rows, one for each of BUDGETS."""
-    for row in rows:
-        asked = counts.views[row].astype(np.float64)
-        whole = {name: list_at(row, counts, policy) for name, policy in POLICIES.items()}
-        whole[CLAIRVOYANT] = ranking(asked, counts.ranks)[: np.count_nonzero(asked)]
-        yield {name: [chosen[:budget] for budget in BUDGETS] for name, chosen in whole.items()}
 
 
 class PolicySince(msgspec.Struct, frozen=True):

@@ -5,7 +5,7 @@ SELECT product FROM popularity_series WHERE NOT bot GROUP BY product ORDER BY co
 SELECT claim_policy_filling($1, $2, $3);
 
 -- filling: how far the nights of the product $2 are filled by the code $1.
-SELECT f.log_position, f.generations, f.filled_at,
+SELECT f.log_position, f.generations, f.catalogue, f.filled_at,
        (SELECT max(n.day) FROM policy_nights n WHERE n.code = f.code AND n.product = f.product) AS last_day
 FROM policy_fillings f WHERE f.code = $1 AND f.product = $2;
 
@@ -21,8 +21,9 @@ WHERE product = $1 AND day BETWEEN $2 AND $3 ORDER BY day, channel, probe;
 -- store: nights of the product $2 by the code $1, which keeps its claim for the time $3; an array a column.
 SELECT store_policy_nights($1, $2, $3, $4, $5, $6, $7, $8, $9, $10);
 
--- end: the log up to the position $3 is in the nights of the product $2 by the code $1, read from the generations $4; again after $5.
-SELECT end_policy_filling($1, $2, $3, $4, $5);
+-- end: the log up to the position $3 is in the nights of the product $2 by the code $1, read from the generations $4 with the catalogue
+-- $5; the next filling is due after $6.
+SELECT end_policy_filling($1, $2, $3, $4, $5, $6);
 
 -- summed: what each policy with each budget would have caught and cost from the day $3 to $4.
 SELECT policy, budget, count(*) AS nights, min(day) AS first_day, max(day) AS last_day, sum(requests)::bigint AS requests,

@@ -70,16 +70,14 @@ def backtest(counts: DayCounts, nights: int, budgets: Sequence[int], report: Rep
     requests = counts.views[targets.start :].sum(axis=1).astype(np.float64) if targets else np.zeros(0)
     if not requests.sum():
         raise BacktestError("there are no requests on a day that has a day before it")
-    policies, rooms = new_policies(), [*budgets, WITHOUT_LIMIT]
-    caught = np.zeros((len(policies), len(rooms), len(targets)))
-    sizes, expected, unviewed = np.zeros(len(policies)), np.zeros(len(budgets)), np.zeros(len(budgets))
-    for done, night in enumerate(nights_of(counts, targets)):
-        past = Past(counts, targets[done], night)
-        asked = counts.views[past.row]
-        for number, policy in enumerate(policies.values()):
-            lists = policy(past, rooms)
-            caught[number, :, done] = [asked[one[:room]].sum() for one, room in zip(lists, rooms, strict=True)]
-            sizes[number] += len(lists[-1])
+    names, rooms = list(new_policies()), [*budgets, WITHOUT_LIMIT]
+    caught = np.zeros((len(names), len(rooms), len(targets)))
+    sizes, expected, unviewed = np.zeros(len(names)), np.zeros(len(budgets)), np.zeros(len(budgets))
+    for done, (night, lists) in enumerate(lists_at_nights(counts, targets, rooms)):
+        asked = counts.views[targets[done]]
+        for number, name in enumerate(names):
+            caught[number, :, done] = [asked[one].sum() for one in lists[name]]
+            sizes[number] += len(lists[name][-1])
         places = np.minimum(budgets, len(night.order))
         expected += requests[done] * night.coverage[places]
         unviewed += np.append(0, np.cumsum(asked[night.order] * ~night.seen[night.order]))[places]
@@ -90,7 +88,7 @@ def backtest(counts: DayCounts, nights: int, budgets: Sequence[int], report: Rep
         len(targets),
         int(requests.sum()),
         list(budgets),
-        _results(list(policies), caught, sizes / len(targets), requests),
+        _results(names, caught, sizes / len(targets), requests),
         [float(one) for one in expected / requests.sum()],
         [float(one) for one in unviewed / requests.sum()],
     )
@@ -115,6 +113,18 @@ def marked_shares(result: PolicyResult) -> list[str]:
         f"{100 * share:.1f}{mark}"
         for share, mark in zip(result.caught, marks or [""] * len(result.caught), strict=True)
     ]
+
+
+def lists_at_nights(
+    counts: DayCounts, rows: Sequence[int], rooms: Sequence[int]
+) -> Iterator[tuple[Night, dict[str, list[Ints]]]]:
+    """Return the nights before the days of the rows, and what each policy lists then, for each of the rooms."""
+    policies = new_policies()
+    for row, night in zip(rows, nights_of(counts, rows), strict=True):
+        past, lists = Past(counts, row, night), dict[str, list[Ints]]()
+        for name, policy in policies.items():
+            lists[name] = [one[:room] for one, room in zip(policy(past, rooms), rooms, strict=True)]
+        yield night, lists
 
 
 def nights_of(counts: DayCounts, rows: Iterable[int]) -> Iterator[Night]:
