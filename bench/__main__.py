@@ -13,6 +13,7 @@ from rich.console import Console
 
 from bench.building import measure_building
 from bench.folding import measure_folding
+from bench.importing import measure_importing
 from bench.large import measure_large
 from bench.memory import measure_memory
 from bench.numbers import Row
@@ -37,6 +38,7 @@ class MeasureLog(Protocol):
 SECTIONS: dict[str, Measure] = {
     "requests": measure_requests,
     "batches": measure_batches,
+    "importing": measure_importing,
     "reading": measure_reading,
     "memory": measure_memory,
     "folding": measure_folding,

@@ -10,11 +10,13 @@ import msgspec
 
 from usage_service.imports.events_to_send import EventToSend
 from usage_service.imports.refusals import Refusal
+from usage_service.imports.source import Kept
 from usage_service.imports.stats import ImportStats
 
 MOST_EVENTS = 1_000  # what a request takes
 MOST_BYTES = (1 << 20) - 1_024  # of 1 MiB that a request takes
-MOST_LINES = 10_000  # of which most are refused or left out
+MOST_LINES = 10_000  # of which most are left out
+MOST_REFUSED = 1_000
 
 
 class PreparedLine(NamedTuple):
@@ -30,7 +32,7 @@ class PreparedLine(NamedTuple):
     seen: Sequence[tuple[bytes, int]] = ()
     refusal: Refusal | None = None
     left_out: str | None = None
-    text: str | None = None
+    text: Kept = None
 
 
 class RefusedLine(msgspec.Struct, omit_defaults=True):
@@ -49,7 +51,7 @@ class Batch:
 
     name: str
     events: list[EventToSend] = field(default_factory=list)
-    origins: list[tuple[int, str | None]] = field(default_factory=list)  # the line of each event: its number and text
+    origins: list[tuple[int, Kept]] = field(default_factory=list)  # the line of each event: its number and text
     stats: ImportStats = field(default_factory=ImportStats)
     refused: list[bytes] = field(default_factory=list)
     seen: dict[bytes, int] = field(default_factory=dict)  # of the lines that end in it
@@ -57,17 +59,18 @@ class Batch:
     size: int = 0  # of its events, in bytes
     sample: bytes | None = None  # an event that the log has
 
-    def refuse(self, number: int, text: str | None, refusal: Refusal) -> None:
+    def refuse(self, number: int, text: Kept, refusal: Refusal) -> None:
         """Count a refused line, and keep it."""
         self.stats.refuse(f"{self.name}:{number}", refusal)
-        line = RefusedLine(self.name, number, refusal.field, refusal.reason, text)
+        told = text.decode("utf-8", "backslashreplace") if isinstance(text, bytes) else text
+        line = RefusedLine(self.name, number, refusal.field, refusal.reason, told)
         self.refused.append(msgspec.json.encode(line))
 
-    def add(self, line: PreparedLine, events: list[EventToSend]) -> None:
-        """Add some events of a line."""
+    def add(self, line: PreparedLine, events: Sequence[EventToSend], size: int) -> None:
+        """Add some events of a line, which are of so many bytes."""
         self.events += events
         self.origins += [(line.number, line.text)] * len(events)
-        self.size += sum(len(event.body) + 1 for event in events)
+        self.size += size
 
     def end_line(self, line: PreparedLine) -> None:
         """Count a line whose events are all in this batch and those before."""
@@ -79,34 +82,42 @@ class Batch:
         elif line.left_out:
             self.stats.leave_out(line.left_out)
 
-    def has_room(self, events: list[EventToSend]) -> bool:
-        """Return whether events fit in."""
-        size = self.size + sum(len(event.body) + 1 for event in events)
-        return len(self.events) + len(events) <= MOST_EVENTS and size <= MOST_BYTES and self.stats.lines < MOST_LINES
+    def has_room(self, events: int, size: int) -> bool:
+        """Return whether so many events of so many bytes fit in."""
+        return (
+            len(self.events) + events <= MOST_EVENTS
+            and self.size + size <= MOST_BYTES
+            and self.stats.lines < MOST_LINES
+            and len(self.refused) < MOST_REFUSED
+        )
 
 
 def batches(name: str, lines: Iterable[PreparedLine]) -> Iterator[Batch]:
     """Divide the lines of a file into batches; the events of a line stay together where they can."""
     batch = Batch(name)
     for line in lines:
-        for events in _parts(line.events):
-            if not batch.has_room(events):
+        for events, size in _parts(line.events):
+            if not batch.has_room(len(events), size):
                 yield batch
                 batch = Batch(name, position=batch.position)
-            batch.add(line, events)
+            batch.add(line, events, size)
         batch.end_line(line)
     if batch.stats.lines:
         yield batch
 
 
-def _parts(events: Sequence[EventToSend]) -> Iterator[list[EventToSend]]:
-    """Divide the events of a line where they are more than one request takes."""
+def _parts(events: Sequence[EventToSend]) -> Iterator[tuple[Sequence[EventToSend], int]]:
+    """Divide the events of a line where they are more than one request takes; each part with its bytes."""
+    whole = sum(len(event.body) + 1 for event in events)
+    if whole <= MOST_BYTES and len(events) <= MOST_EVENTS:
+        yield events, whole
+        return
     part: list[EventToSend] = []
     size = 0
     for event in events:
         if part and (len(part) == MOST_EVENTS or size + len(event.body) + 1 > MOST_BYTES):
-            yield part
+            yield part, size
             part, size = [], 0
         part.append(event)
         size += len(event.body) + 1
-    yield part
+    yield part, size

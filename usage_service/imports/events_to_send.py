@@ -38,7 +38,7 @@ class EventToSend(NamedTuple):
         digits = hashlib.blake2b(key + b"%d" % repeat, digest_size=16).hexdigest()
         # A UUID of version 8 (RFC 9562): what is in it is up to us.
         made = f"{digits[:8]}-{digits[8:12]}-8{digits[13:16]}-8{digits[17:20]}-{digits[20:]}"
-        return self._replace(body=BEFORE_ID + made.encode() + self.body[AFTER_ID:])
+        return EventToSend(BEFORE_ID + made.encode() + self.body[AFTER_ID:], self.type, key, self.is_timeless)
 
 
 class RefusedEventError(Exception):

@@ -13,7 +13,7 @@ from usage_service.imports.events_to_send import EventToSend, Preparation, Refus
 from usage_service.imports.formats import format_named, format_of
 from usage_service.imports.lines import Format, JsonObject, Line, Options
 from usage_service.imports.refusals import Refusal, UnreadableFileError
-from usage_service.imports.source import Source
+from usage_service.imports.source import Kept, Source
 from usage_service.imports.state import ImportState, open_state
 from usage_service.log.exports import PARQUET, is_export, parquet_lines
 
@@ -46,7 +46,7 @@ def prepared_lines(source: Source, chosen: Format, options: Options, state: Impo
         except RefusedEventError as error:
             yield PreparedLine(line.number, position, refusal=error.refusal, text=text)
         else:
-            yield _counted(PreparedLine(line.number, position, events, text=text), state)
+            yield PreparedLine(line.number, position, *_counted(events, state), text=text)
 
 
 def read_events(source: Source, options: Options) -> Iterator[tuple[int, list[JsonObject] | Refusal]]:
@@ -60,16 +60,15 @@ def _left_out(line: Line) -> str | None:
     return None if line.refusal else line.left_out or "tells of no event"
 
 
-def _counted(line: PreparedLine, state: ImportState) -> PreparedLine:
-    events, seen = [], []
-    for event in line.events:
-        if event.key is None:
-            events.append(event)
-        else:
+def _counted(events: list[EventToSend], state: ImportState) -> tuple[list[EventToSend], list[tuple[bytes, int]]]:
+    """Return the events of a line with their ids, and how often each of them was read by now."""
+    seen: list[tuple[bytes, int]] = []
+    for index, event in enumerate(events):
+        if event.key is not None:
             repeat = state.count(event.key)
             seen.append((event.key, repeat + 1))
-            events.append(event.numbered(event.key, repeat))
-    return line._replace(events=events, seen=seen)
+            events[index] = event.numbered(event.key, repeat)
+    return events, seen
 
 
 def _check_sizes(events: list[EventToSend]) -> None:
@@ -94,7 +93,7 @@ def _parquet_lines(source: Source) -> Iterator[PreparedLine]:
         raise UnreadableFileError(f"{source.name}: is damaged: {error}") from None
 
 
-def _exported(number: int, line: bytes, text: str | None) -> PreparedLine:
+def _exported(number: int, line: bytes, text: Kept) -> PreparedLine:
     if len(line) > MOST_BYTES:
         refusal = Refusal(None, f"is an event of {len(line):,} bytes; a request takes {MOST_BYTES:,}")
         return PreparedLine(number, number, refusal=refusal, text=text)

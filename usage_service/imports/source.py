@@ -33,6 +33,7 @@ EMPTY_ARRAYS = ([b"[]"], [b"[", b"]"])
 OPEN_QUOTE = "unexpected end of data"  # as the csv module says it
 
 Shape = Literal["lines", "array", "document"]
+Kept = bytes | str | None
 
 
 class Text(NamedTuple):
@@ -77,7 +78,7 @@ class Source:
         self.size = status and status.st_size
         self.modified = status and status.st_mtime_ns
         self.position = 0
-        self._current: bytes | str | None = None
+        self._current: Kept = None
         self.raw = raw
         self._skip = 0
         self._unpacked = Unpacked(raw, raw.peek(4)[:4])
@@ -99,10 +100,8 @@ class Source:
         return not self._unpacked.fault and (not self.head.strip() or self.head.split() in EMPTY_ARRAYS)
 
     @property
-    def current(self) -> str | None:
+    def current(self) -> Kept:
         """Return the text read last, of which a refusal would tell, as far as it is kept."""
-        if isinstance(self._current, bytes):
-            return self._current[:KEPT_BYTES].decode("utf-8", "backslashreplace")
         return self._current and self._current[:KEPT_BYTES]
 
     def bytes_read(self) -> int:

@@ -20,6 +20,7 @@ from usage_service.shared.errors import UserError
 from usage_service.shared.queries import SqlFolder
 
 CACHED_KIB = 16_384
+FILTER_BITS = 1 << 27  # 16 MiB
 KEPT_SECONDS = 30 * 86_400  # of an import that nobody went on with
 SUFFIX = ".import"
 TEMPORARY = ""  # to SQLite a database that goes to the disk only where it does not fit into the cache
@@ -47,7 +48,10 @@ class ImportState:
         self._database = database
         self._ahead: dict[bytes, int] = {}  # how often events were read of which it is not known that they were sent
         database.execute(f"PRAGMA cache_size = -{CACHED_KIB}")
+        self._seen = _query("state", "seen")  # found once, as it is asked for each event
         database.executescript(_query("state", "make"))
+        # Most events are new: a Bloom filter says so without a look-up. It knows nothing of what was kept before.
+        self._filter = bytearray(b"\xff" if self.reached() else b"\0") * (FILTER_BITS // 8)
 
     def reached(self) -> Reached | None:
         """Return up to where an interrupted import came, None for one that begins."""
@@ -56,16 +60,27 @@ class ImportState:
 
     def begin_anew(self) -> None:
         """Forget what was kept of an interrupted import."""
+        self._filter = bytearray(FILTER_BITS // 8)
         self._database.executescript(_query("state", "begin_anew"))
 
     def count(self, key: bytes) -> int:
         """Count an event that was read, and return the how-many-eth equal one it is, from 0."""
         number = self._ahead.get(key)
         if number is None:
-            row = self._database.execute(_query("state", "seen"), (key,)).fetchone()
-            number = row[0] if row else 0
+            number = self._kept(key) if self._may_be_kept(key) else 0
         self._ahead[key] = number + 1
         return number
+
+    def _may_be_kept(self, key: bytes) -> bool:
+        """Return whether an event may have been read before, and remember that it was read now."""
+        bit = int.from_bytes(key[-4:], "little") % FILTER_BITS
+        known, mask = self._filter[bit >> 3], 1 << (bit & 7)
+        self._filter[bit >> 3] = known | mask
+        return bool(known & mask)
+
+    def _kept(self, key: bytes) -> int:
+        row = self._database.execute(self._seen, (key,)).fetchone()
+        return row[0] if row else 0
 
     def keep(self, keys: dict[bytes, int], refused: Sequence[bytes], reached: Reached | None) -> None:
         """Keep what was sent: how often its events were read by then, its refused lines, and up to where it goes."""
