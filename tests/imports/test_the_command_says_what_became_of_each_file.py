@@ -1,0 +1,87 @@
+"""`usage-service import` tells in one table what became of each file, and goes on after one that it cannot read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.support.commands import Run, runner
+from tests.support.fake_service import fake_service
+
+
+@pytest.fixture
+def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    return runner(capfd, monkeypatch)
+
+
+def event(page: str, **fields: object) -> str:
+    made = {"type": "page_viewed", "occurred_at": "2026-11-20T12:00:00Z", "data": {"page": page}}
+    return json.dumps(made | fields)
+
+
+async def test_a_file_that_cannot_be_read_stops_no_other(run: Run, tmp_path: Path) -> None:
+    good, bad, missing = tmp_path / "good", tmp_path / "bad", tmp_path / "missing"
+    good.write_text("\n".join([event("/a"), "not this", event("/b", colour="red"), event("/b")]))
+    bad.write_text("what is it?")
+    with fake_service() as service:
+        code, out, errors = await run("import", str(bad), str(missing), str(tmp_path), str(good), "--url", service.url)
+        assert len(service.events) == 2
+    assert code == 1
+    told = [line.removeprefix(str(good)).split() for line in out.splitlines()]
+    assert told[:2] == [["file", "format", "what", "number"], ["events", "recorded", "page_viewed", "2"]]
+    assert ["refused:", "colour:", "is", "not", "known", "1"] in told
+    assert "bad: is of no format that can be read" in errors
+    assert "missing: No such file or directory" in errors
+    assert "Is a directory" in errors
+    assert "refused good:2: is not JSON" in errors
+    assert "refused good:3: colour: is not known" in errors
+    assert "Traceback" not in errors
+
+
+async def test_refused_lines_are_kept_as_they_were(run: Run, tmp_path: Path) -> None:
+    path, refused = tmp_path / "a.ndjson", tmp_path / "refused.ndjson"
+    lines = [event("/a").encode(), b"caf\xe9", event("/b", colour="red").encode(), b"x" * 100_000, event("/c").encode()]
+    path.write_bytes(b"\n".join(lines))
+    for options in (("--dry-run",), ()):
+        with fake_service() as service:
+            code, _, _ = await run("import", str(path), "--refused", str(refused), "--url", service.url, *options)
+            assert len(service.events) == (0 if options else 2)
+        assert code == 1
+        kept = [json.loads(line) for line in refused.read_text().splitlines()]
+        assert [(line["file"], line["number"], line["field"]) for line in kept] == [
+            ("a.ndjson", 2, None),
+            ("a.ndjson", 3, "colour"),
+            ("a.ndjson", 4, None),
+        ]
+        assert [line["text"] for line in kept] == ["caf\\xe9", lines[2].decode(), "x" * 4_096]
+        assert kept[1]["reason"] == "is not known"
+
+
+async def test_a_dry_run_shows_the_first_events_and_sends_nothing(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("product,probe,type,ping\n" + "".join(f"fog,p{number},counter,metrics\n" for number in range(12)))
+    with fake_service() as service:
+        code, out, _ = await run("import", str(path), "--dry-run", "--as-of", "2026-11-01", "--url", service.url)
+        assert service.times == []
+    assert code == 0
+    shown = [json.loads(line) for line in out.splitlines() if line.startswith("{")]
+    assert [event["probe"] for event in shown] == [f"p{number}" for number in range(10)]
+    assert {event["occurred_at"] for event in shown} == {"2026-11-01T00:00:00+00:00"}
+    assert out.splitlines()[-1].split() == [str(path), "catalogue-csv", "would", "send", "probe_registered", "12"]
+
+
+async def test_nothing_in_it_is_said(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("[]")
+    code, out, _ = await run("import", str(tmp_path / "a"), "--url", "http://127.0.0.1:9")
+    assert code == 0
+    assert out.splitlines()[-1].split() == [str(tmp_path / "a"), "nothing", "in", "it", "0"]
+
+
+async def test_a_service_that_is_not_there_is_said(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("usage_service.imports.posting.FIRST_WAIT", 0.001)
+    (tmp_path / "a").write_text(event("/a"))
+    code, _, errors = await run("import", str(tmp_path / "a"), "--url", "http://127.0.0.1:9")
+    assert code == 2
+    assert "did not take the events after 8 tries" in errors
