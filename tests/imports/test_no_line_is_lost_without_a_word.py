@@ -5,8 +5,10 @@ from __future__ import annotations
 import codecs
 import gzip
 import json
+import os
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from io import BufferedReader, BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import cast
@@ -194,6 +196,15 @@ def test_items_are_the_same_however_they_come() -> None:
 def test_the_standard_input_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", TextIOWrapper(BufferedReader(BytesIO(gzip.compress(LINES)))))
     assert pages(try_file(STDIN)) == ["/0", "/1", "/2"]
+
+
+def test_a_pipe_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    with ThreadPoolExecutor(1) as writers:
+        writing = writers.submit(path.write_bytes, gzip.compress(LINES))
+        assert pages(try_file(path)) == ["/0", "/1", "/2"]
+        assert writing.result(10)
 
 
 def test_an_answer_without_records_is_nothing(tmp_path: Path) -> None:

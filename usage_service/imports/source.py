@@ -12,6 +12,7 @@ from contextlib import contextmanager, nullcontext
 from io import BufferedReader
 from itertools import chain, pairwise
 from pathlib import Path
+from stat import S_ISREG
 from typing import Literal, NamedTuple, NoReturn, cast
 
 import msgspec
@@ -342,4 +343,7 @@ def open_source(path: Path) -> Iterator[Source]:
     except OSError as error:
         raise UnreadableFileError(f"{path}: {error.strerror or error}") from None
     with nullcontext(raw) if is_stdin else raw:
-        yield Source(cast(BufferedReader, raw), path.name, None if is_stdin else os.fstat(raw.fileno()))
+        # A pipe, such as that of <(...) in a shell, has no size, and nothing by which it would be known again.
+        stat = None if is_stdin else os.fstat(raw.fileno())
+        is_file = stat is not None and S_ISREG(stat.st_mode)
+        yield Source(cast(BufferedReader, raw), path.name, stat if is_file else None)
