@@ -23,6 +23,7 @@ from tests.support.servers import Client as ServiceClient
 from tests.support.servers import Connection
 from usage_service.client import WrongEventError
 from usage_service.django import UsageMiddleware
+from usage_service.user_agents import visitor_of
 
 QUERY = {
     "product": "fog",
@@ -108,7 +109,7 @@ def test_data_requests(service: FakeService, made: list[UsageMiddleware]) -> Non
     assert first["data"] == {"found": True, "ping_type": "*", "os": "Windows", "aggregation_level": "version"}
     assert (missing["probe"], missing["data"]["found"]) == ("no_such", False)
     assert listed["data"]["versions"] == [118, 119]
-    assert first["visitor"] == f"127.0.0.1 {FIREFOX}"
+    assert first["visitor"] == visitor_of("127.0.0.1", FIREFOX)
 
 
 async def test_the_real_service_takes_them(
@@ -150,6 +151,8 @@ def test_pages(service: FakeService, made: list[UsageMiddleware]) -> None:
         ("Mozilla/5.0 (compatible; Googlebot/2.1)", True),
         ("curl/8.5.0", True),
         ("python-requests/2.34", True),
+        ("okhttp/4.9.3", True),
+        ("GoogleHC/1.0", True),
         ("Mozilla/5.0 (Macintosh) AppleWebKit/605 Version/18 Safari/605", False),
         ("Mozilla/5.0 (X11; CUBOT X30) Chrome/140", False),
     ],
@@ -180,7 +183,7 @@ def test_visitors(service: FakeService, made: list[UsageMiddleware], monkeypatch
         monkeypatch.setattr("django.contrib.auth.middleware.get_user", lambda request: User())
         ask(client, {"query": QUERY})
     visitors = [event["visitor"] for event in recorded(service, made)]
-    assert visitors == [f"127.0.0.1 {FIREFOX}", f"session {session.session_key}"[:256], "user 42"]
+    assert visitors == [visitor_of("127.0.0.1", FIREFOX), f"session {session.session_key}"[:256], "user 42"]
 
 
 def by_cookie(request: HttpRequest) -> str | None:

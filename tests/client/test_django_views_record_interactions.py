@@ -21,6 +21,7 @@ from tests.support.fake_service import FakeService, fake_service
 from usage_service.client import WrongEventError
 from usage_service.django import UsageMiddleware, interactions
 from usage_service.limits import Limits
+from usage_service.user_agents import visitor_of
 
 urlpatterns = [path("parts/", include("usage_service.django.urls"))]
 
@@ -80,7 +81,7 @@ def test_what_people_do_is_recorded(app: Client, kind: str, service: FakeService
         assert [said(send(app, event, kind=kind)) for event in sent] == [(204, "")] * 4
     found = recorded(service, made)
     assert [(event["type"], event["data"]) for event in found] == [(event["type"], event["data"]) for event in sent]
-    assert {event["visitor"] for event in found} == {f"127.0.0.1 {FIREFOX}"}
+    assert {event["visitor"] for event in found} == {visitor_of("127.0.0.1", FIREFOX)}
     assert [event["product"] for event in found] == ["fog", "fenix", "fog", "fog"]
     assert (found[1]["channel"], found[1]["probe"]) == ("beta", "gc_ms")
 

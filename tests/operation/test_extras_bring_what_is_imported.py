@@ -18,7 +18,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 DISTRIBUTIONS = packages_distributions()  # reads every installed package: once
 OURS = {"usage_service", "builder", "warehouse"}
 OF_THE_START = ["usage_service/shared/launch.py", "usage_service/shared/bounded_stream.py"]
-LIGHT = ["usage_service/client", "usage_service/django", *OF_THE_START]
+LIGHT = ["usage_service/client", "usage_service/django", "usage_service/user_agents.py", *OF_THE_START]
 TELEMETRY = ["usage_service/shared/otel.py", "usage_service/shared/trace_export.py"]
 LOCAL = ["usage_service/local", "usage_service/commands/up.py", "warehouse", "builder/commands/etl_demo.py"]
 # Brought by the app itself, which has the middleware in its Django.
@@ -86,7 +86,7 @@ BUILDER = files_of(["builder"]) - files_of(LOCAL)
 
 
 def test_the_client_needs_nothing_but_what_it_brings() -> None:
-    assert imported(files_of(LIGHT)) - OF_THE_APP == required(None) == {"msgspec", "urllib3"}
+    assert imported(files_of(LIGHT)) - OF_THE_APP == required(None) == {"crawler-user-agents", "msgspec", "urllib3"}
 
 
 @pytest.mark.parametrize(

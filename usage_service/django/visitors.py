@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import re
-
 from django.http import HttpRequest
 
-BOT = re.compile(
-    r"(?<!cu)bot\b|bot[/;_-]|crawl|spider|slurp|headless|monitor|^(curl|wget|python|go-http|java)\b", re.IGNORECASE
-)
+from usage_service import user_agents
 
 
 def user_or_session(request: HttpRequest) -> str:
@@ -27,14 +23,13 @@ def user_or_session(request: HttpRequest) -> str:
 
 
 def address_and_agent(request: HttpRequest) -> str:
-    """Return the visitor as far as the request alone tells: address and user agent."""
-    return f"{request.META.get('REMOTE_ADDR', '')} {_agent(request)}"
+    """Return the visitor as far as the request alone tells: a digest of address and user agent."""
+    return user_agents.visitor_of(str(request.META.get("REMOTE_ADDR", "")), _agent(request))
 
 
 def is_bot(request: HttpRequest) -> bool:
     """Return whether the user agent is missing or names a program."""
-    agent = _agent(request)
-    return not agent or BOT.search(agent) is not None
+    return user_agents.is_bot(_agent(request))
 
 
 def _agent(request: HttpRequest) -> str:
