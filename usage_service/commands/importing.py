@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -22,6 +23,7 @@ from usage_service.imports.refusals import UnreadableFileError
 from usage_service.imports.stats import ImportStats
 
 NAMES = ", ".join(["export", *(one.name for one in FORMATS)])
+MOST_PATHS_TOLD = 10
 Read = Callable[[Path], ImportStats]
 
 
@@ -108,8 +110,11 @@ def _tell(done: list[tuple[Path, ImportStats]]) -> None:
         rows = list(_rows(stats)) or [("nothing in it", 0)]
         for index, (what, number) in enumerate(rows):
             table.add_row(*(("", "") if index else (str(path), stats.format)), what, f"{number:,}")
-    Console(soft_wrap=True, highlight=False, markup=False).print(table)
+    console = Console(soft_wrap=True, highlight=False, markup=False)
+    console.print(table)
     for _, stats in done:
+        for unmatched, number in Counter(stats.unmatched).most_common(MOST_PATHS_TOLD):
+            console.print(f"  no rule matches {unmatched!r}: {number:,}")
         for why in stats.refusals:
             _complain(f"  refused {why}")
 

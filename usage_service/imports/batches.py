@@ -32,6 +32,7 @@ class PreparedLine(NamedTuple):
     seen: Sequence[tuple[bytes, int]] = ()
     refusal: Refusal | None = None
     left_out: str | None = None
+    unmatched: str | None = None
     text: Kept = None
 
 
@@ -80,7 +81,7 @@ class Batch:
         if line.refusal:
             self.refuse(line.number, line.text, line.refusal)
         elif line.left_out:
-            self.stats.leave_out(line.left_out)
+            self.stats.leave_out(line.left_out, line.unmatched)
 
     def has_room(self, events: int, size: int) -> bool:
         """Return whether so many events of so many bytes fit in."""

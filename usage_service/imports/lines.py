@@ -18,12 +18,16 @@ ONE_HOST = "one host"
 
 
 class Line(NamedTuple):
-    """A line of a file: the events that it stands for, or its refusal, or why it is nothing to record."""
+    """A line of a file: the events that it stands for, or its refusal, or why it is nothing to record.
+
+    `unmatched` is the path of a request that no rule matches, without its query string.
+    """
 
     number: int
     events: list[JsonObject]
     refusal: Refusal | None = None
     left_out: str | None = None
+    unmatched: str | None = None
 
 
 @dataclass(frozen=True)

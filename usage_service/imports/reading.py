@@ -38,7 +38,14 @@ def prepared_lines(source: Source, chosen: Format, options: Options, state: Impo
     for line in chosen.lines(source, options):
         text, position = source.current, source.position
         if line.refusal or not line.events:
-            yield PreparedLine(line.number, position, refusal=line.refusal, left_out=_left_out(line), text=text)
+            yield PreparedLine(
+                line.number,
+                position,
+                refusal=line.refusal,
+                left_out=_left_out(line),
+                unmatched=line.unmatched,
+                text=text,
+            )
             continue
         try:
             events = preparation.prepare(line.events)

@@ -11,6 +11,7 @@ from usage_service.imports.refusals import Refusal
 
 MOST_TOLD = 20  # refused lines, each by its number
 MOST_REASONS = 100  # and types of events: the file must not fill the memory with them
+MOST_PATHS = 200  # counted at once
 OTHER = "other reasons"
 
 
@@ -24,6 +25,7 @@ class ImportStats(msgspec.Struct):
     types: dict[str, int] = {}  # events by status and type
     reasons: dict[str, int] = {}  # why lines were refused
     left_out: dict[str, int] = {}  # why lines were left out
+    unmatched: dict[str, int] = {}  # paths that no rule matches; beyond a number, only the most frequent
     refusals: list[str] = []  # the first of the refused lines, each with its reason
 
     def refuse(self, place: str, refusal: Refusal) -> None:
@@ -33,9 +35,17 @@ class ImportStats(msgspec.Struct):
         if len(self.refusals) < MOST_TOLD:
             self.refusals.append(f"{place}: {refusal}")
 
-    def leave_out(self, why: str) -> None:
-        """Count a line that is nothing to record."""
+    def leave_out(self, why: str, unmatched: str | None = None) -> None:
+        """Count a line that is nothing to record, and the path that no rule matches."""
         add(self.left_out, {why: 1}, MOST_REASONS)
+        if unmatched is not None:
+            add(self.unmatched, {unmatched: 1})
+            self._keep_frequent_paths()
+
+    def _keep_frequent_paths(self) -> None:
+        """Forget the rarer half of the paths where there are too many (a lossy count, whose head is right)."""
+        if len(self.unmatched) > MOST_PATHS:
+            self.unmatched = dict(Counter(self.unmatched).most_common(MOST_PATHS // 2))
 
     def count(self, events: Iterable[tuple[str, str]]) -> None:
         """Count events by status and type."""
@@ -50,6 +60,8 @@ class ImportStats(msgspec.Struct):
         add(self.types, other.types, MOST_REASONS)
         add(self.reasons, other.reasons, MOST_REASONS)
         add(self.left_out, other.left_out, MOST_REASONS)
+        add(self.unmatched, other.unmatched)
+        self._keep_frequent_paths()
         self.refusals += other.refusals[: MOST_TOLD - len(self.refusals)]
 
 

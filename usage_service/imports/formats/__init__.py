@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from usage_service.imports.formats import (
+    access_log,
     catalogue_csv,
     glam_usage,
     glean_dictionary,
+    load_balancer,
     metrics_yaml,
+    nginx_json,
     page_requests,
     probe_scraper,
     product_details,
@@ -19,6 +22,9 @@ from usage_service.imports.refusals import UnreadableFileError
 FORMATS: tuple[Format, ...] = (
     wire_events.FORMAT,
     page_requests.FORMAT,
+    access_log.FORMAT,
+    nginx_json.FORMAT,
+    load_balancer.FORMAT,
     glam_usage.FORMAT,
     revisions.FORMAT,
     product_details.FORMAT,
