@@ -17,7 +17,7 @@ import re2
 from msgspec import Meta
 
 from usage_service.events import Channel, Name, ProbeName, Product
-from usage_service.imports.refusals import UnreadableFileError, refusal_of
+from usage_service.imports.refusals import UnreadableFileError, checked, refusal_of
 from usage_service.problems import field_error
 
 GLAM = "glam_rules.toml"
@@ -178,7 +178,7 @@ def _matched(rule: Rule, groups: dict[str, str], query: str) -> Matched:
         values |= _parameters(rule, query)
     values |= groups
     try:
-        return Matched(rule.events, msgspec.convert(values, Fields))
+        return Matched(rule.events, checked(values, Fields))
     except msgspec.ValidationError as error:
         return Matched(left_out=f"no valid {refusal_of(error).field} in its address")
 

@@ -11,7 +11,7 @@ from msgspec import Meta
 from usage_service.imports.lines import Example, Format, Line, Options
 from usage_service.imports.log_fields import client_of, instant_of_text, said, without_port
 from usage_service.imports.recognition import first_objects
-from usage_service.imports.refusals import Refusal, refusal_of
+from usage_service.imports.refusals import Refusal, checked, refusal_of
 from usage_service.imports.source import Source
 from usage_service.imports.web_requests import RequestReader, WebRequest, host_of
 
@@ -52,7 +52,7 @@ def lines(source: Source, options: Options) -> Iterator[Line]:
             yield Line(number, [], refusal or Refusal(None, "must be a JSON object"))
             continue
         try:
-            entry = msgspec.convert(value, LogEntry)
+            entry = checked(value, LogEntry)
         except msgspec.ValidationError as error:
             yield Line(number, [], refusal_of(error))
         else:

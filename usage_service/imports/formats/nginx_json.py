@@ -20,7 +20,7 @@ from usage_service.imports.log_fields import (
     without_port,
 )
 from usage_service.imports.recognition import first_objects
-from usage_service.imports.refusals import Refusal, refusal_of
+from usage_service.imports.refusals import Refusal, checked, refusal_of
 from usage_service.imports.source import Source
 from usage_service.imports.web_requests import RequestReader, WebRequest
 
@@ -91,7 +91,7 @@ def lines(source: Source, options: Options) -> Iterator[Line]:
             yield Line(number, [], refusal or Refusal(None, "must be a JSON object"))
             continue
         try:
-            request = msgspec.convert(_named(value), NginxRequest)
+            request = checked(_named(value), NginxRequest)
         except msgspec.ValidationError as error:
             yield Line(number, [], refusal_of(error))
         else:

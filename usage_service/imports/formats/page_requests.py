@@ -11,7 +11,7 @@ from msgspec import Meta
 from usage_service.events import Channel, Instant, ProbeName, Product, Text, VisitorId
 from usage_service.imports.lines import Example, Format, Line, Options
 from usage_service.imports.recognition import first_objects
-from usage_service.imports.refusals import Refusal, refusal_of
+from usage_service.imports.refusals import Refusal, checked, refusal_of
 from usage_service.imports.rules import Fields
 from usage_service.imports.source import Source
 from usage_service.imports.web_requests import RequestReader, WebRequest
@@ -55,7 +55,7 @@ def lines(source: Source, options: Options) -> Iterator[Line]:
             yield Line(number, [], refusal or Refusal(None, "must be a JSON object"))
             continue
         try:
-            request = msgspec.convert(value, PageRequest)
+            request = checked(value, PageRequest)
         except msgspec.ValidationError as error:
             yield Line(number, [], refusal_of(error, PageRequest.__struct_fields__))
         else:
