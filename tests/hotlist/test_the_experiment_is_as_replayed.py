@@ -172,7 +172,7 @@ async def test_nights_since_any_day_are_added_up(client: Client, database: Conne
     empty = await asked(client, "")
     assert (empty["nights"], empty["policies"], empty["filled_at"]) == (0, [], None)
     await recorded(client, some_requests(random.Random(4), 200, range(20)))
-    await append(database, records([ended_build(FOG[0][1], FIRST - timedelta(days=1), 2**40, 60.0)]))
+    await append(database, records([ended_build(FOG[0][1], FIRST + timedelta(days=9), 2**40, 60.0)]))
     await drained()
     await database.execute(FREE)
     await fill_nights(service(client).pool, "fog", FIRST + timedelta(days=20))
@@ -190,13 +190,18 @@ async def test_nights_since_any_day_are_added_up(client: Client, database: Conne
     assert summed is not None
     policies = {policy["policy"]: policy for policy in found["policies"]}
     own = policies["hot_list"]
-    assert (found["requests"], own["ahead"], own["bytes"]) == (summed["requests"], 0.0, int(summed["bytes"]))
+    assert (found["requests"], own["hot_list_ahead"], own["bytes"]) == (summed["requests"], None, int(summed["bytes"]))
+    assert found["priced_nights"] == 5
     assert own["caught"] == pytest.approx(summed["caught"], abs=1e-6)
     assert own["cost"] == pytest.approx(summed["bytes"] / 2**40 * 6.25, abs=1e-6)
     assert own["minutes"] == pytest.approx(summed["minutes"], abs=1e-3)
     for policy in policies.values():
-        assert policy["ahead"] == pytest.approx(policy["caught"] - own["caught"], abs=1e-6)
+        if ahead := policy["hot_list_ahead"]:
+            assert ahead["points"] == pytest.approx(100 * (own["caught"] - policy["caught"]), abs=2e-3)
+            assert ahead["low"] <= ahead["points"] <= ahead["high"]
+    assert {name for name, policy in policies.items() if not policy["hot_list_ahead"]} == {"hot_list", "clairvoyant"}
     whole = await asked(client, "")
+    assert whole["priced_nights"] == 10 < whole["nights"]
     assert len(whole["policies"]) == len(policies) * len(BUDGETS)
     response = await client.get("/v1/hotlist/experiment?product=fog&budget=26")
     assert (response.status, (await response.json())["errors"][0]["parameter"]) == (422, "budget")

@@ -10,7 +10,7 @@ from usage_service.commands.options import DEFAULT_URL, Token, Until, Url
 from usage_service.commands.remote import ask
 from usage_service.commands.tables import FormatOption, show
 
-COLUMNS = ("policy", "budget", "caught", "ahead", "bytes", "cost", "minutes")
+COLUMNS = ("policy", "budget", "caught", "points", "low", "high", "bytes", "cost", "minutes")
 
 
 def experiment_command(
@@ -22,9 +22,12 @@ def experiment_command(
     url: Url = DEFAULT_URL,
     token: Token = None,
 ) -> None:
-    """Show what each policy would have caught and cost, all nights since a day added up."""
+    """Show what each policy would have caught and cost, all nights since a day added up.
+
+    `points` of the requests is what the hot list caught more, from `low` to `high`; 0 between them is no difference.
+    """
     answer = ask(url, token, "/v1/hotlist/experiment", product=product, since=since, until=until, budget=budget)
-    show(answer["policies"], COLUMNS, form)
+    show([policy | (policy["hot_list_ahead"] or {}) for policy in answer["policies"]], COLUMNS, form)
     if answer["nights"]:
         span = f"{answer['nights']:,} nights, {answer['first_day']} to {answer['last_day']}"
         typer.echo(f"{span}, {answer['requests']:,} requests", err=True)

@@ -20,7 +20,8 @@ import msgspec
 import numpy as np
 import structlog
 
-from usage_service.hotlist.backtest.policies import HOT_LIST
+from usage_service.hotlist.backtest.differences import Difference, differences
+from usage_service.hotlist.backtest.policies import CLAIRVOYANT, HOT_LIST
 from usage_service.hotlist.backtest.replaying import BUDGETS, lists_at_nights
 from usage_service.hotlist.budgets import DECIMALS, Prices
 from usage_service.hotlist.costs import Costs, KnownCost
@@ -213,14 +214,15 @@ def _known(number: float) -> float | None:
 class PolicySince(msgspec.Struct, frozen=True):
     """What a policy with a budget would have caught and cost over some nights.
 
-    `caught` is the share of the requests, `ahead` by how much it is above that of the hot list. `bytes` are read and
-    `cost` is paid in all these nights; people wait for `minutes` in all. Null where not every night had costs to know.
+    `caught` is the share of the requests; `hot_list_ahead` how much more of them the hot list caught, null for itself
+    and for the clairvoyant one, which is no policy to be compared with. On the `priced_nights` together, `bytes` would
+    have been read at the price of `cost`, and people would have waited for `minutes`; null where there are none.
     """
 
     policy: str
     budget: int
     caught: float
-    ahead: float
+    hot_list_ahead: Difference | None
     bytes: int | None
     cost: float | None
     minutes: float | None
@@ -229,14 +231,16 @@ class PolicySince(msgspec.Struct, frozen=True):
 class Experiment(msgspec.Struct, frozen=True):
     """What each policy would have caught on the days from `first_day` to `last_day`, a night before each.
 
-    The table has seen the log up to `log_position`; it was last filled at `filled_at`. Both are null, and there are no
-    policies, before the first filling.
+    Costs are those of `priced_nights`, on which some build had told them. The table has seen the log up to
+    `log_position`; it was last filled at `filled_at`. Both are null, and there are no policies, before the first
+    filling.
     """
 
     product: str
     first_day: date | None
     last_day: date | None
     nights: int
+    priced_nights: int
     requests: int
     log_position: int | None
     filled_at: datetime | None
@@ -245,47 +249,44 @@ class Experiment(msgspec.Struct, frozen=True):
 
 
 async def read_experiment(
-    connection: Connection,
-    product: str,
-    first: date,
-    last: date,
-    budget: int | None,
-    prices: Prices,
-    code: str | None = None,
+    connection: Connection, product: str, first: date, last: date, budget: int | None, prices: Prices
 ) -> Experiment:
     """Return what each policy would have caught and cost from one day to another, for a budget or for each."""
-    code = code or code_of_policies()
+    code = code_of_policies()
     filling = await connection.fetchrow(query("experiment", "filling"), code, product)
-    rows = [
-        row
-        for row in await connection.fetch(query("experiment", "summed"), code, product, first, last)
-        if budget in (None, row["budget"])
-    ]
-    own = {row["budget"]: _share(row) for row in rows if row["policy"] == HOT_LIST}
-    return Experiment(
-        product,
-        rows[0]["first_day"] if rows else None,
-        rows[0]["last_day"] if rows else None,
-        rows[0]["nights"] if rows else 0,
-        rows[0]["requests"] if rows else 0,
-        filling["log_position"] if filling else None,
-        filling["filled_at"] if filling else None,
-        prices,
-        [_policy_since(row, own[row["budget"]], prices) for row in rows],
-    )
+    rows = await connection.fetch(query("experiment", "summed"), code, product, first, last, budget)
+    told = filling["log_position"] if filling else None, filling["filled_at"] if filling else None
+    if not rows:
+        return Experiment(product, None, None, 0, 0, 0, *told, prices, [])
+    found = await asyncio.to_thread(_compared, rows, prices)
+    one, nights = rows[0], len(rows[0]["requests"])
+    about = one["first_day"], one["last_day"], nights, one["priced"], sum(one["requests"])
+    return Experiment(product, *about, *told, prices, found)
 
 
-def _share(row: asyncpg.Record) -> float:
-    return row["caught"] / row["requests"] if row["requests"] else 0.0
+def _compared(rows: Sequence[asyncpg.Record], prices: Prices) -> list[PolicySince]:
+    """Return the policies by budget, each with how much more the hot list caught."""
+    names, budgets = list(dict.fromkeys(row["policy"] for row in rows)), {row["budget"] for row in rows}
+    requests = np.array(rows[0]["requests"], dtype=np.float64)
+    caught = np.array([row["caught"] for row in rows], dtype=np.float64).reshape(len(names), len(budgets), -1)
+    others = [number for number, name in enumerate(names) if name not in (HOT_LIST, CLAIRVOYANT)]
+    own = caught[names.index(HOT_LIST)]
+    nothing: list[Difference | None] = [None] * len(budgets)
+    by_policy = dict.fromkeys(range(len(names)), nothing)
+    if requests.sum():
+        for number, found in zip(others, differences(own - caught[others], requests), strict=True):
+            by_policy[number] = [*found]
+    ahead = [by_policy[number][place] for number in range(len(names)) for place in range(len(budgets))]
+    return [_policy_since(row, one, prices) for row, one in zip(rows, ahead, strict=True)]
 
 
-def _policy_since(row: asyncpg.Record, own: float, prices: Prices) -> PolicySince:
-    read, waited = row["bytes"], row["seconds"]
+def _policy_since(row: asyncpg.Record, ahead: Difference | None, prices: Prices) -> PolicySince:
+    read, waited, requests = row["bytes"], row["seconds"], sum(row["requests"])
     return PolicySince(
         row["policy"],
         row["budget"],
-        round(_share(row), 6),
-        round(_share(row) - own, 6),
+        round(sum(row["caught"]) / requests, 6) if requests else 0.0,
+        ahead,
         None if read is None else int(read),
         None if read is None else round(float(prices.of_bytes(np.array(read))), DECIMALS),
         None if waited is None else round(waited / 60, 3),

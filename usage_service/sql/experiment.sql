@@ -25,9 +25,11 @@ SELECT store_policy_nights($1, $2, $3, $4, $5, $6, $7, $8, $9, $10);
 -- $5; the next filling is due after $6.
 SELECT end_policy_filling($1, $2, $3, $4, $5, $6);
 
--- summed: what each policy with each budget would have caught and cost from the day $3 to $4.
-SELECT policy, budget, count(*) AS nights, min(day) AS first_day, max(day) AS last_day, sum(requests)::bigint AS requests,
-       sum(caught)::bigint AS caught, CASE WHEN count(bytes) = count(*) THEN sum(bytes)::float8 END AS bytes,
-       CASE WHEN count(seconds) = count(*) THEN sum(seconds) END AS seconds
-FROM policy_nights WHERE code = $1 AND product = $2 AND day BETWEEN $3 AND $4
-GROUP BY policy, budget ORDER BY budget, policy;
+-- summed: what each policy with each budget would have caught on each day from $3 to $4, an array; and cost, on the `priced` of them on which
+-- any build had told. By the code $1 of the product $2, with the budget $5 (null: any).
+SELECT policy, budget, min(day) AS first_day, max(day) AS last_day, array_agg(requests ORDER BY day) AS requests,
+       array_agg(caught ORDER BY day) AS caught, count(bytes) AS priced, sum(bytes)::float8 AS bytes,
+       sum(seconds) FILTER (WHERE bytes IS NOT NULL) AS seconds
+FROM policy_nights
+WHERE code = $1 AND product = $2 AND day BETWEEN $3 AND $4 AND ($5::integer IS NULL OR budget = $5)
+GROUP BY policy, budget ORDER BY policy, budget;
