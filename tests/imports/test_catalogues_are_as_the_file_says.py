@@ -46,7 +46,7 @@ def retired(lines: list[Line]) -> dict[str, str | None]:
 
 
 def refused(lines: list[Line]) -> dict[str | None, str]:
-    return {line.refusal.field: line.refusal.reason for line in lines if line.refusal}
+    return {line.refusal.where: line.refusal.reason for line in lines if line.refusal}
 
 
 def test_metrics_of_probe_scraper() -> None:

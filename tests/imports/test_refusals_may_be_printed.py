@@ -66,4 +66,6 @@ def tellings(path: Path, one: Format, options: Options) -> Iterator[str]:
 
 
 def test_what_a_refusal_repeats_is_escaped() -> None:
+    assert Refusal("labels/1", "is no text", "gc").kind == Refusal("labels/1", "is no text", "js").kind
+    assert Refusal("labels/1", "is no text", "gc").where == "gc/labels/1"
     assert str(Refusal("a\ud800\x1b[0m\n", "b\x00")) == "a\\ud800\\x1b[0m\\n: b\\x00"

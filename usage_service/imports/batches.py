@@ -64,7 +64,7 @@ class Batch:
         """Count a refused line, and keep it."""
         self.stats.refuse(f"{self.name}:{number}", refusal)
         told = text.decode("utf-8", "backslashreplace") if isinstance(text, bytes) else text
-        line = RefusedLine(self.name, number, refusal.field, refusal.reason, told)
+        line = RefusedLine(self.name, number, refusal.where, refusal.reason, told)
         self.refused.append(msgspec.json.encode(line))
 
     def add(self, line: PreparedLine, events: Sequence[EventToSend], size: int) -> None:

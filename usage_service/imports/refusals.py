@@ -10,6 +10,7 @@ import msgspec
 from usage_service.problems import field_error
 from usage_service.shared.errors import UserError
 
+MOST_NAMED = 100  # characters of an entry's name
 HALF_A_CHARACTER = "holds half a character (a lone surrogate)"
 T = TypeVar("T")
 
@@ -23,18 +24,33 @@ class UnreadableFileError(UserError):
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """The reason why a line is refused, and the field that is wrong, where it is one field; both may be printed."""
+    """The reason why a line is refused, the field that is wrong, where it is one field, and the name of a named entry.
+
+    All of them may be printed, whatever they repeat of the file.
+    """
 
     field: str | None
     reason: str
+    entry: str | None = None
 
     def __post_init__(self) -> None:
         """Escape what they repeat of the file."""
         object.__setattr__(self, "field", self.field and printable(self.field))
         object.__setattr__(self, "reason", printable(self.reason))
+        object.__setattr__(self, "entry", self.entry and printable(self.entry[:MOST_NAMED]))
+
+    @property
+    def where(self) -> str | None:
+        """Return the entry and the field, as far as there are any."""
+        return "/".join(filter(None, (self.entry, self.field))) or None
+
+    @property
+    def kind(self) -> str:
+        """Return what many lines are refused for: the field and the reason."""
+        return f"{self.field}: {self.reason}" if self.field else self.reason
 
     def __str__(self) -> str:
-        return f"{self.field}: {self.reason}" if self.field else self.reason
+        return f"{self.where}: {self.reason}" if self.where else self.reason
 
 
 def printable(text: str) -> str:

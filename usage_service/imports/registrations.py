@@ -16,7 +16,6 @@ from usage_service.imports.refusals import Refusal, UnreadableFileError, checked
 
 MOST_DESCRIPTION = 2_000
 MOST_OWNERS = 20
-MOST_NAMED = 100  # characters of a name in a refusal
 DICTIONARY = "https://dictionary.telemetry.mozilla.org/apps/{app}/metrics/{name}"
 # GLAM's names of Glean's apps, where they differ; Glean's are with underscores or dashes.
 PRODUCTS = {"firefox_desktop": "fog", "firefox_android": "fenix"}
@@ -102,7 +101,7 @@ def entry_lines(number: int, name: str, read: Callable[[], list[JsonObject]]) ->
 def entry_refused(number: int, name: str, error: msgspec.ValidationError) -> Line:
     """Return the refusal of an entry, with its name before the field."""
     wrong = refusal_of(error)
-    return Line(number, [], Refusal(f"{name[:MOST_NAMED]}/{wrong.field or ''}".rstrip("/"), wrong.reason))
+    return Line(number, [], Refusal(wrong.field, wrong.reason, name))
 
 
 def registrations(product: str, metric: str, definition: Definition, at: datetime | None) -> list[JsonObject]:

@@ -31,7 +31,7 @@ class ImportStats(msgspec.Struct):
     def refuse(self, place: str, refusal: Refusal) -> None:
         """Count a refused line; only the first are told one by one."""
         add(self.statuses, {"refused": 1})
-        add(self.reasons, {str(refusal): 1}, MOST_REASONS)
+        add(self.reasons, {refusal.kind: 1}, MOST_REASONS)
         if len(self.refusals) < MOST_TOLD:
             self.refusals.append(f"{place}: {refusal}")
 

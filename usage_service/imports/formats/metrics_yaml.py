@@ -35,7 +35,7 @@ def lines(source: Source, options: Options) -> Iterator[Line]:
             continue
         metric = ".".join(item.path)
         if item.fault or len(item.path) < 2:
-            yield Line(item.line, [], Refusal(metric[:100] or None, item.fault or "must hold metrics by their names"))
+            yield Line(item.line, [], Refusal(None, item.fault or "must hold metrics by their names", metric))
         else:
             yield from entry_lines(item.line, metric, partial(_events, product, metric, item.value, options.as_of))
 

@@ -11,9 +11,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from datetime import date
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgspec
+from msgspec import Meta
 
 from usage_service.events import Name
 from usage_service.imports.lines import Example, Format, JsonObject, Line, Options
@@ -65,12 +66,15 @@ LATER = "another version of its major number came first"
 
 
 class Release(msgspec.Struct, frozen=True):
-    """One of a list of releases."""
+    """One of the list of `firefox.json`, `devedition.json`, `mobile_android.json` or `all.json`.
 
-    product: Name
-    version: Name
-    date: str
-    category: str | None = None
+    What else it has is passed over. Histories have versions and their days alone, `firefox_versions.json` those of today.
+    """
+
+    product: Annotated[Name, Meta(description="firefox and devedition are fog, fenix is fenix")]
+    version: Annotated[Name, Meta(description="such as 100.0, 100.0b1 or 102.1.0esr; it says the channel")]
+    date: Annotated[str, Meta(description="such as 2022-05-03")]
+    category: Annotated[str | None, Meta(description="major, stability, dev or esr")] = None
 
 
 class Found(NamedTuple):
@@ -142,7 +146,7 @@ def _listed(document: JsonObject, file: str) -> Iterator[Found | Line]:
             release = checked(value, Release)
         except msgspec.ValidationError as error:
             wrong = refusal_of(error)
-            yield Line(number, [], Refusal(f"{name[:50]}/{wrong.field or ''}".rstrip("/"), wrong.reason))
+            yield Line(number, [], Refusal(wrong.field, wrong.reason, name))
             continue
         said = CATEGORIES.get(release.category or "")
         yield Found(number, name, printable(release.product), release.version, release.date, said)
@@ -182,7 +186,7 @@ def _judged(found: Found, options: Options, *, is_history: bool) -> Line | tuple
     except _LeftOutError as why:
         return Line(found.number, [], left_out=str(why))
     except _RefusedError as why:
-        return Line(found.number, [], Refusal(found.name[:50], str(why)))
+        return Line(found.number, [], Refusal(None, str(why), found.name))
 
 
 def _published(found: Found, options: Options, *, is_history: bool) -> Published:
@@ -292,4 +296,4 @@ EXAMPLE = Example(
 """,
     "firefox_history_stability_releases.json",
 )
-FORMAT = Format("product-details", "releases of Mozilla's product-details", recognizes, lines, example=EXAMPLE)
+FORMAT = Format("product-details", "releases of Mozilla's product-details", recognizes, lines, (Release,), EXAMPLE)
