@@ -68,7 +68,7 @@ LATER = "another version of its major number came first"
 class Release(msgspec.Struct, frozen=True):
     """One of the list of `firefox.json`, `devedition.json`, `mobile_android.json` or `all.json`.
 
-    What else it has is passed over. Histories have versions and their days alone, `firefox_versions.json` those of today.
+    What else it has is passed over. Histories have versions and days alone, `firefox_versions.json` those of today.
     """
 
     product: Annotated[Name, Meta(description="firefox and devedition are fog, fenix is fenix")]
