@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from bench.access_log import measure_access_log
 from bench.events import make_events
 from bench.numbers import Row, cores, rates
 from bench.stack import BenchError, Server, Stack
@@ -30,7 +31,10 @@ def measure_importing(stack: Stack, runs: int, seconds: float) -> list[Row]:
             stack.settle(server)
             imported.append(_rate(server, path))
     what = f"a file of events, {REQUESTS} requests of {MOST_EVENTS:,} under way"
-    return [Row(what, "events/s", imported, "the same requests, made before", rates(posted), 0.9, cores(posted))]
+    return [
+        Row(what, "events/s", imported, "the same requests, made before", rates(posted), 0.9, cores(posted)),
+        *measure_access_log(stack.directory / "access.log", runs),
+    ]
 
 
 def _write(path: Path, seed: str, events: int) -> Path:

@@ -9,7 +9,7 @@ import tomllib
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple, cast
+from typing import Annotated, Literal, NamedTuple, get_args
 from urllib.parse import parse_qs
 
 import msgspec
@@ -159,15 +159,17 @@ def _pattern(rule: Rule) -> re2._Regexp[str]:
 
 
 def _told(error: msgspec.ValidationError, given: dict[str, object]) -> str:
-    """Return what is wrong with a file of rules, the rule by its number and name."""
-    wrong = field_error(error)
-    place = (wrong.pointer or "").strip("/").split("/")
-    if place[:1] != ["rule"] or not place[1:2] or not place[1].isdigit():
-        return str(refusal_of(error))
-    rule = cast(list[object], given["rule"])[int(place[1])]
+    """Return what is wrong with a file of rules, and what would be right; the rule by its number and name."""
+    place = (field_error(error).pointer or "").strip("/").split("/")
+    rules = given.get("rule")
+    if place[0] != "rule" or not isinstance(rules, list) or not place[1:2]:
+        known = refusal_of(error, RulesFile.__struct_fields__)
+        return f"{known}; each rule begins with [[rule]]" if place[0] == "rule" else str(known)
+    wrong = field_error(error, Rule.__struct_fields__)
+    rule = rules[int(place[1])]
     name = rule.get("name") if isinstance(rule, dict) else None
-    key = f"{'/'.join(place[2:])}: " if place[2:] else ""
-    return f"rule {int(place[1]) + 1}{f' ({name})' if name else ''}: {key}{wrong.detail}"
+    fix = f"; events are {', '.join(get_args(EventType))}" if place[2:3] == ["events"] else ""
+    return f"rule {int(place[1]) + 1}{f' ({name})' if name else ''}: {'/'.join(place[2:])}: {wrong.detail}{fix}"
 
 
 def _matched(rule: Rule, groups: dict[str, str], query: str) -> Matched:
