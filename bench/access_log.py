@@ -1,4 +1,4 @@
-"""Measurement of reading an access log into events, beside a bare loop with the regular expression alone."""
+"""Measurement of reading an access log into events, beside a bare loop with the regular expression alone, in CPU time."""
 
 from __future__ import annotations
 
@@ -64,6 +64,6 @@ def _read_all(path: Path) -> None:
 
 
 def _seconds(work: Callable[[], object]) -> float:
-    began = time.perf_counter()
+    began = time.process_time()
     work()
-    return time.perf_counter() - began
+    return time.process_time() - began
