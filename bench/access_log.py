@@ -1,4 +1,4 @@
-"""Measurement of reading an access log into events, beside a bare loop with the regular expression alone, in CPU time."""
+"""Measurement of reading an access log into events, beside a bare loop with its regular expression, in CPU time."""
 
 from __future__ import annotations
 
