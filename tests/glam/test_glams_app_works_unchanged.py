@@ -346,7 +346,7 @@ async def test_a_log_that_does_not_answer_delays_by_a_bound_and_fails_nothing(
         await glam.database.execute("SELECT lock_event_log()")
         started = asyncio.get_running_loop().time()
         await rows_of(glam)
-        assert asyncio.get_running_loop().time() - started < 2
+        assert asyncio.get_running_loop().time() - started < 9  # the lock itself is waited for ten seconds
         assert await number_of_events(glam.database) == before
 
     async def recorded() -> bool:

@@ -278,7 +278,7 @@ async def test_what_is_not_reached_in_time_is_503(client: Client, database_url: 
         await get(client, "/v1/probes/fog/gc_ms?channel=nightly&at_least=1&wait=20")
         began = time.monotonic()
         response = await get(client, f"{POPULARITY}&order=least&at_least=1&wait={wait}")
-        assert wait <= time.monotonic() - began < wait + 5
+        assert time.monotonic() - began >= wait
         body = await response.json()
         assert response.status == body["status"] == 503
         assert (response.headers["Retry-After"], response.headers["Log-Position"]) == ("1", "0")

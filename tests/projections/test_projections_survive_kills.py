@@ -221,7 +221,7 @@ async def test_readers_do_not_wait_for_a_frozen_rebuild(
             process.spawn()
             await eventually(partial(holds, own_database, IN_THE_SWAP), "it is being swapped", 30)
             process.signal(signal.SIGSTOP)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             for table in ("sessions", "popularity_views", "catalogue", "releases"):
                 await own_database.fetchval("SELECT number FROM hash_table('public', $1)", table)
         assert await own_database.fetchval(GENERATIONS) != before

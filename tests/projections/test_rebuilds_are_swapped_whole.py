@@ -209,9 +209,7 @@ async def test_a_reader_who_takes_long_delays_the_swap_and_nobody_else(
         async with snapshot(pool, "sessions") as slow:
             rebuilding = asyncio.create_task(rebuild(builder, "sessions", {}, ignore))
             await eventually(partial(wants_the_table, own_database), "the swap waits")
-            began = time.monotonic()
-            async with snapshot(pool, "sessions") as quick:
-                assert time.monotonic() - began < 3
+            async with snapshot(pool, "sessions") as quick:  # which fails where it has to wait for the swap
                 assert await quick.connection.fetchval("SELECT count(*) FROM sessions")
             assert await generation(own_database) == before
             await equal(slow, SESSION_EVENTS)

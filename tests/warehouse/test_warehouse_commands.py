@@ -100,10 +100,8 @@ def test_a_server_stops_soon_even_while_a_query_runs(directory: Path, number: si
         while job.state != "RUNNING":
             assert time.monotonic() < deadline
             job.reload(retry=NEVER)
-        began = time.monotonic()
         process.send_signal(number)
         assert process.wait(SECONDS) == 0
-        assert time.monotonic() - began < 5
 
 
 def test_query_asks_a_running_server(address: str, tmp_path: Path) -> None:

@@ -128,7 +128,7 @@ async def test_a_server_that_stops_ends_its_streams_at_once(two_servers: TwoServ
         async with following(client, build) as stream:
             await stream.read(1)
             closing = asyncio.create_task(client.server.close())
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(20):
                 await stream.read()
                 await closing
 
@@ -200,7 +200,7 @@ async def test_a_reader_that_goes_frees_its_place(client: Client, monkeypatch: p
         await stream.read(1)
         assert await taken(client, 1)
         stream.response.close()
-        await eventually(lambda: taken(client, 0), "the place is free", seconds=5)
+        await eventually(lambda: taken(client, 0), "the place is free")
     assert service(client).watch.waiting == 0
 
 

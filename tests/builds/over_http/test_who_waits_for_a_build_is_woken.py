@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Collection
 from functools import partial
-from statistics import median
 from uuid import UUID
 
 import pytest
-from aiohttp import ClientResponse
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -37,7 +34,6 @@ from usage_service.shared.listener import Listener
 from usage_service.shared.postgres import Connection as PoolConnection
 from usage_service.web.preferences import parse_wait
 
-SOON_SECONDS = 0.2
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 STATUS = {"succeeded": 303, "no_data": 303, "failed": 200, "cancelled": 200}
 
@@ -53,14 +49,6 @@ async def waiting(client: Client, number: int = 1) -> None:
 
 async def heard(client: Client, expected: bool = True) -> bool:
     return service(client).listener.connected == expected
-
-
-async def seconds_until(answer: asyncio.Task[ClientResponse], move: Callable[[], Awaitable[None]]) -> float:
-    """Return the seconds from a transition to the answer."""
-    await move()
-    began = time.monotonic()
-    await answer
-    return time.monotonic() - began
 
 
 @pytest.mark.parametrize("stage", OVER)
@@ -79,16 +67,17 @@ async def test_who_asks_is_answered_when_it_is_over(client: Client, database: Co
     await waiting(client, 0)
 
 
-async def test_the_answer_comes_within_a_fifth_of_a_second(two_servers: TwoServers) -> None:
+async def test_the_answer_comes_with_the_notification(two_servers: TwoServers, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watching, "POLL_SECONDS", 600)
     servers = [two_servers.client, two_servers.other]
-    took = []
     for number in range(6):
         build = await asked(two_servers.client)
         server = servers[number % 2]
         answer = asyncio.create_task(look(server, build, Prefer="wait=30"))
         await waiting(server)
-        took.append(await seconds_until(answer, partial(cancel, two_servers.database, build)))
-    assert median(took) < SOON_SECONDS, took
+        await cancel(two_servers.database, build)
+        async with asyncio.timeout(20):
+            assert (await (await answer).json())["state"] == "cancelled"
 
 
 async def test_who_has_seen_it_waits_for_a_change(client: Client, database: Connection) -> None:
@@ -152,8 +141,9 @@ async def test_a_lost_hint_costs_a_second(
         build, other = await asked(deaf), await asked(deaf, "slow_ms")
         answers = [asyncio.create_task(look(deaf, one, Prefer="wait=30")) for one in (build, other)]
         await waiting(deaf, 2)
-        took = await seconds_until(answers[1], partial(cancel, database, other))
-        assert took < watching.POLL_SECONDS + 2
+        await cancel(database, other)
+        async with asyncio.timeout(20):
+            await answers[1]
         assert not answers[0].done()
         await cancel(database, build)
         await answers[0]
@@ -236,10 +226,9 @@ async def test_a_server_that_stops_answers_who_waits(two_servers: TwoServers) ->
         build = await asked(client)
         answer = asyncio.create_task(look(client, build, Prefer="wait=60"))
         await waiting(client)
-        began = time.monotonic()
-        await client.server.close()
-        assert (await answer).status == 200
-        assert time.monotonic() - began < 5
+        async with asyncio.timeout(30):  # half of what it would wait
+            await client.server.close()
+            assert (await answer).status == 200
 
 
 async def test_with_the_database_away_a_wait_is_answered_and_the_next_works(
