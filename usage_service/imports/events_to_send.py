@@ -16,7 +16,7 @@ import msgspec
 from usage_service.event_decoding import UnusableEventError, check_instant, decode_event, encode_data, type_of
 from usage_service.events import AnyEvent, ExtensionEvent
 from usage_service.imports.lines import JsonObject
-from usage_service.imports.refusals import HALF_A_CHARACTER, Refusal, refusal_of
+from usage_service.imports.refusals import HALF_A_CHARACTER, Refusal, broken_field, refusal_of
 
 BEFORE_ID = b'{"event_id":"'
 NO_ID = "00000000-0000-8000-8000-000000000000"
@@ -86,7 +86,7 @@ class Preparation:
         except UnusableEventError as error:
             raise RefusedEventError(_refusal(error)) from None
         except UnicodeEncodeError:
-            raise RefusedEventError(Refusal(_broken_field(event), HALF_A_CHARACTER)) from None
+            raise RefusedEventError(Refusal(broken_field(event), HALF_A_CHARACTER)) from None
         except UNSENDABLE as error:
             raise RefusedEventError(Refusal(None, f"cannot be sent: {error}")) from None
 
@@ -115,21 +115,6 @@ def _content(event: AnyEvent | ExtensionEvent, instant: datetime | None) -> byte
         raise RefusedEventError(_refusal(error)) from None
     parts = (type_of(event), instant, event.visitor, event.product, event.channel, event.probe)
     return msgspec.json.encode(parts) + data
-
-
-def _broken_field(value: object) -> str | None:
-    """Return the path to the first text that is no Unicode; the value is not nested too deeply to be encoded."""
-    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for name, part in parts:
-        if isinstance(part, str) and not _is_unicode(part):
-            return str(name)
-        if inner := _broken_field(part):
-            return f"{name}/{inner}"
-    return None
-
-
-def _is_unicode(text: str) -> bool:
-    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _refusal(error: UnusableEventError) -> Refusal:

@@ -76,4 +76,5 @@ def _outcome(line: Line) -> str:
 
 
 def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+    # Neither a column, nor a line, nor a link.
+    return text.replace("|", "\\|").replace("\n", " ").replace("](", "]\\(")

@@ -70,3 +70,18 @@ def refusal_of(error: msgspec.ValidationError, known: tuple[str, ...] = ()) -> R
     """Return the refusal of what msgspec does not take; `known` names the fields that there are."""
     wrong = field_error(error, known)
     return Refusal((wrong.pointer or "").lstrip("/") or None, wrong.detail)
+
+
+def broken_field(value: object) -> str | None:
+    """Return the path to the first text that is no Unicode; the value is not nested too deeply to be encoded."""
+    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, part in parts:
+        if isinstance(part, str) and not _is_unicode(part):
+            return str(name)
+        if inner := broken_field(part):
+            return f"{name}/{inner}"
+    return None
+
+
+def _is_unicode(text: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import sys
 from collections import deque
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from typing import Literal, NamedTuple, NoReturn, cast
 import msgspec
 
 from usage_service.imports.json_items import items
-from usage_service.imports.refusals import Refusal, UnreadableFileError
+from usage_service.imports.refusals import HALF_A_CHARACTER, Refusal, UnreadableFileError, broken_field
 from usage_service.imports.unpacking import Unpacked
 from usage_service.problems import NOT_JSON, not_json
 
@@ -31,6 +32,7 @@ KEPT_BYTES = 4_096  # of a refused line
 TOO_LONG = f"is longer than {MOST_LINE_BYTES:,} bytes"
 STDIN = Path("-")
 EMPTY_ARRAYS = ([b"[]"], [b"[", b"]"])
+SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")  # half of a character, as JSON escapes it
 OPEN_QUOTE = "unexpected end of data"  # as the csv module says it
 
 Shape = Literal["lines", "array", "document"]
@@ -329,7 +331,10 @@ def _value(line: _Physical) -> Value:
     if line.fault:
         return Value(line.number, None, Refusal(None, line.fault))
     try:
-        return Value(line.number, _decoded(line.content))
+        value = _decoded(line.content)
+        if SURROGATE.search(line.content) and (broken := broken_field(value)):
+            return Value(line.number, None, Refusal(broken, HALF_A_CHARACTER))
+        return Value(line.number, value)
     except NOT_JSON as error:
         return Value(line.number, None, Refusal(None, f"is {not_json(error)}"))
 

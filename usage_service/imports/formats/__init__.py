@@ -5,6 +5,7 @@ from __future__ import annotations
 from usage_service.imports.formats import (
     access_log,
     catalogue_csv,
+    ga4,
     glam_usage,
     glean_dictionary,
     load_balancer,
@@ -26,6 +27,7 @@ FORMATS: tuple[Format, ...] = (
     nginx_json.FORMAT,
     load_balancer.FORMAT,
     glam_usage.FORMAT,
+    ga4.FORMAT,
     revisions.FORMAT,
     product_details.FORMAT,
     probe_scraper.FORMAT,
