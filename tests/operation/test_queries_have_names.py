@@ -1,7 +1,9 @@
-"""Every statement of a `.sql` file has a name and a reason, and PostgreSQL can prepare it."""
+"""Every statement of a `.sql` file has a name and a reason, and its database can prepare it."""
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -14,12 +16,13 @@ from usage_service.shared.postgres import connect
 from usage_service.shared.queries import load_queries
 
 ROOMS = {"usage_server": Path(usage_service.__file__).parent, "usage_builder": Path(builder.__file__).parent}
+OF_SQLITE = ROOMS["usage_server"] / "imports" / "sql" / "state.sql"
 TEMPLATES = ROOMS["usage_builder"] / "aggregates" / "sql"  # of BigQuery, put together by place
 FILES = [
     pytest.param(role, path, id=str(path.relative_to(room.parent)))
     for role, room in ROOMS.items()
     for path in sorted(room.rglob("sql/*.sql"))
-    if path.parent != TEMPLATES
+    if path.parent != TEMPLATES and path != OF_SQLITE
 ]
 ONE_MESSAGE = {"begin", "complete"}  # of two statements each, which are sent together
 
@@ -68,3 +71,12 @@ async def test_every_statement_can_be_prepared_by_the_server(
                 assert (await connection.prepare(part)).get_query() == part, name
     finally:
         await connection.close()
+
+
+def test_every_statement_of_an_imports_state_can_be_prepared_by_sqlite() -> None:
+    statements = load_queries(OF_SQLITE)
+    with closing(sqlite3.connect(":memory:")) as database:
+        database.executescript(statements.pop("make"))
+        for text in statements.values():
+            for part in text.split(";"):
+                database.execute(f"EXPLAIN {part}", [None] * part.count("?"))
