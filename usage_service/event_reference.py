@@ -13,6 +13,8 @@ Made from `usage_service/events.py` by `usage-service reference`; a test keeps i
 
 Every event has `event_id` (a UUID of the sender's), `type`, and `occurred_at` (RFC 3339 with a zone). `visitor`,
 `product`, `channel` and `probe` are optional but where a type asks for them. The raw `visitor` is never stored.
+An id of version 8 is taken to be made from content, the visitor's too: a keyed hash of it is stored, and the answer has
+the id that was sent.
 
 What the app reports of people is stored without what may say who they are; the answer says where (`masked`):
 

@@ -43,7 +43,7 @@ def events(draw: st.DrawFn) -> JsonObject:
     kind = draw(st.sampled_from(KINDS))
     at = FIRST + timedelta(hours=draw(st.integers(0, 24 * 8)), minutes=draw(st.integers(0, 59)))
     made: JsonObject = {
-        "event_id": str(draw(st.uuids())),
+        "event_id": str(draw(st.uuids(version=4))),
         "type": kind,
         "occurred_at": at.isoformat(),
         "data": draw(DATA[kind]),

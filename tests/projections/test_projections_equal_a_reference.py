@@ -74,7 +74,7 @@ payloads = st.one_of(
 def events(draw: st.DrawFn) -> JsonObject:
     kind, data = draw(payloads)
     made: dict[str, Any] = {
-        "event_id": str(draw(st.uuids())),
+        "event_id": str(draw(st.uuids(version=4))),
         "type": kind,
         "occurred_at": (START + draw(moments)).isoformat(),
         "product": draw(st.sampled_from(["fog", "fenix"])),

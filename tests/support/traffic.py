@@ -93,7 +93,7 @@ def records(batch: list[JsonObject]) -> list[Record]:
     envelope = Envelope([msgspec.Raw(msgspec.json.encode(item)) for item in batch if item["type"] not in OWN_TYPES])
     judged = Reader(VISITORS).read(envelope, "test", datetime.now(UTC))
     assert all(isinstance(item, Record) for item in judged), judged
-    read = {item.event_id: item for item in judged if isinstance(item, Record)}
+    read = {item.sent_id: item for item in judged if isinstance(item, Record)}
     return [_own_record(item) if item["type"] in OWN_TYPES else read[UUID(item["event_id"])] for item in batch]
 
 

@@ -37,9 +37,12 @@ class Record(NamedTuple):
     source: str
     data: msgspec.Raw
     digest: UUID
-    masked: tuple[str, ...] = ()  # pointers to what is stored otherwise than it was sent; not stored itself
+    # Not stored: pointers to what is stored otherwise than it was sent, and the id that was sent.
+    masked: tuple[str, ...] = ()
+    sent_id: UUID | None = None
 
 
+NOT_STORED = 2
 VISITOR_COLUMN = Record._fields.index("visitor")
 
 
@@ -52,7 +55,7 @@ class Appended(NamedTuple):
 
 def columns_of(records: Sequence[Record]) -> list[list[object]]:
     """Return the records as append_events() takes them: an array for each parameter."""
-    columns = [list(column) for column in zip(*records, strict=True)][:-1]
+    columns = [list(column) for column in zip(*records, strict=True)][:-NOT_STORED]
     visitors = columns[VISITOR_COLUMN]
     columns[VISITOR_COLUMN : VISITOR_COLUMN + 1] = [
         [visitor.lookup if isinstance(visitor, VisitorKey) else None for visitor in visitors],

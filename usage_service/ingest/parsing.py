@@ -90,7 +90,7 @@ class Reader:
         kind, sent = type_of(event), encode_data(event)
         masked = self._masking.mask(event, sent)
         return Record(
-            event.event_id,
+            self._visitors.stored_id(event.event_id),
             kind,
             event.schema_version,
             occurred_at,
@@ -102,6 +102,7 @@ class Reader:
             msgspec.Raw(encode_sorted(masked.data) if masked else sent),
             _digest(event, kind, sent),
             masked.pointers if masked else (),
+            event.event_id,
         )
 
 

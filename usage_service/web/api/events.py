@@ -76,7 +76,7 @@ async def _read(request: web.Request) -> Envelope:
 
 
 def _recorded(index: int, record: Record, answer: Answer) -> ItemAnswer:
-    event_id = record.event_id
+    event_id = record.sent_id
     if isinstance(answer, RefusedByDatabaseError):
         return ItemAnswer(index, event_id, "refused", error=FieldError(detail=str(answer), pointer=f"/{index}"))
     if answer.outcome == "conflict":
