@@ -37,7 +37,7 @@ moments = st.builds(
 )
 bots: dict[str, st.SearchStrategy[Any]] = {"bot": st.booleans()}
 # None is later than any event.
-published = st.integers(0, 5).map(lambda quarters: (START - timedelta(minutes=15 * quarters)).isoformat())
+published = st.integers(1, 6).map(lambda quarters: (START - timedelta(minutes=15 * quarters)).isoformat())
 payloads = st.one_of(
     st.tuples(st.just("page_viewed"), st.fixed_dictionaries({"page": st.sampled_from("abc")}, optional=bots | {
         "referrer": st.sampled_from(REFERRERS)})),
