@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import random
 from collections.abc import Awaitable, Callable
 from datetime import date, timedelta
 from math import exp
@@ -18,9 +19,9 @@ from tests.conftest import Start
 from tests.support.hot_reference import Request
 from tests.support.hot_traffic import FIRST, NAMES, as_event, ended_build, registration
 from tests.support.servers import Client, Connection, JsonObject, event, post, rounds
-from tests.support.traffic import records
+from tests.support.traffic import fold_all, records
 from usage_service.hotlist.budgets import Budget, NothingKnownError, Prices, choose, read_budget, weigh
-from usage_service.hotlist.costs import Cost
+from usage_service.hotlist.costs import Cost, CostReader
 from usage_service.ingest.appending import append
 from usage_service.shared.settings import ServerSettings
 
@@ -237,3 +238,28 @@ async def test_a_past_night_has_the_costs_that_were_known(
     assert await asked(client, "budget=20MB") == before
     run = await (await client.get("/v1/hotlist/night")).json()
     assert run["probes"] == before["probes"]
+
+
+async def test_costs_in_memory_are_those_of_the_database(own_database: Connection) -> None:
+    """Whatever ends in between, also late: each answer reads only what has changed, and a rebuild reads all again."""
+    dice, reader = random.Random(7), CostReader()
+    for step in range(8):
+        if step != 3:
+            ended = [
+                ended_build(
+                    dice.choice(PROBES),
+                    LAST + timedelta(days=dice.randrange(-3, 3)),
+                    dice.randrange(99),
+                    channel=channel,
+                )
+                for channel in ("nightly", "beta")
+            ]
+            await append(own_database, records([*ended, registration(("fog", dice.choice(PROBES)), FIRST)]))
+        if step == 5:
+            await own_database.execute("UPDATE projections SET generation = gen_random_uuid()")
+        await fold_all(own_database)
+        for product in (None, "fog"):
+            kept = await reader.read(own_database, product, LAST)
+            fresh = await CostReader().read(own_database, product, LAST)
+            assert (kept.known, kept.types) == (fresh.known, fresh.types)
+            assert await reader.read(own_database, product, LAST) is kept

@@ -14,15 +14,17 @@ from datetime import date
 from functools import cached_property
 from statistics import median
 from typing import Literal, NamedTuple
+from uuid import UUID
 
 import msgspec
 
 from usage_service.probe_keys import ProbeKey
-from usage_service.projections.state import read_states
+from usage_service.projections.state import Revision, State, read_states
 from usage_service.queries import query
 from usage_service.shared.postgres import Connection
 
 MOST_KEPT = 16
+MOST_BEHIND = 200_000  # positions: to scan more of them takes as long as to read all costs
 
 Basis = Literal["builds", "type", "channel", "all"]
 BASES: tuple[Basis, ...] = ("builds", "type", "channel", "all")  # the surest first
@@ -135,24 +137,57 @@ def _median(members: Sequence[KnownCost]) -> tuple[int, float | None]:
     return round(median(one.bytes for one in members)), median(seconds) if seconds else None
 
 
+class _Kept(NamedTuple):
+    """Costs as of a state of the projections: every event up to `position` is in them."""
+
+    generation: UUID
+    position: int
+    types_of: Revision
+    costs: Costs
+
+
 class CostReader:
-    """Costs as of some days, remembered until a build ends or the catalogue changes."""
+    """Costs as of some days, remembered; after builds have ended only theirs are read."""
 
     def __init__(self) -> None:
-        self._kept: dict[object, Costs] = {}
+        self._kept: dict[tuple[str | None, date], _Kept] = {}
 
     async def read(self, connection: Connection, product: str | None, last_day: date) -> Costs:
         """Return what the builds up to a day have cost, as the connection's snapshot of the projections has it."""
         states = await read_states(connection, "build_costs", "catalogue")
-        asked = product, last_day, states.revisions
-        kept = self._kept.pop(asked, None)
-        if kept is None:
-            rows = await connection.fetch(query("build_costs", "known"), product, last_day)
-            kept = Costs(tuple(KnownCost(*row) for row in reversed(rows)), await _read_types(connection, product))
-        self._kept[asked] = kept
+        now, types_of = states.of("build_costs"), states.of("catalogue").revision
+        asked = product, last_day
+        kept = self._kept.get(asked)
+        known = await self._read_known(connection, asked, now, kept)
+        types = kept.costs.types if kept and kept.types_of == types_of else await _read_types(connection, product)
+        unchanged = kept is not None and known is kept.costs.known and types is kept.costs.types
+        costs = kept.costs if kept and unchanged else Costs(known, types)
+        self._keep(asked, _Kept(now.generation, now.position, types_of, costs))
+        return costs
+
+    async def _read_known(
+        self, connection: Connection, asked: tuple[str | None, date], now: State, kept: _Kept | None
+    ) -> tuple[KnownCost, ...]:
+        """Return the known costs: those kept, if no build has ended since; else with those that have changed."""
+        if kept is not None and kept.generation == now.generation:
+            if now.changed_at <= kept.position <= now.position:
+                return kept.costs.known
+            whole_from: int = await connection.fetchval(query("hotlist", "whole_from"))
+            if max(now.position - MOST_BEHIND, whole_from - 1) <= kept.position <= now.position:
+                span = kept.position, now.position
+                changed = map(KnownCost._make, await connection.fetch(query("build_costs", "changed"), *asked, *span))
+                by_name = {one[:3]: one for one in (*kept.costs.known, *changed)}
+                return tuple(by_name[name] for name in sorted(by_name))
+        rows = await connection.fetch(query("build_costs", "known"), *asked)
+        return tuple(sorted(map(KnownCost._make, rows), key=lambda one: one[:3]))
+
+    def _keep(self, asked: tuple[str | None, date], made: _Kept) -> None:
+        before = self._kept.pop(asked, None)
+        # Of two readers the one with the newer snapshot is kept.
+        newer = before if before and before.generation == made.generation and before.position > made.position else made
+        self._kept[asked] = newer
         if len(self._kept) > MOST_KEPT:
             del self._kept[next(iter(self._kept))]
-        return kept
 
 
 async def _read_types(connection: Connection, product: str | None) -> dict[ProbeKey, str]:
