@@ -962,7 +962,7 @@ CREATE FUNCTION fold_catalogue(after_position bigint, to_position bigint) RETURN
                 FILTER (WHERE definition IS NOT NULL))[1],
            (array_agg(details ORDER BY occurred_at DESC, details::text COLLATE "C" DESC)
                 FILTER (WHERE details IS NOT NULL))[1],
-           kept_names(array_agg(DISTINCT data ->> 'ping') FILTER (WHERE type = 'probe_registered')),
+           kept_names(array_agg(DISTINCT coalesce(data ->> 'ping', 'metrics')) FILTER (WHERE type = 'probe_registered')),
            min(occurred_at) FILTER (WHERE type = 'probe_registered'),
            max(occurred_at) FILTER (WHERE type = 'probe_registered'),
            max(occurred_at) FILTER (WHERE definition IS NOT NULL),

@@ -50,7 +50,7 @@ payloads = st.one_of(
     st.tuples(st.just("x_mine"), st.fixed_dictionaries({}, optional={
         "bot": st.sampled_from([True, False, None, "maybe", "true", 1, [True]])})),
     st.tuples(st.just("probe_registered"), st.fixed_dictionaries({
-        "type": st.sampled_from(["counter", "event"]), "ping": st.sampled_from(["metrics", "baseline"])}, optional={
+        "type": st.sampled_from(["counter", "event"])}, optional={"ping": st.sampled_from(["metrics", "baseline"]),
         "labels": st.lists(st.sampled_from(["a", 'b"', "ü"]), max_size=2, unique=True),
         "owners": st.lists(st.sampled_from(["a@example.org", "b"]), max_size=2),
         "description": st.sampled_from(["", "Wie lange\nes „dauert“"]),

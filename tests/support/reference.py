@@ -216,7 +216,7 @@ def entry(own: list[JsonObject]) -> CatalogueEntry:
         metric_type=latest["data"]["type"] if latest else None,
         definition=newest(registered, DEFINITION),
         details=newest(registered, DETAILS),
-        pings=kept_names({item["data"]["ping"] for item in registered}),
+        pings=kept_names({item["data"].get("ping", "metrics") for item in registered}),
         registered_at=min(times("probe_registered"), default=None),
         retired_at=max(times("probe_retired"), default=None),
         built_at=max(times("probe_built"), default=None),

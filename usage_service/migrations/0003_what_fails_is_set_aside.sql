@@ -1334,7 +1334,7 @@ CREATE OR REPLACE FUNCTION fold_catalogue(after_position bigint, to_position big
                 FILTER (WHERE definition IS NOT NULL))[1],
            (array_agg(details ORDER BY occurred_at DESC, details::text COLLATE "C" DESC)
                 FILTER (WHERE details IS NOT NULL))[1],
-           kept_names(array_agg(DISTINCT data ->> 'ping') FILTER (WHERE type = 'probe_registered')),
+           kept_names(array_agg(DISTINCT coalesce(data ->> 'ping', 'metrics')) FILTER (WHERE type = 'probe_registered')),
            min(occurred_at) FILTER (WHERE type = 'probe_registered'),
            max(occurred_at) FILTER (WHERE type = 'probe_registered'),
            max(occurred_at) FILTER (WHERE definition IS NOT NULL),
@@ -1505,3 +1505,6 @@ $$;
 GRANT SELECT ON policy_nights, policy_fillings TO usage_server, usage_builder, usage_reader, usage_projections;
 REVOKE ALL ON FUNCTION claim_policy_filling, store_policy_nights, end_policy_filling FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION claim_policy_filling, store_policy_nights, end_policy_filling TO usage_server;
+
+-- A registration that names no ping is of `metrics`, as it is documented; it was kept as null.
+UPDATE catalogue SET pings = kept_names(array_replace(pings, NULL, 'metrics')) WHERE array_position(pings, NULL) IS NOT NULL;
