@@ -85,3 +85,14 @@ async def test_a_service_that_is_not_there_is_said(run: Run, tmp_path: Path, mon
     code, _, errors = await run("import", str(tmp_path / "a"), "--url", "http://127.0.0.1:9")
     assert code == 2
     assert "did not take the events after 8 tries" in errors
+
+
+async def test_refused_lines_are_not_written_over_what_is_read(run: Run, tmp_path: Path) -> None:
+    path, link = tmp_path / "a.ndjson", tmp_path / "link"
+    path.write_text(event("/a"))
+    link.hardlink_to(path)
+    for refused, why in ((path, "written over"), (link, "written over"), (tmp_path / "none" / "b", "No such file")):
+        code, _, errors = await run("import", str(path), "--dry-run", "--refused", str(refused))
+        assert code == 2
+        assert why in " ".join(errors.replace("│", "").split())
+    assert path.read_text() == event("/a")

@@ -53,9 +53,10 @@ def import_command(
     """Send what files tell to a running service. To run it again goes on where it was, and adds nothing twice.
 
     The exit code is 1 when a line was refused or a file could not be read, 2 when the service does not answer.
+    docs/imports.md, which `usage-service reference imports` prints, tells of each format.
     """
     options = Options(product, channel, host, rules, as_of and as_of.replace(tzinfo=UTC))
-    with _refused_lines(refused) as keep_refused:
+    with _refused_lines(refused, [*files, *filter(None, [rules])]) as keep_refused:
 
         def read(path: Path) -> ImportStats:
             if dry_run:
@@ -68,11 +69,18 @@ def import_command(
 
 
 @contextmanager
-def _refused_lines(path: Path | None) -> Iterator[KeepRefused | None]:
+def _refused_lines(path: Path | None, read: list[Path]) -> Iterator[KeepRefused | None]:
+    """Open the file for the refused lines, which must be none of those that are read."""
     if path is None:
         yield None
         return
-    with path.open("wb") as file:
+    if path.exists() and any(path.samefile(one) for one in read if one.exists()):
+        raise typer.BadParameter(f"{path} would be written over before it is read", param_hint="--refused")
+    try:
+        file = path.open("wb")
+    except OSError as error:
+        raise typer.BadParameter(f"{path}: {error.strerror}", param_hint="--refused") from None
+    with file:
         yield lambda line: file.write(line + b"\n")
 
 
