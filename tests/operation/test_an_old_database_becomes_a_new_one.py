@@ -365,10 +365,11 @@ async def test_what_old_programs_cannot_stand_is_not_done_under_them(
 
 @pytest.fixture
 async def no_owners_url(own_database_url: str, own_database: Connection) -> AsyncIterator[str]:
-    await own_database.execute("CREATE ROLE no_owner LOGIN PASSWORD 'secret' IN ROLE usage_server")
     parts = urlsplit(own_database_url)
-    yield parts._replace(netloc=f"no_owner:secret@{parts.hostname}:{parts.port}").geturl()
-    await own_database.execute("DROP ROLE no_owner")
+    role = f"no_owner_of{parts.path.replace('/', '_')}"  # roles are the cluster's, and other workers make theirs
+    await own_database.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'secret' IN ROLE usage_server")
+    yield parts._replace(netloc=f"{role}:secret@{parts.hostname}:{parts.port}").geturl()
+    await own_database.execute(f"DROP ROLE {role}")
 
 
 async def test_a_login_that_may_not_is_told_who_may(no_owners_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
