@@ -9,9 +9,10 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import NamedTuple, cast
 from urllib.parse import quote
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.servers import rounds
 from usage_service.imports.formats import format_named
 from usage_service.imports.lines import NO_OPTIONS, JsonObject
 from usage_service.imports.source import Source
@@ -125,6 +126,7 @@ def read(name: str, text: str) -> list[JsonObject]:
     return events
 
 
+@settings(max_examples=rounds(50))
 @given(requests)
 def test_any_request_is_read_back(request: Request) -> None:
     for name, writers in WRITERS.items():
@@ -132,6 +134,7 @@ def test_any_request_is_read_back(request: Request) -> None:
             assert read(name, write(request) + "\n") == expected(request)
 
 
+@settings(max_examples=rounds(50))
 @given(st.text(max_size=80), requests)
 def test_garbage_spoils_no_line_beside_it(garbage: str, request: Request) -> None:
     spoiled = garbage.replace("\n", " ").replace("\r", " ")

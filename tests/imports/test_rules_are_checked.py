@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from usage_service.imports.lines import NO_OPTIONS, Line, Options
 from usage_service.imports.refusals import UnreadableFileError
 from usage_service.imports.rules import NO_FIELDS, Fields, read_rules
+from usage_service.imports.stats import MOST_PATHS, ImportStats
 from usage_service.imports.web_requests import RequestReader, WebRequest
 
 RULE = """
@@ -184,3 +186,18 @@ def test_no_pattern_stands_still(tmp_path: Path) -> None:
     rules = read_rules(written(tmp_path, HOME.replace("'/'", "'/(a+)+(a|aa)+(.*)*b'")))
     # An engine that goes back takes longer than any test may.
     assert rules.match("GET", "/" + "a" * 100_000, "", 200) is None
+
+
+def test_paths_that_no_rule_matches_are_counted_within_a_bound() -> None:
+    whole = ImportStats()
+    for number in range(5_000):
+        part = ImportStats()
+        part.leave_out("no rule matches", line_of(f"/once/{number}?secret={number}").unmatched)
+        part.leave_out("no rule matches", line_of("/often").unmatched)
+        part.leave_out("no rule matches", line_of("/often?secret=1", method="HEAD").unmatched)
+        whole.merge(part)
+    assert whole.left_out == {"no rule matches": 15_000}
+    assert len(whole.unmatched) <= MOST_PATHS
+    assert Counter(whole.unmatched).most_common(2) == [("/often", 5_000), ("HEAD /often", 5_000)]
+    assert "secret" not in repr(whole)
+    assert line_of("/" + "x" * 10_000).unmatched == "/" + "x" * 99

@@ -120,9 +120,10 @@ def _tell(done: list[tuple[Path, ImportStats]]) -> None:
             table.add_row(*(("", "") if index else (str(path), stats.format)), what, f"{number:,}")
     console = Console(soft_wrap=True, highlight=False, markup=False)
     console.print(table)
+    paths = sum((Counter(stats.unmatched) for _, stats in done), Counter[str]())
+    for unmatched, number in paths.most_common(MOST_PATHS_TOLD):
+        console.print(f"  no rule matches {unmatched!r}: {number:,}")
     for _, stats in done:
-        for unmatched, number in Counter(stats.unmatched).most_common(MOST_PATHS_TOLD):
-            console.print(f"  no rule matches {unmatched!r}: {number:,}")
         for why in stats.refusals:
             _complain(f"  refused {why}")
 

@@ -20,7 +20,7 @@ ONE_HOST = "one host"
 class Line(NamedTuple):
     """A line of a file: the events that it stands for, or its refusal, or why it is nothing to record.
 
-    `unmatched` is the path of a request that no rule matches, without its query string.
+    `unmatched` is the path of a request that no rule matches, without its query string, after its method if not GET.
     """
 
     number: int

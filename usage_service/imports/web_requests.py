@@ -20,7 +20,7 @@ from usage_service.imports.rules import NO_FIELDS, EventType, Fields, Matched, r
 FILTERS = ("ping_type", "os", "aggregation_level")
 MOST_TOLD = 100  # characters of a path that no rule matches
 MOST_HOST = 255
-MOST_KEPT = 20_000  # answers to what was asked
+MOST_KEPT = 10_000  # answers to what was asked
 MOST_KEPT_CHARACTERS = 300  # of a target
 NO_PRODUCT = Refusal("product", "is said by neither the file nor the rules; say it with --product")
 PROBE_PAGE: tuple[EventType, ...] = ("page_viewed", "probe_viewed")
@@ -90,7 +90,8 @@ class RequestReader:
         if matched is None and is_page:
             matched = Matched(("page_viewed",), says)
         if matched is None:
-            return _Asked(left_out="no rule matches", unmatched=path[:MOST_TOLD]) if is_found else NOTHING_FOUND
+            told = path[:MOST_TOLD] if method == "GET" else f"{method[:MOST_TOLD]} {path[:MOST_TOLD]}"
+            return _Asked(left_out="no rule matches", unmatched=told) if is_found else NOTHING_FOUND
         if matched.left_out:
             return _Asked(left_out=matched.left_out)
         return self._events(path, matched, is_found)._replace(host=host)
