@@ -27,7 +27,7 @@ LINE = re.compile(
 FORWARDED = re.compile(r' "([^"]+)"')
 ESCAPED = re.compile(r"\\(?:x([0-9A-Fa-f]{2})|(.))")
 CONTROLS = {"b": "\b", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
-NOT_A_LINE = Refusal(None, 'must be a line such as 192.0.2.1 - - [10/Oct/2026:13:55:36 +0000] "GET / HTTP/1.1" 200 5')
+NOT_A_LINE = Refusal(None, 'must be a line such as 203.0.113.5 - - [10/Oct/2026:13:55:36 +0000] "GET / HTTP/1.1" 200 5')
 NOT_A_TIME = Refusal("time", "must be a time with a zone, such as 10/Oct/2026:13:55:36 +0000")
 
 
