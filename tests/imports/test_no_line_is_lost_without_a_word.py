@@ -225,6 +225,12 @@ def test_a_file_of_which_nothing_can_be_read_says_why(tmp_path: Path) -> None:
             try_file(path)
 
 
+def test_a_long_first_line_hides_no_format(tmp_path: Path) -> None:
+    for length in (100_000, 1_000_000):
+        trial = tried(tmp_path / "a", b"x" * length + b"\n" + LINES)
+        assert (pages(trial), trial.stats.statuses["refused"]) == (["/0", "/1", "/2"], 1)
+
+
 def test_the_format_may_be_said(tmp_path: Path) -> None:
     content = b"\n".join([b"not this"] * 30 + [GOOD[0]])
     assert pages(tried(tmp_path / "a", content, format_name="events")) == ["/0"]

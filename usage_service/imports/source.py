@@ -86,11 +86,11 @@ class Source:
         self._skip = 0
         self._unpacked = Unpacked(raw, raw.peek(4)[:4])
         blocks = self._unpacked.blocks()
-        first: list[bytes] = []
-        while sum(map(len, first)) < HEAD_BYTES and (block := next(blocks, None)) is not None:
-            first.append(block)
-        self.head = b"".join(first)[:HEAD_BYTES]
-        self._blocks = chain(first, blocks)
+        begin = b""
+        while len(begin) < _head_bytes(begin) and (block := next(blocks, None)) is not None:
+            begin += block
+        self.head = begin[: _head_bytes(begin)]
+        self._blocks = chain([begin], blocks)
 
     @property
     def fault(self) -> str | None:
@@ -269,6 +269,12 @@ class _Table:
             if str(error) == OPEN_QUOTE:
                 return None
             raise
+
+
+def _head_bytes(begin: bytes) -> int:
+    """Return how long the head of a file is: 64 KiB, and further where its first line is longer than that."""
+    line_ends = [end for end in (begin.find(b"\n"), begin.find(b"\r")) if end >= 0]
+    return HEAD_BYTES + min(min(line_ends, default=len(begin)), MOST_LINE_BYTES)
 
 
 def json_shape(head: bytes) -> Shape:
