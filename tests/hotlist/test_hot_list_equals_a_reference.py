@@ -46,13 +46,13 @@ async def asked(client: Client, query: str) -> JsonObject:
 
 
 def made(seed: int, number: int, names: list[Name] = NAMES, moves: int = 0) -> list[Request]:
-    """Make requests over all days, for a few probes more than for others; every third day others by `moves` names."""
+    """Make requests over all days, for a few probes more than for others; on each weekday others by `moves` names."""
     dice = random.Random(seed)
     found = []
     for _ in range(number):
         day, place = dice.randrange(DAYS), min(dice.randrange(len(names)), dice.randrange(len(names)))
-        name = names[(place + day // 3 * moves) % len(names)]
-        visitor = dice.choice(["ann", "bob", "cid", "dan", None])
+        name = names[(place + day % 7 * moves) % len(names)]
+        visitor = dice.choice(["ann", "bob", "cid", "dan", "eve", None])
         found.append(Request(FIRST + timedelta(days=day), name, visitor, dice.random() < 0.8))
     return found
 
@@ -82,13 +82,29 @@ def test_any_history_is_listed_as_in_the_reference(requests: list[Request], know
 
 
 def test_what_is_learned_is_that_of_the_reference() -> None:
-    """Requests move so that other rules than the default lead, and unviewed probes are listed."""
+    """Each weekday has its own probes, so that other rules than the default lead, with additions."""
     names = [("fog", f"{first}_{second}_{number}") for first in ("gc", "net") for second in "xy" for number in range(7)]
     dice = random.Random(2)
     known = {name: FIRST + timedelta(days=dice.randrange(-30, DAYS)) for name in names[1:]}
-    night = assert_equal(made(5, 500, names, moves=5), known)
+    night = assert_equal(made(1, 800, names, moves=4), known)
     assert {rule.expert for rule in night.rules} != {DEFAULT}
-    assert any(rule.additions for rule in night.rules)
+    assert {"weekday"} <= {addition for rule in night.rules for addition in rule.additions}
+
+
+def test_what_nobody_viewed_is_listed_as_in_the_reference() -> None:
+    """Each day the probes of an area that were registered the day before are viewed; other new ones never are."""
+    viewed = [("fog", f"gc_{day}_{number}") for day in range(DAYS + 1) for number in range(2)]
+    never = [("fog", f"old.{number}") for number in range(16)]
+    known = {
+        name: FIRST + timedelta(days=place // 2 - 1) for names in (viewed, never) for place, name in enumerate(names)
+    }
+    requests = [
+        Request(FIRST + timedelta(days=place // 2), name, f"v{visit}", True)
+        for place, name in enumerate(viewed[: 2 * DAYS])
+        for visit in range(9)
+    ]
+    night = assert_equal(requests, known)
+    assert {night.columns.probes[column] for column in night.order if not night.seen[column]} >= set(viewed[-2:])
 
 
 @given(REQUESTS, REGISTERED)
@@ -103,7 +119,7 @@ async def test_the_answer_is_that_of_the_reference_however_the_log_grows(client:
     known = {name: FIRST + timedelta(days=3 * number) for number, name in enumerate(NAMES)}
     await post(client, *(registration(name, day) for name, day in known.items()))
     requests: list[Request] = []
-    for seed in range(4):
+    for seed in range(3):
         more = made(seed, 150)
         requests += more
         for batch in in_batches([as_event(request) for request in more]):

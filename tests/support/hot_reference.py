@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, timedelta
 from functools import cache
-from math import floor, log, log2, sqrt
+from math import floor, log2, sqrt
 from typing import NamedTuple
 
 Name = tuple[str, str]
@@ -28,6 +28,7 @@ DEFAULT = EXPERTS.index(("half_life", 28, "between"))
 SIZES = (10, 25, 50, 100, 200, 500, 1_000, 2_000, 10_000)
 ADDITIONS = ("weekday", "new", "missed", "unviewed")
 LENGTHS = sorted({round(10_000 ** (step / 48)) for step in range(49)})
+EVERY: Scores = {}  # stands for all unviewed probes, however far a list reaches
 NEVER, ALWAYS = date(9000, 1, 1), date(1000, 1, 1)
 
 
@@ -55,8 +56,10 @@ class Reference:
             self.first_view[request.name] = min(request.day, self.first_view.get(request.name, NEVER))
         self.names = sorted(set(self.first_view) | set(registered))
         self.begin = min(self.first_view.values(), default=NEVER)
+        self.viewed = cache(self._viewed)
+        self.trust, self.places = cache(self._trust), cache(self._places)
         self.counted, self.traffic, self.leader = cache(self._counted), cache(self._traffic), cache(self._leader)
-        self.scored, self.best, self.gained = cache(self._scored), cache(self._best), cache(self._gained)
+        self.scored, self.best, self.gains = cache(self._scored), cache(self._best), cache(self._gains)
         self.rules = cache(self._rules)
         self.guessed = cache(self._guessed)
         self.factors = cache(self._factors)
@@ -69,13 +72,26 @@ class Reference:
         """Return the requests of a probe on a day, its people, or their geometric mean."""
         own = self.cells.get((name, day), [])
         people = max(1, len({one.visitor for one in own if one.visitor is not None})) if own else 0
-        most = 50 * max(1, people)
-        requests = len(own) if len(own) <= most else round(min(len(own), most * (1 + log(len(own) / most))))
+        usual = min(len(own), 3 * people)
+        requests = round((usual + (len(own) - usual) * self.trust(day)) * 1024) / 1024
         return {"requests": requests, "people": people, "between": round(sqrt(requests * people) * 1024) / 1024}[of]
+
+    def _trust(self, day: date) -> float:
+        """Return the weight of what people request of a probe beyond three times: all of it as all the rest at most."""
+        usual = again = 0
+        for name in self.names:
+            own = self.cells.get((name, day), [])
+            people = max(1, len({one.visitor for one in own if one.visitor is not None})) if own else 0
+            usual, again = usual + min(len(own), 3 * people), again + max(0, len(own) - 3 * people)
+        return min(1.0, usual / max(1, again))
 
     def _traffic(self, day: date) -> float:
         """Return the views of all probes on a day."""
         return sum(self.counted(name, day, "between") for name in self.names)
+
+    def _viewed(self, name: Name, night: date) -> list[date]:
+        """Return the days before a night on which a probe was requested."""
+        return sorted(day for other, day in self.cells if other == name and day < night)
 
     def seen(self, name: Name, night: date) -> bool:
         """Return whether a probe was requested before a night."""
@@ -95,25 +111,27 @@ class Reference:
         days = self.days(night)
         if kind == "most_viewed":
             window = [day for day in days if (night - day).days <= length]
-            return {n: sum(self.counted(n, day, of) for day in window) / max(1, len(window)) for n in self.names}
+            viewed = {name: [day for day in self.viewed(name, night) if day in window] for name in self.names}
+            return {n: sum(self.counted(n, day, of) for day in viewed[n]) / max(1, len(window)) for n in self.names}
         weights = {day: 0.5 ** (((night - day).days - 1) / length) for day in days}
         everything = sum(weight * self.traffic(day) for day, weight in weights.items())
         active = sum(weight for day, weight in weights.items() if self.traffic(day))
         least = sum(weight * self.traffic(day) for day, weight in weights.items() if (night - day).days <= 7)
         found = {}
         for name in self.names:
-            own = sum(weight * self.counted(name, day, of) for day, weight in weights.items())
-            after = [day for day in days if self.known(name, day + timedelta(days=1))]
+            own = sum(weights[day] * self.counted(name, day, of) for day in self.viewed(name, night))
+            after = [day for day in days if own and self.known(name, day + timedelta(days=1))]
             exposure = max(least, sum(weights[day] * self.traffic(day) for day in after))
             found[name] = own / exposure * everything / active if own else 0.0
         return found
 
     def added(self, addition: str, base: Scores, night: date) -> Scores:
         """Return what an addition adds to an expert's scores for the day after a night."""
-        days = self.days(night)
         if addition == "missed":
             return {
-                name: sum(0.5 ** (((night - day).days - 1) / 7) * self._missed(name, day) for day in days)
+                name: sum(
+                    0.5 ** (((night - day).days - 1) / 7) * self._missed(name, day) for day in self.viewed(name, night)
+                )
                 * (1 - 0.5 ** (1 / 7))
                 for name in self.names
             }
@@ -122,10 +140,11 @@ class Reference:
             usual = sum(base[name] for name in new) / max(1, len(new))
             return {name: usual * 0.5 ** (self.age(name, night) / 10) if name in new else 0.0 for name in self.names}
         if addition == "unviewed":
-            weights = {day: 0.5 ** (((night - day).days - 1) / 28) for day in days}
+            weights = {day: 0.5 ** (((night - day).days - 1) / 28) for day in self.days(night)}
             active = sum(weight for day, weight in weights.items() if self.traffic(day))
             usual = sum(weight * self.traffic(day) for day, weight in weights.items()) / active if active else 0.0
-            return {name: share * usual for name, share in self.unviewed(night).items()}
+            found = {name: share * usual for name, share in self.unviewed(night).items()}
+            return found if base is EVERY else {name: found[name] for name in ranked(found)[: self.places(night)]}
         return self._weekday(base, night)
 
     def _missed(self, name: Name, day: date) -> float:
@@ -141,8 +160,9 @@ class Reference:
             return dict.fromkeys(self.names, 0.0)
         found = {}
         for name in self.names:
-            came = sum(weight * self.counted(name, day, "between") for day, weight in same.items())
-            expected = share * sum(weight * self.counted(name, day, "between") for day, weight in weights.items())
+            views = {day: weights[day] * self.counted(name, day, "between") for day in self.viewed(name, night)}
+            came = sum(own for day, own in views.items() if day in same)
+            expected = share * sum(views.values())
             found[name] = base[name] * (came - expected) / (expected + 5)
         return found
 
@@ -150,7 +170,7 @@ class Reference:
         """Return the scores by a rule."""
         base = self.scored(rule[0], night)
         added = [self.added(addition, base, night) for addition in rule[1]]
-        return {name: base[name] + sum(one[name] for one in added) for name in self.names}
+        return {name: base[name] + sum(one.get(name, 0.0) for one in added) for name in self.names}
 
     def _best(self, rule: Rule, night: date) -> list[float]:
         """Return the requests of the day after a night for the probes by a rule, best first."""
@@ -159,7 +179,7 @@ class Reference:
     def _rules(self, night: date) -> tuple[Rule, ...]:
         leaders = [self.leader(size, night) for size in SIZES]
         return tuple(
-            (leader, tuple(name for name in ADDITIONS if self.gained(name, size, night) > 10))
+            (leader, tuple(name for name in ADDITIONS if self.gains(name, size, night)))
             for leader, size in zip(leaders, SIZES, strict=True)
         )
 
@@ -176,13 +196,14 @@ class Reference:
         ]
         return caught.index(max(caught))
 
-    def _gained(self, addition: str, size: int, night: date) -> float:
-        gained = 0.0
+    def _gains(self, addition: str, size: int, night: date) -> bool:
+        gained = spread = 0.0
         for day, weight in self._nights(night).items():
             leader = self.leader(size, day)
             more = sum(self.best((leader, (addition,)), day)[:size])
-            gained += weight * (more - sum(self.best((leader, ()), day)[:size]))
-        return gained
+            gain = weight * (more - sum(self.best((leader, ()), day)[:size]))
+            gained, spread = gained + gain, spread + gain**2
+        return gained > 10 + sqrt(spread)
 
     # What nobody has viewed yet.
 
@@ -250,13 +271,13 @@ class Reference:
         usual = sum(weight * self.traffic(day) for day, weight in weights.items()) / max(1, len(real)) * len(members)
         return min(3, max(-4, floor(log2(max(heat / usual if usual else 0.0, 2**-4)))))
 
-    def unviewed_places(self, night: date) -> int:
+    def _places(self, night: date) -> int:
         """Return how many unviewed probes end a list."""
         best, places = 0.0, 0
         for length in LENGTHS:
             lead = 0.0
             for day, weight in self._nights(night).items():
-                order = ranked(self.added("unviewed", {}, day))
+                order = ranked(self.added("unviewed", EVERY, day))
                 came = [self.counted(name, day, "requests") for name in order]
                 lead += weight * (sum(came[:length]) - sum(came) * min(length, len(came)) / max(1, len(came)))
             if lead > best + 1e-9:
@@ -270,7 +291,7 @@ class Reference:
             scores = {name: score for name, score in self.score(rule, night).items() if name not in found}
             found |= {name: scores[name] for name in ranked(scores)[: size - len(found)]}
         last = {name: one for name, one in self.added("unviewed", {}, night).items() if name not in found}
-        found |= {name: last[name] for name in ranked(last)[: self.unviewed_places(night)]}
+        found |= {name: last[name] for name in ranked(last)}
         return list(found.items())
 
 

@@ -46,6 +46,9 @@ def backtest_command(
     budgets: Annotated[str, typer.Option(help="numbers of probes")] = ",".join(map(str, BUDGETS)),
     sample: Annotated[bool, typer.Option(help="replay made traffic: half a year of 2,000 probes")] = False,
     kind: Annotated[Kind, typer.Option(help="of the made traffic")] = "mixed",
+    probes: Annotated[int, typer.Option(min=1, max=20_000, help="of the made traffic")] = 2_000,
+    days: Annotated[int, typer.Option(min=2, max=3_660, help="of the made traffic")] = 180,
+    seed: Annotated[int, typer.Option(min=0, help="of the made traffic")] = SEED,
     picture: Annotated[Path | None, typer.Option("--chart", dir_okay=False, help="write an SVG there")] = None,
     form: Annotated[
         Literal["table", "csv", "json"] | None, typer.Option("--format", help="a table on a terminal, else csv")
@@ -55,7 +58,8 @@ def backtest_command(
 ) -> None:
     """Replay history: what share of the next day's requests each way to choose would have caught."""
     if files or sample:
-        counts = read_counts(files, product) if files else generate_traffic(Shape(kind=kind), FIRST_DAY).counts()
+        shape = Shape(kind=kind, probes=probes, days=days)
+        counts = read_counts(files, product) if files else generate_traffic(shape, FIRST_DAY, seed).counts()
         found = _replayed(counts, nights, _budgets(budgets))
     else:
         asked = {"nights": nights, "budgets": budgets} | ({"product": product} if product else {})
@@ -108,6 +112,7 @@ def _show(found: Backtest, form: str) -> None:
         lines = [["policy", *columns, "all", "size"]]
         lines += map(_line, found.policies)
         lines += [["expected_of_hot_list", *map(_share, found.expected), "", ""]]
+        lines += [["best_single_rule", *(_share(one.caught) for one in found.hindsight), "", ""]]
         lines += [["unviewed_of_hot_list", *map(_share, found.unviewed), "", ""]]
         sys.stdout.write("".join(",".join(line) + "\n" for line in lines))
     else:
@@ -130,6 +135,10 @@ def _table(found: Backtest) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     for one in found.policies:
         table.add_row(one.policy, *marked_shares(one), f"{100 * one.caught_by_all:.1f}", f"{one.size:,.0f}")
-    for name, shares in (("(expected)", found.expected), ("(never viewed)", found.unviewed)):
+    for name, shares in (
+        ("(expected)", found.expected),
+        ("(never viewed)", found.unviewed),
+        ("(best single rule)", [one.caught for one in found.hindsight]),
+    ):
         table.add_row(name, *(f"{100 * share:.1f}" for share in shares), "", "", style="dim")
     return table

@@ -3,7 +3,7 @@
 Evidence fades, so that a change of habits is followed. The expert that caught most leads (follow the leader with
 forgetting: N. Cesa-Bianchi and G. Lugosi, Prediction, Learning, and Games, 2006, ch. 4), for each of SIZES on its own,
 because short lists have to follow fast and long ones to remember. What may be added to the leader's scores is judged in
-the same way, by what it gained there.
+the same way, by what it gained there, which has to be more than its standard deviation.
 """
 
 from __future__ import annotations
@@ -60,6 +60,7 @@ class Evidence:
     requests: float
     caught: Floats
     gained: Floats
+    spread: Floats  # sums of squares of what was gained
     expected: Floats  # by length, and so are those below
     listed: Floats
     first_views: Floats
@@ -74,7 +75,7 @@ class Evidence:
 
     def rules(self) -> list[Rule]:
         """Return the rule for each of SIZES."""
-        wanted = self.gained > PRIOR
+        wanted = self.gained > PRIOR + np.sqrt(self.spread)
         return [
             Rule(leader, tuple(name for name, own in zip(ADDITIONS, wanted[:, size], strict=True) if own))
             for size, leader in enumerate(self.leaders())
@@ -109,6 +110,7 @@ class Evidence:
             self.requests * FADING + night.requests,
             self.caught * FADING + night.caught,
             self.gained * FADING + night.gained,
+            self.spread * FADING**2 + night.gained**2,
             self.expected * fade + night.requests * night.expected,
             self.listed * fade + night.listed,
             self.first_views * fade + night.first_views,
@@ -140,4 +142,4 @@ def no_evidence() -> Evidence:
     none = np.zeros(len(LENGTHS))
     caught = np.zeros((len(EXPERTS), len(SIZES)))
     gained = np.zeros((len(ADDITIONS), len(SIZES)))
-    return Evidence(0, 0.0, caught, gained, none, none, none, np.zeros((2, len(LENGTHS))), 0.0, np.zeros(2), ())
+    return Evidence(0, 0.0, caught, gained, gained, none, none, none, np.zeros((2, len(LENGTHS))), 0.0, np.zeros(2), ())

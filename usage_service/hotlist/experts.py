@@ -25,9 +25,9 @@ HALF_LIVES = (1, 2, 4, 7, 14, 28, 60, 90, 180)
 USUAL = HALF_LIVES.index(28)
 WINDOWS = (7, 30, 90)
 NEVER = 1_000_000  # day of the first request of a probe that has none
-UNIT = 1_024  # geometric means are rounded to this part of a request
+UNIT = 1_024  # requests are rounded to this part of one
 LEAST_EXPOSURE_DAYS = 7  # a probe that was registered yesterday is not judged by one day
-REQUESTS_A_PERSON = 50  # of one probe on one day; beyond it requests count by their logarithm
+REQUESTS_A_PERSON = 3  # of one probe on one day; more of them are requested again and again
 _FADING = (0.5 ** (1.0 / np.array(HALF_LIVES)))[:, None]
 
 
@@ -56,14 +56,19 @@ DEFAULT = EXPERTS.index(Expert("half_life", 28, "between"))
 def measured(row: DayRow) -> Floats:
     """Return what each of MEASURES counts of a day's requests for each probe.
 
-    Unknown visitors count as one person. What one person requests again and again counts less and less.
+    Unknown visitors count as one person. What people request again and again counts at most as much as all else of the
+    day, so that one who requests more than all others decides nothing alone.
     """
     people = np.maximum(row.people, row.views > 0)
-    most = REQUESTS_A_PERSON * np.maximum(people, 1)
-    beyond = most * (1 + np.log(np.maximum(row.views / most, 1.0)))
-    requests = np.rint(np.minimum(row.views, beyond))
-    between = np.rint(UNIT * np.sqrt(requests * people)) / UNIT
-    return np.stack([requests, between, people])
+    usual = np.minimum(row.views, REQUESTS_A_PERSON * people)
+    again = row.views - usual
+    most, repeated = int(usual.sum()), int(again.sum())
+    requests = _in_units(usual + again * min(1.0, most / max(1, repeated)))
+    return np.stack([requests, _in_units(np.sqrt(requests * people)), people])
+
+
+def _in_units(values: Floats) -> Floats:
+    return np.asarray(np.rint(UNIT * values) / UNIT)
 
 
 def padded(values: Floats, columns: int) -> Floats:

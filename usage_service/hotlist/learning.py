@@ -169,6 +169,19 @@ class Night:
         return self.guess.shares(len(self.columns))
 
     @cached_property
+    def _likeliest(self) -> Ints:
+        """Return the columns of the probes that were never viewed, the likeliest first."""
+        return ranking(self.unviewed * self.learned.counts.usual_traffic, self.columns.ranks)
+
+    @cached_property
+    def reached(self) -> Floats:
+        """Return the views expected of each of the likeliest unviewed probes, as far as past lists gained by them."""
+        likeliest = self._likeliest[: self.learned.evidence.unviewed_places()]
+        found = np.zeros(len(self.columns))
+        found[likeliest] = self.unviewed[likeliest] * self.learned.counts.usual_traffic
+        return found
+
+    @cached_property
     def _weekday_share(self) -> Floats:
         """Return how much more each probe is viewed on the weekday than others are, as far as that is believed."""
         known = self.learned
@@ -186,7 +199,7 @@ class Night:
         if name == "missed":
             return np.asarray(self.learned.missed * (1 - MISSED_FADING) * self.columns.listable)
         if name == "unviewed":
-            return self.unviewed * self.learned.counts.usual_traffic
+            return self.reached
         new = (self.age >= 1) & (self.age <= NEW_DAYS) & self.seen
         usual = exact_sum(base[new]) / max(1, int(new.sum()))
         return np.where(new, usual * 0.5 ** (np.clip(self.age, 0, NEW_DAYS) / NEW_HALF_LIFE_DAYS), 0.0)
@@ -212,8 +225,8 @@ class Night:
             scores.append(score[own])
             begin += len(own)
             parts.append(Part(rule, sizes, begin))
-        last = np.where(placed, 0.0, self.addition("unviewed", self.unviewed))
-        own = ranking(last, self.columns.ranks)[: self.learned.evidence.unviewed_places()]
+        last = np.where(placed, 0.0, self.reached)
+        own = ranking(last, self.columns.ranks)
         return np.concatenate([*order, own]), np.concatenate([*scores, last[own]]), parts
 
     @property
@@ -282,7 +295,7 @@ class Night:
 
     def _reach(self, requests: Floats) -> Floats:
         """Return the requests for the likeliest unviewed probes, and for as many of them at random, by number."""
-        order = ranking(self.addition("unviewed", self.unviewed), self.columns.ranks)
+        order = self._likeliest
         if not len(order):
             return np.zeros((2, len(LENGTHS)))
         numbers = np.minimum(LENGTHS, len(order))

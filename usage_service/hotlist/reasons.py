@@ -46,7 +46,7 @@ class Reasons:
     def _of_rule(self, rule: Rule | None, columns: Ints) -> dict[Name, list[float]]:
         """Return the parts of the scores by a rule; without one, of what is expected of unviewed probes alone."""
         if rule is None:
-            return {"unviewed": self._rounded(self._night.addition("unviewed", self._night.unviewed)[columns])}
+            return {"unviewed": self._rounded(self._night.reached[columns])}
         base = self._night.scores[rule.expert]
         found: dict[Name, list[float]] = {"recent": self._rounded(base[columns])}
         for name in rule.additions:

@@ -16,7 +16,9 @@ import numpy as np
 from usage_service.hotlist.backtest.differences import Difference, differences
 from usage_service.hotlist.backtest.policies import CLAIRVOYANT, HOT_LIST, Past, new_policies
 from usage_service.hotlist.counts import DayCounts
+from usage_service.hotlist.experts import EXPERTS
 from usage_service.hotlist.learning import Night, history_begin, learned_of
+from usage_service.hotlist.ranking import caught_within, keys_of
 from usage_service.probe_keys import Floats, Ints
 from usage_service.shared.errors import UserError
 from usage_service.shared.progress import Report
@@ -44,11 +46,18 @@ class PolicyResult(msgspec.Struct, frozen=True):
     hot_list_ahead: list[Difference]
 
 
+class Hindsight(msgspec.Struct, frozen=True):
+    """Expert that would have caught most if it had been followed on all nights, as is known only afterwards."""
+
+    rule: str
+    caught: float
+
+
 class Backtest(msgspec.Struct, frozen=True):
     """Result of a backtest: shares of the `requests` on the days from `first_day` to `last_day`, a night before each.
 
     `expected` is the coverage that the hot list expected, budget by budget; `unviewed` the share of the requests that
-    it caught with probes that nobody had viewed before.
+    it caught with probes that nobody had viewed before; `hindsight` the best of the experts that it chooses from.
     """
 
     first_day: date
@@ -59,6 +68,7 @@ class Backtest(msgspec.Struct, frozen=True):
     policies: list[PolicyResult]
     expected: list[float]
     unviewed: list[float]
+    hindsight: list[Hindsight]
 
 
 def backtest(counts: DayCounts, nights: int, budgets: Sequence[int], report: Report) -> Backtest:
@@ -73,6 +83,7 @@ def backtest(counts: DayCounts, nights: int, budgets: Sequence[int], report: Rep
     names, rooms = list(new_policies()), [*budgets, WITHOUT_LIMIT]
     caught = np.zeros((len(names), len(rooms), len(targets)))
     sizes, expected, unviewed = np.zeros(len(names)), np.zeros(len(budgets)), np.zeros(len(budgets))
+    experts = np.zeros((len(EXPERTS), len(budgets)))
     for done, (night, lists) in enumerate(lists_at_nights(counts, targets, rooms)):
         asked = counts.views[targets[done]]
         for number, name in enumerate(names):
@@ -81,6 +92,7 @@ def backtest(counts: DayCounts, nights: int, budgets: Sequence[int], report: Rep
         places = np.minimum(budgets, len(night.order))
         expected += requests[done] * night.coverage[places]
         unviewed += np.append(0, np.cumsum(asked[night.order] * ~night.seen[night.order]))[places]
+        experts += caught_within(keys_of(night.scores, counts.ranks), asked.astype(np.float64), np.array(budgets))
         report(done + 1)
     return Backtest(
         counts.day(targets.start),
@@ -91,7 +103,13 @@ def backtest(counts: DayCounts, nights: int, budgets: Sequence[int], report: Rep
         _results(names, caught, sizes / len(targets), requests),
         [float(one) for one in expected / requests.sum()],
         [float(one) for one in unviewed / requests.sum()],
+        _hindsight(experts / requests.sum()),
     )
+
+
+def _hindsight(shares: Floats) -> list[Hindsight]:
+    best = shares.argmax(axis=0)
+    return [Hindsight(EXPERTS[expert].words, float(shares[expert, place])) for place, expert in enumerate(best)]
 
 
 def _results(names: Sequence[str], caught: Floats, sizes: Floats, requests: Floats) -> list[PolicyResult]:
