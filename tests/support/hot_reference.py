@@ -97,14 +97,15 @@ class Reference:
         """Return whether a probe was requested before a night."""
         return self.first_view.get(name, NEVER) < night
 
-    def known(self, name: Name, night: date) -> bool:
-        """Return whether a probe was registered or requested before a night; without registration it always was."""
-        return self.registered.get(name, ALWAYS) < night or self.seen(name, night)
+    def known_from(self, name: Name, night: date) -> date:
+        """Return the day of registration; what is not registered, or was requested before, was always known."""
+        registered = self.registered.get(name, NEVER)
+        told = registered < night and registered <= self.first_view.get(name, NEVER)
+        return registered if told else ALWAYS
 
     def age(self, name: Name, night: date) -> int:
         """Return the days since a probe was known."""
-        registered = self.registered.get(name, ALWAYS)
-        return (night - min(registered if registered < night else NEVER, self.first_view.get(name, NEVER))).days
+        return (night - self.known_from(name, night)).days
 
     def _scored(self, expert: int, night: date) -> Scores:
         kind, length, of = EXPERTS[expert]
@@ -120,7 +121,7 @@ class Reference:
         found = {}
         for name in self.names:
             own = sum(weights[day] * self.counted(name, day, of) for day in self.viewed(name, night))
-            after = [day for day in days if own and self.known(name, day + timedelta(days=1))]
+            after = [day for day in days if own and day >= self.known_from(name, night)]
             exposure = max(least, sum(weights[day] * self.traffic(day) for day in after))
             found[name] = own / exposure * everything / active if own else 0.0
         return found

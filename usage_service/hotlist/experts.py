@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from usage_service.hotlist.counts import LONG_AGO, Bools, Columns, DayRow
+from usage_service.hotlist.counts import Columns, DayRow
 from usage_service.probe_keys import Floats, Ints
 
 Measure = Literal["requests", "between", "people"]
@@ -81,8 +81,9 @@ def padded(values: Floats, columns: int) -> Floats:
 class FadedCounts:
     """Sums of the days so far for each expert and probe; those of a half-life fade by a day with each day.
 
-    `exposure` is the traffic since a probe is known, all probes together, and `traffic` since the first day; so a probe
-    is judged by its share of the traffic that could have been for it, and a day without any counts for nothing.
+    `exposure` is the traffic since a probe was registered, all probes together, and `traffic` since the first day; so a
+    probe is judged by its share of the traffic that could have been for it, and a day without any counts for nothing. A
+    probe that is not registered, or was requested before, could always be requested.
     """
 
     sums: Floats  # measures, half-lives, probes
@@ -97,8 +98,7 @@ class FadedCounts:
     def with_columns(self, columns: Columns) -> FadedCounts:
         """Return the same for more columns, of which the days so far have nothing."""
         size, before = len(columns), len(self.since)
-        # A probe that is not registered was known from the first day on.
-        always = np.where(columns.registered[before:] == LONG_AGO, self.traffic[:, None], 0.0)
+        always = np.repeat(self.traffic[:, None], size - before, axis=1)
         return replace(
             self,
             sums=padded(self.sums, size),
@@ -107,15 +107,16 @@ class FadedCounts:
             since=np.pad(self.since, (0, size - before), constant_values=NEVER),
         )
 
-    def after(self, counted: Floats, known: Bools, day: int) -> FadedCounts:
+    def after(self, counted: Floats, registered: Ints, day: int) -> FadedCounts:
         """Return the sums after another day, of which `counted` are the measures of its requests."""
+        is_new = (registered == day) & (self.since >= day)
         size, traffic = counted.shape[1], float(counted[BETWEEN].sum())
         rows = (counted[0], *self.rows[: WINDOWS[-1] - 1])
         gone = [padded(self.rows[days - 1], size) if len(self.rows) >= days else 0.0 for days in WINDOWS]
         seen = np.where(counted[0] > 0, day, NEVER)
         return FadedCounts(
             self.sums * _FADING + counted[:, None, :],
-            self.exposure * _FADING + traffic * known,
+            np.where(is_new, 0.0, self.exposure * _FADING) + traffic,
             self.traffic * _FADING[:, 0] + traffic,
             self.active * _FADING[:, 0] + (traffic > 0),
             (traffic, *self.recent[: LEAST_EXPOSURE_DAYS - 1]),
@@ -156,8 +157,3 @@ def no_counts(columns: int) -> FadedCounts:
         (),
         np.full(columns, NEVER),
     )
-
-
-def known_on(columns: Columns, since: Ints, day: int) -> Bools:
-    """Return the probes that were registered or requested up to a day; one that is not registered was always known."""
-    return np.asarray((columns.registered <= day) | (since <= day))

@@ -27,7 +27,7 @@ from usage_service.hotlist.evidence import (
     Rule,
     no_evidence,
 )
-from usage_service.hotlist.experts import BETWEEN, DEFAULT, NEVER, FadedCounts, known_on, measured, no_counts, padded
+from usage_service.hotlist.experts import BETWEEN, DEFAULT, NEVER, FadedCounts, measured, no_counts, padded
 from usage_service.hotlist.ranking import caught_within, keys_of, ranking
 from usage_service.hotlist.unviewed import NOTHING_VIEWED, Guess, Unviewed
 from usage_service.probe_keys import Floats, Ints
@@ -90,13 +90,12 @@ class Learned:
             return replace(self, day=self.day + 1)
         counted, weekday = measured(row), (self.day + 6) % 7
         night = Night(self, self.day)
-        known = known_on(self.columns, self.counts.since, self.day) | (row.views > 0)
         views, traffic = counted[BETWEEN], float(counted[BETWEEN].sum())
         today = np.arange(7) == weekday
         return Learned(
             self.columns,
             self.day + 1,
-            self.counts.after(counted, known, self.day),
+            self.counts.after(counted, self.columns.registered, self.day),
             self.on_weekday * WEEKDAY_FADING + today[:, None] * views,
             self.weekday_traffic * WEEKDAY_FADING + today * traffic,
             self.of_weekday * np.where(today, 0.5 ** (1 / 4), 1.0) + today * [[float(row.views.sum())], [1.0]],
@@ -149,8 +148,10 @@ class Night:
         self.learned, self.columns, self.day = learned, learned.columns, day
         since = learned.counts.since
         self.seen: Bools = since < NEVER
-        self.known = known_on(self.columns, since, learned.day - 1)
-        self.age: Ints = learned.day - np.minimum(np.where(self.known, self.columns.registered, NEVER), since)
+        registered = self.columns.registered
+        self.registered: Bools = (registered != LONG_AGO) & (registered < learned.day)
+        # What was requested before it was registered is as old as what is not registered.
+        self.age: Ints = learned.day - np.where(self.registered & (registered <= since), registered, LONG_AGO)
 
     @cached_property
     def scores(self) -> Floats:
@@ -160,8 +161,7 @@ class Night:
     @cached_property
     def guess(self) -> Guess:
         """Return what is expected of the probes that were never viewed."""
-        known = self.known & (self.seen | (self.columns.registered != LONG_AGO))
-        return self.learned.unviewed.guess(self.columns, known, self.seen, self.learned.day)
+        return self.learned.unviewed.guess(self.columns, self.registered, self.seen, self.learned.day)
 
     @cached_property
     def unviewed(self) -> Floats:

@@ -59,10 +59,10 @@ class Unviewed:
     heat: tuple[Floats, ...]  # faded views by level of the traits NAMED
     traffic: float  # faded views of all
 
-    def guess(self, columns: Columns, known: Bools, seen: Bools, day: int) -> Guess:
+    def guess(self, columns: Columns, registered: Bools, seen: Bools, day: int) -> Guess:
         """Return the share of a day's traffic expected for each probe in the catalogue that was never viewed."""
-        probes = np.flatnonzero(known & ~seen & columns.listable)
-        levels = np.stack([*columns.traits[:, probes], *self._moving(columns, known, probes, day)])
+        probes = np.flatnonzero(registered & ~seen & columns.listable)
+        levels = np.stack([*columns.traits[:, probes], *self._moving(columns, registered | seen, probes, day)])
         likely = np.full(len(probes), 1 / max(1, len(probes)))
         stages = [likely]
         for number, level in enumerate(levels):
