@@ -52,6 +52,8 @@ def import_command(
 ) -> None:
     """Send what files tell to a running service. To run it again goes on where it was, and adds nothing twice.
 
+    docs/imports.md has the fields of each format, docs/guides/history.md says how to go about it.
+
     The exit code is 1 when a line was refused or a file could not be read, 2 when the service does not answer.
     docs/imports.md, which `usage-service reference imports` prints, tells of each format.
     """
