@@ -6,6 +6,7 @@ import asyncio
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -36,6 +37,7 @@ TEMPLATE = "usage"
 # An example that takes 200 ms, or data that take a second to make, are no failure: the machine has other work.
 hypothesis.settings.register_profile("tests", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("tests")
+DAY, NIGHT = 86_400, 15  # seconds
 SECRET = "a secret for tests only"
 
 
@@ -106,6 +108,13 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with what takes longest, so that no worker is left with it at the end."""
     slow.longest_first(items)
+
+
+def pytest_runtest_setup() -> None:
+    """Begin no test in the last seconds of a UTC day: what is fresh or of today would not be any more."""
+    left = DAY - time.time() % DAY
+    if left < NIGHT:
+        time.sleep(left)
 
 
 class WorkerNode(Protocol):

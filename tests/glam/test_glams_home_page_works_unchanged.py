@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime
+from datetime import UTC, datetime
 
 import pytest
 
@@ -49,7 +49,10 @@ async def test_the_home_page_has_the_most_viewed_probes_that_have_rows(client: C
     for probe in ("gc_ms", "slow_ms"):
         await built(client, database, probe)
     views = {"missing_ms": 3, "slow_ms": 2, "gc_ms": 1}
-    viewed = [event("probe_viewed", probe=probe) for probe, number in views.items() for _ in range(number)]
+    now = datetime.now(UTC).isoformat()
+    viewed = [
+        event("probe_viewed", probe=probe, occurred_at=now) for probe, number in views.items() for _ in range(number)
+    ]
     at_least = str((await post(client, *viewed))[-1]["position"])
     first = await answered(client, "/api/v1/probes/random/", n="9", at_least=at_least, wait="20")
     assert [probe["info"]["name"] for probe in first["probes"]] == ["slow_ms", "gc_ms"]

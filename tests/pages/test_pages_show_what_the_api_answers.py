@@ -35,8 +35,11 @@ from usage_service.web.pages.presentation.words import has_expired, moment, numb
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 EXPIRIES = ("never", "expired", "2026-11-19", "2026-11-20", "2026-11-21", "140", "soon")
-TODAY = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-SINCE = f"{TODAY - timedelta(days=27):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def first_day(days: int = 28) -> datetime:
+    """Return the beginning of the first of so many days, the last of which is today."""
+    return datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=days - 1)
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module", name="pages")
@@ -48,13 +51,13 @@ async def some_pages(module_database_url: str) -> AsyncIterator[Pages]:
 async def test_the_overview_draws_the_time_series(pages: Pages) -> None:
     page = await shown(pages.client, "/?product=fog")
     views, visitors, sessions = (chart["datasets"]["rows"] for chart in page.charts())
-    answer = await answered(pages.client, f"/v1/timeseries?product=fog&since={SINCE}")
+    answer = await answered(pages.client, f"/v1/timeseries?product=fog&since={first_day():%Y-%m-%dT%H:%M:%SZ}")
     buckets = answer["series"][0]["buckets"]
     assert [(row["start"], row["value"]) for row in visitors] == [(one["start"], one["visitors"]) for one in buckets]
     for kind, words in (("found", "data found"), ("missing", "not built")):
         drawn = [(row["start"], row["value"]) for row in views if row["series"] == words]
         assert drawn == [(one["start"], one[kind]) for one in buckets]
-    summary = await answered(pages.client, f"/v1/sessions/summary?product=fog&since={SINCE}")
+    summary = await answered(pages.client, f"/v1/sessions/summary?product=fog&since={first_day():%Y-%m-%dT%H:%M:%SZ}")
     assert sum(row["value"] for row in sessions) == summary["summary"]["sessions"] > 0
 
 
@@ -74,7 +77,7 @@ async def test_the_overview_has_a_line_for_each_probe(pages: Pages, window: str,
     page = await shown(pages.client, f"/?product=fog&window={window}")
     [most] = page.all("section", **{"aria-labelledby": "h-most"})
     lines = [line.attributes["points"] for line in page.all("polyline")]
-    since = TODAY - timedelta(days=(days or 365) - 1)
+    since = first_day(days or 365)
     since -= timedelta(days=0 if days else since.weekday())
     asked = f"product=fog&interval={'day' if days else 'week'}&since={since:%Y-%m-%dT%H:%M:%SZ}"
     ranked = (await answered(pages.client, f"/v1/popularity?product=fog&window={window}&limit=10"))["probes"]
@@ -183,10 +186,9 @@ async def test_the_backtest_is_drawn_with_the_budget(pages: Pages) -> None:
 
 async def test_the_experiment_is_shown_for_the_budget_that_is_kept(pages: Pages) -> None:
     await pages.database.execute("UPDATE policy_fillings SET claimed_until = now()")  # the server may have begun, too
-    await fill_nights(service(pages.client).pool, "fog", TODAY.date())
+    await fill_nights(service(pages.client).pool, "fog", datetime.now(UTC).date())
     page = await shown(pages.client, "/hotlist/experiment?product=fog&budget=60&window=7d")
-    since = TODAY - timedelta(days=6)
-    answer = await answered(pages.client, f"/v1/hotlist/experiment?product=fog&budget=50&since={since:%Y-%m-%d}")
+    answer = await answered(pages.client, f"/v1/hotlist/experiment?product=fog&budget=50&since={first_day(7):%Y-%m-%d}")
     assert answer["nights"] >= 1
     [body] = page.all("tbody")
     for policy in answer["policies"]:
@@ -212,11 +214,13 @@ async def test_unused_probes_are_told_with_what_they_cost(pages: Pages) -> None:
 
 async def test_sessions_are_as_summarised(pages: Pages) -> None:
     text = (await shown(pages.client, "/sessions?product=fog")).all("main")[0].text
-    summary = (await answered(pages.client, f"/v1/sessions/summary?product=fog&since={SINCE}"))["summary"]
+    summary = (
+        await answered(pages.client, f"/v1/sessions/summary?product=fog&since={first_day():%Y-%m-%dT%H:%M:%SZ}")
+    )["summary"]
     for quantile in ("p25", "median", "p99"):
         assert seconds(summary["quantiles"]["seconds"][quantile]) in text
     part = await shown(pages.client, "/sessions/journeys?product=fog")
-    journeys = await answered(pages.client, f"/v1/journeys?product=fog&steps=2&since={SINCE}")
+    journeys = await answered(pages.client, f"/v1/journeys?product=fog&steps=2&since={first_day():%Y-%m-%dT%H:%M:%SZ}")
     counts = [cell.text for cell in part.all("td") if cell.text]
     assert sorted(counts) == sorted(number(step["count"]) for step in journeys["transitions"])
 
