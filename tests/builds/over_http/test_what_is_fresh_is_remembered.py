@@ -26,7 +26,10 @@ async def built(client: Client, database: Connection) -> None:
     assert (await ask(client)).status == 303
 
 
-async def test_the_database_is_not_asked_again(client: Client, database: Connection) -> None:
+async def test_the_database_is_not_asked_again(
+    client: Client, database: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fresh_builds, "FRESH_SECONDS", 3_600.0)
     await built(client, database)
     first = await ask(client)
     pool = service(client).pool  # from where nothing is to be had
