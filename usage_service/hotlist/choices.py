@@ -13,6 +13,7 @@ from usage_service.hotlist.learning import Night
 from usage_service.probe_keys import Floats, Ints
 
 MOST_CHANGES = 50
+CLEARLY = 0.05  # percentage points
 
 
 class Gain(msgspec.Struct, frozen=True):
@@ -69,12 +70,14 @@ class UnviewedShare(msgspec.Struct, frozen=True):
 
 
 def rule_choices(night: Night) -> list[RuleChoice]:
-    """Return the choice for each part of the list that has a place."""
+    """Return the choice for each of SIZES that has a place on the list."""
     found, begin = [], 0
     for part in night.parts:
-        if part.end > begin:
-            found.append(_choice(night.learned.evidence, part.rule, part.sizes[-1], begin, part.end))
-        begin = part.end
+        for size in part.sizes:
+            end = min(int(SIZES[size]), part.end)
+            if end > begin:
+                found.append(_choice(night.learned.evidence, part.rule, size, begin, end))
+                begin = end
     return found
 
 
@@ -111,7 +114,7 @@ def _why(evidence: Evidence, rule: Rule, other: int, shares: Floats, gains: list
     points = 100 * float(shares[rule.expert] - shares[other])
     if not evidence.nights:
         said = f"{own}, the default: there is no night yet to learn from"
-    elif rule.expert == DEFAULT and points < 0:
+    elif rule.expert == DEFAULT and points < CLEARLY:
         said = f"{own}, the default: over {nights} no other caught clearly more"
     else:
         said = f"{own}, chosen because over {nights} it caught {points:.1f} points more than {EXPERTS[other].words}"
