@@ -132,6 +132,22 @@ def test_two_imports_of_one_file_do_not_mix() -> None:
         open_state("a").__enter__()
 
 
+def test_a_state_that_cannot_be_kept_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+
+    def fill() -> None:
+        with open_state("a") as opened:
+            opened._database.execute("PRAGMA max_page_count = 8")
+            opened.keep({b"%020d" % number: 1 for number in range(10_000)}, [], None)
+
+    with pytest.raises(StateError, match="is full"):
+        fill()
+    [kept] = (tmp_path / "glam-usage" / "imports").glob("*.import")
+    kept.write_bytes(b"damaged" * 1_000)
+    with pytest.raises(StateError, match="is damaged"):
+        open_state("a").__enter__()
+
+
 def test_a_folder_that_cannot_be_written_is_no_hindrance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "glam-usage").write_text("a file where the folder would be")
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))

@@ -103,14 +103,24 @@ def open_state(name: str | None) -> Iterator[ImportState]:
     """Open the state of an import; it is kept under a name where the import does not come to its end."""
     folder = _folder() if name else None
     if folder is None:
-        with closing(sqlite3.connect(TEMPORARY, check_same_thread=False)) as database:
+        with closing(sqlite3.connect(TEMPORARY, check_same_thread=False)) as database, _errors():
             yield ImportState(database)
         return
     path = folder / f"{name}{SUFFIX}"
-    with closing(_connect(path)) as database:
+    with closing(_connect(path)) as database, _errors():
         yield ImportState(database)
     for end in ("", "-wal", "-shm"):
         path.with_name(path.name + end).unlink(missing_ok=True)
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise StateError(
+            f"the state of the import cannot be kept ({error}); make room, and run the import again"
+        ) from None
 
 
 def _connect(path: Path) -> sqlite3.Connection:
