@@ -29,6 +29,8 @@ BOUNDED = {
     "key",
     "pattern",
     "build_hour",
+    "code",
+    "policy",
 }
 INDEXED = """
 SELECT i.indexrelid::regclass::text AS index, coalesce(a.attname, '') AS column, format_type(a.atttypid, -1) AS type

@@ -1451,7 +1451,8 @@ CREATE TABLE policy_nights (
     caught   bigint  NOT NULL,
     bytes    bigint,            -- null: no build had told yet
     seconds  float8,
-    PRIMARY KEY (code, product, day, policy, budget)
+    PRIMARY KEY (code, product, day, policy, budget),
+    CONSTRAINT names_are_short CHECK (length(code) <= 100 AND length(policy) <= 100)
 );
 
 -- Up to where the log is in policy_nights, and until when a server has the filling to itself.
@@ -1463,7 +1464,8 @@ CREATE TABLE policy_fillings (
     catalogue     jsonb,       -- what was known of each probe: where that changes, so do all nights
     filled_at     timestamptz,
     claimed_until timestamptz NOT NULL,
-    PRIMARY KEY (code, product)
+    PRIMARY KEY (code, product),
+    CONSTRAINT code_is_short CHECK (length(code) <= 100)
 );
 
 -- Claims the filling of a product for a time, unless another server has it. Answers whether it did.
