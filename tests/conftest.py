@@ -24,6 +24,7 @@ from psycopg import sql
 
 from tests.support import postgres_owner, slow
 from tests.support.building import TwoServers, open_two_servers, without_builds
+from tests.support.ports import free_port
 from tests.support.servers import Client, Connection, ProductionServer, drained_projections
 from usage_service.local.embedded_postgres import EmbeddedPostgres
 from usage_service.shared.postgres import connect
@@ -135,6 +136,18 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         postgres, directory = config.stash[_server]
         postgres.stop()
         shutil.rmtree(directory)
+
+
+@pytest.fixture
+def unused_tcp_port() -> int:
+    """A port that nobody uses; pytest-asyncio's may be given to somebody else meanwhile."""
+    return free_port()
+
+
+@pytest.fixture
+def unused_tcp_port_factory() -> Callable[[], int]:
+    """Makes such ports."""
+    return free_port
 
 
 @pytest.fixture(scope="module")

@@ -25,6 +25,7 @@ import pytest
 
 from builder.aggregates.metric_shapes import SHAPES
 from tests.support.pipes import fill
+from tests.support.ports import free_port
 
 SECONDS = 90.0
 SAMPLE_CLIENTS = "3000"
@@ -39,8 +40,7 @@ class Up:
     def __init__(self, data_dir: Path, terminal: Path | None = None) -> None:
         self.data_dir = data_dir
         self.output = terminal or data_dir.with_suffix(".out")
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         settings = {name: value for name, value in os.environ.items() if name != "DATABASE_URL"}
         with self.output.open("wb") as output:
             self.process = subprocess.Popen(

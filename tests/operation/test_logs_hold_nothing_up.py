@@ -7,7 +7,6 @@ import json
 import os
 import resource
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ from urllib.error import URLError
 import pytest
 
 from tests.support.pipes import fill
+from tests.support.ports import free_port
 from tests.support.warehouse_support import seeded
 from usage_service.local.postgres_cluster import wait_until
 from usage_service.shared.bounded_stream import BoundedStream
@@ -60,8 +60,7 @@ class Program:
     """A program with such a stderr."""
 
     def __init__(self, name: str, stderr: Stderr, database_url: str, directory: Path) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = str(free.getsockname()[1])
+        port = str(free_port())
         self.url = f"http://127.0.0.1:{port}"
         self._path = ANSWERING[name]
         environ = {

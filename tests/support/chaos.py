@@ -6,7 +6,6 @@ import asyncio
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ from pathlib import Path
 import aiohttp
 
 from tests.conftest import SECRET
+from tests.support.ports import free_port
 from tests.support.servers import JsonObject, event, eventually
 from usage_service.local.owned_process import owned_command
 
@@ -31,8 +31,7 @@ class ServerProcess:
     """A usage service in a process of its own, which keeps its port when it is started again."""
 
     def __init__(self, database_url: str, log_path: Path, environ: Mapping[str, str] | None = None) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self._port: int = free.getsockname()[1]
+        self._port = free_port()
         self.url = f"http://127.0.0.1:{self._port}"
         self.log_path = log_path
         own = {

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +17,8 @@ from uuid import uuid4
 
 import pytest
 import requests
+
+from tests.support.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 OURS = ("glam-usage", "glam-usage-local")
@@ -91,7 +92,7 @@ class Composition:
         (directory / "ops").mkdir()
         subprocess.run([shutil.copy(ROOT / "ops" / "new-passwords", directory / "ops")], check=True, timeout=SECONDS)
         self.env_file = directory / ".env"
-        self.ports = {name: _free_port() for name in ("SERVER_PORT", "PROMETHEUS_PORT")}
+        self.ports = {name: free_port() for name in ("SERVER_PORT", "PROMETHEUS_PORT")}
         given = settings | {name: str(port) for name, port in self.ports.items()}
         with self.env_file.open("a") as file:
             file.writelines(f"{name}={value}\n" for name, value in given.items())
@@ -182,9 +183,3 @@ def composed(engine: Engine, directory: Path, **settings: str) -> Iterator[Compo
         composition.http.close()
         composition.compose("down", "--volumes", "--remove-orphans")  # orphans: podman-compose forgets those of --scale
         assert composition.left() == []
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
-        return port

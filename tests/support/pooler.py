@@ -7,7 +7,6 @@ import asyncio
 import os
 import re
 import shutil
-import socket
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -19,6 +18,7 @@ from urllib.parse import urlsplit, urlunsplit
 import platformdirs
 import pytest
 
+from tests.support.ports import free_port
 from tests.support.servers import eventually
 from usage_service.local.owned_process import owned_command
 
@@ -77,8 +77,7 @@ class Pooler(NamedTuple):
 def configured(url: str, directory: Path, size: int = 3, more: str = "") -> Pooler:
     """Write the configuration of a pooler with `size` sessions for all its clients together; `more` is added to it."""
     parts = urlsplit(url)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     users, configuration = directory / "users.txt", directory / "pgbouncer.ini"
     users.write_text(f'"{parts.username}" "{parts.password}"\n')
     configuration.write_text(
