@@ -55,7 +55,6 @@ def import_command(
     docs/imports.md has the fields of each format, docs/guides/history.md says how to go about it.
 
     The exit code is 1 when a line was refused or a file could not be read, 2 when the service does not answer.
-    docs/imports.md, which `usage-service reference imports` prints, tells of each format.
     """
     options = Options(product, channel, host, rules, as_of and as_of.replace(tzinfo=UTC))
     with _refused_lines(refused, [*files, *filter(None, [rules])]) as keep_refused:
