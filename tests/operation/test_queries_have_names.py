@@ -76,7 +76,7 @@ async def test_every_statement_can_be_prepared_by_the_server(
 def test_every_statement_of_an_imports_state_can_be_prepared_by_sqlite() -> None:
     statements = load_queries(OF_SQLITE)
     with closing(sqlite3.connect(":memory:")) as database:
-        database.executescript(statements.pop("make"))
+        database.executescript(statements["make"])
         for text in statements.values():
             for part in text.split(";"):
                 database.execute(f"EXPLAIN {part}", [None] * part.count("?"))

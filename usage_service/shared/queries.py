@@ -4,6 +4,7 @@
 """
 
 import re
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
@@ -27,7 +28,7 @@ class SqlFolder:
 
 
 @cache
-def load_queries(path: Path) -> dict[str, str]:
+def load_queries(path: Path) -> Mapping[str, str]:
     """Return the statements of a file by name; raises ValueError where one has no name, or two have the same."""
     before, *parts = _NAME.split(path.read_text("utf-8"))
     if re.sub(r"--.*", "", before).strip():
