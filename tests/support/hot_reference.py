@@ -56,7 +56,7 @@ class Reference:
             self.first_view[request.name] = min(request.day, self.first_view.get(request.name, NEVER))
         self.names = sorted(set(self.first_view) | set(registered))
         self.begin = min(self.first_view.values(), default=NEVER)
-        self.viewed = cache(self._viewed)
+        self.viewed, self.candidates = cache(self._viewed), cache(self._candidates)
         self.trust, self.places = cache(self._trust), cache(self._places)
         self.counted, self.traffic, self.leader = cache(self._counted), cache(self._traffic), cache(self._leader)
         self.scored, self.best, self.gains = cache(self._scored), cache(self._best), cache(self._gains)
@@ -208,7 +208,7 @@ class Reference:
 
     # What nobody has viewed yet.
 
-    def candidates(self, night: date) -> list[Name]:
+    def _candidates(self, night: date) -> list[Name]:
         """Return the registered probes that nobody has requested before a night."""
         return [name for name in self.names if self.registered.get(name, NEVER) < night and not self.seen(name, night)]
 
