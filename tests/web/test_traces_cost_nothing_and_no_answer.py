@@ -27,8 +27,8 @@ from usage_service.shared.trace_export import exported_spans
 from usage_service.shared.tracing import is_traced
 
 SMALL_QUEUE = {"BSP_SCHEDULE_DELAY": "10", "BSP_MAX_QUEUE_SIZE": "4", "BSP_MAX_EXPORT_BATCH_SIZE": "2"}
-ANSWERS_SECONDS = 2.5  # less than the collector is waited for once
-ENDS_SECONDS = 2.5
+ANSWERS_SECONDS = 10.0  # less than the collector is waited for once
+ENDS_SECONDS = 10.0
 ASKED = {"product": "fog", "channel": "nightly", "probe": PROBE}
 LOADED = """
 import sys, builder.cli, usage_service.cli
@@ -89,7 +89,7 @@ async def test_a_collector_that_is_away_holds_nobody_up(
     deaf: str, start: Start, settings: ServerSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(trace_export, "FLUSH_SECONDS", 0.2)
-    for name, value in {"EXPORTER_OTLP_ENDPOINT": deaf, "EXPORTER_OTLP_TIMEOUT": "3", **SMALL_QUEUE}.items():
+    for name, value in {"EXPORTER_OTLP_ENDPOINT": deaf, "EXPORTER_OTLP_TIMEOUT": "12", **SMALL_QUEUE}.items():
         monkeypatch.setenv(f"OTEL_{name}", value)
     with exported_spans("test"):
         client = await start(settings)
