@@ -25,6 +25,7 @@ from tests.support.ping_makers import RUN_DATE, random_pings
 from tests.support.ping_warehouse import warehouse
 
 pytestmark = [
+    pytest.mark.no_cover,
     pytest.mark.skipif(not importlib.util.find_spec("zetasql"), reason="zetasql cannot be imported here"),
     pytest.mark.timeout(300),  # the first run on a machine compiles the engine
 ]

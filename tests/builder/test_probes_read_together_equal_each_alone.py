@@ -18,6 +18,8 @@ from tests.support.googlesql import PROBES
 from tests.support.ping_makers import RUN_DATE, random_pings
 from tests.support.ping_warehouse import warehouse
 
+pytestmark = pytest.mark.no_cover  # much plain Python, which takes twice as long where lines are counted
+
 SOURCE = SourceOptions(thresholds=Thresholds({}, Minimum(0, 0)), sampled_channels={"release": 10})
 OPTIONS = AggregateOptions(SOURCE)
 CHANGED = "changed"  # a column of another type in the tests' pings

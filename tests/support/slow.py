@@ -18,14 +18,10 @@ def is_slow(path: Path) -> bool:
 
 
 def longest_first(items: list[pytest.Item]) -> None:
-    """Mark the tests of slow files and put them first; the tests of each file stay together and in their order.
-
-    What they run is not counted as covered: counting costs a third of their time, and the others are to cover it.
-    """
+    """Mark the tests of slow files and put them first; the tests of each file stay together and in their order."""
     for item in items:
         if is_slow(item.path):
             item.add_marker(pytest.mark.slow)
-            item.add_marker(pytest.mark.no_cover)
     items.sort(key=lambda item: _RANKS.get(item.path, len(_RANKS)))
 
 
