@@ -60,4 +60,5 @@ def _template(kind: str, data: dict[str, object]) -> bytes:
 
 
 def _uuid(digits: str) -> bytes:
-    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}".encode()
+    """Return a UUID of version 4 made of these digits."""
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-8{digits[17:20]}-{digits[20:]}".encode()

@@ -22,6 +22,7 @@ from usage_service.shared.postgres import UNAVAILABLE, Pool
 
 EVERY_SECONDS = 3_600.0
 CONTENT_VERSION = 8  # of UUIDs (RFC 9562, 5.8): what is in them is up to who makes them
+RFC_VARIANT = 2  # of a UUID that has a version
 UNIX_EPOCH = date(1970, 1, 1).toordinal()
 
 log = structlog.get_logger(__name__)
@@ -54,11 +55,11 @@ class VisitorKeys:
 
         Content includes the visitor, and who reads the log must not be able to check a guess of a visitor against ids.
         """
-        if event_id.int >> 76 & 0xF != CONTENT_VERSION:
+        if event_id.int >> 76 & 0xF != CONTENT_VERSION or event_id.int >> 62 & 0x3 != RFC_VARIANT:
             return event_id
         digest = int.from_bytes(hmac.digest(self._content_key, event_id.bytes, "sha256")[:16], "big")
         # asyncpg's own UUID class is made, and sent, several times as fast as Python's.
-        return pgproto.UUID((digest & ~(0xF << 76 | 0x3 << 62) | CONTENT_VERSION << 76 | 0x2 << 62).to_bytes(16, "big"))
+        return pgproto.UUID((digest & ~(0xF << 76 | 0x3 << 62) | CONTENT_VERSION << 76 | RFC_VARIANT << 62).to_bytes(16, "big"))
 
     def epoch(self, now: datetime) -> int:
         """Return the day since 1970 that the current epoch began."""
