@@ -30,7 +30,7 @@ etl-demo: $(RUN_READY)  ## The nightly ETL on sample pings, of all probes and of
 ##@ Work on it
 
 test: $(DEV_READY)  ## Run all tests against an embedded PostgreSQL; ARGS="-k name" selects
-	@$(BIN)/python -m pytest $(PARALLEL) --cov --cov-report=term:skip-covered --cov-fail-under=90 --durations=12 $(ARGS)
+	@$(BIN)/python -m pytest $(PARALLEL) --cov --cov-report=term:skip-covered --cov-fail-under=87 --durations=12 $(ARGS)
 
 test-quick: $(DEV_READY)  ## Run what one runs while working, within a minute: no kills, no soaks, no browser
 	@$(BIN)/python -m pytest $(PARALLEL) -m "not slow" $(ARGS)

@@ -16,8 +16,6 @@ from tests.support.ping_makers import RUN_DATE, random_pings
 from tests.support.ping_warehouse import warehouse
 from tests.support.servers import rounds
 
-pytestmark = pytest.mark.no_cover  # much plain Python, which takes twice as long where lines are counted
-
 ROUNDS = rounds(1)
 BUCKETS = {"custom_distribution": ("exponential", 1, 90, 12), "labeled_custom_distribution": ("linear", 0, 64, 9)}
 # Of every type in soaks; else one of each family, for test_builds_equal_glams_rules tries every type, too.

@@ -25,7 +25,6 @@ from tests.support.ping_makers import RUN_DATE, random_pings
 from tests.support.ping_warehouse import warehouse
 
 pytestmark = [
-    pytest.mark.no_cover,
     pytest.mark.skipif(not importlib.util.find_spec("zetasql"), reason="zetasql cannot be imported here"),
     pytest.mark.timeout(300),  # the first run on a machine compiles the engine
 ]
@@ -66,8 +65,8 @@ def googlesql() -> GoogleSql:
 
 @pytest.fixture(scope="module")
 def pings() -> list[Ping]:
-    own = [random_pings(12, 25, channel, 4, DATASETS[channel]) for channel in ("release", "nightly")]
-    return random_pings(11, 25, "release", 4) + own[0] + own[1]
+    own = [random_pings(12, 15, channel, 4, DATASETS[channel]) for channel in ("release", "nightly")]
+    return random_pings(11, 15, "release", 4) + own[0] + own[1]
 
 
 @pytest.fixture(scope="module")

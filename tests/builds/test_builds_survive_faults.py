@@ -27,7 +27,7 @@ from usage_service.local.postgres_cluster import PostgresCluster, wait_until
 from usage_service.shared.postgres import UNAVAILABLE
 from usage_service.shared.schema import install_schema
 
-ROUNDS = rounds(10)
+ROUNDS = rounds(6)
 BUILDERS, BUILDS_A_ROUND = 2, 5
 LEASE_SECONDS, POLL_SECONDS = 1.5, 0.3
 DURABLE = {"fsync": "on", "recovery_init_sync_method": "syncfs", "shared_buffers": "32MB", "max_connections": "40"}

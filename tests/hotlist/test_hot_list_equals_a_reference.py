@@ -75,7 +75,7 @@ def assert_equal(requests: list[Request], known: dict[Name, date]) -> Night:
 
 
 @given(REQUESTS, REGISTERED)
-@settings(max_examples=rounds(6), deadline=None)
+@settings(max_examples=rounds(3), deadline=None)
 def test_any_history_is_listed_as_in_the_reference(requests: list[Request], known: dict[Name, date]) -> None:
     if requests:
         assert_equal(requests, known)
@@ -106,7 +106,7 @@ def test_what_nobody_viewed_is_listed_as_in_the_reference() -> None:
 
 
 @given(REQUESTS, REGISTERED)
-@settings(max_examples=rounds(20), deadline=None)
+@settings(max_examples=rounds(10), deadline=None)
 def test_coverage_rises_to_at_most_all(requests: list[Request], known: dict[Name, date]) -> None:
     shares = of_service(requests, known).coverage.tolist()
     assert all(0.0 <= one <= other <= 1.0 for one, other in pairwise([0.0, *shares]))

@@ -31,7 +31,7 @@ from usage_service.local.embedded_postgres import EmbeddedPostgres
 from usage_service.local.postgres_cluster import PostgresCluster, wait_until
 from usage_service.shared.postgres import connect
 
-ROUNDS = rounds(10)
+ROUNDS = rounds(6)
 SENDERS = 3
 # What was killed starts sooner when it syncs the file system at once, not a thousand files one after the other.
 DURABLE = {"fsync": "on", "recovery_init_sync_method": "syncfs", "shared_buffers": "32MB", "max_connections": "100"}

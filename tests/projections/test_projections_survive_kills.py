@@ -27,7 +27,7 @@ from usage_service.projections.runner import Runners
 from usage_service.shared.postgres import UNAVAILABLE, Pool, open_pool
 from usage_service.shared.schema import install_schema
 
-ROUNDS = rounds(4)
+ROUNDS = rounds(3)
 DURABLE = {"fsync": "on", "recovery_init_sync_method": "syncfs", "shared_buffers": "32MB", "max_connections": "50"}
 LATEST_STRIKE_SECONDS = 0.2
 VICTIMS = ["postgres", "postgres", "fold", "rebuild", "rebuild", "all"]
