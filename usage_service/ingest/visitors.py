@@ -59,7 +59,8 @@ class VisitorKeys:
             return event_id
         digest = int.from_bytes(hmac.digest(self._content_key, event_id.bytes, "sha256")[:16], "big")
         # asyncpg's own UUID class is made, and sent, several times as fast as Python's.
-        return pgproto.UUID((digest & ~(0xF << 76 | 0x3 << 62) | CONTENT_VERSION << 76 | RFC_VARIANT << 62).to_bytes(16, "big"))
+        marked = digest & ~(0xF << 76 | 0x3 << 62) | CONTENT_VERSION << 76 | RFC_VARIANT << 62
+        return pgproto.UUID(marked.to_bytes(16, "big"))
 
     def epoch(self, now: datetime) -> int:
         """Return the day since 1970 that the current epoch began."""
