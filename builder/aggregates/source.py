@@ -59,7 +59,7 @@ class SourceOptions:
 
 
 class Reading(NamedTuple):
-    """What probes have in common that one statement can read: equal readings, one statement."""
+    """Common ground of probes that one statement can read: equal readings, one statement."""
 
     product: str
     channel: str

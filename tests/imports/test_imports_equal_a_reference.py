@@ -73,7 +73,7 @@ KINDS = st.sampled_from(sorted(FORMATS))
 
 
 class Layout(NamedTuple):
-    """How the lines of a file are laid out."""
+    """Layout of the lines of a file."""
 
     end: bytes
     begin: bytes

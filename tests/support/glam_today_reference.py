@@ -68,7 +68,7 @@ class Question:
 
 
 class Row(NamedTuple):
-    """What is known about one combination."""
+    """Row of one combination, without what identifies it."""
 
     metric_type: str
     total_users: int

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from usage_service.imports.refusals import Refusal
-from usage_service.imports.source import Source
+from usage_service.imports.refusals import Refusal, refusal_of
+from usage_service.imports.source import Row, Source, Value
 
 JsonObject = dict[str, Any]
 ONE_HOST = "one host"
+NOT_AN_OBJECT = Refusal(None, "must be a JSON object")
 
 
 class Line(NamedTuple):
@@ -28,6 +29,24 @@ class Line(NamedTuple):
     refusal: Refusal | None = None
     left_out: str | None = None
     unmatched: str | None = None
+
+
+def object_lines(
+    values: Iterable[Row | Value], read: Callable[[int, JsonObject], Line], known: tuple[str, ...] = ()
+) -> Iterator[Line]:
+    """Read each object by `read`, one a line; refuse what is none, and that for which `read` raises ValidationError.
+
+    `known` names the fields that there are, for refusals of others.
+    """
+    for number, value, refusal in values:
+        if not isinstance(value, dict):
+            yield Line(number, [], refusal or NOT_AN_OBJECT)
+            continue
+        try:
+            line = read(number, value)
+        except msgspec.ValidationError as error:
+            line = Line(number, [], refusal_of(error, known))
+        yield line
 
 
 @dataclass(frozen=True)

@@ -156,10 +156,3 @@ def nights_of(counts: DayCounts, rows: Iterable[int]) -> Iterator[Night]:
         else:
             learned = learned.after(rows_of_days[row - 1])
         yield Night(learned, counts.day(row).toordinal())
-
-
-def list_of(policy: str, counts: DayCounts, row: int, room: int = WITHOUT_LIMIT) -> Ints:
-    """Return the columns that a policy lists at the night before the day of a row, best first, at most `room`."""
-    [night] = nights_of(counts, [row])
-    [chosen] = new_policies()[policy](Past(counts, row, night), [room])
-    return chosen[:room]

@@ -10,9 +10,9 @@ import msgspec
 from msgspec import Meta
 
 from usage_service.events import EARLIEST, Name, VisitorId
-from usage_service.imports.lines import Example, Format, JsonObject, Line, Options
+from usage_service.imports.lines import Example, Format, JsonObject, Line, Options, object_lines
 from usage_service.imports.recognition import first_objects
-from usage_service.imports.refusals import Refusal, UnreadableFileError, checked, printable, refusal_of
+from usage_service.imports.refusals import UnreadableFileError, checked, printable
 from usage_service.imports.source import Source
 from usage_service.imports.web_requests import RequestReader, WebRequest
 
@@ -88,11 +88,7 @@ def lines(source: Source, options: Options) -> Iterator[Line]:
     if what := _totals(source.head):
         raise UnreadableFileError(NOT_EVENTS.format(name=source.name, what=what))
     requests = RequestReader(options)
-    for number, value, refusal in source.values():
-        if isinstance(value, dict):
-            yield _line(number, value, requests)
-        else:
-            yield Line(number, [], refusal or Refusal(None, "must be a JSON object"))
+    return object_lines(source.values(), lambda number, value: _line(number, checked(value, AnalyticsEvent), requests))
 
 
 def _totals(head: bytes) -> str | None:
@@ -105,15 +101,11 @@ def _totals(head: bytes) -> str | None:
     )
 
 
-def _line(number: int, value: JsonObject, requests: RequestReader) -> Line:
-    try:
-        event = checked(value, AnalyticsEvent)
-        if event.event_name == "page_view":
-            return _page_view(number, event, requests)
-        if event.event_name == "click":
-            return _click(number, event)
-    except msgspec.ValidationError as error:
-        return Line(number, [], refusal_of(error))
+def _line(number: int, event: AnalyticsEvent, requests: RequestReader) -> Line:
+    if event.event_name == "page_view":
+        return _page_view(number, event, requests)
+    if event.event_name == "click":
+        return _click(number, event)
     return Line(number, [], left_out=f"event {printable(event.event_name)}")
 
 

@@ -10,9 +10,9 @@ import msgspec
 from msgspec import Meta
 
 from usage_service.events import Channel, Major, Name, ProbeName, Product, VisitorId
-from usage_service.imports.lines import Example, Format, JsonObject, Line, Options
+from usage_service.imports.lines import Example, Format, JsonObject, Line, Options, object_lines
 from usage_service.imports.recognition import columns, first_objects
-from usage_service.imports.refusals import Refusal, UnreadableFileError, checked, refusal_of
+from usage_service.imports.refusals import UnreadableFileError, checked
 from usage_service.imports.source import Source
 from usage_service.problems import NOT_JSON, not_json
 
@@ -68,24 +68,17 @@ def recognizes(head: bytes, _name: str) -> bool:
 
 def lines(source: Source, options: Options) -> Iterator[Line]:
     """Read the records, one a row or a value."""
-    is_table = "probe_name" in columns(source.head)
-    for number, given, refusal in source.rows() if is_table else source.values():
-        if not isinstance(given, dict):
-            yield Line(number, [], refusal or Refusal(None, "must be a JSON object"))
-        elif "total" in given:
+
+    def read(number: int, given: JsonObject) -> Line:
+        if "total" in given:
             raise UnreadableFileError(TOTALS.format(name=source.name))
-        else:
-            yield _line(number, given, options)
-
-
-def _line(number: int, given: JsonObject, options: Options) -> Line:
-    try:
         record = checked(_filled(given), UsageRecord)
         if record.action_type != PROBE_SEARCH:
             return Line(number, [], left_out=f"action_type is not {PROBE_SEARCH}")
         return Line(number, [_event(record, record.context or Query(), options)])
-    except msgspec.ValidationError as error:
-        return Line(number, [], refusal_of(error, UsageRecord.__struct_fields__))
+
+    values = source.rows() if "probe_name" in columns(source.head) else source.values()
+    return object_lines(values, read, UsageRecord.__struct_fields__)
 
 
 def _filled(given: JsonObject) -> JsonObject:

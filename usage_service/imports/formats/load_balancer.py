@@ -8,10 +8,10 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from usage_service.imports.lines import Example, Format, Line, Options
+from usage_service.imports.lines import Example, Format, Line, Options, object_lines
 from usage_service.imports.log_fields import client_of, instant_of_text, said, without_port
 from usage_service.imports.recognition import first_objects
-from usage_service.imports.refusals import Refusal, checked, refusal_of
+from usage_service.imports.refusals import Refusal, checked
 from usage_service.imports.source import Source
 from usage_service.imports.web_requests import RequestReader, WebRequest, host_of
 
@@ -47,16 +47,7 @@ def recognizes(head: bytes, _name: str) -> bool:
 def lines(source: Source, options: Options) -> Iterator[Line]:
     """Read the entries, one a value."""
     reader = RequestReader(options)
-    for number, value, refusal in source.values():
-        if not isinstance(value, dict):
-            yield Line(number, [], refusal or Refusal(None, "must be a JSON object"))
-            continue
-        try:
-            entry = checked(value, LogEntry)
-        except msgspec.ValidationError as error:
-            yield Line(number, [], refusal_of(error))
-        else:
-            yield _line(number, entry, reader)
+    return object_lines(source.values(), lambda number, value: _line(number, checked(value, LogEntry), reader))
 
 
 def _line(number: int, entry: LogEntry, reader: RequestReader) -> Line:

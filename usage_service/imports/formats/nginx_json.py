@@ -8,7 +8,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from usage_service.imports.lines import Example, Format, JsonObject, Line, Options
+from usage_service.imports.lines import Example, Format, JsonObject, Line, Options, object_lines
 from usage_service.imports.log_fields import (
     client_of,
     first_address,
@@ -20,7 +20,7 @@ from usage_service.imports.log_fields import (
     without_port,
 )
 from usage_service.imports.recognition import first_objects
-from usage_service.imports.refusals import Refusal, checked, refusal_of
+from usage_service.imports.refusals import Refusal, checked
 from usage_service.imports.source import Source
 from usage_service.imports.web_requests import RequestReader, WebRequest
 
@@ -86,16 +86,9 @@ def recognizes(head: bytes, _name: str) -> bool:
 def lines(source: Source, options: Options) -> Iterator[Line]:
     """Read the requests, one a value."""
     reader = RequestReader(options)
-    for number, value, refusal in source.values():
-        if not isinstance(value, dict):
-            yield Line(number, [], refusal or Refusal(None, "must be a JSON object"))
-            continue
-        try:
-            request = checked(_named(value), NginxRequest)
-        except msgspec.ValidationError as error:
-            yield Line(number, [], refusal_of(error))
-        else:
-            yield _line(number, request, reader)
+    return object_lines(
+        source.values(), lambda number, value: _line(number, checked(_named(value), NginxRequest), reader)
+    )
 
 
 def _named(given: JsonObject) -> JsonObject:

@@ -9,9 +9,9 @@ import msgspec
 from msgspec import Meta
 
 from usage_service.events import Channel, Instant, ProbeName, Product, Text, VisitorId
-from usage_service.imports.lines import Example, Format, Line, Options
+from usage_service.imports.lines import Example, Format, Line, Options, object_lines
 from usage_service.imports.recognition import first_objects
-from usage_service.imports.refusals import Refusal, checked, refusal_of
+from usage_service.imports.refusals import Refusal, checked
 from usage_service.imports.rules import Fields
 from usage_service.imports.source import Source
 from usage_service.imports.web_requests import RequestReader, WebRequest
@@ -50,16 +50,11 @@ def recognizes(head: bytes, _name: str) -> bool:
 def lines(source: Source, options: Options) -> Iterator[Line]:
     """Read the page requests, one a value."""
     reader = RequestReader(options)
-    for number, value, refusal in source.values():
-        if not isinstance(value, dict):
-            yield Line(number, [], refusal or Refusal(None, "must be a JSON object"))
-            continue
-        try:
-            request = checked(value, PageRequest)
-        except msgspec.ValidationError as error:
-            yield Line(number, [], refusal_of(error, PageRequest.__struct_fields__))
-        else:
-            yield _line(number, request, reader)
+    return object_lines(
+        source.values(),
+        lambda number, value: _line(number, checked(value, PageRequest), reader),
+        PageRequest.__struct_fields__,
+    )
 
 
 def _line(number: int, request: PageRequest, reader: RequestReader) -> Line:

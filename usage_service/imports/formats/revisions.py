@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 import msgspec
 
 from usage_service.events import Channel, Product, RevisionPublishedData
-from usage_service.imports.lines import Example, Format, JsonObject, Line, Options
+from usage_service.imports.lines import Example, Format, JsonObject, Line, Options, object_lines
 from usage_service.imports.recognition import columns, first_objects
-from usage_service.imports.refusals import Refusal, checked, refusal_of
+from usage_service.imports.refusals import checked
 from usage_service.imports.source import Source
 
 FIELDS = frozenset({"channel", "build_id", "revision"})
@@ -31,18 +31,8 @@ def recognizes(head: bytes, _name: str) -> bool:
 
 def lines(source: Source, options: Options) -> Iterator[Line]:
     """Read the revisions, one a row or a value."""
-    for number, row, refusal in source.rows() if columns(source.head) >= FIELDS else source.values():
-        if isinstance(row, dict):
-            yield _line(number, row, options.product)
-        else:
-            yield Line(number, [], refusal or Refusal(None, "must be a JSON object"))
-
-
-def _line(number: int, row: JsonObject, product: str | None) -> Line:
-    try:
-        return Line(number, [revision_event(row, product)])
-    except msgspec.ValidationError as error:
-        return Line(number, [], refusal_of(error))
+    values = source.rows() if columns(source.head) >= FIELDS else source.values()
+    return object_lines(values, lambda number, row: Line(number, [revision_event(row, options.product)]))
 
 
 def revision_event(row: JsonObject, product: str | None) -> JsonObject:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from usage_service.imports.lines import Example, Format, Line, Options
+from usage_service.imports.lines import Example, Format, Line, Options, object_lines
 from usage_service.imports.recognition import first_objects
-from usage_service.imports.refusals import Refusal
 from usage_service.imports.source import Source
 
 
@@ -17,11 +16,7 @@ def recognizes(head: bytes, _name: str) -> bool:
 
 def lines(source: Source, _options: Options) -> Iterator[Line]:
     """Read the events, one a value."""
-    for number, value, refusal in source.values():
-        if isinstance(value, dict):
-            yield Line(number, [value])
-        else:
-            yield Line(number, [], refusal or Refusal(None, "must be a JSON object"))
+    return object_lines(source.values(), lambda number, value: Line(number, [value]))
 
 
 EXAMPLE = Example("""\
