@@ -110,14 +110,16 @@ def _build(client: bigquery.Client, request: BuildRequest, options: AggregateOpt
 
 
 def build_in_one_pass(
-    client: bigquery.Client, requests: Sequence[BuildRequest], options: AggregateOptions, views: ProbeViews
+    client: bigquery.Client, hot: Sequence[BuildRequest], options: AggregateOptions, views: ProbeViews, report: Report
 ) -> Night:
     """Build the probes that are hot, those that are read alike in one job, and return the night."""
     began = time.perf_counter()
-    hot = [request for request in requests if request.probe in views.hot]
     done: list[Together] = []
+    tried = 0
     for group in read_alike(hot, options.source):
         done += aggregate_together(partial(_together, client, options), uuid4(), group)
+        tried += len(group)
+        report(tried)
     built = [(one.requests, one.built) for one in done if one.built]
     probes = [request.probe for requests, _ in built for request in requests]
     return _night_of(

@@ -121,6 +121,8 @@ def test_piped_it_prints_json(tmp_path: Path) -> None:
     found = json.loads(done.stdout)
     assert (found["all_probes"]["probes"], found["hot_list"]["probes"]) == (2, 1)
     assert found["all_probes"]["bytes"] > found["hot_list"]["bytes"] > 0
+    same = ("probes", "rows", "bytes", "views_answered", "views_missed")  # one probe is read alike in both
+    assert [found["in_one_pass"][name] for name in same] == [found["hot_list"][name] for name in same]
     assert len(found["missed"]) == 1
 
 
