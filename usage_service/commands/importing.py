@@ -114,6 +114,7 @@ def _tell(done: list[tuple[Path, ImportStats]]) -> None:
     if not done:
         return
     table = Table("file", "format", "what", "number", box=None, pad_edge=False)
+    table.columns[0].overflow = "fold"  # the name of a file is told whole
     table.columns[3].justify = "right"
     for path, stats in done:
         rows = list(_rows(stats)) or [("nothing in it", 0)]
