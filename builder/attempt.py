@@ -26,6 +26,7 @@ DATABASE_AWAY_SECONDS = 30.0  # after which a call to a database that is away is
 AGAIN_SECONDS = 0.25
 LONGEST_BACKOFF_SECONDS = 300.0
 OUT_OF_BYTES = "dailyBytesExceeded"
+_random = random.SystemRandom()  # forks do not draw alike
 
 Result = TypeVar("Result")
 log = structlog.get_logger(__name__)
@@ -234,7 +235,7 @@ class Attempt:
 
     def _backoff(self) -> timedelta:
         longest = min(LONGEST_BACKOFF_SECONDS, self._settings.retry_seconds * 2 ** (self.claim.attempt - 1))
-        return timedelta(seconds=longest * random.uniform(0.5, 1))
+        return timedelta(seconds=longest * _random.uniform(0.5, 1))
 
 
 async def _retried_while_away(call: Callable[[], Awaitable[Result]]) -> Result:

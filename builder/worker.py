@@ -19,6 +19,7 @@ from usage_service.shared.postgres import UNAVAILABLE
 
 HAND_BACK_SECONDS = 5.0
 RETRY_SLACK_SECONDS = 0.01
+_random = random.SystemRandom()  # forks do not draw alike
 
 log = structlog.get_logger(__name__)
 
@@ -94,7 +95,7 @@ class Worker:
         """Wait for a wake-up or the next poll; return whether it was a wake-up."""
         try:
             # A random time below poll_seconds, so that builders that began together do not poll together.
-            async with asyncio.timeout(self._settings.poll_seconds * random.uniform(0.8, 0.95)):
+            async with asyncio.timeout(self._settings.poll_seconds * _random.uniform(0.8, 0.95)):
                 await self._wake.wait()
         except TimeoutError:
             return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -234,6 +235,14 @@ def test_what_cannot_work_is_said_when_the_client_is_made(wrong: dict[str, Any])
     with pytest.raises(ValueError, match=next(iter(wrong))) as caught:
         UsageClient(**{"url": "http://127.0.0.1:1"} | wrong)
     assert "line feed" not in str(caught.value)
+
+
+def test_the_random_numbers_of_the_app_are_its_own() -> None:
+    with nowhere() as url, lost(UsageClient(url, timeout=0.2)) as client:
+        state = random.getstate()
+        client.record("x_note")
+        soon(lambda: client.stats().retries > 1, "it tried again")
+        assert random.getstate() == state
 
 
 def test_importing_it_loads_nothing_heavy() -> None:

@@ -11,6 +11,7 @@ from usage_service.client.rate_limited_log import RateLimitedLog
 from usage_service.client.sender import Item, ItemError, MisconfiguredError, NotTakenError, Sender, TryAgainError
 
 FIRST_WAIT = 0.1
+_random = random.SystemRandom()  # not the app's, which may be seeded or watched; forks do not draw alike
 
 
 class StoppedError(Exception):
@@ -65,11 +66,11 @@ class Delivery:
 
     def _wait(self, error: TryAgainError, tries: int) -> float:
         if error.after is not None:
-            return error.after + random.uniform(0, min(1.0, error.after))
+            return error.after + _random.uniform(0, min(1.0, error.after))
         if isinstance(error, MisconfiguredError):
-            return random.uniform(self._longest_wait / 2, self._longest_wait)
+            return _random.uniform(self._longest_wait / 2, self._longest_wait)
         # Exponential back-off with full jitter, so that clients which failed together do not come back together.
-        return random.uniform(0, min(self._longest_wait, FIRST_WAIT * 2 ** min(tries, 20)))
+        return _random.uniform(0, min(self._longest_wait, FIRST_WAIT * 2 ** min(tries, 20)))
 
     def _warn(self, error: TryAgainError, events: int) -> None:
         if isinstance(error, MisconfiguredError):

@@ -21,6 +21,7 @@ FIRST_WAIT = 0.2
 LONGEST_WAIT = 60.0
 TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
 OF_ITS_CONTENT = frozenset({400, 413, 422})  # what another content would not be answered with
+_random = random.SystemRandom()  # forks do not draw alike
 
 log = structlog.get_logger(__name__)
 
@@ -110,7 +111,7 @@ class Poster:
     async def _send(self, path: str, body: bytes, content_type: str) -> tuple[int, bytes]:
         why = ""
         for attempt in range(MOST_TRIES):
-            wait = min(10.0, FIRST_WAIT * 2**attempt) * random.uniform(0.5, 1)
+            wait = min(10.0, FIRST_WAIT * 2**attempt) * _random.uniform(0.5, 1)
             try:
                 async with self._session.post(
                     self._url + path, data=body, headers={"Content-Type": content_type}

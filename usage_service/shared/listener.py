@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 HEARTBEAT_SECONDS = 5.0
 LONGEST_BACKOFF_SECONDS = 3.0  # within five seconds of the database all is well again, the listener included
 POOLED_SECONDS = 60.0
+_random = random.SystemRandom()  # forks do not draw alike
 
 log = structlog.get_logger(__name__)
 
@@ -48,7 +49,7 @@ class Listener:
             except (AddressError, *UNAVAILABLE) as error:  # an address that was right may be right again
                 failures = 0 if self.connected else failures + 1
                 self.connected = False
-                wait = min(LONGEST_BACKOFF_SECONDS, 0.1 * 2**failures) * random.uniform(0.5, 1)
+                wait = min(LONGEST_BACKOFF_SECONDS, 0.1 * 2**failures) * _random.uniform(0.5, 1)
                 log.warning("listener_lost", error=repr(error), again_in_seconds=round(wait, 2))
                 await asyncio.sleep(wait)
 
