@@ -17,7 +17,7 @@ from usage_service.shared.errors import UserError
 from usage_service.shared.migrations import FIRST_VERSION, Migration, load_migrations
 from usage_service.shared.postgres import UNAVAILABLE, connect, query
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 INSTALL_LOCK = 0x676C616E
 START_SECONDS = 30.0
 RETRY_SECONDS = 0.5

@@ -1,0 +1,2 @@
+-- works with: 3
+-- What programs of version 3 call has the same names and answers: they go on beside those of version 4.
