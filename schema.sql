@@ -1723,6 +1723,7 @@ CREATE TABLE builds (
     stop_jobs_at timestamptz,          -- cancelled after it was begun: when any builder is to stop its warehouse's jobs
     log_position bigint      NOT NULL, -- of its last event
     traceparent  text,                 -- of who asked for it first, as W3C has it, where that was traced
+    shared_job   uuid,                 -- the warehouse job that reads it with others, as long as nobody waits for it
     CONSTRAINT state_is_known CHECK (state IN ('queued', 'running', 'succeeded', 'no_data', 'failed', 'cancelled')),
     CONSTRAINT running_has_a_lease CHECK ((state = 'running') = (worker IS NOT NULL AND lease_until IS NOT NULL)),
     CONSTRAINT over_has_an_end CHECK ((state IN ('queued', 'running')) = (finished_at IS NULL)),
