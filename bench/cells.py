@@ -33,7 +33,7 @@ def main() -> None:
     """Go through all rows, as storing them does."""
     buckets = BucketList(tuple(map(str, range(BUCKETS))))
     layout = Layout("timing_distribution", lambda _: buckets, np.arange(BUCKETS), raw=True)
-    [read] = read_cells(cells())
+    read = read_cells(cells())
     rows = ProbeRows(read, layout, 1, None)
     if sum(1 for _ in rows) != CELLS // BUCKETS:
         raise SystemExit("rows are missing")

@@ -133,9 +133,10 @@ class JobRunner:
         self._patience = Patience(self.control, self.options.deadline_seconds, self.options.pauses, self._shown)
 
     def run(self, statement: Statement, tick: Tick) -> Iterator[Mapping[str, Any]]:
-        """Run a statement and yield its rows, fetched by pages. Raise PermanentBuildError or TransientBuildError.
+        """Run a statement to its end, and return its rows, which are fetched by pages as they are asked for.
 
-        A BuildCancelledError, raised by `tick` or `control`, cancels the job; a BuildAbandonedError does not.
+        Both raise PermanentBuildError or TransientBuildError. A BuildCancelledError, raised by `tick` or `control`,
+        cancels the job; a BuildAbandonedError does not.
         """
         with as_build_errors():
             about = {"statement": statement.name}
@@ -150,6 +151,10 @@ class JobRunner:
             self.bytes_processed += job.total_bytes_processed or 0
             self.job_ids.append(job.job_id)
             self._pulse = partial(tick, 0)
+        return self._rows(job, about)
+
+    def _rows(self, job: bigquery.QueryJob, about: Mapping[str, str]) -> Iterator[Mapping[str, Any]]:
+        with as_build_errors():
             for row in spanned(self._fetched(job), "fetch", about):
                 self.control.check()
                 yield row

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
@@ -44,17 +45,43 @@ class Cells:
     weighted: NDArray[np.bool_]
 
 
-def read_cells(rows: Iterable[Mapping[str, Any]], probes: int = 1, most: int = MOST_CELLS) -> list[Cells]:
-    """Return the cells in rows of distribution.sql, scalar_cells.sql or boolean.sql, of each of so many probes.
+def cells_by_probe(
+    rows: Iterable[Mapping[str, Any]], probes: int, most: int = MOST_CELLS
+) -> Iterator[Cells | PermanentBuildError]:
+    """Yield the cells of each of so many probes, in whose order the rows are, or the error of `read_cells`.
+
+    The rows of a probe are taken when its turn comes: no more than those of one are in memory.
+    """
+    by_probe = groupby(rows, key=itemgetter("probe"))
+    coming = next(by_probe, None)
+    for place in range(probes):
+        if coming is None or coming[0] > place:
+            yield read_cells(())
+        elif coming[0] == place:
+            yield _read_or_refused(coming[1], most)
+            coming = next(by_probe, None)  # passes over what was not read of this one
+        else:
+            raise ValueError(f"the cells of probe {coming[0]} came after those of {place - 1}")
+
+
+def _read_or_refused(rows: Iterable[Mapping[str, Any]], most: int) -> Cells | PermanentBuildError:
+    try:
+        return read_cells(rows, most)
+    except PermanentBuildError as error:
+        return error
+
+
+def read_cells(rows: Iterable[Mapping[str, Any]], most: int = MOST_CELLS) -> Cells:
+    """Return the cells in rows of distribution.sql, scalar_cells.sql or boolean.sql, which are all of one probe.
 
     A row without a version only says that its bucket exists. Raise PermanentBuildError for more than `most` cells.
     """
-    collected = [_Collected() for _ in range(probes)]
+    collected = _Collected()
     for number, row in enumerate(rows, 1):
-        collected[row["probe"]].take(row)
+        collected.take(row)
         if number > most:
             raise PermanentBuildError("resultTooLarge", f"there are more than {most:,} values to show")
-    return [one.cells() for one in collected]
+    return collected.cells()
 
 
 class _Collected:

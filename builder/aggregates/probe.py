@@ -1,12 +1,13 @@
 """A build's request and its result: the probe to aggregate, and the rows that GLAM shows of it."""
 
-from collections.abc import Callable, Iterable, Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from typing import NamedTuple, Protocol
 from uuid import UUID
 
 from builder.aggregates.definition import Definition
+from builder.errors import PermanentBuildError
 
 ANY = "*"
 HOUR_FORMAT = "%Y%m%d%H"  # of a build hour, which every form of build id is reduced to
@@ -67,12 +68,20 @@ class BuiltProbe:
 
 
 @dataclass(frozen=True)
-class BuiltProbes:
-    """The rows of each of several probes, and the bytes and jobs that they took together."""
+class BuiltTogether:
+    """Several probes that were read together, with the bytes and jobs that they took.
 
-    rows: list[Rows]
+    Iterated once, it gives the rows of each in the order of the requests, or the error of one that has none for a
+    reason of its own. The warehouse's jobs are over then; each probe's cells are fetched when its turn comes.
+    """
+
     bytes_processed: int
     job_ids: list[str]
+    each: Iterator[Rows | PermanentBuildError]
+
+    def __iter__(self) -> Iterator[Rows | PermanentBuildError]:
+        """Fetch one probe after the other. Raise TransientBuildError, and what stops the build."""
+        return self.each
 
 
 class Combination(NamedTuple):

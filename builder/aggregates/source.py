@@ -105,7 +105,8 @@ def probe_statement(
     parts = {name: render(name) for name in ("roll_ups", "shown")}
     parts["distinct_clients"] = render("distinct_clients", **parts)
     clients = render("scalar_clients", sent=sent, counted_days=render(_counted_days(shape)))
-    sql = render(name, sent=sent, scalar_clients=clients, **parts)
+    by_probe = render("by_probe") if len(requests) > 1 else ""
+    sql = render(name, sent=sent, scalar_clients=clients, by_probe=by_probe, **parts)
     return _statement(name, sql, (*_probe_parameters(request, options, latest), _array("ranges", "STRING", ranges)))
 
 

@@ -6,23 +6,22 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 from uuid import UUID, uuid5
 
-from builder.aggregates.probe import BuildRequest, BuiltProbes
+from builder.aggregates.probe import BuildRequest, BuiltTogether
 from builder.aggregates.source import Reading, SourceOptions
 from builder.errors import PermanentBuildError
 
 # A statement of BigQuery has a million characters, a probe needs some hundred of them; cells are to fit into memory.
 MOST_PROBES = 50
 
-AggregateTogether = Callable[[UUID, Sequence[BuildRequest]], BuiltProbes]
+AggregateTogether = Callable[[UUID, Sequence[BuildRequest]], BuiltTogether]
 """Aggregates probes that are read alike under the name of a job; blocks."""
 
 
 class Together(NamedTuple):
-    """The result of probes that were read in one job: what was built, or why the only one of them cannot be."""
+    """Probes that were read in one job, and what came of each, to be iterated before the next job is asked for."""
 
     requests: Sequence[BuildRequest]
-    built: BuiltProbes | None
-    error: PermanentBuildError | None = None
+    built: BuiltTogether
 
 
 def read_alike(
@@ -57,7 +56,7 @@ def aggregate_together(aggregate: AggregateTogether, job: UUID, requests: Sequen
         yield Together(requests, aggregate(job, requests))
     except PermanentBuildError as error:
         if len(requests) == 1:
-            yield Together(requests, None, error)
+            yield Together(requests, BuiltTogether(0, [], iter([error])))
             return
         middle = len(requests) // 2
         yield from aggregate_together(aggregate, uuid5(job, "first half"), requests[:middle])

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime
 from functools import partial
+from itertools import count
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -15,10 +16,10 @@ from google.cloud import bigquery
 
 from builder.aggregates.aggregating import AggregateOptions, aggregate_probe, aggregate_probes
 from builder.aggregates.definition import Definition
-from builder.aggregates.probe import BuildRequest, BuiltProbes
+from builder.aggregates.probe import BuildRequest, BuiltTogether
 from builder.aggregates.source import SourceOptions
 from builder.aggregates.thresholds import Minimum, Thresholds
-from builder.aggregates.together import Together, aggregate_together, read_alike
+from builder.aggregates.together import aggregate_together, read_alike
 from builder.errors import PermanentBuildError
 from builder.etl_demo.views import ProbeViews
 from usage_service.shared.progress import Report
@@ -114,26 +115,21 @@ def build_in_one_pass(
 ) -> Night:
     """Build the probes that are hot, those that are read alike in one job, and return the night."""
     began = time.perf_counter()
-    done: list[Together] = []
-    tried = 0
+    size, rows = 0, dict[str, int]()
+    tried = count(1)
     for group in read_alike(hot, options.source):
-        done += aggregate_together(partial(_together, client, options), uuid4(), group)
-        tried += len(group)
-        report(tried)
-    built = [(one.requests, one.built) for one in done if one.built]
-    probes = [request.probe for requests, _ in built for request in requests]
-    return _night_of(
-        views,
-        probes,
-        sum(together.bytes_processed for _, together in built),
-        time.perf_counter() - began,
-        sum(len(rows) for _, together in built for rows in together.rows),
-    )
+        for together in aggregate_together(partial(_together, client, options), uuid4(), group):
+            size += together.built.bytes_processed
+            for request, built in zip(together.requests, together.built, strict=True):
+                if not isinstance(built, PermanentBuildError):
+                    rows[request.probe] = len(built)
+                report(next(tried))
+    return _night_of(views, list(rows), size, time.perf_counter() - began, sum(rows.values()))
 
 
 def _together(
     client: bigquery.Client, options: AggregateOptions, job: UUID, requests: Sequence[BuildRequest]
-) -> BuiltProbes:
+) -> BuiltTogether:
     return aggregate_probes(client, job, requests, options, lambda *_: None)
 
 

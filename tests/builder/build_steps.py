@@ -100,7 +100,7 @@ class WarehouseSteps:
         """Return the shares of distribution.sql by metric key, where each client stands for `weight` clients."""
         options = SourceOptions(thresholds=EVERYBODY, sampled_channels={channel: SAMPLE_IDS // weight})
         statement = probe_statement("distribution", [_request(channel, metric_type)], options, LATEST)
-        [cells] = read_cells(self._run(statement))
+        cells = read_cells(self._run(statement))
         return {
             about.metric_key: _shares(cells, place)
             for place, about in enumerate(cells.combinations)
@@ -142,7 +142,7 @@ def ordered(keys: Sequence[str]) -> BucketList:
 def row_of(values: Pairs, buckets: BucketList) -> ProbeRow:
     """Return the row that a build makes of one combination's cells; the raw counts are the values, too."""
     about = EVERYTHING | {"probe": 0, "version": LATEST, "metric_key": "", "client_agg_type": "summed_histogram"}
-    [cells] = read_cells(
+    cells = read_cells(
         about | {"bucket": key, "amount": value, "users": value, "samples": int(value), "weighted": False}
         for key, value in values
     )

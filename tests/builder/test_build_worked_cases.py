@@ -90,7 +90,7 @@ def test_900_clients_whose_every_aggregate_is_4() -> None:
     }
     cell = {"bucket": 0, "amount": 900, "users": 900, "samples": 3600, "weighted": False}
     layout = Layout("counter", partial(ranges.buckets, 0), np.array([-1]), raw=False)
-    [cells] = read_cells([about | cell])
+    cells = read_cells([about | cell])
     [row] = ProbeRows(cells, layout, 1, None)
     assert ranges.parameter() == ["0||"]
     assert (row.histogram, row.percentiles, row.total_users, row.total_sample) == ("{}", "{}", 900, 3600)

@@ -3,17 +3,20 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 from google.cloud import bigquery
 
 from builder.aggregates.aggregating import AggregateOptions, aggregate_probe, aggregate_probes
+from builder.aggregates.cells import Cells, cells_by_probe
 from builder.aggregates.definition import Definition
-from builder.aggregates.probe import BuildRequest, BuiltProbes
+from builder.aggregates.probe import BuildRequest, BuiltTogether, Rows
 from builder.aggregates.source import Reading, SourceOptions, probe_statement
 from builder.aggregates.thresholds import Minimum, Thresholds
 from builder.aggregates.together import aggregate_together, read_alike
+from builder.errors import PermanentBuildError
 from tests.support.googlesql import PROBES
 from tests.support.ping_makers import RUN_DATE, random_pings
 from tests.support.ping_warehouse import warehouse
@@ -46,8 +49,13 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[bigquery.Client
         yield client
 
 
-def together(client: bigquery.Client, job: UUID, requests: Sequence[BuildRequest]) -> BuiltProbes:
+def together(client: bigquery.Client, job: UUID, requests: Sequence[BuildRequest]) -> BuiltTogether:
     return aggregate_probes(client, job, requests, OPTIONS, lambda *_: None)
+
+
+def rows_of(built: Rows | PermanentBuildError) -> Rows:
+    assert not isinstance(built, PermanentBuildError), built
+    return built
 
 
 def test_each_has_the_rows_that_it_has_alone(client: bigquery.Client) -> None:
@@ -57,12 +65,13 @@ def test_each_has_the_rows_that_it_has_alone(client: bigquery.Client) -> None:
     for group in groups:
         built = together(client, uuid4(), group)
         alone = [aggregate_probe(client, request, OPTIONS, lambda *_: None) for request in group]
-        assert [list(rows) for rows in built.rows] == [list(one.rows) for one in alone]
-        assert len(built.job_ids) == len(alone[0].job_ids)
+        assert len(built.job_ids) == len(alone[0].job_ids)  # known before the first probe's cells are fetched
+        rows = [list(rows_of(one)) for one in built]
+        assert rows == [list(one.rows) for one in alone]
         if len(group) > 1:
             saved = sum(one.bytes_processed for one in alone) - built.bytes_processed
             common.add((group[0].channel, len(built.job_ids), saved // (len(group) - 1)))
-        seen += sum(len(rows) for rows in built.rows)
+        seen += sum(map(len, rows))
     assert seen > 500
     # What is saved is the common columns, but for one of the probes: as much whatever the probes are.
     assert sorted(statements for channel, statements, _ in common if channel == "nightly") == [1, 2]
@@ -100,17 +109,61 @@ def test_one_that_breaks_is_alone_and_the_others_are_there(client: bigquery.Clie
     good = [request_of(kind, PROBES[kind]) for kind in ("timing_distribution", "memory_distribution")]
     unknown = request_of("memory_distribution", "gone")
     [group] = read_alike([good[0], broken, good[1], unknown], SOURCE)
-    done = list(aggregate_together(partial(together, client), uuid4(), group))
-    failed = [one.requests[0] for one in done if one.error]
-    built = {
-        request.probe: list(rows)
-        for one in done
-        if one.built
-        for request, rows in zip(one.requests, one.built.rows, strict=True)
+    done = {
+        request.probe: built
+        for one in aggregate_together(partial(together, client), uuid4(), group)
+        for request, built in zip(one.requests, one.built, strict=True)
     }
-    assert failed == [broken, unknown]
+    assert [probe for probe, built in done.items() if isinstance(built, PermanentBuildError)] == [CHANGED, "gone"]
     for request in good:
-        assert built[request.probe] == list(aggregate_probe(client, request, OPTIONS, lambda *_: None).rows)
+        alone = aggregate_probe(client, request, OPTIONS, lambda *_: None)
+        assert list(rows_of(done[request.probe])) == list(alone.rows)
+
+
+def test_one_that_cannot_be_laid_out_fails_alone_and_is_not_read(client: bigquery.Client) -> None:
+    good = [request_of("custom_distribution", PROBES["custom_distribution"]) for _ in range(2)]
+    undefined = request_of("custom_distribution", "gone", definition=Definition("exponential", 1, 90))
+    alone = together(client, uuid4(), good[:1])
+    built = together(client, uuid4(), [good[0], undefined, good[1]])
+    first, error, last = built
+    assert isinstance(error, PermanentBuildError)
+    assert "register the probe with bucket_count" in str(error)
+    [rows] = [list(rows_of(one)) for one in alone]
+    assert list(rows_of(first)) == list(rows_of(last)) == rows
+    assert rows
+    assert (len(built.job_ids), built.bytes_processed) == (1, alone.bytes_processed)
+    with pytest.raises(StopIteration):
+        next(iter(built))
+
+
+def cell(probe: int, bucket: str) -> dict[str, Any]:
+    about = {"version": 150, "ping_type": "*", "os": "*", "build_hour": "*", "metric_key": "", "client_agg_type": ""}
+    numbers = {"amount": 1.0, "users": 1.0, "samples": 1, "weighted": False}
+    return about | numbers | {"probe": probe, "bucket": bucket}
+
+
+def test_one_with_too_many_cells_fails_alone() -> None:
+    rows = [cell(1, "a"), cell(3, "a"), cell(3, "b"), cell(3, "c"), cell(4, "a"), cell(4, "b")]
+    found = list(cells_by_probe(rows, probes=6, most=2))
+    assert [isinstance(one, PermanentBuildError) for one in found] == [False, False, False, True, False, False]
+    assert [len(one.combinations) for one in found if isinstance(one, Cells)] == [0, 1, 0, 1, 0]
+    assert [one.buckets for one in found if isinstance(one, Cells)] == [[], ["a"], [], ["a", "b"], []]
+
+
+def test_cells_are_taken_as_their_probes_turn_comes() -> None:
+    taken = list[int]()
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for probe in range(4):
+            taken.append(probe)
+            yield cell(probe, "a")
+
+    reading = cells_by_probe(rows(), probes=4)
+    for probe in range(4):
+        next(reading)
+        assert taken[-1] <= probe + 1  # the next one's first shows that this one's are all there
+    with pytest.raises(ValueError, match="the cells of probe 0 came after those of 1"):
+        list(cells_by_probe([cell(1, "a"), cell(0, "a"), cell(2, "a")], probes=3))
 
 
 def test_what_is_never_built_is_alone_and_says_why(client: bigquery.Client) -> None:
@@ -118,5 +171,6 @@ def test_what_is_never_built_is_alone_and_says_why(client: bigquery.Client) -> N
     groups = read_alike([request_of("counter", PROBES["counter"]), never], SOURCE)
     assert [len(group) for group in groups] == [1, 1]
     [told] = aggregate_together(partial(together, client), uuid4(), [never])
-    assert told.error
-    assert "an_event is a event" in str(told.error)
+    [error] = told.built
+    assert isinstance(error, PermanentBuildError)
+    assert "an_event is a event" in str(error)

@@ -82,7 +82,7 @@ def cpu_seconds(work: Callable[[], object]) -> float:
 def test_a_large_result_takes_little_memory_and_its_rows_none() -> None:
     buckets = BucketList(tuple(map(str, range(BUCKETS))))
     tracemalloc.start()
-    [cells] = read_cells(large_result())
+    cells = read_cells(large_result())
     rows = ProbeRows(cells, Layout("timing_distribution", lambda _: buckets, np.arange(BUCKETS), raw=True), 1, None)
     number = sum(1 for _ in rows)
     _, peak = tracemalloc.get_traced_memory()

@@ -23,3 +23,4 @@ counted AS (
 ),
 {{distinct_clients}}
 {{shown}}
+{{by_probe}}

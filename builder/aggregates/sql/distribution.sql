@@ -76,3 +76,4 @@ FROM
   members
 GROUP BY
   probe, bucket
+{{by_probe}}

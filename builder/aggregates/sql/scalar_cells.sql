@@ -35,3 +35,4 @@ counted AS (
 ),
 {{distinct_clients}}
 {{shown}}
+{{by_probe}}
