@@ -336,6 +336,7 @@ OWN_TYPES = frozenset(
         "build_found_no_data",
         "build_failed",
         "build_cancelled",
+        "night_ended",
         "probe_pinned",
         "probe_unpinned",
         "probe_excluded",
