@@ -14,15 +14,17 @@ CREATE TABLE nights (
     latest_version integer,               -- the newest that was released, when it was asked for
     most_bytes     bigint,                -- that it may read; null: what is left of the day
     attempt        integer     NOT NULL DEFAULT 0,
+    max_attempts   integer     NOT NULL DEFAULT 5,
     worker         text,                  -- who plans it
     lease_until    timestamptz,
     not_before     timestamptz NOT NULL,
-    error          jsonb,                 -- {code, message}, of planning
+    error          jsonb,                 -- {code, message}: why it was not planned, or who cancelled it
     requested_at   timestamptz NOT NULL,
     finished_at    timestamptz,
     CONSTRAINT state_is_known CHECK (state IN ('planning', 'running', 'over')),
     CONSTRAINT over_has_an_end CHECK ((state = 'over') = (finished_at IS NOT NULL)),
     CONSTRAINT bytes_are_not_negative CHECK (most_bytes >= 0),
+    CONSTRAINT attempts_are_bounded CHECK (attempt BETWEEN 0 AND max_attempts),
     CONSTRAINT worker_plans CHECK (worker IS NULL OR state = 'planning')
 );
 CREATE UNIQUE INDEX one_night_under_way ON nights (product, channel) WHERE state <> 'over';
@@ -168,6 +170,28 @@ BEGIN
     RETURN stored;
 END $$;
 
+CREATE OR REPLACE FUNCTION retry_build(of_build uuid, by_source text DEFAULT session_user) RETURNS text
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+DECLARE
+    found_build builds;
+BEGIN
+    SELECT * INTO found_build FROM builds b WHERE b.build_id = of_build FOR NO KEY UPDATE;
+    IF NOT FOUND OR found_build.state <> 'failed' THEN
+        RETURN CASE WHEN found_build.build_id IS NULL THEN 'unknown' ELSE 'not_failed' END;
+    END IF;
+    UPDATE builds b SET
+        state = 'queued', max_attempts = b.attempt + 5, not_before = current_instant(), finished_at = NULL, bytes = NULL,
+        shared_job = NULL
+    WHERE b.build_id = of_build;  -- before the event, for which there is no occasion where this fails
+    UPDATE builds b SET log_position = record_transition(
+        found_build, 'build_requested', by_source, jsonb_build_object('attempt', found_build.attempt))
+    WHERE b.build_id = of_build;
+    PERFORM pg_notify('build_requested', of_build::text);
+    RETURN 'queued';
+EXCEPTION WHEN unique_violation THEN
+    RETURN 'under_way';
+END $$;
+
 CREATE OR REPLACE FUNCTION claim_build(by_worker text, lease interval, most integer DEFAULT 1) RETURNS SETOF builds
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 BEGIN
@@ -175,7 +199,7 @@ BEGIN
     UPDATE builds b SET
         state = 'running', attempt = b.attempt + 1, worker = by_worker, lease_until = current_instant() + lease,
         started_at = coalesce(b.started_at, current_instant()), stage = 'started', percent = 0, bytes = NULL,
-        error = NULL,
+        error = NULL, shared_job = NULL,
         log_position = record_transition(b, 'build_started', by_worker, jsonb_build_object('attempt', b.attempt + 1))
     WHERE b.build_id = ANY (ARRAY(
         SELECT q.build_id FROM builds q
@@ -269,7 +293,7 @@ LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
     UPDATE nights n SET worker = by_worker, lease_until = current_instant() + lease, attempt = n.attempt + 1
     WHERE n.night_id = (
         SELECT q.night_id FROM nights q
-        WHERE q.state = 'planning' AND q.not_before <= current_instant()
+        WHERE q.state = 'planning' AND q.not_before <= current_instant() AND q.attempt < q.max_attempts
           AND (q.lease_until IS NULL OR q.lease_until < current_instant())
         ORDER BY q.requested_at LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED)
     RETURNING n.*
@@ -345,7 +369,8 @@ DECLARE
     held nights := hold_night(of_night, of_attempt);
 BEGIN
     UPDATE night_probes p SET outcome = 'left', bytes = l.bytes
-    FROM unnest(probes_left, bytes_left) AS l (probe, bytes) WHERE p.night_id = of_night AND p.probe = l.probe;
+    FROM unnest(probes_left, bytes_left) AS l (probe, bytes)
+    WHERE p.night_id = of_night AND p.probe = l.probe AND p.outcome = 'listed' AND p.build_id IS NULL;
     UPDATE nights n SET state = 'running', worker = NULL, lease_until = NULL WHERE n.night_id = of_night;
     PERFORM pg_notify('night_changed', of_night::text);
 END $$;
@@ -357,7 +382,7 @@ DECLARE
     held nights := hold_night(of_night, of_attempt);
     why jsonb := jsonb_build_object('code', error_code, 'message', error_message);
 BEGIN
-    IF retry_in IS NOT NULL AND held.attempt < 5 THEN
+    IF retry_in IS NOT NULL AND held.attempt < held.max_attempts THEN
         UPDATE nights n SET error = why, worker = NULL, lease_until = NULL, not_before = current_instant() + retry_in
         WHERE n.night_id = of_night;
         RETURN 'queued';
@@ -372,7 +397,7 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
     held nights := hold_night(of_night, of_attempt);
 BEGIN
-    UPDATE nights n SET worker = NULL, lease_until = NULL, attempt = n.attempt - 1 WHERE n.night_id = held.night_id;
+    UPDATE nights n SET worker = NULL, lease_until = NULL, max_attempts = n.max_attempts + 1 WHERE n.night_id = held.night_id;
     PERFORM pg_notify('build_requested', of_night::text);
 END $$;
 
@@ -381,33 +406,36 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
     found_job shared_jobs;
     members uuid[];
-    given integer := 0;
 BEGIN
     FOR found_job IN
         SELECT j.* FROM shared_jobs j
         WHERE j.state = 'queued' AND j.not_before <= current_instant() AND (of_night IS NULL OR j.night_id = of_night)
-        ORDER BY j.queued_at, j.job_id FOR NO KEY UPDATE SKIP LOCKED
+        ORDER BY j.queued_at, j.job_id LIMIT most FOR NO KEY UPDATE SKIP LOCKED
     LOOP
-        EXIT WHEN given >= most;
-        members := found_job.builds;
+        members := lock_shared_builds(found_job);  -- so that nobody asks for one while the job begins
         IF found_job.attempt = 0 THEN
-            -- Locked, so that nobody asks for one while the job begins.
-            members := ARRAY(
-                SELECT b.build_id FROM builds b
-                WHERE b.shared_job = found_job.job_id AND b.state = 'queued' AND b.prefetched
-                ORDER BY array_position(found_job.builds, b.build_id) FOR NO KEY UPDATE);
+            UPDATE builds b SET shared_job = NULL WHERE b.build_id = ANY (members) AND NOT b.prefetched;
+            members := lock_shared_builds(found_job);
         END IF;
         IF members = '{}' THEN
             PERFORM end_shared_job(found_job, 'done', NULL);
         ELSE
-            given := given + 1;
             RETURN QUERY UPDATE shared_jobs j SET
-                state = 'running', builds = members, attempt = j.attempt + 1, worker = by_worker,
+                state = 'running', builds = CASE j.attempt WHEN 0 THEN members ELSE j.builds END, attempt = j.attempt + 1,
+                worker = by_worker,
                 lease_until = current_instant() + lease, started_at = coalesce(j.started_at, current_instant()),
                 stage = 'started', percent = 0, bytes = NULL, error = NULL
             WHERE j.job_id = found_job.job_id RETURNING j.*;
         END IF;
     END LOOP;
+END $$;
+
+CREATE FUNCTION lock_shared_builds(of_job shared_jobs) RETURNS uuid[] LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM FROM builds b WHERE b.shared_job = of_job.job_id AND b.state = 'queued' ORDER BY b.build_id FOR NO KEY UPDATE;
+    RETURN ARRAY(
+        SELECT b.build_id FROM builds b WHERE b.shared_job = of_job.job_id AND b.state = 'queued'
+        ORDER BY array_position(of_job.builds, b.build_id));
 END $$;
 
 CREATE FUNCTION hold_shared_job(of_job uuid, of_attempt integer) RETURNS shared_jobs LANGUAGE plpgsql AS $$
@@ -511,6 +539,7 @@ END $$;
 CREATE FUNCTION give_up_shared_job(held shared_jobs, why jsonb, retry_in interval) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
     remaining uuid[];
+    new_state text := 'failed';
 BEGIN
     IF retry_in IS NOT NULL AND held.attempt < held.max_attempts THEN
         UPDATE shared_jobs j SET
@@ -521,16 +550,15 @@ BEGIN
         PERFORM pg_notify('build_requested', held.job_id::text);
         RETURN 'queued';
     END IF;
-    remaining := ARRAY(
-        SELECT b.build_id FROM builds b WHERE b.shared_job = held.job_id AND b.state = 'queued'
-        ORDER BY array_position(held.builds, b.build_id) FOR NO KEY UPDATE);
-    IF cardinality(remaining) > 1 THEN
+    remaining := lock_shared_builds(held);
+    IF remaining <> '{}' AND cardinality(held.builds) > 1 THEN  -- one that is left over is not the one at fault
         PERFORM split_shared_job(held, remaining);
+        new_state := 'split';
     ELSIF remaining <> '{}' THEN
         PERFORM give_up_attempt(start_shared_build(held, remaining[1]), why, NULL);
     END IF;
-    PERFORM end_shared_job(held, CASE WHEN cardinality(remaining) > 1 THEN 'split' ELSE 'failed' END, why);
-    RETURN CASE WHEN cardinality(remaining) > 1 THEN 'split' ELSE 'failed' END;
+    PERFORM end_shared_job(held, new_state, why);
+    RETURN new_state;
 END $$;
 
 CREATE FUNCTION split_shared_job(held shared_jobs, members uuid[]) RETURNS void LANGUAGE plpgsql AS $$
@@ -541,6 +569,7 @@ DECLARE
 BEGIN
     FOR number IN 1..2 LOOP
         half := CASE number WHEN 1 THEN members[:middle] ELSE members[middle + 1:] END;
+        CONTINUE WHEN half = '{}';
         INSERT INTO shared_jobs (night_id, split_from, builds, not_before, expected_bytes, queued_at)
         VALUES (held.night_id, held.job_id, half, current_instant(), held.expected_bytes / 2, held.queued_at)
         RETURNING job_id INTO new_job;
@@ -605,7 +634,10 @@ DECLARE
 BEGIN
     SELECT * INTO found_night FROM nights n WHERE n.night_id = of_night FOR NO KEY UPDATE;
     IF found_night.state IN ('planning', 'running') THEN
-        UPDATE nights n SET state = 'running', worker = NULL, lease_until = NULL WHERE n.night_id = of_night;
+        UPDATE nights n SET
+            state = 'over', worker = NULL, lease_until = NULL, finished_at = current_instant(),
+            error = jsonb_build_object('code', 'cancelled', 'message', 'cancelled by ' || by_source)
+        WHERE n.night_id = of_night;
         found_jobs := ARRAY(
             SELECT j FROM shared_jobs j WHERE j.night_id = of_night AND j.state IN ('queued', 'running')
             ORDER BY j.job_id FOR NO KEY UPDATE);
@@ -622,7 +654,7 @@ BEGIN
             WHERE j.job_id = found_job.job_id AND j.attempt > 0;
             PERFORM pg_notify('build_cancelled', found_job.job_id::text);
         END LOOP;
-        PERFORM pg_notify('night_changed', of_night::text);
+        PERFORM record_night_end(of_night, by_source);
     END IF;
     RETURN found_night.state;
 END $$;
@@ -656,25 +688,34 @@ DECLARE
     number integer := 0;
 BEGIN
     FOR ended IN
-        UPDATE nights n SET state = 'over', finished_at = current_instant()
+        UPDATE nights n SET
+            state = 'over', worker = NULL, lease_until = NULL, finished_at = current_instant(),
+            error = CASE n.state WHEN 'running' THEN n.error ELSE
+                jsonb_build_object('code', 'lease_lost', 'message', 'those who planned it were not heard of any more') END
         WHERE n.night_id IN (
             SELECT q.night_id FROM nights q
-            WHERE q.state = 'running'
+            WHERE (q.state = 'running' OR q.state = 'planning' AND q.attempt = q.max_attempts AND q.lease_until < current_instant())
               AND NOT EXISTS (SELECT FROM shared_jobs j WHERE j.night_id = q.night_id AND j.state IN ('queued', 'running'))
             FOR NO KEY UPDATE SKIP LOCKED)
         RETURNING n.*
     LOOP
-        PERFORM append_own_event('night_ended', ended.product, ended.channel, NULL, ended.source, jsonb_strip_nulls(
-            to_jsonb(t) || jsonb_build_object(
-                'seconds', round(extract(epoch FROM ended.finished_at - ended.requested_at), 3), 'error', ended.error)))
-        FROM night_totals t WHERE t.night_id = ended.night_id;
-        PERFORM pg_notify('events_appended', ''), pg_notify('night_changed', ended.night_id::text);
+        PERFORM record_night_end(ended.night_id, ended.source);
         number := number + 1;
     END LOOP;
     RETURN number;
 END $$;
 
-REVOKE ALL ON FUNCTION build_to_join, building_refusal, cancel_night, claim_night, claim_shared_jobs, complete_planning, complete_shared_build, complete_shared_builds, complete_shared_job, count_shared_bytes, end_nights, end_shared_job, expire_shared_lease, fail_planning, fail_shared_build, fail_shared_job, give_up_shared_job, hand_back_night, hand_back_shared_job, heartbeat_night, heartbeat_shared_job, hold_night, hold_shared_job, night_outcome, queue_shared_job, request_night, split_shared_job, start_shared_build, succeed_build
+-- The event that sums a night up, for who has ended it.
+CREATE FUNCTION record_night_end(of_night uuid, by_source text) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM append_own_event('night_ended', n.product, n.channel, NULL, by_source, jsonb_strip_nulls(
+        to_jsonb(t) || jsonb_build_object(
+            'seconds', round(extract(epoch FROM n.finished_at - n.requested_at), 3), 'error', n.error)))
+    FROM nights n JOIN night_totals t USING (night_id) WHERE n.night_id = of_night;
+    PERFORM pg_notify('events_appended', ''), pg_notify('night_changed', of_night::text);
+END $$;
+
+REVOKE ALL ON FUNCTION build_to_join, building_refusal, cancel_night, claim_night, claim_shared_jobs, complete_planning, complete_shared_build, complete_shared_builds, complete_shared_job, count_shared_bytes, end_nights, end_shared_job, expire_shared_lease, fail_planning, fail_shared_build, fail_shared_job, give_up_shared_job, hand_back_night, hand_back_shared_job, heartbeat_night, heartbeat_shared_job, hold_night, hold_shared_job, lock_shared_builds, night_outcome, queue_shared_job, record_night_end, request_night, split_shared_job, start_shared_build, succeed_build
     FROM PUBLIC;
 GRANT SELECT ON nights, shared_jobs, night_probes, night_totals TO usage_server, usage_builder, usage_reader, usage_projections;
 GRANT EXECUTE ON FUNCTION request_night, cancel_night TO usage_server, usage_builder;
