@@ -165,6 +165,51 @@ BEGIN
     END IF;
 END $$;
 
+-- Appends events of which none is known: the usual case, for half of what append_events() costs. Answers with the position of the
+-- first, after which the others stand in the order given; null where nothing was appended, because an id is known or given twice or
+-- somebody is to be erased: append_events() judges each then. What many events have alike is given once, and by its number, from 1:
+-- `kinds` are of types, versions, products, channels and sources, `persons` of lookups and epochs.
+CREATE FUNCTION append_new_events(
+    event_ids uuid[], kinds smallint[], occurred timestamptz[], persons smallint[], probes text[], payloads jsonb[], digests uuid[],
+    types text[], schema_versions smallint[], products text[], channels text[], sources text[], lookups uuid[], epochs integer[]
+) RETURNS bigint
+-- Planned once a session, whatever the planner then believes of the tables.
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp SET plan_cache_mode = force_generic_plan
+SET enable_nestloop = off SET enable_seqscan = off AS $$
+DECLARE
+    log_end bigint;
+    pseudonyms uuid[];
+    recorded timestamptz := current_instant();
+BEGIN
+    PERFORM begin_append();
+    IF event_ids = '{}' OR 'visitor_erased' = ANY (types)
+       OR EXISTS (SELECT FROM dropped_events d WHERE d.event_id = ANY (event_ids)) THEN
+        RETURN NULL;
+    END IF;
+    WITH known AS MATERIALIZED (
+        SELECT v.lookup, v.pseudonym FROM visitor_keys v WHERE v.lookup = ANY (lookups)
+    ), made AS (
+        INSERT INTO visitor_keys (lookup, epoch)
+        SELECT u.lookup, u.epoch FROM unnest(lookups, epochs) AS u (lookup, epoch)
+        WHERE u.lookup NOT IN (SELECT k.lookup FROM known k)
+        RETURNING visitor_keys.lookup, visitor_keys.pseudonym
+    )
+    SELECT array_agg(v.pseudonym ORDER BY u.number) INTO pseudonyms
+    FROM unnest(lookups) WITH ORDINALITY AS u (lookup, number)
+    JOIN (SELECT * FROM known UNION ALL SELECT * FROM made) v USING (lookup);
+    SELECT s.last_value - (NOT s.is_called)::integer INTO log_end FROM event_position s;
+    INSERT INTO event_log (position, event_id, type, schema_version, occurred_at, recorded_at, visitor, product, channel, probe,
+                           source, data, digest)
+    SELECT log_end + u.number, u.event_id, types[u.kind], schema_versions[u.kind], u.occurred_at, recorded, pseudonyms[u.person],
+           products[u.kind], channels[u.kind], u.probe, sources[u.kind], u.data, u.digest
+    FROM unnest(event_ids, kinds, occurred, persons, probes, payloads, digests)
+         WITH ORDINALITY AS u (event_id, kind, occurred_at, person, probe, data, digest, number);
+    PERFORM setval('event_position', log_end + cardinality(event_ids));
+    RETURN log_end + 1;
+EXCEPTION WHEN unique_violation THEN
+    RETURN NULL;
+END $$;
+
 -- Puts exported events back at their positions, after all that the log holds: into an empty log, or on from where an
 -- earlier call stopped. What is there already is passed over; other events there, or these elsewhere, are an error (UB002), and
 -- so is a gap larger than largest_gap() (UB007). All is checked before anything is written. Visitors are the pseudonyms of the
@@ -3342,7 +3387,7 @@ GRANT EXECUTE ON FUNCTION projection_setting TO usage_projections;
 REVOKE SELECT ON visitor_keys, miss_allowances, event_log_lock, filling_lock FROM usage_server, usage_builder, usage_reader, usage_projections;
 REVOKE SELECT ON tokens, page_sessions FROM usage_builder, usage_reader, usage_projections;
 REVOKE SELECT ON dead_letters FROM usage_builder, usage_projections;
-GRANT EXECUTE ON FUNCTION append_events, restore_events, probe_recording, forget_visitors, advance_projection, fail_projection, request_build,
+GRANT EXECUTE ON FUNCTION append_events, append_new_events, restore_events, probe_recording, forget_visitors, advance_projection, fail_projection, request_build,
     request_build_once, request_missed_build, cancel_build, retry_build, fresh_since, set_hotlist_rule, set_hidden_probes, keep_hotlist,
     cancel_builds_done_by_etl, open_page_session, close_page_session, claim_policy_filling, store_policy_nights, end_policy_filling,
     request_night, cancel_night

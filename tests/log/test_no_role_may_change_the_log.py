@@ -35,6 +35,7 @@ CHANGES = [
     "CREATE POLICY p ON event_log",
     "CREATE OR REPLACE FUNCTION append_events() RETURNS void LANGUAGE sql AS ''",
     "DROP FUNCTION append_events",
+    "DROP FUNCTION append_new_events",
     "CREATE TABLE mine (position bigint REFERENCES event_log)",
     "SELECT nextval('event_position')",
     "SELECT setval('event_position', 1)",
@@ -54,6 +55,7 @@ OTHER_CHANGES = [
 ]
 MEANT_FOR = {
     "append_events": "usage_server",
+    "append_new_events": "usage_server",
     "forget_visitors": "usage_server",
     "advance_projection": "usage_server",
     "request_build": "usage_server",

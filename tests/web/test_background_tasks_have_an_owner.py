@@ -147,10 +147,10 @@ async def test_a_server_whose_task_dies_ends_and_says_so(
 
 
 async def test_an_unexpected_refusal_of_the_database_is_not_the_end(client: Client, database: Connection) -> None:
-    await database.execute("ALTER FUNCTION append_events RENAME TO append_events_away")
+    await database.execute("ALTER FUNCTION append_new_events RENAME TO append_away")
     try:
         response = await client.post("/v1/events", json=[event()])
         assert response.status == 503
     finally:
-        await database.execute("ALTER FUNCTION append_events_away RENAME TO append_events")
+        await database.execute("ALTER FUNCTION append_away RENAME TO append_new_events")
     assert (await client.post("/v1/events", json=[event()])).status == 201

@@ -235,14 +235,22 @@ async def test_no_position_is_drawn_that_readers_have_passed(client: Client, own
     assert await own_database.fetchval("SELECT count(*) FROM builds") == 0
 
 
+ONE_NEW_EVENT = """
+SELECT append_new_events(ARRAY[gen_random_uuid()], '{1}', ARRAY[now()], '{null}', '{null}', '{"{}"}',
+                         ARRAY[gen_random_uuid()], '{x_note}', '{1}', '{null}', '{null}', '{tests}', '{}', '{}')
+"""
+NO_EVENT = "SELECT * FROM append_events({}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {})".replace("{}", "'{}'")
+
+
+@pytest.mark.parametrize("appending", [NO_EVENT, ONE_NEW_EVENT])
 @pytest.mark.parametrize("weaker", ["off", "local"])
-async def test_what_is_acknowledged_is_durable_whatever_is_set(own_database: Connection, weaker: str) -> None:
+async def test_what_is_acknowledged_is_durable_whatever_is_set(
+    own_database: Connection, weaker: str, appending: str
+) -> None:
     await own_database.execute("SELECT set_config('synchronous_commit', $1, false)", weaker)
     async with own_database.transaction():
         assert await own_database.fetchval("SHOW synchronous_commit") == weaker
-        await own_database.execute(
-            "SELECT * FROM append_events({}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {})".replace("{}", "'{}'")
-        )
+        await own_database.execute(appending)
         assert await own_database.fetchval("SHOW synchronous_commit") == "on"  # until the commit
     assert await own_database.fetchval("SHOW synchronous_commit") == weaker
 

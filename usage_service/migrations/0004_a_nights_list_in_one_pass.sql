@@ -723,3 +723,47 @@ GRANT EXECUTE ON FUNCTION claim_night, heartbeat_night, queue_shared_job, comple
     heartbeat_shared_job, complete_shared_build, complete_shared_builds, fail_shared_build, complete_shared_job, fail_shared_job,
     hand_back_shared_job, expire_shared_lease, end_nights
     TO usage_builder;
+
+-- Appending.
+CREATE FUNCTION append_new_events(
+    event_ids uuid[], kinds smallint[], occurred timestamptz[], persons smallint[], probes text[], payloads jsonb[], digests uuid[],
+    types text[], schema_versions smallint[], products text[], channels text[], sources text[], lookups uuid[], epochs integer[]
+) RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp SET plan_cache_mode = force_generic_plan
+SET enable_nestloop = off SET enable_seqscan = off AS $$
+DECLARE
+    log_end bigint;
+    pseudonyms uuid[];
+    recorded timestamptz := current_instant();
+BEGIN
+    PERFORM begin_append();
+    IF event_ids = '{}' OR 'visitor_erased' = ANY (types)
+       OR EXISTS (SELECT FROM dropped_events d WHERE d.event_id = ANY (event_ids)) THEN
+        RETURN NULL;
+    END IF;
+    WITH known AS MATERIALIZED (
+        SELECT v.lookup, v.pseudonym FROM visitor_keys v WHERE v.lookup = ANY (lookups)
+    ), made AS (
+        INSERT INTO visitor_keys (lookup, epoch)
+        SELECT u.lookup, u.epoch FROM unnest(lookups, epochs) AS u (lookup, epoch)
+        WHERE u.lookup NOT IN (SELECT k.lookup FROM known k)
+        RETURNING visitor_keys.lookup, visitor_keys.pseudonym
+    )
+    SELECT array_agg(v.pseudonym ORDER BY u.number) INTO pseudonyms
+    FROM unnest(lookups) WITH ORDINALITY AS u (lookup, number)
+    JOIN (SELECT * FROM known UNION ALL SELECT * FROM made) v USING (lookup);
+    SELECT s.last_value - (NOT s.is_called)::integer INTO log_end FROM event_position s;
+    INSERT INTO event_log (position, event_id, type, schema_version, occurred_at, recorded_at, visitor, product, channel, probe,
+                           source, data, digest)
+    SELECT log_end + u.number, u.event_id, types[u.kind], schema_versions[u.kind], u.occurred_at, recorded, pseudonyms[u.person],
+           products[u.kind], channels[u.kind], u.probe, sources[u.kind], u.data, u.digest
+    FROM unnest(event_ids, kinds, occurred, persons, probes, payloads, digests)
+         WITH ORDINALITY AS u (event_id, kind, occurred_at, person, probe, data, digest, number);
+    PERFORM setval('event_position', log_end + cardinality(event_ids));
+    RETURN log_end + 1;
+EXCEPTION WHEN unique_violation THEN
+    RETURN NULL;
+END $$;
+
+REVOKE ALL ON FUNCTION append_new_events FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION append_new_events TO usage_server;

@@ -63,6 +63,9 @@ SELECT last_position();
 -- begin: the first position from which on the log holds every event.
 SELECT whole_from();
 
+-- append_new: appends events of which none is known; the position of the first, or null where each has to be judged.
+SELECT append_new_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14);
+
 -- append: appends events, given as an array a column; for each, in order, its position and its outcome.
 SELECT log_position, outcome FROM append_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12);
 
