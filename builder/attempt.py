@@ -1,59 +1,45 @@
-"""One attempt at a build, from its claim to its end: it renews the lease, keeps to the limits, reports its outcome."""
+"""One attempt at a piece of work, from claim to end: it renews the lease, keeps to the limits, reports its outcome."""
 
 from __future__ import annotations
 
 import asyncio
 import random
-import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
-from datetime import UTC, datetime, timedelta
-from enum import StrEnum
-from functools import partial
-from typing import TypeVar
+from datetime import timedelta
 
 import structlog
 
-from builder.aggregates.probe import BuiltProbe
-from builder.computation_thread import Aggregate, ComputationThread
+from builder.computation_thread import ComputationThread
+from builder.database_away import AGAIN_SECONDS, retried_while_away
 from builder.errors import BuildAbandonedError, BuildError, PermanentBuildError, TransientBuildError
-from builder.queue import BuildCancelledElsewhereError, BuildQueue, Claim, LeaseLostError
+from builder.fencing import BuildCancelledElsewhereError, LeaseLostError
 from builder.settings import BuilderSettings
+from builder.work import Computed, Outcome, Work
 from usage_service.shared.postgres import UNAVAILABLE
 from usage_service.shared.tracing import Span, SpanKind, fail, span
 
-DATABASE_AWAY_SECONDS = 30.0  # after which a call to a database that is away is given up
-AGAIN_SECONDS = 0.25
 LONGEST_BACKOFF_SECONDS = 300.0
 OUT_OF_BYTES = "dailyBytesExceeded"
 _random = random.SystemRandom()  # forks do not draw alike
 
-Result = TypeVar("Result")
+BytesLeft = Callable[[int], Awaitable[int]]
+"""Returns how many bytes may still be read today where so many may be read a day."""
+
+SPANS = {"build": "build probe", "night": "plan night", "shared_job": "build probes together"}
+
 log = structlog.get_logger(__name__)
 
 
-class Outcome(StrEnum):
-    """The outcomes of an attempt."""
-
-    SUCCEEDED = "succeeded"
-    NO_DATA = "no_data"
-    FAILED = "failed"
-    RETRIED = "retried"
-    CANCELLED = "cancelled"
-    LOST = "lost"  # the lease; or the end could not be reported, and the lease will be
-    HANDED_BACK = "handed_back"
-
-
 class Attempt:
-    """The run of one claim. `outcome` is None until the attempt is over; `bytes` are those read so far."""
+    """The run of what was claimed. `outcome` is None until the attempt is over; `bytes` are those read so far."""
 
-    def __init__(self, queue: BuildQueue, aggregate: Aggregate, settings: BuilderSettings, claim: Claim) -> None:
-        self.claim = claim
+    def __init__(self, work: Work, bytes_left_today: BytesLeft, settings: BuilderSettings) -> None:
+        self.work = work
         self.outcome: Outcome | None = None
         self.retry_seconds = 0.0  # the back-off, until which a build that is tried again may not be claimed
         self.bytes = 0
-        self._queue = queue
-        self._aggregate = aggregate
+        self._bytes_left_today = bytes_left_today
         self._settings = settings
         self._stopped: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
         self._reporting = asyncio.Lock()
@@ -61,55 +47,55 @@ class Attempt:
         self._draining = False
 
     def cancel(self) -> None:
-        """Stop because the build was cancelled: stop the warehouse's job as well, and report nothing."""
+        """Stop because the work was cancelled: stop the warehouse's job as well, and report nothing."""
         self._stop(BuildCancelledElsewhereError("notified"))
 
     def hand_back(self) -> None:
-        """Stop and let another builder go on with the build: the warehouse's job runs on."""
+        """Stop and let another builder go on with it: the warehouse's job runs on."""
         self._stop(BuildAbandonedError())
 
     def drain(self) -> None:
-        """Finish, for the builder stops; but hand the build back rather than wait for a busy warehouse."""
+        """Finish, for the builder stops; but hand the work back rather than wait for a busy warehouse."""
         self._draining = True
         if self._thread:
             self._thread.drain()
 
     @property
     def stage(self) -> str:
-        """Return the stage of the build."""
+        """Return the stage of the work."""
         return self._thread.stage if self._thread else ""
 
     def check(self) -> None:
-        """Renew the lease now, which shows whether the build is still this attempt's."""
+        """Renew the lease now, which shows whether the work is still this attempt's."""
         if self._thread:
             self._thread.wake()
 
     async def run(self) -> None:
         """Run the attempt to its end; raise nothing but the cancellation of its task."""
-        context = structlog.contextvars.bound_contextvars(build_id=str(self.claim.build_id), attempt=self.claim.attempt)
+        work = self.work
+        context = structlog.contextvars.bound_contextvars(**{f"{work.kind}_id": str(work.id), "attempt": work.attempt})
         with context, self._span() as attempt_span:
             self.outcome = await self._outcome()
-            fields = {"probe": self.claim.probe, "bytes": self.bytes}
-            log.info("attempt_ended", outcome=self.outcome.value, **fields)
+            log.info("attempt_ended", outcome=self.outcome.value, bytes=self.bytes, **work.about)
             attempt_span.set_attributes({"build.outcome": self.outcome.value, "build.bytes": self.bytes})
             if self.outcome in (Outcome.FAILED, Outcome.RETRIED, Outcome.LOST):
                 fail(attempt_span, self.outcome.value)
 
     def _span(self) -> AbstractContextManager[Span]:
-        """Return the attempt's span, which belongs to the trace of the request for the build, if that was traced."""
-        claim = self.claim
-        probe = {"build.product": claim.product, "build.channel": claim.channel, "build.probe": claim.probe}
-        about: dict[str, str | int] = {"build.id": str(claim.build_id), "build.attempt": claim.attempt, **probe}
-        carrier = {"traceparent": claim.traceparent} if claim.traceparent else {}
-        return span("build probe", about, kind=SpanKind.CONSUMER, carrier=carrier)
+        """Return the attempt's span, which belongs to the trace of the request for the work, if that was traced."""
+        work = self.work
+        about: dict[str, str | int] = {f"{work.kind}.id": str(work.id), f"{work.kind}.attempt": work.attempt}
+        about |= {f"{work.kind}.{name}": value for name, value in work.about.items()}
+        carrier = {"traceparent": work.traceparent} if work.traceparent else {}
+        return span(SPANS[work.kind], about, kind=SpanKind.CONSUMER, carrier=carrier)
 
     async def _outcome(self) -> Outcome:
         try:
-            return Outcome.SUCCEEDED if await self._build() else Outcome.NO_DATA
+            return await self._done()
         except BuildCancelledElsewhereError:
             return Outcome.CANCELLED
         except BuildAbandonedError:  # another builder is to go on with it
-            return await self._reported(partial(self._queue.hand_back, self.claim), Outcome.HANDED_BACK)
+            return await self._reported(self._handed_back)
         except BuildError as error:
             return await self._failed(error.code, str(error), retry=isinstance(error, TransientBuildError))
         except (LeaseLostError, *UNAVAILABLE) as error:
@@ -120,22 +106,21 @@ class Attempt:
             log.exception("attempt_crashed")
             return await self._failed("internal", "the builder failed; its log says why", retry=True)
 
-    async def _build(self) -> int:
-        """Aggregate the probe, store its rows, and return how many these are."""
-        claim = self.claim
+    async def _done(self) -> Outcome:
+        """Do the work, store what it found, and return what that is."""
         if self._stopped.done():
             raise self._stopped.result()
-        request = claim.request(datetime.now(UTC).date())
-        thread = ComputationThread(self._aggregate, request, self._admit, f"build {claim.build_id}")
+        work = self.work
+        thread = ComputationThread(work.compute, self._admit, f"{work.kind} {work.id}")
         self._thread = thread
         if self._draining:
             thread.drain()
         pulse = asyncio.create_task(self._keep_lease(thread))
         try:
-            built = await self._result(thread, pulse)
-            self.bytes = built.bytes_processed
+            computed = await self._result(thread, pulse)
+            self.bytes = computed.bytes
             with span("store"):
-                return await _retried_while_away(lambda: self._queue.complete(claim, built.rows, built.bytes_processed))
+                return await retried_while_away(computed.store)
         except BuildCancelledElsewhereError:
             await thread.cancel()
             raise
@@ -143,10 +128,10 @@ class Attempt:
             thread.abandon()
             await _end(pulse)
 
-    async def _result(self, thread: ComputationThread, pulse: asyncio.Task[None]) -> BuiltProbe:
-        """Return the thread's result; raise when the build is stopped, its lease is lost or its time is over."""
+    async def _result(self, thread: ComputationThread, pulse: asyncio.Task[None]) -> Computed:
+        """Return the thread's result; raise when the work is stopped, its lease is lost or its time is over."""
         seconds = self._settings.build_seconds
-        waiting: set[asyncio.Future[BuiltProbe] | asyncio.Future[Exception] | asyncio.Task[None]]
+        waiting: set[asyncio.Future[Computed] | asyncio.Future[Exception] | asyncio.Task[None]]
         waiting = {thread.result, pulse, self._stopped}
         await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         if self._stopped.done():
@@ -155,12 +140,13 @@ class Attempt:
             pulse.result()  # raises
         if not thread.result.done():
             raise TransientBuildError(
-                "timeout", f"the build took longer than {seconds:g} s, to {thread.stage}; its job is adopted next time"
+                "timeout",
+                f"the {self.work.kind} took longer than {seconds:g} s, to {thread.stage}; its job is adopted next time",
             )
         return thread.result.result()
 
     async def _keep_lease(self, thread: ComputationThread) -> None:
-        """Renew the lease with each step and in between; raise when the build is no longer this attempt's."""
+        """Renew the lease with each step and in between; raise when the work is no longer this attempt's."""
         while True:
             await thread.moved(self._settings.lease_seconds / 3)
             try:
@@ -174,16 +160,16 @@ class Attempt:
     async def _report(self, thread: ComputationThread) -> None:
         step = thread.take_step()
         if step is None:
-            await self._queue.heartbeat(self.claim)
+            await self.work.heartbeat()
             return
         self.bytes = max(self.bytes, step.bytes)
-        await self._queue.heartbeat(self.claim, step.stage, step.percent, self.bytes)
+        await self.work.heartbeat(step.stage, step.percent, self.bytes)
 
     async def _admit(self, read: int, needed: int) -> None:
         """Reserve the bytes that the next statement needs; raise PermanentBuildError beyond the day's limit."""
         try:
             async with self._reporting:
-                await _retried_while_away(lambda: self._reserve(read, needed))
+                await retried_while_away(lambda: self._reserve(read, needed))
         except UNAVAILABLE as error:
             raise TransientBuildError("databaseAway", f"nothing is read without an account of it: {error!r}") from error
 
@@ -191,12 +177,12 @@ class Attempt:
         # Reserved first, compared with the limit then: of two builders at the same time both may be refused, but both
         # are never let in beyond the limit.
         limit = self._settings.most_bytes_a_day
-        await self._queue.heartbeat(self.claim, read=read + needed)
-        if await self._queue.bytes_left_today(limit + 1):
+        await self.work.heartbeat(read=read + needed)
+        if await self._bytes_left_today(limit + 1):
             self.bytes = read + needed
             return
-        await self._queue.heartbeat(self.claim, read=read)
-        left = await self._queue.bytes_left_today(limit)
+        await self.work.heartbeat(read=read)
+        left = await self._bytes_left_today(limit)
         raise PermanentBuildError(
             OUT_OF_BYTES,
             f"the next statement would read {needed:,} bytes; of the {limit:,} that may be read a day (UTC) {left:,} "
@@ -205,50 +191,33 @@ class Attempt:
 
     async def _failed(self, code: str, message: str, *, retry: bool) -> Outcome:
         backoff = self._backoff() if retry else None
-        log.warning("attempt_failed", probe=self.claim.probe, code=code, message=message)
-        state = ""
-
-        async def fail() -> None:
-            nonlocal state
-            state = await self._queue.fail(self.claim, code, message, backoff)
-
-        outcome = await self._reported(fail, Outcome.FAILED)
-        if state == "queued" and backoff:
+        log.warning("attempt_failed", code=code, message=message, **self.work.about)
+        outcome = await self._reported(lambda: self.work.fail(code, message, backoff))
+        if outcome is Outcome.RETRIED and backoff:
             self.retry_seconds = backoff.total_seconds()
-            return Outcome.RETRIED
         return outcome
 
-    async def _reported(self, report: Callable[[], Awaitable[None]], outcome: Outcome) -> Outcome:
-        """Report the outcome and return it; return CANCELLED or LOST when the build has been taken away meanwhile."""
+    async def _handed_back(self) -> Outcome:
+        await self.work.hand_back()
+        return Outcome.HANDED_BACK
+
+    async def _reported(self, report: Callable[[], Awaitable[Outcome]]) -> Outcome:
+        """Report the outcome and return it; return CANCELLED or LOST when the work has been taken away meanwhile."""
         try:
-            await _retried_while_away(report)
+            return await retried_while_away(report)
         except BuildCancelledElsewhereError:
             return Outcome.CANCELLED
         except (LeaseLostError, *UNAVAILABLE) as error:
-            log.warning("end_not_reported", outcome=outcome.value, error=repr(error))
+            log.warning("end_not_reported", error=repr(error))
             return Outcome.LOST
-        return outcome
 
     def _stop(self, why: Exception) -> None:
         if not self._stopped.done():
             self._stopped.set_result(why)
 
     def _backoff(self) -> timedelta:
-        longest = min(LONGEST_BACKOFF_SECONDS, self._settings.retry_seconds * 2 ** (self.claim.attempt - 1))
+        longest = min(LONGEST_BACKOFF_SECONDS, self._settings.retry_seconds * 2 ** (self.work.attempt - 1))
         return timedelta(seconds=longest * _random.uniform(0.5, 1))
-
-
-async def _retried_while_away(call: Callable[[], Awaitable[Result]]) -> Result:
-    """Return the result of the call, which is made again while the database is away, for DATABASE_AWAY_SECONDS."""
-    deadline = time.monotonic() + DATABASE_AWAY_SECONDS
-    while True:
-        try:
-            return await call()
-        except UNAVAILABLE as error:
-            if time.monotonic() > deadline:
-                raise
-            log.info("database_away", error=repr(error))
-        await asyncio.sleep(AGAIN_SECONDS)
 
 
 async def _end(task: asyncio.Task[None]) -> None:

@@ -141,7 +141,7 @@ class JobRunner:
         with as_build_errors():
             about = {"statement": statement.name}
             with span("dry run", about):
-                needed = self._estimate(statement)
+                needed = self._within_limits(statement)
             self.control.admit(self.bytes_processed, needed)
             self._pulse = partial(tick, needed)
             self._pulse()
@@ -175,11 +175,16 @@ class JobRunner:
             )
         )
 
-    def _estimate(self, statement: Statement) -> int:
-        """Return the bytes that the statement would read, by a dry run; raise PermanentBuildError when too many."""
-        config = self._config(statement)
-        config.dry_run = True
-        needed = self._query(statement, config, None, self._patience).total_bytes_processed or 0
+    def estimate(self, statement: Statement) -> int:
+        """Return the bytes that a statement would read, by a dry run. Raise BuildError when there is no telling."""
+        with as_build_errors():
+            config = self._config(statement)
+            config.dry_run = True
+            return self._query(statement, config, None, self._patience).total_bytes_processed or 0
+
+    def _within_limits(self, statement: Statement) -> int:
+        """Return the bytes that the statement would read; raise PermanentBuildError when these are too many."""
+        needed = self.estimate(statement)
         LOG.info("statement_estimated", build_id=str(self.build_id), statement=statement.name, bytes=needed)
         if needed > self.options.maximum_bytes_billed:
             raise PermanentBuildError(

@@ -1,4 +1,4 @@
-"""The thread that aggregates one probe: its result, its latest step, and ways to stop it."""
+"""The thread that does the computing of a piece of work: its result, its latest step, and ways to stop it."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import NamedTuple
 
-from builder.aggregates.probe import BuildRequest, BuiltProbe, Progress
+from builder.aggregates.probe import Progress
 from builder.control import Control
 from builder.threads import in_thread
+from builder.work import Computed
 
-Aggregate = Callable[[BuildRequest, Progress, Control], BuiltProbe]
-"""Aggregates a probe; blocks, reports its steps, and stops where `control` says so."""
+Compute = Callable[[Progress, Control], Computed]
+"""Computes something; blocks, reports its steps, and stops where `control` says so."""
 
 CANCEL_SECONDS = 10.0
 
 
 class Step(NamedTuple):
-    """A step of a build: its stage, the percent of the whole, the bytes read so far."""
+    """A step of the work: its stage, the percent of the whole, the bytes read so far."""
 
     stage: str
     percent: int
@@ -26,18 +27,16 @@ class Step(NamedTuple):
 
 
 class ComputationThread:
-    """A running aggregation of a probe. `result` is a future of its result."""
+    """A running computation. `result` is a future of its result."""
 
-    def __init__(
-        self, aggregate: Aggregate, request: BuildRequest, admit: Callable[[int, int], Awaitable[None]], name: str
-    ) -> None:
+    def __init__(self, compute: Compute, admit: Callable[[int, int], Awaitable[None]], name: str) -> None:
         self._loop = asyncio.get_running_loop()
         self._moved = asyncio.Event()
         self._step: Step | None = None
         self._last = Step("started", 0, 0)
         self._admit = admit
         self._control = Control(self._wait_for_admission)
-        self.result = in_thread(partial(aggregate, request, self._report, self._control), name)
+        self.result = in_thread(partial(compute, self._report, self._control), name)
 
     async def moved(self, within: float) -> None:
         """Wait for the next step, for a call of `wake`, or for `within` seconds."""

@@ -10,9 +10,10 @@ import msgspec
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, make_wsgi_app, start_http_server
 
-from builder.attempt import Attempt, Outcome
+from builder.attempt import Attempt
 from builder.errors import WAITING_STAGES
 from builder.queue import Claim
+from builder.work import Outcome
 from usage_service.shared.log_metrics import LogCollector
 from usage_service.shared.settings import SettingsError
 from usage_service.shared.version import running_version
@@ -33,7 +34,12 @@ class BuilderMetrics:
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
         registry.register(LogCollector())
-        self.running = Gauge("glam_builder_running", "Builds that this builder runs.", registry=registry)
+        self.running = {
+            "build": Gauge("glam_builder_running", "Builds that this builder runs.", registry=registry),
+            "shared_job": Gauge(
+                "glam_builder_shared_jobs_running", "Jobs of nights that this builder runs.", registry=registry
+            ),
+        }
         self.waiting = Gauge(
             "glam_builder_waiting",
             "Builds of this builder that wait for the warehouse, by stage: for a quota, or until it answers.",
@@ -64,6 +70,12 @@ class BuilderMetrics:
             buckets=BUILD_BUCKETS,
             registry=registry,
         )
+        self._shared_jobs = Counter(
+            "glam_builder_shared_jobs",
+            "Attempts at jobs of nights that ended, by outcome.",
+            ["outcome"],
+            registry=registry,
+        )
         self._bytes = Counter("glam_builder_read_bytes", "Bytes that the warehouse read.", registry=registry)
         self._leases_lost = Counter(
             "glam_builder_leases_lost", "Attempts that another builder has taken over.", registry=registry
@@ -82,6 +94,7 @@ class BuilderMetrics:
             self.waiting.labels(stage)
         for outcome in Outcome:
             self._attempts.labels(outcome.value)
+            self._shared_jobs.labels(outcome.value)
 
     def claimed(self, claim: Claim, by_poll: bool) -> None:
         """Count a claim. There is no notification of a build that is tried again, or that waits for others to end."""
@@ -93,9 +106,13 @@ class BuilderMetrics:
     def ended(self, attempt: Attempt, seconds: float) -> None:
         """Count an attempt that ended; one whose task was cancelled counts as lost."""
         outcome = attempt.outcome or Outcome.LOST
+        self._bytes.inc(attempt.bytes)
+        if attempt.work.kind == "shared_job":
+            self._shared_jobs.labels(outcome.value).inc()
+        if attempt.work.kind != "build":
+            return
         self._attempts.labels(outcome.value).inc()
         self._seconds.labels(outcome.value).observe(seconds)
-        self._bytes.inc(attempt.bytes)
         if outcome in (Outcome.SUCCEEDED, Outcome.NO_DATA):
             self._last_success.set_to_current_time()
         if outcome is Outcome.LOST:

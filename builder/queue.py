@@ -6,8 +6,7 @@ log's lock: a builder that freezes or is cut off between two messages holds no l
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Sequence
 from datetime import date, timedelta
 from uuid import UUID
 
@@ -15,27 +14,13 @@ import asyncpg
 import msgspec
 
 from builder.aggregates.definition import Definition
-from builder.aggregates.probe import BuildRequest, ProbeRow, Rows
+from builder.aggregates.probe import BuildRequest, Rows
 from builder.completions import Completion, Completions
+from builder.connections import LONGEST_WAIT_SECONDS, Connections
+from builder.fencing import LeaseLostError, fence
 from builder.queries import query
-from usage_service.shared.postgres import Connection, Pool
-from usage_service.shared.tracing import spanned
-
-ROW_COLUMNS = (
-    "product", "channel", "probe", "built_by", "version", "ping_type", "os", "build_id", "metric_type", "metric_key",
-    "client_agg_type", "total_users", "total_sample", "histogram", "percentiles", "non_norm_histogram",
-    "non_norm_percentiles", "build_date",
-)  # fmt: skip
-STALE_ATTEMPT, CANCELLED = "UB001", "UB003"
-LONGEST_WAIT_SECONDS = 5.0  # for a connection, and for the answer to what is quick
-
-
-class LeaseLostError(Exception):
-    """Raised when the build has moved on without this worker. Nothing was changed; the next attempt adopts its job."""
-
-
-class BuildCancelledElsewhereError(Exception):
-    """Raised when the build of this attempt was cancelled. Nothing was changed; its warehouse job is not needed."""
+from builder.row_storing import Owner, store_rows
+from usage_service.shared.postgres import Pool
 
 
 class Claim(msgspec.Struct, frozen=True):
@@ -87,15 +72,15 @@ class BuildQueue:
     """
 
     def __init__(self, pool: Pool, worker: str, lease: timedelta) -> None:
-        self._pool = pool
+        self._connections = Connections(pool, lease)
         self._worker = worker
         self._lease = lease
-        self._wait = min(LONGEST_WAIT_SECONDS, lease.total_seconds() / 3)
+        self._wait = self._connections.wait
         self._completions = Completions(self._end_all)
 
     async def claim(self, most: int = 1) -> list[Claim]:
         """Return up to `most` builds, claimed in one transaction. A claim whose answer is lost ends with its lease."""
-        async with self._connection() as connection:
+        async with self._connections.one() as connection:
             rows = await connection.fetch(
                 query("queue", "claim"), self._worker, self._lease, most, timeout=LONGEST_WAIT_SECONDS
             )
@@ -103,13 +88,13 @@ class BuildQueue:
 
     async def expire_leases(self) -> int:
         """Queue the builds again whose lease has run out, and return how many these are."""
-        async with self._connection() as connection:
+        async with self._connections.one() as connection:
             number: int = await connection.fetchval(query("queue", "expire_leases"), timeout=LONGEST_WAIT_SECONDS)
         return number
 
     async def claim_orphaned_jobs(self) -> list[UUID]:
         """Return the cancelled builds whose warehouse jobs this worker is to stop, until a lease has passed."""
-        async with self._connection() as connection:
+        async with self._connections.one() as connection:
             rows = await connection.fetch(
                 query("queue", "claim_orphaned_jobs"), self._lease, timeout=LONGEST_WAIT_SECONDS
             )
@@ -117,12 +102,12 @@ class BuildQueue:
 
     async def mark_jobs_stopped(self, build_id: UUID) -> None:
         """Note that a cancelled build has no warehouse jobs any more."""
-        async with self._connection() as connection:
+        async with self._connections.one() as connection:
             await connection.execute(query("queue", "mark_jobs_stopped"), build_id, timeout=LONGEST_WAIT_SECONDS)
 
     async def bytes_left_today(self, most: int) -> int:
         """Return how many bytes may still be read today where `most` may be read a day."""
-        async with self._connection() as connection:
+        async with self._connections.one() as connection:
             left: int = await connection.fetchval(query("queue", "bytes_left_today"), most)
         return left
 
@@ -131,8 +116,8 @@ class BuildQueue:
     ) -> None:
         """Renew the lease; record the stage and percent that the build has reached, and the bytes read, where given."""
         values = (*claim.held, self._lease, stage, percent, read)
-        async with self._connection() as connection:
-            with _fence():
+        async with self._connections.one() as connection:
+            with fence():
                 await connection.execute(query("queue", "heartbeat"), *values, timeout=self._wait)
 
     async def complete(self, claim: Claim, rows: Rows, bytes_read: int) -> int:
@@ -141,14 +126,14 @@ class BuildQueue:
         Called again because the answer was lost, it returns the same number.
         """
         try:
-            with _fence():
+            with fence():
                 return await self._ended(claim, rows, bytes_read)
         except (LeaseLostError, asyncpg.UniqueViolationError):  # by this attempt, by another one, or rows twice
-            async with self._connection() as connection:
+            async with self._connections.one() as connection:
                 stored: int | None = await connection.fetchval(query("queue", "stored_rows"), *claim.held)
                 if stored is not None:
                     return stored
-                with _fence():
+                with fence():
                     await connection.execute(query("queue", "renew_lease"), *claim.held, self._lease)
                 raise
 
@@ -157,12 +142,15 @@ class BuildQueue:
             if await self._completions.end(Completion(*claim.held, bytes_read)):
                 return 0
             raise LeaseLostError(f"attempt {claim.attempt} of build {claim.build_id} is no longer running")
-        async with self._connection() as connection:
-            return await _store(connection, claim, rows, bytes_read)
+        async with self._connections.one() as connection:
+            ending = ("complete", *claim.held, bytes_read)
+            return await store_rows(
+                connection, Owner(claim.product, claim.channel, claim.probe, claim.build_id), rows, ending
+            )
 
     async def _end_all(self, completions: Sequence[Completion]) -> set[UUID]:
         ids_attempts_bytes = zip(*completions, strict=True)
-        async with self._connection() as connection:
+        async with self._connections.one() as connection:
             rows = await connection.fetch(
                 query("queue", "complete_without_rows"), *ids_attempts_bytes, timeout=self._wait
             )
@@ -171,69 +159,23 @@ class BuildQueue:
     async def fail(self, claim: Claim, code: str, message: str, retry_in: timedelta | None) -> str:
         """End the attempt and return the build's state: `queued` while attempts are left, or `failed`."""
         values = (*claim.held, code, message, retry_in)
-        async with self._connection() as connection:
-            with _fence():
+        async with self._connections.one() as connection:
+            with fence():
                 state: str = await connection.fetchval(query("queue", "fail"), *values)
         return state
 
     async def hand_back(self, claim: Claim) -> None:
         """Queue the build again for another worker to claim at once; the attempt does not count."""
-        async with self._connection() as connection:
-            with _fence():
+        async with self._connections.one() as connection:
+            with fence():
                 await connection.execute(query("queue", "hand_back"), *claim.held)
 
     async def note_builder(self) -> None:
         """Note that this worker is alive."""
-        async with self._connection() as connection:
+        async with self._connections.one() as connection:
             await connection.execute(query("queue", "note_builder"), self._worker, timeout=LONGEST_WAIT_SECONDS)
 
     async def notify(self, channel: str, payload: str) -> None:
         """Send a notification."""
-        async with self._connection() as connection:
+        async with self._connections.one() as connection:
             await connection.execute(query("queue", "notify"), channel, payload, timeout=LONGEST_WAIT_SECONDS)
-
-    @asynccontextmanager
-    async def _connection(self) -> AsyncIterator[Connection]:
-        async with self._pool.acquire(timeout=self._wait) as connection:
-            try:
-                yield connection
-            except TimeoutError:
-                # Nothing came back: whatever else is open may lead through the same hole.
-                await self._pool.expire_connections()
-                raise
-
-
-async def _store(connection: Connection, claim: Claim, rows: Rows, bytes_read: int) -> int:
-    records = (_record(claim, row) for row in spanned(rows, "statistics"))  # made as they are sent
-    await connection.execute(query("queue", "begin"))
-    try:
-        await connection.copy_records_to_table("probe_rows", records=records, columns=ROW_COLUMNS)
-        await connection.execute(query("queue", "name_completion"), *map(str, (*claim.held, bytes_read)))
-        await connection.execute(query("queue", "complete"))
-    except asyncpg.PostgresError:
-        await connection.execute(query("queue", "rollback"))
-        raise
-    except BaseException:  # no answer, or cancelled
-        connection.terminate()
-        raise
-    return len(rows)
-
-
-@contextmanager
-def _fence() -> Iterator[None]:
-    try:
-        yield
-    except asyncpg.PostgresError as error:
-        if error.sqlstate == STALE_ATTEMPT:
-            raise LeaseLostError(str(error)) from None
-        if error.sqlstate == CANCELLED:
-            raise BuildCancelledElsewhereError(str(error)) from None
-        raise
-
-
-def _record(claim: Claim, row: ProbeRow) -> tuple[object, ...]:
-    return (
-        claim.product, claim.channel, claim.probe, claim.build_id, row.version, row.ping_type, row.os,
-        row.app_build_id, row.metric_type, row.metric_key, row.client_agg_type, row.total_users, row.total_sample,
-        row.histogram, row.percentiles, row.non_norm_histogram, row.non_norm_percentiles, row.build_date,
-    )  # fmt: skip

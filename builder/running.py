@@ -5,20 +5,25 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from collections.abc import Callable
 from datetime import timedelta
 from typing import NamedTuple
 
 import structlog
 
 from builder import listener_check
-from builder.aggregates.aggregating import AggregateOptions, aggregate_probe
+from builder.aggregates.aggregating import AggregateOptions, aggregate_probe, aggregate_probes, estimate_probes
+from builder.aggregates.together import read_alike
 from builder.bigquery import JobOptions, make_client, stop_jobs
-from builder.computation_thread import Aggregate
+from builder.builds import Aggregate, BuildSource
 from builder.listener_check import ListenerCheck
 from builder.metrics import BuilderMetrics, served
+from builder.nights.queue import NightQueue
+from builder.nights.work import ByteLimits, NightSource, Readings
 from builder.orphaned_jobs import OrphanedJobs, StopJobs, stop_no_jobs
 from builder.queue import BuildQueue
 from builder.settings import BuilderSettings, source_options
+from builder.work import Source
 from builder.worker import Worker
 from usage_service.shared.lifetime import Lifetime
 from usage_service.shared.listener import Listener
@@ -27,7 +32,7 @@ from usage_service.shared.schema import install_schema
 from usage_service.shared.tasks import Tasks
 
 REQUESTED, CANCELLED = "build_requested", "build_cancelled"
-CONNECTIONS_A_BUILD = 2  # it reports and stores
+CONNECTIONS_A_BUILD = 2  # it reports and stores, and so does a job of a night
 OTHER_CONNECTIONS = 4  # for claims, the listener check, orphaned jobs and signs of life
 LIFE_SECONDS = 5.0  # between signs of life; a server counts builders that gave one within half a minute
 
@@ -35,10 +40,11 @@ log = structlog.get_logger(__name__)
 
 
 class Warehouse(NamedTuple):
-    """The functions that aggregate a probe and that stop the jobs of a build. Both block: they are run in threads."""
+    """The functions that aggregate a probe or several, and that stop the jobs of a build. They block."""
 
     aggregate: Aggregate
     stop_jobs: StopJobs = stop_no_jobs
+    readings: Readings | None = None
 
 
 def open_warehouse(settings: BuilderSettings) -> Warehouse:
@@ -49,7 +55,26 @@ def open_warehouse(settings: BuilderSettings) -> Warehouse:
     return Warehouse(
         lambda request, progress, control: aggregate_probe(client, request, options, progress, control),
         lambda build_id: stop_jobs(client, build_id, jobs),
+        Readings(
+            lambda requests: read_alike(requests, options.source),
+            lambda requests, control: estimate_probes(client, requests, options, control),
+            lambda job, requests, progress, control: aggregate_probes(
+                client, job, requests, options, progress, control
+            ),
+        ),
     )
+
+
+def night_source(
+    nights: NightQueue,
+    readings: Readings,
+    settings: BuilderSettings,
+    queue: BuildQueue,
+    expired: Callable[[int], None],
+) -> NightSource:
+    """Return the source of nights, with the limits of the settings."""
+    limits = ByteLimits(settings.most_bytes, settings.most_bytes_a_day, queue.bytes_left_today)
+    return NightSource(nights, readings, settings.shared_jobs, limits, expired)
 
 
 class Builder:
@@ -57,8 +82,16 @@ class Builder:
 
     def __init__(self, pool: Pool, name: str, settings: BuilderSettings, warehouse: Warehouse) -> None:
         self.metrics = BuilderMetrics()
-        self._queue = queue = BuildQueue(pool, name, timedelta(seconds=settings.lease_seconds))
-        self.worker = Worker(queue, warehouse.aggregate, settings, self.metrics)
+        lease = timedelta(seconds=settings.lease_seconds)
+        self._queue = queue = BuildQueue(pool, name, lease)
+        expired = self.metrics.leases_expired.inc
+        sources: list[Source] = [
+            BuildSource(queue, warehouse.aggregate, settings.concurrency, self.metrics.claimed, expired)
+        ]
+        if warehouse.readings and settings.shared_jobs:
+            nights = NightQueue(pool, name, lease)
+            sources.append(night_source(nights, warehouse.readings, settings, queue, expired))
+        self.worker = Worker(sources, queue.bytes_left_today, settings, self.metrics)
         self._orphaned_jobs = OrphanedJobs(queue, warehouse.stop_jobs, settings.poll_seconds)
         self._listener_check = ListenerCheck(queue.notify, self.metrics.notifications_arrive.set)
         self.listener = Listener(
@@ -105,7 +138,7 @@ async def run_builder(settings: BuilderSettings, warehouse: Warehouse) -> bool:
     if not await lifetime.completes(_with_schema(settings.database_url)):
         return lifetime.healthy
     name = f"builder-{socket.gethostname()}-{os.getpid()}"
-    size = settings.concurrency * CONNECTIONS_A_BUILD + OTHER_CONNECTIONS
+    size = (settings.concurrency + settings.shared_jobs) * CONNECTIONS_A_BUILD + OTHER_CONNECTIONS
     async with open_pool(settings.database_url, role="usage_builder", application=name, size=size) as pool:
         builder = Builder(pool, name, settings, warehouse)
         with served(builder.metrics, settings.metrics_host, settings.metrics_port):

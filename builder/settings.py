@@ -56,6 +56,9 @@ class BuilderSettings(DatabaseSettings, frozen=True, kw_only=True):
     concurrency: Annotated[int, Meta(ge=1, le=MOST_AT_ONCE, description="builds at a time")] = field(
         name="PROBE_BUILDER_CONCURRENCY", default=2
     )
+    shared_jobs: Annotated[
+        int, Meta(ge=0, le=MOST_AT_ONCE, description="jobs of nights at a time, beside the builds; 0: none")
+    ] = field(name="PROBE_BUILDER_SHARED_JOBS", default=2)
     lease_seconds: Annotated[
         Seconds, Meta(description="after so long without a heartbeat a builder counts as dead")
     ] = field(name="PROBE_BUILDER_LEASE_SECONDS", default=15)

@@ -1,20 +1,20 @@
-"""The worker of a builder: it claims builds, as many at a time as it may, and runs an attempt at each."""
+"""The worker of a builder: it claims work of each kind, as much at a time as it may, and runs an attempt at each."""
 
 from __future__ import annotations
 
 import asyncio
 import random
 import time
+from collections.abc import Sequence
 from functools import partial
 
 import structlog
 
-from builder.attempt import Attempt
-from builder.computation_thread import Aggregate
+from builder.attempt import Attempt, BytesLeft
 from builder.errors import WAITING_STAGES
 from builder.metrics import BuilderMetrics
-from builder.queue import BuildQueue, Claim
 from builder.settings import BuilderSettings
+from builder.work import Source, Work
 from usage_service.shared.postgres import UNAVAILABLE
 
 HAND_BACK_SECONDS = 5.0
@@ -25,71 +25,77 @@ log = structlog.get_logger(__name__)
 
 
 class Worker:
-    """A worker that keeps up to `concurrency` builds running."""
+    """A worker that keeps work of its sources running, up to `most` of each."""
 
     def __init__(
-        self, queue: BuildQueue, aggregate: Aggregate, settings: BuilderSettings, metrics: BuilderMetrics | None = None
+        self, sources: Sequence[Source], bytes_left_today: BytesLeft, settings: BuilderSettings, metrics: BuilderMetrics
     ) -> None:
-        self._queue = queue
-        self._aggregate = aggregate
+        self._sources = sources
+        self._bytes_left_today = bytes_left_today
         self._settings = settings
-        self._metrics = metrics or BuilderMetrics()
-        self._metrics.running.set_function(lambda: len(self._running))
+        self._metrics = metrics
+        for kind, gauge in metrics.running.items():
+            gauge.set_function(partial(self._number, kind))
         for stage in WAITING_STAGES:
-            self._metrics.waiting.labels(stage).set_function(partial(self._at, stage))
+            metrics.waiting.labels(stage).set_function(partial(self._at, stage))
         self._wake = asyncio.Event()
-        self._running: dict[asyncio.Task[None], Attempt] = {}
+        self._running: dict[asyncio.Task[None], tuple[Source, Attempt]] = {}
         self._claiming = asyncio.Lock()
         self._stopping = False
-        self._expire_at = 0.0
+        self._tend_at = 0.0
 
     def wake(self) -> None:
-        """Claim builds now rather than at the next poll."""
+        """Claim work now rather than at the next poll."""
         self._wake.set()
 
     def check(self) -> None:
-        """Claim builds, and check those that run, as after a time whose notifications may be lost."""
+        """Claim work, and check what runs, as after a time whose notifications may be lost."""
         self.wake()
-        for attempt in self._running.values():
+        for _, attempt in self._running.values():
             attempt.check()
 
-    def cancel(self, build_id: str) -> None:
-        """Stop the build if it runs here: it was cancelled."""
-        for attempt in self._running.values():
-            if str(attempt.claim.build_id) == build_id:
+    def cancel(self, work_id: str) -> None:
+        """Stop the work of this id if it runs here: it was cancelled."""
+        for _, attempt in self._running.values():
+            if str(attempt.work.id) == work_id:
                 attempt.cancel()
 
     async def run(self) -> None:
-        """Claim and run builds until cancelled; after `stop` no build is claimed any more."""
+        """Claim and run work until cancelled; after `stop` none is claimed any more."""
         by_poll = False
         while True:
             try:
                 claimed = await self._claim(by_poll)
-                if not claimed or time.monotonic() >= self._expire_at:
-                    await self._expire_leases()
+                if not claimed or time.monotonic() >= self._tend_at:
+                    self._tend_at = time.monotonic() + self._settings.poll_seconds
+                    for source in self._sources:
+                        await source.tend()
             except UNAVAILABLE as error:
                 log.warning("queue_unavailable", error=repr(error))
             by_poll = not await self._woken()
 
     async def stop(self) -> None:
-        """Let running builds finish within the grace period, then hand back the rest; claim none any more."""
+        """Let what runs finish within the grace period, then hand back the rest; claim none any more."""
         self._stopping = True
-        async with self._claiming:  # a build that is being claimed either is in _running now or is not claimed
+        async with self._claiming:  # what is being claimed either is in _running now or is not claimed
             remaining = set(self._running)
-        for attempt in self._running.values():
+        for _, attempt in self._running.values():
             attempt.drain()
         if remaining:
-            log.info("finishing", builds=len(remaining), grace_seconds=self._settings.grace_seconds)
+            log.info("finishing", running=len(remaining), grace_seconds=self._settings.grace_seconds)
             _, remaining = await asyncio.wait(remaining, timeout=self._settings.grace_seconds)
         for task in remaining:
-            self._running[task].hand_back()
+            self._running[task][1].hand_back()
         if remaining:
             _, remaining = await asyncio.wait(remaining, timeout=HAND_BACK_SECONDS)
         for task in remaining:  # the database is away: their leases end by themselves
             task.cancel()
 
     def _at(self, stage: str) -> int:
-        return sum(attempt.stage == stage for attempt in self._running.values())
+        return sum(attempt.stage == stage for _, attempt in self._running.values())
+
+    def _number(self, kind: str) -> int:
+        return sum(attempt.work.kind == kind for _, attempt in self._running.values())
 
     async def _woken(self) -> bool:
         """Wait for a wake-up or the next poll; return whether it was a wake-up."""
@@ -103,33 +109,29 @@ class Worker:
         return True
 
     async def _claim(self, by_poll: bool) -> bool:
-        """Claim as many builds as may run besides the running ones; return whether there was any."""
+        """Claim as much of each source as may run besides what is running; return whether there was any."""
         async with self._claiming:
-            free = self._settings.concurrency - len(self._running)
-            if self._stopping or not free:
-                return False
-            claims = await self._queue.claim(free)
-            for claim in claims:
-                self._metrics.claimed(claim, by_poll)
-                self._start(claim)
-            return bool(claims)
+            claimed = False
+            for source in self._sources:
+                free = source.most - sum(of is source for of, _ in self._running.values())
+                if self._stopping or not free:
+                    continue
+                for work in await source.claim(free, by_poll=by_poll):
+                    self._start(source, work)
+                    claimed = True
+            return claimed
 
-    async def _expire_leases(self) -> None:
-        """Expire the leases of dead builders; their builds are queued again, which wakes a free builder."""
-        self._expire_at = time.monotonic() + self._settings.poll_seconds
-        self._metrics.leases_expired.inc(await self._queue.expire_leases())
-
-    def _start(self, claim: Claim) -> None:
-        attempt = Attempt(self._queue, self._aggregate, self._settings, claim)
-        task = asyncio.create_task(attempt.run(), name=f"build {claim.build_id}")
-        self._running[task] = attempt
+    def _start(self, source: Source, work: Work) -> None:
+        attempt = Attempt(work, self._bytes_left_today, self._settings)
+        task = asyncio.create_task(attempt.run(), name=f"{work.kind} {work.id}")
+        self._running[task] = (source, attempt)
         started = asyncio.get_running_loop().time()
         task.add_done_callback(lambda task: self._ended(task, started))
 
     def _ended(self, task: asyncio.Task[None], started: float) -> None:
-        attempt = self._running.pop(task)
+        _, attempt = self._running.pop(task)
         loop = asyncio.get_running_loop()
         self._metrics.ended(attempt, loop.time() - started)
         loop.call_later(attempt.retry_seconds + RETRY_SLACK_SECONDS if attempt.retry_seconds else 0, self._wake.set)
         if not task.cancelled() and (error := task.exception()):
-            log.error("build_died", build=task.get_name(), exc_info=error)
+            log.error("attempt_died", work=task.get_name(), exc_info=error)

@@ -6,7 +6,7 @@ from functools import partial
 from itertools import repeat
 from types import MappingProxyType
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import numpy as np
 import structlog
@@ -34,6 +34,7 @@ __all__ = [
     "Progress",
     "aggregate_probe",
     "aggregate_probes",
+    "estimate_probes",
 ]
 
 LOG = structlog.get_logger(__name__)
@@ -93,6 +94,16 @@ def aggregate_probes(
     return BuiltTogether(runner.bytes_processed, runner.job_ids, each)
 
 
+def estimate_probes(
+    client: bigquery.Client, requests: Sequence[BuildRequest], options: AggregateOptions, control: Control | None = None
+) -> int:
+    """Return the bytes that `aggregate_probes` would read of these probes, by dry runs, which read nothing.
+
+    Raise PermanentBuildError where a statement is not valid, and TransientBuildError. Blocks.
+    """
+    return _Aggregation(client, uuid4(), requests, options, lambda *_: None, control or Control(), {}).estimate()
+
+
 class _Aggregation:
     """The aggregation of probes that are read alike, step by step."""
 
@@ -125,6 +136,19 @@ class _Aggregation:
         """
         built = self._built() if self._requests else iter(())
         return (next(built) if isinstance(checked, str) else checked for checked in self._checked)
+
+    def estimate(self) -> int:
+        """Return the bytes that the statements would read."""
+        if not self._requests:
+            return 0
+        known = self._reading.latest_version
+        names = (
+            ["scalar_ranges", "scalar_cells"] if self._reading.family is Family.SCALAR else [self._reading.family.value]
+        )
+        statements = [probe_statement(name, self._requests, self._source, known or 0) for name in names]
+        if known is None:
+            statements.append(latest_version_statement(self._requests[0], self._source))
+        return sum(map(self.runner.estimate, statements))
 
     def _built(self) -> Iterator[Built]:
         latest = self._latest_version()

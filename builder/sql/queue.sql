@@ -21,14 +21,23 @@ SELECT bytes_left_today($1);
 -- stores the same rows, no longer than these 5 seconds.
 BEGIN; SET LOCAL idle_in_transaction_session_timeout = '5s';
 
--- name_completion: keeps the build $1, its attempt $2 and the bytes read $3 for `complete`, which takes no parameters.
+-- name_complete: keeps the build $1, its attempt $2 and the bytes read $3 for `complete`, which takes no parameters.
 SELECT set_config('builder.build', $1, true), set_config('builder.attempt', $2, true),
        set_config('builder.bytes', $3, true);
 
--- complete: ends the build of `name_completion` and commits. Two statements in one message on purpose: the first takes the
+-- complete: ends the build of `name_complete` and commits. Two statements in one message on purpose: the first takes the
 -- log's lock, and a builder that freezes between two messages would hold it. Such a message takes no parameters.
 SELECT complete_build(current_setting('builder.build')::uuid, current_setting('builder.attempt')::integer,
                       current_setting('builder.bytes')::bigint);
+COMMIT;
+
+-- name_complete_shared: keeps the shared job $1, its attempt $2, the build $3 and its share of the bytes $4 for `complete_shared`.
+SELECT set_config('builder.job', $1, true), set_config('builder.attempt', $2, true), set_config('builder.build', $3, true),
+       set_config('builder.bytes', $4, true);
+
+-- complete_shared: ends the build of `name_complete_shared` and commits, in one message as `complete` does.
+SELECT complete_shared_build(current_setting('builder.job')::uuid, current_setting('builder.attempt')::integer,
+                             current_setting('builder.build')::uuid, current_setting('builder.bytes')::bigint);
 COMMIT;
 
 -- rollback: leaves the transaction that `begin` opened, with nothing stored.

@@ -21,7 +21,7 @@ from builder.aggregates.aggregating import AggregateOptions, aggregate_probe
 from builder.aggregates.probe import BuildRequest, BuiltProbe, Progress
 from builder.aggregates.source import SourceOptions
 from builder.aggregates.thresholds import Minimum, Thresholds
-from builder.computation_thread import Aggregate
+from builder.builds import Aggregate
 from builder.control import Control
 from builder.errors import PermanentBuildError
 from tests.conftest import Start

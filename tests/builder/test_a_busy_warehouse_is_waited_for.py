@@ -15,7 +15,7 @@ from google.cloud import bigquery
 
 from builder.aggregates.probe import BuildRequest, BuiltProbe, Progress
 from builder.bigquery import JobOptions, JobRunner, ignore, stop_jobs
-from builder.computation_thread import Aggregate
+from builder.builds import Aggregate
 from builder.control import Control
 from builder.errors import PermanentBuildError, TransientBuildError, WarehouseBusyError
 from builder.patience import Pauses

@@ -13,7 +13,8 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from builder.queue import BuildQueue, Claim, LeaseLostError
+from builder.fencing import LeaseLostError
+from builder.queue import BuildQueue, Claim
 from tests.support.builders import ROW, put_in_catalogue, request
 from tests.support.proxy import proxied
 from tests.support.servers import Connection, eventually

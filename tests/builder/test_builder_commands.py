@@ -10,8 +10,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from builder import cli
+from builder.builds import Aggregate
 from builder.commands import running
-from builder.computation_thread import Aggregate
 from builder.settings import BuilderSettings
 from tests.support.builders import put_in_catalogue, request
 from tests.support.servers import Connection

@@ -14,7 +14,7 @@ from uuid import UUID
 import pytest
 
 from builder.aggregates.probe import BuildRequest, BuiltProbe, Progress
-from builder.computation_thread import Aggregate
+from builder.builds import Aggregate
 from builder.control import Control
 from builder.errors import BuildAbandonedError, PermanentBuildError, TransientBuildError
 from builder.running import Builder

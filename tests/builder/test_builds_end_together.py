@@ -10,7 +10,8 @@ from uuid import UUID, uuid4
 import pytest
 
 from builder.completions import Completion, Completions
-from builder.queue import BuildCancelledElsewhereError, BuildQueue, Claim, LeaseLostError
+from builder.fencing import BuildCancelledElsewhereError, LeaseLostError
+from builder.queue import BuildQueue, Claim
 from tests.support.builders import put_in_catalogue, request
 from tests.support.servers import Connection
 from usage_service.shared.postgres import open_pool

@@ -17,7 +17,7 @@ from builder.aggregates.probe import BuildRequest, BuiltProbe, Progress
 from builder.aggregates.source import SourceOptions
 from builder.aggregates.thresholds import Minimum, Thresholds
 from builder.bigquery import JobOptions, JobRunner
-from builder.computation_thread import Aggregate
+from builder.builds import Aggregate
 from builder.control import Control
 from builder.errors import BuildCancelledError
 from builder.running import Builder

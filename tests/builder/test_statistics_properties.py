@@ -154,7 +154,7 @@ def test_no_functional_buckets_where_nothing_was_seen(largest: int) -> None:
 def test_scalar_buckets_rise_from_1_as_far_as_the_values_lie_apart(one: float, other: float) -> None:
     low, high = sorted((one, other))
     bounds = [float(bound) for bound in scalar_buckets_between(low, high)]
-    if low == high:
+    if math.log2(low) == math.log2(high):  # as those of neighbouring floats may be
         assert bounds == []
         return
     assert len(bounds) == 100

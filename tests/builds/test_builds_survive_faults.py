@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from builder.queue import LONGEST_WAIT_SECONDS
+from builder.connections import LONGEST_WAIT_SECONDS
 from builder.settings import BuilderSettings
 from tests.support.builder_process import ROWS, BuilderProcess
 from tests.support.builders import WRONG_BUILDS, put_in_catalogue, request

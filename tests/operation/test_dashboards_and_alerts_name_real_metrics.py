@@ -14,9 +14,9 @@ from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from builder import cli as builder_cli
-from builder.attempt import Outcome
 from builder.metrics import BuilderMetrics
 from builder.settings import BuilderSettings
+from builder.work import Outcome
 from tests.support.promtool import PROMTOOL
 from tests.support.servers import Client
 from usage_service import cli as service_cli

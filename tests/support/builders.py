@@ -9,7 +9,7 @@ from uuid import UUID
 import msgspec
 
 from builder.aggregates.probe import BuildRequest, BuiltProbe, ProbeRow, Progress
-from builder.computation_thread import Aggregate
+from builder.builds import Aggregate
 from builder.control import Control
 from builder.orphaned_jobs import StopJobs, stop_no_jobs
 from builder.running import CONNECTIONS_A_BUILD, OTHER_CONNECTIONS, Builder, Warehouse

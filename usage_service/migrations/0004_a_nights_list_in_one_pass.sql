@@ -288,12 +288,13 @@ BEGIN
     END IF;
 END $$;
 
-CREATE FUNCTION claim_night(by_worker text, lease interval) RETURNS SETOF nights
+CREATE FUNCTION claim_night(by_worker text, lease interval, only_night uuid DEFAULT NULL) RETURNS SETOF nights
 LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
     UPDATE nights n SET worker = by_worker, lease_until = current_instant() + lease, attempt = n.attempt + 1
     WHERE n.night_id = (
         SELECT q.night_id FROM nights q
         WHERE q.state = 'planning' AND q.not_before <= current_instant() AND q.attempt < q.max_attempts
+          AND (only_night IS NULL OR q.night_id = only_night)
           AND (q.lease_until IS NULL OR q.lease_until < current_instant())
         ORDER BY q.requested_at LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED)
     RETURNING n.*
@@ -488,7 +489,7 @@ DECLARE
     member builds := start_shared_build(hold_shared_job(of_job, of_attempt), of_build);
 BEGIN
     IF member.build_id IS NULL THEN
-        RAISE EXCEPTION 'build % is not to be ended by shared job %', of_build, of_job USING ERRCODE = 'UB003';
+        RAISE EXCEPTION 'build % is not to be ended by shared job %', of_build, of_job USING ERRCODE = 'UB010';
     END IF;
     RETURN succeed_build(member, bytes_share, jsonb_build_object('shared_job', of_job));
 END $$;

@@ -1,0 +1,1 @@
+"""Nights: lists of probes built in as few warehouse jobs as possible."""
