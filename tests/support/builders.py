@@ -11,6 +11,7 @@ import msgspec
 from builder.aggregates.probe import BuildRequest, BuiltProbe, ProbeRow, Progress
 from builder.builds import Aggregate
 from builder.control import Control
+from builder.nights.work import Readings
 from builder.orphaned_jobs import StopJobs, stop_no_jobs
 from builder.running import CONNECTIONS_A_BUILD, OTHER_CONNECTIONS, Builder, Warehouse
 from builder.settings import BuilderSettings
@@ -69,14 +70,15 @@ async def running_builder(
     *,
     name: str = "b1",
     stop_jobs: StopJobs = stop_no_jobs,
+    readings: Readings | None = None,
     **values: object,
 ) -> AsyncIterator[Builder]:
     """Run a builder that listens, with a poll a minute and leases of 15 s unless said otherwise; stop it at the end."""
     usual = BuilderSettings(database_url=database_url, poll_seconds=60, retry_seconds=0.01, grace_seconds=5)
     settings = msgspec.structs.replace(usual, **values)
-    size = settings.concurrency * CONNECTIONS_A_BUILD + OTHER_CONNECTIONS
+    size = (settings.concurrency + settings.shared_jobs) * CONNECTIONS_A_BUILD + OTHER_CONNECTIONS
     async with open_pool(database_url, role="usage_builder", application=name, size=size) as pool:
-        builder = Builder(pool, name, settings, Warehouse(aggregate, stop_jobs))
+        builder = Builder(pool, name, settings, Warehouse(aggregate, stop_jobs, readings))
         async with Tasks(lambda: None) as tasks:
             builder.start(tasks)
             await eventually(lambda: _connected(builder), "the listener is connected")
