@@ -13,6 +13,7 @@ COMMANDS = {
     "settings": "builder.commands.running:settings_command",
     "failed": "builder.commands.dead_letters:failed_command",
     "retry": "builder.commands.dead_letters:retry_command",
+    "night": "builder.commands.night:night_command",
     "etl-demo": "builder.commands.etl_demo:etl_demo_command",
     "warehouse": "warehouse.cli:app",
 }

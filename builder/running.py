@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import NamedTuple
+from uuid import UUID
 
 import structlog
 
@@ -18,6 +19,7 @@ from builder.bigquery import JobOptions, make_client, stop_jobs
 from builder.builds import Aggregate, BuildSource
 from builder.listener_check import ListenerCheck
 from builder.metrics import BuilderMetrics, served
+from builder.nights.following import Nights, NightState, NotBuilt
 from builder.nights.queue import NightQueue
 from builder.nights.work import ByteLimits, NightSource, Readings
 from builder.orphaned_jobs import OrphanedJobs, StopJobs, stop_no_jobs
@@ -63,6 +65,13 @@ def open_warehouse(settings: BuilderSettings) -> Warehouse:
             ),
         ),
     )
+
+
+class NightResult(NamedTuple):
+    """How a night ended, and the probes that were not built."""
+
+    state: NightState
+    not_built: list[NotBuilt]
 
 
 def night_source(
@@ -126,6 +135,45 @@ class Builder:
         else:  # the listener has connected
             self._listener_check.connected()
             self.worker.check()
+
+
+async def run_night(
+    settings: BuilderSettings,
+    warehouse: Warehouse,
+    ask: Callable[[Nights], Awaitable[UUID]],
+    show: Callable[[NightState], None],
+) -> NightResult | None:
+    """Ask for a night, do its jobs beside whichever builders run, and return how it ended.
+
+    None when SIGTERM or SIGINT came before, or the worker died: the night goes on with the next builder, or when it is
+    asked for again.
+    """
+    lifetime = Lifetime()
+    if not await lifetime.completes(_with_schema(settings.database_url)):
+        return None
+    name = f"night-{socket.gethostname()}-{os.getpid()}"
+    lease, size = (
+        timedelta(seconds=settings.lease_seconds),
+        settings.shared_jobs * CONNECTIONS_A_BUILD + OTHER_CONNECTIONS,
+    )
+    metrics = BuilderMetrics()
+    assert warehouse.readings is not None
+    async with open_pool(settings.database_url, role="usage_builder", application=name, size=size) as pool:
+        nights, builds = Nights(pool, name), BuildQueue(pool, name, lease)
+        night_id = await ask(nights)
+        queue = NightQueue(pool, name, lease, night_id)
+        source = night_source(queue, warehouse.readings, settings, builds, metrics.leases_expired.inc)
+        worker = Worker([source], builds.bytes_left_today, settings, metrics)
+        ended: list[NightState] = []
+
+        async def follow() -> None:
+            ended.append(await nights.follow(night_id, show))
+
+        async with Tasks(lifetime.died) as tasks:
+            tasks.start("worker", worker.run())
+            await lifetime.completes(follow())
+            await worker.stop()
+        return NightResult(ended[0], await nights.not_built(night_id)) if ended else None
 
 
 async def _with_schema(url: str) -> None:

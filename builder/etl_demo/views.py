@@ -5,29 +5,10 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from urllib.parse import urlencode
 
-import msgspec
-import urllib3
+from builder.usage_api import hot_list, probe_views
 
-from builder.errors import TransientBuildError
-
-WINDOW, MOST_PROBES = "28d", 1_000
-TIMEOUT_SECONDS = 30.0
 MADE_UP_SEED, MADE_UP_VIEWS = 20261124, 1_000
-
-
-class Viewed(msgspec.Struct, frozen=True):
-    """A probe and how often it was viewed; the items of the hot list have no views."""
-
-    probe: str
-    views: int = 0
-
-
-class ProbesAnswer(msgspec.Struct, frozen=True):
-    """The fields of the service's answer that are used."""
-
-    probes: list[Viewed]
 
 
 @dataclass(frozen=True)
@@ -44,9 +25,8 @@ def views_of_service(url: str, token: str | None, product: str, budget: int) -> 
 
     Raise TransientBuildError when the service does not answer, or with an error.
     """
-    viewed = _get(url, token, "/v1/popularity", product=product, window=WINDOW, limit=MOST_PROBES)
-    hot = _get(url, token, "/v1/hotlist", product=product, budget=budget)
-    return ProbeViews({item.probe: item.views for item in viewed}, [item.probe for item in hot], url)
+    hot = hot_list(url, token, product, budget)
+    return ProbeViews(probe_views(url, token, product), [item.probe for item in hot], url)
 
 
 def made_up_views(probes: Sequence[str], budget: int) -> ProbeViews:
@@ -54,15 +34,3 @@ def made_up_views(probes: Sequence[str], budget: int) -> ProbeViews:
     ranked = random.Random(MADE_UP_SEED).sample(sorted(probes), len(probes))
     views = {probe: MADE_UP_VIEWS // rank for rank, probe in enumerate(ranked, 1)}
     return ProbeViews(views, ranked[:budget], "made up")
-
-
-def _get(url: str, token: str | None, path: str, **parameters: object) -> list[Viewed]:
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
-    address = f"{url.rstrip('/')}{path}?{urlencode(parameters)}"
-    try:
-        response = urllib3.request("GET", address, headers=headers, timeout=TIMEOUT_SECONDS, retries=False)
-    except urllib3.exceptions.HTTPError as error:
-        raise TransientBuildError("unreachable", f"no usage service answers at {url}: {error}") from None
-    if response.status != 200:
-        raise TransientBuildError("refused", f"{address} was answered with {response.status}: {response.data[:300]!r}")
-    return msgspec.json.decode(response.data, type=ProbesAnswer).probes

@@ -24,7 +24,7 @@ def a_row_each(_job: UUID, requests: Sequence[BuildRequest], _control: Control) 
 
 
 class MadeUp:
-    """Readings of up to `most` probes at once, which cost COMMON_BYTES and OWN_BYTES for each; `jobs` are those read."""
+    """Readings of up to `most` probes at once, for COMMON_BYTES and OWN_BYTES a probe; `jobs` are those read."""
 
     def __init__(self, read: Read = a_row_each, most: int = 10) -> None:
         self._read = read

@@ -35,13 +35,24 @@ class Report(Protocol):
         """Report that `done` of the total is done."""
 
 
+class NotedReport(Protocol):
+    """A report that may say more of the work in a few words."""
+
+    def __call__(self, done: int, note: str = "") -> None:
+        """Report that `done` of the total is done, and what `note` says."""
+
+
 @contextmanager
-def progress(what: str, total: int | None, *, in_bytes: bool = False) -> Iterator[Report]:
+def progress(what: str, total: int | None, *, in_bytes: bool = False) -> Iterator[NotedReport]:
     """Show the progress of the work named `what` on stderr; without a total, no time that is left is told."""
     if sys.stderr.isatty():
         with _bar(in_bytes) as bar:
             task = bar.add_task(what, total=total)
-            yield lambda done: bar.update(task, completed=done)
+
+            def report(done: int, note: str = "") -> None:
+                bar.update(task, completed=done, description=f"{what}, {note}" if note else what)
+
+            yield report
     else:
         yield _logging(what, total)
 
@@ -61,15 +72,16 @@ class _RateColumn(ProgressColumn):
         return Text("" if speed is None else f"{speed:,.0f}/s")
 
 
-def _logging(what: str, total: int | None) -> Report:
+def _logging(what: str, total: int | None) -> NotedReport:
     began = last = time.monotonic()
 
-    def report(done: int) -> None:
+    def report(done: int, note: str = "") -> None:
         nonlocal last
         if time.monotonic() - last >= LOG_EVERY_SECONDS:
             last = time.monotonic()
             a_second = done / (last - began)
             left = {} if total is None or not done else {"seconds_left": round((total - done) / a_second)}
-            log.info("progress", what=what, done=done, total=total, a_second=round(a_second), **left)
+            more = {"note": note} if note else {}
+            log.info("progress", what=what, done=done, total=total, a_second=round(a_second), **left, **more)
 
     return report
