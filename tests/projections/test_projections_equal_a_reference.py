@@ -209,5 +209,5 @@ async def swap(database: Connection, projection: str, most_left: int) -> int | N
 async def pseudonyms(database: Connection) -> dict[str, str]:
     """Which pseudonym stands for whom, as long as it is kept."""
     rows = {row[0]: row[1] for row in await database.fetch("SELECT lookup, pseudonym::text FROM visitor_keys")}
-    keys = {name: VISITORS.of(name, datetime.now(UTC)).lookup for name in ("ann", "bob")}
+    keys = {name: VISITORS.of(name, VISITORS.epoch(datetime.now(UTC))).lookup for name in ("ann", "bob")}
     return {name: rows[lookup] for name, lookup in keys.items() if lookup in rows}

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections import Counter
 from datetime import UTC, datetime, timedelta
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 from uuid import UUID
 
 import msgspec
@@ -36,6 +36,16 @@ class Envelope(msgspec.Struct, forbid_unknown_fields=True):
     sent_at: Instant | None = None
 
 
+class DecodedEnvelope(msgspec.Struct, forbid_unknown_fields=True):
+    """Envelope whose events are decoded already, in one call: nearly always all are of known types and well-formed."""
+
+    events: list[AnyEvent]
+    sent_at: Instant | None = None
+
+
+Posted = Envelope | DecodedEnvelope
+
+
 class _Shape(msgspec.Struct):
     """The fields that tell a body or an event apart from others."""
 
@@ -49,7 +59,10 @@ REASONS = ("event", "unknown_field", *ExtensionEvent.__struct_fields__)
 
 _shape = msgspec.json.Decoder(_Shape)
 _envelope = msgspec.json.Decoder(Envelope)
+_decoded_envelope = msgspec.json.Decoder(DecodedEnvelope)
 _list = msgspec.json.Decoder(list[msgspec.Raw])
+_decoded_list = msgspec.json.Decoder(list[AnyEvent])
+_encode = msgspec.json.Encoder().encode
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -57,6 +70,15 @@ class Refusal(msgspec.Struct, frozen=True):
 
     event_id: str | None
     error: FieldError
+
+
+class _Arrival(NamedTuple):
+    """What the events of a body have in common: who sent them, when, by which clock, and the visitors' epoch."""
+
+    source: str
+    received: datetime
+    skew: timedelta
+    epoch: int
 
 
 class Reader:
@@ -67,26 +89,27 @@ class Reader:
         self._masking = masking or Masking()
         self.refusals: Counter[str] = Counter(dict.fromkeys(REASONS, 0))  # by reason, so far
 
-    def read(self, envelope: Envelope, source: str, received: datetime) -> list[Record | Refusal]:
+    def read(self, envelope: Posted, source: str, received: datetime) -> list[Record | Refusal]:
         """Return a record or a refusal for each event of the envelope, in order."""
         skew = received - envelope.sent_at if envelope.sent_at else timedelta(0)
-        return [self._read_event(raw, source, received, skew) for raw in envelope.events]
+        arrival = _Arrival(source, received, skew, self._visitors.epoch(received))
+        return [self._read_event(given, arrival) for given in envelope.events]
 
-    def _read_event(self, raw: msgspec.Raw, source: str, received: datetime, skew: timedelta) -> Record | Refusal:
+    def _read_event(self, given: AnyEvent | msgspec.Raw, arrival: _Arrival) -> Record | Refusal:
         try:
-            event = decode_event(raw)
-            return self._record(event, source, received, skew)
+            return self._record(decode_event(given) if isinstance(given, msgspec.Raw) else given, arrival)
         except msgspec.ValidationError as error:
-            return self._refusal(raw, field_error(error))
+            return self._refusal(given, field_error(error))
         except UnusableEventError as error:
-            return self._refusal(raw, error.error)
+            return self._refusal(given, error.error)
 
-    def _refusal(self, raw: msgspec.Raw, error: FieldError) -> Refusal:
+    def _refusal(self, given: AnyEvent | msgspec.Raw, error: FieldError) -> Refusal:
         self.refusals[_reason(error)] += 1
-        return Refusal(_event_id(raw), error)
+        return Refusal(_event_id(given) if isinstance(given, msgspec.Raw) else str(given.event_id), error)
 
-    def _record(self, event: AnyEvent | ExtensionEvent, source: str, received: datetime, skew: timedelta) -> Record:
-        occurred_at = _corrected(event.occurred_at, skew, received)
+    def _record(self, event: AnyEvent | ExtensionEvent, arrival: _Arrival) -> Record:
+        utc = _in_utc(event.occurred_at)
+        occurred_at = _corrected(utc, arrival)
         kind, sent = type_of(event), encode_data(event)
         masked = self._masking.mask(event, sent)
         return Record(
@@ -94,19 +117,19 @@ class Reader:
             kind,
             event.schema_version,
             occurred_at,
-            self._visitors.of(event.visitor, received) if event.visitor else None,
+            self._visitors.of(event.visitor, arrival.epoch) if event.visitor else None,
             event.product,
             event.channel,
             event.probe,
-            source,
+            arrival.source,
             msgspec.Raw(encode_sorted(masked.data) if masked else sent),
-            _digest(event, kind, sent),
+            _digest(event, kind, utc, sent),
             masked.pointers if masked else (),
             event.event_id,
         )
 
 
-def parse_body(body: bytes) -> Envelope:
+def parse_body(body: bytes) -> Posted:
     """Parse a single event, an array, or an envelope. Raise Problem 400 for invalid JSON, 422 for another shape."""
     try:
         envelope = _parse(body)
@@ -126,7 +149,7 @@ def parse_body(body: bytes) -> Envelope:
     return envelope
 
 
-def parse_lines(body: bytes) -> Envelope:
+def parse_lines(body: bytes) -> Posted:
     """Split newline-delimited JSON, an event a line, without empty lines; a line that is not JSON is refused alone."""
     lines = [line for line in body.split(b"\n") if line.strip()]
     _check_number(len(lines))
@@ -138,12 +161,18 @@ def _check_number(events: int) -> None:
         raise invalid([FieldError(pointer="", detail=f"holds {events} events; a request takes 1 to {MOST_EVENTS}")])
 
 
-def _parse(body: bytes) -> Envelope:
+def _parse(body: bytes) -> Posted:
     if body.lstrip()[:1] == b"[":
-        return Envelope(_list.decode(body))
+        try:
+            return DecodedEnvelope(_decoded_list.decode(body))
+        except NOT_JSON:  # of one of the events, or of all
+            return Envelope(_list.decode(body))
     if _shape.decode(body).events is msgspec.UNSET:
         return Envelope([msgspec.Raw(body)])
-    return _envelope.decode(body)
+    try:
+        return _decoded_envelope.decode(body)
+    except NOT_JSON:
+        return _envelope.decode(body)
 
 
 def _event_by_event(body: bytes) -> Envelope | None:
@@ -164,31 +193,28 @@ def _no_number(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON")
 
 
-def _corrected(occurred_at: datetime, skew: timedelta, received: datetime) -> datetime:
+def _in_utc(instant: datetime) -> datetime:
     try:
-        utc = occurred_at.astimezone(UTC)
+        return instant.astimezone(UTC)
     except OverflowError:
         raise UnusableEventError("/occurred_at", "is outside the calendar") from None
+
+
+def _corrected(utc: datetime, arrival: _Arrival) -> datetime:
+    skew = arrival.skew
     try:
         corrected = utc + skew
     except OverflowError:  # beyond one end of the calendar: that end
         corrected = (datetime.max if skew > timedelta(0) else datetime.min).replace(tzinfo=UTC)
-    check_instant(corrected, received)
+    check_instant(corrected, arrival.received)
     return corrected
 
 
-def _digest(event: AnyEvent | ExtensionEvent, kind: str, data: bytes) -> UUID:
+def _digest(event: AnyEvent | ExtensionEvent, kind: str, utc: datetime, data: bytes) -> UUID:
     # Without the visitor: the log must hold nothing that a guess of a raw id could be checked against.
-    parts = [
-        kind,
-        event.occurred_at.astimezone(UTC),
-        event.product,
-        event.channel,
-        event.probe,
-        data.decode(),
-    ]
+    content = _encode((kind, utc, event.product, event.channel, event.probe, data.decode()))
     # asyncpg's own UUID class is made, and sent, several times as fast as Python's.
-    return pgproto.UUID(hashlib.blake2b(msgspec.json.encode(parts), digest_size=16).digest())
+    return pgproto.UUID(hashlib.blake2b(content, digest_size=16).digest())
 
 
 def _reason(error: FieldError) -> str:

@@ -21,6 +21,7 @@ from usage_service.queries import query
 from usage_service.shared.postgres import UNAVAILABLE, Pool
 
 EVERY_SECONDS = 3_600.0
+MOST_REMEMBERED = 4_096  # visitors, whose raw ids stay in memory for an hour at most: 5 MB
 CONTENT_VERSION = 8  # of UUIDs (RFC 9562, 5.8): what is in them is up to who makes them
 RFC_VARIANT = 2  # of a UUID that has a version
 UNIX_EPOCH = date(1970, 1, 1).toordinal()
@@ -43,12 +44,20 @@ class VisitorKeys:
         self._rotation_days = rotation_days
         self._content_key = hmac.digest(self._secret, b"ids of content", "sha256")
         self._key_of = lru_cache(maxsize=4)(self._derive_key)
+        self._remembered = lru_cache(MOST_REMEMBERED)(self._make)
 
-    def of(self, raw_id: str, now: datetime) -> VisitorKey:
-        """Return the first 128 bits of HMAC-SHA256 (RFC 2104) of the raw id, under the key of the current epoch."""
-        epoch = self.epoch(now)
+    def of(self, raw_id: str, epoch: int) -> VisitorKey:
+        """Return the key of a raw id in an epoch, remembered for the visitor's next event."""
+        return self._remembered(raw_id, epoch)
+
+    def forget(self) -> None:
+        """Forget the raw ids that are remembered."""
+        self._remembered.cache_clear()
+
+    def _make(self, raw_id: str, epoch: int) -> VisitorKey:
+        """Return the first 128 bits of HMAC-SHA256 (RFC 2104) of the raw id, under the key of the epoch."""
         digest = hmac.digest(self._key_of(epoch), raw_id.encode(), "sha256")
-        return VisitorKey(UUID(bytes=digest[:16]), epoch)
+        return VisitorKey(pgproto.UUID(digest[:16]), epoch)
 
     def stored_id(self, event_id: UUID) -> UUID:
         """Return the id under which an event is stored: its own, or a keyed hash of one that is made from content.
@@ -72,8 +81,9 @@ class VisitorKeys:
 
 
 async def forget_old_visitors(pool: Pool, visitors: VisitorKeys) -> None:
-    """Delete the visitor keys of epochs that are over, every hour until cancelled."""
+    """Delete the visitor keys of epochs that are over, every hour until cancelled; forget raw ids at the same time."""
     while True:
+        visitors.forget()
         try:
             async with pool.acquire(timeout=5) as connection:
                 epoch = visitors.epoch(datetime.now(UTC))

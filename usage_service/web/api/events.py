@@ -12,7 +12,7 @@ from msgspec import Meta
 from usage_service.events import AnyEvent, ExtensionEvent
 from usage_service.ingest.appending import Record
 from usage_service.ingest.group_commit import Answer, RefusedByDatabaseError
-from usage_service.ingest.parsing import Envelope, Refusal, parse_body, parse_lines
+from usage_service.ingest.parsing import Envelope, Posted, Refusal, parse_body, parse_lines
 from usage_service.problems import FieldError, Problem
 from usage_service.web.access import source_of
 from usage_service.web.answers import json_answer
@@ -68,7 +68,7 @@ async def post_events(request: web.Request) -> web.Response:
     return _answer(items)
 
 
-async def _read(request: web.Request) -> Envelope:
+async def _read(request: web.Request) -> Posted:
     parse = PARSERS.get(request.content_type)
     if parse is None:
         raise Problem(415, "Unsupported media type", f"send Content-Type: {' or '.join(PARSERS)}")
