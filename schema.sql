@@ -1998,18 +1998,20 @@ CREATE FUNCTION fresh_since(of_product text) RETURNS timestamptz LANGUAGE sql ST
     ) today
 $$;
 
--- Why a probe is not built, or null: as request_build answers it. `entry` is the catalogue's, if it has one.
-CREATE FUNCTION building_refusal(for_product text, for_probe text, entry catalogue, prefetch boolean) RETURNS text
+-- Why a probe is not built, or null: as request_build answers it. What the catalogue says of it, nulls where it has none: a parameter
+-- of the row's type would keep the table from being swapped for a rebuilt one.
+CREATE FUNCTION building_refusal(
+    for_product text, for_probe text, of_metric_type text, built_at timestamptz, prefetch boolean) RETURNS text
 LANGUAGE plpgsql STABLE AS $$
 BEGIN
     RETURN CASE
         WHEN EXISTS (SELECT FROM hidden_by(for_product, for_probe)) OR EXISTS (
             SELECT FROM hotlist_rules r WHERE r.product = for_product AND r.probe = for_probe AND r.rule = 'excluded'
         ) THEN 'excluded'  -- whether the catalogue has it or not
-        WHEN entry.metric_type IS NULL THEN 'unknown'
-        WHEN NOT coalesce((SELECT m.buildable FROM metric_types m WHERE m.metric_type = entry.metric_type), false)
+        WHEN of_metric_type IS NULL THEN 'unknown'
+        WHEN NOT coalesce((SELECT m.buildable FROM metric_types m WHERE m.metric_type = of_metric_type), false)
         THEN 'unbuildable'
-        WHEN prefetch AND entry.built_at >= fresh_since(for_product) THEN 'fresh'
+        WHEN prefetch AND built_at >= fresh_since(for_product) THEN 'fresh'
     END;
 END $$;
 
@@ -2037,7 +2039,7 @@ DECLARE
 BEGIN
     SELECT * INTO entry FROM catalogue c WHERE c.product = for_product AND c.probe = for_probe;
     metric_type := entry.metric_type;
-    outcome := building_refusal(for_product, for_probe, entry, prefetch);
+    outcome := building_refusal(for_product, for_probe, entry.metric_type, entry.built_at, prefetch);
     IF outcome IS NOT NULL THEN
         RETURN;
     END IF;
@@ -2484,7 +2486,7 @@ BEGIN
     SELECT * INTO entry FROM catalogue c WHERE c.product = for_product AND c.probe = for_probe;
     known := build_to_join(for_product, for_channel, for_probe);
     RETURN coalesce(
-        building_refusal(for_product, for_probe, entry, true),
+        building_refusal(for_product, for_probe, entry.metric_type, entry.built_at, true),
         CASE WHEN known.finished_at IS NOT NULL THEN 'fresh' WHEN known.build_id IS NOT NULL THEN 'pending' ELSE 'listed' END);
 END $$;
 

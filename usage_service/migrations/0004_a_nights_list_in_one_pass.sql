@@ -82,17 +82,18 @@ CREATE TABLE night_probes (
     CONSTRAINT built_was_listed CHECK (build_id IS NULL OR outcome = 'listed')
 );
 
-CREATE FUNCTION building_refusal(for_product text, for_probe text, entry catalogue, prefetch boolean) RETURNS text
+CREATE FUNCTION building_refusal(
+    for_product text, for_probe text, of_metric_type text, built_at timestamptz, prefetch boolean) RETURNS text
 LANGUAGE plpgsql STABLE AS $$
 BEGIN
     RETURN CASE
         WHEN EXISTS (SELECT FROM hidden_by(for_product, for_probe)) OR EXISTS (
             SELECT FROM hotlist_rules r WHERE r.product = for_product AND r.probe = for_probe AND r.rule = 'excluded'
         ) THEN 'excluded'  -- whether the catalogue has it or not
-        WHEN entry.metric_type IS NULL THEN 'unknown'
-        WHEN NOT coalesce((SELECT m.buildable FROM metric_types m WHERE m.metric_type = entry.metric_type), false)
+        WHEN of_metric_type IS NULL THEN 'unknown'
+        WHEN NOT coalesce((SELECT m.buildable FROM metric_types m WHERE m.metric_type = of_metric_type), false)
         THEN 'unbuildable'
-        WHEN prefetch AND entry.built_at >= fresh_since(for_product) THEN 'fresh'
+        WHEN prefetch AND built_at >= fresh_since(for_product) THEN 'fresh'
     END;
 END $$;
 
@@ -126,7 +127,7 @@ DECLARE
 BEGIN
     SELECT * INTO entry FROM catalogue c WHERE c.product = for_product AND c.probe = for_probe;
     metric_type := entry.metric_type;
-    outcome := building_refusal(for_product, for_probe, entry, prefetch);
+    outcome := building_refusal(for_product, for_probe, entry.metric_type, entry.built_at, prefetch);
     IF outcome IS NOT NULL THEN
         RETURN;
     END IF;
@@ -252,7 +253,7 @@ BEGIN
     SELECT * INTO entry FROM catalogue c WHERE c.product = for_product AND c.probe = for_probe;
     known := build_to_join(for_product, for_channel, for_probe);
     RETURN coalesce(
-        building_refusal(for_product, for_probe, entry, true),
+        building_refusal(for_product, for_probe, entry.metric_type, entry.built_at, true),
         CASE WHEN known.finished_at IS NOT NULL THEN 'fresh' WHEN known.build_id IS NOT NULL THEN 'pending' ELSE 'listed' END);
 END $$;
 
