@@ -2,10 +2,12 @@
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any
+from os import SEEK_END
+from typing import Any, BinaryIO, Generic, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 from uuid import UUID
 
@@ -28,6 +30,7 @@ LOG = structlog.get_logger(__name__)
 
 ANONYMOUS: Callable[[], Credentials] = AnonymousCredentials
 MOST_JOBS = 100
+JOBS_FAILED = "jobsFailed"
 ONCE = Retry(predicate=lambda _: False)
 FIRST_POLL_SECONDS, POLL_GROWTH = 0.02, 1.5
 LABEL_LENGTH = 63
@@ -48,6 +51,8 @@ Tick = Callable[[int], None]
 """Called at every poll with the bytes that the statement reads; raises an error to stop the build."""
 
 Pulse = Callable[[], None]
+
+Job = TypeVar("Job", bigquery.QueryJob, bigquery.LoadJob)
 
 
 def make_client(project: str, endpoint: str | None, location: str) -> bigquery.Client:
@@ -71,10 +76,23 @@ def label(text: str) -> str:
     return re.sub(r"[^a-z0-9_-]", "_", text.lower())[:LABEL_LENGTH]
 
 
-def has_expired(job: bigquery.QueryJob) -> bool:
-    """Return whether the job ended so long ago that its result may expire while it is read."""
+def has_expired(job: bigquery.QueryJob | bigquery.LoadJob) -> bool:
+    """Return whether the job ended so long ago that its result may expire while it is read; what is stored stays."""
     ended: datetime | None = job.ended
-    return ended is not None and datetime.now(UTC) - ended > RESULT_KEPT
+    has_result = isinstance(job, bigquery.QueryJob) and job.statement_type in (None, "SELECT")
+    return has_result and ended is not None and datetime.now(UTC) - ended > RESULT_KEPT
+
+
+class Start(NamedTuple, Generic[Job]):
+    """A way to start a job: its name, its kind, and a call that starts it under an id, once.
+
+    The call raises Conflict where there is a job of that id. Where it costs much, that is asked before.
+    """
+
+    name: str
+    kind: type[Job]
+    call: Callable[[str], Job]
+    costs_much: bool = False
 
 
 @dataclass(frozen=True)
@@ -106,9 +124,9 @@ def stop_jobs(client: bigquery.Client, build_id: UUID, options: JobOptions) -> l
     return cancelled
 
 
-def job_prefix(build_id: UUID) -> str:
-    """Return the text that the ids of all jobs of a build begin with."""
-    return f"build-{build_id.hex}-"
+def job_prefix(of_id: UUID, kind: str = "build") -> str:
+    """Return the text that the ids of all jobs of a build begin with, or of another kind of thing that has jobs."""
+    return f"{kind}-{of_id.hex}-"
 
 
 @dataclass
@@ -124,6 +142,7 @@ class JobRunner:
     options: JobOptions
     control: Control = field(default_factory=Control)
     show: Callable[[str], None] = ignore
+    kind: str = "build"
     bytes_processed: int = 0
     job_ids: list[str] = field(default_factory=list)
 
@@ -138,6 +157,14 @@ class JobRunner:
         Both raise PermanentBuildError or TransientBuildError. A BuildCancelledError, raised by `tick` or `control`,
         cancels the job; a BuildAbandonedError does not.
         """
+        job = self.run_job(statement, tick)
+        with as_build_errors():
+            for row in spanned(self._fetched(job), "fetch", {"statement": statement.name}):
+                self.control.check()
+                yield row
+
+    def run_job(self, statement: Statement, tick: Tick = ignore) -> bigquery.QueryJob:
+        """Run a statement and return its job, which has ended well. Raise as `run` does."""
         with as_build_errors():
             about = {"statement": statement.name}
             with span("dry run", about):
@@ -146,18 +173,27 @@ class JobRunner:
             self._pulse = partial(tick, needed)
             self._pulse()
             with span("query", about) as query_span:
-                job = self._finish(statement)
+                name, config = f"{statement.name}-{statement.digest()}", self._config(statement)
+                query = partial(self._query, statement, config, ONCE)
+                job = self._finish(Start(name, bigquery.QueryJob, query))
                 query_span.set_attributes({"job.id": job.job_id, "job.bytes": job.total_bytes_processed or 0})
             self.bytes_processed += job.total_bytes_processed or 0
             self.job_ids.append(job.job_id)
             self._pulse = partial(tick, 0)
-        return self._rows(job, about)
+        return job
 
-    def _rows(self, job: bigquery.QueryJob, about: Mapping[str, str]) -> Iterator[Mapping[str, Any]]:
-        with as_build_errors():
-            for row in spanned(self._fetched(job), "fetch", about):
-                self.control.check()
-                yield row
+    def load(self, file: Callable[[], BinaryIO], table: str, config: bigquery.LoadJobConfig) -> bigquery.LoadJob:
+        """Load a file into a table and return the job, which has ended well. Raise as `run` does.
+
+        The file is asked for unless an earlier attempt has loaded it.
+        """
+        config.labels = self._labels()
+        load = partial(self._load, file, table, config)
+        with as_build_errors(), span("load", {"table": table}) as load_span:
+            job = self._finish(Start("load", bigquery.LoadJob, load, costs_much=True))
+            load_span.set_attributes({"job.id": job.job_id, "job.rows": job.output_rows or 0})
+        self.job_ids.append(job.job_id)
+        return job
 
     def _shown(self, stage: str | None) -> None:
         if stage:
@@ -180,7 +216,7 @@ class JobRunner:
         with as_build_errors():
             config = self._config(statement)
             config.dry_run = True
-            return self._query(statement, config, None, self._patience).total_bytes_processed or 0
+            return self._query(statement, config, self._patience, None).total_bytes_processed or 0
 
     def _within_limits(self, statement: Statement) -> int:
         """Return the bytes that the statement would read; raise PermanentBuildError when these are too many."""
@@ -193,17 +229,17 @@ class JobRunner:
             )
         return needed
 
-    def _finish(self, statement: Statement) -> bigquery.QueryJob:
-        """Return the job of the statement that has its result: an earlier attempt's, else one that is started.
+    def _finish(self, start: Start[Job]) -> Job:
+        """Return the job that has its result: an earlier attempt's, else one that is started.
 
         A job that failed for a reason that passes is followed by another one, after a pause.
         """
         pauses = self._patience.pauses()
         for number in range(1, MOST_JOBS + 1):
-            job_id = f"{job_prefix(self.build_id)}{statement.name}-{statement.digest()}"
+            job_id = f"{job_prefix(self.build_id, self.kind)}{start.name}"
             job_id += f"-{number}" if number > 1 else ""
             with self.control.cancelling(partial(self._cancel, job_id)):
-                job = self._ended(statement, job_id)
+                job = self._ended(start, job_id)
                 if job is None:
                     continue
                 if not job.error_result:
@@ -212,13 +248,13 @@ class JobRunner:
                 if not isinstance(failure, WarehouseBusyError):
                     raise failure
                 self._patience.wait(failure, next(pauses))
-        raise TransientBuildError("jobsFailed", f"{MOST_JOBS} jobs of {statement.name} failed already")
+        raise TransientBuildError(JOBS_FAILED, f"{MOST_JOBS} jobs of {start.name} failed already")
 
-    def _ended(self, statement: Statement, job_id: str) -> bigquery.QueryJob | None:
+    def _ended(self, start: Start[Job], job_id: str) -> Job | None:
         """Return the job of that id once it is over; None when an earlier attempt got no result from it."""
         while True:
             try:
-                job = self._patience(self._start_or_adopt)(statement, job_id)
+                job = self._patience(self._start_or_adopt)(start, job_id)
                 if job is not None:
                     self._wait(job)
                 return job
@@ -227,23 +263,26 @@ class JobRunner:
                 if not is_missing_job(error) or self._patience.is_over():
                     raise
 
-    def _start_or_adopt(self, statement: Statement, job_id: str) -> bigquery.QueryJob | None:
+    def _start_or_adopt(self, start: Start[Job], job_id: str) -> Job | None:
         """Return the job of that id; None when it has ended without a result, so that another job is needed."""
         self.control.check()
+        if start.costs_much:
+            with suppress(NotFound):
+                return self._adopt(start.kind, job_id)
         try:
-            return self._query(statement, self._config(statement), job_id, ONCE)
+            return start.call(job_id)
         except Conflict:
-            return self._adopt(job_id)
+            return self._adopt(start.kind, job_id)
 
-    def _adopt(self, job_id: str) -> bigquery.QueryJob | None:
+    def _adopt(self, kind: type[Job], job_id: str) -> Job | None:
         job = self.client.get_job(job_id, retry=ONCE, timeout=self.options.request_seconds)
-        if not isinstance(job, bigquery.QueryJob) or job.error_result or has_expired(job):
+        if not isinstance(job, kind) or job.error_result or has_expired(job):
             return None
         LOG.info("job_adopted", build_id=str(self.build_id), job_id=job_id, state=job.state)
         return job
 
     def _query(
-        self, statement: Statement, config: bigquery.QueryJobConfig, job_id: str | None, retry: Retry
+        self, statement: Statement, config: bigquery.QueryJobConfig, retry: Retry, job_id: str | None
     ) -> bigquery.QueryJob:
         return self.client.query(
             statement.sql,
@@ -254,14 +293,32 @@ class JobRunner:
             job_retry=None,
         )
 
+    def _load(
+        self, file: Callable[[], BinaryIO], table: str, config: bigquery.LoadJobConfig, job_id: str
+    ) -> bigquery.LoadJob:
+        content = file()
+        return self.client.load_table_from_file(
+            content,
+            table,
+            size=content.seek(0, SEEK_END),
+            rewind=True,
+            num_retries=0,
+            job_id=job_id,
+            job_config=config,
+            timeout=self.options.request_seconds,
+        )
+
     def _config(self, statement: Statement) -> bigquery.QueryJobConfig:
         return bigquery.QueryJobConfig(
             query_parameters=list(statement.parameters),
             maximum_bytes_billed=self.options.maximum_bytes_billed,
-            labels={key: label(value) for key, value in self.labels.items()},
+            labels=self._labels(),
         )
 
-    def _wait(self, job: bigquery.QueryJob) -> None:
+    def _labels(self) -> dict[str, str]:
+        return {key: label(value) for key, value in self.labels.items()}
+
+    def _wait(self, job: bigquery.QueryJob | bigquery.LoadJob) -> None:
         """Poll until the job is over. One that is not in time keeps running, for the next attempt to adopt."""
         pause = FIRST_POLL_SECONDS
         while not job.done(retry=self._patience, timeout=self.options.request_seconds):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -26,6 +27,14 @@ PICKUP_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300,
 BUILD_BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800)
 
 log = structlog.get_logger(__name__)
+
+
+class DeliveryOutcome(StrEnum):
+    """The outcomes of an attempt to take a batch of rows to the sink."""
+
+    DELIVERED = "delivered"
+    FAILED = "failed"  # and tried again
+    LOST = "lost"  # the lease, or the database
 
 
 class BuilderMetrics:
@@ -90,11 +99,27 @@ class BuilderMetrics:
             "When an attempt last ended with rows, or with the finding that there are none; 0 before the first.",
             registry=registry,
         )
+        self._deliveries = Counter(
+            "glam_builder_deliveries", "Batches taken to the sink, by outcome.", ["outcome"], registry=registry
+        )
+        self._delivery_seconds = Histogram(
+            "glam_builder_delivery_seconds",
+            "How long a batch took.",
+            ["outcome"],
+            buckets=BUILD_BUCKETS,
+            registry=registry,
+        )
+        self._delivered_rows = Counter("glam_builder_delivered_rows", "Rows that the sink got.", registry=registry)
+        self._merge_bytes = Counter(
+            "glam_builder_delivery_read_bytes", "Bytes that the warehouse read to merge them.", registry=registry
+        )
         for stage in WAITING_STAGES:
             self.waiting.labels(stage)
         for outcome in Outcome:
             self._attempts.labels(outcome.value)
             self._shared_jobs.labels(outcome.value)
+        for delivery_outcome in DeliveryOutcome:
+            self._deliveries.labels(delivery_outcome.value)
 
     def claimed(self, claim: Claim, by_poll: bool) -> None:
         """Count a claim. There is no notification of a build that is tried again, or that waits for others to end."""
@@ -117,6 +142,16 @@ class BuilderMetrics:
             self._last_success.set_to_current_time()
         if outcome is Outcome.LOST:
             self._leases_lost.inc()
+
+    def delivered(self, rows: int, read: int) -> None:
+        """Count the rows that the sink got, and the bytes read to merge them."""
+        self._delivered_rows.inc(rows)
+        self._merge_bytes.inc(read)
+
+    def delivery_ended(self, outcome: DeliveryOutcome, seconds: float) -> None:
+        """Count an attempt at a batch."""
+        self._deliveries.labels(outcome.value).inc()
+        self._delivery_seconds.labels(outcome.value).observe(seconds)
 
 
 @contextmanager

@@ -25,6 +25,9 @@ from builder.nights.work import ByteLimits, NightSource, Readings
 from builder.orphaned_jobs import OrphanedJobs, StopJobs, stop_no_jobs
 from builder.queue import BuildQueue
 from builder.settings import BuilderSettings, source_options
+from builder.sinks.delivering import Deliverer, Sink
+from builder.sinks.glam_tables import GlamTables
+from builder.sinks.outbox import Outbox
 from builder.work import Source
 from builder.worker import Worker
 from usage_service.shared.lifetime import Lifetime
@@ -36,17 +39,22 @@ from usage_service.shared.tasks import Tasks
 REQUESTED, CANCELLED = "build_requested", "build_cancelled"
 CONNECTIONS_A_BUILD = 2  # it reports and stores, and so does a job of a night
 OTHER_CONNECTIONS = 4  # for claims, the listener check, orphaned jobs and signs of life
+CONNECTIONS_OF_A_SINK = 2  # it reads a batch and keeps its lease
 LIFE_SECONDS = 5.0  # between signs of life; a server counts builders that gave one within half a minute
 
 log = structlog.get_logger(__name__)
 
 
 class Warehouse(NamedTuple):
-    """The functions that aggregate a probe or several, and that stop the jobs of a build. They block."""
+    """The functions that aggregate a probe or several, that stop the jobs of a build, and that take rows to a sink.
+
+    All of them block: they are run in threads.
+    """
 
     aggregate: Aggregate
     stop_jobs: StopJobs = stop_no_jobs
     readings: Readings | None = None
+    sink: Sink | None = None
 
 
 def open_warehouse(settings: BuilderSettings) -> Warehouse:
@@ -54,6 +62,7 @@ def open_warehouse(settings: BuilderSettings) -> Warehouse:
     client = make_client(settings.project, settings.warehouse_url, settings.location)
     jobs = JobOptions(maximum_bytes_billed=settings.most_bytes, deadline_seconds=settings.build_seconds)
     options = AggregateOptions(source_options(settings), jobs)
+    dataset = settings.sink_dataset
     return Warehouse(
         lambda request, progress, control: aggregate_probe(client, request, options, progress, control),
         lambda build_id: stop_jobs(client, build_id, jobs),
@@ -64,6 +73,7 @@ def open_warehouse(settings: BuilderSettings) -> Warehouse:
                 client, job, requests, options, progress, control
             ),
         ),
+        Sink(dataset, GlamTables(client, dataset, jobs).deliver) if dataset else None,
     )
 
 
@@ -102,6 +112,10 @@ class Builder:
             sources.append(night_source(nights, warehouse.readings, settings, queue, expired))
         self.worker = Worker(sources, queue.bytes_left_today, settings, self.metrics)
         self._orphaned_jobs = OrphanedJobs(queue, warehouse.stop_jobs, settings.poll_seconds)
+        self._deliverer: Deliverer | None = None
+        if warehouse.sink:
+            outbox = Outbox(pool, warehouse.sink.name, name, timedelta(seconds=settings.lease_seconds))
+            self._deliverer = Deliverer(outbox, warehouse.sink.deliver, settings, self.metrics)
         self._listener_check = ListenerCheck(queue.notify, self.metrics.notifications_arrive.set)
         self.listener = Listener(
             settings.listen_url, [REQUESTED, CANCELLED, listener_check.CHANNEL], self._on_notification
@@ -115,6 +129,8 @@ class Builder:
         tasks.start("worker", self.worker.run())
         tasks.start("orphaned jobs", self._orphaned_jobs.run())
         tasks.start("signs of life", self._show_life())
+        if self._deliverer:
+            tasks.start("deliveries", self._deliverer.run())
 
     async def _show_life(self) -> None:
         """Say in the database that this builder is alive, until cancelled."""
@@ -187,6 +203,7 @@ async def run_builder(settings: BuilderSettings, warehouse: Warehouse) -> bool:
         return lifetime.healthy
     name = f"builder-{socket.gethostname()}-{os.getpid()}"
     size = (settings.concurrency + settings.shared_jobs) * CONNECTIONS_A_BUILD + OTHER_CONNECTIONS
+    size += CONNECTIONS_OF_A_SINK * bool(warehouse.sink)
     async with open_pool(settings.database_url, role="usage_builder", application=name, size=size) as pool:
         builder = Builder(pool, name, settings, warehouse)
         with served(builder.metrics, settings.metrics_host, settings.metrics_port):

@@ -14,6 +14,7 @@ from builder.aggregates.thresholds import Thresholds
 from usage_service.shared.settings import DatabaseSettings, Port, Seconds, SettingsError
 
 MOST_AT_ONCE = 64
+DATASET = r"^[a-z][a-z0-9-]{4,28}[a-z0-9]\.[a-z][a-z0-9_]{0,254}(?!\n)$"
 
 
 def pairs_text(pairs: Mapping[str, object]) -> str:
@@ -80,6 +81,13 @@ class BuilderSettings(DatabaseSettings, frozen=True, kw_only=True):
     most_bytes_a_day: Annotated[int, Meta(ge=0, le=10**18, description="bytes that all builds of a day may read")] = (
         field(name="PROBE_BUILDER_MOST_BYTES_A_DAY", default=20 * 10**12)
     )
+    sink_dataset: Annotated[
+        Annotated[str, Meta(pattern=DATASET)] | None,
+        Meta(description="a dataset with GLAM's own tables, as project.dataset: rows go there, too"),
+    ] = field(name="PROBE_BUILDER_SINK_DATASET", default=None)
+    sink_seconds: Annotated[
+        Seconds, Meta(description="for how long rows may wait to go there, so that more builds share one MERGE")
+    ] = field(name="PROBE_BUILDER_SINK_SECONDS", default=600)
     metrics_host: Annotated[str, Meta(description="the address to serve metrics on")] = field(
         name="PROBE_BUILDER_METRICS_HOST", default="127.0.0.1"
     )

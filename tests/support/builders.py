@@ -15,6 +15,7 @@ from builder.nights.work import Readings
 from builder.orphaned_jobs import StopJobs, stop_no_jobs
 from builder.running import CONNECTIONS_A_BUILD, OTHER_CONNECTIONS, Builder, Warehouse
 from builder.settings import BuilderSettings
+from builder.sinks.delivering import Sink
 from tests.support.servers import Connection, eventually
 from usage_service.shared.postgres import open_pool
 from usage_service.shared.tasks import Tasks
@@ -71,6 +72,7 @@ async def running_builder(
     name: str = "b1",
     stop_jobs: StopJobs = stop_no_jobs,
     readings: Readings | None = None,
+    sink: Sink | None = None,
     **values: object,
 ) -> AsyncIterator[Builder]:
     """Run a builder that listens, with a poll a minute and leases of 15 s unless said otherwise; stop it at the end."""
@@ -78,7 +80,7 @@ async def running_builder(
     settings = msgspec.structs.replace(usual, **values)
     size = (settings.concurrency + settings.shared_jobs) * CONNECTIONS_A_BUILD + OTHER_CONNECTIONS
     async with open_pool(database_url, role="usage_builder", application=name, size=size) as pool:
-        builder = Builder(pool, name, settings, Warehouse(aggregate, stop_jobs, readings))
+        builder = Builder(pool, name, settings, Warehouse(aggregate, stop_jobs, readings, sink))
         async with Tasks(lambda: None) as tasks:
             builder.start(tasks)
             await eventually(lambda: _connected(builder), "the listener is connected")

@@ -26,8 +26,19 @@ class BuildError(msgspec.Struct, frozen=True):
     message: str
 
 
+class Delivery(msgspec.Struct, frozen=True):
+    """Delivery of a build's rows to a sink, where builders have one. `error` is what keeps rows from getting there."""
+
+    sink: str
+    delivered: bool
+    error: BuildError | None
+
+
 class Build(msgspec.Struct, frozen=True):
-    """State of a build. `stage`, `percent` and `bytes` (read by the warehouse) are its progress."""
+    """State of a build. `stage`, `percent` and `bytes` (read by the warehouse) are its progress.
+
+    `deliveries` tells of each place besides this service that gets the rows of a build that succeeded.
+    """
 
     build_id: UUID
     product: str
@@ -46,6 +57,7 @@ class Build(msgspec.Struct, frozen=True):
     started_at: datetime | None
     finished_at: datetime | None
     log_position: int
+    deliveries: list[Delivery]
 
     @property
     def pending(self) -> bool:

@@ -769,3 +769,193 @@ END $$;
 
 REVOKE ALL ON FUNCTION append_new_events FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION append_new_events TO usage_server;
+
+-- Sinks: where rows go besides probe_rows. A build that succeeded has the position of its end, and these become visible in order: a
+-- sink that has the rows of a channel up to a position lacks those of later builds alone. So nothing is enqueued, builds wait for no
+-- sink, and a new one begins with the first build. The rows of some builds at a time go as a batch, one after the other: rows of a
+-- later build never go before those of an earlier one.
+
+CREATE TABLE sink_channels (
+    sink         text        NOT NULL,
+    product      text        NOT NULL,
+    channel      text        NOT NULL,
+    position     bigint      NOT NULL DEFAULT 0,  -- the end of the last build whose rows it has
+    series       uuid        NOT NULL DEFAULT gen_random_uuid(),  -- with the builds, names the jobs of a batch: another one, other jobs
+    batch        uuid[],                          -- the builds whose rows are on their way
+    attempt      integer     NOT NULL DEFAULT 0,  -- as that of a build: who has been taken the channel from changes nothing
+    worker       text,
+    lease_until  timestamptz,
+    not_before   timestamptz NOT NULL,            -- when the next batch may be claimed: after a pause, or a failure's back-off
+    failures     integer     NOT NULL DEFAULT 0,  -- since rows last got there
+    error        jsonb,                           -- {code, message} of the last one
+    begun_at     timestamptz NOT NULL,
+    delivered_at timestamptz,
+    PRIMARY KEY (sink, product, channel),
+    CONSTRAINT leased_has_a_worker CHECK ((worker IS NULL) = (lease_until IS NULL)),
+    CONSTRAINT batch_has_builds CHECK (cardinality(batch) > 0),
+    CONSTRAINT failures_have_an_error CHECK ((failures > 0) = (error IS NOT NULL))
+) WITH (fillfactor = 50);
+CREATE INDEX IF NOT EXISTS builds_to_deliver ON builds (product, channel, log_position) WHERE state = 'succeeded';
+
+-- What each sink lacks, and why.
+CREATE VIEW sink_status AS
+    SELECT s.sink, s.product, s.channel, s.failures, s.error, s.delivered_at, lacking.builds AS waiting,
+           coalesce(extract(epoch FROM current_instant() - greatest(lacking.since, s.begun_at))::float8, 0) AS oldest_seconds
+    FROM sink_channels s CROSS JOIN LATERAL (
+        SELECT count(*) AS builds, min(b.finished_at) AS since FROM builds b
+        WHERE b.product = s.product AND b.channel = s.channel AND b.state = 'succeeded' AND b.log_position > s.position
+    ) lacking;
+
+-- Where the rows of a build go besides probe_rows, and whether they are there.
+CREATE FUNCTION deliveries_of(b builds) RETURNS jsonb LANGUAGE sql STABLE AS $$
+    SELECT CASE WHEN b.state <> 'succeeded' THEN '[]' ELSE coalesce((
+        SELECT jsonb_agg(jsonb_build_object('sink', s.sink, 'delivered', s.position >= b.log_position,
+                                            'error', CASE WHEN s.position < b.log_position THEN s.error END) ORDER BY s.sink)
+        FROM sink_channels s WHERE s.product = b.product AND s.channel = b.channel), '[]') END
+$$;
+
+-- Claims a channel of these products and channels whose rows the sink lacks, if there is one that nobody else delivers.
+CREATE FUNCTION claim_delivery(of_sink text, of_products text[], of_channels text[], by_worker text, lease interval)
+RETURNS SETOF sink_channels LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+BEGIN
+    INSERT INTO sink_channels (sink, product, channel, not_before, begun_at)
+    SELECT of_sink, p.product, c.channel, current_instant(), current_instant()
+    FROM unnest(of_products) p (product) CROSS JOIN unnest(of_channels) c (channel)
+    WHERE EXISTS (SELECT FROM builds b WHERE b.product = p.product AND b.channel = c.channel AND b.state = 'succeeded')
+      AND NOT EXISTS (SELECT FROM sink_channels s WHERE (s.sink, s.product, s.channel) = (of_sink, p.product, c.channel))
+    ON CONFLICT DO NOTHING;
+    RETURN QUERY
+    WITH next AS MATERIALIZED (  -- a subquery may be evaluated again for each row that it is joined with, and lock another
+        SELECT q.product, q.channel FROM sink_channels q
+        WHERE q.sink = of_sink AND q.product = ANY (of_products) AND q.channel = ANY (of_channels)
+          AND q.not_before <= current_instant() AND (q.lease_until IS NULL OR q.lease_until < current_instant())
+          AND EXISTS (SELECT FROM builds b WHERE b.product = q.product AND b.channel = q.channel AND b.state = 'succeeded'
+                                             AND b.log_position > q.position)
+        ORDER BY q.not_before LIMIT 1 FOR UPDATE SKIP LOCKED
+    )
+    UPDATE sink_channels s SET attempt = s.attempt + 1, worker = left(by_worker, 200), lease_until = current_instant() + lease
+    FROM next WHERE s.sink = of_sink AND s.product = next.product AND s.channel = next.channel
+    RETURNING s.*;
+END $$;
+
+-- Locks a channel for who holds it at this attempt.
+CREATE FUNCTION hold_delivery(of_sink text, of_product text, of_channel text, of_attempt integer) RETURNS sink_channels
+LANGUAGE plpgsql AS $$
+DECLARE
+    held sink_channels;
+BEGIN
+    SELECT * INTO held FROM sink_channels s
+    WHERE (s.sink, s.product, s.channel, s.attempt) = (of_sink, of_product, of_channel, of_attempt) AND s.worker IS NOT NULL FOR UPDATE;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'attempt % at % % of sink % is over', of_attempt, of_product, of_channel, of_sink USING ERRCODE = 'UB001';
+    END IF;
+    RETURN held;
+END $$;
+
+-- Keeps the lease.
+CREATE FUNCTION renew_delivery(of_sink text, of_product text, of_channel text, of_attempt integer, lease interval) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+DECLARE
+    held sink_channels := hold_delivery(of_sink, of_product, of_channel, of_attempt);
+BEGIN
+    UPDATE sink_channels s SET lease_until = current_instant() + lease
+    WHERE (s.sink, s.product, s.channel) = (held.sink, held.product, held.channel);
+END $$;
+
+-- The batch to deliver: the one that was begun, or the next builds in their order, as many as fit; fewer after each failure in a row, so
+-- that in the end a build that cannot be delivered fails alone. How many rows these builds have now, which later builds may take over.
+CREATE FUNCTION plan_delivery(
+    of_sink text, of_product text, of_channel text, of_attempt integer, most_builds integer, most_rows bigint, most_bytes bigint,
+    OUT builds uuid[], OUT rows bigint, OUT is_begun boolean
+) LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+    held sink_channels := hold_delivery(of_sink, of_product, of_channel, of_attempt);
+BEGIN
+    is_begun := held.batch IS NOT NULL;
+    IF NOT is_begun THEN
+        WITH candidates AS MATERIALIZED (
+            SELECT b.build_id, b.probe, b.log_position FROM builds b
+            WHERE b.product = of_product AND b.channel = of_channel AND b.state = 'succeeded' AND b.log_position > held.position
+            ORDER BY b.log_position LIMIT greatest(1, most_builds >> least(held.failures, 30))
+        ), sizes AS (
+            SELECT r.built_by, count(*) AS rows, sum(pg_column_size(r.*)) AS bytes
+            FROM probe_rows r
+            WHERE r.product = of_product AND r.channel = of_channel AND r.probe IN (SELECT c.probe FROM candidates c)
+              AND r.built_by IN (SELECT c.build_id FROM candidates c)
+            GROUP BY r.built_by
+        ), counted AS (
+            SELECT c.build_id, c.log_position, row_number() OVER in_order AS number,
+                   sum(s.rows) OVER in_order AS rows, sum(s.bytes) OVER in_order AS bytes
+            FROM candidates c LEFT JOIN sizes s ON s.built_by = c.build_id
+            WINDOW in_order AS (ORDER BY c.log_position)
+        )
+        SELECT array_agg(c.build_id ORDER BY c.log_position) INTO held.batch FROM counted c
+        WHERE c.number = 1 OR (coalesce(c.rows, 0) <= most_rows AND coalesce(c.bytes, 0) <= most_bytes);
+        UPDATE sink_channels s SET batch = held.batch
+        WHERE (s.sink, s.product, s.channel) = (held.sink, held.product, held.channel);
+    END IF;
+    builds := held.batch;
+    rows := (
+        SELECT count(*) FROM probe_rows r
+        WHERE r.product = of_product AND r.channel = of_channel AND r.built_by = ANY (held.batch)
+          AND r.probe IN (SELECT b.probe FROM builds b WHERE b.build_id = ANY (held.batch)));
+END $$;
+
+-- Ends a batch: the sink has its rows. The next one waits for `pause`, so that more builds go together, unless one has waited as long.
+CREATE FUNCTION complete_delivery(of_sink text, of_product text, of_channel text, of_attempt integer, pause interval) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+DECLARE
+    held sink_channels := hold_delivery(of_sink, of_product, of_channel, of_attempt);
+    reached bigint := (SELECT max(b.log_position) FROM builds b WHERE b.build_id = ANY (held.batch));
+BEGIN
+    UPDATE sink_channels s SET
+        position = reached, batch = NULL, worker = NULL, lease_until = NULL, failures = 0, error = NULL,
+        delivered_at = current_instant(),
+        not_before = current_instant() + CASE WHEN EXISTS (
+            SELECT FROM builds b
+            WHERE b.product = of_product AND b.channel = of_channel AND b.state = 'succeeded' AND b.log_position > reached
+              AND b.finished_at <= current_instant() - pause) THEN interval '0' ELSE pause END
+    WHERE (s.sink, s.product, s.channel) = (held.sink, held.product, held.channel);
+END $$;
+
+-- Ends an attempt that failed, to be tried again after `retry_in`. With `anew` none of its jobs has given anything or will: a batch
+-- is planned anew, with jobs of its own. Without it the next attempt goes on with the jobs of this one.
+CREATE FUNCTION fail_delivery(
+    of_sink text, of_product text, of_channel text, of_attempt integer, error_code text, error_message text, retry_in interval,
+    anew boolean
+) RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+DECLARE
+    held sink_channels := hold_delivery(of_sink, of_product, of_channel, of_attempt);
+BEGIN
+    UPDATE sink_channels s SET
+        worker = NULL, lease_until = NULL, failures = s.failures + 1, not_before = current_instant() + retry_in,
+        error = jsonb_build_object('code', error_code, 'message', left(error_message, 2000)),
+        batch = CASE WHEN anew THEN NULL ELSE s.batch END, series = CASE WHEN anew THEN gen_random_uuid() ELSE s.series END
+    WHERE (s.sink, s.product, s.channel) = (held.sink, held.product, held.channel);
+END $$;
+
+-- Gives a channel back whose batch this worker will not finish, for another one to go on with at once.
+CREATE FUNCTION hand_back_delivery(of_sink text, of_product text, of_channel text, of_attempt integer) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+DECLARE
+    held sink_channels := hold_delivery(of_sink, of_product, of_channel, of_attempt);
+BEGIN
+    UPDATE sink_channels s SET worker = NULL, lease_until = NULL
+    WHERE (s.sink, s.product, s.channel) = (held.sink, held.product, held.channel);
+END $$;
+
+-- Lets a sink get all rows again, as after its table was lost. For the owner. Answers how many channels these are.
+CREATE FUNCTION deliver_again(of_sink text) RETURNS bigint LANGUAGE sql SET search_path = public, pg_temp AS $$
+    WITH again AS (
+        UPDATE sink_channels SET
+            position = 0, batch = NULL, series = gen_random_uuid(), attempt = attempt + 1, worker = NULL, lease_until = NULL,
+            failures = 0, error = NULL, not_before = current_instant(), begun_at = current_instant()
+        WHERE sink = of_sink RETURNING 1)
+    SELECT count(*) FROM again
+$$;
+GRANT SELECT ON sink_channels, sink_status TO usage_server, usage_builder, usage_reader, usage_projections;
+REVOKE ALL ON FUNCTION deliveries_of, claim_delivery, hold_delivery, renew_delivery, plan_delivery, complete_delivery, fail_delivery, hand_back_delivery,
+    deliver_again FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION deliveries_of TO usage_server;
+GRANT EXECUTE ON FUNCTION claim_delivery, renew_delivery, plan_delivery, complete_delivery, fail_delivery, hand_back_delivery TO usage_builder;

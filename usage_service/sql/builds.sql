@@ -19,13 +19,13 @@ SELECT retry_build($1, $2);
 
 -- some: builds by their ids.
 SELECT build_id, product, channel, probe, metric_type, state, attempt, max_attempts, stage, percent, bytes, rows, error,
-       requested_at, started_at, finished_at, log_position
+       requested_at, started_at, finished_at, log_position, deliveries_of(builds) AS deliveries
 FROM builds WHERE build_id = ANY ($1::uuid[]);
 
 -- page: builds after the one that was requested at $5 with the id $6 (null: from the newest), of a state, product, channel and
 -- probe (null: any).
 SELECT build_id, product, channel, probe, metric_type, state, attempt, max_attempts, stage, percent, bytes, rows, error,
-       requested_at, started_at, finished_at, log_position
+       requested_at, started_at, finished_at, log_position, deliveries_of(builds) AS deliveries
 FROM builds
 WHERE ($1::text IS NULL OR state = $1) AND ($2::text IS NULL OR product = $2) AND ($3::text IS NULL OR channel = $3)
   AND ($4::text IS NULL OR probe = $4)
@@ -71,3 +71,6 @@ SELECT state, prefetched, builds, attempts, coalesce(bytes, 0)::float8 AS bytes,
 SELECT count(*) FILTER (WHERE seen_at > current_instant() - interval '30 seconds') AS alive,
        extract(epoch FROM current_instant() - max(seen_at))::float8 AS last_seen_seconds
 FROM builders WHERE seen_at > current_instant() - interval '1 day';
+
+-- sinks: what each sink lacks of each channel.
+SELECT sink, product, channel, failures, error, waiting, oldest_seconds FROM sink_status ORDER BY sink, product, channel;

@@ -12,11 +12,13 @@ from prometheus_client.registry import Collector
 
 from usage_service.builds.listing import BuilderState, QueueState, builder_state, queue_states
 from usage_service.builds.requests import State
+from usage_service.builds.sinks import SinkState, sink_states
 from usage_service.projections.state import Status, projection_statuses
 from usage_service.queries import query
 from usage_service.shared.postgres import Connection
 
 QUEUE_LABELS = ["state", "prefetched"]
+SINK_LABELS = ["sink", "product", "channel"]
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class DatabaseState:
     projections: list[Status] = field(default_factory=list)
     queue: list[QueueState] = field(default_factory=list)
     builders: BuilderState | None = None
+    sinks: list[SinkState] = field(default_factory=list)
 
 
 async def read_database(connection: Connection) -> DatabaseState:
@@ -37,6 +40,7 @@ async def read_database(connection: Connection) -> DatabaseState:
             await projection_statuses(connection),
             await queue_states(connection),
             await builder_state(connection),
+            await sink_states(connection),
         )
 
 
@@ -54,6 +58,7 @@ class DatabaseCollector(Collector):
             yield GaugeMetricFamily("glam_log_end_position", "The last position of the log.", log_end)
             yield from self._projections()
             yield from _queue_metrics(self.state.queue)
+            yield from _sink_metrics(self.state.sinks)
         if self.state.builders is not None:
             yield from _builder_metrics(self.state.builders)
 
@@ -100,6 +105,23 @@ def _queue_metrics(states: list[QueueState]) -> Iterator[GaugeMetricFamily]:
         if name == "queued":
             oldest.add_metric(labels[1:], state.oldest_seconds)
     yield from (builds, attempts, read, oldest)
+
+
+def _sink_metrics(states: list[SinkState]) -> Iterator[GaugeMetricFamily]:
+    """Yield what each sink lacks of each channel, where builders have one."""
+    waiting = GaugeMetricFamily("glam_sink_waiting_builds", "Builds whose rows a sink lacks.", labels=SINK_LABELS)
+    oldest = GaugeMetricFamily(
+        "glam_sink_oldest_seconds", "Seconds for which the oldest of them has waited.", labels=SINK_LABELS
+    )
+    failures = GaugeMetricFamily(
+        "glam_sink_failures", "Failures since a sink last took rows; each is tried again.", labels=SINK_LABELS
+    )
+    for state in states:
+        labels = [state.sink, state.product, state.channel]
+        waiting.add_metric(labels, state.waiting)
+        oldest.add_metric(labels, state.oldest_seconds)
+        failures.add_metric(labels, state.failures)
+    yield from (waiting, oldest, failures)
 
 
 def _builder_metrics(state: BuilderState) -> Iterator[GaugeMetricFamily]:

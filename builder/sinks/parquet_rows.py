@@ -1,0 +1,61 @@
+"""Rows as a Parquet file, written a group of rows at a time, so that memory is bounded whatever their number."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, BinaryIO
+
+import pyarrow
+from pyarrow.parquet import ParquetWriter
+
+from builder.errors import PermanentBuildError, TransientBuildError
+
+
+class ParquetRows:
+    """A file of rows with these columns. Columns that all rows share are given once, as `constants`."""
+
+    def __init__(
+        self, file: BinaryIO, columns: Mapping[str, pyarrow.DataType], constants: Mapping[str, str | None]
+    ) -> None:
+        self._constants = constants
+        self._schema = pyarrow.schema(list(columns.items()))
+        self._file = file
+        self._writer = ParquetWriter(file, self._schema, compression="zstd")
+        self.is_finished = False
+
+    def write(self, records: Sequence[Mapping[str, Any]]) -> None:
+        """Write the records, each with a value for every column but the constants, as a group of rows.
+
+        Raise a BuildError where they cannot be written.
+        """
+        with _as_build_errors():
+            arrays = [self._column(field, records) for field in self._schema]
+            group = pyarrow.record_batch(arrays, schema=self._schema)
+            self._writer.write_batch(group, row_group_size=len(records))
+
+    def finish(self) -> BinaryIO:
+        """End the file, if it has not ended, and return it. Raise a BuildError where it cannot be written."""
+        if not self.is_finished:
+            with _as_build_errors():
+                self._writer.close()
+            self.is_finished = True
+        return self._file
+
+    def _column(self, field: pyarrow.Field[Any], records: Sequence[Mapping[str, Any]]) -> pyarrow.Array[Any]:
+        if field.name in self._constants:
+            values = [self._constants[field.name]] * len(records)
+        else:
+            values = [record[field.name] for record in records]
+        column: pyarrow.Array[Any] = pyarrow.array(values, field.type)
+        return column
+
+
+@contextmanager
+def _as_build_errors() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise TransientBuildError("noTemporaryFile", f"rows cannot be written to a temporary file: {error}") from error
+    except (pyarrow.ArrowException, OverflowError, TypeError) as error:
+        raise PermanentBuildError("unwritableRows", f"rows cannot be written as Parquet: {error}") from error
