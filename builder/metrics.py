@@ -104,7 +104,7 @@ class BuilderMetrics:
         )
         self._delivery_seconds = Histogram(
             "glam_builder_delivery_seconds",
-            "How long a batch took.",
+            "How long batches took.",
             ["outcome"],
             buckets=BUILD_BUCKETS,
             registry=registry,

@@ -18,7 +18,7 @@ from builder.metrics import BuilderMetrics
 from builder.settings import BuilderSettings
 from builder.work import Outcome
 from tests.support.promtool import PROMTOOL
-from tests.support.servers import Client
+from tests.support.servers import Client, Connection
 from usage_service import cli as service_cli
 from usage_service.shared.settings import ServerSettings
 
@@ -36,12 +36,16 @@ SELECTOR = re.compile(r'(\w+)\s*(?:=~|!=|=)\s*"([^"]*)"')
 GROUPED = re.compile(r"\bby \(([^)]*)\)")
 KIND = re.compile(r"_(bucket|count|sum|total|created)$")
 OF_PROMETHEUS = {"job", "instance", "le"}
+A_SINK = (
+    "INSERT INTO sink_channels (sink, product, channel, not_before, due_at) VALUES ('p.d', 'fog', 'beta', now(), now())"
+)
 
 
 @pytest.fixture
-async def labels(client: Client) -> dict[str, dict[str, set[str]]]:
-    """Return the values of each label of each metric that a server and a builder give."""
+async def labels(client: Client, database: Connection) -> dict[str, dict[str, set[str]]]:
+    """Return the values of each label of each metric that a server and a builder give, where rows go to a sink."""
     builder = BuilderMetrics()
+    await database.execute(A_SINK)
     await client.get("/v1/builds")
     await (await client.get("/v1/events")).read()
     text = await (await client.get("/metrics")).text()

@@ -17,12 +17,12 @@ from usage_service.shared.queries import load_queries
 
 ROOMS = {"usage_server": Path(usage_service.__file__).parent, "usage_builder": Path(builder.__file__).parent}
 OF_SQLITE = ROOMS["usage_server"] / "imports" / "sql" / "state.sql"
-TEMPLATES = ROOMS["usage_builder"] / "aggregates" / "sql"  # of BigQuery, put together by place
+TEMPLATES = [ROOMS["usage_builder"] / room / "sql" for room in ("aggregates", "sinks")]  # of BigQuery
 FILES = [
     pytest.param(role, path, id=str(path.relative_to(room.parent)))
     for role, room in ROOMS.items()
     for path in sorted(room.rglob("sql/*.sql"))
-    if path.parent != TEMPLATES and path != OF_SQLITE
+    if path.parent not in TEMPLATES and path != OF_SQLITE
 ]
 ONE_MESSAGE = {"begin", "complete"}  # of two statements each, which are sent together
 

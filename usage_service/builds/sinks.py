@@ -8,11 +8,11 @@ from usage_service.builds.requests import BuildError
 from usage_service.queries import query
 from usage_service.shared.postgres import Connection
 
-LONG_SECONDS = 3600.0
+LONG_SECONDS = 600.0
 
 
 class SinkState(msgspec.Struct, frozen=True):
-    """State of a sink for one channel: builds whose rows it lacks, how long the oldest waits, failures in a row."""
+    """State of a sink for one channel: builds whose rows it lacks, since when they might be there."""
 
     sink: str
     product: str
@@ -20,16 +20,16 @@ class SinkState(msgspec.Struct, frozen=True):
     failures: int
     error: BuildError | None
     waiting: int
-    oldest_seconds: float
+    overdue_seconds: float
 
     @property
     def is_behind(self) -> bool:
-        """Return whether rows wait for more than others to go with."""
-        return self.failures > 0 or self.oldest_seconds > LONG_SECONDS
+        """Return whether rows wait for more than to go together with others."""
+        return self.failures > 0 or self.overdue_seconds > LONG_SECONDS
 
     def __str__(self) -> str:
         failed = f"; failures in a row: {self.failures}, {self.error.code}: {self.error.message}" if self.error else ""
-        return f"builds that wait: {self.waiting}, the oldest for {self.oldest_seconds:.0f} s{failed}"
+        return f"builds that wait: {self.waiting}, overdue for {self.overdue_seconds:.0f} s{failed}"
 
 
 async def sink_states(connection: Connection) -> list[SinkState]:

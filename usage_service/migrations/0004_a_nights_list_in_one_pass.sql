@@ -788,7 +788,7 @@ CREATE TABLE sink_channels (
     not_before   timestamptz NOT NULL,            -- when the next batch may be claimed: after a pause, or a failure's back-off
     failures     integer     NOT NULL DEFAULT 0,  -- since rows last got there
     error        jsonb,                           -- {code, message} of the last one
-    begun_at     timestamptz NOT NULL,
+    due_at       timestamptz NOT NULL,            -- since when rows that wait might have gone: after the pause
     delivered_at timestamptz,
     PRIMARY KEY (sink, product, channel),
     CONSTRAINT leased_has_a_worker CHECK ((worker IS NULL) = (lease_until IS NULL)),
@@ -800,7 +800,7 @@ CREATE INDEX IF NOT EXISTS builds_to_deliver ON builds (product, channel, log_po
 -- What each sink lacks, and why.
 CREATE VIEW sink_status AS
     SELECT s.sink, s.product, s.channel, s.failures, s.error, s.delivered_at, lacking.builds AS waiting,
-           coalesce(extract(epoch FROM current_instant() - greatest(lacking.since, s.begun_at))::float8, 0) AS oldest_seconds
+           greatest(0, extract(epoch FROM current_instant() - greatest(lacking.since, s.due_at))::float8) AS overdue_seconds
     FROM sink_channels s CROSS JOIN LATERAL (
         SELECT count(*) AS builds, min(b.finished_at) AS since FROM builds b
         WHERE b.product = s.product AND b.channel = s.channel AND b.state = 'succeeded' AND b.log_position > s.position
@@ -818,7 +818,7 @@ $$;
 CREATE FUNCTION claim_delivery(of_sink text, of_products text[], of_channels text[], by_worker text, lease interval)
 RETURNS SETOF sink_channels LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 BEGIN
-    INSERT INTO sink_channels (sink, product, channel, not_before, begun_at)
+    INSERT INTO sink_channels (sink, product, channel, not_before, due_at)
     SELECT of_sink, p.product, c.channel, current_instant(), current_instant()
     FROM unnest(of_products) p (product) CROSS JOIN unnest(of_channels) c (channel)
     WHERE EXISTS (SELECT FROM builds b WHERE b.product = p.product AND b.channel = c.channel AND b.state = 'succeeded')
@@ -908,14 +908,15 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
     held sink_channels := hold_delivery(of_sink, of_product, of_channel, of_attempt);
     reached bigint := (SELECT max(b.log_position) FROM builds b WHERE b.build_id = ANY (held.batch));
+    next_at timestamptz := current_instant() + CASE WHEN EXISTS (
+        SELECT FROM builds b
+        WHERE b.product = of_product AND b.channel = of_channel AND b.state = 'succeeded' AND b.log_position > reached
+          AND b.finished_at <= current_instant() - pause) THEN interval '0' ELSE pause END;
 BEGIN
     UPDATE sink_channels s SET
         position = reached, batch = NULL, worker = NULL, lease_until = NULL, failures = 0, error = NULL,
         delivered_at = current_instant(),
-        not_before = current_instant() + CASE WHEN EXISTS (
-            SELECT FROM builds b
-            WHERE b.product = of_product AND b.channel = of_channel AND b.state = 'succeeded' AND b.log_position > reached
-              AND b.finished_at <= current_instant() - pause) THEN interval '0' ELSE pause END
+        not_before = next_at, due_at = next_at
     WHERE (s.sink, s.product, s.channel) = (held.sink, held.product, held.channel);
 END $$;
 
@@ -950,7 +951,7 @@ CREATE FUNCTION deliver_again(of_sink text) RETURNS bigint LANGUAGE sql SET sear
     WITH again AS (
         UPDATE sink_channels SET
             position = 0, batch = NULL, series = gen_random_uuid(), attempt = attempt + 1, worker = NULL, lease_until = NULL,
-            failures = 0, error = NULL, not_before = current_instant(), begun_at = current_instant()
+            failures = 0, error = NULL, not_before = current_instant(), due_at = current_instant()
         WHERE sink = of_sink RETURNING 1)
     SELECT count(*) FROM again
 $$;

@@ -73,4 +73,4 @@ SELECT count(*) FILTER (WHERE seen_at > current_instant() - interval '30 seconds
 FROM builders WHERE seen_at > current_instant() - interval '1 day';
 
 -- sinks: what each sink lacks of each channel.
-SELECT sink, product, channel, failures, error, waiting, oldest_seconds FROM sink_status ORDER BY sink, product, channel;
+SELECT sink, product, channel, failures, error, waiting, overdue_seconds FROM sink_status ORDER BY sink, product, channel;

@@ -110,8 +110,10 @@ def _queue_metrics(states: list[QueueState]) -> Iterator[GaugeMetricFamily]:
 def _sink_metrics(states: list[SinkState]) -> Iterator[GaugeMetricFamily]:
     """Yield what each sink lacks of each channel, where builders have one."""
     waiting = GaugeMetricFamily("glam_sink_waiting_builds", "Builds whose rows a sink lacks.", labels=SINK_LABELS)
-    oldest = GaugeMetricFamily(
-        "glam_sink_oldest_seconds", "Seconds for which the oldest of them has waited.", labels=SINK_LABELS
+    overdue = GaugeMetricFamily(
+        "glam_sink_overdue_seconds",
+        "Seconds for which the first of them might have been taken there and was not.",
+        labels=SINK_LABELS,
     )
     failures = GaugeMetricFamily(
         "glam_sink_failures", "Failures since a sink last took rows; each is tried again.", labels=SINK_LABELS
@@ -119,9 +121,9 @@ def _sink_metrics(states: list[SinkState]) -> Iterator[GaugeMetricFamily]:
     for state in states:
         labels = [state.sink, state.product, state.channel]
         waiting.add_metric(labels, state.waiting)
-        oldest.add_metric(labels, state.oldest_seconds)
+        overdue.add_metric(labels, state.overdue_seconds)
         failures.add_metric(labels, state.failures)
-    yield from (waiting, oldest, failures)
+    yield from (waiting, overdue, failures)
 
 
 def _builder_metrics(state: BuilderState) -> Iterator[GaugeMetricFamily]:
