@@ -11,6 +11,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 import structlog
+from google.cloud import bigquery
 
 from builder import listener_check
 from builder.aggregates.aggregating import AggregateOptions, aggregate_probe, aggregate_probes, estimate_probes
@@ -61,19 +62,20 @@ def open_warehouse(settings: BuilderSettings) -> Warehouse:
     """Return the warehouse that the settings name."""
     client = make_client(settings.project, settings.warehouse_url, settings.location)
     jobs = JobOptions(maximum_bytes_billed=settings.most_bytes, deadline_seconds=settings.build_seconds)
-    options = AggregateOptions(source_options(settings), jobs)
-    dataset = settings.sink_dataset
+    return warehouse_of(client, AggregateOptions(source_options(settings), jobs), settings.sink_dataset)
+
+
+def warehouse_of(client: bigquery.Client, options: AggregateOptions, dataset: str | None = None) -> Warehouse:
+    """Return the warehouse that a client speaks to; `dataset` gets the rows, too, if it is given."""
     return Warehouse(
         lambda request, progress, control: aggregate_probe(client, request, options, progress, control),
-        lambda build_id: stop_jobs(client, build_id, jobs),
+        lambda work_id: stop_jobs(client, work_id, options.jobs),
         Readings(
             lambda requests: read_alike(requests, options.source),
             lambda requests, control: estimate_probes(client, requests, options, control),
-            lambda job, requests, progress, control: aggregate_probes(
-                client, job, requests, options, progress, control
-            ),
+            lambda job, requests, show, control: aggregate_probes(client, job, requests, options, show, control),
         ),
-        Sink(dataset, GlamTables(client, dataset, jobs).deliver) if dataset else None,
+        Sink(dataset, GlamTables(client, dataset, options.jobs).deliver) if dataset else None,
     )
 
 
