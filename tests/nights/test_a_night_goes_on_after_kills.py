@@ -27,8 +27,9 @@ from tests.support.servers import Connection, eventually, rounds
 from warehouse.sample.pings import PROJECT
 from warehouse.serving import served
 
-ROUNDS = rounds(3)
+ROUNDS = rounds(2)
 LONGEST_LIFE_SECONDS = 3.0
+DEFINITION = {"histogram_type": "exponential", "range_min": 1, "range_max": 90, "bucket_count": 12}
 ANEW = "UPDATE builds SET finished_at = finished_at - interval '60 days' WHERE finished_at IS NOT NULL"
 
 
@@ -69,8 +70,9 @@ async def test_every_probe_once_and_no_statement_twice(
 ) -> None:
     types = {probe: metric_type for metric_type, probe in PROBES.items()}
     await own_database.executemany(
-        "INSERT INTO catalogue (product, probe, metric_type, pings) VALUES ('fog', $1, $2, '{metrics,baseline}')",
-        list(types.items()),
+        "INSERT INTO catalogue (product, probe, metric_type, pings, definition)"
+        " VALUES ('fog', $1, $2, '{metrics,baseline}', $3)",
+        [(*named, DEFINITION) for named in types.items()],
     )
     environ = {
         "DATABASE_URL": own_database_url,
@@ -91,6 +93,8 @@ async def test_every_probe_once_and_no_statement_twice(
             await own_database.execute(ANEW)
             night = await request_night(own_database, list(types))
             await _over_despite_kills(own_database, night, builders, kills=bool(number))
+            failed = await own_database.fetch("SELECT probe, error FROM builds WHERE state = 'failed'")
+            assert failed == []
             ended = await own_database.fetchrow("SELECT * FROM night_totals WHERE night_id = $1", night)
             assert ended is not None
             assert ended["built"] + ended["without_data"] == len(types)
