@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 from usage_service.builds import watching
 from usage_service.builds.fresh import FreshBuilds
-from usage_service.builds.watching import BuildWatch
+from usage_service.builds.nights import NightWithJobs
+from usage_service.builds.requests import Build
+from usage_service.builds.watching import Watch, watch_builds, watch_nights
 from usage_service.ingest import group_commit
 from usage_service.ingest.group_commit import Announcer, Ingest
 from usage_service.ingest.masking import Masking
@@ -24,7 +26,7 @@ from usage_service.shared.stream_limit import StreamLimit
 from usage_service.shared.tasks import Tasks
 
 MOST_STREAMS, MOST_STREAMS_EACH = 500, 250  # in all, and of one token
-CHANNELS = (group_commit.CHANNEL, watching.CHANNEL)
+CHANNELS = (group_commit.CHANNEL, watching.CHANNEL, watching.NIGHT_CHANNEL)
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,8 @@ class Service:
     listener: Listener
     log_growth: GrowthSignal
     folded_growth: GrowthSignal
-    watch: BuildWatch
+    watch: Watch[Build]
+    night_watch: Watch[NightWithJobs]
     streams: StreamLimit
     fresh: FreshBuilds
 
@@ -56,15 +59,17 @@ async def open_service(settings: ServerSettings, died: Callable[[], None]) -> As
     ):
         announcing = Announcer(background)
         ingest = Ingest(background, settings.queue_events, announcing.announce)
-        log_growth, folded_growth, watch = GrowthSignal(), GrowthSignal(), BuildWatch(background)
+        log_growth, folded_growth = GrowthSignal(), GrowthSignal()
+        watch, night_watch = watch_builds(background), watch_nights(background)
         runners = Runners(background, folded_growth.wake)
-        listener = Listener(settings.listen_url, CHANNELS, _waker(log_growth, runners, watch))
+        listener = Listener(settings.listen_url, CHANNELS, _waker(log_growth, runners, watch, night_watch))
         tasks.start("listener", listener.run())
         tasks.start("announcer", announcing.run())
         tasks.start("ingest", ingest.run())
         tasks.start("recording health", ingest.health.run())
         tasks.start("projections", runners.run())
         tasks.start("build watch", watch.run())
+        tasks.start("night watch", night_watch.run())
         visitors = VisitorKeys(settings.visitor_secret, settings.visitor_rotation_days)
         tasks.start("forgetting", forget_old_visitors(background, visitors))
         yield Service(
@@ -77,20 +82,26 @@ async def open_service(settings: ServerSettings, died: Callable[[], None]) -> As
             log_growth,
             folded_growth,
             watch,
+            night_watch,
             StreamLimit(MOST_STREAMS, MOST_STREAMS_EACH),
             FreshBuilds(),
         )
 
 
-def _waker(log_growth: GrowthSignal, runners: Runners, watch: BuildWatch) -> Callable[[str | None, str], None]:
+def _waker(
+    log_growth: GrowthSignal, runners: Runners, watch: Watch[Build], night_watch: Watch[NightWithJobs]
+) -> Callable[[str | None, str], None]:
     """Return the function for the listener to call: a notification wakes those whom it concerns, a reconnect all."""
+    watches: dict[str | None, Watch[Build] | Watch[NightWithJobs]]
+    watches = {watching.CHANNEL: watch, watching.NIGHT_CHANNEL: night_watch}
 
     def wake(channel: str | None, payload: str) -> None:
-        if channel == watching.CHANNEL:
-            watch.hear(payload)
+        if channel in watches:
+            watches[channel].hear(payload)
             return
         if channel is None:
             watch.hear_any()
+            night_watch.hear_any()
         log_growth.wake()
         runners.wake()
 

@@ -78,11 +78,12 @@ def as_lines(_context: schemathesis.SerializationContext, value: object) -> byte
 
 
 class Served(NamedTuple):
-    """Where a service is, what it says of itself, and a build that is over (whose events end)."""
+    """Where a service is, what it says of itself, a build that is over (whose events end), and a night."""
 
     url: str
     schema: schemathesis.BaseSchema
     build_id: str
+    night_id: str
 
 
 @asynccontextmanager
@@ -92,21 +93,23 @@ async def served(database_url: str) -> AsyncIterator[Served]:
     made = ServerSettings(database_url=database_url, visitor_secret=SECRET, token=TOKEN)
     app = create_app(made, lambda: deaths.append(True))
     async with TestClient(ProductionServer(app), headers=AUTHORIZED) as client:
-        build_id = await _filled(client)
+        build_id, night_id = await _filled(client)
         document = await (await client.get("/openapi.json")).json()
-        yield Served(str(client.make_url("")).rstrip("/"), schemathesis.openapi.from_dict(document), build_id)
+        yield Served(str(client.make_url("")).rstrip("/"), schemathesis.openapi.from_dict(document), build_id, night_id)
     assert not deaths
 
 
-async def _filled(client: Client) -> str:
-    """Puts something into the log; the id of a build that was cancelled."""
+async def _filled(client: Client) -> tuple[str, str]:
+    """Puts something into the log; the ids of a build that was cancelled and of a night."""
     items = await post(client, registered("gc_ms"), event("probe_viewed"), event("page_viewed"))
     await client.get("/v1/hotlist", params={"at_least": items[-1]["position"], "wait": 20})
     asked = {name: NAMED[name] for name in ("product", "channel", "probe")}
     build = await (await client.post("/v1/builds", json=asked)).json()
     await client.delete(f"/v1/builds/{build['build_id']}")
     await client.post("/v1/hotlist", json={"run": NAMED["run"]})
-    return str(build["build_id"])
+    named = {"product": NAMED["product"], "channel": NAMED["channel"], "probes": [NAMED["probe"]]}
+    night = await (await client.post("/v1/builds/prefetch", json=named)).json()
+    return str(build["build_id"]), str(night["night_id"])
 
 
 def operations(schema: schemathesis.BaseSchema) -> dict[str, Described]:
@@ -221,8 +224,9 @@ def _bound(case: AnyCase) -> None:
 
 
 def _name_what_there_is(case: AnyCase, service: Served) -> None:
+    known = NAMED | {"build_id": service.build_id, "night_id": service.night_id}
     for name in case.path_parameters:
-        case.path_parameters[name] = service.build_id if name == "build_id" else NAMED.get(name, "x")
+        case.path_parameters[name] = known.get(name, "x")
 
 
 def _say_what_there_is(body: object) -> None:

@@ -24,7 +24,7 @@ from usage_service.web.server import create_app
 JSON = {"Content-Type": "application/json"}
 LINES = {"Content-Type": "application/x-ndjson"}
 A_BUILD = "6d0a3b0f-5a0c-4b0e-9d7c-3f1e0c8b7a51"
-FILLED = {"{build_id}": A_BUILD, "{product}": "fog", "{probe}": "gc_ms"}
+FILLED = {"{build_id}": A_BUILD, "{night_id}": A_BUILD, "{product}": "fog", "{probe}": "gc_ms"}
 INSIDE = re.compile(r"Traceback|File \"|asyncpg|usage_service|\.py\b|SELECT |postgresql://", re.IGNORECASE)
 STATEMENTS = ["'; DROP TABLE event_log; --", "' OR '1'='1", "1; SELECT pg_sleep(9)", "fog') UNION SELECT 1 --"]
 

@@ -65,7 +65,10 @@ async def open_two_servers(url: str) -> AsyncIterator[TwoServers]:
 
 async def without_builds(two_servers: TwoServers) -> TwoServers:
     """Return the two servers as if nobody had ever asked for a build."""
-    await two_servers.database.execute("DELETE FROM probe_rows; DELETE FROM build_keys; DELETE FROM builds")
+    await two_servers.database.execute(
+        "DELETE FROM probe_rows; DELETE FROM build_keys; DELETE FROM night_probes; DELETE FROM builds;"
+        "DELETE FROM shared_jobs; DELETE FROM nights"
+    )
     for client in (two_servers.client, two_servers.other):
         service(client).fresh.forget()
     return two_servers

@@ -34,10 +34,20 @@ class Delivery(msgspec.Struct, frozen=True):
     error: BuildError | None
 
 
+class JobOfBuild(msgspec.Struct, frozen=True):
+    """Warehouse job of a night that reads a build together with others, and how far it is."""
+
+    job_id: UUID
+    night_id: UUID
+    state: Literal["queued", "running", "done", "split", "failed", "cancelled"]
+    percent: int | None
+
+
 class Build(msgspec.Struct, frozen=True):
     """State of a build. `stage`, `percent` and `bytes` (read by the warehouse) are its progress.
 
     `deliveries` tells of each place besides this service that gets the rows of a build that succeeded.
+    A build that a shared job reads is queued until its rows are there; `shared_job` tells how far that is.
     """
 
     build_id: UUID
@@ -58,6 +68,7 @@ class Build(msgspec.Struct, frozen=True):
     finished_at: datetime | None
     log_position: int
     deliveries: list[Delivery]
+    shared_job: JobOfBuild | None = None
 
     @property
     def pending(self) -> bool:
@@ -80,14 +91,9 @@ class Requested(msgspec.Struct, frozen=True):
     metric_type: str | None
 
 
-async def request_build(
-    connection: Connection, product: str, channel: str, probe: str, source: str, *, prefetch: bool = False
-) -> Requested:
-    """Request a build of a probe's aggregates; while one is pending or fresh, that one is answered.
-
-    With `prefetch` nobody waits for the build: it comes after those that somebody waits for.
-    """
-    return await _requested(connection, "requested", product, channel, probe, source, prefetch)
+async def request_build(connection: Connection, product: str, channel: str, probe: str, source: str) -> Requested:
+    """Request a build of a probe's aggregates; while one is pending or fresh, that one is answered."""
+    return await _requested(connection, "requested", product, channel, probe, source)
 
 
 async def request_build_once(

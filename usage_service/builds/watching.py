@@ -1,19 +1,21 @@
-"""Long polling for changes of builds: any number of requests share one query at a time."""
+"""Long polling for changes of builds and nights: any number of requests share one query at a time."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from contextlib import contextmanager
+from typing import Generic, TypeAlias, TypeVar
 from uuid import UUID
 
 import asyncpg
 import structlog
 
+from usage_service.builds.nights import NightWithJobs, find_nights
 from usage_service.builds.requests import Build, find_builds
-from usage_service.shared.postgres import UNAVAILABLE, Pool, borrow
+from usage_service.shared.postgres import UNAVAILABLE, Connection, Pool, borrow
 
-CHANNEL = "build_changed"
+CHANNEL, NIGHT_CHANNEL = "build_changed", "night_changed"
 POLL_SECONDS = 1.0  # a notification may be lost
 PAUSE_SECONDS = 0.01  # at most a hundred queries a second, however many notifications come
 QUERY_SECONDS = 5.0
@@ -22,17 +24,21 @@ MOST_WAITING = 10_000
 
 log = structlog.get_logger(__name__)
 
+Item = TypeVar("Item")
+Read: TypeAlias = Callable[[Connection, Collection[UUID]], Awaitable[list[Item]]]
+"""Reading of items by their ids, without those that do not exist."""
 
-class _Waiter:
-    def __init__(self, build_id: UUID, enough: Callable[[Build], bool]) -> None:
-        self.build_id = str(build_id)
+
+class _Waiter(Generic[Item]):
+    def __init__(self, item_id: UUID, enough: Callable[[Item], bool]) -> None:
+        self.item_id = str(item_id)
         self.enough = enough
-        self.latest: Build | None = None
+        self.latest: Item | None = None
         self.woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    def see(self, build: Build) -> None:
-        self.latest = build
-        if self.enough(build):
+    def see(self, item: Item) -> None:
+        self.latest = item
+        if self.enough(item):
             self.wake()
 
     def wake(self) -> None:
@@ -40,15 +46,17 @@ class _Waiter:
             self.woken.set_result(None)
 
 
-class BuildWatch:
-    """Watch that wakes the requests that wait for a build when it has changed.
+class Watch(Generic[Item]):
+    """Watch that wakes the requests that wait for a build, or a night, when it has changed.
 
-    `hear` is called on each notification; `run` reads the builds that may have changed.
+    `hear` is called on each notification; `run` reads the items that may have changed.
     """
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, read: Read[Item], id_of: Callable[[Item], UUID]) -> None:
         self._pool = pool
-        self._waiters: dict[str, set[_Waiter]] = {}
+        self.read = read
+        self._id_of = id_of
+        self._waiters: dict[str, set[_Waiter[Item]]] = {}
         self._to_read: set[str] = set()
         self._notified = asyncio.Event()
         self.waiting = 0
@@ -59,14 +67,14 @@ class BuildWatch:
         """Return whether one more request may wait."""
         return self.waiting < MOST_WAITING and not self.closed
 
-    def hear(self, build_id: str) -> None:
-        """Note that a build may have changed."""
-        if build_id in self._waiters:
-            self._to_read.add(build_id)
+    def hear(self, item_id: str) -> None:
+        """Note that an item may have changed."""
+        if item_id in self._waiters:
+            self._to_read.add(item_id)
             self._notified.set()
 
     def hear_any(self) -> None:
-        """Note that any build may have changed."""
+        """Note that any item may have changed."""
         self._to_read.update(self._waiters)
         self._notified.set()
 
@@ -75,14 +83,14 @@ class BuildWatch:
         self.closed = True
 
     async def change(
-        self, build_id: UUID, enough: Callable[[Build], bool], seconds: float, left: Callable[[], bool] = lambda: False
-    ) -> Build | None:
-        """Wait until a build is `enough`, for so many seconds at most, or until the caller has `left`.
+        self, item_id: UUID, enough: Callable[[Item], bool], seconds: float, left: Callable[[], bool] = lambda: False
+    ) -> Item | None:
+        """Wait until an item is `enough`, for so many seconds at most, or until the caller has `left`.
 
-        Return the build as it was last read, or None when it was not read.
+        Return the item as it was last read, or None when it was not read.
         """
         deadline = asyncio.get_running_loop().time() + seconds
-        with self._waiter(build_id, enough) as waiter:
+        with self._waiter(item_id, enough) as waiter:
             while not (waiter.woken.done() or self.closed or left()):
                 remaining = deadline - asyncio.get_running_loop().time()
                 if remaining <= 0:
@@ -91,7 +99,7 @@ class BuildWatch:
         return waiter.latest
 
     async def run(self) -> None:
-        """Read the builds that requests wait for, until cancelled."""
+        """Read the items that requests wait for, until cancelled."""
         poll_at = 0.0
         while True:
             await self._until_notified(poll_at)
@@ -105,19 +113,19 @@ class BuildWatch:
                 await asyncio.sleep(PAUSE_SECONDS)
 
     @contextmanager
-    def _waiter(self, build_id: UUID, enough: Callable[[Build], bool]) -> Iterator[_Waiter]:
-        waiter = _Waiter(build_id, enough)
-        others = self._waiters.setdefault(waiter.build_id, set())
+    def _waiter(self, item_id: UUID, enough: Callable[[Item], bool]) -> Iterator[_Waiter[Item]]:
+        waiter = _Waiter(item_id, enough)
+        others = self._waiters.setdefault(waiter.item_id, set())
         others.add(waiter)
         self.waiting += 1
-        self.hear(waiter.build_id)  # it may have changed since the caller read it
+        self.hear(waiter.item_id)  # it may have changed since the caller read it
         try:
             yield waiter
         finally:
             self.waiting -= 1
             others.remove(waiter)
             if not others:
-                del self._waiters[waiter.build_id]
+                del self._waiters[waiter.item_id]
 
     async def _until_notified(self, poll_at: float) -> None:
         try:
@@ -126,13 +134,23 @@ class BuildWatch:
         except TimeoutError:
             return
 
-    async def _read(self, build_ids: Collection[str]) -> None:
+    async def _read(self, item_ids: Collection[str]) -> None:
         try:
             async with borrow(self._pool, QUERY_SECONDS) as connection:
-                builds = await find_builds(connection, [UUID(build_id) for build_id in build_ids])
+                items = await self.read(connection, [UUID(item_id) for item_id in item_ids])
         except (*UNAVAILABLE, asyncpg.PostgresError) as error:
-            log.warning("builds_not_seen", error=repr(error))
+            log.warning("changes_not_seen", error=repr(error))
             return
-        for build in builds:
-            for waiter in self._waiters.get(str(build.build_id), ()):
-                waiter.see(build)
+        for item in items:
+            for waiter in self._waiters.get(str(self._id_of(item)), ()):
+                waiter.see(item)
+
+
+def watch_builds(pool: Pool) -> Watch[Build]:
+    """Return a watch of builds."""
+    return Watch(pool, find_builds, lambda build: build.build_id)
+
+
+def watch_nights(pool: Pool) -> Watch[NightWithJobs]:
+    """Return a watch of nights."""
+    return Watch(pool, find_nights, lambda night: night.night_id)

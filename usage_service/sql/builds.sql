@@ -1,5 +1,5 @@
 -- requested: requests a build of a probe; the outcome and the build.
-SELECT outcome, build_id, metric_type FROM request_build($1, $2, $3, $4, $5, $6);
+SELECT outcome, build_id, metric_type FROM request_build($1, $2, $3, $4, in_trace => $5);
 
 -- requested_once: requests a build under the idempotency key $1.
 SELECT outcome, build_id, metric_type FROM request_build_once($1, $2, $3, $4, $5, $6);
@@ -19,13 +19,19 @@ SELECT retry_build($1, $2);
 
 -- some: builds by their ids.
 SELECT build_id, product, channel, probe, metric_type, state, attempt, max_attempts, stage, percent, bytes, rows, error,
-       requested_at, started_at, finished_at, log_position, deliveries_of(builds) AS deliveries
+       requested_at, started_at, finished_at, log_position, deliveries_of(builds) AS deliveries, (
+           SELECT jsonb_build_object('job_id', j.job_id, 'night_id', j.night_id, 'state', j.state, 'percent', j.percent)
+           FROM shared_jobs j WHERE j.job_id = shared_job
+       ) AS shared_job
 FROM builds WHERE build_id = ANY ($1::uuid[]);
 
 -- page: builds after the one that was requested at $5 with the id $6 (null: from the newest), of a state, product, channel and
 -- probe (null: any).
 SELECT build_id, product, channel, probe, metric_type, state, attempt, max_attempts, stage, percent, bytes, rows, error,
-       requested_at, started_at, finished_at, log_position, deliveries_of(builds) AS deliveries
+       requested_at, started_at, finished_at, log_position, deliveries_of(builds) AS deliveries, (
+           SELECT jsonb_build_object('job_id', j.job_id, 'night_id', j.night_id, 'state', j.state, 'percent', j.percent)
+           FROM shared_jobs j WHERE j.job_id = shared_job
+       ) AS shared_job
 FROM builds
 WHERE ($1::text IS NULL OR state = $1) AND ($2::text IS NULL OR product = $2) AND ($3::text IS NULL OR channel = $3)
   AND ($4::text IS NULL OR probe = $4)

@@ -103,8 +103,9 @@ def create_metrics_app(app: web.Application) -> web.Application:
 
 
 async def _end_waits(app: web.Application) -> None:
-    """End requests that wait for a build or follow one; their clients ask the next server."""
+    """End requests that wait for a build or a night, or follow one; their clients ask the next server."""
     app[SERVICE].watch.close()
+    app[SERVICE].night_watch.close()
 
 
 async def serve(settings: ServerSettings) -> bool:

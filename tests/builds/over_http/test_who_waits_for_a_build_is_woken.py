@@ -190,7 +190,7 @@ async def test_any_number_wait_with_one_query_a_poll(
         reads.append(build_ids)
         return await builds.find_builds(connection, build_ids)
 
-    monkeypatch.setattr(watching, "find_builds", counted)
+    monkeypatch.setattr(service(client).watch, "read", counted)
     build = await asked(client)
     answers = [asyncio.create_task(look(client, build, Prefer="wait=30")) for _ in range(80)]
     await waiting(client, 80)

@@ -10,6 +10,7 @@ import msgspec
 from aiohttp import web
 
 from usage_service.builds.requests import Build, find_build, seconds_left
+from usage_service.builds.watching import Item, Watch
 from usage_service.problems import Problem
 from usage_service.shared.postgres import Connection
 from usage_service.web.access import needs_token
@@ -52,18 +53,25 @@ def place(build: Build) -> str:
 
 
 def build_tag(build: Build) -> str:
-    """Return the entity tag of a build, which changes with every event of the build."""
-    return entity_tag("build", build.build_id, build.state, build.log_position)
+    """Return the entity tag of a build, which changes with every event of the build and with the job that reads it."""
+    return entity_tag("build", build.build_id, build.state, build.log_position, build.shared_job)
 
 
 async def waited(request: web.Request, build: Build, enough: Callable[[Build], bool]) -> tuple[Build, dict[str, str]]:
     """Wait with `Prefer: wait=N` until the build is `enough`; return the build as it is then, and the header for it."""
-    seconds, watch = preferred_wait(request), service_of(request).watch
+    return await waited_for(request, service_of(request).watch, build.build_id, build, enough)
+
+
+async def waited_for(
+    request: web.Request, watch: Watch[Item], item_id: UUID, item: Item, enough: Callable[[Item], bool]
+) -> tuple[Item, dict[str, str]]:
+    """Wait as `waited` does, for what a watch tells of."""
+    seconds = preferred_wait(request)
     if seconds is None or not watch.has_room:
-        return build, {}
-    if not enough(build):
-        build = await watch.change(build.build_id, enough, seconds, lambda: request.transport is None) or build
-    return build, {"Preference-Applied": f"wait={seconds}"}
+        return item, {}
+    if not enough(item):
+        item = await watch.change(item_id, enough, seconds, lambda: request.transport is None) or item
+    return item, {"Preference-Applied": f"wait={seconds}"}
 
 
 async def build_answer(

@@ -1,24 +1,18 @@
-"""POST /v1/builds: request a build; /prefetch: builds for a hot list; /{id}/retry: a failed build again."""
+"""POST /v1/builds: request a build; /{id}/retry: a failed build again."""
 
 from __future__ import annotations
 
 import time
-from typing import Annotated
 
 import msgspec
 from aiohttp import web
-from msgspec import Meta
 
 from usage_service.builds.requests import Build, Requested, near_names, request_build, request_build_once, retry_build
 from usage_service.events import Channel, ProbeName, Product
 from usage_service.hidden_probes import find_hiding
-from usage_service.hotlist.listing import hot_list
-from usage_service.hotlist.prefetching import prefetch_probes
 from usage_service.problems import FieldError, Problem, invalid
-from usage_service.projections.state import snapshot
 from usage_service.shared.postgres import Connection
 from usage_service.web.access import source_of
-from usage_service.web.answers import json_answer
 from usage_service.web.api.build_answers import (
     BuildPath,
     build_answer,
@@ -28,7 +22,6 @@ from usage_service.web.api.build_answers import (
     place,
     waited,
 )
-from usage_service.web.api.hotlist import HISTORIES, READS, wanted_of
 from usage_service.web.bodies import json_body
 from usage_service.web.keys import service_of
 from usage_service.web.openapi.operations import TAGGED, described, json_of, ok, problem
@@ -41,14 +34,6 @@ class BuildRequest(msgspec.Struct, forbid_unknown_fields=True):
     product: Product
     channel: Channel
     probe: ProbeName
-
-
-class PrefetchRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """Product and channel, and how many probes of its hot list to build."""
-
-    product: Product
-    channel: Channel
-    budget: Annotated[int, Meta(ge=1, le=1_000)] = 100
 
 
 class NoFields(msgspec.Struct, forbid_unknown_fields=True):
@@ -83,30 +68,6 @@ async def post_build(request: web.Request) -> web.Response:
     headers |= {"Content-Location": place(build)} if not build.has_result else {}
     headers |= {"Location": place(build)} if build.pending else {}
     return await build_answer(request, build, headers, pending_status=202)
-
-
-class PrefetchAnswer(msgspec.Struct, frozen=True):
-    """Number of probes requested, and the number with each outcome."""
-
-    asked: int
-    outcomes: dict[str, int]
-
-
-@described(ok(PrefetchAnswer, "Location", status=202), body=(json_of(PrefetchRequest),))
-async def post_prefetch(request: web.Request) -> web.Response:
-    """Request builds of the hot list's probes.
-
-    The answer tells how many builds were created, were pending already, are fresh, or cannot be built.
-    """
-    asked = await json_body(request, PrefetchRequest)
-    wanted = wanted_of(request, asked.product, asked.budget)
-    pool = service_of(request).pool
-    async with snapshot(pool, *READS) as seen:
-        hot = await hot_list(seen.connection, request.app[HISTORIES], wanted)
-    async with pool.acquire(timeout=5) as connection:
-        outcomes = await prefetch_probes(connection, hot.probes, asked.channel)
-    headers = {"Location": f"/v1/builds?product={asked.product}&channel={asked.channel}"}
-    return json_answer(PrefetchAnswer(sum(outcomes.values()), outcomes), status=202, headers=headers)
 
 
 @described(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from usage_service.web.api.build_events import get_build_events
-from usage_service.web.api.build_requests import post_build, post_prefetch, post_retry
+from usage_service.web.api.build_requests import post_build, post_retry
 from usage_service.web.api.builds import delete_build, get_build, get_builds
 from usage_service.web.api.events import post_events
 from usage_service.web.api.glam_data import post_data, post_labels
@@ -20,7 +20,9 @@ from usage_service.web.api.hotlist_runs import get_run, post_hotlist
 from usage_service.web.api.journeys import get_journeys
 from usage_service.web.api.log import get_events
 from usage_service.web.api.metrics import get_metrics
+from usage_service.web.api.nights import delete_night, get_night, get_night_probes, get_nights
 from usage_service.web.api.popularity import get_popularity
+from usage_service.web.api.prefetching import post_prefetch
 from usage_service.web.api.probes import get_probe
 from usage_service.web.api.projections import get_projections
 from usage_service.web.api.releases import get_release_impact
@@ -66,6 +68,10 @@ ROUTES = (
     Route("DELETE", "/v1/builds/{build_id}", "build", delete_build),
     Route("GET", "/v1/builds/{build_id}/events", "read", get_build_events),
     Route("POST", "/v1/builds/{build_id}/retry", "admin", post_retry),
+    Route("GET", "/v1/nights", "read", get_nights),
+    Route("GET", "/v1/nights/{night_id}", "read", get_night),
+    Route("DELETE", "/v1/nights/{night_id}", "build", delete_night),
+    Route("GET", "/v1/nights/{night_id}/probes", "read", get_night_probes),
     Route("GET", "/v1/probes/{product}/{probe}", "read", get_probe),
     Route("GET", "/api/v1/usage/", "read", get_usage),
     Route("POST", "/api/v1/data/", "read", post_data),

@@ -25,6 +25,9 @@ class ServiceCollector(Collector):
             "glam_build_waiters", "Requests and streams that wait for a build to change.", service.watch.waiting
         )
         yield GaugeMetricFamily(
+            "glam_night_waiters", "Requests that wait for a night to change.", service.night_watch.waiting
+        )
+        yield GaugeMetricFamily(
             "glam_build_streams", "Streams of a build's events that are open.", service.streams.taken
         )
         yield GaugeMetricFamily(
