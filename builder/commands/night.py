@@ -25,7 +25,7 @@ from usage_service.shared.progress import NotedReport, progress
 from usage_service.shared.settings import check_names, load_settings
 from usage_service.shared.trace_export import exported_spans
 
-DEFAULT_URL, DEFAULT_BUDGET = "http://127.0.0.1:8000", "500"
+DEFAULT_URL, DEFAULT_BUDGET = "http://127.0.0.1:8080", "500"
 MOST_PROBES = 10_000
 STDIN = Path("-")
 SHOWN = 20  # of the probes that were not built
