@@ -1,0 +1,126 @@
+"""`probe-builder night`: from a list to its end, with what was not built; run beside builders or alone."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from builder import cli, running
+from builder.aggregates.probe import BuildRequest, Rows
+from builder.commands import night
+from builder.control import Control
+from builder.errors import PermanentBuildError
+from builder.running import Warehouse
+from builder.settings import BuilderSettings
+from tests.support.builders import builds_a_row, put_in_catalogue
+from tests.support.nights import COMMON_BYTES, OWN_BYTES, MadeUp, a_row_each, request_night
+from tests.support.servers import Connection
+from usage_service.shared.lifetime import Lifetime
+
+BROKEN = "broken_ms"
+
+
+def read(job: UUID, requests: Sequence[BuildRequest], control: Control) -> Sequence[Rows | PermanentBuildError]:
+    if any(request.probe == BROKEN for request in requests):
+        raise PermanentBuildError("invalidQuery", "no such\nfield")
+    return a_row_each(job, requests, control)
+
+
+class Unsignalled(Lifetime):
+    """A lifetime that no signal ends: they only reach the main thread."""
+
+    def __init__(self) -> None:
+        self.healthy = True
+        self._over = asyncio.Event()
+
+
+@pytest.fixture
+def made_up(database_url: str, monkeypatch: pytest.MonkeyPatch) -> MadeUp:
+    """Let the command work on the test's database, with a warehouse that is made up."""
+    made_up = MadeUp(read)
+
+    def open_warehouse(_settings: BuilderSettings) -> Warehouse:
+        return Warehouse(builds_a_row, readings=made_up.readings)
+
+    monkeypatch.setattr("usage_service.shared.commands.configure_logs", lambda *_: None)  # would outlive the terminal
+    monkeypatch.setattr(night, "open_warehouse", open_warehouse)
+    monkeypatch.setattr(running, "Lifetime", Unsignalled)
+    for name in [name for name in os.environ if name.startswith("PROBE_BUILDER_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("DATABASE_URL", database_url)
+    return made_up
+
+
+async def called(*words: str, stdin: str = "") -> Result:
+    """Run the command in a thread, because it has an event loop of its own, and no signal reaches it there."""
+    return await asyncio.to_thread(CliRunner().invoke, cli.make_app(), ["night", *FOG, *words], input=stdin)
+
+
+FOG = ("--product", "fog", "--channel", "nightly")
+
+
+async def test_a_file_of_names(made_up: MadeUp, database: Connection, tmp_path: Path) -> None:
+    await put_in_catalogue(database, "gc_ms", "slow_ms", BROKEN)
+    names = tmp_path / "names.txt"
+    names.write_text(f"gc_ms  # the first\n\n{BROKEN}\nunknown_ms\nslow_ms\ngc_ms\n")
+    result = await called("--probes", str(names), "--most-bytes", str(3 * (COMMON_BYTES + OWN_BYTES)))
+    assert result.exit_code == 1
+    read_bytes = 5 * COMMON_BYTES + 8 * OWN_BYTES  # of three, of one and two, of one and one
+    assert result.stdout.splitlines()[0] == (
+        "2 built, 0 without enough clients, 1 not needed, 1 failed, 0 left, 0 cancelled"
+    )
+    assert result.stdout.splitlines()[1].startswith(f"3 jobs read {read_bytes:,} bytes in ")
+    assert f"{BROKEN}: invalidQuery: no such field" in result.stderr
+
+
+async def test_names_from_stdin_and_what_is_left(made_up: MadeUp, database: Connection) -> None:
+    await put_in_catalogue(database, "gc_ms", "slow_ms")
+    result = await called("--probes", "-", "--most-bytes", str(COMMON_BYTES + OWN_BYTES), stdin="gc_ms\nslow_ms\n")
+    assert result.exit_code == 0
+    assert "1 built" in result.stdout
+    assert "1 left" in result.stdout
+    assert f"left: it would add {OWN_BYTES} bytes" in result.stderr
+
+
+async def test_a_kept_list(made_up: MadeUp, database: Connection) -> None:
+    await put_in_catalogue(database, "gc_ms", "slow_ms")
+    listed = {"probes": [{"product": "fog", "probe": "gc_ms", "score": 3.5}, {"product": "fenix", "probe": "slow_ms"}]}
+    await database.execute(
+        "INSERT INTO hotlist_runs (run, asked, made_at, log_position, list) VALUES ('a-run', '{}', now(), 1, $1)",
+        json.dumps(listed),
+    )
+    result = await called("--list", "a-run")
+    assert (result.exit_code, result.stdout[:7]) == (0, "1 built")
+    assert await database.fetchval("SELECT requests FROM night_probes") == 3.5
+
+
+async def test_a_night_that_is_under_way_is_gone_on_with(made_up: MadeUp, database: Connection) -> None:
+    await put_in_catalogue(database, "gc_ms", "slow_ms")
+    under_way = await request_night(database, ["gc_ms"])
+    result = await called("--probes", "-", stdin="slow_ms\n")
+    assert result.exit_code == 0
+    assert await database.fetchval("SELECT night_id FROM nights") == under_way
+    assert [probes for _, probes in made_up.jobs] == [["gc_ms"]]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--probes", "-"), "--probes: - has no probes"),
+        (("--probes", "/nowhere"), "--probes: /nowhere cannot be read"),
+        (("--list", "nothing"), "--list: no list with probes of fog was kept for the run nothing"),
+        (("--budget", "5", "--url", "http://127.0.0.1:1"), "no usage service answers at http://127.0.0.1:1"),
+        (("--budget", "5", "--list", "a-run"), "give one of --budget, --list and --probes"),
+    ],
+)
+async def test_a_list_that_is_none_is_said_in_a_line(made_up: MadeUp, words: tuple[str, ...], message: str) -> None:
+    result = await called(*words)
+    assert result.exit_code != 0
+    assert message in " ".join(f"{result.stderr} {result.exception}".replace("│", " ").split())
