@@ -43,7 +43,11 @@ DATASETS: dict[str, dict[str, list[dict[str, object]]]] = {
     },
     "histogram": {"buckets": [{"from": 1, "to": 2, "share": 1}]},
     "shares": {"shares": [{"start": "2026-11-20T00:00:00Z", "series": "always", "value": 1}]},
-    "coverage": {"rows": [{"budget": 10, "policy": "best possible", "share": 1}], "chosen": [{"budget": 10}]},
+    "coverage": {
+        "rows": [{"budget": 10, "policy": "best possible", "share": 1, "order": 0}],
+        "others": [{"budget": 10, "policy": "most viewed", "share": 0.5, "order": 0}],
+        "chosen": [{"budget": 10}],
+    },
 }
 
 

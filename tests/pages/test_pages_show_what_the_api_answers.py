@@ -182,6 +182,10 @@ async def test_the_backtest_is_drawn_with_the_budget(pages: Pages) -> None:
     caught = next(policy["caught"] for policy in answer["policies"] if policy["policy"] == "hot_list")
     assert caught == drawn + drawn[-1:] * (len(caught) - len(drawn))
     assert 1 <= len(drawn) < len(caught)
+    own = {row["policy"] for row in chart["datasets"]["rows"]}
+    others = {row["policy"] for row in chart["datasets"]["others"]}
+    assert len(own) == 5
+    assert len(own | others) == len(answer["policies"]) + 2
 
 
 async def test_the_experiment_is_shown_for_the_budget_that_is_kept(pages: Pages) -> None:

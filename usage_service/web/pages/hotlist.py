@@ -16,7 +16,7 @@ from usage_service.web.keys import service_of
 from usage_service.web.pages.filters import ViewParameters, view_parameters
 from usage_service.web.pages.frame import begin
 from usage_service.web.pages.panels import ask, html_answer
-from usage_service.web.pages.presentation.hotlist import coverage_rows, coverage_table, useful_budgets
+from usage_service.web.pages.presentation.hotlist import coverage_chart, coverage_table, useful_budgets
 
 MOST_ON_SLIDER = 2_000
 SHOWN_BUDGETS = (5, 10, *BUDGETS)
@@ -52,9 +52,9 @@ async def get_backtest_section(request: web.Request) -> web.Response:
     number = int(asked.budget) if asked.budget.isdigit() else DEFAULT_BUDGET
     drawn: dict[str, object] = {}
     if found.data:
-        drawn = {"rows": coverage_rows(found.data), "table": coverage_table(found.data)}
+        drawn = {"drawn": coverage_chart(found.data, [number]), "table": coverage_table(found.data)}
         drawn["budgets"] = useful_budgets(found.data)
-    return await html_answer(request, "backtest", {"found": found, "budget": number} | drawn)
+    return await html_answer(request, "backtest", {"found": found} | drawn)
 
 
 async def get_experiment_section(request: web.Request) -> web.Response:

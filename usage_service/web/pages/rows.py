@@ -23,6 +23,7 @@ from usage_service.web.pages.presentation.distribution import (
     chosen_row,
     histogram_of,
     is_numeric,
+    largest_shares,
     percentiles_of,
     scale_of,
     shares_over_builds,
@@ -94,7 +95,9 @@ def _drawn(rows: list[dict[str, Any]], version: int, build: str) -> dict[str, An
             ),
             "histogram_scale": scale_of([one["to"] for one in histogram if isinstance(one["to"], float)]),
         }
-    return drawn | {"shares": shares_over_builds(rows), "categories": categories_of(row) if row else []}
+    shares = shares_over_builds(rows)
+    categories = categories_of(row) if row else []
+    return drawn | {"shares": shares, "largest_shares": largest_shares(shares), "categories": categories}
 
 
 def _one_of(names: list[str], asked: str | None) -> str:

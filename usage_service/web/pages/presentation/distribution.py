@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,6 +10,8 @@ Row = Mapping[str, Any]
 ALL = "*"
 BANDS = {"p5": 5, "p25": 25, "p50": 50, "p75": 75, "p95": 95}
 LOG_FROM = 10  # ratio of the largest value to the smallest above 0 from which the axis is logarithmic
+MOST_DRAWN = 8  # categories: the pages have a colour for each
+OTHERS = "all others"
 SYMLOG, LINEAR = {"type": "symlog"}, {"type": "linear"}
 
 
@@ -39,6 +42,20 @@ def shares_over_builds(rows: Sequence[Row]) -> list[dict[str, object]]:
         for row in _by_build(rows)
         for name, value in row["histogram"].items()
     ]
+
+
+def largest_shares(shares: Sequence[Mapping[str, Any]]) -> list[dict[str, object]]:
+    """Return the shares to draw: of more categories than there are colours, the smallest are added up as others."""
+    sums: defaultdict[str, float] = defaultdict(float)
+    for share in shares:
+        sums[share["series"]] += share["value"]
+    if len(sums) <= MOST_DRAWN:
+        return [dict(share) for share in shares]
+    own = set(sorted(sums, key=lambda name: (-sums[name], name))[: MOST_DRAWN - 1])
+    drawn: defaultdict[tuple[object, str], float] = defaultdict(float)
+    for share in shares:
+        drawn[share["start"], share["series"] if share["series"] in own else OTHERS] += share["value"]
+    return [{"start": start, "series": name, "value": value} for (start, name), value in drawn.items()]
 
 
 def histogram_of(row: Row) -> list[dict[str, object]]:

@@ -1,13 +1,15 @@
-"""Data for the chart and the table of a backtest."""
+"""Chart and table of a backtest."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
+from usage_service.hotlist.backtest.policies import CLAIRVOYANT, HOT_LIST
 from usage_service.hotlist.backtest.replaying import PolicyResult, marked_shares
+from usage_service.web.pages.presentation.charts import chart
 from usage_service.web.pages.presentation.words import plain
 
 Found = Mapping[str, Any]
@@ -15,11 +17,31 @@ EXPECTED = "expected by the list"
 UNVIEWED = "of the list, never viewed before"
 
 
-def coverage_rows(found: Found) -> list[dict[str, object]]:
-    """Return the share of requests that each policy catches, by the number of probes built a night."""
+def coverage_chart(found: Found, chosen: Sequence[int] = ()) -> dict[str, Any]:
+    """Return the chart of the share of requests that policies catch, by the number of probes built a night.
+
+    The hot list, what it expected, the best of the others and the best possible have a colour each; those of `others`
+    are grey. `chosen` are budgets to mark.
+    """
+    named = {plain(name): shares for name, shares in _shares(found).items()}
+    compared = [
+        plain(policy["policy"]) for policy in found["policies"] if policy["policy"] not in (HOT_LIST, CLAIRVOYANT)
+    ]
+    best = max(compared, key=lambda name: sum(named[name]))
+    told = {name: name for name in (plain(HOT_LIST), EXPECTED, UNVIEWED)}
+    told |= {best: f"best of the others: {best}", plain(CLAIRVOYANT): plain(CLAIRVOYANT)}
+    return chart(
+        "coverage",
+        rows=_points(found, {words: named[name] for name, words in told.items()}),
+        others=_points(found, {name: named[name] for name in compared if name != best}),
+        chosen=[{"budget": budget} for budget in chosen],
+    )
+
+
+def _points(found: Found, lines: Mapping[str, Sequence[float]]) -> list[dict[str, object]]:
     return [
-        {"budget": budget, "policy": plain(name), "share": share}
-        for name, shares in _shares(found).items()
+        {"budget": budget, "policy": name, "share": share, "order": order}
+        for order, (name, shares) in enumerate(lines.items())
         for budget, share in zip(useful_budgets(found), shares, strict=False)
     ]
 

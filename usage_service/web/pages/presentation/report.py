@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from usage_service.web.pages.presentation.assets import asset
 from usage_service.web.pages.presentation.charts import chart
-from usage_service.web.pages.presentation.hotlist import coverage_rows
+from usage_service.web.pages.presentation.hotlist import coverage_chart
 from usage_service.web.pages.presentation.overview import over_time, release_lines
 from usage_service.web.pages.presentation.rendering import rendered
 
@@ -28,7 +28,7 @@ def report_page(product: str, answers: Answers, made_at: datetime) -> str:
     lines = release_lines(answers["releases"])
     drawn = over_time(answers["series"], answers["summary"]["summary"]["roles_over_time"])
     backtest = answers["backtest"]
-    coverage = chart("coverage", rows=coverage_rows(backtest), chosen=[]) if backtest else None
+    coverage = coverage_chart(backtest) if backtest else None
     return rendered(
         "report",
         product=product,
