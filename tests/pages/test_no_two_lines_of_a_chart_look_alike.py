@@ -28,8 +28,8 @@ def test_a_backtest_of_all_policies_has_a_colour_for_each_line_of_its_legend() -
     assert len(coloured) == 5
     assert "best of the others: viewed in 90 days" in coloured
     assert len(grey) == len(results) - 3
-    dashes = next(_encodings(chart, "strokeDash"))["scale"]["range"]
-    assert len(dashes) == len(coloured) <= COLOURS
+    [dashes] = [layer["encoding"]["strokeDash"] for layer in chart["layer"] if "strokeDash" in layer["encoding"]]
+    assert len(dashes["scale"]["range"]) == len(coloured) <= COLOURS
 
 
 def test_of_many_categories_the_smallest_are_added_up() -> None:
@@ -45,7 +45,3 @@ def test_of_many_categories_the_smallest_are_added_up() -> None:
         assert abs(sum(of_build.values()) - 1) < 1e-9
         assert of_build[OTHERS] == sum(number / 4_950 for number in range(93))
     assert largest_shares(shares[:8]) == shares[:8]
-
-
-def _encodings(chart: dict[str, Any], channel: str) -> Any:
-    return (layer["encoding"][channel] for layer in chart["layer"] if channel in layer["encoding"])
