@@ -13,6 +13,7 @@ from rich.console import Console
 
 from bench.building import measure_building
 from bench.folding import measure_folding
+from bench.hotlist import measure_hotlist
 from bench.importing import measure_importing
 from bench.large import measure_large
 from bench.memory import measure_memory
@@ -50,9 +51,10 @@ LOGS: dict[str, tuple[MeasureLog, int]] = {
     "rebuilding": (measure_rebuilding, 1_000_000),
     "pages": (measure_pages, 1_000_000),
     "page": (measure_page, 10_000_000),
+    "hotlist": (measure_hotlist, 10_000_000),
     "large": (measure_large, 50_000_000),
 }
-BY_DEFAULT = [*SECTIONS, "rebuilding", "pages", "page"]
+BY_DEFAULT = [*SECTIONS, "rebuilding", "pages", "page", "hotlist"]
 
 
 def main() -> None:
@@ -79,7 +81,7 @@ def _parse() -> argparse.Namespace:
                         help=f"{', '.join(BY_DEFAULT)} (all by default), large")  # fmt: skip
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3.0, help="of each run")
-    parser.add_argument("--events", type=int, default=0, help="in the logs of rebuilding, pages, page and large")
+    parser.add_argument("--events", type=int, default=0, help=f"in the logs of {', '.join(LOGS)}")
     return parser.parse_args()
 
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import http.client
-import json
 import time
 from datetime import UTC, datetime
-from uuid import uuid4
 
 from playwright.sync_api import Browser
 
+from bench.asking import milliseconds, record
 from bench.numbers import Row, percentile
 from bench.pages import folded
-from bench.stack import BenchError, Server, Stack
+from bench.stack import Server, Stack
 from browser.chromium import NoChromiumError, open_browser, wait_until_drawn
 
 REQUESTS, WARM = 50, 3
@@ -26,7 +24,6 @@ VIEWS = {
     "hot list": "/hotlist?product=fog",
     "builds": "/builds?product=fog",
 }
-HEADERS = {"Accept": "text/html", "Accept-Encoding": "gzip"}
 
 
 def measure_page(stack: Stack, runs: int, seconds: float, events: int) -> list[Row]:
@@ -72,10 +69,10 @@ def _opened(browser: Browser, url: str) -> tuple[float, int]:
 def _view(server: Server, what: str, path: str, runs: int, events: int) -> list[Row]:
     moved, again = list[float](), list[float]()
     for _ in range(WARM):
-        _milliseconds(server, path)
+        milliseconds(server, path)
     for _ in range(runs):
         moved.append(percentile([_after_moving(server, path) for _ in range(REQUESTS)], 0.99))
-        again.append(percentile([_milliseconds(server, path) for _ in range(REQUESTS)], 0.99))
+        again.append(percentile([milliseconds(server, path) for _ in range(REQUESTS)], 0.99))
     allowed = [MOST_MILLISECONDS] * runs
     named = f"{what}: p99 with {events:,} events"
     return [
@@ -86,33 +83,13 @@ def _view(server: Server, what: str, path: str, runs: int, events: int) -> list[
 
 def _after_moving(server: Server, path: str) -> float:
     _move_the_log(server)
-    return _milliseconds(server, path)
+    return milliseconds(server, path)
 
 
 def _move_the_log(server: Server) -> None:
     """Record a view, and wait until every projection has folded it, so that no cached answer is valid."""
     event = {
-        "event_id": str(uuid4()), "type": "probe_viewed", "occurred_at": datetime.now(UTC).isoformat(),
-        "visitor": "bench", "product": "fog", "channel": "nightly", "probe": "probe_0001", "data": {"found": False},
+        "type": "probe_viewed", "occurred_at": datetime.now(UTC).isoformat(), "visitor": "bench", "channel": "nightly",
+        "probe": "probe_0001", "data": {"found": False},
     }  # fmt: skip
-    body = json.loads(_answer(server, "POST", "/v1/events", json.dumps(event)))
-    for question in ("popularity?limit=1", "sessions?limit=1"):
-        _answer(server, "GET", f"/v1/{question}&at_least={body['events'][0]['position']}&wait=10")
-
-
-def _milliseconds(server: Server, path: str) -> float:
-    started = time.perf_counter()
-    _answer(server, "GET", path)
-    return (time.perf_counter() - started) * 1e3
-
-
-def _answer(server: Server, method: str, path: str, body: str | None = None) -> bytes:
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
-    headers = {"Content-Type": "application/json"} if body else HEADERS
-    connection.request(method, path, body, headers)
-    response = connection.getresponse()
-    found = response.read()
-    connection.close()
-    if response.status not in (200, 201):
-        raise BenchError(f"{method} {path} is answered with {response.status}: {found[:200]!r}")
-    return found
+    record(server, [event], "/v1/popularity?limit=1", "/v1/sessions?limit=1")

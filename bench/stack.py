@@ -175,6 +175,12 @@ def fill_traffic(url: str, events: int, days: int, probes: int = 1_000) -> None:
     psql(url, "VACUUM ANALYZE event_log", timeout=1_800)
 
 
+def fill_catalogue(url: str, probes: int, days: int) -> None:
+    """Register as many probes as the traffic views, before its first day."""
+    variables = [f"\\set probes {probes}", f"\\set days {days}"]
+    psql(url, *variables, f"\\i {Path(__file__).with_name('catalogue.sql')}")
+
+
 def _environment(url: str, port: int) -> dict[str, str]:
     return BENCH_ENVIRONMENT | {
         "DATABASE_URL": url,

@@ -30,7 +30,7 @@ from usage_service.shared.postgres import Connection
 MOST_BEHIND = 200_000  # positions: to scan more of them takes as long as to read the days again
 MOST_DAYS_KEPT = 500
 MOST_PRODUCTS_KEPT = 8
-DAYS_A_QUERY = 7  # between two queries the server answers other requests
+DAYS_A_QUERY = 100  # what an interrupted reading has read is not read again
 VIEWS, PEOPLE, MISSING = range(3)
 LAST_DAYS_LEARNED, DAYS_BETWEEN_LEARNED, MOST_LEARNED_KEPT = 3, 100, 8
 
@@ -209,9 +209,12 @@ class Histories:
             wanted = [first + timedelta(days=number) for number in range((last - first).days + 1)]
             # With a snapshot older than what is kept, only the days that have changed since are read.
             missing = [day for day in wanted if day not in kept.days or kept.days[day].since > popularity.position]
-            days = kept.days | await _load(connection, product, missing, kept.columns, popularity.position)
-            if popularity.position == kept.popularity.position:
-                kept.days = dict(list(days.items())[-MOST_DAYS_KEPT:])
+            days = dict(kept.days)
+            for begin in range(0, len(missing), DAYS_A_QUERY):
+                part = missing[begin : begin + DAYS_A_QUERY]
+                days |= await _read_days(connection, product, part, kept.columns, popularity.position)
+                if popularity.position == kept.popularity.position:
+                    kept.days = dict(list(days.items())[-MOST_DAYS_KEPT:])
             if kept.catalogue_revision != revision:
                 kept.catalogue, kept.catalogue_revision = await _read_catalogue(connection, product), revision
             of_days = [days[day] for day in wanted]
@@ -249,18 +252,26 @@ async def read_last_days(connection: Connection, product: str | None, days: int,
     return (await Histories().read(connection, product, first, last)).counts(days)
 
 
-async def _load(
+async def _read_days(
     connection: Connection, product: str | None, days: Sequence[date], columns: dict[ProbeKey, int], since: int
 ) -> dict[date, _Day]:
-    loaded = {day: _Day(since, np.zeros((3, 0), dtype=np.int32)) for day in days}
+    """Return the counts of the days as of the position `since`; unknown probes get the next columns."""
+    read = {day: _Day(since, np.zeros((3, 0), dtype=np.int32)) for day in days}
     viewed: list[date] = await connection.fetchval(query("hotlist", "viewed_days"), days)
-    for begin in range(0, len(viewed), DAYS_A_QUERY):
-        for row in await connection.fetch(query("hotlist", "days"), product, viewed[begin : begin + DAYS_A_QUERY]):
-            places = _places(map(ProbeKey, row["products"], row["probes"]), columns)
-            counts = np.zeros((3, len(columns)), dtype=np.int32)
-            counts[:, places] = row["views"], row["people"], row["missing"]
-            loaded[row["day"]] = _Day(since, counts)
-    return loaded
+    if viewed:
+        rows = await connection.fetch(query("hotlist", "days"), product, viewed, viewed[0])
+        places = _places([ProbeKey(row["product"], row["probe"]) for row in rows], columns)
+        matrices = await asyncio.to_thread(_filled, rows, places, (viewed[-1] - viewed[0]).days + 1, len(columns))
+        read |= {day: _Day(since, matrices[(day - viewed[0]).days].copy()) for day in viewed}
+    return read
+
+
+def _filled(rows: Sequence[asyncpg.Record], places: Sequence[int], days: int, columns: int) -> Counts:
+    """Return a matrix of counts for each of the days."""
+    counts = np.zeros((days, 3, columns), dtype=np.int32)
+    for row, place in zip(rows, places, strict=True):
+        counts[row["days"], :, place] = np.array([row["views"], row["people"], row["missing"]]).T
+    return counts
 
 
 def _places(keys: Iterable[ProbeKey], columns: dict[ProbeKey, int]) -> list[int]:

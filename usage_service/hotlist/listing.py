@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 
 import msgspec
 import numpy as np
@@ -109,12 +109,15 @@ def wanted_list(
     return Wanted(product, last, last < end.date(), (end + timedelta(hours=12)).date(), most, coverage, prices)
 
 
-async def hot_list(connection: Connection, histories: Histories, wanted: Wanted) -> HotList:
-    """Make the list from the connection's snapshot of the projections; raise NothingKnownError."""
+async def read_for_list(connection: Connection, histories: Histories, wanted: Wanted) -> Callable[[], HotList]:
+    """Return what makes the list of the connection's snapshot of the projections, or raises NothingKnownError.
+
+    It is to be called in a thread when the snapshot is over: learning from a whole history takes seconds.
+    """
     history = await histories.read(connection, wanted.product, history_begin(wanted.last_day), wanted.last_day)
     rules = {ProbeKey(rule.product, rule.probe): rule for rule in await find_rules(connection, wanted.product)}
     costs = await histories.costs.read(connection, wanted.product, wanted.last_day)
-    return await asyncio.to_thread(make_list, history, rules, costs, wanted)
+    return partial(make_list, history, rules, costs, wanted)
 
 
 def make_list(history: History, rules: dict[ProbeKey, RuleOfProbe], costs: Costs, wanted: Wanted) -> HotList:

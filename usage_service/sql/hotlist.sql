@@ -2,23 +2,28 @@
 SELECT coalesce(array_agg(day ORDER BY day), '{}') FROM unnest($1::date[]) AS asked (day)
 WHERE EXISTS (SELECT FROM popularity_views v WHERE v.days = 1 AND v.first_day = asked.day);
 
--- days: the requests of people for the product $1 (null: for all) on the days $2, an array a column.
-SELECT d.day, array_agg(s.product) AS products, array_agg(s.probe) AS probes, array_agg(d.views) AS views,
-       array_agg(p.people) AS people, array_agg(d.missing) AS missing
+-- days: the requests of people for the product $1 (null: for all) on the days $2, a row a probe: its days, which are numbered from
+-- the day $3, as arrays. One pass over all visitors where there are many days, one look for each probe where there are few.
+SELECT s.product, s.probe, array_agg(d.number) AS days, array_agg(d.views) AS views, array_agg(d.people) AS people,
+       array_agg(d.missing) AS missing
 FROM (
-    SELECT v.first_day AS day, v.series, sum(v.found + v.missing)::integer AS views, sum(v.missing)::integer AS missing
-    FROM popularity_views v WHERE v.days = 1 AND v.first_day = ANY ($2::date[])
-    GROUP BY v.first_day, v.series
+    SELECT v.series, v.day - $3::date AS number, v.views, v.missing, coalesce(sum(r.visitors), 0)::integer AS people
+    FROM (
+        SELECT first_day AS day, series, sum(found + missing)::integer AS views, sum(missing)::integer AS missing
+        FROM popularity_views WHERE days = 1 AND first_day = ANY ($2::date[])
+        GROUP BY first_day, series
+    ) v
+    -- All visitors of a single day were there last before it: these are they.
+    LEFT JOIN popularity_returns r ON r.series = v.series AND r.channel = '*' AND r.day = v.day
+    GROUP BY v.series, v.day, v.views, v.missing
 ) d
 JOIN popularity_series s USING (series)
-CROSS JOIN LATERAL (SELECT window_visitors(d.series, '*', d.day, d.day)::integer AS people) p
 WHERE NOT s.bot AND ($1::text IS NULL OR s.product = $1)
-GROUP BY d.day;
+GROUP BY s.series;
 
 -- changed: the requests of people for each probe and day that events after the position $2, up to $3, belong to, of the product
 -- $1 (null: of all).
-SELECT c.day, c.product, c.probe, d.views,
-       window_visitors(series_number(c.product, c.probe, false), '*', c.day, c.day)::integer AS people, d.missing
+SELECT c.day, c.product, c.probe, d.views, p.people, d.missing
 FROM (
     SELECT DISTINCT e.product, e.probe, utc_day(e.occurred_at) AS day FROM event_log e
     WHERE e.position > $2 AND e.position <= $3 AND e.type = 'probe_viewed' AND ($1::text IS NULL OR e.product = $1)
@@ -27,7 +32,11 @@ CROSS JOIN LATERAL (
     SELECT coalesce(sum(v.found + v.missing), 0)::integer AS views, coalesce(sum(v.missing), 0)::integer AS missing
     FROM popularity_views v
     WHERE v.days = 1 AND v.first_day = c.day AND v.series = series_number(c.product, c.probe, false)
-) d;
+) d
+CROSS JOIN LATERAL (
+    SELECT coalesce(sum(r.visitors), 0)::integer AS people FROM popularity_returns r
+    WHERE r.series = series_number(c.product, c.probe, false) AND r.channel = '*' AND r.day = c.day
+) p;
 
 -- whole_from: the position from which on the log holds every event.
 SELECT whole_from();

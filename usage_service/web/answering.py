@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, fields
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from aiohttp import web
 
@@ -24,6 +25,7 @@ from usage_service.web.etags import entity_tag, is_matched
 from usage_service.web.freshness import FreshnessParameters, await_position, not_fresh
 
 MOST_CACHED_BYTES = 32 * 1024 * 1024
+Computation: TypeAlias = Callable[[], Awaitable[Body]]
 ANSWER_SECONDS = 45.0  # for waiting and reading together; one statement may take 30
 
 
@@ -41,8 +43,12 @@ class Question(ABC):
         """Return the projections that the answer is read from."""
 
     @abstractmethod
-    async def answer(self, connection: Connection) -> Body:
-        """Return the answer, read from one snapshot of the database."""
+    async def answer(self, connection: Connection) -> Body | Computation:
+        """Return the answer, read from one snapshot of the database, or what makes it of what was read.
+
+        A transaction that is idle for seconds holds a connection and is ended by the database: so what takes long to
+        compute is computed after it.
+        """
 
     async def other_revision(self, connection: Connection) -> object:
         """Return what changes with the rows it reads besides projections; raise Problem when there are none."""
@@ -108,7 +114,8 @@ class Answering:
     async def _read(self, question: Question) -> Answered:
         async with snapshot(self._pool, *question.reads) as seen:
             version = Version(await question.tag(seen.connection, seen.states.revisions), seen.states.position)
-            body = self._cache.get(version.tag) or await question.answer(seen.connection)
+            found = self._cache.get(version.tag) or await question.answer(seen.connection)
+        body = found if isinstance(found, Body) else await found()
         self._cache.put(version.tag, body)
         return Answered(version, body)
 

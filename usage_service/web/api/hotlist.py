@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated, Literal
 
 import msgspec
@@ -14,12 +17,12 @@ from usage_service.events import Instant, Product
 from usage_service.hidden_probes import hidden_revision
 from usage_service.hotlist.budgets import BudgetText, NothingKnownError, Number, Prices
 from usage_service.hotlist.history import Histories
-from usage_service.hotlist.listing import HotList, HotProbe, Wanted, hot_list, wanted_list
+from usage_service.hotlist.listing import HotList, HotProbe, Wanted, read_for_list, wanted_list
 from usage_service.hotlist.rules import rules_revision
 from usage_service.problems import FieldError, invalid
 from usage_service.projections.state import Projection, Revision
 from usage_service.shared.postgres import Connection
-from usage_service.web.answering import Question, answer
+from usage_service.web.answering import Computation, Question, answer
 from usage_service.web.answers import Body, as_csv, as_json
 from usage_service.web.etags import entity_tag
 from usage_service.web.freshness import FreshnessParameters
@@ -123,10 +126,14 @@ class HotlistQuestion(Question):
         rules = await rules_revision(connection), await hidden_revision(connection)
         return entity_tag("hot list", self.wanted, self.format, revisions, rules)
 
-    async def answer(self, connection: Connection) -> Body:
-        """Return the hot list, the best probe first; raise a Problem (422) where no cost is known to choose by."""
+    async def answer(self, connection: Connection) -> Computation:
+        """Return what makes the hot list, or raises a Problem (422) where no cost is known to choose by."""
+        make = await read_for_list(connection, self._histories, self.wanted)
+        return partial(asyncio.to_thread, self._made, make)
+
+    def _made(self, make: Callable[[], HotList]) -> Body:
         try:
-            return list_body(await hot_list(connection, self._histories, self.wanted), self.format)
+            return list_body(make(), self.format)
         except NothingKnownError as error:
             raise invalid([FieldError(parameter="budget", detail=no_costs(error))]) from None
 

@@ -15,12 +15,13 @@ from usage_service.events import Instant, Product
 from usage_service.hotlist.backtest.chart import chart
 from usage_service.hotlist.backtest.replaying import BUDGETS, Backtest, BacktestError, backtest
 from usage_service.hotlist.budgets import MOST_PROBES
+from usage_service.hotlist.counts import DayCounts
 from usage_service.hotlist.history import read_last_days
 from usage_service.hotlist.learning import MOST_HISTORY_DAYS
 from usage_service.problems import FieldError, Problem, invalid
 from usage_service.projections.state import Projection, Revision
 from usage_service.shared.postgres import Connection
-from usage_service.web.answering import Question, answer
+from usage_service.web.answering import Computation, Question, answer
 from usage_service.web.answers import Body, as_json
 from usage_service.web.api.hotlist import HISTORIES, READS, compressible
 from usage_service.web.etags import entity_tag
@@ -64,20 +65,22 @@ class BacktestQuestion(Question):
         """Return the entity tag of all fields but the semaphore."""
         return entity_tag("backtest", self.product, self.nights, self.budgets, self.last_day, self.format, revisions)
 
-    async def answer(self, connection: Connection) -> Body:
-        """Return the shares by policy and budget; raise a Problem (404) when there is no day to compare a list with."""
+    async def answer(self, connection: Connection) -> Computation:
+        """Return what replays the nights, or raises a Problem (404) when there is no day to compare a list with."""
+        async with self._turn:
+            counts = await read_last_days(connection, self.product, self.nights + MOST_HISTORY_DAYS, self.last_day)
+        if counts is None:
+            raise Problem(404, "Nothing to replay", f"nobody asked for a probe up to {self.last_day}")
+        return partial(self._replayed, counts)
+
+    async def _replayed(self, counts: DayCounts) -> Body:
+        """Return the shares by policy and budget."""
         try:
-            found = await self._replayed(connection)
+            async with self._turn:
+                found = await asyncio.to_thread(backtest, counts, self.nights, self.budgets, lambda _done: None)
         except BacktestError as error:
             raise Problem(404, "Nothing to replay", str(error)) from None
         return Body(chart(found), "image/svg+xml") if self.format == "svg" else as_json(found)
-
-    async def _replayed(self, connection: Connection) -> Backtest:
-        async with self._turn:
-            counts = await read_last_days(connection, self.product, self.nights + MOST_HISTORY_DAYS, self.last_day)
-            if counts is None:
-                raise BacktestError(f"nobody asked for a probe up to {self.last_day}")
-            return await asyncio.to_thread(partial(backtest, counts, self.nights, self.budgets, lambda _done: None))
 
 
 @described(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import datetime
 from typing import Annotated
 from urllib.parse import quote
@@ -12,7 +13,7 @@ from msgspec import Meta
 
 from usage_service.events import Instant, Product
 from usage_service.hotlist.budgets import NothingKnownError
-from usage_service.hotlist.listing import HotList, hot_list
+from usage_service.hotlist.listing import HotList, read_for_list
 from usage_service.hotlist.runs import Asked, Run, find_run, keep_list
 from usage_service.problems import FieldError, Problem, invalid
 from usage_service.projections.state import snapshot
@@ -95,10 +96,11 @@ async def post_hotlist(request: web.Request) -> web.Response:
     if run is None:
         wanted = wanted_of(request, asked.product, asked.budget, asked.coverage, asked.until)
         async with snapshot(pool, *READS) as seen:
-            try:
-                made = await hot_list(seen.connection, request.app[HISTORIES], wanted)
-            except NothingKnownError as error:
-                raise invalid([FieldError(pointer="/budget", detail=no_costs(error))]) from None
+            make = await read_for_list(seen.connection, request.app[HISTORIES], wanted)
+        try:
+            made = await asyncio.to_thread(make)
+        except NothingKnownError as error:
+            raise invalid([FieldError(pointer="/budget", detail=no_costs(error))]) from None
         async with pool.acquire(timeout=5) as connection:
             run = await keep_list(connection, body.run, asked, seen.states.position, made)
     if run.asked != asked:

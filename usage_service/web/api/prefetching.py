@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated
 from uuid import UUID
 
@@ -12,7 +13,7 @@ from msgspec import Meta
 from usage_service.builds.nights import MOST_PROBES, NightRequest, request_night
 from usage_service.events import Channel, ProbeName, Product
 from usage_service.hotlist.budgets import NothingKnownError, read_budget
-from usage_service.hotlist.listing import HotProbe, hot_list
+from usage_service.hotlist.listing import HotProbe, read_for_list
 from usage_service.hotlist.runs import find_run
 from usage_service.problems import FieldError, invalid
 from usage_service.projections.state import snapshot
@@ -109,10 +110,11 @@ async def _hot(request: web.Request, asked: PrefetchRequest) -> NightRequest:
     budget = read_budget(asked.budget or DEFAULT_BUDGET, prices_of(request))
     wanted = wanted_of(request, asked.product, MOST_PROBES if budget.bytes is not None else budget.asked)
     async with snapshot(service_of(request).pool, *READS) as seen:
-        try:
-            hot = await hot_list(seen.connection, request.app[HISTORIES], wanted)
-        except NothingKnownError as error:
-            raise invalid([FieldError(pointer="/budget", detail=no_costs(error))]) from None
+        make = await read_for_list(seen.connection, request.app[HISTORIES], wanted)
+    try:
+        hot = await asyncio.to_thread(make)
+    except NothingKnownError as error:
+        raise invalid([FieldError(pointer="/budget", detail=no_costs(error))]) from None
     limits = [limit for limit in (budget.bytes, asked.most_bytes) if limit is not None]
     return _of_hot(asked, hot.probes, min(limits, default=None))
 
