@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -98,7 +98,8 @@ async def fill_nights(pool: Pool, product: str, today: date, code: str | None = 
         first, days = await _days_to_fill(seen.connection, seen.states, code, product, catalogue, today)
     for month in _months(days):
         async with snapshot(pool, *READS) as later:
-            nights = await _replayed(later.connection, product, first, month)
+            replay = await _read_month(later.connection, product, first, month)
+        nights = await asyncio.to_thread(replay)  # after the snapshot: it takes seconds
         async with pool.acquire(timeout=5) as connection:
             columns = zip(*nights, strict=True)
             await connection.execute(query("experiment", "store"), code, product, LEASE, *map(list, columns))
@@ -156,15 +157,17 @@ def _months(days: Sequence[date]) -> Iterator[list[date]]:
         yield [day for day in days if (day.year, day.month) == month]
 
 
-async def _replayed(connection: Connection, product: str, first: date, days: Sequence[date]) -> list[PolicyNight]:
-    """Replay the nights before days of one month."""
+async def _read_month(
+    connection: Connection, product: str, first: date, days: Sequence[date]
+) -> Callable[[], list[PolicyNight]]:
+    """Return what replays the nights before days of one month."""
     begin = max(first, days[0].replace(day=1) - timedelta(days=MOST_HISTORY_DAYS))
     history = await Histories().read(connection, product, begin, days[-1])
     before = days[0].replace(day=1) - timedelta(days=2)
     known = await connection.fetch(query("build_costs", "known"), product, before)
     later = await connection.fetch(query("experiment", "costs"), product, before + timedelta(days=1), days[-1])
     costs = _NightCosts([KnownCost(*row) for row in known], [(row[0], KnownCost(*row[1:])) for row in later])
-    return await asyncio.to_thread(replay_nights, history.counts(len(history.days)), days, costs)
+    return partial(replay_nights, history.counts(len(history.days)), days, costs)
 
 
 class _NightCosts:
