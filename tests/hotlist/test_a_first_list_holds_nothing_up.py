@@ -21,7 +21,7 @@ from usage_service.probe_keys import ProbeKey
 from usage_service.projections.state import Projection, Snapshot, snapshot
 from usage_service.shared.postgres import Connection, Pool
 from usage_service.web import answering
-from usage_service.web.api import build_requests, hotlist_runs
+from usage_service.web.api import hotlist_runs, prefetching
 
 
 async def fill_the_experiment(client: Client) -> ClientResponse:
@@ -60,7 +60,7 @@ async def test_nothing_is_learned_while_a_snapshot_is_open(
             learned.append(len(open_ones))
             super().__init__(known, day)
 
-    for module in (answering, build_requests, experiment, hotlist_runs):
+    for module in (answering, experiment, hotlist_runs, prefetching):
         monkeypatch.setattr(module, "snapshot", counted)
     monkeypatch.setattr(learning, "Night", Watched)
     answer = await ASKED[asked](client)
