@@ -5,16 +5,20 @@ Both jobs have ids that are derived from the batch, so another attempt adopts th
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, TypeAlias
 
 import pyarrow
+from google.api_core.exceptions import Conflict
 from google.cloud import bigquery
 from google.cloud.bigquery import ScalarQueryParameter, SchemaField
 
 from builder.bigquery import JobOptions, JobRunner
+from builder.bigquery_errors import as_build_errors
 from builder.control import Control
 from builder.errors import PermanentBuildError
 from builder.sinks.outbox import Batch
@@ -47,7 +51,7 @@ COLUMNS = {
     "metric_type": TEXT,
     "metric_key": TEXT,
     "client_agg_type": TEXT,
-    "total_users": NUMBER,  # BIGNUMERIC in GLAM's table, as the other number of clients
+    "total_users": NUMBER,
     "histogram": TEXT,
     "percentiles": TEXT,
     "non_norm_histogram": TEXT,
@@ -55,7 +59,13 @@ COLUMNS = {
     "total_sample": NUMBER,
     "batch": TEXT,
 }
-SCHEMA = [SchemaField(name, kind.bigquery) for name, kind in COLUMNS.items()]
+STAGED = [SchemaField(name, kind.bigquery) for name, kind in COLUMNS.items()]
+COUNTS = ("total_users", "total_sample")
+AGGREGATES = [
+    SchemaField(name, "BIGNUMERIC" if name in COUNTS else kind.bigquery)
+    for name, kind in COLUMNS.items()
+    if name != "batch"
+]
 render = SqlFolder(Path(__file__).parent / "sql").template
 
 WriteRows: TypeAlias = Callable[[ParquetRows], None]
@@ -86,13 +96,17 @@ class GlamTables:
         number = merged.num_dml_affected_rows or 0
         if number < staged:
             raise PermanentBuildError(
-                "rowsMissing", f"{number} of {staged} rows were merged: somebody changed {self._staged(batch)}"
+                "rowsMissing",
+                f"{number} of {staged} rows were merged: somebody changed {self.staged(*batch.of_channel)}",
             )
         return Delivered(staged, merged.total_bytes_processed or 0)
 
     def merge_statement(self, batch: Batch) -> Statement:
         """Return the statement that merges what was staged of a batch."""
-        names = {"aggregates": self._aggregates(batch), "staged": self._staged(batch)}
+        names = {
+            "aggregates": self.aggregates(*batch.of_channel),
+            "staged": self.staged(*batch.of_channel),
+        }
         return Statement(
             "merge",
             render("merge_aggregates", **names),
@@ -101,27 +115,40 @@ class GlamTables:
 
     def _stage(self, runner: JobRunner, batch: Batch, write_rows: WriteRows) -> int:
         config = bigquery.LoadJobConfig(
-            schema=SCHEMA,
+            schema=STAGED,
             source_format=bigquery.SourceFormat.PARQUET,
             create_disposition=bigquery.CreateDisposition.CREATE_IF_NEEDED,
             write_disposition=bigquery.WriteDisposition.WRITE_TRUNCATE,
         )
         columns = {name: kind.parquet for name, kind in COLUMNS.items()}
-        with tempfile.TemporaryFile() as temporary:
-            rows = ParquetRows(temporary, columns, _constants(batch))
+        with tempfile.TemporaryFile() as temporary, ParquetRows(temporary, columns, _constants(batch)) as rows:
 
             def file() -> BinaryIO:
                 if not rows.is_finished:
                     write_rows(rows)
                 return rows.finish()
 
-            return runner.load(file, self._staged(batch), config).output_rows or 0
+            return runner.load(file, self.staged(*batch.of_channel), config).output_rows or 0
 
-    def _aggregates(self, batch: Batch) -> str:
-        return table_name(self._project, self._dataset, f"glam_{batch.product}_{batch.channel}_aggregates_v1")
+    def create_missing(self) -> list[str]:
+        """Create those of GLAM's tables that are missing, and the dataset; return their names. Raise a BuildError."""
+        created = []
+        with as_build_errors():
+            self._client.create_dataset(f"{self._project}.{self._dataset}", exists_ok=True)
+            for product, channel in itertools.product(PRODUCTS, CHANNELS):
+                name = self.aggregates(product, channel)
+                with suppress(Conflict):
+                    self._client.create_table(bigquery.Table(name, AGGREGATES))
+                    created.append(name)
+        return created
 
-    def _staged(self, batch: Batch) -> str:
-        return table_name(self._project, self._dataset, f"glam_usage_{batch.product}_{batch.channel}_staged")
+    def aggregates(self, product: str, channel: str) -> str:
+        """Return the name of the table that GLAM reads."""
+        return table_name(self._project, self._dataset, f"glam_{product}_{channel}_aggregates_v1")
+
+    def staged(self, product: str, channel: str) -> str:
+        """Return the name of the table that rows are staged in: of a channel's batches one at a time is under way."""
+        return table_name(self._project, self._dataset, f"glam_usage_{product}_{channel}_staged")
 
 
 def _constants(batch: Batch) -> dict[str, str | None]:

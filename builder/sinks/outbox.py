@@ -60,6 +60,11 @@ class Batch(NamedTuple):
     rows: int
     is_begun: bool
 
+    @property
+    def of_channel(self) -> tuple[str, str]:
+        """Return the product and the channel."""
+        return self.product, self.channel
+
 
 Records = list[Mapping[str, Any]]
 

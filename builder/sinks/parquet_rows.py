@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any, BinaryIO
+from contextlib import contextmanager, suppress
+from types import TracebackType
+from typing import Any, BinaryIO, Self
 
 import pyarrow
 from pyarrow.parquet import ParquetWriter
@@ -13,7 +14,10 @@ from builder.errors import PermanentBuildError, TransientBuildError
 
 
 class ParquetRows:
-    """A file of rows with these columns. Columns that all rows share are given once, as `constants`."""
+    """The writing of rows with these columns into a file. Columns that all rows share are given once, as `constants`.
+
+    What was not finished is given up at the end of the context.
+    """
 
     def __init__(
         self, file: BinaryIO, columns: Mapping[str, pyarrow.DataType], constants: Mapping[str, str | None]
@@ -23,6 +27,15 @@ class ParquetRows:
         self._file = file
         self._writer = ParquetWriter(file, self._schema, compression="zstd")
         self.is_finished = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with suppress(OSError, pyarrow.ArrowException):
+            self._writer.close()
 
     def write(self, records: Sequence[Mapping[str, Any]]) -> None:
         """Write the records, each with a value for every column but the constants, as a group of rows.

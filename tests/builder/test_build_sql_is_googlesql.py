@@ -18,9 +18,12 @@ from builder.aggregates.scalar_ranges import ScalarRanges
 from builder.aggregates.source import Reading, SourceOptions, latest_version_statement, probe_statement
 from builder.aggregates.thresholds import Minimum, Thresholds
 from builder.aggregates.together import read_alike
+from builder.bigquery import JobOptions, make_client
+from builder.sinks.glam_tables import AGGREGATES, STAGED, GlamTables
+from builder.sinks.outbox import Batch
 from builder.statement import Statement
 from tests.support.glam_today_reference import DATASETS, Ping
-from tests.support.googlesql import FENIX_DATASETS, METRICS, PROBES, GoogleSql
+from tests.support.googlesql import FENIX_DATASETS, METRICS, PROBES, GoogleSql, Type
 from tests.support.ping_makers import RUN_DATE, random_pings
 from tests.support.ping_warehouse import warehouse
 
@@ -58,9 +61,25 @@ def name_of(request: BuildRequest) -> str:
     )
 
 
+GLAM = GlamTables(make_client("local-project", "http://127.0.0.1:1", "US"), "glam-project.glam_etl", JobOptions())
+BATCHES = [Batch(UUID(int=8), product, "nightly", (), 1, is_begun=False) for product in ("fog", "fenix")]
+
+
 @pytest.fixture(scope="module")
 def googlesql() -> GoogleSql:
-    return GoogleSql()
+    return GoogleSql(glam_tables())
+
+
+def glam_tables() -> dict[str, dict[str, Type]]:
+    """Return the columns of GLAM's own tables, and of those that rows are staged in."""
+    own, staged = columns(AGGREGATES), columns(STAGED)
+    return {GLAM.aggregates(*batch.of_channel): own for batch in BATCHES} | {
+        GLAM.staged(*batch.of_channel): staged for batch in BATCHES
+    }
+
+
+def columns(fields: Iterable[bigquery.SchemaField]) -> dict[str, Type]:
+    return {field.name: field.field_type.replace("INTEGER", "INT64") for field in fields}
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +117,16 @@ def test_each_statement_of_several_probes_type_checks(googlesql: GoogleSql, alik
 @pytest.mark.parametrize("request_of", [REQUESTS[0], REQUESTS[-1]], ids=name_of)
 def test_the_search_for_the_latest_version_type_checks(googlesql: GoogleSql, request_of: BuildRequest) -> None:
     assert googlesql.columns(latest_version_statement(request_of, OPTIONS)) == ["version"]
+
+
+@pytest.mark.parametrize("batch", BATCHES, ids=lambda batch: batch.product)
+def test_the_merge_into_glams_own_tables_type_checks(googlesql: GoogleSql, batch: Batch) -> None:
+    merge = GLAM.merge_statement(batch)
+    googlesql.check_merge(merge)
+    with pytest.raises(Exception, match="STRING cannot be assigned to total_users"):
+        googlesql.check_merge(
+            replace(merge, sql=merge.sql.replace("total_users = S.total_users", "total_users = S.os"))
+        )
 
 
 @pytest.mark.parametrize("request_of", [r for r in REQUESTS if r.metric_type not in SAME], ids=name_of)

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 import platformdirs
 from google.cloud.bigquery import ArrayQueryParameter
@@ -157,8 +157,8 @@ def written(parameter: Parameter) -> str:
 class GoogleSql:
     """The analyzer and the reference engine."""
 
-    def __init__(self) -> None:
-        service: Any = compiled_service()
+    def __init__(self, tables: Mapping[str, Mapping[str, Type]] | None = None) -> None:
+        self._service = service = cast(Any, compiled_service())
         self._api = importlib.import_module("zetasql.api")
         self._types = importlib.import_module("zetasql.types")
         self._language = self._types.LanguageOptions.maximum_features()
@@ -167,6 +167,8 @@ class GoogleSql:
         for name in ALL_TABLES.values():
             catalog = catalog.add_table(self._table(name, COLUMNS))
         catalog = catalog.add_table(self._table(GECKOVIEW, GECKOVIEW_COLUMNS))
+        for name, columns in (tables or {}).items():
+            catalog = catalog.add_table(self._table(name, columns))
         # Once, because handing it over takes a second.
         self._catalog_id = service.register_catalog(simple_catalog=catalog.build()).registered_id
 
@@ -175,6 +177,14 @@ class GoogleSql:
         parameters = [self._parameter(parameter) for parameter in statement.parameters]
         with self._prepared(statement.sql, parameters) as query:
             return [column.name for column in query.columns]
+
+    def check_merge(self, statement: Statement) -> None:
+        """Raise when the statement is no valid MERGE for the tables."""
+        language = self._types.LanguageOptions.maximum_features()
+        language.supported_statement_kinds = [self._types.ResolvedNodeKind.RESOLVED_MERGE_STMT]
+        options = self._types.AnalyzerOptions(language_options=language, default_timezone="UTC")
+        options.query_parameters = [self._parameter(parameter) for parameter in statement.parameters]
+        self._service.analyze(sql_statement=statement.sql, options=options, registered_catalog_id=self._catalog_id)
 
     def evaluate(self, statement: Statement, pings: Sequence[Ping]) -> list[dict[str, Any]]:
         """Return the result over these pings."""

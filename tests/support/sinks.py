@@ -70,15 +70,20 @@ class MemorySink:
 def written(write_rows: WriteRows) -> list[dict[str, Any]]:
     """Return the rows of the file that is written."""
     columns = {name: kind.parquet for name, kind in COLUMNS.items()}
-    with tempfile.TemporaryFile() as file:
-        rows = ParquetRows(file, columns, {"app_id": None, "channel": None, "batch": "its id"})
+    constants = {"app_id": None, "channel": None, "batch": "its id"}
+    with tempfile.TemporaryFile() as file, ParquetRows(file, columns, constants) as rows:
         write_rows(rows)
         found: list[dict[str, Any]] = read_table(rows.finish()).to_pylist()
     return found
 
 
 async def built(
-    database: Connection, probe: str, users: int, versions: Sequence[int] = (150,), channel: str = "nightly"
+    database: Connection,
+    probe: str,
+    users: int,
+    versions: Sequence[int] = (150,),
+    channel: str = "nightly",
+    rows: str = ROWS,
 ) -> UUID:
     """Build a probe, which a newer build may do again, and return the build: it has a row for each version."""
     await database.execute(BEFORE)
@@ -86,7 +91,7 @@ async def built(
     async with database.transaction():
         await database.execute("SELECT request_build($1, $2, $3, 'test')", product, channel, probe)
         build_id: UUID = await database.fetchval("SELECT build_id FROM claim_build('test', interval '1 minute')")
-        await database.execute(ROWS, product, channel, probe, build_id, versions, users)
+        await database.execute(rows, product, channel, probe, build_id, versions, users)
         await database.execute("SELECT complete_build($1, 1, 1000)", build_id)
     return build_id
 
