@@ -9,6 +9,7 @@ from datetime import UTC, date, datetime
 from functools import partial
 from itertools import count
 from pathlib import Path
+from statistics import median
 from uuid import UUID, uuid4
 
 import msgspec
@@ -51,6 +52,16 @@ class Night(msgspec.Struct, frozen=True):
     views_missed: int
 
 
+class NewProbe(msgspec.Struct, frozen=True):
+    """The seconds after which a probe that is new today has its rows: after a night of all probes, or on demand.
+
+    On demand it is the median of the probes that were built one by one, each with its whole window of pings.
+    """
+
+    after_a_night: float
+    on_demand: float
+
+
 class Missed(msgspec.Struct, frozen=True):
     """A viewed probe that is not built at night, with its views and the costs of building it on demand."""
 
@@ -67,6 +78,7 @@ class Comparison(msgspec.Struct, frozen=True):
     all_probes: Night
     hot_list: Night
     in_one_pass: Night
+    new_probe: NewProbe
     missed: list[Missed]
     failed: list[Built]
 
@@ -141,11 +153,14 @@ def compare(built: Sequence[Built], in_one_pass: Night, views: ProbeViews) -> Co
         for item in good
         if item.probe not in hot and views.by_probe.get(item.probe)
     ]
+    all_probes = _night(good, views)
+    on_demand = median([item.seconds for item in good]) if good else 0.0
     return Comparison(
         views.source,
-        _night(good, views),
+        all_probes,
         _night([item for item in good if item.probe in hot], views),
         in_one_pass,
+        NewProbe(all_probes.seconds, on_demand),
         sorted(missed, key=lambda item: (-item.views, item.probe)),
         [item for item in built if item.error is not None],
     )

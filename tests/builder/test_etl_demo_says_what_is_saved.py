@@ -15,7 +15,7 @@ import pytest
 
 from builder.bigquery import make_client
 from builder.errors import TransientBuildError
-from builder.etl_demo.nights import SAMPLE_OPTIONS, Built, Night, build_all, compare, requests_of
+from builder.etl_demo.nights import SAMPLE_OPTIONS, Built, NewProbe, Night, build_all, compare, requests_of
 from builder.etl_demo.views import ProbeViews, made_up_views, views_of_service
 from tests.support.warehouse_support import UNTIL, nothing, seeded
 from warehouse.sample.pings import PROJECT, SampleOptions
@@ -31,6 +31,7 @@ VIEWS = ProbeViews({"a": 7, "b": 5, "elsewhere": 1}, ["a"], "a test")
 def test_both_nights_are_sums_and_what_is_missed_is_what_was_asked_for() -> None:
     found = compare([A, B, C], NIGHT, VIEWS)
     assert found.in_one_pass == NIGHT
+    assert found.new_probe == NewProbe(3.0, 1.5)
     assert found.all_probes == Night(2, 30, 3.0, 7, 12, 1)
     assert found.hot_list == Night(1, 10, 1.0, 3, 7, 6)
     assert [(missed.probe, missed.views, missed.bytes) for missed in found.missed] == [("b", 5, 20)]
