@@ -8,7 +8,9 @@ STATUS = {
     "parseError": 400,
     "bytesBilledLimitExceeded": 400,
     "resourcesExceeded": 400,
+    "resourceInUse": 400,
     "notFound": 404,
+    "accessDenied": 403,
     "duplicate": 409,
     "rateLimitExceeded": 403,
     "stopped": 499,
@@ -20,8 +22,11 @@ STATUS = {
 class BigQueryError(Exception):
     """An error as BigQuery would answer it.
 
-    `reason` is a key of STATUS; `location` names the part of the request that is at fault.
+    `reason` is a key of STATUS; `location` names the part of the request that is at fault; `causes` are the errors that
+    led to it, such as those of single rows of a file.
     """
+
+    causes: tuple[BigQueryError, ...] = ()
 
     def __init__(self, reason: str, message: str, location: str | None = None) -> None:
         super().__init__(message)
@@ -34,6 +39,10 @@ class BigQueryError(Exception):
         """Return the HTTP status of the reason."""
         return STATUS[self.reason]
 
+    def items(self) -> list[dict[str, str]]:
+        """Return the error and its causes as BigQuery's `errors` list."""
+        return [self.item(), *(cause.item() for cause in self.causes)]
+
     def item(self) -> dict[str, str]:
         """Return the error as an entry of BigQuery's `errors` list."""
         entry = {"domain": "global", "reason": self.reason, "message": self.message}
@@ -42,7 +51,7 @@ class BigQueryError(Exception):
     def body(self) -> dict[str, object]:
         """Return the JSON body of the error's answer."""
         state = {400: "INVALID_ARGUMENT", 404: "NOT_FOUND", 409: "ALREADY_EXISTS"}.get(self.status, "UNKNOWN")
-        content = {"code": self.status, "message": self.message, "errors": [self.item()], "status": state}
+        content = {"code": self.status, "message": self.message, "errors": self.items(), "status": state}
         return {"error": content}
 
 

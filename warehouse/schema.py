@@ -25,10 +25,29 @@ NAMES = {
     "timestamp with time zone": "TIMESTAMP",
     "timestamp": "DATETIME",
     "blob": "BYTES",
+    "decimal(38,9)": "NUMERIC",
     "null": "INT64",
     '"null"': "INT64",
 }
 LEGACY_NAMES = {"INT64": "INTEGER", "FLOAT64": "FLOAT", "BOOL": "BOOLEAN", "STRUCT": "RECORD"}
+# NUMERIC is exactly this. BIGNUMERIC has more digits, and what does not fit is refused where it would be stored.
+DECIMAL = "DECIMAL(38, 9)"
+DUCKDB_NAMES = {
+    "INT64": "BIGINT",
+    "FLOAT64": "DOUBLE",
+    "STRING": "TEXT",
+    "BOOL": "BOOLEAN",
+    "DATE": "DATE",
+    "TIMESTAMP": "TIMESTAMPTZ",
+    "DATETIME": "TIMESTAMP",
+    "BYTES": "BLOB",
+    "NUMERIC": DECIMAL,
+    "BIGNUMERIC": DECIMAL,
+}
+# The logical bytes of a value, and of a text beside its own bytes.
+WIDTHS = {"BOOL": 1, "NUMERIC": 16, "BIGNUMERIC": 32}
+USUAL_WIDTH, LENGTH_WIDTH = 8, 2
+TEXTS = {"STRING", "BYTES"}
 Path = tuple[str, ...]
 
 
@@ -75,6 +94,20 @@ class Type:
         more = ", ..." if len(self.fields) > 3 else ""
         text = f"STRUCT<{inner}{more}>" if self.name == "STRUCT" else self.name
         return f"ARRAY<{text}>" if self.repeated else text
+
+
+def to_duckdb(kind: Type) -> str:
+    """Return the name of the DuckDB type that stores values of a BigQuery type."""
+    name = DUCKDB_NAMES.get(kind.name, "")
+    if kind.name == "STRUCT":
+        name = f"STRUCT({', '.join(f'{_quoted(key)} {to_duckdb(child)}' for key, child in kind.fields.items())})"
+    if not name:
+        raise refused(f"a column of type {kind.name}")
+    return f"{name}[]" if kind.repeated else name
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
 
 
 def from_duckdb(kind: DuckDBPyType) -> Type:

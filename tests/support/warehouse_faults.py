@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from warehouse.api.app import JOBS
+from warehouse.api.answers import JOBS
 
 RESET = 0
 STATUSES = {

@@ -191,7 +191,7 @@ def test_an_unknown_job_is_not_found(client: Client) -> None:
         ("POST", "/queries", b'{"query": "SELECT 1", "timeoutMs": -5}', 400, "invalid"),
         ("POST", "/queries", b'{"query": "' + b"x" * 5_000_000 + b'"}', 413, "invalid"),
         ("GET", "/queries/none", b"", 404, "notFound"),
-        ("GET", "/datasets", b"", 404, "notFound"),
+        ("GET", "/routines", b"", 404, "notFound"),
         ("PUT", "/jobs", b"{}", 405, "notFound"),
     ],
 )

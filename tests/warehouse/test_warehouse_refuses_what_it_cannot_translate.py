@@ -63,8 +63,8 @@ REFUSED = [
 REFUSED_STATEMENTS = [
     ("CREATE TABLE d.t (a INT64)", "CREATE"),
     ("DROP TABLE d.t", "DROP"),
-    ("INSERT INTO d.t VALUES (1)", "INSERT"),
-    ("DELETE FROM d.t WHERE TRUE", "DELETE"),
+    ("ALTER TABLE d.t ADD COLUMN a INT64", "ALTER"),
+    ("TRUNCATE TABLE d.t", "TRUNCATE"),
     ("SELECT 1; SELECT 2", "script"),
     ("CALL d.p()", "COMMAND|CALL"),
     ("COPY (SELECT 1) TO '/tmp/x'", "COPY"),

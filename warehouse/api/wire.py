@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import datetime as dt
 import math
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from warehouse.errors import BigQueryError, invalid_query
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from warehouse.api.jobs import Job
+    from warehouse.catalogue import Table
+    from warehouse.definitions import Resource
 
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 MICROSECOND = dt.timedelta(microseconds=1)
@@ -55,6 +58,12 @@ def _seconds(value: dt.datetime) -> str:
     return repr((value - EPOCH) / dt.timedelta(seconds=1))
 
 
+def decimal_text(value: Decimal) -> str:
+    """Return a decimal without zeros at its end."""
+    text = f"{value:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
 SCALARS: dict[str, Callable[[Any], str]] = {
     "INT64": str,
     "FLOAT64": _float,
@@ -63,6 +72,8 @@ SCALARS: dict[str, Callable[[Any], str]] = {
     "DATE": str,
     "DATETIME": lambda value: str(value.isoformat()),
     "TIMESTAMP": _seconds,
+    "NUMERIC": decimal_text,
+    "BIGNUMERIC": decimal_text,
     "BYTES": lambda value: base64.b64encode(value).decode(),
 }
 
@@ -80,52 +91,91 @@ def schema_resource(columns: list[tuple[str, Type]]) -> dict[str, object]:
     return {"fields": [field_resource(name, kind) for name, kind in columns]}
 
 
-def job_resource(job: Job) -> dict[str, object]:
+def job_resource(job: Job) -> Resource:
     """Return the job as a Job resource."""
     return {
         "kind": "bigquery#job",
         "id": f"{job.project}:US.{job.job_id}",
         "selfLink": f"/bigquery/v2/projects/{job.project}/jobs/{job.job_id}?location=US",
         "jobReference": job.reference,
-        "configuration": {"jobType": "QUERY", "query": job.query, "labels": job.labels},
+        "configuration": job.configuration,
         "status": status_resource(job),
         "statistics": statistics_resource(job),
         "user_email": "anonymous@localhost",
     }
 
 
-def status_resource(job: Job) -> dict[str, object]:
+def listed_job(job: Job) -> Resource:
+    """Return the job as an entry of a list of jobs."""
+    errors = {"errorResult": job.error.item()} if job.error else {}
+    return job_resource(job) | {"state": job.state} | errors
+
+
+def status_resource(job: Job) -> Resource:
     """Return the job's state and, when it failed, its error."""
-    errors: dict[str, object] = {"errorResult": job.error.item(), "errors": [job.error.item()]} if job.error else {}
+    errors: Resource = {"errorResult": job.error.item(), "errors": job.error.items()} if job.error else {}
     return {"state": job.state} | errors
 
 
-def statistics_resource(job: Job) -> dict[str, object]:
-    """Return the job's times in milliseconds and the bytes that BigQuery would process and bill."""
+def statistics_resource(job: Job) -> Resource:
+    """Return the job's times in milliseconds and what its kind counts, such as the bytes that BigQuery would bill."""
     times = {"creationTime": job.created, "startTime": job.started, "endTime": job.ended}
-    processed, billed = str(job.plan.bytes_processed), str(job.plan.bytes_billed)
+    counted = job.statistics
+    if job.error and "query" in counted:
+        counted = counted | {"query": counted["query"] | {"totalBytesBilled": "0"}}
+    return {key: str(int(value * 1000)) for key, value in times.items() if value is not None} | counted
+
+
+def dry_run_resource(job: Job) -> Resource:
+    """Return the answer to a dry run: a finished job that has no id."""
     return {
-        **{key: str(int(value * 1000)) for key, value in times.items() if value is not None},
-        "totalBytesProcessed": processed,
-        "query": {
-            "statementType": "SELECT",
-            "cacheHit": False,
-            "totalBytesProcessed": processed,
-            "totalBytesBilled": billed if job.error is None else "0",
-            "schema": schema_resource(job.plan.translation.columns),
-        },
+        "kind": "bigquery#job",
+        "jobReference": {"projectId": job.project, "location": "US"},
+        "configuration": job.configuration | {"dryRun": True},
+        "status": {"state": "DONE"},
+        "statistics": statistics_resource(job),
     }
 
 
-def dry_run_resource(project: str, query: dict[str, object], labels: dict[str, str], job: Job) -> dict[str, object]:
-    """Return the answer to a dry run: a finished job that has no id."""
-    statistics = statistics_resource(job)
-    return {
-        "kind": "bigquery#job",
-        "jobReference": {"projectId": project, "location": "US"},
-        "configuration": {"jobType": "QUERY", "dryRun": True, "query": query, "labels": labels},
-        "status": {"state": "DONE"},
-        "statistics": statistics,
+def table_resource(table: Table, rows: int, size: int) -> Resource:
+    """Return a table as a Table resource."""
+    changed = str(int(table.created * 1000))
+    return (
+        listed_table(table)
+        | table.definition.resource()
+        | {
+            "etag": changed,
+            "location": "US",
+            "numRows": str(rows),
+            "numBytes": str(size),
+            "lastModifiedTime": changed,
+        }
+    )
+
+
+def listed_table(table: Table) -> Resource:
+    """Return a table as an entry of a list of tables."""
+    project, dataset, name = table.name
+    definition = table.definition.resource()
+    kept = {key: definition[key] for key in ("timePartitioning", "clustering", "labels") if key in definition}
+    return kept | {
+        "kind": "bigquery#table",
+        "type": "TABLE",
+        "id": str(table.name),
+        "selfLink": f"/bigquery/v2/projects/{project}/datasets/{dataset}/tables/{name}",
+        "tableReference": table.name.reference,
+        "creationTime": str(int(table.created * 1000)),
+    }
+
+
+def dataset_resource(project: str, dataset: str, said: Resource) -> Resource:
+    """Return a dataset as a Dataset resource."""
+    return said | {
+        "kind": "bigquery#dataset",
+        "id": f"{project}:{dataset}",
+        "selfLink": f"/bigquery/v2/projects/{project}/datasets/{dataset}",
+        "datasetReference": {"projectId": project, "datasetId": dataset},
+        "location": "US",
     }
 
 

@@ -81,3 +81,8 @@ CREATE MACRO bq_safe_parse_date(s, format) AS CAST(try_strptime(s, format) AS DA
 -- TIMESTAMP_DIFF counts whole units, not the boundaries between them.
 CREATE MACRO bq_timestamp_diff(a, b, unit_us) AS (epoch_us(a) - epoch_us(b)) // unit_us;
 CREATE MACRO bq_floor_divide(a, b) AS a // b - CAST(a % b < 0 AS BIGINT);
+
+-- A stored array is never NULL, and has no NULL elements.
+CREATE MACRO bq_stored_array(list) AS
+    CASE WHEN list IS NULL THEN [] WHEN list_count(list) < len(list)
+         THEN error('Array cannot have a null element; error in writing field') ELSE list END;

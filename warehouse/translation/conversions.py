@@ -7,11 +7,9 @@ import re
 from sqlglot import exp
 
 from warehouse.errors import invalid_query, refused
-from warehouse.schema import Type
+from warehouse.schema import DUCKDB_NAMES, Type
 from warehouse.translation.value import (
     DATE,
-    DUCKDB_NAMES,
-    FLOAT64,
     INT64,
     NULL,
     TIMESTAMP,
@@ -44,7 +42,15 @@ CHECKED = {
     ("STRING", "DATE"),
     ("STRING", "TIMESTAMP"),
 }
-TYPES = {"INT64", "FLOAT64", "STRING", "BOOL", "DATE", "TIMESTAMP", "DATETIME"}
+WIDENING = {
+    ("INT64", "FLOAT64"),
+    ("INT64", "NUMERIC"),
+    ("INT64", "BIGNUMERIC"),
+    ("NUMERIC", "BIGNUMERIC"),
+    ("NUMERIC", "FLOAT64"),
+    ("BIGNUMERIC", "FLOAT64"),
+}
+TYPES = {"INT64", "FLOAT64", "STRING", "BOOL", "DATE", "TIMESTAMP", "DATETIME", "NUMERIC", "BIGNUMERIC"}
 LITERALS = {
     "DATE": re.compile(r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}"),
     "TIMESTAMP": re.compile(
@@ -59,8 +65,8 @@ def coerce(value: Value, wanted: Type) -> Value | None:
         return value
     if value.type == NULL:
         return Value(cast(value.sql, wanted) if wanted.name in DUCKDB_NAMES else value.sql, wanted)
-    if value.type == INT64 and wanted == FLOAT64:
-        return Value(cast(value.sql, FLOAT64), FLOAT64)
+    if (value.type.name, wanted.name) in WIDENING and not value.type.repeated and not wanted.repeated:
+        return Value(cast(value.sql, wanted), wanted)
     if value.literal and wanted in (DATE, TIMESTAMP):
         return literal_date(value, wanted)
     return _renamed(value, wanted) if same_shape(value.type, wanted) else None
@@ -130,7 +136,7 @@ def convert(value: Value, wanted: Type, *, safe: bool = False) -> Value:
     pair = (value.type.name, wanted.name)
     if value.type.repeated or wanted.repeated or value.type.name == "STRUCT":
         raise refused(f"CAST from {value.type.spelled()} to {wanted.spelled()}")
-    if pair in PLAIN:
+    if pair in PLAIN or pair in WIDENING:
         return Value(cast(value.sql, wanted), wanted)
     if value.literal and wanted.name in LITERALS:
         return literal_date(value, wanted, safe=safe)

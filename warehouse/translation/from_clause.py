@@ -26,7 +26,7 @@ class FromClause:
         first, joins = node.args.get("from_"), node.args.get("joins") or []
         if first is None:
             return
-        item = self._item(first.this)
+        item = self.item(first.this)
         while joins and _is_widening(first, joins[0]):
             item = self._widened(item, joins[0].this)
             joins = joins[1:]
@@ -49,7 +49,7 @@ class FromClause:
         kind, side = str(join.args.get("kind") or ""), str(join.args.get("side") or "")
         if kind not in KINDS or side not in SIDES:
             raise refused(f"{side} {kind} JOIN")
-        item = self._item(join.this)
+        item = self.item(join.this)
         lateral = isinstance(join.this, exp.Unnest)
         if lateral:
             item = exp.Lateral(this=exp.Subquery(this=item.this), alias=item.args["alias"])
@@ -77,7 +77,8 @@ class FromClause:
                 source.value(stored).read()
         return exp.to_identifier(name.name, quoted=True)
 
-    def _item(self, node: exp.Expr) -> exp.Expr:
+    def item(self, node: exp.Expr) -> exp.Expr:
+        """Translate one item, and add it to the sources of the scope."""
         if isinstance(node, exp.Table):
             return self._table(node)
         if isinstance(node, exp.Subquery):
@@ -96,7 +97,7 @@ class FromClause:
         known = self._statement.with_tables.get(full[0].lower())
         if len(full) == 1 and known:
             self._context.scope.add(DerivedSource(alias, known.types()))
-            return _aliased(exp.to_table(full[0].lower(), quoted=True), alias)
+            return aliased(exp.to_table(full[0].lower(), quoted=True), alias)
         return self._stored(full, alias, node)
 
     def _stored(self, full: list[str], alias: str, node: exp.Expr) -> exp.Expr:
@@ -110,7 +111,7 @@ class FromClause:
         source = TableSource(alias, table, f"bq_scan_{len(self._statement.scans)}")
         self._statement.scans.append(source)
         self._context.scope.add(source)
-        return _aliased(exp.to_table(source.marker), alias)
+        return aliased(exp.to_table(source.marker), alias)
 
     def _subquery(self, node: exp.Expr) -> exp.Expr:
         check_parts(node, frozenset({"this", "alias"}))
@@ -158,6 +159,7 @@ def _is_widening(first: exp.Expr, join: exp.Expr) -> bool:
     return plain and isinstance(join.this, exp.Unnest) and not isinstance(first.this, exp.Unnest)
 
 
-def _aliased(table: exp.Expr, alias: str) -> exp.Expr:
+def aliased(table: exp.Expr, alias: str) -> exp.Expr:
+    """Return an item of FROM with its alias."""
     table.set("alias", exp.TableAlias(this=exp.to_identifier(alias, quoted=True)))
     return table

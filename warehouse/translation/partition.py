@@ -46,23 +46,23 @@ def _weakened(context: Context, source: TableSource, node: exp.Expr) -> exp.Expr
     if type(node) not in MIRRORED:
         return None
     if _is_partition(context, source, node.this):
-        return _bound(context, node.this, type(node), node.expression)
+        return _bound(context, source, node.this, type(node), node.expression)
     if _is_partition(context, source, node.expression):
-        return _bound(context, node.expression, MIRRORED[type(node)], node.this)
+        return _bound(context, source, node.expression, MIRRORED[type(node)], node.this)
     return None
 
 
 def _between(context: Context, source: TableSource, node: exp.Expr) -> exp.Expr | None:
     if not _is_partition(context, source, node.this):
         return None
-    low = _bound(context, node.this, exp.GTE, node.args["low"])
-    high = _bound(context, node.this, exp.LTE, node.args["high"])
+    low = _bound(context, source, node.this, exp.GTE, node.args["low"])
+    high = _bound(context, source, node.this, exp.LTE, node.args["high"])
     return exp.And(this=low, expression=high) if low and high else None
 
 
 def _is_partition(context: Context, source: TableSource, node: exp.Expr) -> bool:
     inner = node.this if isinstance(node, exp.Date) or _truncates_to_day(node) else node
-    if not isinstance(inner, exp.Column) or inner.name.lower() != source.table.partition_column:
+    if not isinstance(inner, exp.Column) or inner.name.lower() != (source.table.partition_column or "").lower():
         return False
     origin = context.unread(inner).origin
     return origin is not None and origin.source is source and origin.path == (source.table.partition_column,)
@@ -72,11 +72,14 @@ def _truncates_to_day(node: exp.Expr) -> bool:
     return isinstance(node, exp.TimestampTrunc) and node.args["unit"].name.upper() == "DAY"
 
 
-def _bound(context: Context, column: exp.Expr, operator: type[exp.Expr], other: exp.Expr) -> exp.Expr | None:
+def _bound(
+    context: Context, source: TableSource, column: exp.Expr, operator: type[exp.Expr], other: exp.Expr
+) -> exp.Expr | None:
     if other.find(exp.Column, exp.Query):
         return None
-    whole_days = not isinstance(column, exp.Column)
-    limit = coerce(context.value(other), DATE if isinstance(column, exp.Date) else TIMESTAMP)
+    by_date = isinstance(column, exp.Date) or source.table.schema.child(source.table.partition_column or "") == DATE
+    whole_days = by_date or not isinstance(column, exp.Column)
+    limit = coerce(context.value(other), DATE if by_date else TIMESTAMP)
     return _condition(operator, limit, whole_days=whole_days) if limit else None
 
 
@@ -92,11 +95,11 @@ def _condition(operator: type[exp.Expr], limit: Value, *, whole_days: bool) -> e
 
 def require_filter(source: TableSource) -> None:
     """Refuse a scan of all partitions, as BigQuery does for tables that require a filter."""
-    if source.table.partition_column is not None and not source.pruning:
-        table, column = source.table, source.table.partition_column
+    table, column = source.table, source.table.partition_column
+    if table.definition.requires_filter and not source.pruning:
         raise BigQueryError(
             "invalidQuery",
-            f"Cannot query over table '{table.project}.{table.dataset}.{table.name}' without a filter over "
+            f"Cannot query over table '{'.'.join(table.name)}' without a filter over "
             f"column(s) '{column}' that can be used for partition elimination",
             "query",
         )

@@ -12,7 +12,8 @@ from sqlglot.errors import ParseError, TokenError
 
 from warehouse.errors import BigQueryError, invalid_query, refused
 from warehouse.translation import aggregates, dates, functions, operators
-from warehouse.translation.context import Statement
+from warehouse.translation.context import Output, Statement
+from warehouse.translation.dml import DML, translate_change
 from warehouse.translation.partition import require_filter
 from warehouse.translation.select import translate_query
 
@@ -36,27 +37,41 @@ class Scan:
 
 @dataclass(frozen=True)
 class Translation:
-    """A query for DuckDB, its result columns, the names of its parameters and the parts of tables that it reads."""
+    """A query for DuckDB, its result columns, the names of its parameters and the parts of tables that it reads.
 
+    A statement of DML is a query too, for the changes that it makes to the table `changes`.
+    """
+
+    kind: str
     sql: str
     columns: list[tuple[str, Type]]
     parameters: frozenset[str]
     scans: list[Scan]
+    changes: Table | None = None
+
+    @property
+    def tables(self) -> list[Table]:
+        """Return the tables that are read or changed."""
+        return [scan.table for scan in self.scans] + ([self.changes] if self.changes else [])
 
 
 def translate(text: str, project: str, catalogue: Catalogue, parameters: dict[str, Type]) -> Translation:
-    """Translate one SELECT; raise BigQueryError when it is wrong or cannot be translated faithfully."""
+    """Translate a SELECT or a statement of DML; raise BigQueryError when it is wrong or cannot be translated."""
     statement = Statement(text, project, catalogue, parameters, translate_query)
     try:
-        output = statement.query(parse(text), None)
+        node = parse(text)
+        if isinstance(node, DML):
+            output, table = translate_change(statement, node)
+            return _finished(statement, output, node.key.upper(), table)
+        output = statement.query(node, None)
         output.types()
-        return _finished(statement, output.sql, output.columns)
+        return _finished(statement, output)
     except RecursionError:
         raise BigQueryError("resourcesExceeded", "Query is too deeply nested") from None
 
 
 def parse(text: str) -> exp.Expr:
-    """Return the syntax tree of a single SELECT; raise BigQueryError for anything else."""
+    """Return the syntax tree of a single SELECT or statement of DML; raise BigQueryError for anything else."""
     if len(text) > MAX_QUERY_CHARACTERS:
         raise invalid_query(f"The query is too large, its maximum length is {MAX_QUERY_CHARACTERS} characters")
     try:
@@ -71,7 +86,7 @@ def parse(text: str) -> exp.Expr:
         raise refused("a script of several statements")
     if isinstance(statements[0], exp.Alias | exp.Column | exp.Condition):
         raise invalid_query(f"Syntax error: Unexpected {statements[0].sql('bigquery')} at [1:1]")
-    if not isinstance(statements[0], exp.Query):
+    if not isinstance(statements[0], exp.Query | exp.Insert | exp.Update | exp.Delete | exp.Merge):
         raise refused(f"the statement {statements[0].key.upper()}")
     return statements[0]
 
@@ -84,7 +99,7 @@ def _syntax_error(error: ParseError) -> BigQueryError:
     return invalid_query(f"Syntax error: {what} at {where}")
 
 
-def _finished(statement: Statement, sql: exp.Expr, columns: list[tuple[str, Type]]) -> Translation:
+def _finished(statement: Statement, output: Output, kind: str = "SELECT", changes: Table | None = None) -> Translation:
     for element in statement.elements:
         element.count_unread()
     for source in statement.scans:
@@ -99,8 +114,9 @@ def _finished(statement: Statement, sql: exp.Expr, columns: list[tuple[str, Type
         return node
 
     return Translation(
-        sql.transform(narrowed, copy=False).sql("duckdb"),
-        columns,
+        kind,
+        output.sql.transform(narrowed, copy=False).sql("duckdb"),
+        output.columns,
         frozenset(statement.used_parameters),
         [
             Scan(
@@ -108,4 +124,5 @@ def _finished(statement: Statement, sql: exp.Expr, columns: list[tuple[str, Type
             )
             for source in statement.scans
         ],
+        changes,
     )

@@ -7,35 +7,29 @@ from typing import TYPE_CHECKING
 
 from sqlglot import exp
 
-from warehouse.schema import Path, Type
+from warehouse.schema import Path, Type, to_duckdb
 
 if TYPE_CHECKING:
     from warehouse.catalogue import Table
 
 INT64, FLOAT64, STRING, BOOL = Type("INT64"), Type("FLOAT64"), Type("STRING"), Type("BOOL")
 DATE, TIMESTAMP, DATETIME, BYTES = Type("DATE"), Type("TIMESTAMP"), Type("DATETIME"), Type("BYTES")
+NUMERIC, BIGNUMERIC = Type("NUMERIC"), Type("BIGNUMERIC")
 NULL = Type("NULL")
-DUCKDB_NAMES = {
-    "INT64": "BIGINT",
-    "FLOAT64": "DOUBLE",
-    "STRING": "TEXT",
-    "BOOL": "BOOLEAN",
-    "DATE": "DATE",
-    "TIMESTAMP": "TIMESTAMPTZ",
-    "DATETIME": "TIMESTAMP",
-    "BYTES": "BLOB",
-}
+ROW = "bq_row"
 
 
 class TableSource:
     """A stored table in a FROM clause; only the columns that the query names are read from it.
 
-    `marker` is the table name that stands for the scan until all columns are known.
+    `marker` is the table name that stands for the scan until all columns are known. With `with_rows`, the scan has the
+    numbers of the rows too, by which they can be changed.
     """
 
-    def __init__(self, alias: str, table: Table, marker: str) -> None:
+    def __init__(self, alias: str, table: Table, marker: str, *, with_rows: bool = False) -> None:
         self.alias = alias
         self.marker = marker
+        self._with_rows = with_rows
         self.table = table
         self.types = table.schema.fields
         self.leaves: set[Path] = set()
@@ -63,14 +57,20 @@ class TableSource:
         if origin.flat:
             self.project(origin.path)
 
+    def read_all(self) -> None:
+        """Note that all columns are read, as BigQuery bills the rows that a statement changes."""
+        self.leaves.update(path for path, _ in self.table.schema.leaves())
+
     def project(self, path: Path) -> None:
         """Have the narrowed scan return the field at the path."""
         self._columns.add(path)
 
     def scan(self) -> exp.Expr:
         """Return the narrowed scan; it is complete once every name of the query is resolved."""
-        stored = exp.table_(self.table.name, f"{self.table.project}.{self.table.dataset}", "store", quoted=True)
-        columns = [exp.alias_(_nested_field(path), ".".join(path), quoted=True) for path in sorted(self._columns)]
+        project, dataset, name = self.table.name
+        stored = exp.table_(name, f"{project}.{dataset}", self.table.database, quoted=True)
+        columns = [exp.alias_(exp.column("rowid"), ROW)] if self._with_rows else []
+        columns += [exp.alias_(_nested_field(path), ".".join(path), quoted=True) for path in sorted(self._columns)]
         columns = columns or [exp.alias_(exp.Literal.number(1), "one")]
         return exp.Subquery(this=exp.Select(expressions=columns, from_=exp.From(this=stored)))
 
@@ -118,8 +118,7 @@ def call(name: str, *arguments: exp.Expr | str) -> exp.Expr:
 
 def duckdb_type(kind: Type) -> exp.DataType:
     """Return the DuckDB type that holds values of a BigQuery type."""
-    name = DUCKDB_NAMES[kind.name]
-    return exp.DataType.build(f"{name}[]" if kind.repeated else name, dialect="duckdb")
+    return exp.DataType.build(to_duckdb(kind), dialect="duckdb")
 
 
 def cast(sql: exp.Expr, kind: Type) -> exp.Expr:
