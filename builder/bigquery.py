@@ -157,9 +157,11 @@ class JobRunner:
         Both raise PermanentBuildError or TransientBuildError. A BuildCancelledError, raised by `tick` or `control`,
         cancels the job; a BuildAbandonedError does not.
         """
-        job = self.run_job(statement, tick)
+        return self._rows(self.run_job(statement, tick), {"statement": statement.name})
+
+    def _rows(self, job: bigquery.QueryJob, about: Mapping[str, str]) -> Iterator[Mapping[str, Any]]:
         with as_build_errors():
-            for row in spanned(self._fetched(job), "fetch", {"statement": statement.name}):
+            for row in spanned(self._fetched(job), "fetch", about):
                 self.control.check()
                 yield row
 
