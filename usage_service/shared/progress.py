@@ -64,12 +64,14 @@ def _bar(in_bytes: bool) -> Progress:
 
 
 class _RateColumn(ProgressColumn):
-    """The column of the rate: how much is done a second."""
+    """The column of the rate: how much is done a second, or a minute where that is slow."""
 
     def render(self, task: Task) -> Text:
         """Return the rate as text, empty while it is not known."""
         speed = task.finished_speed or task.speed
-        return Text("" if speed is None else f"{speed:,.0f}/s")
+        if speed is None:
+            return Text("")
+        return Text(f"{speed:,.0f}/s" if speed >= 1 else f"{speed * 60:,.0f}/min")
 
 
 def _logging(what: str, total: int | None) -> NotedReport:
