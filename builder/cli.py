@@ -14,6 +14,7 @@ COMMANDS = {
     "failed": "builder.commands.dead_letters:failed_command",
     "retry": "builder.commands.dead_letters:retry_command",
     "night": "builder.commands.night:night_command",
+    "sink-tables": "builder.commands.sinks:sink_tables_command",
     "etl-demo": "builder.commands.etl_demo:etl_demo_command",
     "warehouse": "warehouse.cli:app",
 }

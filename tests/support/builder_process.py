@@ -21,7 +21,7 @@ import uvloop
 from builder.aggregates.probe import BuildRequest, BuiltProbe, Progress
 from builder.control import Control
 from builder.errors import TransientBuildError
-from builder.running import Warehouse, run_builder
+from builder.running import Warehouse, open_warehouse, run_builder
 from builder.settings import BuilderSettings
 from tests.support.builders import ROW
 from usage_service.local.owned_process import owned_command
@@ -95,7 +95,9 @@ def main() -> None:
     configure_logs()
     try:
         with exported_spans("probe-builder"):
-            healthy = uvloop.run(run_builder(load_settings(BuilderSettings), Warehouse(aggregate)))
+            settings = load_settings(BuilderSettings)
+            sink = open_warehouse(settings).sink if settings.sink_dataset else None
+            healthy = uvloop.run(run_builder(settings, Warehouse(aggregate, sink=sink)))
     except DatabaseAwayError:
         healthy = False
     sys.exit(0 if healthy else 1)
