@@ -17,6 +17,7 @@ from tests.support.pages import (
     HISTOGRAM,
     MISSING,
     NASTY,
+    NIGHT,
     NUMERIC,
     PERCENTILES,
     RUNNING,
@@ -30,7 +31,7 @@ from tests.support.traffic import fold_all
 from usage_service.hotlist.experiment import fill_nights
 from usage_service.web.pages.presentation.charts import sparkline
 from usage_service.web.pages.presentation.distribution import histogram_of
-from usage_service.web.pages.presentation.words import has_expired, moment, number, plain, seconds, share, size
+from usage_service.web.pages.presentation.words import has_expired, moment, money, number, plain, seconds, share, size
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -157,6 +158,29 @@ async def test_builds_are_those_of_the_queue(pages: Pages) -> None:
         assert moment(build["requested_at"]) in text
         assert size(build["bytes"]) in text
         assert f"{build['attempt']}/{build['max_attempts']}" in text
+
+
+async def test_a_night_shows_its_progress_its_money_and_each_probe(pages: Pages) -> None:
+    night = await answered(pages.client, f"/v1/nights/{NIGHT}")
+    totals = night["totals"]
+    for path in ("/nights?product=fog", f"/nights/{NIGHT}"):
+        page = await shown(pages.client, path)
+        text = page.all("main")[0].text
+        assert "1 of 3 probes are done" in text
+        assert f"{size(totals['bytes'])}of {size(totals['expected_bytes'])} expected" in text
+        assert "1of 2 are over" in text
+        assert money(totals["expected_bytes"] / 2**40 * 6.25) in text
+        assert [bar.attributes["value"] for bar in page.all("progress")] == ["1"]
+        assert any("data-pending" in element.attributes for element in page.elements)
+        assert [button.attributes["data-to"] for button in page.all("button", **{"data-send": "DELETE"})] == [
+            f"/v1/nights/{NIGHT}"
+        ]
+    for probe in (await answered(pages.client, f"/v1/nights/{NIGHT}/probes"))["probes"]:
+        assert probe["probe"] in text
+        assert (probe["reason"] or "") in text
+    past = (await shown(pages.client, "/nights?product=fog&channel=release")).all("main")[0].text
+    assert "cancelled" in past
+    assert "are done" not in past
 
 
 async def test_the_hot_list_gives_scores_and_reasons(pages: Pages) -> None:

@@ -15,7 +15,7 @@ from playwright.async_api import BrowserContext, Page, async_playwright, expect
 
 from browser.chromium import arguments, chromium
 from tests.support.building import asked, claim, complete, progress, served
-from tests.support.pages import CATEGORIES, MISSING, NUMERIC, RESTARTED, RUNNING, Pages, filled_pages
+from tests.support.pages import CATEGORIES, MISSING, NIGHT, NUMERIC, RESTARTED, RUNNING, Pages, filled_pages
 from tests.support.proxy import proxied
 from tests.support.servers import eventually
 from usage_service.tokens import create_token, revoke_tokens
@@ -30,7 +30,7 @@ MOST_MILLISECONDS = 60_000  # a browser among three other workers of two slow co
 PATHS = (
     "/?product=fog", f"/probes/fog/{NUMERIC}", f"/probes/fog/{CATEGORIES}", f"/probes/fog/{RUNNING}",
     "/builds?product=fog&state=failed", "/hotlist?product=fog", "/sessions?product=fog",
-    "/probes?product=fog", "/unused?product=fog&window=1d", "/login",
+    "/probes?product=fog", "/unused?product=fog&window=1d", "/nights?product=fog", f"/nights/{NIGHT}", "/login",
 )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from tests.support.building import COLUMNS, asked, bring_to, claim, served
+from tests.support.night_calls import claim_jobs, night_of, plan
 from tests.support.servers import (
     Client,
     Connection,
@@ -29,6 +30,12 @@ RESTARTED = "late_ms"
 PROBES = {NUMERIC: "labeled_timing_distribution", CATEGORIES: "boolean"} | dict.fromkeys(
     (FAILED, RUNNING, EMPTY, MISSING, RESTARTED), "timing_distribution"
 )
+NIGHT = "5f1c9d1e-8d1b-4c55-9a9c-2f7c3e0f9a11"
+# A night whose id is known.
+KNOWN_NIGHT = """
+INSERT INTO nights (night_id, product, channel, source, run_date, not_before, requested_at)
+VALUES ($1, 'fog', 'beta', $2, current_date, now(), now())
+"""
 BUILDS = ("2026110109", "2026110209", "2026110309")
 HISTOGRAM: dict[str, float] = {"0": 0, "1": 0.1, "10": 0.4, "100": 0.3, "1000": 0.2, "10000": 0}
 PERCENTILES: dict[str, float] = {
@@ -48,13 +55,15 @@ PATHS = (
     "/", "/?product=fog&channel=nightly&window=7d", "/?product=fog&channel=&window=7d",
     "/probes?product=fog&q=ms", "/probes?q=nothing+like+it",
     "/builds?product=fog", "/builds?product=fog&state=failed", "/builds?product=fog&channel=&state=",
+    "/nights?product=fog", "/nights?product=fog&channel=release", f"/nights/{NIGHT}",
     "/hotlist?product=fog&budget=10",
     "/hotlist/experiment?product=fog", "/hotlist/backtest?product=fog",
     "/sessions?product=fog&window=90d", "/sessions?product=fog&kind=page",
     "/sessions/journeys?product=fog&kind=page", "/unused?product=fog", "/unused?channel=beta",
     "/unused?product=nothing",
     *(f"/probes/fog/{probe}" for probe in PROBES), f"/probes/fog/{NUMERIC}?os=Windows&version=140",
-    "/?product=nothing", "/builds?product=nothing", "/hotlist?product=nothing", "/sessions?product=nothing",
+    "/?product=nothing", "/builds?product=nothing", "/nights?product=nothing",
+    "/hotlist?product=nothing", "/sessions?product=nothing",
     "/login",
 )  # fmt: skip
 
@@ -133,6 +142,7 @@ async def filled_pages(url: str, **settings: object) -> AsyncIterator[Pages]:
         await post(client, *_traffic(datetime.now(UTC) - timedelta(days=3)))
         await drained_projections(database)
         await _builds(client, database)
+        await _nights(database)
         rule = {"rule": "pinned", "reason": NASTY}
         assert (await client.put(f"/v1/hotlist/rules/fog/{NUMERIC}", json=rule)).status == 200
         yield Pages(client, database)
@@ -189,6 +199,27 @@ async def _builds(client: Client, database: Connection) -> None:
     attempt = await claim(database, failing)
     await database.execute("SELECT fail_build($1, $2, 'invalid', $3, NULL)", failing, attempt, NASTY)
     await bring_to(database, await asked(client, RUNNING), "progressed")
+
+
+async def _nights(database: Connection) -> None:
+    """Have a night under way, a job of which runs and another one has failed, and one that was cancelled."""
+    await database.execute(KNOWN_NIGHT, NIGHT, NASTY)
+    probes = [NUMERIC, FAILED, EMPTY, MISSING, NASTY]
+    await database.execute(
+        "INSERT INTO night_probes SELECT $1, place, probe, 1.5, CASE probe WHEN $3 THEN 'unknown' ELSE 'listed' END "
+        "FROM unnest($2::text[]) WITH ORDINALITY AS p (probe, place)",
+        NIGHT,
+        probes,
+        NASTY,
+    )
+    await plan(database, [FAILED], [NUMERIC, EMPTY], left=[MISSING])
+    for job in await claim_jobs(database):
+        held = job["job_id"], job["attempt"]
+        if len(job["builds"]) == 1:
+            await database.execute("SELECT fail_shared_job($1, $2, 'invalid', $3)", *held, NASTY)
+        else:
+            await database.execute("SELECT heartbeat_shared_job($1, $2, '1 day', 'aggregating', 40, 2000)", *held)
+    await database.execute("SELECT cancel_night($1)", await night_of(database, NUMERIC, channel="release"))
 
 
 def _numeric_rows() -> list[Row]:

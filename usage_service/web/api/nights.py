@@ -110,10 +110,10 @@ async def get_night(request: web.Request) -> web.Response:
 
     With `Prefer: wait=N` the answer waits until the night is over or, with If-None-Match, until it has changed.
     """
-    night_id = _night_id_of(request)
+    night_id = night_id_of(request)
     query_parameters(request, NoParameters)
     async with service_of(request).pool.acquire(timeout=5) as connection:
-        night = await _existing(connection, night_id)
+        night = await existing_night(connection, night_id)
     conditional = "If-None-Match" in request.headers
     night, headers = await waited_for(
         request,
@@ -136,10 +136,10 @@ async def get_night(request: web.Request) -> web.Response:
 )
 async def delete_night(request: web.Request) -> web.Response:
     """Cancel a night that is not over, with its builds that nobody waits for. What was built stays."""
-    night_id = _night_id_of(request)
+    night_id = night_id_of(request)
     async with service_of(request).pool.acquire(timeout=5) as connection:
         before = await cancel_night(connection, night_id, source_of(request))
-        night = await _existing(connection, night_id)
+        night = await existing_night(connection, night_id)
     if before == "over":
         raise Problem(409, "Night is over", "only a night that is under way is cancelled", state=before)
     return json_answer(night, status=202, headers=_headers(request, night))
@@ -155,7 +155,7 @@ async def delete_night(request: web.Request) -> web.Response:
 )
 async def get_night_probes(request: web.Request) -> web.Response:
     """List the probes of a night: what became of each, what it reads, and why it was not built."""
-    night_id = _night_id_of(request)
+    night_id = night_id_of(request)
     asked = query_parameters(request, NightProbesParameters)
     after = cursor_of(asked.cursor, PlaceCursor)
     async with (
@@ -163,7 +163,7 @@ async def get_night_probes(request: web.Request) -> web.Response:
         connection.transaction(isolation="repeatable_read", readonly=True),
     ):
         log_end = await connection.fetchval(query("log", "end"))
-        await _existing(connection, night_id)
+        await existing_night(connection, night_id)
         place = after.place if after else 0
         probes = await night_probes(connection, night_id, asked.outcome, place, asked.limit + 1)
     shown = probes[: asked.limit]
@@ -177,7 +177,7 @@ async def get_night_probes(request: web.Request) -> web.Response:
     return body_answer(body, headers=headers | {"Log-Position": str(log_end)})
 
 
-def _night_id_of(request: web.Request) -> UUID:
+def night_id_of(request: web.Request) -> UUID:
     """Return the id of the night in the path; raise a Problem (404) when it is not a UUID."""
     try:
         return UUID(request.match_info["night_id"])
@@ -186,7 +186,8 @@ def _night_id_of(request: web.Request) -> UUID:
         raise Problem(404, "No such night", detail) from None
 
 
-async def _existing(connection: Connection, night_id: UUID) -> NightWithJobs:
+async def existing_night(connection: Connection, night_id: UUID) -> NightWithJobs:
+    """Return the night; raise a Problem (404) when there is none."""
     night = await find_night(connection, night_id)
     if night is None:
         raise Problem(404, "No such night", f"there is no night {night_id}; POST /v1/builds/prefetch asks for one")

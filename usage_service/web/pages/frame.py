@@ -21,6 +21,7 @@ PAGES = {
     "/": "Overview",
     "/probes": "Probes",
     "/builds": "Builds",
+    "/nights": "Nights",
     "/hotlist": "Hot list",
     "/unused": "Unused",
     "/sessions": "Sessions",

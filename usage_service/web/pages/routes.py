@@ -7,6 +7,7 @@ from usage_service.web.pages.assets import get_asset
 from usage_service.web.pages.builds import get_builds_page
 from usage_service.web.pages.hotlist import get_backtest_section, get_experiment_section, get_hotlist_page
 from usage_service.web.pages.login import delete_login, get_login, post_login
+from usage_service.web.pages.nights import get_night_page, get_nights_page
 from usage_service.web.pages.overview import get_overview
 from usage_service.web.pages.probe import get_probe_page
 from usage_service.web.pages.search import get_found, get_probes
@@ -19,6 +20,8 @@ PAGE_ROUTES = (
     Route("GET", "/probes/found", "read", get_found),
     Route("GET", "/probes/{product}/{probe}", "read", get_probe_page),
     Route("GET", "/builds", "read", get_builds_page),
+    Route("GET", "/nights", "read", get_nights_page),
+    Route("GET", "/nights/{night_id}", "read", get_night_page),
     Route("GET", "/hotlist", "read", get_hotlist_page),
     Route("GET", "/hotlist/backtest", "read", get_backtest_section),
     Route("GET", "/hotlist/experiment", "read", get_experiment_section),

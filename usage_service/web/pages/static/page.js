@@ -79,10 +79,12 @@ async function renew() {
   const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
   const page = new DOMParser().parseFromString(await answer.text(), "text/html");
   const open = all("main details[open] > summary").map((summary) => summary.textContent);
+  const { to, send: method } = document.activeElement?.dataset ?? {};
   one("main").replaceChildren(...one("main", page).childNodes);
   // The choices may be new. A filter that somebody is using stays.
   if (!one(".filters")?.contains(document.activeElement)) one(".filters")?.replaceWith(one(".filters", page) ?? "");
   all("main details > summary").forEach((summary) => { summary.parentElement.open = open.includes(summary.textContent); });
+  if (to) one(`main [data-to="${CSS.escape(to)}"][data-send="${method}"]`)?.focus();  // the button is a new one
   begin(one("main"));
 }
 
