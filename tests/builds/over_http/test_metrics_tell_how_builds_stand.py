@@ -9,6 +9,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.building import asked, bring_to, cancel, claim, fail, look, service
+from tests.support.night_calls import claim_jobs, complete_job, night_of, plan
 from tests.support.servers import Client, Connection, eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -75,3 +76,30 @@ async def test_who_waits_and_who_follows_is_counted(client: Client, database: Co
     await answer
     samples = await scraped(client)
     assert (samples["glam_build_waiters",], samples["glam_build_streams",]) == (0, 0)
+
+
+async def test_nights_under_way_tell_what_is_left_and_since_when_they_stand_still(
+    client: Client, database: Connection
+) -> None:
+    async def night_samples() -> dict[tuple[str, str], float]:
+        families = text_string_to_metric_families(await (await client.get("/metrics")).text())
+        samples = [sample for family in families if family.name.startswith("glam_night") for sample in family.samples]
+        return {(sample.name, sample.labels.get("state", "")): sample.value for sample in samples}
+
+    nothing = await night_samples()
+    assert set(nothing.values()) == {0}
+    night = await night_of(database, "gc_ms", "slow_ms", "gc_slice")
+    await plan(database, ["gc_ms", "slow_ms"], left=["gc_slice"])
+    await database.execute("UPDATE nights SET requested_at = requested_at - interval '2 hours'")
+    await database.execute("UPDATE shared_jobs SET queued_at = queued_at - interval '1 hour'")
+    samples = await night_samples()
+    assert samples.keys() == nothing.keys()
+    assert (samples["glam_nights", "running"], samples["glam_nights", "planning"]) == (1, 0)
+    assert samples["glam_night_to_build", ""] == 2
+    assert 7_200 <= samples["glam_night_oldest_seconds", ""] < 7_300
+    assert 3_600 <= samples["glam_night_idle_seconds", ""] < 3_700
+    [job] = await claim_jobs(database)
+    assert (await night_samples())["glam_night_idle_seconds", ""] < 100  # a job was begun
+    await complete_job(database, job)
+    await database.execute("SELECT cancel_night($1)", night)
+    assert await night_samples() == nothing

@@ -11,6 +11,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from usage_service.builds.listing import BuilderState, QueueState, builder_state, queue_states
+from usage_service.builds.nights import NightState, NightsUnderWay, nights_under_way
 from usage_service.builds.requests import State
 from usage_service.builds.sinks import SinkState, sink_states
 from usage_service.projections.state import Status, projection_statuses
@@ -29,6 +30,7 @@ class DatabaseState:
     projections: list[Status] = field(default_factory=list)
     queue: list[QueueState] = field(default_factory=list)
     builders: BuilderState | None = None
+    nights: list[NightsUnderWay] = field(default_factory=list)
     sinks: list[SinkState] = field(default_factory=list)
 
 
@@ -40,6 +42,7 @@ async def read_database(connection: Connection) -> DatabaseState:
             await projection_statuses(connection),
             await queue_states(connection),
             await builder_state(connection),
+            await nights_under_way(connection),
             await sink_states(connection),
         )
 
@@ -58,6 +61,7 @@ class DatabaseCollector(Collector):
             yield GaugeMetricFamily("glam_log_end_position", "The last position of the log.", log_end)
             yield from self._projections()
             yield from _queue_metrics(self.state.queue)
+            yield from _night_metrics(self.state.nights)
             yield from _sink_metrics(self.state.sinks)
         if self.state.builders is not None:
             yield from _builder_metrics(self.state.builders)
@@ -124,6 +128,21 @@ def _sink_metrics(states: list[SinkState]) -> Iterator[GaugeMetricFamily]:
         overdue.add_metric(labels, state.overdue_seconds)
         failures.add_metric(labels, state.failures)
     yield from (waiting, overdue, failures)
+
+
+def _night_metrics(states: list[NightsUnderWay]) -> Iterator[GaugeMetricFamily]:
+    """Yield the nights under way, what they have to build still, and how long they have lasted and stood still."""
+    nights = GaugeMetricFamily("glam_nights", "Nights that are not over.", labels=["state"])
+    numbers = {state.state: state.nights for state in states}
+    for name in get_args(NightState)[:-1]:
+        nights.add_metric([name], numbers.get(name, 0))
+    yield nights
+    for name, help_text, values in (
+        ("to_build", "Probes of nights under way that are still to be built.", [sum(one.to_build for one in states)]),
+        ("oldest_seconds", "Seconds since a night under way was requested.", [one.oldest_seconds for one in states]),
+        ("idle_seconds", "Seconds since a night under way made progress.", [one.idle_seconds for one in states]),
+    ):
+        yield GaugeMetricFamily(f"glam_night_{name}", help_text, max(values, default=0))
 
 
 def _builder_metrics(state: BuilderState) -> Iterator[GaugeMetricFamily]:
