@@ -13,7 +13,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tests.support.servers import Client, Connection, event, post
+import pytest
+
+from tests.support.night_calls import claim_jobs, complete_job, plan
+from tests.support.servers import Client, Connection, event, post, registered
 from usage_service.hotlist.reasons import NAMES
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "guides" / "etl.md").read_text("utf-8")
@@ -51,21 +54,33 @@ async def test_every_command_prints_what_it_should(client: Client, drained: Drai
     assert ran == 3
 
 
-async def test_the_task_builds_what_is_hot_and_says_so(client: Client, drained: Drained, database: Connection) -> None:
+async def test_the_task_has_what_is_hot_built_in_a_night(
+    client: Client, drained: Drained, database: Connection
+) -> None:
+    await post(client, registered("gc_ms"), registered("slow_ms"))
     await fill(client, drained)
     [code] = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
     names: dict[str, Any] = {}
     exec(code, names)
     names["URL"] = str(client.make_url("/")).rstrip("/")
-
-    def built(product: str, channel: str, probe: str) -> bool:
-        return (product, channel, probe) == ("fog", "nightly", "gc_ms")
-
-    build = partial(names["build_hot_probes"], "a-run", "fog", "nightly", built)
-    assert await asyncio.to_thread(build) == ["gc_ms"]
-    rows = await database.fetch("SELECT probe, channel FROM event_log WHERE type = 'probe_built'")
-    assert [tuple(row) for row in rows] == [("gc_ms", "nightly")]
+    ask, is_over = partial(names["ask_for_night"], "a-run", "fog", "nightly", budget=2), names["night_is_over"]
+    first = await asyncio.to_thread(ask)
+    again = await asyncio.to_thread(ask)
+    assert (first["is_new"], again) == (True, first | {"is_new": False})
     assert await database.fetchval("SELECT count(*) FROM hotlist_runs WHERE run = 'a-run'") == 1
+    await plan(database, ["gc_ms"], ["slow_ms"])
+    waits = asyncio.create_task(asyncio.to_thread(is_over, first["night_id"]))
+    [done, failing] = await claim_jobs(database)
+    await complete_job(database, done)
+    held = failing["job_id"], failing["attempt"]
+    await database.execute("SELECT fail_shared_job($1, $2, 'x', 'no such column')", *held)
+    assert await database.fetchval("SELECT end_nights()") == 1
+    night = await waits
+    assert (night["totals"]["built"], night["totals"]["failed"]) == (1, 1)
+    names["check"](night)
+    names["check"](night, most_failed=1)
+    with pytest.raises(RuntimeError, match="1 probes failed"):
+        names["check"](night, most_failed=0)
 
 
 def test_every_reason_is_in_the_guide() -> None:
