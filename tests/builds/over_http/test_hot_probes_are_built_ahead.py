@@ -83,10 +83,13 @@ async def test_a_budget_of_bytes_or_money_is_the_planners_to_keep(client: Client
 async def test_auto_needs_to_know_what_building_costs(
     client: Client, database: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def nothing_known(*_asked: object) -> None:
+    def make() -> None:
         raise NothingKnownError("no build has told yet how much it reads")
 
-    monkeypatch.setattr(prefetching, "hot_list", nothing_known)
+    async def nothing_known(*_asked: object) -> object:
+        return make
+
+    monkeypatch.setattr(prefetching, "read_for_list", nothing_known)
     refused = await problem(await client.post("/v1/builds/prefetch", json=CHANNEL | {"budget": "auto"}), 422)
     assert refused["errors"][0]["pointer"] == "/budget"
     assert "no build has told yet" in refused["detail"]
