@@ -222,7 +222,7 @@ async def test_the_experiment_is_shown_for_the_budget_that_is_kept(pages: Pages)
     for policy in answer["policies"]:
         assert plain(policy["policy"]) in body.text
         assert share(policy["caught"]) in body.text
-    none = await shown(pages.client, "/hotlist/experiment?product=nothing")
+    none = await shown(pages.client, "/hotlist/experiment?product=fenix")
     assert "No night since then is filled yet" in none.all("p")[0].text
 
 
@@ -270,7 +270,18 @@ async def test_the_search_finds_by_parts_of_names_and_by_likeness(pages: Pages) 
 
 
 @pytest.mark.parametrize(
-    "path", ["/nothing", "/probes/fog/never_heard_of", "/sessions/x/y", "/?window=3d", "/builds?state=odd"]
+    "path",
+    [
+        "/nothing",
+        "/probes/fog/never_heard_of",
+        "/probes/nothing/gc_ms",
+        "/sessions/x/y",
+        "/?window=3d",
+        "/builds?state=odd",
+        "/?product=nothing",
+        "/unused?product=nothing",
+        "/sessions?product=nothing",
+    ],
 )
 async def test_what_is_not_there_is_said_on_a_page(pages: Pages, path: str) -> None:
     response = await pages.client.get(path)
@@ -278,6 +289,32 @@ async def test_what_is_not_there_is_said_on_a_page(pages: Pages, path: str) -> N
     page = await shown(pages.client, path, response.status)
     assert response.status in (404, 422)
     assert problem["detail"] in page.all("main")[0].text
+
+
+async def test_an_unknown_product_offers_those_that_are_known(pages: Pages) -> None:
+    page = await shown(pages.client, "/hotlist?product=nothing", 404)
+    links = [link.attributes["href"] for link in page.all("a")]
+    assert {"/?product=fog", "/?product=fenix"} <= set(links)
+    assert not any("nothing" in (link or "") for link in links)
+
+
+async def test_another_product_leads_to_the_probe_there(pages: Pages) -> None:
+    kept = "channel=beta&window=7d"
+    for chosen, place in {
+        f"{NUMERIC}?product=fenix&{kept}&version=140": f"/probes/fenix/{NUMERIC}?{kept}",
+        f"{MISSING}?product=fenix&{kept}": f"/probes?product=fenix&{kept}&q={MISSING}",
+        "never_heard_of?product=fenix": "/probes?product=fenix&window=28d&q=never_heard_of",
+    }.items():
+        answer = await pages.client.get(f"/probes/fog/{chosen}", allow_redirects=False)
+        assert (answer.status, answer.headers["Location"]) == (303, place)
+    assert (await pages.client.get(f"/probes/fog/{NUMERIC}?product=nothing")).status == 404
+
+
+async def test_what_has_a_page_of_its_own_offers_no_filter_that_it_ignores(pages: Pages) -> None:
+    [latest, *_] = (await answered(pages.client, "/v1/sessions?product=fog"))["sessions"]
+    for path in (f"/sessions/{latest['visitor']}/{latest['started_at']}", f"/nights/{NIGHT}"):
+        page = await shown(pages.client, f"{path}?product=fog")
+        assert not page.all("select"), path
 
 
 async def test_empty_buckets_are_left_out_at_the_ends_only() -> None:

@@ -167,6 +167,13 @@ async def test_a_link_leads_to_what_was_chosen(pages: Pages, browser: BrowserCon
     await expect(again.get_by_text("Version 140, all builds, Windows")).to_be_visible()
     await page.go_back()
     await expect(page.get_by_text("Version 140, all builds, all systems")).to_be_visible()
+    await expect(page.locator("select[name=os]")).to_have_value("*")
+    await page.locator("select[name=product]").select_option("fenix")
+    await page.wait_for_url("**/probes/fenix/**")
+    await expect(page.locator("select[name=product]")).to_have_value("fenix")
+    await page.go_back()
+    await page.wait_for_url("**/probes/fog/**")
+    await expect(page.locator("select[name=product]")).to_have_value("fog")
     assert not complaints
     await page.close()
     await again.close()

@@ -60,10 +60,10 @@ PATHS = (
     "/hotlist/experiment?product=fog", "/hotlist/backtest?product=fog",
     "/sessions?product=fog&window=90d", "/sessions?product=fog&kind=page",
     "/sessions/journeys?product=fog&kind=page", "/unused?product=fog", "/unused?channel=beta",
-    "/unused?product=nothing",
+    "/unused?product=fenix",
     *(f"/probes/fog/{probe}" for probe in PROBES), f"/probes/fog/{NUMERIC}?os=Windows&version=140",
-    "/?product=nothing", "/builds?product=nothing", "/nights?product=nothing",
-    "/hotlist?product=nothing", "/sessions?product=nothing",
+    "/?product=fenix", "/builds?product=fenix", "/nights?product=fenix",
+    "/hotlist?product=fenix", "/sessions?product=fenix",
     "/login",
 )  # fmt: skip
 
@@ -139,6 +139,7 @@ async def filled_pages(url: str, **settings: object) -> AsyncIterator[Pages]:
     """The pages for all tests of a module."""
     async with served(url, **settings) as client, connected(url) as database:
         await post(client, *[registered(probe, kind) for probe, kind in PROBES.items()])
+        await post(client, registered(NUMERIC, PROBES[NUMERIC], product="fenix"))
         await post(client, *_traffic(datetime.now(UTC) - timedelta(days=3)))
         await drained_projections(database)
         await _builds(client, database)

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 from aiohttp import web
 
+from usage_service.problems import Problem
 from usage_service.projections.state import Projection
 from usage_service.shared.postgres import Connection
 from usage_service.stats.catalogue import known_products
@@ -71,9 +72,15 @@ class Page:
 
 
 async def begin(request: web.Request, asked: ViewParameters, product: str | None = None) -> Page:
-    """Return a page for the parameters; a product in the path overrides that of the parameters."""
+    """Return a page for the parameters; a product in the path overrides that of the parameters.
+
+    Raise a Problem (404) for a product of which no probe was registered or viewed.
+    """
     found = await ask(request, ProductsQuestion())
     products: list[str] = found.data["products"]
     chosen = product or asked.product or next(iter(products), "")
-    known = products if chosen in products or not chosen else [*products, chosen]
-    return Page(request, Filters(chosen, asked.channel, asked.window, datetime.now(UTC)), known)
+    if chosen and chosen not in products:
+        known = f"known are {', '.join(products)}" if products else "none is known yet"
+        detail = f"no probe of {chosen} was registered or viewed; {known}"
+        raise Problem(404, "Unknown product", detail, products=products)
+    return Page(request, Filters(chosen, asked.channel, asked.window, datetime.now(UTC)), products)

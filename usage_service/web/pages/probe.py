@@ -20,9 +20,9 @@ from usage_service.web.keys import service_of
 from usage_service.web.pages.filters import CHANNELS, view_parameters
 from usage_service.web.pages.frame import begin
 from usage_service.web.pages.overview import releases_question, series_question
-from usage_service.web.pages.panels import ask_all, how_fresh
+from usage_service.web.pages.panels import HEADERS, ask, ask_all, how_fresh
 from usage_service.web.pages.presentation.overview import release_lines, views_over_time, visitors_over_time
-from usage_service.web.pages.presentation.words import has_expired
+from usage_service.web.pages.presentation.words import has_expired, path_segment
 from usage_service.web.pages.rows import NO_ROWS, FacetsQuestion, ProbeView, rows_shown
 from usage_service.web.parameters import parameters_from
 
@@ -67,8 +67,13 @@ class TogetherQuestion(ListingQuestion):
 
 
 async def get_probe_page(request: web.Request) -> web.Response:
-    """Answer with the page of a probe; raise a Problem (404) for one that was never registered or viewed."""
+    """Answer with the page of a probe; raise a Problem (404) for one that was never registered or viewed.
+
+    With another product in the query, lead to the probe of that name there.
+    """
     path, asked = parameters_from(dict(request.match_info), ProbePath), view_parameters(request, ProbeView)
+    if asked.product not in (None, path.product):
+        return await _led_to_product(request, path, asked)
     page = await begin(request, asked, path.product)
     filters, channel = page.filters, asked.channel or CHANNELS[0]
     facets = FacetsQuestion(path.product, path.probe, channel, NO_ROWS)
@@ -92,6 +97,17 @@ async def get_probe_page(request: web.Request) -> web.Response:
     }
     drawn |= await rows_shown(request, facets, panels["built"], asked)
     return await page.shown("probe", panels, probe=path.probe, channel=channel, **drawn)
+
+
+async def _led_to_product(request: web.Request, path: ProbePath, asked: ProbeView) -> web.Response:
+    """Lead (303) to the probe of the same name in the product asked for, or to a search for it when it has none."""
+    filters = (await begin(request, asked)).filters
+    entry = await ask(request, EntryQuestion(filters.product, path.probe))
+    if entry.data is None:
+        location = "/probes" + filters.query(q=path.probe)
+    else:
+        location = f"/probes/{path_segment(filters.product)}/{path_segment(path.probe)}{filters.query(product=None)}"
+    return web.Response(status=303, headers=HEADERS | {"Location": location})
 
 
 async def _newest_build(request: web.Request, path: ProbePath, channel: str) -> Build | None:

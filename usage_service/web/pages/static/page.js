@@ -196,9 +196,11 @@ document.addEventListener("submit", (event) => {
 });
 document.addEventListener("input", (event) => {
   const { shows } = event.target.dataset;
-  if (shows) one(shows).textContent = event.target.value;
+  if (shows) one(shows).value = event.target.value;
 });
 document.addEventListener("change", (event) => { event.target.closest(".filters")?.requestSubmit(); });
+// What Back brings out of the cache has the choice that led away from it.
+addEventListener("pageshow", () => { one(".filters")?.reset(); });
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => draw());
 document.documentElement.classList.add("ready");
 all("[data-search]").forEach(search);
