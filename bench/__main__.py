@@ -24,6 +24,7 @@ from bench.reading import measure_reading
 from bench.rebuilding import measure_rebuilding
 from bench.report import table, write_sections
 from bench.stack import BenchError, Stack, open_stack
+from bench.steps import measure_steps
 from bench.warehouse import measure_warehouse
 from bench.writing import measure_batches, measure_requests
 
@@ -39,6 +40,7 @@ class MeasureLog(Protocol):
 SECTIONS: dict[str, Measure] = {
     "requests": measure_requests,
     "batches": measure_batches,
+    "steps": measure_steps,
     "importing": measure_importing,
     "reading": measure_reading,
     "memory": measure_memory,

@@ -58,10 +58,16 @@ def latencies(loads: Sequence[Load]) -> str:
 
 
 def cores(loads: Sequence[Load]) -> str:
-    """Return in words the processor cores in use, medians over the runs."""
-    return "cores in use: " + ", ".join(
-        f"{name} {statistics.median(load.cores[name] for load in loads):.2f}" for name in loads[0].cores
-    )
+    """Return in words the processor cores in use, and the processor time an event, medians over the runs."""
+    used = {name: statistics.median(load.cores[name] for load in loads) for name in loads[0].cores}
+    each = {
+        name: statistics.median(load.cores[name] / load.events_a_second for load in loads)
+        for name in used
+        if all(load.events_a_second for load in loads)
+    }
+    in_use = ", ".join(f"{name} {number:.2f}" for name, number in used.items())
+    an_event = ", ".join(f"{name} {seconds * 1e6:.0f} us" for name, seconds in each.items())
+    return f"cores in use: {in_use}" + (f"; processor time an event: {an_event}" if an_event else "")
 
 
 def rates(loads: Sequence[Load]) -> list[float]:
