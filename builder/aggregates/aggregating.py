@@ -1,11 +1,10 @@
 """Aggregation of probes: the warehouse aggregates their pings, and Python makes the statistics of the rows."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import repeat
 from types import MappingProxyType
-from typing import Any
 from uuid import UUID, uuid4
 
 import numpy as np
@@ -40,10 +39,8 @@ __all__ = [
 LOG = structlog.get_logger(__name__)
 
 Built = Rows | PermanentBuildError
-LayoutOf = Callable[[int, Cells], Layout]
-"""Returns the layout of the cells of the probe at a place among those that are read."""
 
-VERSION_PERCENT, FIRST_PERCENT, SECOND_PERCENT, STATISTICS_PERCENT = 5, 10, 45, 80
+VERSION_PERCENT, AGGREGATING_PERCENT, STATISTICS_PERCENT = 5, 10, 80
 
 
 @dataclass(frozen=True)
@@ -128,6 +125,7 @@ class _Aggregation:
         read = [pair for pair in zip(requests, self._checked, strict=True) if isinstance(pair[1], str)]
         self._requests = [request for request, _ in read]
         self._types = [str(stored) for _, stored in read]
+        self._ranges = ScalarRanges()
 
     def each(self) -> Iterator[Built]:
         """Return the rows of each, by metric key, version, ping type, system, build and client_agg_type.
@@ -142,10 +140,7 @@ class _Aggregation:
         if not self._requests:
             return 0
         known = self._reading.latest_version
-        names = (
-            ["scalar_ranges", "scalar_cells"] if self._reading.family is Family.SCALAR else [self._reading.family.value]
-        )
-        statements = [probe_statement(name, self._requests, self._source, known or 0) for name in names]
+        statements = [probe_statement(self._requests, self._source, known or 0)]
         if known is None:
             statements.append(latest_version_statement(self._requests[0], self._source))
         return sum(map(self.runner.estimate, statements))
@@ -154,10 +149,9 @@ class _Aggregation:
         latest = self._latest_version()
         if latest is None:
             return repeat([])
-        if self._reading.family is Family.SCALAR:
-            return self._scalar(latest)
-        layout = self._distribution if self._reading.family is Family.DISTRIBUTION else self._boolean
-        return self._laid_out(self._reading.family.value, latest, FIRST_PERCENT, layout)
+        statement = probe_statement(self._requests, self._source, latest)
+        rows = self._ranges.noted(self.runner.run(statement, self._tick("aggregating", AGGREGATING_PERCENT)))
+        return map(self._rows, range(len(self._requests)), cells_by_probe(rows, len(self._requests)))
 
     def _latest_version(self) -> int | None:
         if self._reading.latest_version is not None:
@@ -166,41 +160,21 @@ class _Aggregation:
         rows = self.runner.run(statement, self._tick("finding_version", VERSION_PERCENT))
         return next((row["version"] for row in rows), None)
 
-    def _scalar(self, latest: int) -> Iterator[Built]:
-        ranges = ScalarRanges(self._run("scalar_ranges", latest, "finding_range", FIRST_PERCENT))
-        if not ranges:
-            return repeat([])
-
-        def layout(place: int, cells: Cells) -> Layout:
-            return Layout(self._types[place], partial(ranges.buckets, place), _below(cells), raw=False)
-
-        return self._laid_out("scalar_cells", latest, SECOND_PERCENT, layout, ranges.parameter())
-
-    def _distribution(self, place: int, cells: Cells) -> Layout:
-        request = self._requests[place]
-        buckets = distribution_buckets(request.metric_type, request.definition, cells.buckets)
-        return Layout.shared(self._types[place], buckets, cells, raw=True)
-
-    def _boolean(self, place: int, cells: Cells) -> Layout:
-        return Layout.shared(self._types[place], BOOLEANS, cells, raw=False)
-
-    def _laid_out(
-        self, name: str, latest: int, percent: int, layout: LayoutOf, ranges: Sequence[str] = ()
-    ) -> Iterator[Built]:
-        cells = cells_by_probe(self._run(name, latest, "aggregating", percent, ranges), len(self._requests))
-        return map(partial(self._rows, layout), range(len(self._requests)), cells)
-
-    def _rows(self, layout: LayoutOf, place: int, cells: Cells | PermanentBuildError) -> Built:
+    def _rows(self, place: int, cells: Cells | PermanentBuildError) -> Built:
         self._tick("statistics", STATISTICS_PERCENT)(0)
         if isinstance(cells, PermanentBuildError):
             return cells
-        return ProbeRows(cells, layout(place, cells), self._reading.sampling.weight, only_ping(self._requests[0]))
+        weight, ping = self._reading.sampling.weight, only_ping(self._requests[0])
+        return ProbeRows(cells, self._layout(place, cells), weight, ping)
 
-    def _run(
-        self, name: str, latest: int, stage: str, percent: int, ranges: Sequence[str] = ()
-    ) -> Iterator[Mapping[str, Any]]:
-        statement = probe_statement(name, self._requests, self._source, latest, ranges)
-        return self.runner.run(statement, self._tick(stage, percent))
+    def _layout(self, place: int, cells: Cells) -> Layout:
+        request, stored = self._requests[place], self._types[place]
+        if self._reading.family is Family.SCALAR:
+            return Layout(stored, partial(self._ranges.buckets, place), _below(cells), raw=False)
+        if self._reading.family is Family.BOOLEAN:
+            return Layout.shared(stored, BOOLEANS, cells, raw=False)
+        buckets = distribution_buckets(request.metric_type, request.definition, cells.buckets)
+        return Layout.shared(stored, buckets, cells, raw=True)
 
     def _tick(self, stage: str, percent: int) -> Tick:
         """Return a callback that reports the stage, with the bytes of this statement and of those before it."""
@@ -218,5 +192,5 @@ def _stored_type(request: BuildRequest) -> str | PermanentBuildError:
 
 
 def _below(cells: Cells) -> Integers:
-    """Return the place of each bucket of scalar_cells.sql, which tells how many bounds are at or below the value."""
+    """Return the place of each bucket of scalar.sql, which tells how many bounds are at or below the value."""
     return np.array(cells.buckets, dtype=np.int64) - 1

@@ -72,7 +72,7 @@ def _read_or_refused(rows: Iterable[Mapping[str, Any]], most: int) -> Cells | Pe
 
 
 def read_cells(rows: Iterable[Mapping[str, Any]], most: int = MOST_CELLS) -> Cells:
-    """Return the cells in rows of distribution.sql, scalar_cells.sql or boolean.sql, which are all of one probe.
+    """Return the cells in rows of distribution.sql, scalar.sql or boolean.sql, which are all of one probe.
 
     A row without a version only says that its bucket exists. Raise PermanentBuildError for more than `most` cells.
     """

@@ -36,7 +36,8 @@ class MetricShape:
         return render(self.values, column=column) if self.values else column
 
 
-_SCALAR = MetricShape(Family.SCALAR, "sent_value")
+DAYS_OF_VALUES = "days_of_values"  # already by client and day, all the pings of it counted
+_SCALAR = MetricShape(Family.SCALAR, DAYS_OF_VALUES)
 _DISTRIBUTION = MetricShape(Family.DISTRIBUTION, "sent_buckets", field=".values")
 _LABELED_DISTRIBUTION = MetricShape(Family.DISTRIBUTION, "sent_labeled_buckets", values="labeled_values")
 _DECLARED_LABELS = MetricShape(Family.DISTRIBUTION, "sent_declared_labels")
@@ -46,7 +47,7 @@ SHAPES: Mapping[str, MetricShape] = MappingProxyType({
     "labeled_boolean": MetricShape(Family.BOOLEAN, "sent_labels"),
     "counter": _SCALAR,
     "quantity": _SCALAR,
-    "timespan": MetricShape(Family.SCALAR, "sent_value", field=".value"),
+    "timespan": MetricShape(Family.SCALAR, DAYS_OF_VALUES, field=".value"),
     "labeled_counter": MetricShape(Family.SCALAR, "sent_labels"),
     "dual_labeled_counter": MetricShape(Family.SCALAR, "sent_dual_labels"),
     "timing_distribution": _DISTRIBUTION,

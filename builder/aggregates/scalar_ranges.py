@@ -3,44 +3,33 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from builder.aggregates.bucket_list import BucketList
-from builder.errors import PermanentBuildError
 
 SCALAR_BUCKETS = 100
-MOST_CHARACTERS = 8_000_000  # BigQuery takes a request of 10 MB
 
 
 class ScalarRanges:
     """The smallest and the largest value of each metric key of each probe, by its number."""
 
-    def __init__(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """`rows` are those of scalar_ranges.sql."""
-        self._ranges = {(row["probe"], row["metric_key"]): (row["smallest"], row["largest"]) for row in rows}
+    def __init__(self) -> None:
+        """Begin without any; they come with the cells."""
+        self._ranges: dict[tuple[int, str], tuple[float, float]] = {}
 
-    def __bool__(self) -> bool:
-        """Return whether there is any metric key."""
-        return bool(self._ranges)
+    def noted(self, rows: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+        """Note the ranges among the rows of scalar.sql, and yield the others."""
+        for row in rows:
+            if row["version"] is None and row["metric_key"] is not None:
+                self._ranges[row["probe"], row["metric_key"]] = (row["amount"], row["users"])
+            else:
+                yield row
 
     def buckets(self, probe: int, metric_key: str) -> BucketList:
         """Return the buckets of a metric key: each once, and smoothed as if those of equal bounds were apart."""
         bounds = scalar_buckets_between(*self._ranges[probe, metric_key])
         return BucketList(tuple(dict.fromkeys(bounds)), smoothed_over=len(bounds))
-
-    def parameter(self) -> list[str]:
-        """Return the parameter of scalar_cells.sql: of each key `probe|bounds|key`, with commas between the bounds.
-
-        Raise PermanentBuildError when it is too long for a request.
-        """
-        texts, length = [], 0
-        for probe, key in self._ranges:
-            texts.append(f"{probe}|{','.join(self.buckets(probe, key).keys)}|{key}")
-            length += len(texts[-1])
-            if length > MOST_CHARACTERS:
-                raise PermanentBuildError("tooManyLabels", f"{len(self._ranges):,} labels are too many to build")
-        return texts
 
 
 def scalar_buckets_between(smallest: float, largest: float) -> list[str]:

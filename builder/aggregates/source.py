@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from google.cloud.bigquery import ArrayQueryParameter, ScalarQueryParameter
 
-from builder.aggregates.metric_shapes import Family, MetricShape, shape_of
+from builder.aggregates.metric_shapes import DAYS_OF_VALUES, Family, MetricShape, shape_of
 from builder.aggregates.probe import BuildRequest
 from builder.aggregates.sampling import SAMPLED_CHANNELS, Sampling, sampling_of
 from builder.aggregates.thresholds import Thresholds
@@ -34,6 +34,7 @@ VERSIONS = 3
 VERSION_DAYS = 28
 VERSION_CLIENTS = 5
 OLDEST_BUILD, NEWEST_BUILD = timedelta(days=365), timedelta(days=3)  # before and after the run's midnight, exclusive
+SHARED_PARTS = ("roll_ups", "shown", "distinct_clients", "scalar_bounds", "scalar_logarithms", "scalar_bucket")
 LABELS = MappingProxyType({
     "sent_labels": "entry.key",
     "sent_dual_labels": "CONCAT(category.key, '[', entry.key, ']')",
@@ -86,28 +87,33 @@ class Reading(NamedTuple):
         )
 
 
-def probe_statement(
-    name: str, requests: Sequence[BuildRequest], options: SourceOptions, latest: int, ranges: Sequence[str] = ()
-) -> Statement:
-    """Return a statement that reads probes: distribution, boolean, scalar_ranges or scalar_cells (with `ranges`).
+def probe_statement(requests: Sequence[BuildRequest], options: SourceOptions, latest: int) -> Statement:
+    """Return the statement that reads probes, which all have the same Reading. It is named after their family.
 
-    They all have the same Reading. Each has its place among `requests` in the column `probe` of the result.
+    Each has its place among `requests` in the column `probe` of the result.
     """
-    shapes = [shape_of(request.metric_type, request.probe, request.definition) for request in requests]
-    request, shape = requests[0], shapes[0]
+    request = requests[0]
     source = _source(request, options)
-    values = ",\n    ".join(
-        render("value", probe=str(place), value=shape.value(request.metric_type, request.probe))
-        for place, (request, shape) in enumerate(zip(requests, shapes, strict=True))
+    shapes = [shape_of(request.metric_type, request.probe, request.definition) for request in requests]
+    columns = [shape.value(request.metric_type, request.probe) for request, shape in zip(requests, shapes, strict=True)]
+    sent, all_pings = _sent(shapes[0], columns)
+    name = shapes[0].family.value
+    parts = {
+        "received": source.union("pings", values=_each("value", columns)),
+        "origins": source.origins(),
+        "numbers": render("numbers"),
+        "builds": render("builds", all_pings=all_pings),
+        "values": _each("value_name", columns),
+        "sent": sent,
+    }
+    shared = {part: render(part) for part in SHARED_PARTS}
+    sql = render(
+        name,
+        sent=render("sent", **parts),
+        by_probe=render("by_probe") if len(requests) > 1 else "",
+        **shared,
     )
-    received = source.union("pings", values=values)
-    sent = render("sent", received=received, origins=source.origins(), builds=render("builds"), sent=_sent(shape))
-    parts = {name: render(name) for name in ("roll_ups", "shown")}
-    parts["distinct_clients"] = render("distinct_clients", **parts)
-    clients = render("scalar_clients", sent=sent, counted_days=render(_counted_days(shape)))
-    by_probe = render("by_probe") if len(requests) > 1 else ""
-    sql = render(name, sent=sent, scalar_clients=clients, by_probe=by_probe, **parts)
-    return _statement(name, sql, (*_probe_parameters(request, options, latest), _array("ranges", "STRING", ranges)))
+    return _statement(name, sql, _probe_parameters(request, options, latest))
 
 
 def latest_version_statement(request: BuildRequest, options: SourceOptions) -> Statement:
@@ -167,13 +173,19 @@ def _statement(name: str, sql: str, parameters: tuple[Parameter, ...]) -> Statem
     return Statement(name, sql, tuple(parameter for parameter in parameters if parameter.name in used))
 
 
-def _counted_days(shape: MetricShape) -> str:
-    return "days_with_a_label" if shape.sent in LABELS else "days_with_a_value"
-
-
-def _sent(shape: MetricShape) -> str:
+def _sent(shape: MetricShape, columns: Sequence[str]) -> tuple[str, str]:
+    """Return the queries that take the values out of the pings, and the name of the one that has all pings."""
+    if shape.sent == DAYS_OF_VALUES:
+        return render(DAYS_OF_VALUES, days=_each("value_days", columns)), "client_days"
     text = LABELS.get(shape.sent)
-    return render(shape.sent, label=render("label", text=text)) if text else render(shape.sent)
+    label = render("label", text=text) if text else ""
+    sent = render(shape.sent, label=label, probes=_each("probed", columns))
+    return render("days_of_labels", sent=sent) if shape.family is Family.SCALAR else sent, "pings"
+
+
+def _each(name: str, columns: Sequence[str]) -> str:
+    """Return what the file `name` has for each of the probes, by the column that it is sent in."""
+    return ",\n    ".join(render(name, probe=str(probe), value=value) for probe, value in enumerate(columns))
 
 
 def _source(request: BuildRequest, options: SourceOptions) -> PingSource:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from fractions import Fraction
 from typing import Any
 from uuid import uuid4
 
@@ -23,7 +22,7 @@ from builder.aggregates.source import PingSource, SourceOptions, probe_statement
 from builder.aggregates.statistics import percentile_places
 from builder.aggregates.thresholds import Minimum, Thresholds
 from builder.bigquery import JobOptions, JobRunner
-from builder.statement import Statement
+from builder.statement import Statement, render
 from tests.support.glam_today_reference import Ping
 from tests.support.googlesql import PROBES
 from tests.support.ping_makers import RUN_DATE, RUN_NOON
@@ -32,13 +31,24 @@ Pairs = Sequence[tuple[str, float]]
 
 LATEST = 150
 EVERYBODY = Thresholds({}, Minimum(0, -1))  # shows rows without a client, too
-EVERYTHING = {"ping_type": "*", "os": "*", "build_hour": "*"}
 RECEIVED = """
 WITH received AS (
   SELECT 'metrics' AS ping_type, 'Linux' AS sent_os, '150.0' AS sent_version, build_id
   FROM UNNEST(@build_ids) AS build_id
 )
 SELECT build_id, build_hour FROM ({origins})
+"""
+BUCKET = "SELECT {bucket} AS bucket FROM (SELECT @bounds AS bounds, @value AS value)"
+BOUNDS = """
+SELECT place, {bounds} AS bounds
+FROM (
+  SELECT place, {logarithms}
+  FROM (
+    SELECT place, smallest, @largest[OFFSET(place)] AS largest
+    FROM UNNEST(@smallest) AS smallest WITH OFFSET AS place
+  )
+)
+ORDER BY place
 """
 ORIGIN_PARAMETERS = (
     ScalarQueryParameter("nul", "STRING", "\0"),
@@ -56,13 +66,6 @@ def pings_a_day(channel: str, pairs: Sequence[tuple[str, int]]) -> list[Ping]:
         replace(_ping(channel, timing_distribution=(pair,)), submitted=RUN_NOON - timedelta(days=number))
         for number, pair in enumerate(pairs)
     ]
-
-
-def pings_of_average(channel: str, average: float) -> list[Ping]:
-    """Return the pings of one client on one day whose counters have this average: as many as it takes to be exact."""
-    total, number = Fraction(str(average)).as_integer_ratio()
-    least, more = divmod(total, number)
-    return [_ping(channel, counter=least + (place < more)) for place in range(number)]
 
 
 def ping_of_labels(channel: str, histograms: Sequence[Mapping[str, int]]) -> Ping:
@@ -99,7 +102,7 @@ class WarehouseSteps:
     def shares(self, channel: str, weight: int, metric_type: str = "timing_distribution") -> dict[str, Shares]:
         """Return the shares of distribution.sql by metric key, where each client stands for `weight` clients."""
         options = SourceOptions(thresholds=EVERYBODY, sampled_channels={channel: SAMPLE_IDS // weight})
-        statement = probe_statement("distribution", [_request(channel, metric_type)], options, LATEST)
+        statement = probe_statement([_request(channel, metric_type)], options, LATEST)
         cells = read_cells(self._run(statement))
         return {
             about.metric_key: _shares(cells, place)
@@ -107,13 +110,20 @@ class WarehouseSteps:
             if (about.ping_type, about.os, about.build_hour) == ("*", "*", "*")
         }
 
-    def bucket_number(self, channel: str, bounds: Sequence[str]) -> int:
-        """Return how many of the bounds are at or below the average of a counter, as scalar_cells.sql counts them."""
-        options, ranges = SourceOptions(thresholds=EVERYBODY), [f"0|{','.join(bounds)}|"]
-        rows = self._run(probe_statement("scalar_cells", [_request(channel, "counter")], options, LATEST, ranges))
-        wanted = EVERYTHING | {"client_agg_type": "avg"}
-        [number] = [row["bucket"] for row in rows if wanted.items() <= dict(row).items()]
-        return int(number)
+    def bucket_number(self, bounds: Sequence[float], value: float) -> int:
+        """Return how many of the bounds are at or below the value, as scalar.sql counts them."""
+        sql = BUCKET.replace("{bucket}", render("scalar_bucket"))
+        parameters = ArrayQueryParameter("bounds", "FLOAT64", bounds), ScalarQueryParameter("value", "FLOAT64", value)
+        [row] = self._run(Statement("bucket", sql, parameters))
+        return int(row["bucket"])
+
+    def scalar_bounds(self, smallest: Sequence[float], largest: Sequence[float]) -> list[list[float]]:
+        """Return the bounds that scalar.sql makes for each pair of a smallest and a largest value."""
+        sql = BOUNDS.replace("{bounds}", render("scalar_bounds"))
+        sql = sql.replace("{logarithms}", render("scalar_logarithms"))
+        pairs = {"smallest": smallest, "largest": largest}
+        parameters = tuple(ArrayQueryParameter(name, "FLOAT64", values) for name, values in pairs.items())
+        return [row["bounds"] for row in self._run(Statement("bounds", sql, parameters))]
 
     def _run(self, statement: Statement) -> Iterator[Mapping[str, Any]]:
         return JobRunner(self.client, uuid4(), {}, JobOptions()).run(statement, lambda _: None)
@@ -141,7 +151,8 @@ def ordered(keys: Sequence[str]) -> BucketList:
 
 def row_of(values: Pairs, buckets: BucketList) -> ProbeRow:
     """Return the row that a build makes of one combination's cells; the raw counts are the values, too."""
-    about = EVERYTHING | {"probe": 0, "version": LATEST, "metric_key": "", "client_agg_type": "summed_histogram"}
+    about = {"probe": 0, "version": LATEST, "metric_key": "", "client_agg_type": "summed_histogram"}
+    about |= {"ping_type": "*", "os": "*", "build_hour": "*"}
     cells = read_cells(
         about | {"bucket": key, "amount": value, "users": value, "samples": int(value), "weighted": False}
         for key, value in values

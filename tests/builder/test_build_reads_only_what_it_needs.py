@@ -11,7 +11,7 @@ from google.cloud import bigquery
 
 from builder.aggregates.aggregating import AggregateOptions, BuildRequest, aggregate_probe
 from builder.aggregates.definition import Definition
-from builder.aggregates.metric_shapes import SHAPES, Family
+from builder.aggregates.metric_shapes import SHAPES
 from builder.aggregates.source import SourceOptions, probe_statement
 from builder.aggregates.thresholds import Minimum, Thresholds
 from builder.statement import render
@@ -47,11 +47,10 @@ def test_the_bytes_are_those_of_its_columns_and_days(client: bigquery.Client, me
     read = [p for p in PINGS if p.ping_type == "metrics" and first <= p.submitted.date() <= RUN_DATE]
     request = replace(REQUEST, probe=PROBES[metric_type], metric_type=metric_type, definition=CUSTOM)
     built = aggregate_probe(client, request, ALL_CLIENTS, lambda *_: None)
-    statements = 2 if SHAPES[metric_type].family is Family.SCALAR else 1
     once = len(read) * (FIXED_COLUMNS + own_columns(metric_type)) * BYTES_A_CELL
     assert len(read) < len(PINGS)
-    assert built.bytes_processed == once * statements
-    assert len(built.job_ids) == statements
+    assert built.bytes_processed == once
+    assert len(built.job_ids) == 1
 
 
 def test_fenix_nightly_pays_for_the_table_of_its_engines_versions(client: bigquery.Client) -> None:
@@ -69,19 +68,18 @@ def test_progress_names_its_stages_and_only_rises(client: bigquery.Client, reque
     request = replace(request_of, latest_version=None)
     built = aggregate_probe(client, request, ALL_CLIENTS, lambda *step: told.append(step))
     stages = list(dict.fromkeys(stage for stage, _, _ in told))
-    middle = ["finding_range"] if request_of is COUNTER_REQUEST else []
-    assert stages == ["finding_version", *middle, "aggregating", "statistics"]
+    assert stages == ["finding_version", "aggregating", "statistics"]
     assert [step[1:] for step in told] == sorted(step[1:] for step in told)
     assert told[-1][2] == built.bytes_processed
 
 
 def test_no_other_metric_is_named_in_a_statement() -> None:
-    statement = probe_statement("distribution", [replace(REQUEST, pings=("metrics", "baseline"))], SourceOptions(), 150)
+    statement = probe_statement([replace(REQUEST, pings=("metrics", "baseline"))], SourceOptions(), 150)
     assert re.findall(r"\bmetrics\.[\w.]+", statement.sql) == [f"metrics.timing_distribution.{TIMING}.values"] * 2
 
 
 def test_every_value_is_a_parameter_and_every_place_is_filled() -> None:
-    statement = probe_statement("scalar_cells", [COUNTER_REQUEST], SourceOptions(), 150, ["0|1.00|"])
+    statement = probe_statement([COUNTER_REQUEST], SourceOptions(), 150)
     assert set(re.findall(r"@(\w+)", statement.sql)) == {parameter.name for parameter in statement.parameters}
     assert "{{" not in statement.sql
     assert "nightly" not in statement.sql
@@ -90,8 +88,8 @@ def test_every_value_is_a_parameter_and_every_place_is_filled() -> None:
 
 def test_a_statements_digest_follows_its_text_and_its_parameters() -> None:
     options = SourceOptions()
-    one, same = (probe_statement("distribution", [REQUEST], options, 150) for _ in range(2))
+    one, same = (probe_statement([REQUEST], options, 150) for _ in range(2))
     assert one.digest() == same.digest()
-    assert one.digest() != probe_statement("distribution", [REQUEST], options, 149).digest()
+    assert one.digest() != probe_statement([REQUEST], options, 149).digest()
     other = replace(REQUEST, probe="other")
-    assert one.digest() != probe_statement("distribution", [other], options, 150).digest()
+    assert one.digest() != probe_statement([other], options, 150).digest()

@@ -12,10 +12,9 @@ import pytest
 from google.cloud import bigquery
 
 from builder.aggregates.definition import Definition
-from builder.aggregates.metric_shapes import SHAPES, Family, shape_of
+from builder.aggregates.metric_shapes import SHAPES
 from builder.aggregates.probe import BuildRequest, Combination
-from builder.aggregates.scalar_ranges import ScalarRanges
-from builder.aggregates.source import Reading, SourceOptions, latest_version_statement, probe_statement
+from builder.aggregates.source import SourceOptions, latest_version_statement, probe_statement
 from builder.aggregates.thresholds import Minimum, Thresholds
 from builder.aggregates.together import read_alike
 from builder.bigquery import JobOptions, make_client
@@ -34,11 +33,6 @@ pytestmark = [
 
 OPTIONS = SourceOptions(thresholds=Thresholds({}, Minimum(2, 1)))
 CELLS = ["probe", *Combination._fields, "bucket", "amount", "users", "samples", "weighted"]
-STATEMENTS = {
-    Family.DISTRIBUTION: {"distribution": CELLS},
-    Family.BOOLEAN: {"boolean": CELLS},
-    Family.SCALAR: {"scalar_ranges": ["probe", "metric_key", "smallest", "largest"], "scalar_cells": CELLS},
-}
 REQUEST = BuildRequest(UUID(int=7), "fog", "release", "", "", ("metrics", "baseline"), RUN_DATE, 150)
 FENIX = replace(REQUEST, product="fenix")
 REQUESTS = [replace(REQUEST, probe=PROBES[name], metric_type=name) for name in SHAPES]
@@ -101,17 +95,14 @@ def test_the_columns_are_those_of_every_metric_type() -> None:
 
 @pytest.mark.parametrize("request_of", REQUESTS, ids=name_of)
 def test_each_statement_type_checks(googlesql: GoogleSql, request_of: BuildRequest) -> None:
-    family = shape_of(request_of.metric_type, request_of.probe, request_of.definition).family
-    for name, columns in STATEMENTS[family].items():
-        found = googlesql.columns(probe_statement(name, [request_of], OPTIONS, 150, ["0|1.00,2.00|"]))
-        assert sorted(found) == sorted(columns)
+    found = googlesql.columns(probe_statement([request_of], OPTIONS, 150))
+    assert sorted(found) == sorted(CELLS)
 
 
 @pytest.mark.parametrize("alike", ALIKE, ids=lambda alike: f"{len(alike)} like {name_of(alike[0])}")
 def test_each_statement_of_several_probes_type_checks(googlesql: GoogleSql, alike: list[BuildRequest]) -> None:
-    for name, columns in STATEMENTS[Reading.of(alike[0], OPTIONS).family].items():
-        found = googlesql.columns(probe_statement(name, alike, OPTIONS, 150, ["0|1.00,2.00|", "1|1.00|a|b"]))
-        assert sorted(found) == sorted(columns)
+    found = googlesql.columns(probe_statement(alike, OPTIONS, 150))
+    assert sorted(found) == sorted(CELLS)
 
 
 @pytest.mark.parametrize("request_of", [REQUESTS[0], REQUESTS[-1]], ids=name_of)
@@ -133,15 +124,10 @@ def test_the_merge_into_glams_own_tables_type_checks(googlesql: GoogleSql, batch
 def test_the_reference_engine_gives_the_rows_of_the_warehouse(
     googlesql: GoogleSql, client: bigquery.Client, pings: list[Ping], request_of: BuildRequest
 ) -> None:
-    family = shape_of(request_of.metric_type, request_of.probe, request_of.definition).family
-    ranges: list[str] = []
-    for name in STATEMENTS[family]:
-        statement = probe_statement(name, [request_of], OPTIONS, 150, ranges)
-        rows = answered(client, statement)
-        assert in_order(googlesql.evaluate(statement, pings)) == in_order(rows)
-        assert rows
-        if name == "scalar_ranges":
-            ranges = ScalarRanges(rows).parameter()
+    statement = probe_statement([request_of], OPTIONS, 150)
+    rows = answered(client, statement)
+    assert in_order(googlesql.evaluate(statement, pings)) == in_order(rows)
+    assert rows
 
 
 def answered(client: bigquery.Client, statement: Statement) -> list[dict[str, Any]]:

@@ -78,7 +78,8 @@ def test_900_clients_of_a_counter_whose_values_are_all_equal(tmp_path: Path) -> 
 
 def test_900_clients_whose_every_aggregate_is_4() -> None:
     """No pings give this, since a counter of 4 that is sent once has a count of 1: so the case starts after the SQL."""
-    ranges = ScalarRanges([{"probe": 0, "metric_key": "", "smallest": 4.0, "largest": 4.0}])
+    ranges = ScalarRanges()
+    of_all = {"probe": 0, "version": None, "metric_key": "", "amount": 4.0, "users": 4.0}
     about = {
         "probe": 0,
         "version": 150,
@@ -90,9 +91,9 @@ def test_900_clients_whose_every_aggregate_is_4() -> None:
     }
     cell = {"bucket": 0, "amount": 900, "users": 900, "samples": 3600, "weighted": False}
     layout = Layout("counter", partial(ranges.buckets, 0), np.array([-1]), raw=False)
-    cells = read_cells([about | cell])
+    cells = read_cells(ranges.noted([of_all, about | cell]))
     [row] = ProbeRows(cells, layout, 1, None)
-    assert ranges.parameter() == ["0||"]
+    assert ranges.buckets(0, "").keys == ()
     assert (row.histogram, row.percentiles, row.total_users, row.total_sample) == ("{}", "{}", 900, 3600)
 
 

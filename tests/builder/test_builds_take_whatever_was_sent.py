@@ -13,7 +13,6 @@ from builder.aggregates.aggregating import AggregateOptions, BuildRequest, Probe
 from builder.aggregates.cells import read_cells
 from builder.aggregates.definition import Definition
 from builder.aggregates.metric_shapes import SHAPES
-from builder.aggregates.scalar_ranges import ScalarRanges
 from builder.aggregates.source import SourceOptions
 from builder.aggregates.thresholds import Minimum, Thresholds
 from builder.errors import PermanentBuildError
@@ -180,11 +179,3 @@ def test_more_cells_than_fit_are_refused() -> None:
     cell |= {"bucket": "1", "amount": 1, "users": 1, "samples": 1, "weighted": False}
     with pytest.raises(PermanentBuildError, match="more than 3 values"):
         read_cells([cell] * 4, most=3)
-
-
-def test_more_labels_than_a_request_takes_are_refused() -> None:
-    ranges = ScalarRanges(
-        {"probe": 0, "metric_key": f"{key:0200}", "smallest": 1, "largest": 2**40} for key in range(10_000)
-    )
-    with pytest.raises(PermanentBuildError, match="10,000 labels"):
-        ranges.parameter()

@@ -150,7 +150,7 @@ async def test_a_builder_that_stops_leaves_the_job_to_the_next(
         await eventually(partial(job_is, bigquery_client, build_id, "DONE"), "the job is cancelled", SOON)
 
 
-@pytest.mark.parametrize("stage", ["finding_version", "finding_range", "aggregating", "statistics"])
+@pytest.mark.parametrize("stage", ["finding_version", "aggregating", "statistics"])
 async def test_cancelled_at_any_stage_it_stops_there(
     database: Connection, database_url: str, bigquery_client: bigquery.Client, build_id: UUID, stage: str
 ) -> None:

@@ -15,9 +15,9 @@ from builder.aggregates.bucket_list import BucketList, distribution_buckets
 from builder.aggregates.definition import Definition
 from builder.aggregates.json_texts import count_texts, share_texts
 from builder.aggregates.probe import Combination
-from builder.aggregates.scalar_ranges import scalar_buckets
+from builder.aggregates.scalar_ranges import scalar_buckets, scalar_buckets_between
 from builder.aggregates.statistics import smoothed, ten_thousandths
-from tests.builder.build_steps import WarehouseSteps, ordered, percentile, pings_a_day, pings_of_average, row_of
+from tests.builder.build_steps import WarehouseSteps, ordered, percentile, pings_a_day, row_of
 from tests.support.glam_today_reference import Ping
 from tests.support.ping_warehouse import warehouse
 
@@ -87,9 +87,10 @@ STATISTICS: dict[str, Callable[..., Any]] = {
 }
 
 
-def bucket_from_value(steps: WarehouseSteps, channel: str, bounds: list[str], _value: float) -> float | None:
-    number = steps.bucket_number(channel, bounds)
-    return sorted(map(float, bounds))[number - 1] if number else None
+def bucket_from_value(steps: WarehouseSteps, _: str, texts: list[str], value: float) -> float | None:
+    bounds = sorted(map(float, texts))
+    number = steps.bucket_number(bounds, value)
+    return bounds[number - 1] if number else None
 
 
 def filter_high_values(steps: WarehouseSteps, channel: str, rows: Rows) -> Rows:
@@ -120,9 +121,8 @@ IN_THE_WAREHOUSE: dict[str, Callable[..., Any]] = {
 def pings_of(channel: str, case: dict[str, Any]) -> list[Ping]:
     """Return the pings of the client that a case is about, on a channel of their own."""
     function, args = case["function"], case["args"]
-    if function == "histogram_bucket_from_value":
-        return pings_of_average(channel, args[1])
-    return pings_a_day(channel, pairs(args[0])) if function.startswith("histogram") else []
+    of_a_histogram = function.startswith("histogram") and function != "histogram_bucket_from_value"
+    return pings_a_day(channel, pairs(args[0])) if of_a_histogram else []
 
 
 @pytest.fixture(scope="module")
@@ -156,3 +156,11 @@ def test_vector_of_the_statistics(name: str) -> None:
 def test_vector_of_the_warehouse(steps: WarehouseSteps, name: str) -> None:
     case = NAMES[name]
     assert IN_THE_WAREHOUSE[case["function"]](steps, name, *case["args"]) == case["expect"]
+
+
+def test_the_bounds_of_scalars_are_the_same_in_the_warehouse(steps: WarehouseSteps) -> None:
+    numbers = [0, 0.5, 1, 1.5, 2, 3, 7, 100, 1_234.25, 99_999, 2**31, 3**20, 2**40]
+    pairs = [(smallest, largest) for smallest in numbers for largest in numbers]
+    found = steps.scalar_bounds([smallest for smallest, _ in pairs], [largest for _, largest in pairs])
+    for (smallest, largest), bounds in zip(pairs, found, strict=True):
+        assert bounds == [float(text) for text in scalar_buckets_between(smallest, largest)], (smallest, largest)

@@ -1,55 +1,30 @@
--- The distinct clients of each cell. `counted` has a row for each client, unit and client_agg_type. First the builds of
--- each client are rolled up. Clients with one system and one ping type are then counted; only the others, the movers,
--- are kept apart while systems and ping types are rolled up, and each of them counts once in a cell.
-movers AS (
-  SELECT
-    client_id AS mover
-  FROM
-    pings
-  GROUP BY
-    client_id
-  HAVING
-    MIN(place) < MAX(place)
-),
-any_build AS (
-  SELECT
-    probe, client_id, place, version, metric_key, client_agg_type, bucket, client_weight,
-    LOGICAL_OR(has_value) AS has_value,
-    SUM(samples) AS samples
-  FROM
-    counted
-    INNER JOIN units USING (unit)
-  GROUP BY
-    probe, client_id, place, version, metric_key, client_agg_type, bucket, client_weight
-),
+-- The distinct clients of each cell. `by_unit` has the clients and samples of each unit, client_agg_type and bucket, and
+-- `any_build` the clients of each place and version, each once whatever its builds. Both have the movers apart: clients
+-- with one system and one ping type are counted; only the others are told apart while systems and ping types are rolled
+-- up, and each of them counts once in a cell.
 places AS (
   SELECT DISTINCT
-    place, ping_type, os
+    place, version, ping_type, os, client_weight
   FROM
-    origins
+    units
 ),
-grouped AS (
+grouped AS (  -- of any build, samples add up, and clients are those of all builds together
   SELECT
-    probe, mover, place, version, build_hour, metric_key, client_agg_type, bucket, client_weight,
-    COUNTIF(has_value) AS clients,
-    SUM(samples) AS samples
-  FROM (
-    SELECT
-      probe, client_id, place, version, build_hour, metric_key, client_agg_type, bucket, client_weight, has_value,
-      samples
-    FROM
-      counted
-      INNER JOIN units USING (unit)
-    UNION ALL
-    SELECT
-      probe, client_id, place, version, '*' AS build_hour, metric_key, client_agg_type, bucket, client_weight,
-      has_value, samples
-    FROM
-      any_build
-  )
-    LEFT JOIN movers ON client_id = mover
-  GROUP BY
-    probe, mover, place, version, build_hour, metric_key, client_agg_type, bucket, client_weight
+    probe, mover, place, version, build_hour, metric_key, client_agg_type, bucket, clients, samples
+  FROM
+    by_unit
+    INNER JOIN units USING (unit)
+  UNION ALL
+  SELECT
+    probe, mover, place, version, '*' AS build_hour, metric_key, client_agg_type, bucket, 0 AS clients, samples
+  FROM
+    by_unit
+    INNER JOIN units USING (unit)
+  UNION ALL
+  SELECT
+    probe, mover, place, version, '*' AS build_hour, metric_key, client_agg_type, bucket, clients, 0 AS samples
+  FROM
+    any_build
 ),
 rolled_up AS (
   SELECT
@@ -58,7 +33,7 @@ rolled_up AS (
     IF(any_os, '*', os) AS os
   FROM
     grouped
-    INNER JOIN places USING (place)
+    INNER JOIN places USING (place, version)
     CROSS JOIN UNNEST(@any_ping) AS any_ping
     CROSS JOIN UNNEST([FALSE, TRUE]) AS any_os
   WHERE

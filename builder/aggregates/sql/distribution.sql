@@ -3,19 +3,20 @@
 {{sent}},
 days AS (
   SELECT
-    probe, client_id, submission_day, origin, unit, metric_key, bucket,
+    probe, client, origin, metric_key, bucket,
     SUM(value) AS samples
   FROM
     sent
   GROUP BY
-    probe, client_id, submission_day, origin, unit, metric_key, bucket
+    probe, client, submission_day, origin, metric_key, bucket
 ),
 totals AS (
   SELECT
     probe, unit, metric_key, bucket, samples,
-    SUM(samples) OVER (PARTITION BY probe, client_id, unit, metric_key) AS client_samples
+    SUM(samples) OVER (PARTITION BY probe, client, unit, metric_key) AS client_samples
   FROM
     days
+    INNER JOIN origin_units USING (origin)
   WHERE
     samples <= 1099511627776
 ),

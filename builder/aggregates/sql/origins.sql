@@ -2,33 +2,38 @@
 -- and not for each ping. origin: a number for each build as sent; unit: a number for each build hour; place: a number
 -- for each ping type and system, of all versions and builds. client_weight: how many clients a client stands for. Only
 -- Windows clients are sampled, and only since version 119.
+-- The window is looked at last, or each ping's build would be parsed for it.
 SELECT
-  *,
-  IF(sampled, @windows_weight, 1) AS client_weight,
-  DENSE_RANK() OVER (ORDER BY ping_type, os, version, build_id) AS origin,
-  DENSE_RANK() OVER (ORDER BY ping_type, os, version, build_hour) AS unit,
-  DENSE_RANK() OVER (ORDER BY ping_type, os) AS place
+  *
 FROM (
   SELECT
     *,
-    COALESCE(os = 'Windows' AND version >= 119, FALSE) AS sampled
+    IF(sampled, @windows_weight, 1) AS client_weight,
+    DENSE_RANK() OVER (ORDER BY ping_type, os, version, build_id) AS origin,
+    DENSE_RANK() OVER (ORDER BY ping_type, os, version, build_hour) AS unit,
+    DENSE_RANK() OVER (ORDER BY ping_type, os) AS place
   FROM (
     SELECT
-      ping_type, sent_os, sent_version, build_id, os, build_hour,
-      {{version}} AS version
+      *,
+      COALESCE(os = 'Windows' AND version >= 119, FALSE) AS sampled
     FROM (
       SELECT
-        ping_type, sent_os, sent_version, build_id,
-        NULLIF(REPLACE(sent_os, @nul, ''), '*') AS os,
-        {{build_hour}} AS build_hour
+        ping_type, sent_os, sent_version, build_id, os, build_hour,
+        {{version}} AS version
       FROM (
-        SELECT DISTINCT
-          ping_type, sent_os, sent_version, build_id
-        FROM
-          received
+        SELECT
+          ping_type, sent_os, sent_version, build_id,
+          NULLIF(REPLACE(sent_os, @nul, ''), '*') AS os,
+          {{build_hour}} AS build_hour
+        FROM (
+          SELECT DISTINCT
+            ping_type, sent_os, sent_version, build_id
+          FROM
+            received
+        )
       )
+      {{build_versions}}
     )
-    {{build_versions}}
   )
 )
 WHERE

@@ -1,4 +1,4 @@
--- The pings of one type: the columns that every probe needs, and the probes' own, each with the probe's number.
+-- The pings of one type: the columns that every probe needs, and the probes' own, `value_` with the probe's number.
 -- A ping without a system gets `*`, and one without a version an empty text, so that NULLs need no joins of their own;
 -- origins.sql has no system for `*`, which would be taken for the roll-up. Where Windows clients are sampled, GLAM's ETL
 -- asks whether the system is Windows, which is neither true nor false without one: those pings are not read there.
@@ -10,9 +10,7 @@ SELECT
   {{sent_version}} AS sent_version,
   client_info.app_build AS build_id,
   sample_id,
-  [
-    {{values}}
-  ] AS probes
+  {{values}}
 FROM
   `{{table}}`
 WHERE

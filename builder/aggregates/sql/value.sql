@@ -1,1 +1,1 @@
-STRUCT({{probe}} AS probe, {{value}} AS value)
+{{value}} AS value_{{probe}}

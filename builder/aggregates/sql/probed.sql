@@ -1,0 +1,1 @@
+STRUCT({{probe}} AS probe, value_{{probe}} AS value)

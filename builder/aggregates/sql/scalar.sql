@@ -1,0 +1,146 @@
+-- Scalars: distinct clients in each bucket of each of five aggregates, over every roll-up of ping type, system and build;
+-- builds with too few clients are left out. high and low: a sum of 64 bits in two halves, because one broken client could
+-- make it overflow. occurrences: the number of the client's pings of a day. Values are those from 0 to 2^40, -1 where
+-- there is none; bucket: how many bounds are at or below the value.
+{{sent}},
+plausible_days AS (
+  SELECT
+    probe, client, unit, metric_key,
+    IF(largest BETWEEN 0 AND 1099511627776, largest, NULL) AS largest,
+    IF(smallest BETWEEN 0 AND 1099511627776, smallest, NULL) AS smallest,
+    IF(ABS(high) < 1048576 AND high * 4294967296 + low BETWEEN 0 AND 1099511627776, high * 4294967296 + low, NULL) AS total,
+    IF(occurrences BETWEEN 0 AND 1099511627776, occurrences, NULL) AS occurrences
+  FROM
+    days
+    INNER JOIN origin_units USING (origin)
+),
+summed AS (
+  SELECT
+    probe, client, unit, metric_key,
+    MAX(largest) AS largest,
+    MIN(smallest) AS smallest,
+    SUM(total) AS total,
+    SUM(occurrences) AS occurrences
+  FROM
+    plausible_days
+  GROUP BY
+    probe, client, unit, metric_key
+),
+labels AS (  -- by number, a narrower key
+  SELECT
+    probe, metric_key,
+    ROW_NUMBER() OVER (ORDER BY probe, metric_key) AS label
+  FROM
+    (SELECT DISTINCT probe, metric_key FROM summed)
+),
+aggregates AS (
+  SELECT
+    client, unit, place, version, label, occurrences,
+    item.name AS client_agg_type,
+    COALESCE(item.value, -1.0) AS value
+  FROM
+    summed
+    INNER JOIN (SELECT unit, place, version FROM units WHERE large_enough) USING (unit)
+    INNER JOIN labels USING (probe, metric_key)
+    CROSS JOIN UNNEST([
+      STRUCT('max' AS name, CAST(largest AS FLOAT64) AS value),
+      STRUCT('min' AS name, CAST(smallest AS FLOAT64) AS value),
+      STRUCT('avg' AS name, SAFE_DIVIDE(total, occurrences) AS value),
+      STRUCT('sum' AS name, CAST(total AS FLOAT64) AS value),
+      STRUCT('count' AS name, CAST(occurrences AS FLOAT64) AS value)
+    ]) AS item
+),
+counted AS (  -- by value: there are fewer of them than clients
+  SELECT
+    unit, label, client_agg_type, value,
+    IF(client < 0, client, NULL) AS mover,
+    COUNTIF(value >= 0) AS clients,
+    SUM(COALESCE(occurrences, 0)) AS samples
+  FROM
+    aggregates
+  GROUP BY
+    unit, label, client_agg_type, value, mover
+),
+ranges AS (  -- labels with too few clients for any row are left out
+  SELECT
+    label,
+    MIN(IF(value >= 0, value, NULL)) AS smallest,
+    MAX(value) AS largest
+  FROM
+    counted
+    INNER JOIN units USING (unit)
+  GROUP BY
+    label
+  HAVING
+    SUM(IF(client_agg_type = 'count', clients * client_weight, 0)) > @minimum_row_users
+),
+bounded AS (  -- the bounds are those of scalar_ranges.py
+  SELECT
+    label,
+    {{scalar_bounds}} AS bounds
+  FROM (
+    SELECT
+      label,
+      {{scalar_logarithms}}
+    FROM
+      ranges
+  )
+),
+buckets AS (
+  SELECT
+    label, value,
+    {{scalar_bucket}} AS bucket
+  FROM
+    (SELECT DISTINCT label, value FROM counted)
+    INNER JOIN bounded USING (label)
+),
+by_unit AS (
+  SELECT
+    probe, mover, unit, metric_key, client_agg_type, bucket, clients, samples
+  FROM
+    counted
+    INNER JOIN buckets USING (label, value)
+    INNER JOIN labels USING (label)
+),
+any_build AS (
+  SELECT
+    probe, place, version, metric_key, client_agg_type, bucket, clients, mover
+  FROM (
+    SELECT
+      place, version, label, client_agg_type, bucket,
+      IF(client < 0, client, NULL) AS mover,
+      COUNT(*) AS clients
+    FROM (
+      SELECT DISTINCT
+        client, place, version, label, client_agg_type, bucket
+      FROM
+        aggregates
+        INNER JOIN buckets USING (label, value)
+      WHERE
+        value >= 0
+    )
+    GROUP BY
+      place, version, label, client_agg_type, bucket, mover
+  )
+    INNER JOIN labels USING (label)
+),
+{{distinct_clients}}
+{{shown}}
+UNION ALL  -- the range of each label, as a cell without a version
+SELECT
+  probe,
+  NULL AS version,
+  CAST(NULL AS STRING) AS ping_type,
+  CAST(NULL AS STRING) AS os,
+  CAST(NULL AS STRING) AS build_hour,
+  metric_key,
+  CAST(NULL AS STRING) AS client_agg_type,
+  0 AS bucket,
+  smallest AS amount,
+  largest AS users,
+  0 AS samples,
+  FALSE AS weighted
+FROM
+  ranges
+  INNER JOIN labels USING (label)
+{{by_probe}}

@@ -1,0 +1,1 @@
+(SELECT COUNT(DISTINCT bound) FROM UNNEST(bounds) AS bound WHERE bound <= value)

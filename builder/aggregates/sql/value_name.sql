@@ -1,0 +1,1 @@
+value_{{probe}}
