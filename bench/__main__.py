@@ -17,6 +17,7 @@ from bench.hotlist import measure_hotlist
 from bench.importing import measure_importing
 from bench.large import measure_large
 from bench.memory import measure_memory
+from bench.nights import measure_nights
 from bench.numbers import Row
 from bench.page import measure_page
 from bench.pages import measure_pages
@@ -56,7 +57,8 @@ LOGS: dict[str, tuple[MeasureLog, int]] = {
     "hotlist": (measure_hotlist, 10_000_000),
     "large": (measure_large, 50_000_000),
 }
-BY_DEFAULT = [*SECTIONS, "rebuilding", "pages", "page", "hotlist"]
+NIGHTS = "nights"
+BY_DEFAULT = [*SECTIONS, "rebuilding", "pages", "page", "hotlist", NIGHTS]
 
 
 def main() -> None:
@@ -65,6 +67,7 @@ def main() -> None:
     known = dict(SECTIONS)
     for name, (measure, events) in LOGS.items():
         known[name] = partial(measure, events=options.events or events)
+    known[NIGHTS] = partial(measure_nights, pings=options.pings, probes=options.probes)
     console = Console(soft_wrap=True, highlight=False, markup=False)
     for name in options.sections or BY_DEFAULT:
         try:
@@ -79,11 +82,13 @@ def main() -> None:
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("sections", nargs="*", choices=[*SECTIONS, *LOGS, []], metavar="section",
+    parser.add_argument("sections", nargs="*", choices=[*SECTIONS, *LOGS, NIGHTS, []], metavar="section",
                         help=f"{', '.join(BY_DEFAULT)} (all by default), large")  # fmt: skip
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3.0, help="of each run")
     parser.add_argument("--events", type=int, default=0, help=f"in the logs of {', '.join(LOGS)}")
+    parser.add_argument("--pings", type=int, default=500_000, help="that the probes of nights are built from")
+    parser.add_argument("--probes", type=int, nargs="+", default=[200], help="on the lists of nights")
     return parser.parse_args()
 
 

@@ -1,0 +1,166 @@
+"""Measurements of a night's list: built in one pass, against each probe by itself and as many at a time."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import NamedTuple
+from uuid import uuid4
+
+import duckdb
+from google.cloud import bigquery
+
+from bench.numbers import Row
+from bench.stack import BenchError, Stack
+from bench.warehouse import LARGE_CLIENTS, LARGE_PINGS, UNTIL, known_requests, opened, seeded
+from builder.aggregates.aggregating import aggregate_probe, aggregate_probes
+from builder.aggregates.probe import BuildRequest, ProbeRow
+from builder.aggregates.together import aggregate_together, read_alike
+from builder.errors import PermanentBuildError
+from builder.etl_demo.nights import SAMPLE_OPTIONS
+from usage_service.shared.progress import Report, progress
+from warehouse.sample.pings import SampleOptions
+from warehouse.sample.populations import TABLES
+from warehouse.sample.probes import sample_probes
+from warehouse.sample.seeding import DATABASE
+
+AT_ONCE = 2  # builds, or shared jobs; the embedded warehouse has as many threads
+DESKTOP = TABLES[:2]
+# A probe's own bytes and those of the columns that all pings have, from the sizes of the sample's columns alone.
+OWN = """
+    SELECT coalesce(CAST(sum(bytes) AS BIGINT), 0) FROM about.leaf_bytes
+    WHERE name IN (SELECT unnest($tables)) AND leaf[1] = 'metrics' AND leaf[3] = $probe
+      AND leaf[-1] NOT IN ('sum', 'time_unit')
+"""
+COMMON = """
+    SELECT coalesce(CAST(sum(bytes) AS BIGINT), 0) FROM about.leaf_bytes
+    WHERE name IN (SELECT unnest($tables)) AND leaf[1] <> 'metrics'
+"""
+
+
+class Built(NamedTuple):
+    """What was built of a list: the bytes, jobs and seconds, and of each probe a digest of its rows.
+
+    `processor`: the seconds of processor time, of the embedded warehouse, too, which runs in this process.
+    """
+
+    bytes: int
+    jobs: int
+    seconds: float
+    processor: float
+    rows: dict[str, str]
+
+
+class Part(NamedTuple):
+    """What one job, or the jobs of one probe, read and gave."""
+
+    bytes: int
+    jobs: int
+    rows: dict[str, str]
+
+
+def measure_nights(stack: Stack, _runs: int, _seconds: float, pings: int, probes: Sequence[int]) -> list[Row]:
+    """Measure nights of so many probes of so many pings."""
+    return [row for number in probes for row in _measured(stack, pings, number)]
+
+
+def _measured(stack: Stack, pings: int, probes: int) -> list[Row]:
+    directory = stack.directory / f"night-{probes}"
+    clients = max(1, round(LARGE_CLIENTS * pings / LARGE_PINGS))
+    seeded(directory, SampleOptions(clients, 1, UNTIL, sample_probes(probes), DESKTOP))
+    requests = known_requests(directory)
+    groups = read_alike(requests, SAMPLE_OPTIONS.source)
+    with opened(directory) as client:
+        with progress("building them one by one", len(requests)) as report:
+            alone = _built([partial(_alone, client, request) for request in requests], report)
+        with progress("building them in one pass", len(groups)) as report:
+            together = _built([partial(_together, client, group) for group in groups], report)
+    if together.rows != alone.rows:
+        differ = [probe for probe, rows in alone.rows.items() if together.rows.get(probe) != rows]
+        raise BenchError(
+            f"{len(differ)} of {len(alone.rows)} probes have other rows, {', '.join(differ[:5])} among them"
+        )
+    with duckdb.connect(directory / DATABASE, read_only=True) as connection:
+        sizes = _Sizes(connection)
+        once, each = sizes.once_a_job(groups), sizes.once_a_job([[request] for request in requests])
+    what = f"{len(requests)} probes of {pings:,} pings in one pass"
+    by_one = "one by one"
+    mb = 1e6
+    return [
+        Row(f"{what}: bytes", "MB", [together.bytes / mb], "common columns once a job, each probe's own once",
+            [once / mb], 1, _exactly(together.bytes, once), most=True),
+        Row(f"{what}: bytes of single builds", "MB", [together.bytes / mb], by_one, [alone.bytes / mb], once / each,
+            f"{_exactly(alone.bytes, each)} one by one", most=True),
+        Row(f"{what}: warehouse jobs", "jobs", [together.jobs], by_one, [alone.jobs], 1 / 20, most=True),
+        Row(f"{what}: seconds", "s", [together.seconds], f"{by_one}, as many at a time", [alone.seconds], 1 / 2,
+            f"{AT_ONCE} at a time", most=True),
+        Row(f"{what}: processor seconds", "s", [together.processor], by_one, [alone.processor], 1 / 2, most=True),
+        Row(f"{what}: probes with the same rows", "probes", [len(together.rows)], by_one, [len(alone.rows)], 1),
+    ]  # fmt: skip
+
+
+def _exactly(measured: int, reckoned: int) -> str:
+    return f"{measured:,} bytes, reckoned from the sizes of the columns {reckoned:,}"
+
+
+class _Sizes:
+    """The sizes of the columns of the sample."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+        self._connection = connection
+
+    def once_a_job(self, groups: Iterable[Sequence[BuildRequest]]) -> int:
+        """Return the bytes of all groups: the common columns once, and each probe's own once."""
+        return sum(self._group(group) for group in groups)
+
+    def _group(self, group: Sequence[BuildRequest]) -> int:
+        tables = [f"{ping}_v1" for ping in set(group[0].pings)]
+        own = sum(self._sum(OWN, tables=tables, probe=request.probe) for request in group)
+        return own + self._sum(COMMON, tables=tables)
+
+    def _sum(self, sql: str, **values: object) -> int:
+        return int((self._connection.execute(sql, values).fetchone() or (0,))[0])
+
+
+def _built(work: Sequence[Callable[[], Part]], report: Report) -> Built:
+    began, used = time.perf_counter(), time.process_time()
+    parts = list[Part]()
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        for part in threads.map(lambda one: one(), work):
+            parts.append(part)
+            report(len(parts))
+    seconds, processor = time.perf_counter() - began, time.process_time() - used
+    rows = {probe: digest for part in parts for probe, digest in part.rows.items()}
+    return Built(sum(part.bytes for part in parts), sum(part.jobs for part in parts), seconds, processor, rows)
+
+
+def _alone(client: bigquery.Client, request: BuildRequest) -> Part:
+    built = aggregate_probe(client, request, SAMPLE_OPTIONS, lambda *_: None)
+    return Part(built.bytes_processed, len(built.job_ids), {request.probe: _digest(built.rows)})
+
+
+def _together(client: bigquery.Client, group: Sequence[BuildRequest]) -> Part:
+    read, jobs, rows = 0, 0, dict[str, str]()
+    aggregate = partial(aggregate_probes, client, options=SAMPLE_OPTIONS, progress=lambda *_: None)
+    for requests, built in aggregate_together(aggregate, uuid4(), group):
+        read, jobs = read + built.bytes_processed, jobs + len(built.job_ids)
+        for request, one in zip(requests, built, strict=True):
+            if isinstance(one, PermanentBuildError):
+                raise BenchError(f"{request.probe} was not built: {one}")
+            rows[request.probe] = _digest(one)
+    return Part(read, jobs, rows)
+
+
+def _digest(rows: Iterable[ProbeRow]) -> str:
+    """Return a digest of the rows, which makes all of them, as storing them does."""
+    digest = hashlib.sha256()
+    for text in _texts(rows):
+        digest.update(text)
+    return digest.hexdigest()
+
+
+def _texts(rows: Iterable[ProbeRow]) -> Iterator[bytes]:
+    return (repr(row).encode() for row in rows)
