@@ -28,7 +28,7 @@ class SinkState(msgspec.Struct, frozen=True):
         return self.failures > 0 or self.overdue_seconds > LONG_SECONDS
 
     def __str__(self) -> str:
-        failed = f"; failures in a row: {self.failures}, {self.error.code}: {self.error.message}" if self.error else ""
+        failed = f"; failures in a row: {self.failures}, {self.error.code}" if self.error else ""
         return f"builds that wait: {self.waiting}, overdue for {self.overdue_seconds:.0f} s{failed}"
 
 

@@ -23,6 +23,7 @@ from usage_service.shared.errors import UserError
 from usage_service.shared.schema import install_schema
 
 SAMPLE_MINIMUMS = "*=50/10"  # some thousands of clients send the sample's pings, too few for GLAM's thresholds
+SINK = "PROBE_BUILDER_SINK_DATASET"
 READY_SECONDS = 60.0
 STOP_SECONDS = 30.0
 WATCH_SECONDS = 0.5
@@ -61,6 +62,8 @@ class Services:
             await _until_healthy(stack.url)
             if stack.sample and embedded:
                 await self._load_sample()
+            if embedded and os.environ.get(SINK):
+                await self._once([*_module("builder"), "sink-tables"])
             for child in self._children:
                 child.has_come_up = True
             console.print(tour(stack, self._postgres), highlight=False, soft_wrap=True)
