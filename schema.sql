@@ -3091,8 +3091,8 @@ BEGIN
             WHERE b.product = of_product AND b.channel = of_channel AND b.state = 'succeeded' AND b.log_position > held.position
             ORDER BY b.log_position LIMIT greatest(1, most_builds >> least(held.failures, 30))
         ), sizes AS (
-            SELECT r.built_by, count(*) AS rows, sum(pg_column_size(r.*)) AS bytes
-            FROM probe_rows r
+            SELECT r.built_by, count(*) AS rows, sum(500 + pg_column_size(r.histogram) + pg_column_size(r.non_norm_histogram)) AS bytes
+            FROM probe_rows r  -- of the rest of a row, about 500; whole rows would be read from where they are kept out of line
             WHERE r.product = of_product AND r.channel = of_channel AND r.probe IN (SELECT c.probe FROM candidates c)
               AND r.built_by IN (SELECT c.build_id FROM candidates c)
             GROUP BY r.built_by

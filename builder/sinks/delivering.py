@@ -143,8 +143,8 @@ class Deliverer:
 
     async def _write(self, batch: Batch, rows: ParquetRows, control: Control) -> None:
         try:
-            async with self._outbox.rows(batch) as chunks:
-                async for records in chunks:
+            async with self._outbox.rows(batch) as groups:
+                async for records in groups:
                     control.check()
                     await in_thread(partial(rows.write, records), f"write rows {batch.batch_id}")
         except UNAVAILABLE as error:

@@ -17,7 +17,9 @@ from usage_service.shared.postgres import Connection, Pool, borrow
 QUICK_SECONDS = 5.0  # for a connection, and for the answer to what is quick
 PLAN_SECONDS = 25.0
 READ_SECONDS = 600.0  # for all rows of a batch
-ROWS_AT_ONCE = 2_000
+ROWS_AT_ONCE = 100
+ROWS_A_GROUP, BYTES_A_GROUP = 2_000, 8 * 2**20
+TEXTS = ("histogram", "non_norm_histogram", "metric_key")
 
 
 class BatchLimits(NamedTuple):
@@ -103,9 +105,9 @@ class Outbox:
 
     @asynccontextmanager
     async def rows(self, batch: Batch) -> AsyncIterator[AsyncIterator[Records]]:
-        """Yield the batch's rows as of one moment, so many at once that memory is bounded."""
+        """Yield the batch's rows as of one moment, in groups that are bounded in rows and in bytes."""
         async with borrow(self._pool, READ_SECONDS) as connection, connection.transaction(readonly=True):
-            yield _chunks(connection, batch)
+            yield _groups(connection, batch)
 
     async def complete(self, claim: Claim, pause: timedelta) -> None:
         """End the batch, whose rows the sink has; the next one may wait for `pause`, to be more builds together."""
@@ -125,8 +127,15 @@ class Outbox:
                 await connection.execute(query("sinks", statement), *claim.held, *values)
 
 
-async def _chunks(connection: Connection, batch: Batch) -> AsyncIterator[Records]:
-    about = batch.product, batch.channel, batch.builds
-    cursor = await connection.cursor(query("sinks", "rows"), *about)
+async def _groups(connection: Connection, batch: Batch) -> AsyncIterator[Records]:
+    cursor = await connection.cursor(query("sinks", "rows"), batch.product, batch.channel, batch.builds)
+    group: Records = []
+    size = 0
     while records := await cursor.fetch(ROWS_AT_ONCE):
-        yield list(map(dict, records))
+        group += map(dict, records)
+        size += sum(len(record[name]) for record in records for name in TEXTS)
+        if len(group) >= ROWS_A_GROUP or size >= BYTES_A_GROUP:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group

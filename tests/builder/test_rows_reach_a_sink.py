@@ -21,6 +21,7 @@ from tests.support.servers import Client, Connection, eventually
 from tests.support.sinks import SINK, TIME_PASSES, WAITING, MemorySink, built, deliver_all, deliverer_of, written
 
 STATUS = "SELECT * FROM sink_status WHERE product = 'fog'"
+LARGE = """UPDATE probe_rows SET histogram = ('{"1": 5' || repeat(' ', $1) || '}')::json WHERE $1 > 0"""
 PROBES = ("a_ms", "b_ms", "c_ms", "d_ms", "e_ms")
 
 
@@ -289,10 +290,14 @@ async def test_a_lease_is_kept_while_a_batch_takes_long(
     assert await database.fetchval(WAITING) == 0
 
 
-async def test_many_rows_are_written_a_group_at_a_time(
-    database: Connection, database_url: str, sink: MemorySink
+@pytest.mark.parametrize(
+    ("number", "blanks", "groups"), [(5_000, 0, [2_000, 2_000, 1_000]), (250, 100_000, [100, 100, 50])]
+)
+async def test_rows_are_read_and_written_in_groups_of_bounded_rows_and_bytes(
+    database: Connection, database_url: str, number: int, blanks: int, groups: list[int]
 ) -> None:
-    await built(database, "a_ms", 1, range(5_000))
+    await built(database, "a_ms", 1, range(number))
+    await database.execute(LARGE, blanks)
     sizes: list[int] = []
 
     def deliver(batch: Batch, write_rows: WriteRows, control: Control) -> Delivered:
@@ -301,8 +306,9 @@ async def test_many_rows_are_written_a_group_at_a_time(
             metadata = ParquetFile(rows.finish()).metadata
             sizes.extend(metadata.row_group(place).num_rows for place in range(metadata.num_row_groups))
 
-        return Delivered(len(written(counted)), 0)
+        assert len(written(counted)) == number
+        return Delivered(number, 0)
 
     async with deliverer_of(database_url, deliver) as deliverer:
         await deliver_all(database, deliverer)
-    assert sizes == [2_000, 2_000, 1_000]
+    assert sizes == groups
