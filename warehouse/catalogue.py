@@ -59,6 +59,11 @@ class Table:
         """Return whether the time is over that the table was made for."""
         return int(self.definition.other.get(EXPIRATION) or 2**63) <= time.time() * 1000
 
+    def require_writable(self) -> None:
+        """Raise `accessDenied` for a table of the sample."""
+        if self.database == SAMPLE:
+            raise BigQueryError("accessDenied", f"Access Denied: {self.name} is part of the sample, which is read only")
+
 
 class Catalogue:
     """The tables and datasets by name.

@@ -34,7 +34,6 @@ MIB = 1024 * 1024
 MINIMUM_BILLED = 10 * MIB
 # A statement is planned for its estimate and again for its run; translating it is ten elevenths of that time.
 TRANSLATIONS = 32
-LISTED_JOBS = 5_000
 TABLES = "tables.duckdb"
 
 
@@ -98,7 +97,8 @@ class Engine:
             self._connection.execute(query("tables", how), [str(self._tables_path.absolute())])
         except duckdb.Error as error:
             self.close()
-            raise OSError(f"{self._tables_path} cannot be opened: {error}") from None
+            why = "another process has it, perhaps a running warehouse, which answers queries by --url"
+            raise OSError(f"{self._tables_path} cannot be opened ({why}): {error}") from None
         if not self._read_only:
             self._connection.execute(render("tables_file"))
         for project, dataset, resource in self._connection.execute(query("tables", "datasets")).fetchall():
@@ -153,13 +153,15 @@ class Engine:
             found = cursor.execute(query("tables", "job"), [project, job_id]).fetchall()
         return json.loads(found[0][0]) if found else None
 
-    def jobs(self, project: str) -> dict[str, dict[str, Any]]:
-        """Return the records of a project's latest jobs that wrote, by their ids."""
+    def jobs(
+        self, project: str, oldest: float, newest: float, after: tuple[float, str], count: int
+    ) -> list[tuple[str, dict[str, Any]]]:
+        """Return ids and records of a project's jobs that wrote, created between two times, the newest first."""
         if not self._attached:
-            return {}
+            return []
         with self.cursor() as cursor:
-            rows = cursor.execute(query("tables", "jobs"), [project, LISTED_JOBS]).fetchall()
-        return {job_id: json.loads(record) for job_id, record in rows}
+            found = cursor.execute(query("tables", "jobs"), [project, oldest, newest, *after, count]).fetchall()
+        return [(job_id, json.loads(record)) for job_id, record in found]
 
     def _translate(self, text: str, project: str, kinds: tuple[tuple[str, Type], ...]) -> Translation:
         """Return the translation, kept from before unless a table of it has been replaced since."""

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from warehouse.engine import Engine, as_bigquery
-from warehouse.errors import BigQueryError
+from warehouse.errors import BigQueryError, refused
 from warehouse.sample.pings import PROJECT
 
 if TYPE_CHECKING:
@@ -42,9 +42,11 @@ class Format(StrEnum):
 
 def run_locally(path: Path, sql: str) -> Answer:
     """Return column names and rows; raise BigQueryError for a bad query, FileNotFoundError without a file."""
-    engine = Engine(path)
+    engine = Engine(path, read_only=True)
     try:
         plan = engine.plan(sql, PROJECT, {})
+        if plan.translation.changes:
+            raise refused(f"{plan.translation.kind} without a running warehouse (--url)")
         with engine.cursor() as cursor:
             rows = cursor.execute(plan.translation.sql).fetchall()
         return [name for name, _ in plan.translation.columns], rows

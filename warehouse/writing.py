@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from sqlglot import exp
 
-from warehouse.catalogue import Catalogue, Table, relation_name
+from warehouse.catalogue import WRITTEN, Catalogue, Table, relation_name
 from warehouse.definitions import (
     Definition,
     Resource,
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     import duckdb
 
 # As long as BigQuery itself remembers jobs.
-JOB_DAYS = 180
+JOB_SECONDS = 180 * 24 * 3600
 
 
 class Disposition(StrEnum):
@@ -99,8 +100,8 @@ class Change:
         """Drop a dataset of a client's; raise BigQueryError when it has tables that are not to be dropped too."""
         self._catalogue.dataset(project, dataset)
         tables = self._catalogue.tables(project, dataset)
-        if any(_is_sample(table) for table in tables):
-            raise _read_only(f"{project}:{dataset}")
+        for table in tables:
+            table.require_writable()
         if tables and not with_tables:
             raise BigQueryError("resourceInUse", f"Dataset {project}:{dataset} is still in use")
         for table in tables:
@@ -138,14 +139,13 @@ class Change:
         """Drop a table; raise notFound when there is none of that name."""
         self._catalogue.find(*name)
         self._check_writable(name)
-        self.cursor.execute(render("drop_table", table=relation_name("tables", name)))
+        self.cursor.execute(render("drop_table", table=relation_name(WRITTEN, name)))
         self.cursor.execute(query("tables", "remove_table"), [*name])
         self._afterwards.append(lambda: self._catalogue.remove(name))
 
     def _check_writable(self, name: TableName) -> None:
-        table = self._catalogue.get(name)
-        if table and _is_sample(table):
-            raise _read_only(str(name))
+        if table := self._catalogue.get(name):
+            table.require_writable()
 
     def store(self, to: Destination, rows: str, row: Definition) -> int:
         """Write the rows of a relation, which are of that definition, to a destination; return how many."""
@@ -187,7 +187,6 @@ class Change:
 
     def apply(self, table: Table, changes: str, parameters: dict[str, object]) -> Counts:
         """Make the changes that a query lists, as a statement of DML translates to one; return how many."""
-        self._check_writable(table.name)
         self.cursor.execute(render("changes", query=changes), parameters)
         if self.cursor.execute(query("dml", "ambiguous")).fetchall():
             raise invalid_query("UPDATE/MERGE must match at most one source row for each target row")
@@ -197,10 +196,10 @@ class Change:
         self._afterwards.append(lambda: self._catalogue.changed(table.name))
         return Counts(inserted, updated, deleted)
 
-    def add_job(self, project: str, job_id: str, record: Resource) -> None:
+    def add_job(self, project: str, job_id: str, created: float, record: Resource) -> None:
         """Remember a job in the transaction in which it wrote, so that it is not run again under its id."""
-        self.cursor.execute(query("tables", "expire_jobs"), [JOB_DAYS])
-        self.cursor.execute(query("tables", "add_job"), [project, job_id, json.dumps(record)])
+        self.cursor.execute(query("tables", "expire_jobs"), [time.time() - JOB_SECONDS])
+        self.cursor.execute(query("tables", "add_job"), [project, job_id, created, json.dumps(record)])
 
 
 def _column(name: str, kind: Type, *, required: bool) -> str:
@@ -243,11 +242,3 @@ def _check_fields(table: Table, stored_fields: list[Resource], given: list[Resou
 
 def _mismatch(table: Table, what: str) -> BigQueryError:
     return BigQueryError("invalid", f"Provided Schema does not match Table {table.name}. {what}")
-
-
-def _is_sample(table: Table) -> bool:
-    return table.database != "tables"
-
-
-def _read_only(what: str) -> BigQueryError:
-    return BigQueryError("accessDenied", f"Access Denied: {what} is part of the sample, which is read only")

@@ -113,9 +113,9 @@ def test_the_search_for_the_latest_version_type_checks(googlesql: GoogleSql, req
 @pytest.mark.parametrize("batch", BATCHES, ids=lambda batch: batch.product)
 def test_the_merge_into_glams_own_tables_type_checks(googlesql: GoogleSql, batch: Batch) -> None:
     merge = GLAM.merge_statement(batch)
-    googlesql.check_merge(merge)
+    googlesql.check_change(merge)
     with pytest.raises(Exception, match="STRING cannot be assigned to total_users"):
-        googlesql.check_merge(
+        googlesql.check_change(
             replace(merge, sql=merge.sql.replace("total_users = S.total_users", "total_users = S.os"))
         )
 

@@ -27,6 +27,8 @@ ALL_TABLES = {
 GECKOVIEW = f"{PROJECT}.org_mozilla_fenix.geckoview_version"
 COUNTER, TIMING = "tab_count", "gc_ms"
 
+DML = ("INSERT", "UPDATE", "DELETE", "MERGE")
+
 Type = str | list["Type"] | dict[str, "Type"]
 PAIRS: Type = [{"key": "STRING", "value": "INT64"}]
 DISTRIBUTION: Type = {"sum": "INT64", "values": PAIRS}
@@ -178,10 +180,11 @@ class GoogleSql:
         with self._prepared(statement.sql, parameters) as query:
             return [column.name for column in query.columns]
 
-    def check_merge(self, statement: Statement) -> None:
-        """Raise when the statement is no valid MERGE for the tables."""
+    def check_change(self, statement: Statement) -> None:
+        """Raise when the statement is no valid INSERT, UPDATE, DELETE or MERGE for the tables."""
         language = self._types.LanguageOptions.maximum_features()
-        language.supported_statement_kinds = [self._types.ResolvedNodeKind.RESOLVED_MERGE_STMT]
+        kinds = self._types.ResolvedNodeKind
+        language.supported_statement_kinds = [getattr(kinds, f"RESOLVED_{name}_STMT") for name in DML]
         options = self._types.AnalyzerOptions(language_options=language, default_timezone="UTC")
         options.query_parameters = [self._parameter(parameter) for parameter in statement.parameters]
         self._service.analyze(sql_statement=statement.sql, options=options, registered_catalog_id=self._catalog_id)

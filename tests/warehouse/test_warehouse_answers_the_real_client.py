@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import requests
-from google.api_core.exceptions import BadRequest, Conflict, NotFound
+from google.api_core.exceptions import BadRequest, Conflict, Forbidden, NotFound
 from google.cloud.bigquery import ArrayQueryParameter, Client, QueryJobConfig, ScalarQueryParameter
 
 from tests.support.warehouse_support import (
@@ -163,6 +163,12 @@ def test_a_job_keeps_its_labels_and_times(client: Client) -> None:
     assert len(times) == 3
     assert times == sorted(times)
     assert (job.location, job.cache_hit, job.statement_type) == ("US", False, "SELECT")
+
+
+def test_the_sample_is_read_only(client: Client) -> None:
+    with pytest.raises(Forbidden, match="part of the sample, which is read only"):
+        rows(client, over_pings("DELETE pings WHERE submission_timestamp > '2020-01-01'"))
+    assert client.get_table(over_pings("pings").strip("`"), retry=NEVER, timeout=SECONDS).num_rows
 
 
 def test_an_unknown_job_is_not_found(client: Client) -> None:

@@ -1,5 +1,7 @@
 """Statements of DML change tables of the warehouse as those of BigQuery, and tell how many rows."""
 
+import importlib.util
+import re
 from collections.abc import Iterator
 
 import pyarrow as pa
@@ -7,6 +9,8 @@ import pytest
 from google.api_core.exceptions import BadRequest
 from google.cloud.bigquery import Client, QueryJob, SchemaField
 
+from builder.statement import Statement
+from tests.support.googlesql import GoogleSql, Type
 from tests.support.warehouse_support import NEVER, SECONDS, start
 from tests.support.warehouse_tables import content, loaded, make_table, parquet, run, writable
 
@@ -18,6 +22,18 @@ WHEN MATCHED THEN UPDATE SET v = S.v, l = [T.k, S.k]
 WHEN NOT MATCHED BY TARGET AND S.v != 'skip' THEN INSERT (k, v) VALUES (S.k, S.v)
 WHEN NOT MATCHED BY SOURCE AND T.v = 'old' THEN UPDATE SET v = CONCAT(T.v, '!')
 """
+INSERTS = [
+    "INSERT glam_etl.t (v, k) SELECT CONCAT(v, '+'), k + 10 FROM glam_etl.t",
+    "INSERT INTO `glam_etl.t` VALUES (7, DEFAULT, [1, 2])",
+]
+UPDATES = [
+    "UPDATE glam_etl.t SET v = 'none' WHERE v IS NULL",
+    "UPDATE glam_etl.t T SET v = S.v FROM (SELECT 7 AS k, 'seven' AS v) AS S WHERE S.k = T.k",
+]
+DELETES = ["DELETE FROM glam_etl.t AS T WHERE T.k > 10", "DELETE glam_etl.t WHERE v = 'nothing'"]
+FROM_TWO = "UPDATE glam_etl.t T SET v = S.v FROM glam_etl.t_new S WHERE T.k = S.k"
+WHOLE_ROWS = "MERGE glam_etl.t T USING glam_etl.t_new S ON FALSE WHEN NOT MATCHED AND k = 9 THEN INSERT ROW"
+STATEMENTS = [MERGE.format(table="t"), *INSERTS, *UPDATES, *DELETES, FROM_TWO, WHOLE_ROWS]
 
 
 @pytest.fixture(scope="module")
@@ -52,23 +68,17 @@ def test_a_row_that_several_rows_of_the_source_match_is_an_error_and_nothing_cha
     table_of(client, "twice_new", [(1, "x"), (1, "y"), (9, "z"), (9, "z")])
     with pytest.raises(BadRequest, match="must match at most one source row for each target row"):
         run(client, MERGE.format(table="twice"))
-    update = "UPDATE glam_etl.twice T SET v = S.v FROM glam_etl.twice_new S WHERE T.k = S.k"
     with pytest.raises(BadRequest, match="must match at most one source row for each target row"):
-        run(client, update)
+        run(client, FROM_TWO.replace("glam_etl.t", "glam_etl.twice"))
     assert content(client, "twice") == [(1, "a", []), (2, "b", [])]
-    insert = "MERGE glam_etl.twice T USING glam_etl.twice_new S ON FALSE WHEN NOT MATCHED AND k = 9 THEN INSERT ROW"
-    assert stats(run(client, insert)) == (2, 2, 0, 0)
+    assert stats(run(client, WHOLE_ROWS.replace("glam_etl.t", "glam_etl.twice"))) == (2, 2, 0, 0)
     assert content(client, "twice") == [(1, "a", []), (2, "b", []), (9, "z", []), (9, "z", [])]
 
 
 def test_rows_are_inserted_updated_and_deleted(client: Client) -> None:
     table_of(client, "t", [(1, "a"), (2, None)])
-    insert = "INSERT glam_etl.t (v, k) SELECT CONCAT(v, '+'), k + 10 FROM glam_etl.t"
-    assert stats(run(client, insert)) == (2, 2, 0, 0)
-    assert stats(run(client, "INSERT INTO `glam_etl.t` VALUES (7, DEFAULT, [1, 2])")) == (1, 1, 0, 0)
-    assert stats(run(client, "UPDATE glam_etl.t SET v = 'none' WHERE v IS NULL")) == (3, 0, 3, 0)
-    joined = "UPDATE glam_etl.t T SET v = S.v FROM (SELECT 7 AS k, 'seven' AS v) AS S WHERE S.k = T.k"
-    assert stats(run(client, joined)) == (1, 0, 1, 0)
+    assert [stats(run(client, sql)) for sql in INSERTS] == [(2, 2, 0, 0), (1, 1, 0, 0)]
+    assert [stats(run(client, sql)) for sql in UPDATES] == [(3, 0, 3, 0), (1, 0, 1, 0)]
     assert content(client, "t") == [
         (1, "a", []),
         (11, "a+", []),
@@ -76,8 +86,7 @@ def test_rows_are_inserted_updated_and_deleted(client: Client) -> None:
         (2, "none", []),
         (7, "seven", [1, 2]),
     ]
-    assert stats(run(client, "DELETE FROM glam_etl.t AS T WHERE T.k > 10")) == (2, 0, 0, 2)
-    assert stats(run(client, "DELETE glam_etl.t WHERE v = 'nothing'")) == (0, 0, 0, 0)
+    assert [stats(run(client, sql)) for sql in DELETES] == [(2, 0, 0, 2), (0, 0, 0, 0)]
     result = start(client, "DELETE glam_etl.t WHERE TRUE").result(retry=NEVER, timeout=SECONDS, job_retry=None)
     assert (list(result), result.num_dml_affected_rows) == ([], 3)
 
@@ -95,7 +104,7 @@ def test_rows_are_inserted_updated_and_deleted(client: Client) -> None:
         ("UPDATE glam_etl.w SET k = 1", "UPDATE must have a WHERE clause"),
         ("UPDATE glam_etl.w SET k = NULL WHERE TRUE", "Required field k cannot be null"),
         ("UPDATE glam_etl.w SET k = 1, k = 2 WHERE TRUE", "assigned more than once"),
-        ("UPDATE glam_etl.w SET k = 1 / 0 WHERE TRUE", "cannot be inserted into column k"),
+        ("UPDATE glam_etl.w SET k = 1 / 0 WHERE TRUE", "Value of type FLOAT64 cannot be assigned to k"),
         ("UPDATE glam_etl.w SET k = DIV(1, 0) WHERE TRUE", "division by zero"),
         ("UPDATE glam_etl.w SET k = l[OFFSET(5)] WHERE TRUE", "out of bounds"),
         ("DELETE glam_etl.w", "DELETE must have a WHERE clause"),
@@ -116,3 +125,13 @@ def test_what_bigquery_refuses_is_refused_and_nothing_changes(client: Client, sq
     with pytest.raises(BadRequest, match=words):
         run(client, sql)
     assert content(client, "w") == [(1, "a", [])]
+
+
+@pytest.mark.timeout(300)  # the first run on a machine compiles the engine
+@pytest.mark.skipif(not importlib.util.find_spec("zetasql"), reason="zetasql cannot be imported here")
+def test_the_statements_are_bigquery_s_own() -> None:
+    columns: dict[str, Type] = {"k": "INT64", "v": "STRING", "l": ["INT64"]}
+    analyzer = GoogleSql(dict.fromkeys(("glam_etl.t", "glam_etl.t_new"), columns))
+    for sql in STATEMENTS:
+        quoted = re.sub(r"`?\bglam_etl\.(\w+)`?", r"`glam_etl.\1`", sql)
+        analyzer.check_change(Statement("change", quoted, ()))

@@ -13,7 +13,7 @@ from usage_service.shared.version import running_version
 from warehouse.api import tables
 from warehouse.api.answers import ENGINE, JOBS, UPLOADS, answer_json
 from warehouse.api.jobs import Job, JobStore, Limits
-from warehouse.api.listing import choose_jobs, job_token
+from warehouse.api.listing import job_token, read_listing
 from warehouse.api.requests import QueryRequest, from_insert, from_query, number_argument, read_json
 from warehouse.api.uploads import Upload, Uploads, receive_chunk, receive_multipart
 from warehouse.api.wire import (
@@ -43,7 +43,6 @@ log = structlog.get_logger(__name__)
 PREFIX = "/bigquery/v2/projects/{project}"
 MAX_BODY = 4 * 1024 * 1024
 MAX_PAGE_ROWS = 20_000
-MAX_LISTED = 1_000
 DEFAULT_TIMEOUT_MS = 10_000
 MAX_TIMEOUT_MS = 60_000
 
@@ -172,11 +171,11 @@ async def abandon_upload(request: web.Request) -> web.Response:
 
 async def list_jobs(request: web.Request) -> web.Response:
     """Answer GET jobs: a page of the project's jobs that have not expired, the newest first."""
-    jobs = request.app[JOBS].newest_first(request.match_info["project"])
-    chosen = choose_jobs(jobs, request.query)
-    count = min(number_argument(request.query, "maxResults", MAX_LISTED), MAX_LISTED)
-    more = {"nextPageToken": job_token(chosen[count - 1])} if 0 < count < len(chosen) else {}
-    return answer_json({"kind": "bigquery#jobList", "jobs": [listed_job(job) for job in chosen[:count]]} | more)
+    listing = read_listing(request.query)
+    jobs = request.app[JOBS].newest_first(request.match_info["project"], listing)
+    page, last = jobs[: listing.limit], jobs[listing.limit - 1 : listing.limit]
+    more = {"nextPageToken": job_token(last[0].created, last[0].job_id)} if last and len(jobs) > len(page) else {}
+    return answer_json({"kind": "bigquery#jobList", "jobs": [listed_job(job) for job in page]} | more)
 
 
 def _job(request: web.Request) -> Job:

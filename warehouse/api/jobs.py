@@ -22,6 +22,7 @@ from warehouse.schema import field_resource
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from warehouse.api.listing import Listing
     from warehouse.engine import Engine
     from warehouse.schema import Type
     from warehouse.writing import Change
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 INTERRUPT_EVERY_SECONDS = 0.05
+DONE = "DONE"
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,7 @@ def recorded(project: str, job_id: str, record: Resource) -> Job:
         record["configuration"],
         columns=list(type_of(record["columns"]).fields.items()),
         statistics=record["statistics"],
-        state="DONE",
+        state=DONE,
         result=record["result"],
         rows=record["rows"],
         affected=record["affected"],
@@ -159,12 +161,17 @@ class JobStore:
         record = self._engine.job(project, job_id)
         return recorded(project, job_id, record) if record else None
 
-    def newest_first(self, project: str) -> list[Job]:
-        """Return the project's jobs that have not expired, the newest first."""
+    def newest_first(self, project: str, listing: Listing) -> list[Job]:
+        """Return a page of the project's jobs that have not expired, the newest first, and one more if there is."""
         self._expire()
-        jobs = {job_id: recorded(project, job_id, record) for job_id, record in self._engine.jobs(project).items()}
-        jobs |= {job_id: job for (owner, job_id), job in self._jobs.items() if owner == project}
-        return sorted(jobs.values(), key=lambda job: (job.created, job.job_id), reverse=True)
+        count, jobs = listing.limit + 1, {}
+        if DONE.lower() in listing.states:
+            records = self._engine.jobs(project, listing.oldest, listing.newest, listing.after, count)
+            jobs = {job_id: recorded(project, job_id, record) for job_id, record in records}
+        for (owner, job_id), job in self._jobs.items():
+            if owner == project and listing.has(job.created, job_id, job.state):
+                jobs[job_id] = job
+        return sorted(jobs.values(), key=lambda job: (job.created, job.job_id), reverse=True)[:count]
 
     def check_new(self, project: str, job_id: str) -> None:
         """Raise `duplicate` for an id in use, `rateLimitExceeded` when too many jobs wait."""
@@ -211,7 +218,7 @@ class JobStore:
             job.error = BigQueryError("internalError", "An internal error occurred")
         finally:
             watcher.cancel()
-            job.ended, job.state = job.ended or time.time(), "DONE"
+            job.ended, job.state = job.ended or time.time(), DONE
             job.done.set()
             log.info("job_done", job_id=job.job_id, rows=job.rows, error=job.error and job.error.reason)
 
@@ -245,7 +252,7 @@ class JobStore:
             self._interruptible(job, change.cursor, lambda: work.write(job, change))
             check_cancelled(job)
             job.ended = time.time()
-            change.add_job(job.project, job.job_id, job.record())
+            change.add_job(job.project, job.job_id, job.created, job.record())
 
         self._begin(job, work)
         self._change(step)

@@ -4,43 +4,66 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from warehouse.api.requests import whole_number
 from warehouse.definitions import invalid
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from multidict import MultiMapping
 
-    from warehouse.api.jobs import Job
-
 STATES = {"pending", "running", "done"}
+MAX_LISTED = 1_000
+BEFORE_ALL, AFTER_ALL = 0.0, 1e15
+NEWEST = (AFTER_ALL, "")
 
 
-def choose_jobs(jobs: Sequence[Job], arguments: MultiMapping[str]) -> list[Job]:
-    """Return the jobs that the arguments of jobs.list ask for, which are given and returned the newest first."""
+@dataclass(frozen=True)
+class Listing:
+    """The part of a project's jobs that a page shows, the newest first.
+
+    They were created between `oldest` and `newest`, in seconds; `after` is the time and id of the last job of the page
+    before, so that jobs that are added meanwhile move nothing.
+    """
+
+    states: frozenset[str] = frozenset(STATES)
+    oldest: float = BEFORE_ALL
+    newest: float = AFTER_ALL
+    after: tuple[float, str] = NEWEST
+    limit: int = MAX_LISTED
+
+    def has(self, created: float, job_id: str, state: str) -> bool:
+        """Return whether a job belongs to the list, on this page or a later one."""
+        timely = self.oldest <= created <= self.newest
+        return timely and state.lower() in self.states and (created, job_id) < self.after
+
+
+def read_listing(arguments: MultiMapping[str]) -> Listing:
+    """Return what the arguments of jobs.list ask for; raise `invalid` for what nothing can be."""
     states = {state.lower() for state in arguments.getall("stateFilter", [])}
     if unknown := states - STATES:
         raise invalid(f"Invalid value for stateFilter: {unknown.pop()}", "stateFilter")
     if "parentJobId" in arguments:
-        return []  # children are those of scripts, which are refused
-    oldest = whole_number(arguments.get("minCreationTime", "0"), "minCreationTime")
-    newest = whole_number(arguments.get("maxCreationTime", str(10**15)), "maxCreationTime")
-    after = _read_token(arguments["pageToken"]) if arguments.get("pageToken") else None
-    return [
-        job
-        for job in jobs
-        if (not states or job.state.lower() in states)
-        and oldest <= int(job.created * 1000) <= newest
-        and (after is None or (job.created, job.job_id) < after)
-    ]
+        states = set()  # children are those of scripts, which are refused
+    elif not states:
+        states = STATES
+    return Listing(
+        frozenset(states),
+        _seconds(arguments, "minCreationTime", BEFORE_ALL),
+        _seconds(arguments, "maxCreationTime", AFTER_ALL) + 0.001,  # to the end of that millisecond
+        _read_token(arguments["pageToken"]) if arguments.get("pageToken") else NEWEST,
+        min(whole_number(arguments.get("maxResults", MAX_LISTED), "maxResults"), MAX_LISTED),
+    )
 
 
-def job_token(job: Job) -> str:
-    """Return an opaque token for the page that begins after a job, whatever jobs are added meanwhile."""
-    return base64.urlsafe_b64encode(json.dumps([job.created, job.job_id]).encode()).decode()
+def _seconds(arguments: MultiMapping[str], name: str, default: float) -> float:
+    return whole_number(arguments[name], name) / 1000 if name in arguments else default
+
+
+def job_token(created: float, job_id: str) -> str:
+    """Return an opaque token for the page that begins after a job."""
+    return base64.urlsafe_b64encode(json.dumps([created, job_id]).encode()).decode()
 
 
 def _read_token(token: str) -> tuple[float, str]:

@@ -23,13 +23,15 @@ INSERT INTO tables.about.tables VALUES (?, ?, ?, ?, to_timestamp(?));
 DELETE FROM tables.about.tables WHERE project = ? AND dataset = ? AND name = ?;
 
 -- add_job: a job, in the transaction in which it wrote
-INSERT INTO tables.about.jobs VALUES (?, ?, now(), ?);
+INSERT INTO tables.about.jobs VALUES (?, ?, ?, ?);
 
 -- expire_jobs: the jobs of so long ago that nobody repeats them
-DELETE FROM tables.about.jobs WHERE ended < now() - to_days(?);
+DELETE FROM tables.about.jobs WHERE created < ?;
 
 -- job: a job that wrote
 SELECT record FROM tables.about.jobs WHERE project = ? AND job_id = ?;
 
--- jobs: the jobs of a project that wrote, the newest first
-SELECT job_id, record FROM tables.about.jobs WHERE project = ? ORDER BY ended DESC, job_id LIMIT ?;
+-- jobs: a page of the jobs of a project that wrote, the newest first
+SELECT job_id, record FROM tables.about.jobs
+WHERE project = ? AND created BETWEEN ? AND ? AND (created, job_id) < (?, ?)
+ORDER BY created DESC, job_id DESC LIMIT ?;

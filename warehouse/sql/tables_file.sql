@@ -5,5 +5,5 @@ CREATE TABLE IF NOT EXISTS tables.about.tables (
     project VARCHAR, dataset VARCHAR, name VARCHAR, definition VARCHAR, created TIMESTAMPTZ
 );
 CREATE TABLE IF NOT EXISTS tables.about.jobs (
-    project VARCHAR, job_id VARCHAR, ended TIMESTAMPTZ, record VARCHAR, PRIMARY KEY (project, job_id)
+    project VARCHAR, job_id VARCHAR, created DOUBLE, record VARCHAR, PRIMARY KEY (project, job_id)
 );

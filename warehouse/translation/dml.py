@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from warehouse.catalogue import Table
     from warehouse.schema import Type
 
+INSERTED = "Value has type {type} which cannot be inserted into column {column}, which has type {wanted}"
+UPDATED = "Value of type {type} cannot be assigned to {column}, which has type {wanted}"
 ACTION, PRESENT = "bq_action", "bq_present"
 DML = (exp.Insert, exp.Update, exp.Delete, exp.Merge)
 Values = dict[str, Value]
@@ -59,6 +61,7 @@ def _target(statement: Statement, node: exp.Expr) -> TableSource:
         )
     project = full[0] if len(full) == 3 else statement.project
     table = statement.catalogue.find(project, *full[-2:])
+    table.require_writable()
     return TableSource(node.alias or full[-1], table, f"bq_scan_{len(statement.scans)}", with_rows=True)
 
 
@@ -135,11 +138,13 @@ def _column(table: Table, name: str) -> str:
     return found
 
 
-def _listed(context: Context, table: Table, columns: list[str], items: list[exp.Expr]) -> Values:
-    """Return the values of an INSERT, each as the type of its column."""
+def _listed(context: Context, table: Table, columns: list[str], items: list[exp.Expr], words: str = INSERTED) -> Values:
+    """Return the values for some columns, each as the type of its column; `words` are those of the error."""
     values = [Value(exp.null(), NULL) if _is_default(item) else context.value(item) for item in items]
     kinds = table.schema.fields
-    return {column: _assigned(value, column, kinds[column]) for column, value in zip(columns, values, strict=True)}
+    return {
+        column: _assigned(value, column, kinds[column], words) for column, value in zip(columns, values, strict=True)
+    }
 
 
 def _is_default(item: exp.Expr) -> bool:
@@ -147,13 +152,10 @@ def _is_default(item: exp.Expr) -> bool:
     return bare and item.name.upper() == "DEFAULT"
 
 
-def _assigned(value: Value, column: str, kind: Type) -> Value:
+def _assigned(value: Value, column: str, kind: Type, words: str = INSERTED) -> Value:
     found = coerce(value, kind)
     if found is None:
-        raise invalid_query(
-            f"Value has type {value.type.spelled()} which cannot be inserted into column {column}, "
-            f"which has type {kind.spelled()}"
-        )
+        raise invalid_query(words.format(type=value.type.spelled(), column=column, wanted=kind.spelled()))
     return found
 
 
@@ -201,7 +203,7 @@ def _assignments(context: Context, table: Table, items: list[exp.Expr]) -> Value
         column = _column(table, item.this.name)
         if column in found:
             raise invalid_query(f"Update item {column} assigned more than once")
-        found |= _listed(context, table, [column], [item.expression])
+        found |= _listed(context, table, [column], [item.expression], UPDATED)
     return found
 
 
@@ -287,12 +289,18 @@ def _changes(table: Table, clauses: list[Clause], sql: exp.Expr, target: TableSo
     """Return the query for the changes: of each row, what the first clause does that it meets."""
     number = exp.column(ROW, table=exp.to_identifier(target.alias, quoted=True)) if target else exp.null()
     action = _chosen(clauses, lambda clause: exp.Literal.string(clause.action))
-    columns = [exp.alias_(cast(number, INT64), ROW), exp.alias_(cast(action, STRING), ACTION)]
-    for name, kind in table.schema.fields.items():
-        value = cast(_chosen(clauses, partial(_new, name, target)), kind)
-        columns.append(exp.alias_(stored(value, kind), name, quoted=True))
-    sql.set("expressions", columns)
-    return Output(sql, [])
+    kinds = table.schema.fields
+    values = [(name, cast(_chosen(clauses, partial(_new, name, target)), kind)) for name, kind in kinds.items()]
+    chosen = [(ROW, cast(number, INT64)), (ACTION, cast(action, STRING)), *values]
+    sql.set("expressions", [exp.alias_(value, name, quoted=True, copy=False) for name, value in chosen])
+    # From outside, each part of a nested value is named by its path, instead of by all that it is computed from.
+    columns = [
+        exp.alias_(stored(exp.column(name, quoted=True), kind), name, quoted=True) for name, kind in kinds.items()
+    ]
+    inner = exp.Subquery(this=sql, alias=exp.TableAlias(this=exp.to_identifier("bq_new")))
+    return Output(
+        exp.Select(expressions=[exp.column(ROW), exp.column(ACTION), *columns], from_=exp.From(this=inner)), []
+    )
 
 
 def _chosen(clauses: list[Clause], part: Callable[[Clause], exp.Expr]) -> exp.Expr:
