@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 import pytest
-from google.api_core.exceptions import BadRequest
+from google.api_core.exceptions import BadRequest, GoogleAPICallError
 from google.cloud.bigquery import Client, QueryJob, SchemaField
 
 from builder.statement import Statement
 from tests.support.googlesql import GoogleSql, Type
-from tests.support.warehouse_support import NEVER, SECONDS, start
+from tests.support.warehouse_support import ENDLESS, NEVER, SECONDS, start
 from tests.support.warehouse_tables import content, loaded, make_table, parquet, run, writable
 
 FIELDS = [SchemaField("k", "INTEGER", "REQUIRED"), SchemaField("v", "STRING"), SchemaField("l", "INTEGER", "REPEATED")]
@@ -89,6 +89,18 @@ def test_rows_are_inserted_updated_and_deleted(client: Client) -> None:
     assert [stats(run(client, sql)) for sql in DELETES] == [(2, 0, 0, 2), (0, 0, 0, 0)]
     result = start(client, "DELETE glam_etl.t WHERE TRUE").result(retry=NEVER, timeout=SECONDS, job_retry=None)
     assert (list(result), result.num_dml_affected_rows) == ([], 3)
+
+
+def test_a_change_that_is_cancelled_has_not_happened(client: Client) -> None:
+    table_of(client, "stopped", [(1, "a")])
+    job = start(client, f"INSERT glam_etl.stopped (k) {ENDLESS}")
+    behind = start(client, "DELETE glam_etl.stopped WHERE TRUE")
+    for one in (behind, job):
+        one.cancel(retry=NEVER, timeout=SECONDS)
+    for one in (behind, job):
+        with pytest.raises(GoogleAPICallError, match="cancelled"):
+            one.result(retry=NEVER, timeout=SECONDS, job_retry=None)
+    assert content(client, "stopped") == [(1, "a", [])]
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+import requests
 from google.api_core.exceptions import BadRequest, Conflict, NotFound
 from google.cloud import bigquery
 from google.cloud.bigquery import Client, LoadJob, SchemaField
@@ -125,6 +126,38 @@ def test_a_large_file_is_uploaded_in_pieces(client: Client, monkeypatch: pytest.
     assert isinstance(job, LoadJob)
     succeeded(job)
     assert client.get_table("glam_etl.large", retry=NEVER, timeout=SECONDS).num_rows == 400_000
+
+
+def test_an_upload_goes_on_where_it_was_interrupted_and_its_last_piece_may_be_sent_twice(client: Client) -> None:
+    file = parquet({"a": list(range(1000))}).getvalue()
+    half, size = len(file) // 2, len(file)
+    to = {"projectId": client.project, "datasetId": "glam_etl", "tableId": "resumed"}
+    job = {
+        "jobReference": {"jobId": "resumed"},
+        "configuration": {"load": {"destinationTable": to, "sourceFormat": "PARQUET"}},
+    }
+    base = f"{client._connection.API_BASE_URL}/upload/bigquery/v2/projects/{client.project}/jobs?uploadType=resumable"
+    address = requests.post(base, json=job, timeout=SECONDS).headers["Location"]
+
+    def put(content: bytes, about: str) -> requests.Response:
+        headers = {"Content-Range": f"bytes {about}"}
+        return requests.put(address, content, headers=headers, timeout=SECONDS, allow_redirects=False)
+
+    assert put(b"", "*/*").status_code == 308
+    assert put(file[:half], f"0-{half - 1}/*").headers["Range"] == f"bytes=0-{half - 1}"
+    assert put(b"", "*/*").headers["Range"] == f"bytes=0-{half - 1}"
+    assert put(file[half + 1 :], f"{half + 1}-{size - 1}/{size}").status_code == 400
+    for _ in range(2):
+        answer = put(file[half - 10 :], f"{half - 10}-{size - 1}/{size}")
+        assert (answer.status_code, answer.json()["jobReference"]["jobId"]) == (200, "resumed")
+    assert put(b"", "*/*").status_code == 200
+    found = client.get_job("resumed", location="US", retry=NEVER)
+    assert isinstance(found, LoadJob)
+    succeeded(found)
+    assert len(content(client, "resumed")) == 1000
+    given_up = requests.post(base, json=job, timeout=SECONDS).headers["Location"]
+    assert requests.delete(given_up, timeout=SECONDS).status_code == 499
+    assert requests.put(given_up, b"", timeout=SECONDS).status_code == 404
 
 
 def test_a_job_id_is_taken_once_and_its_load_found_again(client: Client) -> None:
