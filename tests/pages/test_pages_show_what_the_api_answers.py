@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
 import pytest_asyncio
 
-from tests.support.building import service
+from tests.support.building import served, service
 from tests.support.pages import (
     BUILDS,
     CATEGORIES,
@@ -21,7 +22,9 @@ from tests.support.pages import (
     NUMERIC,
     PERCENTILES,
     RUNNING,
+    Element,
     Pages,
+    Shown,
     answered,
     filled_pages,
     shown,
@@ -29,12 +32,25 @@ from tests.support.pages import (
 from tests.support.servers import JsonObject, post, registered
 from tests.support.traffic import fold_all
 from usage_service.hotlist.experiment import fill_nights
+from usage_service.tokens import TokenScope, create_token
+from usage_service.web.api.routes import ROUTES
 from usage_service.web.pages.presentation.charts import sparkline
 from usage_service.web.pages.presentation.distribution import histogram_of
 from usage_service.web.pages.presentation.words import has_expired, moment, money, number, plain, seconds, share, size
+from usage_service.web.pages.routes import PAGE_ROUTES
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
+# What pages offer takes these scopes.
+OFFERING = {
+    "/hotlist?product=fog": {"admin"},
+    "/builds?product=fog": {"admin", "build"},
+    "/nights?product=fog": {"build"},
+    f"/nights/{NIGHT}": {"build"},
+    f"/probes/fog/{MISSING}": {"build"},
+    f"/probes/fog/{RUNNING}": {"build"},
+    f"/probes/fog/{FAILED}": {"build"},
+}
 EXPIRIES = ("never", "expired", "2026-11-19", "2026-11-20", "2026-11-21", "140", "soon")
 
 
@@ -194,6 +210,49 @@ async def test_the_hot_list_gives_scores_and_reasons(pages: Pages) -> None:
         assert all(reason["text"] in text for reason in probe["reasons"])
     assert answer["choices"]
     assert all(choice["rule"] in text and choice["text"] in text for choice in answer["choices"])
+
+
+async def test_a_pinned_probe_offers_to_unpin_it(pages: Pages) -> None:
+    page = await shown(pages.client, "/hotlist?product=fog&budget=10")
+    offers = {button.attributes.get("aria-label"): button.attributes.get("data-send") for button in page.all("button")}
+    assert offers[f"Unpin {NUMERIC}"] == "DELETE"
+    assert f"Pin {NUMERIC}" not in offers
+    assert offers[f"Pin {MISSING}"] == "PUT"
+    assert f"Unpin {MISSING}" not in offers
+
+
+@pytest.mark.parametrize("scopes", [["read"], ["build", "read"], ["admin", "read"]], ids=str)
+async def test_a_page_offers_what_the_token_opens_and_names_what_else_takes(
+    pages: Pages, worker_database_url: str, scopes: list[TokenScope]
+) -> None:
+    token = await create_token(pages.database, f"only-{scopes[0]}", scopes, timedelta(days=1))
+    headers = {"Authorization": f"Bearer {token}", "Accept": "text/html"}
+    async with served(worker_database_url, token="the operator's own token") as client:
+        for path, needed in OFFERING.items():
+            page = Shown(await (await client.get(path, headers=headers)).text())
+            text = page.all("main")[0].text
+            offered = {scope_of(button) for button in page.all("button") if "data-send" in button.attributes}
+            assert offered == needed & set(scopes), path
+            assert {scope for scope in needed if f"needs a token of scope {scope}" in text} == needed - offered, path
+
+
+def scope_of(button: Element) -> str:
+    """Return the scope of the route to which a button sends."""
+    method, place = button.attributes["data-send"], button.attributes["data-to"]
+    [scope] = {
+        route.scope
+        for route in (*ROUTES, *PAGE_ROUTES)
+        if route.method == method and re.fullmatch(re.sub(r"{\w+}", "[^/]+", route.path), place or "")
+    }
+    return scope
+
+
+@pytest.mark.usefixtures("pages")
+async def test_who_reads_without_a_token_is_offered_nothing_else(worker_database_url: str) -> None:
+    async with served(worker_database_url, token="the operator's own token", open_reads=True) as client:
+        page = await shown(client, f"/probes/fog/{MISSING}")
+    assert "needs a token of scope build" in page.all("main")[0].text
+    assert not page.all("button", **{"data-send": "POST"})
 
 
 async def test_the_backtest_is_drawn_with_the_budget(pages: Pages) -> None:

@@ -27,6 +27,7 @@ COOKIE = "usage_session"
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 # The grant of the operator's token. On loopback without a token in the settings, everybody has it.
 APP = Grant("app", frozenset(get_args(TokenScope)), datetime.max.replace(tzinfo=UTC))
+ANYBODY = APP._replace(scopes=frozenset[str]())  # without a token, where one is needed for more than to read
 
 
 class Access:
@@ -127,7 +128,7 @@ def guarded(handler: Handler, scope: Scope) -> Handler:
         grant = await access.grant_of(request, is_needed=is_needed)
         if is_needed:
             _check(grant, scope)
-        request[GRANT] = grant or APP
+        request[GRANT] = grant or (APP if service_of(request).settings.token is None else ANYBODY)
         check_origin(request)
         access.allow(request, request[GRANT].name)
         return await handler(request)
@@ -139,6 +140,12 @@ def needs_token(request: web.Request, scope: Scope) -> bool:
     """Return whether the route needs a token."""
     settings = service_of(request).settings
     return settings.token is not None and scope != "open" and not (scope == "read" and settings.open_reads)
+
+
+def opened_scopes(request: web.Request) -> frozenset[TokenScope]:
+    """Return the scopes of the routes that the caller may use."""
+    granted = request[GRANT].scopes if GRANT in request else frozenset[str]()
+    return frozenset(scope for scope in get_args(TokenScope) if scope in granted or not needs_token(request, scope))
 
 
 def check_origin(request: web.Request) -> None:

@@ -37,8 +37,9 @@ async def get_hotlist_page(request: web.Request) -> web.Response:
     async with service_of(request).pool.acquire(timeout=5) as connection:
         rules = await find_rules(connection, page.filters.product or None)
     question = HotlistQuestion(wanted, "json", request.app[HISTORIES])
+    ruled = {"rules": rules, "pinned": {rule.probe for rule in rules if rule.rule == "pinned"}}
     return await page.show(
-        "hotlist", {"hot": question}, rules=rules, budget=asked.budget, number=number, most=MOST_ON_SLIDER
+        "hotlist", {"hot": question}, budget=asked.budget, number=number, most=MOST_ON_SLIDER, **ruled
     )
 
 

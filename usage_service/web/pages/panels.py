@@ -11,7 +11,7 @@ from aiohttp import web
 
 from usage_service.problems import Problem
 from usage_service.projections.state import Status, projection_statuses
-from usage_service.web.access import is_signed_in
+from usage_service.web.access import is_signed_in, opened_scopes
 from usage_service.web.answering import ANSWER_SECONDS, ANSWERING, Question
 from usage_service.web.gzipped import gzip_answer
 from usage_service.web.keys import service_of
@@ -59,7 +59,7 @@ async def html_answer(
     headers: Mapping[str, str] | None = None,
 ) -> web.Response:
     """Answer with the template as HTML, which may load nothing but the service's own files."""
-    text = rendered(template, signed_in=is_signed_in(request), **context)
+    text = rendered(template, signed_in=is_signed_in(request), may=opened_scopes(request), **context)
     sent = HEADERS | {"Vary": "Authorization, Cookie"} | dict(headers or {})
     answer = web.Response(text=text, content_type="text/html", status=status, headers=sent)
     return await gzip_answer(request, answer)
