@@ -195,6 +195,13 @@ async def test_another_attempt_at_a_batch_adopts_its_jobs(bigquery_client: bigqu
     assert sum(job_id.startswith(f"deliver-{batch.batch_id.hex}-") for job_id in jobs) == 2
 
 
+async def test_a_batch_whose_rows_are_gone_is_delivered_without_any(bigquery_client: bigquery.Client) -> None:
+    batch = Batch(uuid4(), "fog", "nightly", (uuid4(),), 0, is_begun=True)
+    done = await asyncio.to_thread(tables(bigquery_client).deliver, batch, lambda _rows: None, Control())
+    assert done.rows == 0
+    assert await users(bigquery_client, "fog") == {}
+
+
 ROW = {"version": 150, "os": "*", "build_date": None, "metric": "a_ms", "total_users": 30, "total_sample": 60}
 
 
