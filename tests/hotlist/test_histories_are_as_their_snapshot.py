@@ -10,7 +10,7 @@ import pytest
 
 from tests.hotlist.test_hot_list_equals_a_reference import made
 from tests.support.hot_traffic import DAYS, FIRST, as_event, registration
-from tests.support.servers import Client, connected, post
+from tests.support.servers import Client, JsonObject, connected, event, post
 from usage_service.hotlist import history
 from usage_service.hotlist.counts import LONG_AGO, DayCounts
 from usage_service.hotlist.history import Histories
@@ -66,3 +66,37 @@ async def test_the_products_kept_are_few(client: Client, database_url: str) -> N
         for number in range(20):
             await histories.read(connection, f"product_{number}", FIRST, LAST)
     assert len(histories._products) == history.MOST_PRODUCTS_KEPT
+
+
+CHANGES: list[list[JsonObject]] = [
+    [registration(("fog", "probe_1"), FIRST), registration(("fog", "probe_2"), FIRST)],
+    [event("probe_built", probe="probe_1", visitor=None, channel="nightly")],
+    [event("probe_retired", probe="probe_1", visitor=None, occurred_at="2026-08-04T00:00:00Z")],
+    [registration(("fog", "probe_1"), FIRST + timedelta(days=9)), registration(("fenix", "other"), FIRST)],
+    [registration(("fog", "probe_3"), FIRST), event("probe_retired", probe="probe_2", visitor=None)],
+]
+
+
+@pytest.mark.parametrize("most_behind", [200_000, 0])
+async def test_a_catalogue_that_is_kept_is_as_one_read_anew(
+    client: Client, drained: Drained, database_url: str, monkeypatch: pytest.MonkeyPatch, most_behind: int
+) -> None:
+    monkeypatch.setattr(history, "MOST_BEHIND", most_behind)
+    await post(client, *(as_event(request) for request in made(1, 40)))
+    shared, described = Histories(), list[object]()
+    for events in CHANGES:
+        await post(client, *events)
+        await drained()
+        async with snapshot(database_url) as connection:
+            kept = await shared.read(connection, "fog", FIRST, LAST)
+            told = [catalogued(one) for one in (kept, await Histories().read(connection, "fog", FIRST, LAST))]
+        assert told[0] == told[1]
+        described.append(kept.columns)
+    assert (described[0] is described[1]) == (most_behind > 0)  # to be built changes nothing that is learned from
+
+
+def catalogued(one: history.History) -> dict[str, object]:
+    """Return what is known of each probe."""
+    columns = one.columns
+    words = zip(columns.probes, columns.registered.tolist(), columns.listable.tolist(), strict=True)
+    return {key.probe: (registered, listable, one.built.get(key)) for key, registered, listable in words}

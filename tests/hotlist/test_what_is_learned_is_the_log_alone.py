@@ -109,6 +109,16 @@ def test_one_visitor_with_10000_requests_on_a_day_moves_few_places() -> None:
         assert moved(before, after, 100) <= 6
 
 
+def test_one_visitor_with_10000_requests_on_each_of_30_days_leaves_the_others_most() -> None:
+    made = generate_traffic(Shape(days=60, probes=2_000), FIRST).counts()
+    others, before = made.views[-30:].sum(axis=0), last_night(made)
+    views, people = made.views.copy(), made.people.copy()
+    views[-30:, ::20] += 100
+    people[-30:, ::20] += 1
+    after = last_night(replace(made, views=views, people=people))
+    assert others[after.order[:50]].sum() >= 0.6 * others[before.order[:50]].sum()
+
+
 def test_requests_at_wrong_times_move_few_places() -> None:
     made = generate_traffic(SHAPE, FIRST).counts()
     before, early = last_night(made), np.zeros((90, len(made.probes)), dtype=np.int32)

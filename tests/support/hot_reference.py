@@ -77,13 +77,13 @@ class Reference:
         return {"requests": requests, "people": people, "between": round(sqrt(requests * people) * 1024) / 1024}[of]
 
     def _trust(self, day: date) -> float:
-        """Return the weight of what people request of a probe beyond three times: all of it as all the rest at most."""
+        """Return the weight of what people request of a probe beyond three times: in all, half of the rest at most."""
         usual = again = 0
         for name in self.names:
             own = self.cells.get((name, day), [])
             people = max(1, len({one.visitor for one in own if one.visitor is not None})) if own else 0
             usual, again = usual + min(len(own), 3 * people), again + max(0, len(own) - 3 * people)
-        return min(1.0, usual / max(1, again))
+        return min(1.0, usual / max(1, 2 * again))
 
     def _traffic(self, day: date) -> float:
         """Return the views of all probes on a day."""

@@ -111,7 +111,7 @@ async def fill_nights(pool: Pool, product: str, today: date, code: str | None = 
 
 async def _read_catalogue(connection: Connection, product: str) -> dict[str, list[object]]:
     """Return what the catalogue knows of each probe now that lists of the past are made with, too."""
-    row = await connection.fetchrow(query("hotlist", "catalogue"), product)
+    row = await connection.fetchrow(query("hotlist", "catalogue"), product, None, None)
     if row is None or row["probes"] is None:
         return {}
     known = zip(row["types"], [at is not None for at in row["registered"]], row["unlistable"], strict=True)

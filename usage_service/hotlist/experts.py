@@ -28,6 +28,7 @@ NEVER = 1_000_000  # day of the first request of a probe that has none
 UNIT = 1_024  # requests are rounded to this part of one
 LEAST_EXPOSURE_DAYS = 7  # a probe that was registered yesterday is not judged by one day
 REQUESTS_A_PERSON = 3  # of one probe on one day; more of them are requested again and again
+TINY = float(np.finfo(float).tiny)
 _FADING = (0.5 ** (1.0 / np.array(HALF_LIVES)))[:, None]
 
 
@@ -56,14 +57,14 @@ DEFAULT = EXPERTS.index(Expert("half_life", 28, "between"))
 def measured(row: DayRow) -> Floats:
     """Return what each of MEASURES counts of a day's requests for each probe.
 
-    Unknown visitors count as one person. What people request again and again counts at most as much as all else of the
-    day, so that one who requests more than all others decides nothing alone.
+    Unknown visitors count as one person. What people request again and again counts at most half as much as all else of
+    the day, so that one who requests more than all others decides little alone.
     """
     people = np.maximum(row.people, row.views > 0)
     usual = np.minimum(row.views, REQUESTS_A_PERSON * people)
     again = row.views - usual
     most, repeated = int(usual.sum()), int(again.sum())
-    requests = _in_units(usual + again * min(1.0, most / max(1, repeated)))
+    requests = _in_units(usual + again * min(1.0, most / max(1, 2 * repeated)))
     return np.stack([requests, _in_units(np.sqrt(requests * people)), people])
 
 
@@ -133,14 +134,23 @@ class FadedCounts:
 
     @cached_property
     def scores(self) -> Floats:
-        """Return the score of each probe by each of EXPERTS, in what it counts a day of average traffic."""
-        tiny = np.finfo(float).tiny
+        """Return the score of each probe by each of EXPERTS."""
+        return np.stack([self.scores_of(expert) for expert in range(len(EXPERTS))])
+
+    def scores_of(self, expert: int) -> Floats:
+        """Return the score of each probe by one of EXPERTS, in what it counts a day of average traffic."""
+        measure, number = divmod(expert, len(HALF_LIVES))
+        if measure == len(MEASURES):
+            return np.asarray(self.window[number] / max(1, min(len(self.rows), WINDOWS[number])))
+        exposure = np.maximum(self.exposure[number], max(self._least_exposure[number], TINY))
+        usual = self.traffic[number] / max(self.active[number], TINY)
+        return np.asarray(self.sums[measure, number] / exposure * usual)
+
+    @cached_property
+    def _least_exposure(self) -> Floats:
+        """Return the traffic of the last days by half-life, which every probe is judged by at least."""
         ages = np.arange(len(self.recent))
-        least = (_FADING**ages @ np.array(self.recent)) if self.recent else np.zeros(len(HALF_LIVES))
-        share = self.sums / np.maximum(np.maximum(self.exposure, least[:, None]), tiny)
-        faded = share * (self.traffic / np.maximum(self.active, tiny))[:, None]
-        days = np.maximum(np.minimum(len(self.rows), WINDOWS), 1)[:, None]
-        return np.concatenate([faded.reshape(len(MEASURES) * len(HALF_LIVES), faded.shape[-1]), self.window / days])
+        return np.asarray(_FADING**ages @ np.array(self.recent)) if self.recent else np.zeros(len(HALF_LIVES))
 
 
 def no_counts(columns: int) -> FadedCounts:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from operator import is_
 from threading import Lock
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import asyncpg
 import numpy as np
@@ -23,7 +23,7 @@ from usage_service.hotlist.costs import CostReader
 from usage_service.hotlist.counts import LONG_AGO, Columns, DayCounts, DayRow, columns_of
 from usage_service.hotlist.learning import Learned, nothing_learned
 from usage_service.probe_keys import Counts, ProbeKey
-from usage_service.projections.state import Revision, State, read_states
+from usage_service.projections.state import State, read_states
 from usage_service.queries import query
 from usage_service.shared.postgres import Connection
 
@@ -32,6 +32,7 @@ MOST_DAYS_KEPT = 500
 MOST_PRODUCTS_KEPT = 8
 DAYS_A_QUERY = 100  # what an interrupted reading has read is not read again
 VIEWS, PEOPLE, MISSING = range(3)
+V = TypeVar("V")
 LAST_DAYS_LEARNED, DAYS_BETWEEN_LEARNED, MOST_LEARNED_KEPT = 3, 100, 8
 
 
@@ -46,6 +47,21 @@ class Catalogue(NamedTuple):
     built: dict[ProbeKey, datetime]
     unlistable: frozenset[ProbeKey]
     products: frozenset[str]
+
+    def with_changed(self, changed: Catalogue, probes: Iterable[ProbeKey]) -> Catalogue:
+        """Return the catalogue with what is now known of the probes; what stays the same is the same object."""
+        unlistable = self.unlistable.difference(probes) | changed.unlistable
+        return Catalogue(
+            _updated(self.registered, changed.registered),
+            _updated(self.types, changed.types),
+            self.built | changed.built,
+            self.unlistable if unlistable == self.unlistable else unlistable,
+            self.products | changed.products,
+        )
+
+
+def _updated(before: dict[ProbeKey, V], changed: dict[ProbeKey, V]) -> dict[ProbeKey, V]:
+    return before if changed.items() <= before.items() else before | changed
 
 
 EMPTY_CATALOGUE = Catalogue({}, {}, {}, frozenset(), frozenset())
@@ -145,7 +161,7 @@ def _begins(kept: _Kept, first: date, columns: Columns, days: Sequence[_Day]) ->
 @dataclass
 class _Product:
     popularity: State
-    catalogue_revision: tuple[Revision, int] | None = None  # and that of the patterns that hide probes
+    described_by: tuple[State, int] | None = None  # the catalogue, and the patterns that hide probes
     catalogue: Catalogue = EMPTY_CATALOGUE
     columns: dict[ProbeKey, int] = field(default_factory=dict)
     days: dict[date, _Day] = field(default_factory=dict)
@@ -172,10 +188,15 @@ class _Product:
     def described(self) -> Columns:
         """Return all columns, also of registered probes that nobody has requested."""
         found = self._described
-        if found is None or found[0] is not self.catalogue or len(found[1]) != len(self.columns):
+        if found is None or not _describes_alike(found[0], self.catalogue) or len(found[1]) != len(self.columns):
             _places(self.catalogue.registered, self.columns)
             found = self._described = self.catalogue, _describe(list(self.columns), self.catalogue)
         return found[1]
+
+
+def _describes_alike(one: Catalogue, other: Catalogue) -> bool:
+    """Return whether catalogues say the same of probes, but for when they were built."""
+    return one.registered is other.registered and one.types is other.types and one.unlistable is other.unlistable
 
 
 def _describe(probes: Sequence[ProbeKey], catalogue: Catalogue) -> Columns:
@@ -201,7 +222,8 @@ class Histories:
         async with self._lock:
             states = await read_states(connection, "catalogue", "popularity")
             popularity = states.of("popularity")
-            revision = states.of("catalogue").revision, await hidden_revision(connection)
+            described_by = states.of("catalogue"), await hidden_revision(connection)
+            revision = described_by[0].revision, described_by[1]
             kept = await self._current(connection, product, popularity)
             asked = first, last, popularity.generation, popularity.position, revision
             if kept.last_read is not None and kept.last_read[0] == asked:
@@ -215,8 +237,7 @@ class Histories:
                 days |= await _read_days(connection, product, part, kept.columns, popularity.position)
                 if popularity.position == kept.popularity.position:
                     kept.days = dict(list(days.items())[-MOST_DAYS_KEPT:])
-            if kept.catalogue_revision != revision:
-                kept.catalogue, kept.catalogue_revision = await _read_catalogue(connection, product), revision
+            await _bring_up_to_date(connection, product, kept, *described_by)
             of_days = [days[day] for day in wanted]
             history = History(first, kept.described(), of_days, kept.catalogue.built, kept.learning)
             kept.last_read = asked, history
@@ -278,12 +299,32 @@ def _places(keys: Iterable[ProbeKey], columns: dict[ProbeKey, int]) -> list[int]
     return [columns.setdefault(key, len(columns)) for key in keys]
 
 
-async def _read_catalogue(connection: Connection, product: str | None) -> Catalogue:
-    row = await connection.fetchrow(query("hotlist", "catalogue"), product)
+async def _bring_up_to_date(
+    connection: Connection, product: str | None, kept: _Product, now: State, hidden: int
+) -> None:
+    """Read the catalogue as of now: what has changed since it was read, or all of it."""
+    before = kept.described_by
+    if before is not None and (before[0].revision, before[1]) == (now.revision, hidden):
+        return
+    since = None
+    if before is not None and (before[0].generation, before[1]) == (now.generation, hidden):
+        whole_from: int = await connection.fetchval(query("hotlist", "whole_from"))
+        if max(now.position - MOST_BEHIND, whole_from - 1) <= before[0].position <= now.position:
+            since = before[0].position
+    keys, read = await _read_catalogue(connection, product, since, now.position)
+    kept.catalogue = read if since is None else kept.catalogue.with_changed(read, keys)
+    kept.described_by = now, hidden
+
+
+async def _read_catalogue(
+    connection: Connection, product: str | None, since: int | None, until: int
+) -> tuple[Sequence[ProbeKey], Catalogue]:
+    """Return the probes that have changed after a position up to another (None: all), and what is known of them."""
+    row = await connection.fetchrow(query("hotlist", "catalogue"), product, since, until)
     if row is None or row["probes"] is None:
-        return EMPTY_CATALOGUE
+        return (), EMPTY_CATALOGUE
     keys = list(map(ProbeKey, row["products"], row["probes"]))
-    return Catalogue(
+    return keys, Catalogue(
         {key: at.date() for key, at in zip(keys, row["registered"], strict=True) if at},
         {key: kind for key, kind in zip(keys, row["types"], strict=True) if kind},
         {key: at for key, at in zip(keys, row["built"], strict=True) if at},

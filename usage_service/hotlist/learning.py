@@ -158,6 +158,10 @@ class Night:
         """Return the score of each probe that may be listed by each expert."""
         return np.asarray(self.learned.counts.scores * self.columns.listable)
 
+    def scores_of(self, expert: int) -> Floats:
+        """Return the score of each probe that may be listed by one expert."""
+        return np.asarray(self.learned.counts.scores_of(expert) * self.columns.listable)
+
     @cached_property
     def guess(self) -> Guess:
         """Return what is expected of the probes that were never viewed."""
@@ -206,7 +210,7 @@ class Night:
 
     def score(self, rule: Rule) -> Floats:
         """Return the score of each probe by a rule."""
-        base = self.scores[rule.expert]
+        base = self.scores_of(rule.expert)
         return np.asarray(base + sum((self.addition(name, base) for name in rule.additions), np.zeros(1)))
 
     @cached_property
@@ -310,11 +314,11 @@ class Night:
         shares, begin = np.zeros(len(order)), 0
         for part in parts:
             own = slice(begin, part.end)
-            everything = exact_sum(self.learned.counts.scores[part.rule.expert])
+            everything = exact_sum(self.learned.counts.scores_of(part.rule.expert))
             shares[own] = scores[own] * self.seen[order[own]] / max(everything, 1e-9)
             begin = part.end
-        of_hidden = exact_sum(self.learned.counts.scores[DEFAULT] * ~self.columns.listable)
-        everything = exact_sum(self.learned.counts.scores[DEFAULT])
+        usual = self.learned.counts.scores_of(DEFAULT)
+        of_hidden, everything = exact_sum(usual * ~self.columns.listable), exact_sum(usual)
         shares *= (1 - unseen) / max(float(shares.sum()) + of_hidden / max(everything, 1e-9), 1e-9)
         new = np.where(self.seen[order], 0.0, self.unviewed[order])
         shares += unseen * new / max(float(self.unviewed.sum()), 1e-9)

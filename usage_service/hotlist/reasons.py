@@ -47,7 +47,7 @@ class Reasons:
         """Return the parts of the scores by a rule; without one, of what is expected of unviewed probes alone."""
         if rule is None:
             return {"unviewed": self._rounded(self._night.reached[columns])}
-        base = self._night.scores[rule.expert]
+        base = self._night.scores_of(rule.expert)
         found: dict[Name, list[float]] = {"recent": self._rounded(base[columns])}
         for name in rule.additions:
             found[name] = self._rounded(self._night.addition(name, base)[columns])

@@ -46,12 +46,17 @@ SELECT min(v.first_day) AS first, max(v.first_day) AS last
 FROM popularity_views v JOIN popularity_series s USING (series)
 WHERE v.days = 1 AND ($1::text IS NULL OR s.product = $1) AND NOT s.bot;
 
--- catalogue: the probes of the product $1 (null: of all) as arrays; retired and hidden ones are `unlistable`.
+-- catalogue: the probes of the product $1 (null: of all) as arrays, those alone that events after the position $2, up to $3, are
+-- about (null: every one); retired and hidden ones are `unlistable`.
 SELECT array_agg(product) AS products, array_agg(probe) AS probes, array_agg(registered_at) AS registered,
        array_agg(metric_type) AS types, array_agg(built_at) AS built,
        array_agg(coalesce(retired_at >= coalesce(described_at, retired_at), false) OR EXISTS (SELECT FROM hidden_by(product, probe)))
            AS unlistable
-FROM catalogue WHERE $1::text IS NULL OR product = $1;
+FROM catalogue
+WHERE ($1::text IS NULL OR product = $1)
+  AND ($2::bigint IS NULL OR (product, probe) IN (
+      SELECT e.product, e.probe FROM event_log e
+      WHERE e.position > $2 AND e.position <= $3 AND e.type IN ('probe_registered', 'probe_retired', 'probe_built')));
 
 -- rules: the rules of operators, of the product $1 (null: of all).
 SELECT product, probe, rule, reason, source, since, log_position FROM hotlist_rules

@@ -39,9 +39,10 @@ def coverage_chart(found: Found, chosen: Sequence[int] = ()) -> dict[str, Any]:
 
 
 def _points(found: Found, lines: Mapping[str, Sequence[float]]) -> list[dict[str, object]]:
+    """Return the points of the lines; the first is drawn last, above the others."""
     return [
         {"budget": budget, "policy": name, "share": share, "order": order}
-        for order, (name, shares) in enumerate(lines.items())
+        for order, (name, shares) in reversed(list(enumerate(lines.items())))
         for budget, share in zip(useful_budgets(found), shares, strict=False)
     ]
 
