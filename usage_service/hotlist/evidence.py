@@ -111,11 +111,11 @@ class Evidence:
             self.caught * FADING + night.caught,
             self.gained * FADING + night.gained,
             self.spread * FADING**2 + night.gained**2,
-            self.expected * fade + night.requests * night.expected,
+            self.expected * fade + night.asked * night.expected,
             self.listed * fade + night.listed,
             self.first_views * fade + night.first_views,
             self.reach * FADING + night.reach,
-            self.lately * fade + night.requests,
+            self.lately * fade + night.asked,
             self.unseen * fade + night.unseen,
             self.changes,
         )
@@ -125,9 +125,14 @@ class Evidence:
 
 
 class NightResult(NamedTuple):
-    """What came of a night: as in Evidence, but `expected` is a share."""
+    """What came of a night: as in Evidence, but `expected` is a share, and `asked` are all requests.
+
+    What is `listed`, `first_views` and `unseen` is of these, too: what lists should catch is a share of every request,
+    also of those that count less when rules are chosen.
+    """
 
     requests: float
+    asked: float
     unseen: Floats
     caught: Floats
     gained: Floats

@@ -90,7 +90,7 @@ class Learned:
             return replace(self, day=self.day + 1)
         counted, weekday = measured(row), (self.day + 6) % 7
         night = Night(self, self.day)
-        views, traffic = counted[BETWEEN], float(counted[BETWEEN].sum())
+        views, traffic, asked = counted[BETWEEN], float(counted[BETWEEN].sum()), row.views.astype(np.float64)
         today = np.arange(7) == weekday
         return Learned(
             self.columns,
@@ -102,7 +102,7 @@ class Learned:
             self.missed * MISSED_FADING + np.minimum(row.missing, counted[0]),
             self.persons + counted[-1],
             self.unviewed.after(night.guess, self.columns, views) if traffic else self.unviewed,
-            self.evidence.after(night.result(counted[0]), self.day + 1) if learn and traffic else self.evidence,
+            self.evidence.after(night.result(counted[0], asked), self.day + 1) if learn and traffic else self.evidence,
         )
 
 
@@ -273,8 +273,8 @@ class Night:
         came = float(self.learned.unviewed.came[0])
         return (came * self.guess.share + DOUBT * self.unseen_share[0]) / (came + DOUBT)
 
-    def result(self, requests: Floats) -> NightResult:
-        """Return what came of the night: who would have caught what of the day's requests."""
+    def result(self, requests: Floats, asked: Floats) -> NightResult:
+        """Return what came of the night: who would have caught what of the requests as they count, and as they came."""
         ranks, rules = self.columns.ranks, self.learned.evidence.leaders()
         caught = caught_within(keys_of(self.scores, ranks), requests, SIZES)
         gained = np.zeros((len(ADDITIONS), len(SIZES)))
@@ -284,11 +284,12 @@ class Night:
             own = np.array(rules) == leader
             gained[:, own] = gain[:, own]
         places = np.minimum(LENGTHS, len(self.order))
-        listed = np.append(0.0, np.cumsum(requests[self.order]))[places]
-        first = np.append(0.0, np.cumsum(requests[self.order] * ~self.seen[self.order]))[places]
+        listed = np.append(0.0, np.cumsum(asked[self.order]))[places]
+        first = np.append(0.0, np.cumsum(asked[self.order] * ~self.seen[self.order]))[places]
         return NightResult(
             float(requests.sum()),
-            np.array([float((requests * ~self.seen).sum()), float(requests.sum()) * self.unseen_guess]),
+            float(asked.sum()),
+            np.array([float((asked * ~self.seen).sum()), float(asked.sum()) * self.unseen_guess]),
             caught,
             gained,
             self._modelled[places],
