@@ -17,7 +17,7 @@ from tests.support.servers import Connection, rounds
 from usage_service.shared.postgres import connect
 
 PROBES = [f"probe_{number}_ms" for number in range(12)]
-FENCED = {"UB001", "UB003"}
+FENCED = {"UB001", "UB003", "UB010"}
 START, TIMES = datetime(2026, 11, 24, tzinfo=UTC), 60
 ENDED_TWICE = """
 SELECT data ->> 'build_id' FROM event_log

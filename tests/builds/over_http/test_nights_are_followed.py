@@ -38,6 +38,7 @@ async def test_a_night_tells_how_far_it_is(client: Client, database: Connection)
     running = await body(client, f"/{night}")
     assert (running["state"], running["seconds_left"]) == ("running", None)  # nothing is known yet of how fast it is
     assert [(job["state"], job["probes"]) for job in running["jobs"]] == [("running", 2), ("queued", 1)]
+    before = await look(client, first["builds"][0])
     await database.execute(
         "UPDATE shared_jobs SET started_at = started_at - interval '30 minutes' WHERE state = 'running'"
     )
@@ -47,7 +48,9 @@ async def test_a_night_tells_how_far_it_is(client: Client, database: Connection)
     halfway = await body(client, f"/{night}")  # half of two thirds in half an hour: the other two thirds in an hour
     assert 3_600 <= halfway["seconds_left"] < 3_700
     assert (halfway["totals"]["bytes"], halfway["totals"]["expected_bytes"]) == (700, 3_000)
-    build = await (await look(client, first["builds"][0])).json()
+    later = await look(client, first["builds"][0], If_None_Match=before.headers["ETag"])
+    assert later.status == 200
+    build = await later.json()
     assert build["shared_job"] == {
         "job_id": str(first["job_id"]), "night_id": str(night), "state": "running", "percent": 50,
     }  # fmt: skip
@@ -68,6 +71,8 @@ async def test_a_night_tells_how_far_it_is(client: Client, database: Connection)
         ("gc_slice", "listed", "failed", 1_000), ("probe_1", "left", None, 10**9),
         ("no_such_ms", "unknown", None, None),
     ]  # fmt: skip
+    lines = csv.DictReader((await (await get(client, f"/{night}/probes?format=csv")).text()).splitlines())
+    assert [row["finished_at"] for row in lines] == [one["finished_at"] or "" for one in listed["probes"]]
     assert [one["reason"] for one in listed["probes"]] == [
         None, None, "no such column", "it does not fit into the bytes that the night may read",
         "the catalogue has no such probe",

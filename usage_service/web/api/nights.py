@@ -170,7 +170,7 @@ async def get_night_probes(request: web.Request) -> web.Response:
     cursor = PlaceCursor(shown[-1].place) if len(probes) > asked.limit else None
     following, headers = _following(f"/v1/nights/{night_id}/probes", asked, cursor)
     body = (
-        as_csv(CSV_COLUMNS, map(msgspec.structs.astuple, shown))
+        as_csv(CSV_COLUMNS, (list(msgspec.to_builtins(one).values()) for one in shown))
         if asked.format == "csv"
         else as_json(NightProbesAnswer(shown, following))
     )
