@@ -14,7 +14,7 @@ from google.api_core.exceptions import BadRequest, Conflict, NotFound
 from google.cloud import bigquery
 from google.cloud.bigquery import Client, LoadJob, SchemaField
 
-from tests.support.warehouse_support import NEVER, SECONDS
+from tests.support.warehouse_support import NEVER, SECONDS, rows
 from tests.support.warehouse_tables import (
     JSON,
     content,
@@ -185,6 +185,7 @@ def test_what_does_not_fit_in_the_table_is_refused_and_nothing_is_loaded(client:
         (parquet({"a": [1], "z": [1]}), r"Cannot add fields \(field: z\)"),
         (parquet({"l": [["x"]]}), "enableListInference only"),
         (parquet({"a": pa.array([1], pa.timestamp("ns"))}), r"does not read the type timestamp\[ns\]"),
+        (parquet({"a": pa.array([1], pa.decimal256(76, 38))}), "needs a schema that says BIGNUMERIC"),
         (BytesIO(b"PAR1 not"), "Input file is not in Parquet format"),
     ]
     for file, words in files:
@@ -194,9 +195,48 @@ def test_what_does_not_fit_in_the_table_is_refused_and_nothing_is_loaded(client:
     assert content(client, "strict") == [(5, None, [])]
 
 
+def test_values_that_cannot_be_stored_are_refused_and_never_changed(client: Client) -> None:
+    nested = [SchemaField("r", "RECORD", fields=[SchemaField("key", "STRING")])]
+    broken = pa.Array.from_buffers(pa.string(), 1, [None, pa.py_buffer(b"\0\0\0\0\2\0\0\0"), pa.py_buffer(b"\xff\xfe")])
+    text = [SchemaField("a", "STRING")]
+    compressed = gzip.compress(b'{"a": "x"}\n' * 1000)
+    files: list[tuple[BytesIO, dict[str, Any], str]] = [
+        (parquet({"a": broken}), {}, "Invalid unicode"),
+        (parquet({"r": [{"Key": "k"}]}), {"schema": nested}, "column 'r.Key' is not in the schema"),
+        (parquet({"a": pa.array([2**64 - 1], pa.uint64())}), {}, "not in range"),
+        (
+            parquet({"a": ["x"]}),
+            {"schema": [SchemaField("a", "INTEGER")]},
+            "does not match the target NULLABLE INTEGER",
+        ),
+        (BytesIO(b'{"a": "\\ud800"}'), {"schema": text, "source_format": JSON}, "surrogates not allowed"),
+        (BytesIO(compressed[:-10]), {"schema": text, "source_format": JSON}, "ended before"),
+        (BytesIO(compressed[:12] + b"\xff\xff" + compressed[14:]), {"schema": text, "source_format": JSON}, "."),
+    ]
+    tiny = parquet({"a": pa.array([Decimal("1e-12")], pa.decimal256(76, 38))})
+    files.append((tiny, {"schema": [SchemaField("a", "BIGNUMERIC")]}, "data loss"))
+    for file, config, words in files:
+        with pytest.raises(BadRequest, match=f"Error while reading data, error message: .*{words}"):
+            loaded(client, "unstorable", file, **config)
+    with pytest.raises(NotFound):
+        client.get_table("glam_etl.unstorable", retry=NEVER, timeout=SECONDS)
+
+
+def test_decimals_are_stored_and_compared_and_no_more(client: Client) -> None:
+    file = parquet({"a": pa.array([Decimal("1.5"), None], pa.decimal256(76, 38))})
+    loaded(client, "decimals", file, schema=[SchemaField("a", "BIGNUMERIC")])
+    sql = "SELECT COALESCE(a, 2), a > 1, MAX(a) OVER (), CAST(a AS FLOAT64), CAST(1 AS NUMERIC) FROM glam_etl.decimals"
+    one, more = Decimal(1), Decimal("1.5")
+    assert sorted(rows(client, sql), key=repr) == [(more, True, more, 1.5, one), (Decimal(2), None, more, None, one)]
+    over = "SELECT {} FROM glam_etl.decimals"
+    for expression in ("a + 1", "SUM(a)", "CAST(a AS STRING)", "CAST('1' AS NUMERIC)", "ABS(a)"):
+        with pytest.raises(BadRequest, match="cannot translate"):
+            rows(client, over.format(expression))
+
+
 def test_rows_of_json_that_do_not_fit_are_told_of_by_field_and_nothing_is_loaded(client: Client) -> None:
     make_table(client, "strict_json", *EVERY_TYPE)
-    rows: list[tuple[object, str]] = [
+    lines: list[tuple[object, str]] = [
         ({"i": 1, "nope": 2}, "No such field: nope."),
         ({"s": "x"}, "Missing required fields: i."),
         ({"i": None}, "Only optional fields can be set to NULL. Field: i"),
@@ -211,7 +251,7 @@ def test_rows_of_json_that_do_not_fit_are_told_of_by_field_and_nothing_is_loaded
         ({"i": 1, "d": "2026-02-30"}, "Could not convert value to date"),
         ([1], "a JSON object is expected"),
     ]
-    for row, words in rows:
+    for row, words in lines:
         job = load(client, "strict_json", ndjson([{"i": 1}, row]), source_format=JSON)
         with pytest.raises(BadRequest, match="Rows: 2; errors: 1"):
             succeeded(job)

@@ -10,10 +10,11 @@ import duckdb
 from warehouse.api.jobs import Job, Work
 from warehouse.catalogue import WRITTEN, relation_name
 from warehouse.definitions import Definition, Resource, fields_of, invalid
-from warehouse.engine import bound
+from warehouse.engine import as_bigquery, bound
 from warehouse.errors import BigQueryError, invalid_query
 from warehouse.loading.ndjson import read_ndjson
 from warehouse.loading.parquet import read_parquet
+from warehouse.loading.rows import unreadable
 from warehouse.queries import query, render
 from warehouse.schema import Type, field_resource
 from warehouse.writing import Destination, Disposition
@@ -138,6 +139,11 @@ def load_job(project: str, request: LoadRequest, file: IO[bytes], size: int) -> 
     return Job(project, request.job_id, request.configuration, Load(request, file, size))
 
 
+def _of_data(error: BigQueryError) -> BigQueryError:
+    """Return the error as one of the file where it would be one of the query."""
+    return unreadable(error.message) if error.reason == "invalidQuery" else error
+
+
 @dataclass
 class Load:
     """The load of a file, all of it or nothing."""
@@ -162,7 +168,7 @@ class Load:
         try:
             added = change.store(to, LOADED, Definition(rows.fields))
         except duckdb.Error as error:
-            raise rows.failure or error from error
+            raise rows.failure or _of_data(as_bigquery(error)) from error
         job.statistics = {
             "load": {
                 "inputFiles": "1",

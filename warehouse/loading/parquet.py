@@ -41,6 +41,8 @@ def read_parquet(file: IO[bytes], wanted: list[Resource], *, lists: bool) -> Row
     except (pa.ArrowException, OSError) as error:
         raise unreadable(f"Input file is not in Parquet format. {error}") from None
     found = [_field(column, lists=lists) for column in parquet.schema_arrow]
+    if not wanted and any(field["type"] == "BIGNUMERIC" for field in found):
+        raise unreadable("a decimal of Parquet that is no NUMERIC needs a schema that says BIGNUMERIC")
     fields = _matched(found, wanted) if wanted else found
     return Rows(fields, _batches(parquet, arrow_schema(fields)))
 
@@ -76,8 +78,9 @@ def _type_name(column: str, kind: pa.DataType) -> str:
         return "STRUCT"
     if pa.types.is_timestamp(kind) and kind.unit != "ns":
         return "TIMESTAMP" if kind.tz else "DATETIME"
-    if pa.types.is_decimal(kind) and kind.scale <= MAX_SCALE and kind.precision - kind.scale <= MAX_WHOLE_DIGITS:
-        return "NUMERIC"
+    if pa.types.is_decimal(kind):
+        fits = kind.scale <= MAX_SCALE and kind.precision - kind.scale <= MAX_WHOLE_DIGITS
+        return "NUMERIC" if fits else "BIGNUMERIC"
     for test, name in SCALARS:
         if test(kind):
             return name
@@ -91,7 +94,8 @@ def _matched(found: list[Resource], wanted: list[Resource], prefix: str = "") ->
     for field in found:
         name = f"{prefix}{field['name']}"
         target = by_name.get(str(field["name"]).lower())
-        if target is None:
+        # Arrow matches nested fields by their very names, and silently makes NULL of others.
+        if target is None or (prefix and target["name"] != field["name"]):
             raise unreadable(f"Parquet column '{name}' is not in the schema")
         same = field["type"] == target["type"] or (field["type"], target["type"]) in WIDENING
         if not same or "REPEATED" in {field["mode"], target["mode"]} != {"REPEATED"}:

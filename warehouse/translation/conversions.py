@@ -50,6 +50,7 @@ WIDENING = {
     ("NUMERIC", "FLOAT64"),
     ("BIGNUMERIC", "FLOAT64"),
 }
+DECIMALS = {"NUMERIC", "BIGNUMERIC"}
 TYPES = {"INT64", "FLOAT64", "STRING", "BOOL", "DATE", "TIMESTAMP", "DATETIME", "NUMERIC", "BIGNUMERIC"}
 LITERALS = {
     "DATE": re.compile(r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}"),
@@ -123,6 +124,8 @@ def unify(values: list[Value], construct: str) -> tuple[list[exp.Expr], Type]:
 
 def no_signature(construct: str, values: list[Value]) -> Exception:
     """Return BigQuery's error for operands whose types do not fit."""
+    if any(v.type.name in DECIMALS for v in values):
+        return refused(f"{construct} of NUMERIC or BIGNUMERIC")
     kinds = ", ".join(v.type.spelled() for v in values)
     return invalid_query(f"No matching signature for {construct} for argument types: {kinds}")
 
@@ -143,6 +146,6 @@ def convert(value: Value, wanted: Type, *, safe: bool = False) -> Value:
     if pair in CHECKED:
         prefix = "bq_safe_" if safe else "bq_"
         return Value(call(f"{prefix}{wanted.name}_from_{value.type.name}".lower(), value.sql), wanted)
-    if pair[0] in ("FLOAT64", "TIMESTAMP", "DATETIME") and pair[1] == "STRING":
-        raise refused(f"CAST from {pair[0]} to STRING")
+    if DECIMALS & set(pair) or (pair[0] in ("FLOAT64", "TIMESTAMP", "DATETIME") and pair[1] == "STRING"):
+        raise refused(f"CAST from {pair[0]} to {pair[1]}")
     raise invalid_query(f"Invalid cast from {value.type.spelled()} to {wanted.spelled()}")

@@ -229,6 +229,8 @@ def declared_type(node: exp.DataType) -> Type:
         "TIMESTAMPTZ": "TIMESTAMP",
         "TIMESTAMP": "DATETIME",
         "DATE": "DATE",
+        "DECIMAL": "NUMERIC",
+        "BIGDECIMAL": "BIGNUMERIC",
     }
     if node.this == exp.DataType.Type.ARRAY and node.expressions:
         return Type(declared_type(node.expressions[0]).name, repeated=True)

@@ -119,11 +119,11 @@ class Scope:
 
     def start(self, name: str) -> Value | Source | None:
         """Return what the first part of a name stands for, searching this SELECT first and then those around it."""
-        source, column = self.range_variable(name), self.column(name)
-        if source and column:
+        source = self.range_variable(name)
+        if source and any(name.lower() == key.lower() for other in self.sources for key in other.types):
             raise refused(f"the name {name}, which is both a column and an alias in FROM,")
-        if source or column:
-            return source or column
+        if found := source or self.column(name):
+            return found
         return self.parent.start(name) if self.parent else None
 
 
