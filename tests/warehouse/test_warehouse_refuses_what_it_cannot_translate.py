@@ -24,7 +24,7 @@ REFUSED = [
     ("ROUND(2.675, 2)", "DECIMALS in the function ROUND"),
     ("CAST(1.5 AS STRING)", "CAST from FLOAT64 to STRING"),
     ("CAST(TIMESTAMP '2024-01-01' AS STRING)", "CAST from TIMESTAMP to STRING"),
-    ("CAST(1 AS NUMERIC)", "NUMERIC|DECIMAL"),
+    ("CAST(1.5 AS NUMERIC)", "NUMERIC|DECIMAL"),
     ("IEEE_DIVIDE(1, 0)", "IEEE_DIVIDE"),
     ("SAFE_ADD(1, 2)", "SAFE_ADD"),
     ("SAFE.SUBSTR('a', 1, -1)", "SAFE. prefix"),
