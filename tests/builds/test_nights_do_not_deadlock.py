@@ -94,7 +94,7 @@ async def busy(database_url: str, seed: int, times: int) -> None:
     connection = await connect(database_url, application="tests")
     chance = random.Random(seed)
     try:
-        await connection.execute("SET statement_timeout = '30s'")
+        await connection.execute("SET statement_timeout = '2min'")
         for number in range(times):
             now = START + number * timedelta(hours=4)
             await connection.execute("SELECT set_config('usage.now', $1, false)", now.isoformat())

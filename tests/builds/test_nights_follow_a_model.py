@@ -22,7 +22,7 @@ from tests.support.night_calls import STORE, drain
 from tests.support.servers import Connection, rounds
 from usage_service.shared.postgres import connect
 
-WALKS, STEPS = rounds(2), 120
+WALKS, STEPS = rounds(2), 100
 START = datetime(2026, 11, 24, 20, tzinfo=UTC)
 PROBES = [f"{letter}_ms" for letter in "abcdefghijkl"]
 UNDER_WAY = ("queued", "running")
