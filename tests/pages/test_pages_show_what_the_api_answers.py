@@ -36,6 +36,7 @@ from usage_service.tokens import TokenScope, create_token
 from usage_service.web.api.routes import ROUTES
 from usage_service.web.pages.presentation.charts import sparkline
 from usage_service.web.pages.presentation.distribution import histogram_of
+from usage_service.web.pages.presentation.sessions import not_recorded
 from usage_service.web.pages.presentation.words import has_expired, moment, money, number, plain, seconds, share, size
 from usage_service.web.pages.routes import PAGE_ROUTES
 
@@ -78,10 +79,20 @@ async def test_the_overview_draws_the_time_series(pages: Pages) -> None:
     assert sum(row["value"] for row in sessions) == summary["summary"]["sessions"] > 0
 
 
+async def viewed_days(pages: Pages) -> tuple[date, date]:
+    """Return the first and the last day with a view."""
+    [[first, last]] = await pages.database.fetch(
+        "SELECT utc_day(min(occurred_at)), utc_day(max(occurred_at)) FROM event_log WHERE type = 'probe_viewed'"
+    )
+    return first, last
+
+
 @pytest.mark.parametrize("order", ["most", "trending", "least"])
 async def test_the_overview_ranks_probes(pages: Pages, order: str) -> None:
-    page = await shown(pages.client, "/?product=fog")
-    answer = await answered(pages.client, f"/v1/popularity?product=fog&window=28d&limit=10&order={order}")
+    _, last = await viewed_days(pages)
+    asked = f"product=fog&window=1d&until={last + timedelta(days=1)}"
+    page = await shown(pages.client, f"/?{asked}")
+    answer = await answered(pages.client, f"/v1/popularity?{asked}&limit=10&order={order}")
     [section] = page.all("section", **{"aria-labelledby": f"h-{order}"})
     places = [section.text.index(probe["probe"]) for probe in answer["probes"]]
     assert places == sorted(places)
@@ -253,6 +264,59 @@ async def test_who_reads_without_a_token_is_offered_nothing_else(worker_database
         page = await shown(client, f"/probes/fog/{MISSING}")
     assert "needs a token of scope build" in page.all("main")[0].text
     assert not page.all("button", **{"data-send": "POST"})
+
+
+async def test_old_views_are_found_from_days_without_any(pages: Pages) -> None:
+    """The fixture's views are days ago; today has none."""
+    first, last = await viewed_days(pages)
+    one, follows = "?product=fog", f"&window=1d&until={last + timedelta(days=1)}"
+    for path in ("/", f"/probes/fog/{NUMERIC}", "/sessions"):
+        page = await shown(pages.client, f"{path}{one}&window=1d")
+        [note] = page.all("p", role="note", **{"class": "problem"})
+        assert f"from {first} to {last}" in note.text
+        [link] = [a.attributes["href"] or "" for a in page.all("a") if "until=" in (a.attributes["href"] or "")]
+        assert link == f"{path}{one}{follows}"
+        there = await shown(pages.client, link)
+        assert not there.all("p", role="note", **{"class": "problem"})
+        assert f"up to {last}" in there.all("form", **{"class": "filters"})[0].text
+        assert follows in (there.all("a", **{"class": "name"})[0].attributes["href"] or "")
+    overview = await shown(pages.client, f"/?product=fog{follows}")
+    drawn = overview.charts()[1]["datasets"]["rows"]
+    assert {row["start"][:10] for row in drawn} == {str(last)}
+    assert sum(row["value"] for row in drawn) > 0
+
+
+async def test_growth_is_not_told_without_a_period_before(pages: Pages) -> None:
+    page = await shown(pages.client, "/?product=fog&window=28d")
+    [section] = page.all("section", **{"aria-labelledby": "h-trending"})
+    first, last = await viewed_days(pages)
+    assert f"no earlier period to compare with: the log begins on {first}" in section.text
+    assert NUMERIC not in section.text
+    later = await shown(pages.client, f"/?product=fog&window=1d&until={last + timedelta(days=1)}")
+    [section] = later.all("section", **{"aria-labelledby": "h-trending"})
+    assert NUMERIC in section.text
+    assert "begins" not in section.text
+
+
+async def test_what_a_number_counts_is_said(pages: Pages) -> None:
+    probe = await shown(pages.client, f"/probes/fog/{NUMERIC}")
+    assert "900 clients, summed over builds" in probe.all("main")[0].text
+    heads = [head.text for head in probe.all("th") if head.text.startswith("Clients")]
+    assert heads == ["Clients, summed over builds"] * 3
+    one = await shown(pages.client, f"/probes/fog/{NUMERIC}?build={BUILDS[0]}")
+    assert "900 clients, 9,000 samples" in one.all("main")[0].text
+    sessions = await shown(pages.client, "/sessions?product=fog")
+    assert "Sessions with fog" in sessions.all("h1")[0].text
+
+
+async def test_roles_without_what_they_are_made_of_are_not_recorded() -> None:
+    shares = {"starting_point": 0.0, "endpoint": 0.0, "in_between": 0.0, "whole": 1.0}
+    assert len(not_recorded({"roles": shares})) == 2
+    [links] = not_recorded({"roles": shares | {"endpoint": 0.5, "whole": 0.5}})
+    assert "link_followed" in links
+    [referrers] = not_recorded({"roles": shares | {"starting_point": 0.5, "whole": 0.5}})
+    assert "referrer" in referrers
+    assert not_recorded({"roles": shares | {"in_between": 1.0, "whole": 0.0}}) == []
 
 
 async def test_the_backtest_is_drawn_with_the_budget(pages: Pages) -> None:

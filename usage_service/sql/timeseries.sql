@@ -33,3 +33,8 @@ SELECT b.probe, b.start, b.found, b.missing,
             ELSE round(coalesce(v.visitors, 0) * (1::bigint << 32)::numeric / b.sample_key) END::bigint AS visitors,
        coalesce(b.sample_key / (1::bigint << 32)::float8, 1) AS visitors_looked_at
 FROM sampled_buckets b LEFT JOIN sampled_visitors v USING (bucket);
+
+-- viewed_days: the first and the last UTC day on which people viewed the probe $2 ('' for any) of the product $1, in the channel $3
+-- (null for any).
+SELECT utc_day(min(hour)) AS first, utc_day(max(hour)) AS last
+FROM probe_hours WHERE product = $1 AND probe = $2 AND NOT bot AND ($3::text IS NULL OR channel = $3);

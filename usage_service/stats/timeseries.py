@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import msgspec
 
@@ -39,6 +39,19 @@ class Series(msgspec.Struct, frozen=True):
 
     probe: str | None
     buckets: list[Bucket]
+
+
+class ViewedDays(msgspec.Struct, frozen=True):
+    """First and last UTC day with a view."""
+
+    first: date
+    last: date
+
+
+async def viewed_days(connection: Connection, product: str, probe: str, channel: str | None) -> ViewedDays | None:
+    """Return the first and the last UTC day on which people viewed a probe ('': any of the product), or None."""
+    [row] = await connection.fetch(query("timeseries", "viewed_days"), product, probe, channel)
+    return ViewedDays(**row) if row["first"] else None
 
 
 def bucket_range(interval: Interval, since: datetime | None, until: datetime | None, now: datetime) -> TimeRange:

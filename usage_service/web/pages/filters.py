@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Literal, TypeVar
 from urllib.parse import urlencode
 
@@ -11,7 +11,7 @@ import msgspec
 from aiohttp import web
 from msgspec import Meta
 
-from usage_service.events import Channel, Product
+from usage_service.events import Channel, Instant, Product
 from usage_service.web.parameters import query_parameters
 from usage_service.windows import Days, Interval, TimeRange, time_range_between
 
@@ -25,17 +25,27 @@ PageWindow = Annotated[Literal["1d", "7d", "28d", "90d", "365d"], Meta(descripti
 
 
 class ViewParameters(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """Product (by default that with the most probes), channel (by default all) and days (by default 28 up to today)."""
+    """Product (by default that with the most probes), channel (by default all) and days (by default 28 up to today).
+
+    The days end before `until`.
+    """
 
     product: Product | None = None
     channel: Channel | None = None
     window: PageWindow = "28d"
+    until: Instant | None = None
 
 
 def view_parameters(request: web.Request, kind: type[Kind]) -> Kind:
     """Return the query string as a `kind`, without empty fields of a form; raise a Problem (422) for a wrong one."""
     chosen = [(name, value) for name, value in request.query.items() if value]
     return query_parameters(request.clone(rel_url=request.rel_url.with_query(chosen)), kind)
+
+
+def last_day(until: datetime | None, now: datetime) -> date | None:
+    """Return the last UTC day before an instant, or None when it is today or later."""
+    last = (until.astimezone(UTC) - timedelta(microseconds=1)).date() if until else None
+    return last if last and last < now.astimezone(UTC).date() else None
 
 
 @dataclass(frozen=True)
@@ -46,12 +56,18 @@ class Filters:
     channel: str | None
     window: PageWindow
     now: datetime
+    last_day: date | None = None
+
+    @property
+    def today(self) -> date:
+        """Return the UTC day."""
+        return self.now.astimezone(UTC).date()
 
     @property
     def days(self) -> Days:
         """Return the UTC days of the window."""
-        today = self.now.astimezone(UTC).date()
-        return Days(today - timedelta(days=int(self.window[:-1]) - 1), today)
+        last = self.last_day or self.today
+        return Days(last - timedelta(days=int(self.window[:-1]) - 1), last)
 
     @property
     def since(self) -> datetime:
@@ -61,7 +77,13 @@ class Filters:
     @property
     def time_range(self) -> TimeRange:
         """Return the time range of the window, for questions about sessions."""
-        return time_range_between(self.since, None, self.now)
+        return time_range_between(self.since, self.until, self.now)
+
+    @property
+    def until(self) -> datetime | None:
+        """Return the end of the last day, None when that is today."""
+        end = self.last_day + timedelta(days=1) if self.last_day else None
+        return datetime.combine(end, datetime.min.time(), UTC) if end else None
 
     @property
     def interval(self) -> Interval:
@@ -72,4 +94,5 @@ class Filters:
     def query(self, **changed: object) -> str:
         """Return a query string with these filters, some of them `changed`, for a link to another page."""
         kept: dict[str, object] = {"product": self.product, "channel": self.channel, "window": self.window}
+        kept["until"] = self.until and self.until.date()
         return "?" + urlencode({name: value for name, value in (kept | changed).items() if value not in (None, "")})

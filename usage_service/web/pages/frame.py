@@ -15,7 +15,7 @@ from usage_service.shared.postgres import Connection
 from usage_service.stats.catalogue import known_products
 from usage_service.web.answering import Question
 from usage_service.web.answers import Body, as_json
-from usage_service.web.pages.filters import CHANNELS, WINDOWS, Filters, ViewParameters
+from usage_service.web.pages.filters import CHANNELS, WINDOWS, Filters, ViewParameters, last_day
 from usage_service.web.pages.panels import Panel, ask, ask_all, how_fresh, html_answer
 
 PAGES = {
@@ -83,4 +83,6 @@ async def begin(request: web.Request, asked: ViewParameters, product: str | None
         known = f"known are {', '.join(products)}" if products else "none is known yet"
         detail = f"no probe of {chosen} was registered or viewed; {known}"
         raise Problem(404, "Unknown product", detail, products=products)
-    return Page(request, Filters(chosen, asked.channel, asked.window, datetime.now(UTC)), products)
+    now = datetime.now(UTC)
+    filters = Filters(chosen, asked.channel, asked.window, now, last_day(asked.until, now))
+    return Page(request, filters, products)

@@ -15,7 +15,7 @@ from usage_service.shared.postgres import Connection
 from usage_service.stats.catalogue import count_viewed
 from usage_service.stats.popularity import Order, Ranking, views_by_probe
 from usage_service.stats.session_summaries import count_over_time
-from usage_service.stats.timeseries import bucket_range
+from usage_service.stats.timeseries import bucket_range, viewed_days
 from usage_service.stats.view_counts import ViewCounts
 from usage_service.web.answering import Question
 from usage_service.web.answers import Body, as_json
@@ -26,6 +26,7 @@ from usage_service.web.pages.filters import Filters, ViewParameters, view_parame
 from usage_service.web.pages.frame import Page, begin
 from usage_service.web.pages.panels import Panel, ask, ask_all, how_fresh
 from usage_service.web.pages.presentation.overview import over_time, release_lines
+from usage_service.web.pages.presentation.recorded import Recorded
 from usage_service.windows import Days, Interval, TimeRange
 
 SHOWN = 10
@@ -47,6 +48,24 @@ class EverViewedQuestion(Question):
     async def answer(self, connection: Connection) -> Body:
         """Return both numbers."""
         return as_json(await count_viewed(connection, self.product))
+
+
+@dataclass(frozen=True)
+class ViewedDaysQuestion(Question):
+    """First and last day on which people viewed a product, or a probe of it."""
+
+    product: str
+    channel: str | None
+    probe: str = ""
+
+    @property
+    def reads(self) -> tuple[Projection, ...]:
+        """Return the projection of views by hour."""
+        return ("timeseries",)
+
+    async def answer(self, connection: Connection) -> Body:
+        """Return both days, or null."""
+        return as_json(await viewed_days(connection, self.product, self.probe, self.channel))
 
 
 @dataclass(frozen=True)
@@ -99,6 +118,7 @@ async def get_overview(request: web.Request) -> web.Response:
         "sessions": SessionCountsQuestion(page.filters.time_range, page.filters.product, page.filters.interval),
         "releases": releases_question(page.filters),
         "catalogue": EverViewedQuestion(page.filters.product),
+        "viewed": ViewedDaysQuestion(page.filters.product, page.filters.channel),
     }
     questions |= {order: _ranked(request, page.filters, order) for order in ORDERS}
     panels = await ask_all(request, **questions)
@@ -107,20 +127,21 @@ async def get_overview(request: web.Request) -> web.Response:
         "over_time": over_time(panels["series"].data, panels["sessions"].data),
         "release_lines": release_lines(panels["releases"].data),
         "sparks": sparks,
+        "recorded": Recorded.of(panels["viewed"].data, page.filters.days),
     }
     return await page.shown("overview", panels, fresh=fresh, **drawn)
 
 
 def series_question(filters: Filters, *probes: str) -> TimeSeriesQuestion:
     """Return the question of views and visitors of probes, or of all probes together, in the window."""
-    time_range = bucket_range(filters.interval, filters.since, None, filters.now)
+    time_range = bucket_range(filters.interval, filters.since, filters.until, filters.now)
     return TimeSeriesQuestion(time_range, filters.interval, filters.product, probes, filters.channel, bots=False)
 
 
 def releases_question(filters: Filters) -> ImpactQuestion:
     """Return the question of the window's releases."""
-    today = filters.days.last
-    return ImpactQuestion(filters.time_range, filters.product, filters.channel, IMPACT_DAYS, today, SHOWN)
+    asked = filters.product, filters.channel, IMPACT_DAYS, filters.today, SHOWN
+    return ImpactQuestion(filters.time_range, *asked)
 
 
 def _ranked(request: web.Request, filters: Filters, order: Order) -> PopularityQuestion:

@@ -19,9 +19,10 @@ from usage_service.web.api.probes import ProbePath
 from usage_service.web.keys import service_of
 from usage_service.web.pages.filters import CHANNELS, view_parameters
 from usage_service.web.pages.frame import begin
-from usage_service.web.pages.overview import releases_question, series_question
+from usage_service.web.pages.overview import ViewedDaysQuestion, releases_question, series_question
 from usage_service.web.pages.panels import HEADERS, ask, ask_all, how_fresh
 from usage_service.web.pages.presentation.overview import release_lines, views_over_time, visitors_over_time
+from usage_service.web.pages.presentation.recorded import Recorded
 from usage_service.web.pages.presentation.words import has_expired, path_segment
 from usage_service.web.pages.rows import NO_ROWS, FacetsQuestion, ProbeView, rows_shown
 from usage_service.web.parameters import parameters_from
@@ -84,6 +85,7 @@ async def get_probe_page(request: web.Request) -> web.Response:
         entry=EntryQuestion(path.product, path.probe),
         together=TogetherQuestion(*filters.time_range, path.product, path.probe),
         built=facets,
+        viewed=ViewedDaysQuestion(path.product, filters.channel, path.probe),
     )
     buckets = panels["series"].data["series"][0]["buckets"] if panels["series"].data else []
     if panels["entry"].data is None and not any(bucket["views"] for bucket in buckets):
@@ -93,7 +95,8 @@ async def get_probe_page(request: web.Request) -> web.Response:
         "over_time": {"Views": views_over_time(buckets), "Visitors": visitors_over_time(buckets)},
         "build": await _newest_build(request, path, channel),
         "fresh": await how_fresh(request),
-        "expired": has_expired((panels["entry"].data or {}).get("expires") or "never", filters.days.last),
+        "expired": has_expired((panels["entry"].data or {}).get("expires") or "never", filters.today),
+        "recorded": Recorded.of(panels["viewed"].data, filters.days),
     }
     drawn |= await rows_shown(request, facets, panels["built"], asked)
     return await page.shown("probe", panels, probe=path.probe, channel=channel, **drawn)

@@ -27,6 +27,7 @@ from usage_service.web.pages.presentation.distribution import (
     percentiles_of,
     scale_of,
     shares_over_builds,
+    sums_builds,
 )
 
 NO_ROWS = RowFilter()
@@ -83,6 +84,7 @@ async def rows_shown(request: web.Request, facets: FacetsQuestion, built: Panel,
 def _drawn(rows: list[dict[str, Any]], version: int, build: str) -> dict[str, Any]:
     row = chosen_row(rows, version, build)
     drawn: dict[str, Any] = {"row": row, "percentiles": list(BANDS), "of": percentiles_of}
+    drawn["sums_builds"] = sums_builds
     versions = [one for one in rows if one["build_id"] == ALL]
     drawn |= {"numeric": any(map(is_numeric, rows)), "versions": versions}
     if drawn["numeric"]:

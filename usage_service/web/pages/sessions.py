@@ -13,8 +13,10 @@ from usage_service.web.api.session_summaries import SummaryQuestion
 from usage_service.web.api.sessions import SessionPath, SessionsQuestion, TimelineQuestion
 from usage_service.web.pages.filters import ViewParameters, view_parameters
 from usage_service.web.pages.frame import begin
+from usage_service.web.pages.overview import ViewedDaysQuestion
 from usage_service.web.pages.panels import ask, ask_all, how_fresh, html_answer
-from usage_service.web.pages.presentation.sessions import depths, roles_over_time, transition_matrix
+from usage_service.web.pages.presentation.recorded import Recorded
+from usage_service.web.pages.presentation.sessions import depths, not_recorded, roles_over_time, transition_matrix
 from usage_service.web.parameters import parameters_from
 
 LATEST, MOST_USED, MOST_TRANSITIONS, MOST_EVENTS = 25, 10, 200, 500
@@ -35,12 +37,14 @@ async def get_sessions_page(request: web.Request) -> web.Response:
     panels = await ask_all(
         request,
         summary=SummaryQuestion((filters.time_range,), product, "exclude", filters.interval, MOST_USED),
+        viewed=ViewedDaysQuestion(filters.product, None),
         latest=SessionsQuestion(filters.time_range, product, "exclude", LATEST),
     )
     drawn: dict[str, object] = {"fresh": await how_fresh(request), "kind": asked.kind}
+    drawn |= {"recorded": Recorded.of(panels["viewed"].data, filters.days)}
     if panels["summary"].data:
         summary = panels["summary"].data["summary"]
-        drawn |= {"roles": roles_over_time(summary)}
+        drawn |= {"roles": roles_over_time(summary), "not_recorded": not_recorded(summary)}
         drawn |= {"depths": depths(summary["probes_a_session"], summary["sessions_looked_at"])}
     return await page.shown("sessions", panels, **drawn)
 

@@ -15,6 +15,11 @@ OTHERS = "all others"
 SYMLOG, LINEAR = {"type": "symlog"}, {"type": "linear"}
 
 
+def sums_builds(row: Row) -> bool:
+    """Return whether the clients of a row are a sum: a distribution counts a client once on each of its builds."""
+    return (row["build_id"], row["client_agg_type"]) == (ALL, "summed_histogram")
+
+
 def percentiles_of(row: Row) -> dict[str, float]:
     """Return the percentiles of a row that are drawn."""
     given = {float(percent): value for percent, value in row["percentiles"].items()}

@@ -36,6 +36,17 @@ def roles_over_time(summary: Mapping[str, Any]) -> list[dict[str, object]]:
     ]
 
 
+def not_recorded(summary: Mapping[str, Any]) -> list[str]:
+    """Return what no session recorded although a role needs it: a share of 0 % would be a guess."""
+    shares = summary["roles"]
+    missing = []
+    if not shares["starting_point"] + shares["in_between"]:
+        missing.append("links to other tools (link_followed)")
+    if not shares["endpoint"] + shares["in_between"]:
+        missing.append("where people came from (the referrer of page_viewed)")
+    return missing
+
+
 def transition_matrix(transitions: Sequence[Mapping[str, Any]]) -> Matrix:
     """Return the matrix of the MOST_STEPS most frequent steps; shares are of the cells that a row shows."""
     counts = {(_name(path["steps"][0]), _name(path["steps"][1])): path["count"] for path in transitions}
