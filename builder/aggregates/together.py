@@ -10,7 +10,9 @@ from builder.aggregates.probe import BuildRequest, BuiltTogether
 from builder.aggregates.source import Reading, SourceOptions
 from builder.errors import PermanentBuildError
 
-# A statement of BigQuery has a million characters, a probe needs some hundred of them; cells are to fit into memory.
+# BigQuery takes statements of 1 MB (https://cloud.google.com/bigquery/quotas#query_jobs), of which 200 probes need a
+# tenth. What bounds them is a worker that puts the cells of all in order, and the columns of all in one grouping. Of 50,
+# the share of each in the common columns is a fiftieth: with more, there is nothing left to save.
 MOST_PROBES = 50
 
 AggregateTogether = Callable[[UUID, Sequence[BuildRequest]], BuiltTogether]
