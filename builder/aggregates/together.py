@@ -11,8 +11,8 @@ from builder.aggregates.source import Reading, SourceOptions
 from builder.errors import PermanentBuildError
 
 # BigQuery takes statements of 1 MB (https://cloud.google.com/bigquery/quotas#query_jobs), of which 200 probes need a
-# tenth. What bounds them is a worker that puts the cells of all in order, and the columns of all in one grouping. Of 50,
-# the share of each in the common columns is a fiftieth: with more, there is nothing left to save.
+# tenth. What bounds them is a worker that puts the cells of all in order, and the columns of all in one grouping. Each
+# of 50 bears a fiftieth of the common columns: with more there is little left to save.
 MOST_PROBES = 50
 
 AggregateTogether = Callable[[UUID, Sequence[BuildRequest]], BuiltTogether]

@@ -56,6 +56,11 @@ def _boolean(context: Context, node: exp.Expr) -> Value:
     return Value(call(BOOLEANS[type(node)], value), BOOL)
 
 
+@handles(exp.BitwiseOrAgg, parts="this")
+def _bit_or(context: Context, node: exp.Expr) -> Value:
+    return Value(call("bit_or", context.typed(node.this, INT64, "aggregate function BIT_OR").sql), INT64)
+
+
 @handles(exp.CountIf, parts="this")
 def _count_if(context: Context, node: exp.Expr) -> Value:
     # DuckDB's own is NULL, not 0, where there are no rows.

@@ -33,33 +33,52 @@ labels AS (  -- by number, a narrower key
   FROM
     (SELECT DISTINCT probe, metric_key FROM summed)
 ),
-aggregates AS (
+aggregates AS (  -- of which one has the value, as bits: of a single ping, largest, smallest, average and sum are the same
   SELECT
     client, unit, place, version, label, occurrences,
-    item.name AS client_agg_type,
+    item.kinds,
     COALESCE(item.value, -1.0) AS value
   FROM
     summed
     INNER JOIN (SELECT unit, place, version FROM units WHERE large_enough) USING (unit)
     INNER JOIN labels USING (probe, metric_key)
-    CROSS JOIN UNNEST([
-      STRUCT('max' AS name, CAST(largest AS FLOAT64) AS value),
-      STRUCT('min' AS name, CAST(smallest AS FLOAT64) AS value),
-      STRUCT('avg' AS name, SAFE_DIVIDE(total, occurrences) AS value),
-      STRUCT('sum' AS name, CAST(total AS FLOAT64) AS value),
-      STRUCT('count' AS name, CAST(occurrences AS FLOAT64) AS value)
-    ]) AS item
+    CROSS JOIN UNNEST(IF(
+      largest = smallest AND largest = total AND occurrences = 1,
+      [
+        STRUCT(15 AS kinds, CAST(largest AS FLOAT64) AS value),
+        STRUCT(16 AS kinds, CAST(occurrences AS FLOAT64) AS value)
+      ],
+      [
+        STRUCT(1 AS kinds, CAST(largest AS FLOAT64) AS value),
+        STRUCT(2 AS kinds, CAST(smallest AS FLOAT64) AS value),
+        STRUCT(4 AS kinds, SAFE_DIVIDE(total, occurrences) AS value),
+        STRUCT(8 AS kinds, CAST(total AS FLOAT64) AS value),
+        STRUCT(16 AS kinds, CAST(occurrences AS FLOAT64) AS value)
+      ]
+    )) AS item
+),
+kinds_of AS (
+  SELECT
+    named.kind, named.client_agg_type
+  FROM
+    UNNEST([
+      STRUCT(1 AS kind, 'max' AS client_agg_type),
+      STRUCT(2 AS kind, 'min' AS client_agg_type),
+      STRUCT(4 AS kind, 'avg' AS client_agg_type),
+      STRUCT(8 AS kind, 'sum' AS client_agg_type),
+      STRUCT(16 AS kind, 'count' AS client_agg_type)
+    ]) AS named
 ),
 counted AS (  -- by value: there are fewer of them than clients
   SELECT
-    unit, label, client_agg_type, value,
+    unit, label, kinds, value,
     IF(client < 0, client, NULL) AS mover,
     COUNTIF(value >= 0) AS clients,
     SUM(COALESCE(occurrences, 0)) AS samples
   FROM
     aggregates
   GROUP BY
-    unit, label, client_agg_type, value, mover
+    unit, label, kinds, value, mover
 ),
 ranges AS (  -- labels with too few clients for any row are left out
   SELECT
@@ -72,7 +91,7 @@ ranges AS (  -- labels with too few clients for any row are left out
   GROUP BY
     label
   HAVING
-    SUM(IF(client_agg_type = 'count', clients * client_weight, 0)) > @minimum_row_users
+    SUM(IF(kinds = 16, clients * client_weight, 0)) > @minimum_row_users
 ),
 bounded AS (  -- the bounds are those of scalar_ranges.py
   SELECT
@@ -101,28 +120,33 @@ by_unit AS (
     counted
     INNER JOIN buckets USING (label, value)
     INNER JOIN labels USING (label)
+    INNER JOIN kinds_of ON kinds & kind != 0
 ),
 any_build AS (
   SELECT
-    probe, place, version, metric_key, client_agg_type, bucket, clients, mover
+    probe, mover, place, version, metric_key, client_agg_type, bucket, clients
   FROM (
     SELECT
-      place, version, label, client_agg_type, bucket,
+      place, version, label, bucket, kinds,
       IF(client < 0, client, NULL) AS mover,
       COUNT(*) AS clients
     FROM (
-      SELECT DISTINCT
-        client, place, version, label, client_agg_type, bucket
+      SELECT
+        client, place, version, label, bucket,
+        BIT_OR(kinds) AS kinds
       FROM
         aggregates
         INNER JOIN buckets USING (label, value)
       WHERE
         value >= 0
+      GROUP BY
+        client, place, version, label, bucket
     )
     GROUP BY
-      place, version, label, client_agg_type, bucket, mover
+      place, version, label, bucket, kinds, mover
   )
     INNER JOIN labels USING (label)
+    INNER JOIN kinds_of ON kinds & kind != 0
 ),
 {{distinct_clients}}
 {{shown}}
