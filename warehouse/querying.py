@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from warehouse.engine import Engine, as_bigquery
-from warehouse.errors import BigQueryError, refused
+from warehouse.errors import BigQueryError, invalid_query
 from warehouse.sample.pings import PROJECT
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def run_locally(path: Path, sql: str) -> Answer:
     try:
         plan = engine.plan(sql, PROJECT, {})
         if plan.translation.changes:
-            raise refused(f"{plan.translation.kind} without a running warehouse (--url)")
+            raise invalid_query(f"{plan.translation.kind} changes a table: ask a running warehouse with --url")
         with engine.cursor() as cursor:
             rows = cursor.execute(plan.translation.sql).fetchall()
         return [name for name, _ in plan.translation.columns], rows

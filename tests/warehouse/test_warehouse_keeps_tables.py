@@ -11,6 +11,8 @@ from google.cloud.bigquery import Client, Dataset, SchemaField, Table, TimeParti
 
 from tests.support.warehouse_support import NEVER, SECONDS, client_of, dry, rows, scalar, start
 from tests.support.warehouse_tables import content, empty_database, loaded, make_table, parquet, run, writable
+from warehouse.errors import BigQueryError
+from warehouse.querying import run_locally
 
 DAYS = [dt.date(2026, 11, 18), dt.date(2026, 11, 19), dt.date(2026, 11, 19), None]
 EVENTS = [SchemaField("day", "DATE"), SchemaField("type", "STRING"), SchemaField("n", "INTEGER", "REPEATED")]
@@ -32,7 +34,13 @@ def test_what_was_written_is_there_after_a_restart(tmp_path: Path) -> None:
         loaded(client, "t", parquet({"a": [1, 2]}), job_id="load")
         run(client, "INSERT glam_etl.t (a) VALUES (3)", job_id="insert")
         run(client, "SELECT a * 2 AS b FROM glam_etl.t", job_id="select", destination=f"{client.project}.glam_etl.u")
-    with client_of(tmp_path / "warehouse.duckdb") as client:
+    path, sql = tmp_path / "warehouse.duckdb", "SELECT a FROM glam_etl.t ORDER BY a"
+    assert run_locally(path, sql) == (["a"], [(1,), (2,), (3,)])
+    with pytest.raises(BigQueryError, match="DELETE changes a table: ask a running warehouse"):
+        run_locally(path, "DELETE glam_etl.t WHERE TRUE")
+    with client_of(path) as client:
+        with pytest.raises(OSError, match="--url"):
+            run_locally(path, sql)
         assert content(client, "t") == [(1,), (2,), (3,)]
         jobs: Any = [client.get_job(key, location="US", retry=NEVER) for key in ("load", "insert", "select")]
         assert [job.state for job in jobs] == ["DONE"] * 3
