@@ -25,7 +25,7 @@ from tests.support.servers import Connection, eventually, rounds
 from tests.support.sinks import BEFORE, SINK
 from warehouse.serving import served
 
-ROUNDS = rounds(3)
+ROUNDS = rounds(1)
 BUILDERS, PROBES = 2, [f"probe_{number}" for number in range(4)]
 LATEST_STRIKE_SECONDS = 1.5
 PATIENCE = 60.0  # seconds, on the busiest machine
