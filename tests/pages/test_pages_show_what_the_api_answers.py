@@ -36,6 +36,7 @@ from usage_service.tokens import TokenScope, create_token
 from usage_service.web.api.routes import ROUTES
 from usage_service.web.pages.presentation.charts import sparkline
 from usage_service.web.pages.presentation.distribution import histogram_of
+from usage_service.web.pages.presentation.overview import LONGEST_LABEL, release_marks
 from usage_service.web.pages.presentation.sessions import not_recorded
 from usage_service.web.pages.presentation.words import has_expired, moment, money, number, plain, seconds, share, size
 from usage_service.web.pages.routes import PAGE_ROUTES
@@ -317,6 +318,44 @@ async def test_roles_without_what_they_are_made_of_are_not_recorded() -> None:
     [referrers] = not_recorded({"roles": shares | {"starting_point": 0.5, "whole": 0.5}})
     assert "referrer" in referrers
     assert not_recorded({"roles": shares | {"in_between": 1.0, "whole": 0.0}}) == []
+
+
+async def test_releases_are_told_by_rates_a_day_and_where_the_log_begins(pages: Pages) -> None:
+    page = await shown(pages.client, "/?product=fog")
+    [section] = page.all("section", **{"aria-labelledby": "h-releases"})
+    answer = await answered(pages.client, "/v1/releases/impact?product=fog")
+    first, _ = await viewed_days(pages)
+    for release in answer["releases"]:
+        assert f"{release['channel']} {release['version']}" in section.text
+        assert release["first_day"] == (str(first) if release["channel"] == "nightly" else None)
+        if release["days_after"] and release["channel"] == "nightly":
+            assert number(release["views_after"] / release["days_after"]) in section.text
+            assert f"of {release['days_after']} days" in section.text
+    assert f"log begins {first}" in section.text
+    assert "no views yet" in section.text
+    marks = page.charts()[0]["datasets"]["releases"]
+    assert [mark["releases"] for mark in marks] == ["beta 142, nightly 143, release 141"]
+
+
+async def test_releases_that_are_too_near_share_a_mark() -> None:
+    begin = datetime(2026, 11, 1, tzinfo=UTC)
+    releases = [
+        {
+            "channel": channel,
+            "version": 140 - day,
+            "published_at": (begin + timedelta(days=day, hours=hours)).isoformat(),
+        }
+        for day in (20, 7, 6, 0)
+        for hours, channel in enumerate(("nightly", "beta", "a channel with quite a long name"))
+    ]
+    marks = release_marks({"releases": releases}, 28)
+    assert [(mark["start"], mark["release"]) for mark in marks] == [
+        ((begin + timedelta(days=day)).isoformat(), f"nightly {140 - day} and 2 more") for day in (0, 6, 7, 20)
+    ]
+    assert len(release_marks({"releases": releases}, 365)) == 2
+    assert len(release_marks({"releases": releases}, 1)) == len(releases)
+    assert all(len(str(mark["release"])) <= LONGEST_LABEL for mark in release_marks({"releases": releases}, 1))
+    assert release_marks(None, 7) == []
 
 
 async def test_the_backtest_is_drawn_with_the_budget(pages: Pages) -> None:

@@ -166,8 +166,13 @@ async def answered(client: Client, path: str) -> JsonObject:
 
 
 def _traffic(begin: datetime) -> list[JsonObject]:
-    """Four people on two days, each of whom goes from page to probe to tool."""
-    events: list[JsonObject] = []
+    """Releases of one day, and four people on two days, each of whom goes from page to probe to tool."""
+    events = [
+        event(
+            "release_published", occurred_at=begin.isoformat(), visitor=None, channel=channel, data={"version": version}
+        )
+        for channel, version in (("nightly", 143), ("beta", 142), ("release", 141))
+    ]
     for number in range(4):
         at = begin + timedelta(days=number % 2, hours=number)
         who = {"visitor": f"visitor {number}"}

@@ -27,12 +27,14 @@ class Impact(msgspec.Struct, frozen=True):
 
     `ratio` compares a day after with a day before, adjusted for weekdays; `low` and `high` are its 95 % confidence
     interval. `p_value` is that of no change, each release for itself. They are null when there is too little data.
+    `first_day` is the first with a view of the product and channel: days before it are not compared.
     """
 
     product: str
     channel: str
     version: int
     published_at: datetime
+    first_day: date | None
     days_before: int
     days_after: int
     views_before: int
@@ -75,6 +77,7 @@ def _impact(release: asyncpg.Record, daily: Daily, days: int, today: date) -> Im
     estimate = estimate_ratio(counts, np.array([day.weekday() for day, _ in known], dtype=np.int64), periods)
     return Impact(
         **release,
+        first_day=min(daily, default=None),
         days_before=int((periods == BEFORE).sum()),
         days_after=int((periods == AFTER).sum()),
         views_before=int(counts[periods == BEFORE].sum()),

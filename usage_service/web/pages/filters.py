@@ -64,10 +64,15 @@ class Filters:
         return self.now.astimezone(UTC).date()
 
     @property
+    def length(self) -> int:
+        """Return the number of days of the window."""
+        return int(self.window[:-1])
+
+    @property
     def days(self) -> Days:
         """Return the UTC days of the window."""
         last = self.last_day or self.today
-        return Days(last - timedelta(days=int(self.window[:-1]) - 1), last)
+        return Days(last - timedelta(days=self.length - 1), last)
 
     @property
     def since(self) -> datetime:
@@ -88,8 +93,7 @@ class Filters:
     @property
     def interval(self) -> Interval:
         """Return the interval of the buckets in charts of the window."""
-        length = int(self.window[:-1])
-        return "hour" if length <= MOST_HOURLY_DAYS else "day" if length <= MOST_DAILY_DAYS else "week"
+        return "hour" if self.length <= MOST_HOURLY_DAYS else "day" if self.length <= MOST_DAILY_DAYS else "week"
 
     def query(self, **changed: object) -> str:
         """Return a query string with these filters, some of them `changed`, for a link to another page."""

@@ -25,7 +25,7 @@ from usage_service.web.api.timeseries import TimeSeriesQuestion
 from usage_service.web.pages.filters import Filters, ViewParameters, view_parameters
 from usage_service.web.pages.frame import Page, begin
 from usage_service.web.pages.panels import Panel, ask, ask_all, how_fresh
-from usage_service.web.pages.presentation.overview import over_time, release_lines
+from usage_service.web.pages.presentation.overview import over_time, release_marks
 from usage_service.web.pages.presentation.recorded import Recorded
 from usage_service.windows import Days, Interval, TimeRange
 
@@ -125,7 +125,7 @@ async def get_overview(request: web.Request) -> web.Response:
     sparks, fresh = await asyncio.gather(ask(request, _sparklines(page, panels)), how_fresh(request))
     drawn = {
         "over_time": over_time(panels["series"].data, panels["sessions"].data),
-        "release_lines": release_lines(panels["releases"].data),
+        "release_marks": release_marks(panels["releases"].data, page.filters.length),
         "sparks": sparks,
         "recorded": Recorded.of(panels["viewed"].data, page.filters.days),
     }

@@ -21,7 +21,7 @@ from usage_service.web.pages.filters import CHANNELS, view_parameters
 from usage_service.web.pages.frame import begin
 from usage_service.web.pages.overview import ViewedDaysQuestion, releases_question, series_question
 from usage_service.web.pages.panels import HEADERS, ask, ask_all, how_fresh
-from usage_service.web.pages.presentation.overview import release_lines, views_over_time, visitors_over_time
+from usage_service.web.pages.presentation.overview import release_marks, views_over_time, visitors_over_time
 from usage_service.web.pages.presentation.recorded import Recorded
 from usage_service.web.pages.presentation.words import has_expired, path_segment
 from usage_service.web.pages.rows import NO_ROWS, FacetsQuestion, ProbeView, rows_shown
@@ -91,7 +91,7 @@ async def get_probe_page(request: web.Request) -> web.Response:
     if panels["entry"].data is None and not any(bucket["views"] for bucket in buckets):
         raise Problem(404, "Unknown probe", f"{path.product} has no probe {path.probe}; search for it by name")
     drawn = {
-        "release_lines": release_lines(panels["releases"].data),
+        "release_marks": release_marks(panels["releases"].data, filters.length),
         "over_time": {"Views": views_over_time(buckets), "Visitors": visitors_over_time(buckets)},
         "build": await _newest_build(request, path, channel),
         "fresh": await how_fresh(request),

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 Row = dict[str, object]
+MOST_MARKS = 28  # lines side by side whose labels do not overprint each other
+LONGEST_LABEL = 26  # characters in the height of a chart
 SERIES = {"found": "data found", "missing": "not built"}
 
 
@@ -42,10 +45,30 @@ def over_time(series: Mapping[str, Any] | None, sessions: Sequence[Mapping[str, 
     return charts
 
 
-def release_lines(impacts: Mapping[str, Any] | None) -> list[Row]:
-    """Return a row for each release, for the vertical line at its date."""
-    releases = impacts["releases"] if impacts else []
-    return [
-        {"start": release["published_at"], "release": f"{release['channel']} {release['version']}"}
-        for release in releases
-    ]
+def release_marks(impacts: Mapping[str, Any] | None, days: int) -> list[Row]:
+    """Return a row for each vertical line at the date of releases, for a chart of so many days.
+
+    Releases that are too near to each other to be told apart share a line: `release` is its label, `releases` are all.
+    """
+    releases = sorted(impacts["releases"], key=_published) if impacts else []
+    groups: list[list[Mapping[str, Any]]] = []
+    for release in releases:
+        if groups and _published(release) - _published(groups[-1][0]) < timedelta(days=days) / MOST_MARKS:
+            groups[-1].append(release)
+        else:
+            groups.append([release])
+    return [_mark(group) for group in groups]
+
+
+def _published(release: Mapping[str, Any]) -> datetime:
+    return datetime.fromisoformat(release["published_at"])
+
+
+def _mark(group: Sequence[Mapping[str, Any]]) -> Row:
+    names = [f"{release['channel']} {release['version']}" for release in group]
+    label = ", ".join(names)
+    if len(label) > LONGEST_LABEL and len(names) > 1:
+        label = f"{names[0]} and {len(names) - 1} more"
+    if len(label) > LONGEST_LABEL:
+        label = label[: LONGEST_LABEL - 1] + "\N{HORIZONTAL ELLIPSIS}"
+    return {"start": group[0]["published_at"], "release": label, "releases": ", ".join(names)}

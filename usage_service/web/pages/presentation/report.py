@@ -12,7 +12,7 @@ from markupsafe import Markup
 from usage_service.web.pages.presentation.assets import asset
 from usage_service.web.pages.presentation.charts import chart
 from usage_service.web.pages.presentation.hotlist import coverage_chart
-from usage_service.web.pages.presentation.overview import over_time, release_lines
+from usage_service.web.pages.presentation.overview import over_time, release_marks
 from usage_service.web.pages.presentation.rendering import rendered
 
 WIDTH = 640
@@ -25,7 +25,8 @@ def report_page(product: str, answers: Answers, made_at: datetime) -> str:
     `series`, `summary` and `releases` are of /v1/timeseries, /v1/sessions/summary and /v1/releases/impact; `most`,
     `trending` and `least` of /v1/popularity; `hot` of /v1/hotlist, and `backtest`, or None, of its backtest.
     """
-    lines = release_lines(answers["releases"])
+    begin = datetime.fromisoformat(answers["series"]["since"])
+    lines = release_marks(answers["releases"], max((made_at - begin).days, 1))
     drawn = over_time(answers["series"], answers["summary"]["summary"]["roles_over_time"])
     backtest = answers["backtest"]
     coverage = coverage_chart(backtest) if backtest else None
