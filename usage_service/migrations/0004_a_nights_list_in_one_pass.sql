@@ -761,7 +761,8 @@ BEGIN
            products[u.kind], channels[u.kind], u.probe, sources[u.kind], u.data, u.digest
     FROM unnest(event_ids, kinds, occurred, persons, probes, payloads, digests)
          WITH ORDINALITY AS u (event_id, kind, occurred_at, person, probe, data, digest, number);
-    PERFORM setval('event_position', log_end + cardinality(event_ids));
+    -- Not setval(), which could lead the sequence back if anybody drew from it without the lock.
+    PERFORM count(nextval('event_position')) FROM generate_series(1, cardinality(event_ids));
     RETURN log_end + 1;
 EXCEPTION WHEN unique_violation THEN
     RETURN NULL;
