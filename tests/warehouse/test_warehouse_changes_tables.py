@@ -1,7 +1,5 @@
 """Statements of DML change tables of the warehouse as those of BigQuery, and tell how many rows."""
 
-import importlib.util
-import re
 from collections.abc import Iterator
 
 import pyarrow as pa
@@ -9,8 +7,6 @@ import pytest
 from google.api_core.exceptions import BadRequest, GoogleAPICallError
 from google.cloud.bigquery import Client, QueryJob, SchemaField
 
-from builder.statement import Statement
-from tests.support.googlesql import GoogleSql, Type
 from tests.support.warehouse_support import ENDLESS, NEVER, SECONDS, start
 from tests.support.warehouse_tables import content, loaded, make_table, parquet, run, writable
 
@@ -137,13 +133,3 @@ def test_what_bigquery_refuses_is_refused_and_nothing_changes(client: Client, sq
     with pytest.raises(BadRequest, match=words):
         run(client, sql)
     assert content(client, "w") == [(1, "a", [])]
-
-
-@pytest.mark.timeout(300)  # the first run on a machine compiles the engine
-@pytest.mark.skipif(not importlib.util.find_spec("zetasql"), reason="zetasql cannot be imported here")
-def test_the_statements_are_bigquery_s_own() -> None:
-    columns: dict[str, Type] = {"k": "INT64", "v": "STRING", "l": ["INT64"]}
-    analyzer = GoogleSql(dict.fromkeys(("glam_etl.t", "glam_etl.t_new"), columns))
-    for sql in STATEMENTS:
-        quoted = re.sub(r"`?\bglam_etl\.(\w+)`?", r"`glam_etl.\1`", sql)
-        analyzer.check_change(Statement("change", quoted, ()))

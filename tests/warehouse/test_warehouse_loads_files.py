@@ -117,15 +117,15 @@ def test_dispositions_say_what_becomes_of_the_rows_before(client: Client) -> Non
 
 
 def test_a_large_file_is_uploaded_in_pieces(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("google.cloud.bigquery.client._DEFAULT_CHUNKSIZE", 1024 * 1024)
-    numbers = pa.array(range(400_000), pa.int64())
+    monkeypatch.setattr("google.cloud.bigquery.client._DEFAULT_CHUNKSIZE", 256 * 1024)
+    numbers = pa.array(range(100_000), pa.int64())
     file = parquet({"a": numbers})
-    assert file.getbuffer().nbytes > 1024 * 1024
+    assert file.getbuffer().nbytes > 256 * 1024
     config = bigquery.LoadJobConfig(source_format="PARQUET")
     job = client.load_table_from_file(file, "glam_etl.large", job_config=config, timeout=SECONDS)
     assert isinstance(job, LoadJob)
     succeeded(job)
-    assert client.get_table("glam_etl.large", retry=NEVER, timeout=SECONDS).num_rows == 400_000
+    assert client.get_table("glam_etl.large", retry=NEVER, timeout=SECONDS).num_rows == 100_000
 
 
 def test_an_upload_goes_on_where_it_was_interrupted_and_its_last_piece_may_be_sent_twice(client: Client) -> None:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import math
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -9,8 +10,9 @@ import duckdb
 import pytest
 
 from builder.statement import Statement
-from tests.support.googlesql import GoogleSql
+from tests.support.googlesql import GoogleSql, Type
 from tests.support.warehouse_support import seeded
+from tests.warehouse.test_warehouse_changes_tables import STATEMENTS
 from warehouse.engine import Engine
 from warehouse.errors import BigQueryError
 
@@ -34,7 +36,8 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
 
 @pytest.fixture(scope="module")
 def reference() -> GoogleSql:
-    return GoogleSql()
+    columns: dict[str, Type] = {"k": "INT64", "v": "STRING", "l": ["INT64"]}
+    return GoogleSql(dict.fromkeys(("glam_etl.t", "glam_etl.t_new"), columns))
 
 
 def answers(engine: Engine, expressions: Sequence[str]) -> list[Answer]:
@@ -145,3 +148,10 @@ def test_the_silent_differences_of_duckdb_are_bridged(engine: Engine, expression
 def test_what_fails_in_bigquery_fails_here(engine: Engine, expression: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         answer(engine, expression)
+
+
+@needs_reference
+def test_the_statements_that_change_tables_are_bigquery_s_own(reference: GoogleSql) -> None:
+    for sql in STATEMENTS:
+        quoted = re.sub(r"`?\bglam_etl\.(\w+)`?", r"`glam_etl.\1`", sql)
+        reference.check_change(Statement("change", quoted, ()))
