@@ -10,6 +10,9 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 # A file's tests share servers and warehouses: each file stays with one worker, and the longest begin first.
 PARALLEL := -n 4 --dist loadfile --no-loadscope-reorder
 
+# Where it is set, each program that is started compiles this project anew, and each worker all tests.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help setup run test test-quick lint etl-demo bench bench-large chaos screenshots images soak clean lock
 

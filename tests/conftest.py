@@ -22,7 +22,7 @@ import structlog
 from aiohttp.test_utils import TestClient
 from psycopg import sql
 
-from tests.support import postgres_owner, slow
+from tests.support import collecting, left_threads, postgres_owner, slow
 from tests.support.building import TwoServers, open_two_servers, without_builds
 from tests.support.ports import free_port
 from tests.support.servers import Client, Connection, ProductionServer, drained_projections
@@ -82,6 +82,8 @@ _server = pytest.StashKey[tuple[EmbeddedPostgres, Path]]()
 
 def pytest_configure(config: pytest.Config) -> None:
     """Starts the server in the process that hands out the tests."""
+    config.pluginmanager.register(collecting)
+    config.pluginmanager.register(left_threads.LeftThreads())
     if hasattr(config, "workerinput") or config.option.collectonly:
         return
     slow.check()

@@ -10,7 +10,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 Fault = str | tuple[int, dict[str, str]] | None
@@ -32,7 +32,7 @@ class FakeService:
         self.packed = self.connections = 0
         self.port = 0
         self._lock = threading.Lock()
-        self._server: http.server.ThreadingHTTPServer | None = None
+        self._server: _Server | None = None
 
     @property
     def repeats(self) -> int:
@@ -48,13 +48,12 @@ class FakeService:
         class Handler(_Handler):
             fake = service
 
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
-        self._server.daemon_threads = True
-        self._server.block_on_close = False
+        self._server = _Server(("127.0.0.1", self.port), Handler)
         self.port = self._server.server_port
-        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, args=(0.01,)).start()
 
     def stop(self) -> None:
+        """Close what was opened, as a server does that ends, and wait for the threads."""
         if self._server:
             self._server.shutdown()
             self._server.server_close()
@@ -76,6 +75,31 @@ class FakeService:
             self.repeated.append(event["event_id"])
         self.events[event["event_id"]] = event
         return {"index": index, "event_id": event["event_id"], "status": "duplicate" if known else "recorded"}
+
+
+class _Server(http.server.ThreadingHTTPServer):
+    """Serves each connection in a thread, and leaves none behind."""
+
+    daemon_threads = False  # only those of others are waited for
+
+    def __init__(self, address: tuple[str, int], handler: type[_Handler]) -> None:
+        super().__init__(address, handler)
+        self._open: set[socket.socket] = set()
+
+    def get_request(self) -> tuple[socket.socket, object]:
+        connection, address = super().get_request()
+        self._open.add(connection)
+        return connection, address
+
+    def close_request(self, request: socket.socket | tuple[bytes, socket.socket]) -> None:
+        self._open -= {request}
+        super().close_request(request)
+
+    def server_close(self) -> None:
+        for connection in list(self._open):
+            with suppress(OSError):  # it has been reset
+                connection.shutdown(socket.SHUT_RDWR)
+        super().server_close()
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):

@@ -26,7 +26,7 @@ def longest_first(items: list[pytest.Item]) -> None:
         if is_slow(item.path):
             item.add_marker(pytest.mark.slow)
             item.add_marker(pytest.mark.no_cover)
-    items.sort(key=lambda item: _RANKS.get(item.path, len(_RANKS)))
+    items.sort(key=lambda item: (_RANKS.get(item.path, len(_RANKS)), item.path))
 
 
 def check() -> None:
