@@ -11,7 +11,7 @@ import pytest
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
-    """Look for no garbage meanwhile, nor ever among what was made: it all stays, and looking takes a fifth of the time."""
+    """Look for no garbage meanwhile, nor ever among what is made: it stays, and looking takes a fifth of the time."""
     gc.disable()
     try:
         return (yield)
