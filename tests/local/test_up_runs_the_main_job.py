@@ -28,7 +28,7 @@ from tests.support.pipes import fill
 from tests.support.ports import free_port
 
 SECONDS = 90.0
-SAMPLE_CLIENTS = "3000"
+SAMPLE_CLIENTS = "1000"
 LABELED = {kind for kind in SHAPES if kind.startswith("labeled_")}
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("up")]

@@ -12,7 +12,10 @@ import pytest
 SECONDS = 10.0  # within which a thread that was told to end is gone on a busy machine; one that nobody told never is
 # Threads by the beginning of their names, and why each may outlive a test.
 OF_THE_PROCESS = {"Dummy-": "a library's own thread that called Python once: Python is not told when it ends"}
-OF_THE_MODULE = {"asyncio_": "the module's event loop joins them when it closes"}
+OF_THE_MODULE = {
+    "asyncio_": "the module's event loop joins them when it closes",
+    "warehouse-": "the module's warehouse ends them when it closes",
+}
 
 
 class LeftThreads:
