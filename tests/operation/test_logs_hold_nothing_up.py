@@ -148,35 +148,35 @@ def read_until(reader: int, end: bytes) -> list[bytes]:
 
 def test_what_does_not_fit_is_dropped_and_said_in_one_line(pipe: tuple[int, int]) -> None:
     reader, writer = pipe
-    stream = BoundedStream(writer, most_bytes=20_000)
-    for number in range(1_000):
-        stream.write(f"{number:99}\n")  # 100 bytes
-    dropped = stream.dropped_lines
-    assert 700 <= dropped < 1_000
-    *lines, last = read_until(reader, b"were dropped\n")
-    assert [int(line) for line in lines] == list(range(1_000 - dropped))
-    assert last == f"{dropped} lines that could not be written were dropped".encode()
-    stream.write("after\n")
-    assert read_until(reader, b"after\n") == [b"after"]
+    with BoundedStream(writer, most_bytes=20_000) as stream:
+        for number in range(1_000):
+            stream.write(f"{number:99}\n")  # 100 bytes
+        dropped = stream.dropped_lines
+        assert 700 <= dropped < 1_000
+        *lines, last = read_until(reader, b"were dropped\n")
+        assert [int(line) for line in lines] == list(range(1_000 - dropped))
+        assert last == f"{dropped} lines that could not be written were dropped".encode()
+        stream.write("after\n")
+        assert read_until(reader, b"after\n") == [b"after"]
 
 
 def test_a_reader_that_stalls_is_waited_for_once_and_a_short_time(pipe: tuple[int, int]) -> None:
-    _reader, writer = pipe
-    stream = BoundedStream(writer)
-    stream.write("x" * 8192)
-    stream.flush()
-    began = time.monotonic()
-    for _ in range(1_000):
+    reader, writer = pipe
+    with BoundedStream(writer) as stream:
+        stream.write("x" * 8192)
         stream.flush()
-    assert time.monotonic() - began < 100  # each would wait half a second
+        began = time.monotonic()
+        for _ in range(1_000):
+            stream.flush()
+        assert time.monotonic() - began < 100  # each would wait half a second
+        os.read(reader, 4096)  # it goes on
 
 
 def test_a_line_cut_by_a_full_disk_is_ended_before_the_next(tmp_path: Path) -> None:
     path = tmp_path / "log"
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    with path.open("wb", buffering=0) as file:
-        stream = BoundedStream(file.fileno())
+    with path.open("wb", buffering=0) as file, BoundedStream(file.fileno()) as stream:
         resource.setrlimit(resource.RLIMIT_FSIZE, (10, hard))
         try:
             stream.write("first\nsecond\nthird\n")
@@ -192,7 +192,8 @@ def test_a_line_cut_by_a_full_disk_is_ended_before_the_next(tmp_path: Path) -> N
 
 def test_any_text_can_be_written(pipe: tuple[int, int]) -> None:
     reader, writer = pipe
-    BoundedStream(writer).write("\udcff é\n")
+    with BoundedStream(writer) as stream:
+        stream.write("\udcff é\n")
     assert read_until(reader, b"\n") == ["\\udcff é".encode()]
 
 

@@ -45,13 +45,14 @@ class BoundedStream(io.TextIOBase):
         self._told = 0
         self._stalled = False
         self._cut = False  # the last line was written in part
+        self._closing = False
         Thread(target=self._run, name="bounded stream", daemon=True).start()
 
     def write(self, text: str) -> int:
         """Take the text, or drop it when the buffer is full."""
         data = text.encode(self.encoding, self.errors)
         with self._changed:
-            if self._size + len(data) > self._most_bytes:
+            if self._closing or self._size + len(data) > self._most_bytes:
                 self.dropped_lines += data.count(b"\n")
             else:
                 self._waiting.append(data)
@@ -65,8 +66,11 @@ class BoundedStream(io.TextIOBase):
             self._stalled = not self._drained(FLUSH_SECONDS)
 
     def close(self) -> None:
-        """Wait until all is written, for CLOSE_SECONDS at most. The descriptor stays open."""
+        """Wait until all is written, for CLOSE_SECONDS at most, and take no more. The descriptor stays open."""
         self._drained(CLOSE_SECONDS)
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
 
     def writable(self) -> bool:
         """Return True: it can be written to."""
@@ -87,7 +91,9 @@ class BoundedStream(io.TextIOBase):
     def _run(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._waiting)
+                self._changed.wait_for(lambda: self._waiting or self._closing)
+                if not self._waiting:
+                    return
                 data, self._waiting = b"".join(self._waiting), []
             written = self._write(data)
             with self._changed:
