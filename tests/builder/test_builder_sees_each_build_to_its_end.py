@@ -124,14 +124,14 @@ async def test_a_slow_build_keeps_its_lease(builder: Start, database: Connection
         assert finish.wait(20)
         return builds_a_row(request, progress, control)
 
-    async with builder(slow, lease_seconds=0.6, poll_seconds=0.05):
+    async with builder(slow, lease_seconds=2, poll_seconds=0.05):
         await request(database)
         await until_state(database, "running")
         claimed_until = await database.fetchval("SELECT lease_until FROM builds")
 
         async def renewed_thrice() -> bool:
             lease = await database.fetchval("SELECT lease_until FROM builds")
-            return bool(lease > claimed_until + timedelta(seconds=0.6))
+            return bool(lease > claimed_until + timedelta(seconds=2))
 
         await eventually(renewed_thrice, "the lease is renewed past its first length")
         finish.set()
