@@ -71,6 +71,20 @@ async def builder_state(connection: Connection) -> BuilderState:
     return BuilderState(*row)
 
 
+class QueuePlace(NamedTuple):
+    """Number of builds that are claimed before a build, and the seconds that one of them and itself take, if known."""
+
+    ahead: int
+    typical_seconds: float | None
+    own_seconds: float | None
+
+
+async def queue_place(connection: Connection, build_id: UUID) -> QueuePlace:
+    """Return the place of a build in the queue."""
+    [row] = await connection.fetch(query("builds", "waiting"), build_id)
+    return QueuePlace(*row)
+
+
 async def queue_states(connection: Connection) -> list[QueueState]:
     """Return the states that any build is in; of builds that are over only the last day's are counted."""
     rows = await connection.fetch(query("builds", "queue"))

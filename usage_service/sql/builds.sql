@@ -80,3 +80,26 @@ FROM builders WHERE seen_at > current_instant() - interval '1 day';
 
 -- sinks: what each sink lacks of each channel.
 SELECT sink, product, channel, failures, error, waiting, overdue_seconds FROM sink_status ORDER BY sink, product, channel;
+
+-- waiting: how many builds are claimed before the build $1; the seconds that one of them takes, as the median of the last builds; and
+-- those that this one takes, as it did last, else as they do. Null where nothing tells.
+WITH recent AS (
+    SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY extract(epoch FROM b.finished_at - b.started_at))::float8 AS seconds
+    FROM (SELECT * FROM builds WHERE finished_at IS NOT NULL ORDER BY finished_at DESC LIMIT 200) b
+    WHERE b.state IN ('succeeded', 'no_data') AND b.started_at IS NOT NULL
+)
+SELECT (
+           SELECT count(*) FROM builds q
+           WHERE q.state = 'queued' AND q.not_before <= current_instant()
+             AND (q.prefetched, q.not_before) < (b.prefetched, b.not_before)
+             AND NOT EXISTS (
+                 SELECT FROM shared_jobs j
+                 WHERE j.job_id = q.shared_job AND (j.state = 'running' OR j.state = 'queued' AND q.prefetched))
+       ) AS ahead,
+       recent.seconds AS typical_seconds,
+       coalesce((
+           SELECT c.seconds FROM build_costs c
+           WHERE c.product = b.product AND c.channel = b.channel AND c.probe = b.probe AND c.seconds IS NOT NULL
+           ORDER BY c.day DESC LIMIT 1
+       ), recent.seconds) AS own_seconds
+FROM builds b CROSS JOIN recent WHERE b.build_id = $1;

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+import msgspec
 from aiohttp import web
 
-from usage_service.builds.listing import BuildFilter, read_page
+from usage_service.builds.listing import BuildFilter, builder_state, queue_place, read_page
 from usage_service.builds.requests import Build
+from usage_service.events import Channel
 from usage_service.problems import Problem
 from usage_service.projections.state import Projection
 from usage_service.shared.postgres import Connection
@@ -20,12 +22,13 @@ from usage_service.web.keys import service_of
 from usage_service.web.pages.filters import CHANNELS, view_parameters
 from usage_service.web.pages.frame import begin
 from usage_service.web.pages.overview import ViewedDaysQuestion, releases_question, series_question
-from usage_service.web.pages.panels import HEADERS, ask, ask_all, how_fresh
+from usage_service.web.pages.panels import HEADERS, ask, ask_all, how_fresh, html_answer
+from usage_service.web.pages.presentation.builds import Waiting
 from usage_service.web.pages.presentation.overview import release_marks, views_over_time, visitors_over_time
 from usage_service.web.pages.presentation.recorded import Recorded
 from usage_service.web.pages.presentation.words import has_expired, path_segment
 from usage_service.web.pages.rows import NO_ROWS, FacetsQuestion, ProbeView, rows_shown
-from usage_service.web.parameters import parameters_from
+from usage_service.web.parameters import parameters_from, query_parameters
 
 MOST_TOGETHER = 10
 
@@ -93,11 +96,11 @@ async def get_probe_page(request: web.Request) -> web.Response:
     drawn = {
         "release_marks": release_marks(panels["releases"].data, filters.length),
         "over_time": {"Views": views_over_time(buckets), "Visitors": visitors_over_time(buckets)},
-        "build": await _newest_build(request, path, channel),
         "fresh": await how_fresh(request),
         "expired": has_expired((panels["entry"].data or {}).get("expires") or "never", filters.today),
         "recorded": Recorded.of(panels["viewed"].data, filters.days),
     }
+    drawn |= await _newest_build(request, path, channel)
     drawn |= await rows_shown(request, facets, panels["built"], asked)
     return await page.shown("probe", panels, probe=path.probe, channel=channel, **drawn)
 
@@ -113,7 +116,26 @@ async def _led_to_product(request: web.Request, path: ProbePath, asked: ProbeVie
     return web.Response(status=303, headers=HEADERS | {"Location": location})
 
 
-async def _newest_build(request: web.Request, path: ProbePath, channel: str) -> Build | None:
+class WaitingParameters(msgspec.Struct, forbid_unknown_fields=True):
+    """Channel of the build."""
+
+    channel: Channel
+
+
+async def get_waiting_section(request: web.Request) -> web.Response:
+    """Answer with what the newest build of a probe waits for; empty when it is over."""
+    path, asked = parameters_from(dict(request.match_info), ProbePath), query_parameters(request, WaitingParameters)
+    return await html_answer(request, "waiting", await _newest_build(request, path, asked.channel))
+
+
+async def _newest_build(request: web.Request, path: ProbePath, channel: str) -> dict[str, Build | Waiting | None]:
+    """Return the newest build, and what it waits for while it is pending."""
+    pool = service_of(request).pool
     only = BuildFilter(product=path.product, channel=channel, probe=path.probe)
-    found = await read_page(service_of(request).pool, only, 1, None)
-    return next(iter(found.builds), None)
+    found = await read_page(pool, only, 1, None)
+    build = next(iter(found.builds), None)
+    if build is None or not build.pending:
+        return {"build": build, "waiting": None}
+    async with pool.acquire(timeout=5) as connection:
+        place, builders = await queue_place(connection, build.build_id), await builder_state(connection)
+    return {"build": build, "waiting": Waiting(place, builders)}

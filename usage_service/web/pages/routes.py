@@ -9,7 +9,7 @@ from usage_service.web.pages.hotlist import get_backtest_section, get_experiment
 from usage_service.web.pages.login import delete_login, get_login, post_login
 from usage_service.web.pages.nights import get_night_page, get_nights_page
 from usage_service.web.pages.overview import get_overview
-from usage_service.web.pages.probe import get_probe_page
+from usage_service.web.pages.probe import get_probe_page, get_waiting_section
 from usage_service.web.pages.search import get_found, get_probes
 from usage_service.web.pages.sessions import get_journeys_section, get_session_page, get_sessions_page
 from usage_service.web.pages.unused import get_unused_page
@@ -19,6 +19,7 @@ PAGE_ROUTES = (
     Route("GET", "/probes", "read", get_probes),
     Route("GET", "/probes/found", "read", get_found),
     Route("GET", "/probes/{product}/{probe}", "read", get_probe_page),
+    Route("GET", "/probes/{product}/{probe}/waiting", "read", get_waiting_section),
     Route("GET", "/builds", "read", get_builds_page),
     Route("GET", "/nights", "read", get_nights_page),
     Route("GET", "/nights/{night_id}", "read", get_night_page),

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from usage_service.builds.listing import QueueState
+from usage_service.builds.listing import BuilderState, QueuePlace, QueueState
 from usage_service.builds.requests import PENDING
 
 
@@ -21,6 +21,21 @@ class QueueShown(NamedTuple):
     def pending(self) -> int:
         """Return the number of builds that are not over."""
         return sum(self.states.get(state, 0) for state in PENDING)
+
+
+class Waiting(NamedTuple):
+    """What a build waits for: its place in the queue, and the builders."""
+
+    place: QueuePlace
+    builders: BuilderState
+
+    @property
+    def seconds(self) -> float | None:
+        """Return about how long it takes until the build is done; None when no builder is there or nothing tells."""
+        ahead, typical, own = self.place
+        if not self.builders.alive or typical is None or own is None:
+            return None
+        return ahead * typical / self.builders.alive + own
 
 
 def queue_shown(states: Iterable[QueueState]) -> QueueShown:

@@ -106,13 +106,29 @@ function follow(build) {
   const events = new EventSource(`/v1/builds/${encodeURIComponent(build.dataset.build)}/events?after=${build.dataset.after}`);
   const progress = one("progress", build), stage = one("[data-stage]", build);
   const over = () => { events.close(); renew(); };
-  events.addEventListener("build_started", () => { stage.textContent = "A builder has started."; });
+  const state = one("[data-state]", build), waiting = one("[data-waiting]", build);
+  const started = (words) => { state.textContent = "Being built"; waiting.replaceChildren(); stage.textContent = words; };
+  events.addEventListener("build_started", () => started("A builder has started."));
   events.addEventListener("build_progressed", (event) => {
     const { data } = JSON.parse(event.data);
+    if (data.stage === "handed_back") { over(); return; }
     if (data.percent != null) { progress.value = data.percent; }
-    stage.textContent = `${(data.stage ?? "Being built").replaceAll("_", " ")}${data.percent == null ? "" : `, ${data.percent} %`}`;
+    started(`${(data.stage ?? "Being built").replaceAll("_", " ")}${data.percent == null ? "" : `, ${data.percent} %`}`);
   });
   for (const end of ["build_succeeded", "build_found_no_data", "build_failed", "build_cancelled"]) events.addEventListener(end, over);
+}
+
+// Keeps what a build waits for up to date, as long as it is on the page.
+async function waitFor(waiting) {
+  while (waiting.isConnected) {
+    await new Promise((after) => setTimeout(after, 3000));
+    if (document.hidden) continue;
+    const answer = await fetch(waiting.dataset.waiting, { headers: { Accept: "text/html" } }).catch(() => undefined);
+    if (!answer?.ok) continue;
+    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+    const focused = waiting.contains(document.activeElement);
+    if (!focused && page.body.textContent.trim() !== waiting.textContent.trim()) waiting.replaceChildren(...page.body.childNodes);
+  }
 }
 
 // --- search ----------------------------------------------------------------------------------------------------------
@@ -184,6 +200,7 @@ function begin(within) {
   draw(within);
   all("[data-build]", within).forEach(follow);
   all("[data-load]", within).forEach(load);
+  all("[data-waiting]", within).forEach(waitFor);
   if (one("[data-pending]", within)) setTimeout(() => { if (!document.hidden) renew().catch(() => undefined); }, 4000);
 }
 
