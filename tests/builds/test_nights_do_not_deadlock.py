@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TypeAlias
 
 import asyncpg
@@ -13,7 +14,7 @@ import pytest
 
 from tests.support.builders import put_in_catalogue
 from tests.support.night_calls import STORE, drain, plan
-from tests.support.servers import Connection, rounds
+from tests.support.servers import Connection, eventually, rounds
 from usage_service.shared.postgres import connect
 
 PROBES = [f"probe_{number}_ms" for number in range(12)]
@@ -25,6 +26,7 @@ WHERE type IN ('build_succeeded', 'build_found_no_data', 'build_cancelled')
    OR type = 'build_failed' AND (data ->> 'final')::boolean
 GROUP BY 1 HAVING count(*) > 1
 """
+REPORTED = "SELECT cancel_builds_done_by_etl('fog', 'nightly', $1, now() + interval '1 hour', 'etl')"
 Deed: TypeAlias = Callable[[Connection, random.Random], Awaitable[object]]
 
 
@@ -115,3 +117,31 @@ async def test_all_at_once_nobody_waits_in_a_circle(database_url: str, database:
     await drain(database, START + TIMES * timedelta(hours=4))
     assert await database.fetch(ENDED_TWICE) == []
     assert await database.fetchval("SELECT count(*) FROM event_log WHERE type = 'night_ended'") > 0
+
+
+@pytest.mark.xfail(strict=True, raises=asyncpg.DeadlockDetectedError, reason="a loop locks builds after the log")
+async def test_what_the_etl_has_built_is_locked_before_the_log(database_url: str, database: Connection) -> None:
+    """More builds than a loop reads at once: who cancels the last one holds that, and then waits for the log."""
+    probes = [f"done_{number}_ms" for number in range(30)]
+    await put_in_catalogue(database, *probes)
+    await database.execute("SELECT request_build('fog', 'nightly', probe, 'me') FROM unnest($1::text[]) probe", probes)
+    last = await database.fetchval("SELECT build_id FROM builds ORDER BY build_id DESC LIMIT 1")
+    etl = await connect(database_url, application="the ETL")
+    try:
+        async with database.transaction():
+            await database.execute("SELECT FROM builds WHERE build_id = $1 FOR NO KEY UPDATE", last)
+            reported = asyncio.create_task(etl.fetchval(REPORTED, probes))
+            await eventually(partial(waits_for_a_lock, database), "the ETL waits for the build")
+            assert await database.fetchval("SELECT cancel_build($1, 'me')", last) == "queued"
+        assert await reported == len(probes) - 1
+    finally:
+        await etl.close()
+
+
+async def waits_for_a_lock(database: Connection) -> bool:
+    return bool(
+        await database.fetchval(
+            "SELECT EXISTS (SELECT FROM pg_stat_activity "
+            "WHERE application_name = 'the ETL' AND wait_event_type = 'Lock')"
+        )
+    )
