@@ -3332,13 +3332,13 @@ CREATE FUNCTION cancel_builds_done_by_etl(
 DECLARE
     waiting builds;
     ended integer := 0;
-BEGIN
-    FOR waiting IN
-        SELECT * FROM builds b
+    found_builds builds[] := ARRAY(  -- all of them before the log's lock, which the first one takes
+        SELECT b FROM builds b
         WHERE b.product = for_product AND b.channel = for_channel AND b.probe = ANY (for_probes)
           AND b.state = 'queued' AND b.requested_at < built_at
-        ORDER BY b.build_id FOR NO KEY UPDATE
-    LOOP
+        ORDER BY b.build_id FOR NO KEY UPDATE);
+BEGIN
+    FOREACH waiting IN ARRAY found_builds LOOP
         PERFORM end_build(waiting, 'cancelled', jsonb_build_object(
             'code', 'built_by_etl', 'message', 'the ETL has built the probe: its rows are where the ETL writes them'),
             waiting.bytes, NULL, record_transition(waiting, 'build_cancelled', by_source, jsonb_build_object(

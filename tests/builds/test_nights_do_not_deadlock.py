@@ -119,7 +119,6 @@ async def test_all_at_once_nobody_waits_in_a_circle(database_url: str, database:
     assert await database.fetchval("SELECT count(*) FROM event_log WHERE type = 'night_ended'") > 0
 
 
-@pytest.mark.xfail(strict=True, raises=asyncpg.DeadlockDetectedError, reason="a loop locks builds after the log")
 async def test_what_the_etl_has_built_is_locked_before_the_log(database_url: str, database: Connection) -> None:
     """More builds than a loop reads at once: who cancels the last one holds that, and then waits for the log."""
     probes = [f"done_{number}_ms" for number in range(30)]

@@ -961,3 +961,28 @@ REVOKE ALL ON FUNCTION deliveries_of, claim_delivery, hold_delivery, renew_deliv
     deliver_again FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION deliveries_of TO usage_server;
 GRANT EXECUTE ON FUNCTION claim_delivery, renew_delivery, plan_delivery, complete_delivery, fail_delivery, hand_back_delivery TO usage_builder;
+
+-- Reports of the ETL, whose builds are locked before the log.
+-- Cancels the queued builds of probes that the ETL has built, where they were asked for before it had.
+-- Those that run go on, because the warehouse bills for what it has begun. Answers how many ended.
+CREATE OR REPLACE FUNCTION cancel_builds_done_by_etl(
+    for_product text, for_channel text, for_probes text[], built_at timestamptz, by_source text DEFAULT session_user
+) RETURNS integer LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+DECLARE
+    waiting builds;
+    ended integer := 0;
+    found_builds builds[] := ARRAY(  -- all of them before the log's lock, which the first one takes
+        SELECT b FROM builds b
+        WHERE b.product = for_product AND b.channel = for_channel AND b.probe = ANY (for_probes)
+          AND b.state = 'queued' AND b.requested_at < built_at
+        ORDER BY b.build_id FOR NO KEY UPDATE);
+BEGIN
+    FOREACH waiting IN ARRAY found_builds LOOP
+        PERFORM end_build(waiting, 'cancelled', jsonb_build_object(
+            'code', 'built_by_etl', 'message', 'the ETL has built the probe: its rows are where the ETL writes them'),
+            waiting.bytes, NULL, record_transition(waiting, 'build_cancelled', by_source, jsonb_build_object(
+                'attempt', waiting.attempt, 'code', 'built_by_etl')));
+        ended := ended + 1;
+    END LOOP;
+    RETURN ended;
+END $$;
