@@ -62,6 +62,7 @@ async def test_nothing_without_a_bound_is_in_an_index(own_database: Connection) 
     texts = {(index, name) for index, name, kind in columns if kind == "text" and name not in BOUNDED}
     assert texts == {
         ("hotlist_runs_pkey", "run"),
+        ("sink_channels_pkey", "sink"),
         ("one_row_a_combination", "ping_type"),
         ("one_row_a_combination", "os"),
         ("one_row_a_combination", "build_id"),
