@@ -27,6 +27,30 @@ pytestmark = [
     pytest.mark.timeout(300),
 ]
 MOST_MILLISECONDS = 60_000  # a browser among three other workers of two slow cores
+# Words of tables, dates and buttons that are on two lines; a name's parts are words.
+BROKEN_WORDS = """() => {
+    const lines = (node, from, to) => {
+        const range = document.createRange();
+        range.setStart(node, from); range.setEnd(node, to);
+        return new Set([...range.getClientRects()].map((box) => Math.round(box.top))).size;
+    };
+    const broken = [];
+    const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+    while (walker.nextNode()) {
+        const node = walker.currentNode, parent = node.parentElement;
+        if (!parent?.closest("td, th, button") || parent.closest("script, .hidden, .matrix")) continue;
+        if (parent.closest(".cards thead") && innerWidth < 600) continue;
+        const part = /\\d{4}-\\d\\d-\\d\\d( \\d\\d:\\d\\d)?|(?<![^ ])[a-zA-Z0-9]+(?![^ ])/g;
+        const whole = parent.closest("button") ? /\\S.*\\S/g : part;
+        for (const word of node.data.matchAll(whole)) {
+            if (lines(node, word.index, word.index + word[0].length) > 1) broken.push(word[0]);
+        }
+    }
+    return broken;
+}"""
+CARDS = "rows => [...new Set(rows.map((row) => getComputedStyle(row).display))]"
+SCROLLED_CARDS = """() => [...document.querySelectorAll(".wide:has(> table.cards)")]
+    .filter((place) => place.scrollWidth > place.clientWidth).map((place) => place.textContent.slice(0, 200))"""
 PATHS = (
     "/?product=fog", f"/probes/fog/{NUMERIC}", f"/probes/fog/{CATEGORIES}", f"/probes/fog/{RUNNING}",
     "/builds?product=fog&state=failed", "/hotlist?product=fog", "/sessions?product=fog",
@@ -69,6 +93,8 @@ async def opened(pages: Pages, browser: BrowserContext, path: str) -> tuple[Page
 async def test_charts_are_drawn_and_anybody_can_use_the_page(pages: Pages, browser: BrowserContext, path: str) -> None:
     page, complaints = await opened(pages, browser, path)
     await looked_over(page, 1440)
+    await page.set_viewport_size({"width": 1024, "height": 800})
+    assert await page.evaluate(BROKEN_WORDS) == []
     await page.emulate_media(color_scheme="dark")
     await page.set_viewport_size({"width": 360, "height": 800})
     await looked_over(page, 360)
@@ -81,6 +107,10 @@ async def looked_over(page: Page, width: int) -> None:
     plots = await page.locator("[data-plot]").count()
     await expect(page.locator("[data-plot] canvas")).to_have_count(plots)
     await page.wait_for_function(f"document.documentElement.scrollWidth <= {width}")
+    assert await page.evaluate(BROKEN_WORDS) == []
+    if width < 600:
+        assert await page.locator("table.cards tbody tr").evaluate_all(CARDS) in ([], ["flex"])
+        assert await page.evaluate(SCROLLED_CARDS) == []
     found = await Axe().run(page)
     assert not found.response["violations"], found.generate_report()
 

@@ -90,6 +90,11 @@ def day(value: datetime | date | str | None) -> str:
     return moment(value)[:10] if isinstance(value, str | datetime) else str(value or NOTHING)
 
 
+def unbroken(value: str) -> Markup:
+    """Return a text as HTML that no line breaks within."""
+    return Markup('<span class="do">{}</span>').format(value)
+
+
 def has_expired(expires: str, today: date) -> bool:
     """Return whether what expires then no longer counts; of a version nobody can say."""
     try:
@@ -130,5 +135,5 @@ def cells(rows: Iterable[Mapping[str, object]]) -> list[list[object]]:
 
 def _cell(name: str, value: object) -> object:
     if name == "start":
-        return moment(str(value))
+        return unbroken(moment(str(value)))
     return number(value) if isinstance(value, int | float) else value

@@ -196,7 +196,19 @@ async function signIn(form) {
   }
 }
 
+// Names the cells of tables with many columns, which a narrow screen shows as cards; the roles stay when `display` changes.
+function name(table) {
+  const columns = all("thead th", table).map((head) => (one(".hidden", head) ? "" : head.textContent.trim()));
+  if (columns.length <= 3) return;
+  table.classList.add("cards");
+  const roles = { table: "table", thead: "rowgroup", tbody: "rowgroup", tr: "row", td: "cell", "thead th": "columnheader", "tbody th": "rowheader" };
+  table.setAttribute("role", "table");
+  for (const [selector, role] of Object.entries(roles)) all(selector, table).forEach((part) => part.setAttribute("role", role));
+  for (const row of all("tbody tr", table)) [...row.cells].forEach((cell, place) => { cell.dataset.label = columns[place] ?? ""; });
+}
+
 function begin(within) {
+  all("table:not(.matrix)", within).forEach(name);
   draw(within);
   all("[data-build]", within).forEach(follow);
   all("[data-load]", within).forEach(load);
