@@ -11,7 +11,7 @@ from tests.support.servers import Client, Connection, JsonObject, event, post, r
 from tests.support.traffic import assert_as_the_reference, fold_all, ignore, records
 from usage_service.ingest.appending import append
 from usage_service.projections.rebuilding import verify
-from usage_service.stats.catalogue import viewed_together
+from usage_service.stats.catalogue import EVENTS_READ, viewed_together
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 # Texts of these names have a bound: the door's, a constraint's, or that they are ten digits.
@@ -122,7 +122,7 @@ async def test_a_session_of_just_so_many_is_whole(client: Client, database: Conn
 
 
 async def test_what_is_viewed_together_says_how_many_are_not_known(own_database: Connection) -> None:
-    await append(own_database, records([viewed(number, f"probe_{number}") for number in range(120)]))
+    await append(own_database, records([viewed(number, f"probe_{number % 9}") for number in range(EVENTS_READ + 1)]))
     await fold_all(own_database)
     found = await viewed_together(
         own_database, NOON - timedelta(days=1), NOON + timedelta(days=1), "fog", "probe_1", 10

@@ -35,15 +35,24 @@ def expected(log: list[JsonObject], product: str, probe: str, most_visits: int) 
     }
     latest = sorted(visits, key=lambda visit: (-visit[0].timestamp(), visit[1]))[:most_visits]
     visited = [
-        session
+        _probes_of(log, session, product)
         for session in reference.sessions(log)
-        if probe in session.probes and not session.bot and SINCE <= session.started_at < UNTIL
+        if not session.bot and SINCE <= session.started_at < UNTIL
         if any(
             session.visitor == visitor and session.started_at < hour + HOUR and session.ended_at >= hour
             for hour, visitor in latest
         )
     ]
-    return Counter(other for session in visited for other in session.probes if other != probe)
+    return Counter(other for probes in visited if probe in probes for other in probes - {probe})
+
+
+def _probes_of(log: list[JsonObject], session: reference.Session, product: str) -> set[str]:
+    return {
+        item["probe"]
+        for item in log
+        if (item["type"], item["product"], item["visitor"]) == ("probe_viewed", product, session.visitor)
+        and session.started_at <= reference.moment(item) <= session.ended_at
+    }
 
 
 async def found(database: Connection, product: str, probe: str, limit: int = 10) -> list[tuple[str, int]]:
@@ -78,6 +87,24 @@ async def test_the_time_range_begins_and_ends_within_an_hour(database: Connectio
             await append(database, records([viewed]))
     await fold_all(database)
     assert await found(database, "fog", "gc_ms") == [("first_ms", 1), ("last_ms", 1)]
+
+
+async def test_a_probe_of_another_product_is_another_probe(
+    database: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    views = (("fog", "gc_ms"), ("fenix", "their_ms"), ("fog", "our_ms"), ("fog", "late_ms"))
+    seen = [
+        event("probe_viewed", product=product, probe=probe, occurred_at=(SINCE + timedelta(minutes=minute)).isoformat())
+        for minute, (product, probe) in enumerate(views)
+    ]
+    elsewhere = event("probe_viewed", product="fenix", probe="gc_ms", occurred_at=seen[0]["occurred_at"], visitor="eve")
+    await append(database, records([*seen, elsewhere]))
+    await fold_all(database)
+    assert await found(database, "fog", "gc_ms") == [("late_ms", 1), ("our_ms", 1)]
+    assert await found(database, "fenix", "their_ms") == []
+    monkeypatch.setattr(catalogue, "EVENTS_READ", 3)
+    around = await viewed_together(database, SINCE, UNTIL, "fog", "gc_ms", 10)
+    assert ([one.probe for one in around.probes], around.sessions_cut) == (["our_ms"], 1)
 
 
 async def test_the_most_frequent_come_first(database: Connection) -> None:

@@ -28,18 +28,18 @@ SELECT count(*) AS probes, count(s.series) AS ever_viewed
 FROM catalogue c LEFT JOIN popularity_series s ON s.product = c.product AND s.probe = c.probe AND NOT s.bot
 WHERE c.product = $1 AND c.metric_type IS NOT NULL AND (c.retired_at IS NULL OR c.retired_at < c.described_at);
 
--- together: the probes that people viewed in the sessions of a time range in which they viewed a given probe; at the end, without
--- a probe, how many of these sessions had more than are kept, or may have had this one among those. $1 since,
--- $2 until, $3 product, $4 probe, $5 limit, $6 how many visits to read, the latest first. probe_hours has the visitors of
--- each hour. A visitor's view in an hour is in a session that began in it, or in the latest one that began before it. So
--- the time depends on the number of visits, not on the number of sessions.
+-- together: the probes of a product that people viewed in the sessions of a time range in which they viewed a given probe of it; at
+-- the end, without a probe, how many of these sessions had more events than are read. $1 since, $2 until, $3 product, $4 probe, $5
+-- limit, $6 how many visits to read, the latest first, $7 how many events of a session to read. probe_hours has the visitors of each
+-- hour. A visitor's view in an hour is in a session that began in it, or in the latest one that began before it. So the time depends
+-- on the number of visits, not on the number of sessions. Sessions keep names without products: what was viewed is read from events.
 WITH visits AS MATERIALIZED (
     SELECT h.hour, visitor
     FROM probe_hours h CROSS JOIN LATERAL unnest(h.visitors) AS visitor
     WHERE h.product = $3 AND h.probe = $4 AND h.hour > $1::timestamptz - interval '1 hour' AND h.hour < $2 AND NOT h.bot
     ORDER BY h.hour DESC, visitor LIMIT $6
 ), visited_sessions AS (
-    SELECT DISTINCT ON (s.visitor, s.started_at) s.probes
+    SELECT DISTINCT ON (s.visitor, s.started_at) s.visitor, s.started_at, s.ended_at, s.events
     FROM visits v
     CROSS JOIN LATERAL (
         SELECT * FROM sessions s
@@ -48,11 +48,19 @@ WITH visits AS MATERIALIZED (
         (SELECT * FROM sessions s WHERE s.visitor = v.visitor AND s.started_at < v.hour ORDER BY s.started_at DESC LIMIT 1)
     ) s
     WHERE s.ended_at >= v.hour AND s.started_at >= $1 AND s.started_at < $2 AND NOT s.bot
-      AND (s.probes @> ARRAY[$4] OR cardinality(s.probes) > most_names())
+), viewed AS MATERIALIZED (
+    SELECT DISTINCT s.visitor, s.started_at, s.events, e.name
+    FROM visited_sessions s
+    CROSS JOIN LATERAL (
+        SELECT kind, name, product FROM journey_events e
+        WHERE e.visitor = s.visitor AND e.occurred_at >= s.started_at AND e.occurred_at <= s.ended_at
+        ORDER BY e.occurred_at, e.event_id LIMIT $7
+    ) e
+    WHERE e.kind = 'probe' AND e.product = $3
 )
-(SELECT other AS probe, count(*) AS sessions
- FROM visited_sessions CROSS JOIN LATERAL unnest(probes) AS other
- WHERE other <> $4 AND probes @> ARRAY[$4] AND NOT EXISTS (SELECT FROM hidden_by($3, other))
- GROUP BY other ORDER BY sessions DESC, other LIMIT $5)
+(SELECT o.name AS probe, count(*) AS sessions
+ FROM viewed v JOIN viewed o USING (visitor, started_at)
+ WHERE v.name = $4 AND o.name <> $4 AND NOT EXISTS (SELECT FROM hidden_by($3, o.name))
+ GROUP BY o.name ORDER BY sessions DESC, o.name LIMIT $5)
 UNION ALL
-SELECT NULL, count(*) FROM visited_sessions WHERE cardinality(probes) > most_names();
+SELECT NULL, count(*) FROM visited_sessions WHERE events > $7;

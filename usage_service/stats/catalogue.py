@@ -10,6 +10,7 @@ from usage_service.queries import query
 from usage_service.shared.postgres import Connection
 
 VISITS_READ = 1_000
+EVENTS_READ = 500  # of a session
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -51,7 +52,7 @@ class ViewedTogether(msgspec.Struct, frozen=True):
 
 
 class Together(msgspec.Struct, frozen=True):
-    """The probes viewed in the same sessions as one; `sessions_cut` had more probes than are kept of a session."""
+    """The probes viewed in the same sessions as one; `sessions_cut` had more than EVENTS_READ events."""
 
     probes: list[ViewedTogether]
     sessions_cut: int
@@ -82,11 +83,11 @@ async def count_viewed(connection: Connection, product: str) -> ViewedCounts:
 async def viewed_together(
     connection: Connection, since: datetime, until: datetime, product: str, probe: str, limit: int
 ) -> Together:
-    """Return the probes that people viewed in the same sessions as a probe, the most frequent first.
+    """Return the probes of a product that people viewed in the same sessions as a probe of it, the most frequent first.
 
     Only sessions that began in the time range count. The latest VISITS_READ visits to the probe are read; a visit is
     all of a visitor's views of it in one hour.
     """
-    asked = since, until, product, probe, limit, VISITS_READ
+    asked = since, until, product, probe, limit, VISITS_READ, EVENTS_READ
     *rows, cut = await connection.fetch(query("catalogue", "together"), *asked)
     return Together([ViewedTogether(**row) for row in rows], cut["sessions"])

@@ -61,8 +61,8 @@ class TogetherQuestion(ListingQuestion):
 
     @property
     def reads(self) -> tuple[Projection, ...]:
-        """Return the projections of views by hour and of sessions."""
-        return ("sessions", "timeseries")
+        """Return the projections of views by hour, of sessions and of their events."""
+        return ("journeys", "sessions", "timeseries")
 
     async def answer(self, connection: Connection) -> Body:
         """Return the other probes, the most frequent first."""
