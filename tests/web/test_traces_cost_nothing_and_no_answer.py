@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +21,7 @@ from tests.support.builder_process import BuilderProcess
 from tests.support.builders import PROBE, put_in_catalogue, until_state
 from tests.support.chaos import ServerProcess
 from tests.support.collector import Collector, collecting
-from tests.support.servers import Connection, event, post
+from tests.support.servers import Connection, event, eventually, post
 from usage_service.shared import trace_export
 from usage_service.shared.settings import ServerSettings, SettingsError
 from usage_service.shared.trace_export import exported_spans
@@ -29,6 +30,7 @@ from usage_service.shared.tracing import is_traced
 SMALL_QUEUE = {"BSP_SCHEDULE_DELAY": "10", "BSP_MAX_QUEUE_SIZE": "4", "BSP_MAX_EXPORT_BATCH_SIZE": "2"}
 ANSWERS_SECONDS = 10.0  # less than the collector is waited for once
 ENDS_SECONDS = 10.0
+OF_THE_SDK = {"OtelBatchSpanRecordProcessor", "last spans"}
 ASKED = {"product": "fog", "channel": "nightly", "probe": PROBE}
 LOADED = """
 import sys, builder.cli, usage_service.cli
@@ -100,6 +102,11 @@ async def test_a_collector_that_is_away_holds_nobody_up(
         ended = time.monotonic()
     assert ended - began < ANSWERS_SECONDS
     assert time.monotonic() - ended < ENDS_SECONDS
+
+    async def given_up() -> bool:
+        return not any(thread.name in OF_THE_SDK for thread in threading.enumerate())
+
+    await eventually(given_up, "the SDK's threads have given up, as in a process that goes on", 40)
 
 
 def test_the_sdk_is_not_loaded_where_nothing_is_traced() -> None:
