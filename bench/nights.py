@@ -92,8 +92,8 @@ def _measured(stack: Stack, pings: int, probes: int) -> list[Row]:
     return [
         Row(f"{what}: bytes", "MB", [together.bytes / mb], "common columns once a job, each probe's own once",
             [once / mb], 1, _exactly(together.bytes, once), most=True),
-        Row(f"{what}: bytes of single builds", "MB", [together.bytes / mb], by_one, [alone.bytes / mb], once / each,
-            f"{_exactly(alone.bytes, each)} one by one", most=True),
+        Row(f"{what}: bytes of single builds", "MB", [together.bytes / mb], by_one, [alone.bytes / mb],
+            (once / mb) / (each / mb), f"{_exactly(alone.bytes, each)} one by one", most=True),
         Row(f"{what}: warehouse jobs", "jobs", [together.jobs], by_one, [alone.jobs], 1 / 20, most=True),
         Row(f"{what}: seconds", "s", [together.seconds], f"{by_one}, as many at a time", [alone.seconds], 1 / 2,
             f"{AT_ONCE} at a time", most=True),
