@@ -3585,7 +3585,7 @@ GRANT EXECUTE ON FUNCTION append_events, append_new_events, restore_events, prob
     request_night, cancel_night
     TO usage_server;
 GRANT EXECUTE ON FUNCTION claim_build, heartbeat_build, complete_build, complete_builds, fail_build, expire_leases, hand_back_build,
-    retry_build, bytes_left_today, claim_orphaned_jobs, mark_jobs_stopped, note_builder, request_night, cancel_night,
+    retry_build, bytes_left_today, claim_orphaned_jobs, mark_jobs_stopped, note_builder,
     claim_night, heartbeat_night, queue_shared_job, complete_planning, fail_planning, hand_back_night, claim_shared_jobs,
     heartbeat_shared_job, complete_shared_build, complete_shared_builds, fail_shared_build, complete_shared_job, fail_shared_job,
     hand_back_shared_job, expire_shared_lease, end_nights

@@ -9,13 +9,14 @@ from typing import NamedTuple
 
 from builder.aggregates.probe import Progress
 from builder.control import Control
-from builder.threads import in_thread
+from builder.threads import in_loop, in_thread
 from builder.work import Computed
 
 Compute = Callable[[Progress, Control], Computed]
 """Computes something; blocks, reports its steps, and stops where `control` says so."""
 
 CANCEL_SECONDS = 10.0
+ADMISSION_SECONDS = 120.0  # three calls to a database that may be away for half a minute
 
 
 class Step(NamedTuple):
@@ -86,7 +87,7 @@ class ComputationThread:
 
     def _wait_for_admission(self, read: int, needed: int) -> None:
         self._control.check()
-        asyncio.run_coroutine_threadsafe(self._admitted(read, needed), self._loop).result()
+        in_loop(self._loop, self._admitted(read, needed), ADMISSION_SECONDS)
 
     async def _admitted(self, read: int, needed: int) -> None:
         await self._admit(read, needed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from datetime import timedelta
 from typing import NamedTuple
 from uuid import UUID
@@ -20,7 +20,7 @@ from builder.bigquery import JobOptions, make_client, stop_jobs
 from builder.builds import Aggregate, BuildSource
 from builder.listener_check import ListenerCheck
 from builder.metrics import BuilderMetrics, served
-from builder.nights.following import Nights, NightState, NotBuilt
+from builder.nights.following import Following, NightState, NotBuilt
 from builder.nights.queue import NightQueue
 from builder.nights.work import ByteLimits, NightSource, Readings
 from builder.orphaned_jobs import OrphanedJobs, StopJobs, stop_no_jobs
@@ -34,13 +34,14 @@ from builder.worker import Worker
 from usage_service.shared.lifetime import Lifetime
 from usage_service.shared.listener import Listener
 from usage_service.shared.postgres import UNAVAILABLE, Pool, open_pool
-from usage_service.shared.schema import install_schema
+from usage_service.shared.schema import DatabaseAwayError, install_schema
 from usage_service.shared.tasks import Tasks
 
 REQUESTED, CANCELLED = "build_requested", "build_cancelled"
 CONNECTIONS_A_BUILD = 2  # it reports and stores, and so does a job of a night
 OTHER_CONNECTIONS = 4  # for claims, the listener check, orphaned jobs and signs of life
 CONNECTIONS_OF_A_SINK = 2  # it reads a batch and keeps its lease
+GOES_ON = "the night goes on with the next builder, or when this is run again"
 LIFE_SECONDS = 5.0  # between signs of life; a server counts builders that gave one within half a minute
 
 log = structlog.get_logger(__name__)
@@ -156,42 +157,41 @@ class Builder:
 
 
 async def run_night(
-    settings: BuilderSettings,
-    warehouse: Warehouse,
-    ask: Callable[[Nights], Awaitable[UUID]],
-    show: Callable[[NightState], None],
+    settings: BuilderSettings, warehouse: Warehouse, night_id: UUID, show: Callable[[NightState], None]
 ) -> NightResult | None:
-    """Ask for a night, do its jobs beside whichever builders run, and return how it ended.
+    """Do the jobs of a night beside whichever builders run, and return how it ended.
 
     None when SIGTERM or SIGINT came before, or the worker died: the night goes on with the next builder, or when it is
-    asked for again.
+    asked for again. Raise DatabaseAwayError when the database is away for too long.
     """
     lifetime = Lifetime()
     if not await lifetime.completes(_with_schema(settings.database_url)):
         return None
-    name = f"night-{socket.gethostname()}-{os.getpid()}"
-    lease, size = (
-        timedelta(seconds=settings.lease_seconds),
-        settings.shared_jobs * CONNECTIONS_A_BUILD + OTHER_CONNECTIONS,
-    )
-    metrics = BuilderMetrics()
     assert warehouse.readings is not None
+    name = f"night-{socket.gethostname()}-{os.getpid()}"
+    lease = timedelta(seconds=settings.lease_seconds)
+    size = settings.shared_jobs * CONNECTIONS_A_BUILD + OTHER_CONNECTIONS
+    metrics = BuilderMetrics()
     async with open_pool(settings.database_url, role="usage_builder", application=name, size=size) as pool:
-        nights, builds = Nights(pool, name), BuildQueue(pool, name, lease)
-        night_id = await ask(nights)
-        queue = NightQueue(pool, name, lease, night_id)
+        builds, queue = BuildQueue(pool, name, lease), NightQueue(pool, name, lease, night_id)
         source = night_source(queue, warehouse.readings, settings, builds, metrics.leases_expired.inc)
         worker = Worker([source], builds.bytes_left_today, settings, metrics)
-        ended: list[NightState] = []
+        following = Following(pool, night_id)
+        results: list[NightResult] = []
 
         async def follow() -> None:
-            ended.append(await nights.follow(night_id, show))
+            ended = await following.until_over(show)
+            results.append(NightResult(ended, await following.not_built()))
 
         async with Tasks(lifetime.died) as tasks:
             tasks.start("worker", worker.run())
-            await lifetime.completes(follow())
-            await worker.stop()
-        return NightResult(ended[0], await nights.not_built(night_id)) if ended else None
+            try:
+                await lifetime.completes(follow())
+            except UNAVAILABLE as error:
+                raise DatabaseAwayError(f"the database is away ({error!r}); {GOES_ON}") from None
+            finally:
+                await worker.stop()
+        return results[0] if results else None
 
 
 async def _with_schema(url: str) -> None:

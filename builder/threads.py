@@ -1,13 +1,16 @@
-"""Threads for blocking work: each work has its own, and neither the process nor other work waits for it."""
+"""Threads for blocking work: each work has its own, and neither the process nor other work waits for it.
+
+What such work needs of the event loop it waits for.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from typing import TypeVar
+from typing import Any, TypeVar
 
 Result = TypeVar("Result")
 
@@ -37,3 +40,16 @@ def in_thread(work: Callable[[], Result], name: str) -> asyncio.Future[Result]:
 
     threading.Thread(target=contextvars.copy_context().run, args=(run,), name=name, daemon=True).start()
     return future
+
+
+def in_loop(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, Result], seconds: float) -> Result:
+    """Run a coroutine in the event loop and return its result. Called in another thread, which waits.
+
+    After so many seconds the coroutine is cancelled and TimeoutError is raised.
+    """
+    future = asyncio.run_coroutine_threadsafe(work, loop)
+    try:
+        return future.result(seconds)
+    except TimeoutError:
+        future.cancel()
+        raise

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 from uuid import UUID
@@ -15,62 +14,29 @@ import typer
 import uvloop
 from rich.filesize import decimal
 
-from builder.nights.following import ListItem, Nights, NightState
-from builder.running import NightResult, open_warehouse, run_night
+from builder.nights.following import NightState
+from builder.running import GOES_ON, NightResult, open_warehouse, run_night
 from builder.settings import MOST_AT_ONCE, BuilderSettings, WarehouseSettings
-from builder.usage_api import hot_list
 from usage_service.shared.errors import UserError
 from usage_service.shared.logs import configure_logs
 from usage_service.shared.progress import NotedReport, progress
+from usage_service.shared.remote import RemoteError, send
 from usage_service.shared.settings import check_names, load_settings
 from usage_service.shared.trace_export import exported_spans
 
 DEFAULT_URL, DEFAULT_BUDGET = "http://127.0.0.1:8080", "500"
-MOST_PROBES = 10_000
 STDIN = Path("-")
 SHOWN = 20  # of the probes that were not built
 
 log = structlog.get_logger(__name__)
 
 
-class NothingToBuildError(UserError):
-    """The list has no probe."""
+class AskedNight(msgspec.Struct, frozen=True):
+    """The answer to POST /v1/builds/prefetch: the night, whether it is new, and of how many probes."""
 
-
-class _Night:
-    """The night that is asked for: its list, and what is told of it."""
-
-    def __init__(self, product: str, channel: str, most_bytes: int | None, report: NotedReport) -> None:
-        self.product = product
-        self.channel = channel
-        self._most_bytes = most_bytes
-        self._report = report
-        self.probes: list[ListItem] = []
-        self.run: str | None = None
-
-    async def ask(self, nights: Nights) -> UUID:
-        """Ask for the night."""
-        if self.run is not None:
-            self.probes = await nights.kept_list(self.run, self.product)
-            if not self.probes:
-                raise NothingToBuildError(
-                    f"--list: no list with probes of {self.product} was kept for the run {self.run}"
-                )
-        night_id, is_new = await nights.request(self.product, self.channel, self.probes, self._most_bytes)
-        log.info("night_asked", night_id=str(night_id), probes=len(self.probes), is_new=is_new)
-        if not is_new:
-            log.warning("night_goes_on", hint="one of this channel is under way already, with its own list")
-        return night_id
-
-    def show(self, state: NightState) -> None:
-        """Show how far the night is."""
-        read, expected = decimal(state.bytes), decimal(max(state.bytes, state.expected_bytes))
-        note = (
-            "planning by dry runs"
-            if state.state == "planning"
-            else f"{read} of {expected}, {state.jobs_over} of {state.jobs} jobs"
-        )
-        self._report(state.done, note)
+    night_id: UUID
+    is_new: bool
+    asked: int
 
 
 def night_command(
@@ -90,9 +56,9 @@ def night_command(
         int | None, typer.Option(min=1, max=MOST_AT_ONCE, help="jobs at a time, instead of PROBE_BUILDER_SHARED_JOBS")
     ] = None,
     url: Annotated[
-        str, typer.Option(envvar="USAGE_SERVICE_URL", help="the usage service that has the hot list")
+        str, typer.Option(envvar="USAGE_SERVICE_URL", help="the service that is asked for the night")
     ] = DEFAULT_URL,
-    token: Annotated[str | None, typer.Option(envvar="USAGE_SERVICE_TOKEN", help="its token, which may read")] = None,
+    token: Annotated[str | None, typer.Option(envvar="USAGE_SERVICE_TOKEN", help="its token, which may build")] = None,
 ) -> None:
     """Build a list of probes in as few warehouse jobs as possible, beside whichever builders run.
 
@@ -102,15 +68,16 @@ def night_command(
     if sum(option is not None for option in (budget, run, probes)) > 1:
         raise typer.BadParameter("give one of --budget, --list and --probes")
     settings = _settings(jobs)
-    listed = [] if run is not None else _listed(budget or DEFAULT_BUDGET, probes, product, url, token)
+    listed = {"list": run} if run else {"probes": _names(probes)} if probes else {"budget": budget or DEFAULT_BUDGET}
+    bytes_limit = {} if most_bytes is None else {"most_bytes": most_bytes}
     if sys.stderr.isatty():
         configure_logs("warning")  # what the progress bar says already
-    with exported_spans("probe-builder"), progress(f"Building {product} {channel}", len(listed) or None) as report:
-        night = _Night(product, channel, most_bytes, report)
-        night.probes, night.run = listed, run
-        result = uvloop.run(run_night(settings, open_warehouse(settings), night.ask, night.show))
+    asked = _ask(url, token, {"product": product, "channel": channel, **listed, **bytes_limit})
+    with exported_spans("probe-builder"), progress(f"Building {product} {channel}", asked.asked) as report:
+        work = run_night(settings, open_warehouse(settings), asked.night_id, lambda state: _show(report, state))
+        result = uvloop.run(work)
     if result is None:
-        print("stopped; the night goes on with the next builder, or when this is run again", file=sys.stderr)
+        print(f"stopped; {GOES_ON}", file=sys.stderr)
         raise typer.Exit(1)
     _tell(result)
     if result.state.failed or result.state.error:
@@ -123,26 +90,35 @@ def _settings(jobs: int | None) -> BuilderSettings:
     return msgspec.structs.replace(settings, shared_jobs=jobs or max(1, settings.shared_jobs))
 
 
-def _listed(budget: str, file: Path | None, product: str, url: str, token: str | None) -> list[ListItem]:
-    if file is None:
-        listed = [ListItem(item.probe, item.requests) for item in hot_list(url, token, product, budget)]
-        where = f"the hot list of {product} at {url}"
-    else:
-        listed = [ListItem(name, None) for name in _names(file)]
-        where = f"--probes: {file}"
-    if not listed:
-        raise NothingToBuildError(f"{where} has no probes")
-    if len(listed) > MOST_PROBES:
-        raise UserError(f"{where} has {len(listed):,} probes; a night has {MOST_PROBES:,} at most")
-    return listed
-
-
-def _names(file: Path) -> Iterable[str]:
+def _names(file: Path) -> list[str]:
+    """Return the names of a file, each once; raise UserError where there are none."""
     try:
         text = sys.stdin.read() if file == STDIN else file.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"--probes: {file} cannot be read: {error}") from None
-    return [name for line in text.splitlines() if (name := line.partition("#")[0].strip())]
+    names = [name for line in text.splitlines() if (name := line.partition("#")[0].strip())]
+    if not names:
+        raise UserError(f"--probes: {file} has no probes")
+    return list(dict.fromkeys(names))
+
+
+def _ask(url: str, token: str | None, body: dict[str, object]) -> AskedNight:
+    """Ask the service for the night, or for the one that is under way. Raise RemoteError."""
+    try:
+        asked = msgspec.json.decode(send(url, token, "POST", "/v1/builds/prefetch", body), type=AskedNight)
+    except msgspec.DecodeError as error:
+        raise RemoteError(f"{url} is not a usage service: {error}") from None
+    log.info("night_asked", night_id=str(asked.night_id), probes=asked.asked, is_new=asked.is_new)
+    if not asked.is_new:
+        log.warning("night_goes_on", hint="one of this channel is under way already, with its own list")
+    return asked
+
+
+def _show(report: NotedReport, state: NightState) -> None:
+    """Show how far the night is."""
+    read, expected = decimal(state.bytes), decimal(max(state.bytes, state.expected_bytes))
+    jobs = f"{read} of {expected}, {state.jobs_over} of {state.jobs} jobs"
+    report(state.done, "planning by dry runs" if state.state == "planning" else jobs)
 
 
 def _tell(result: NightResult) -> None:

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Callable
+from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
 import msgspec
 import structlog
 
-from builder.connections import Connections
 from builder.queries import query
-from usage_service.shared.postgres import UNAVAILABLE, Pool
+from usage_service.shared.errors import UserError
+from usage_service.shared.postgres import UNAVAILABLE, Pool, borrow
 
 POLL_SECONDS = 0.5
 AWAY_SECONDS = 60.0  # after which a database that is away ends the following
 CALL_SECONDS = 10.0
 
 log = structlog.get_logger(__name__)
+
+
+class NoSuchNightError(UserError):
+    """The database has no night of this id."""
 
 
 class NightState(msgspec.Struct, frozen=True):
@@ -67,57 +71,28 @@ class NotBuilt(NamedTuple):
     message: str | None
 
 
-class ListItem(NamedTuple):
-    """A probe of the list, and the requests that are expected of it a day; None where nobody said."""
+class Following:
+    """The following of a night, by whoever asked for it."""
 
-    probe: str
-    requests: float | None
+    def __init__(self, pool: Pool, night_id: UUID) -> None:
+        self._pool = pool
+        self._night_id = night_id
 
-
-class Nights:
-    """The nights of a database, for whoever asks for one."""
-
-    def __init__(self, pool: Pool, source: str) -> None:
-        self._connections = Connections(pool, timedelta(seconds=CALL_SECONDS))
-        self._source = source
-
-    async def request(
-        self, product: str, channel: str, probes: Sequence[ListItem], most_bytes: int | None
-    ) -> tuple[UUID, bool]:
-        """Ask for a night; return its id and whether it is new, not the one that is under way already."""
-        names, requests = [item.probe for item in probes], [item.requests for item in probes]
-        async with self._connections.one() as connection:
-            row = await connection.fetchrow(
-                query("nights", "request"), product, channel, names, requests, most_bytes, self._source, timeout=60
-            )
-        assert row is not None
-        return row["night_id"], row["is_new"]
-
-    async def kept_list(self, run: str, product: str) -> list[ListItem]:
-        """Return a product's probes on the list that was kept for a run of the ETL; none where there is no list."""
-        async with self._connections.one() as connection:
-            rows = await connection.fetch(query("nights", "kept_list"), run, product, timeout=CALL_SECONDS)
-        return [ListItem(row["probe"], row["requests"]) for row in rows]
-
-    async def cancel(self, night_id: UUID) -> None:
-        """Cancel a night, with its builds that nobody waits for."""
-        async with self._connections.one() as connection:
-            await connection.execute(query("nights", "cancel"), night_id, self._source, timeout=CALL_SECONDS)
-
-    async def state(self, night_id: UUID) -> NightState:
+    async def state(self) -> NightState:
         """Return how far a night is."""
-        async with self._connections.one() as connection:
-            row = await connection.fetchrow(query("nights", "night"), night_id, timeout=CALL_SECONDS)
-        assert row is not None
+        async with borrow(self._pool, CALL_SECONDS) as connection:
+            row = await connection.fetchrow(query("nights", "night"), self._night_id)
+        if row is None:
+            raise NoSuchNightError(f"the database of DATABASE_URL has no night {self._night_id}: is it the service's?")
         return msgspec.convert(dict(row), NightState)
 
-    async def not_built(self, night_id: UUID) -> list[NotBuilt]:
+    async def not_built(self) -> list[NotBuilt]:
         """Return the probes that failed, and those that were left."""
-        async with self._connections.one() as connection:
-            rows = await connection.fetch(query("nights", "not_built"), night_id, timeout=CALL_SECONDS)
+        async with borrow(self._pool, CALL_SECONDS) as connection:
+            rows = await connection.fetch(query("nights", "not_built"), self._night_id)
         return [NotBuilt(*row) for row in rows]
 
-    async def follow(self, night_id: UUID, show: Callable[[NightState], None]) -> NightState:
+    async def until_over(self, show: Callable[[NightState], None]) -> NightState:
         """Show how far a night is until it is over, and return how it ended.
 
         Raise one of UNAVAILABLE when the database is away for longer than AWAY_SECONDS: the night goes on all the same.
@@ -125,7 +100,7 @@ class Nights:
         heard = time.monotonic()
         while True:
             try:
-                state = await self.state(night_id)
+                state = await self.state()
             except UNAVAILABLE as error:
                 if time.monotonic() - heard > AWAY_SECONDS:
                     raise

@@ -17,6 +17,7 @@ from builder.database_away import retried_while_away
 from builder.errors import PermanentBuildError
 from builder.nights.planning import Candidate, Limits, Plan, plan_night
 from builder.nights.queue import Member, Night, NightQueue, SharedJob
+from builder.threads import in_loop
 from builder.work import AFTER_FAILURE, Computed, Outcome
 
 ReadAlike = Callable[[Sequence[BuildRequest]], Sequence[Sequence[BuildRequest]]]
@@ -152,7 +153,7 @@ class SharedJobWork:
 
     def _in_loop(self, call: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Make a call in the event loop, and wait for it. Called in the computation thread."""
-        asyncio.run_coroutine_threadsafe(retried_while_away(call), self._loop).result(STORE_SECONDS)
+        in_loop(self._loop, retried_while_away(call), STORE_SECONDS)
 
     async def _end(self, without_rows: Sequence[UUID], share: int, read: int) -> Outcome:
         if without_rows:

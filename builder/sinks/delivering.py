@@ -20,9 +20,9 @@ from builder.fencing import LeaseLostError
 from builder.metrics import BuilderMetrics, DeliveryOutcome
 from builder.settings import BuilderSettings
 from builder.sinks.glam_tables import CHANNELS, PRODUCTS, Delivered, WriteRows
-from builder.sinks.outbox import Batch, Claim, Outbox
+from builder.sinks.outbox import READ_SECONDS, Batch, Claim, Outbox
 from builder.sinks.parquet_rows import ParquetRows
-from builder.threads import in_thread
+from builder.threads import in_loop, in_thread
 from usage_service.shared.postgres import UNAVAILABLE
 from usage_service.shared.tracing import fail, span
 
@@ -137,7 +137,7 @@ class Deliverer:
         loop = asyncio.get_running_loop()
 
         def write(rows: ParquetRows) -> None:
-            asyncio.run_coroutine_threadsafe(self._write(batch, rows, control), loop).result()
+            in_loop(loop, self._write(batch, rows, control), READ_SECONDS)
 
         return write
 

@@ -1,15 +1,3 @@
--- request: asks for a night of the product $1 and channel $2: the probes $3 with the requests a day $4 that are expected of each, which
--- may read $5 bytes (null: what is left of the day), in the name of $6. Its id, and whether it is a new one.
-SELECT night_id, is_new FROM request_night($1, $2, $3, $4, $5, $6);
-
--- cancel: cancels the night $1 in the name of $2; the state that it was in.
-SELECT cancel_night($1, $2);
-
--- kept_list: the probes of the product $2 on the list that was kept for the run $1 of the ETL, with what is expected of each.
-SELECT p ->> 'probe' AS probe, coalesce(p -> 'worth' ->> 'requests', p ->> 'score')::float8 AS requests
-FROM hotlist_runs r CROSS JOIN json_array_elements(r.list -> 'probes') p
-WHERE r.run = $1 AND p ->> 'product' = $2;
-
 -- claim_night: gives the worker $1 a night to plan for a lease of $2; only the night $3, unless that is null.
 SELECT * FROM claim_night($1, $2, $3);
 

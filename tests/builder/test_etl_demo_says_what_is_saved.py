@@ -14,10 +14,10 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from builder.bigquery import make_client
-from builder.errors import TransientBuildError
 from builder.etl_demo.nights import SAMPLE_OPTIONS, Built, NewProbe, Night, build_all, compare, requests_of
 from builder.etl_demo.views import ProbeViews, made_up_views, views_of_service
 from tests.support.warehouse_support import UNTIL, nothing, seeded
+from usage_service.shared.remote import RemoteError
 from warehouse.sample.pings import PROJECT, SampleOptions
 from warehouse.sample.probes import PROBES, sample_probes
 from warehouse.sample.seeding import CATALOGUE, seed
@@ -103,9 +103,9 @@ def service() -> Iterator[str]:
 def test_a_running_service_is_asked_for_views_and_for_the_hot_list() -> None:
     with service() as url:
         assert views_of_service(url, "a-token", "fog", 3) == ProbeViews({"a": 7, "b": 5}, ["a"], url)
-        with pytest.raises(TransientBuildError, match="401"):
+        with pytest.raises(RemoteError, match="401"):
             views_of_service(url, "another", "fog", 3)
-    with pytest.raises(TransientBuildError, match="no usage service answers"):
+    with pytest.raises(RemoteError, match="does not answer"):
         views_of_service(url, "a-token", "fog", 3)
 
 
@@ -131,4 +131,5 @@ def test_a_service_that_does_not_answer_is_told_in_one_line(tmp_path_factory: py
     directory = seeded(tmp_path_factory).parent
     done = run("etl-demo", "--data-dir", str(directory), "--url", "http://127.0.0.1:1")
     assert (done.returncode, done.stdout) == (2, "")
-    assert "no usage service answers at http://127.0.0.1:1" in " ".join(done.stderr.split())
+    assert done.stderr.startswith("probe-builder: http://127.0.0.1:1 does not answer (")
+    assert done.stderr.count("\n") == 1

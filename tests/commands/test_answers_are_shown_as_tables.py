@@ -18,7 +18,7 @@ from typer.testing import CliRunner, Result
 from tests.support.building import served
 from tests.support.servers import Client, connected, drained_projections, event, post, registered
 from usage_service.cli import make_app
-from usage_service.commands.remote import RemoteError
+from usage_service.shared.remote import RemoteError
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

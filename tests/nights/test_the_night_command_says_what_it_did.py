@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from uuid import UUID
 
@@ -17,12 +16,16 @@ from builder.aggregates.probe import BuildRequest, Rows
 from builder.commands import night
 from builder.control import Control
 from builder.errors import PermanentBuildError
+from builder.nights import following
 from builder.running import Warehouse
 from builder.settings import BuilderSettings
+from tests.conftest import Start
 from tests.support.builders import builds_a_row, put_in_catalogue
 from tests.support.nights import COMMON_BYTES, OWN_BYTES, MadeUp, a_row_each, request_night
 from tests.support.servers import Connection
+from usage_service.shared.errors import UserError
 from usage_service.shared.lifetime import Lifetime
+from usage_service.shared.settings import ServerSettings
 
 BROKEN = "broken_ms"
 
@@ -58,15 +61,23 @@ def made_up(database_url: str, monkeypatch: pytest.MonkeyPatch) -> MadeUp:
     return made_up
 
 
-async def called(*words: str, stdin: str = "") -> Result:
-    """Run the command in a thread, because it has an event loop of its own, and no signal reaches it there."""
-    return await asyncio.to_thread(CliRunner().invoke, cli.make_app(), ["night", *FOG, *words], input=stdin)
+Called = Callable[..., Awaitable[Result]]
 
 
-FOG = ("--product", "fog", "--channel", "nightly")
+@pytest.fixture
+async def called(made_up: MadeUp, start: Start, settings: ServerSettings) -> Called:
+    """Return a caller of the command, beside a service on the same database."""
+    service = await start(settings)
+    words = ["night", "--product", "fog", "--channel", "nightly", "--url", str(service.make_url(""))]
+
+    async def call(*more: str, stdin: str = "") -> Result:
+        """Run the command in a thread, because it has an event loop of its own."""
+        return await asyncio.to_thread(CliRunner().invoke, cli.make_app(), [*words, *more], input=stdin)
+
+    return call
 
 
-async def test_a_file_of_names(made_up: MadeUp, database: Connection, tmp_path: Path) -> None:
+async def test_a_file_of_names(called: Called, database: Connection, tmp_path: Path) -> None:
     await put_in_catalogue(database, "gc_ms", "slow_ms", BROKEN)
     names = tmp_path / "names.txt"
     names.write_text(f"gc_ms  # the first\n\n{BROKEN}\nunknown_ms\nslow_ms\ngc_ms\n")
@@ -80,7 +91,7 @@ async def test_a_file_of_names(made_up: MadeUp, database: Connection, tmp_path: 
     assert f"{BROKEN}: invalidQuery: no such field" in result.stderr
 
 
-async def test_names_from_stdin_and_what_is_left(made_up: MadeUp, database: Connection) -> None:
+async def test_names_from_stdin_and_what_is_left(called: Called, database: Connection) -> None:
     await put_in_catalogue(database, "gc_ms", "slow_ms")
     result = await called("--probes", "-", "--most-bytes", str(COMMON_BYTES + OWN_BYTES), stdin="gc_ms\nslow_ms\n")
     assert result.exit_code == 0
@@ -89,19 +100,15 @@ async def test_names_from_stdin_and_what_is_left(made_up: MadeUp, database: Conn
     assert f"left: it would add {OWN_BYTES} bytes" in result.stderr
 
 
-async def test_a_kept_list(made_up: MadeUp, database: Connection) -> None:
+async def test_the_hot_list(called: Called, database: Connection) -> None:
     await put_in_catalogue(database, "gc_ms", "slow_ms")
-    listed = {"probes": [{"product": "fog", "probe": "gc_ms", "score": 3.5}, {"product": "fenix", "probe": "slow_ms"}]}
-    await database.execute(
-        "INSERT INTO hotlist_runs (run, asked, made_at, log_position, list) VALUES ('a-run', '{}', now(), 1, $1)",
-        json.dumps(listed),
-    )
-    result = await called("--list", "a-run")
+    await database.execute("SELECT set_hotlist_rule('fog', 'gc_ms', 'pinned', 'we look at it', 'test')")
+    result = await called("--budget", "1")
     assert (result.exit_code, result.stdout[:7]) == (0, "1 built")
-    assert await database.fetchval("SELECT requests FROM night_probes") == 3.5
+    assert await database.fetchval("SELECT probe FROM builds") == "gc_ms"
 
 
-async def test_a_night_that_is_under_way_is_gone_on_with(made_up: MadeUp, database: Connection) -> None:
+async def test_a_night_that_is_under_way_is_gone_on_with(called: Called, made_up: MadeUp, database: Connection) -> None:
     await put_in_catalogue(database, "gc_ms", "slow_ms")
     under_way = await request_night(database, ["gc_ms"])
     result = await called("--probes", "-", stdin="slow_ms\n")
@@ -115,12 +122,28 @@ async def test_a_night_that_is_under_way_is_gone_on_with(made_up: MadeUp, databa
     [
         (("--probes", "-"), "--probes: - has no probes"),
         (("--probes", "/nowhere"), "--probes: /nowhere cannot be read"),
-        (("--list", "nothing"), "--list: no list with probes of fog was kept for the run nothing"),
-        (("--budget", "5", "--url", "http://127.0.0.1:1"), "no usage service answers at http://127.0.0.1:1"),
+        (("--list", "nothing"), "no list was made for nothing; POST /v1/hotlist makes one"),
+        (("--budget", "plenty"), "/budget"),
+        (("--budget", "5", "--url", "http://127.0.0.1:1"), "http://127.0.0.1:1 does not answer"),
         (("--budget", "5", "--list", "a-run"), "give one of --budget, --list and --probes"),
     ],
 )
-async def test_a_list_that_is_none_is_said_in_a_line(made_up: MadeUp, words: tuple[str, ...], message: str) -> None:
+async def test_a_list_that_is_none_is_said_in_a_line(called: Called, words: tuple[str, ...], message: str) -> None:
     result = await called(*words)
     assert result.exit_code != 0
     assert message in " ".join(f"{result.stderr} {result.exception}".replace("│", " ").split())
+
+
+async def test_a_database_that_goes_away_is_said_in_a_line(
+    called: Called, database: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(_following: following.Following) -> following.NightState:
+        raise ConnectionRefusedError("nobody listens")
+
+    await put_in_catalogue(database, "gc_ms")
+    monkeypatch.setattr(following, "AWAY_SECONDS", 0)
+    monkeypatch.setattr(following.Following, "state", away)
+    result = await called("--probes", "-", stdin="gc_ms\n")
+    assert isinstance(result.exception, UserError)
+    assert "the database is away" in str(result.exception)
+    assert "goes on with the next builder" in str(result.exception)

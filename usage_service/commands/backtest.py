@@ -14,7 +14,6 @@ from rich.console import Console
 from rich.table import Table
 
 from usage_service.commands.options import DEFAULT_URL, Token, Url
-from usage_service.commands.remote import send
 from usage_service.hotlist.backtest.chart import chart
 from usage_service.hotlist.backtest.files import read_counts
 from usage_service.hotlist.backtest.replaying import (
@@ -28,6 +27,7 @@ from usage_service.hotlist.backtest.replaying import (
 from usage_service.hotlist.backtest.sample_traffic import SEED, Kind, Shape, generate_traffic
 from usage_service.hotlist.counts import DayCounts
 from usage_service.shared.progress import progress
+from usage_service.shared.remote import send
 
 FIRST_DAY = date(2026, 1, 5)
 EXPLANATION = "= no difference from the hot list, + more than it; all others less (95 %, all comparisons together)"

@@ -13,10 +13,10 @@ import urllib3
 from rich.console import Console
 
 from usage_service.commands.options import DEFAULT_URL, Token, Url
-from usage_service.commands.remote import token_or_kept
 from usage_service.imports.posting import PostError
 from usage_service.log.exports import Format, Moved, write_lines, write_parquet
 from usage_service.shared.progress import progress
+from usage_service.shared.remote import token_or_kept
 
 ACCEPT = {"ndjson": "application/x-ndjson", "parquet": "application/vnd.apache.arrow.stream"}
 PIECE_BYTES = 1 << 20

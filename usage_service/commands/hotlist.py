@@ -12,10 +12,10 @@ from rich.console import Console
 from rich.table import Table
 
 from usage_service.commands.options import DEFAULT_URL, Token, Url
-from usage_service.commands.remote import send
 from usage_service.hotlist.budgets import Account
 from usage_service.hotlist.listing import HotList
 from usage_service.hotlist.rules import Rule
+from usage_service.shared.remote import send
 
 Product = Annotated[str | None, typer.Option(help="of this product only")]
 Channel = Annotated[str, typer.Option(help="that it was built for")]

@@ -15,12 +15,12 @@ from rich.console import Console
 from rich.table import Table
 
 from usage_service.commands.options import DEFAULT_URL, Token, Url
-from usage_service.commands.remote import token_or_kept
 from usage_service.imports.formats import FORMATS
 from usage_service.imports.importing import KeepRefused, import_file, try_file
 from usage_service.imports.lines import ONE_HOST, Options
 from usage_service.imports.refusals import UnreadableFileError
 from usage_service.imports.stats import ImportStats
+from usage_service.shared.remote import token_or_kept
 
 NAMES = ", ".join(["export", *(one.name for one in FORMATS)])
 MOST_PATHS_TOLD = 10

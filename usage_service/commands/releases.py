@@ -12,9 +12,9 @@ import typer
 from rich.console import Console
 
 from usage_service.commands.options import DEFAULT_URL, Product, Token, Url
-from usage_service.commands.remote import ask, send
 from usage_service.commands.tables import FormatOption, show
 from usage_service.shared.errors import UserError
+from usage_service.shared.remote import ask, send
 
 COLUMNS = (
     "product", "channel", "version", "published_at", "views_before", "views_after", "ratio", "low", "high", "p_value",

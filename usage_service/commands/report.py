@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from usage_service.commands.options import DEFAULT_URL, Token, Url
-from usage_service.commands.remote import RemoteError, ask
+from usage_service.shared.remote import RemoteError, ask
 from usage_service.web.pages.presentation.report import report_page
 
 LISTED = 10

@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from usage_service.commands.options import DEFAULT_URL, Product, Token, Until, Url
-from usage_service.commands.remote import ask
 from usage_service.commands.tables import FormatOption, show
+from usage_service.shared.remote import ask
 from usage_service.stats.sessions import Bots
 
 COLUMNS = ("started_at", "seconds", "events", "role", "came_from", "first_page", "probes", "controls", "tools_left")

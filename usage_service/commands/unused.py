@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from usage_service.commands.options import DEFAULT_URL, Channel, Product, Token, Until, Url
-from usage_service.commands.remote import ask
 from usage_service.commands.tables import FormatOption, show
+from usage_service.shared.remote import ask
 
 COLUMNS = (
     "product", "probe", "metric_type", "owners", "expires", "registered_at", "last_viewed_on", "bot_views", "bytes",

@@ -720,7 +720,7 @@ END $$;
 REVOKE ALL ON FUNCTION build_to_join, building_refusal, cancel_night, claim_night, claim_shared_jobs, complete_planning, complete_shared_build, complete_shared_builds, complete_shared_job, count_shared_bytes, end_nights, end_shared_job, expire_shared_lease, fail_planning, fail_shared_build, fail_shared_job, give_up_shared_job, hand_back_night, hand_back_shared_job, heartbeat_night, heartbeat_shared_job, hold_night, hold_shared_job, lock_shared_builds, night_outcome, queue_shared_job, record_night_end, request_night, split_shared_job, start_shared_build, succeed_build
     FROM PUBLIC;
 GRANT SELECT ON nights, shared_jobs, night_probes, night_totals TO usage_server, usage_builder, usage_reader, usage_projections;
-GRANT EXECUTE ON FUNCTION request_night, cancel_night TO usage_server, usage_builder;
+GRANT EXECUTE ON FUNCTION request_night, cancel_night TO usage_server;
 GRANT EXECUTE ON FUNCTION claim_night, heartbeat_night, queue_shared_job, complete_planning, fail_planning, hand_back_night, claim_shared_jobs,
     heartbeat_shared_job, complete_shared_build, complete_shared_builds, fail_shared_build, complete_shared_job, fail_shared_job,
     hand_back_shared_job, expire_shared_lease, end_nights

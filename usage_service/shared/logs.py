@@ -46,6 +46,7 @@ def configure_logs(level: str = "info", form: str = "auto") -> None:
         cache_logger_on_first_use=True,
     )
     logging.basicConfig(level=logging.WARNING, handlers=[_ToStructlog()], force=True)
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # it tells of each retry; who asked tells once all have failed
     if isinstance(sys.stderr, BoundedStream):
         sys.stderr.tell_dropped = _tell_dropped
 

@@ -1,4 +1,4 @@
-"""The requests of commands to a running service."""
+"""Requests of both programs' commands to a running service."""
 
 from __future__ import annotations
 
@@ -43,7 +43,8 @@ def send(url: str, token: str | None, method: str, place: str, body: object = No
         with urllib3.PoolManager(timeout=TIMEOUT, retries=retries) as pool:
             response = pool.request(method, url.rstrip("/") + place, headers=headers, body=sent)
     except (urllib3.exceptions.HTTPError, OSError) as error:
-        raise RemoteError(f"{url} does not answer ({error}); start it, or set USAGE_SERVICE_URL") from None
+        why = getattr(error, "reason", None) or error  # of the last try
+        raise RemoteError(f"{url} does not answer ({why}); start it, or set USAGE_SERVICE_URL") from None
     if response.status >= 400:
         raise RemoteError(f"{url} answered {response.status}: {reason(response.status, response.data)}")
     return response.data
