@@ -42,7 +42,7 @@ COMMON = """
 
 
 class Built(NamedTuple):
-    """What was built of a list: the bytes, jobs and seconds, and of each probe a digest of its rows.
+    """A list that was built: the bytes, jobs and seconds, and of each probe a digest of its rows.
 
     `processor`: the seconds of processor time, of the embedded warehouse, too, which runs in this process.
     """
@@ -55,7 +55,7 @@ class Built(NamedTuple):
 
 
 class Part(NamedTuple):
-    """What one job, or the jobs of one probe, read and gave."""
+    """The bytes that one job, or the jobs of one probe, read, and the rows they gave."""
 
     bytes: int
     jobs: int

@@ -81,7 +81,7 @@ def warehouse_of(client: bigquery.Client, options: AggregateOptions, dataset: st
 
 
 class NightResult(NamedTuple):
-    """How a night ended, and the probes that were not built."""
+    """The end of a night, and the probes that were not built."""
 
     state: NightState
     not_built: list[NotBuilt]

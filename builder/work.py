@@ -1,4 +1,4 @@
-"""What a worker holds by a lease and makes an attempt at: a build, a night that is to be planned, a job of a night."""
+"""Work that is held by a lease and attempted: a build, a night that is to be planned, a job of a night."""
 
 from __future__ import annotations
 

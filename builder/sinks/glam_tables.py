@@ -73,7 +73,7 @@ WriteRows: TypeAlias = Callable[[ParquetRows], None]
 
 
 class Delivered(NamedTuple):
-    """What a batch was: rows staged, and bytes that merging them read."""
+    """A batch that was delivered: the rows staged, and the bytes that merging them read."""
 
     rows: int
     bytes: int

@@ -13,7 +13,7 @@ from builder.aggregates.probe import BuildRequest, Rows
 from builder.control import Control
 from builder.errors import PermanentBuildError, TransientBuildError
 from tests.support.builders import ROW, WRONG_BUILDS, put_in_catalogue, request, running_builder
-from tests.support.nights import COMMON_BYTES, OWN_BYTES, MadeUp, a_row_each, request_night, until_over
+from tests.support.nights import COMMON_BYTES, OWN_BYTES, MadeUp, Read, a_row_each, request_night, until_over
 from tests.support.servers import Connection, eventually
 
 PROBES = [f"probe_{number:02}" for number in range(23)]
@@ -28,6 +28,25 @@ async def totals(database: Connection, night: UUID) -> dict[str, Any]:
     row = await database.fetchrow("SELECT * FROM night_totals WHERE night_id = $1", night)
     assert row is not None
     return dict(row)
+
+
+def held() -> tuple[threading.Event, Read]:
+    """Make a reading that goes on when the event says so."""
+    go_on = threading.Event()
+
+    def read(job: UUID, requests: Sequence[BuildRequest], control: Control) -> Sequence[Rows | PermanentBuildError]:
+        while not go_on.is_set():
+            control.wait(0.02)
+        return a_row_each(job, requests, control)
+
+    return go_on, read
+
+
+async def until_begun(made_up: MadeUp) -> None:
+    async def begun() -> bool:
+        return made_up.begun.is_set()
+
+    await eventually(begun, "a job is read")
 
 
 async def test_a_list_is_read_in_few_jobs(own_database_url: str, own_database: Connection) -> None:
@@ -133,21 +152,11 @@ async def test_somebody_who_waits_comes_first_and_the_job_goes_without(
 ) -> None:
     """While one job is read, a probe of the next one is asked for."""
     await put_in_catalogue(own_database, *PROBES[:4])
-    go_on = threading.Event()
-
-    def read(job: UUID, requests: Sequence[BuildRequest], control: Control) -> Sequence[Rows | PermanentBuildError]:
-        while not go_on.is_set():
-            control.wait(0.02)
-        return a_row_each(job, requests, control)
-
+    go_on, read = held()
     made_up = MadeUp(read, most=2)
-    async with running_builder(own_database_url, readings=made_up.readings, shared_jobs=1) as builder:
+    async with running_builder(own_database_url, readings=made_up.readings, shared_jobs=1):
         night = await request_night(own_database, PROBES[:4])
-
-        async def begun() -> bool:
-            return made_up.begun.is_set()
-
-        await eventually(begun, "the first job is read")
+        await until_begun(made_up)
         waited_for = (set(PROBES[:4]) - set(made_up.jobs[0][1])).pop()
         await request(own_database, waited_for)
 
@@ -155,7 +164,6 @@ async def test_somebody_who_waits_comes_first_and_the_job_goes_without(
             return (await states(own_database))[waited_for] == "succeeded"
 
         await eventually(is_built, "it is built while the job is read")
-        assert builder.worker is not None
         go_on.set()
         await until_over(own_database, night)
     assert waited_for not in [probe for _, probes in made_up.jobs for probe in probes]
@@ -164,21 +172,11 @@ async def test_somebody_who_waits_comes_first_and_the_job_goes_without(
 
 async def test_to_cancel_one_build_stops_no_job(own_database_url: str, own_database: Connection) -> None:
     await put_in_catalogue(own_database, *PROBES[:4])
-    go_on = threading.Event()
-
-    def read(job: UUID, requests: Sequence[BuildRequest], control: Control) -> Sequence[Rows | PermanentBuildError]:
-        while not go_on.is_set():
-            control.wait(0.02)
-        return a_row_each(job, requests, control)
-
+    go_on, read = held()
     made_up = MadeUp(read)
     async with running_builder(own_database_url, readings=made_up.readings):
         night = await request_night(own_database, PROBES[:4])
-
-        async def begun() -> bool:
-            return made_up.begun.is_set()
-
-        await eventually(begun, "the job is read")
+        await until_begun(made_up)
         await own_database.execute("SELECT cancel_build(build_id, 'test') FROM builds WHERE probe = $1", PROBES[2])
         go_on.set()
         await until_over(own_database, night)
@@ -199,11 +197,7 @@ async def test_a_cancelled_night_stops_its_jobs(own_database_url: str, own_datab
     made_up = MadeUp(read)
     async with running_builder(own_database_url, readings=made_up.readings, shared_jobs=1):
         night = await request_night(own_database, PROBES)
-
-        async def begun() -> bool:
-            return made_up.begun.is_set()
-
-        await eventually(begun, "a job is read")
+        await until_begun(made_up)
         await own_database.execute("SELECT cancel_night($1, 'test')", night)
 
         async def is_stopped() -> bool:

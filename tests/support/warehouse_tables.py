@@ -1,7 +1,6 @@
 """A warehouse of a test's own, whose tables can be written: clients of it, and files for it."""
 
 import json
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from io import BytesIO
@@ -13,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from google.cloud.bigquery import Client, LoadJob, LoadJobConfig, QueryJob, QueryJobConfig, SchemaField, Table
 
+from tests.support.fake_service import soon
 from tests.support.warehouse_support import NEVER, SECONDS, client_of, start
 from warehouse.queries import render
 
@@ -70,10 +70,7 @@ def loaded(client: Client, table: str, file: BytesIO, job_id: str | None = None,
 
 def succeeded(job: LoadJob) -> LoadJob:
     """Wait for a load job, more eagerly than the client does, and raise its error."""
-    deadline = time.monotonic() + SECONDS
-    while not job.done(retry=NEVER, timeout=SECONDS):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    soon(lambda: bool(job.done(retry=NEVER, timeout=SECONDS)), f"the job {job.job_id} is over", SECONDS)
     job.result(retry=NEVER, timeout=SECONDS)
     return job
 
