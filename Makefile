@@ -14,7 +14,7 @@ PARALLEL := -n 4 --dist loadfile --no-loadscope-reorder
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-quick lint etl-demo bench bench-large chaos screenshots images soak clean lock
+.PHONY: help reference docs setup run test test-quick lint etl-demo bench bench-large chaos screenshots images soak clean lock
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^##@ / {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' \
@@ -41,12 +41,27 @@ test-quick: $(DEV_READY)  ## Run what one runs while working, within a minute: n
 lint: $(DEV_READY)  ## ruff, mypy --strict and the import contracts
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-cache --no-logo
 
+reference: $(DEV_READY)  ## Renew the pages of docs/ that are made from the code; docs/metrics.md asks the server of `make run`
+	@set -e; for page in events imports api scopes schema exit-codes; do $(BIN)/usage-service reference $$page > docs/$$page.md; done; \
+	for page in commands settings; do \
+		{ $(BIN)/usage-service reference $$page; $(BIN)/probe-builder reference $$page; } > docs/$$page.md; \
+	done; \
+	if metrics=$$(curl -sf -H "Authorization: Bearer $$(cat data/token)" http://127.0.0.1:8080/metrics); then \
+		{ echo "$$metrics" | $(BIN)/usage-service reference metrics; $(BIN)/probe-builder reference metrics; } > docs/metrics.md; \
+	else echo "docs/metrics.md is as it was: no server answers" >&2; fi
+
+docs: $(DEV_READY)  ## Build the documents as a site in build/docs, warnings as errors; it fetches nothing from elsewhere
+	@$(BIN)/sphinx-build -W --keep-going -q -b html docs build/docs
+	@! grep -rlE '<(script|link|img)[^>]*(src|href)="(https?:)?//' build/docs --include='*.html' \
+		|| { echo "these pages fetch from elsewhere" >&2; exit 1; }
+	@echo "build/docs/index.html"
+
 images:  ## Build the images with Docker or Podman; what cannot be pulled gets a stand-in from Debian's packages
 	@ops/images/build
 
 soak: $(DEV_READY)  ## Kill what runs 500 times (tells docs/reliability.md), try 500 examples of what is tried at random
 	@SOAK_ROUNDS=500 SOAK_REPORT=1 $(BIN)/python -m pytest -n 0 -o timeout=0 \
-		$$(grep -rl --include="test_*.py" "[ =(]rounds(" tests | grep -vE "test_build(s_equal_glams_rules|_equals_brute_force).py") $(ARGS)
+		$$(grep -rl --include="test_*.py" "[ =(]rounds(\|^ *@given(" tests | grep -vE "test_build(s_equal_glams_rules|_equals_brute_force).py") $(ARGS)
 
 screenshots: $(DEV_READY)  ## Take the pictures in docs/images, of everything on sample data (needs Chromium)
 	@$(BIN)/python -m browser.screenshots

@@ -12,9 +12,9 @@ import time
 import uvloop
 
 from builder.aggregates.probe import BuildRequest, BuiltProbe, Progress
-from builder.control import Control
 from builder.running import Warehouse, run_builder
 from builder.settings import BuilderSettings
+from usage_service.shared.bigquery.control import Control
 from usage_service.shared.logs import configure_logs
 from usage_service.shared.settings import load_settings
 

@@ -9,12 +9,16 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
+from statistics import median
+from typing import NamedTuple
 
 from bench.numbers import Load, Row, percentile
-from bench.queue_peers import jobs_a_second, pickup_seconds
+from bench.peers.queues import jobs_a_second, pickup_seconds
+from bench.processor_time import Clock
 from bench.stack import BENCH_ENVIRONMENT, ROOT, BenchError, Server, Stack, psql
 from usage_service.local.owned_process import owned_command
 from usage_service.local.postgres_cluster import wait_until
@@ -30,15 +34,24 @@ REGISTERED = """
 """
 
 
+class Built(NamedTuple):
+    """The builds a second, and the processor seconds of each program a build."""
+
+    builds_a_second: float
+    processor: dict[str, float]
+
+
 class Begun:
     """Times at which builds began, as the builders' processes print them."""
 
     def __init__(self) -> None:
+        self.pids: list[int] = []
         self._at: dict[str, float] = {}
         self._changed = threading.Condition()
 
     def listen(self, process: subprocess.Popen[bytes]) -> None:
         """Read what the process prints, in a thread that ends with it."""
+        self.pids.append(process.pid)
         threading.Thread(target=self._read, args=(process,), daemon=True).start()
 
     def wait(self, build_id: str) -> float:
@@ -47,6 +60,12 @@ class Begun:
             if not self._changed.wait_for(lambda: build_id in self._at, BEGIN_SECONDS):
                 raise BenchError(f"build {build_id} did not begin within {BEGIN_SECONDS} s")
             return self._at[build_id]
+
+    def wait_for_all(self) -> None:
+        """Wait until each process has begun a build, more or less: as many have begun as there are processes."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: len(self._at) >= len(self.pids), BEGIN_SECONDS):
+                raise BenchError(f"no build began within {BEGIN_SECONDS} s")
 
     def _read(self, process: subprocess.Popen[bytes]) -> None:
         for line in process.stdout or ():
@@ -83,9 +102,13 @@ def measure_building(stack: Stack, runs: int, seconds: float) -> list[Row]:
 
 def _rows(
     idle: list[list[float]], theirs: list[list[float]], loaded: list[float], lost: list[float],
-    built: list[float], done: list[float], fresh: list[Load], alive: list[Load],
+    built: list[Built], done: list[float], fresh: list[Load], alive: list[Load],
 ) -> list[Row]:  # fmt: skip
     everything = [value for run in idle for value in run]
+    each = {name: median(run.processor[name] for run in built) * 1e6 for name in built[0].processor}
+    spent = "processor time a build: " + ", ".join(
+        f"{name} {microseconds:.0f} us" for name, microseconds in each.items()
+    )
     p50, p95, p99 = (percentile(everything, share) * 1e3 for share in (0.5, 0.95, 0.99))
     note = f"p50 {p50:.2f} ms, p95 {p95:.2f} ms, p99 {p99:.2f} ms of {len(everything)} samples"
     pickup = "from the HTTP request to the builder's first line, idle"
@@ -100,7 +123,7 @@ def _rows(
         Row(f"{pickup}: p99", "us", [p99 * 1e3], "allowed", [15_000.0], 1, most=True),
         Row("the same, notifications lost, the longest", "ms", longest, "between polls", polls, 1, most=True),
         Row("the same under full load on the log: p99", "us", under_load, "idle", [p99 * 1e3], 5, most=True),
-        Row(nothing, "builds/s", built, procrastinate, done, 2),
+        Row(nothing, "builds/s", [run.builds_a_second for run in built], procrastinate, done, 1, spent),
         Row("requests of a probe that is built already", "requests/s", known, "GET /__lbheartbeat__", there, 0.5),
     ]
 
@@ -152,15 +175,21 @@ def _await_end(connection: http.client.HTTPConnection, build_id: str) -> None:
         raise BenchError(f"build {build_id} was not over: {response.status}")
 
 
-def _builds_a_second(stack: Stack, run: int) -> float:
-    """Return the builds a second of builders that find so many queued, from the first claimed to the last done."""
+def _builds_a_second(stack: Stack, run: int) -> Built:
+    """Return what builders do that find so many builds queued, from the first claimed to the last done."""
     url = stack.database(f"builds_{run}")
     with stack.serving(url):  # installs the schema
         pass
     psql(url, REGISTERED % JOBS, "SELECT count(request_build(product, 'nightly', probe)) FROM catalogue")
-    with _building(url, builders=BUILDERS):
+    with _building(url, builders=BUILDERS) as begun:
+        begun.wait_for_all()
+        before = int(psql(url, "SELECT count(*) FROM builds WHERE finished_at IS NULL"))
+        clocks = [Clock({"PostgreSQL": stack.postgres_pid}), *(Clock({"builder": pid}) for pid in begun.pids)]
         over = "SELECT count(*) = 0 FROM builds WHERE finished_at IS NULL"
         if not wait_until(lambda: psql(url, over).strip() == "t", END_SECONDS):
             raise BenchError("the builds did not end")
+        seconds = Counter[str]()
+        for clock in clocks:
+            seconds.update(clock.seconds())
     took = psql(url, "SELECT extract(epoch FROM max(finished_at) - min(started_at)) FROM builds")
-    return JOBS / float(took)
+    return Built(JOBS / float(took), {name: used / before for name, used in seconds.items()})

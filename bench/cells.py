@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
@@ -13,27 +12,37 @@ from bench.memory import peak_megabytes
 from builder.aggregates.bucket_list import BucketList
 from builder.aggregates.cells import read_cells
 from builder.aggregates.rows import Layout, ProbeRows
+from usage_service.shared.bigquery.pages import Page
 
-CELLS, BUCKETS = 1_000_000, 100
+CELLS, BUCKETS, PAGE = 1_000_000, 100, 1_000
 
 
-def cells() -> Iterator[dict[str, Any]]:
+def pages() -> Iterator[Page]:
     """Make cells as a warehouse sends them, a hundred for each combination."""
-    for number in range(CELLS):
-        combination, bucket = divmod(number, BUCKETS)
-        yield {
-            "probe": 0, "version": 150, "ping_type": "*", "os": "*", "build_hour": "2026110100",
-            "metric_key": str(combination),
-            "client_agg_type": "", "bucket": str(bucket), "amount": 1.5, "users": 1.5, "samples": bucket,
-            "weighted": False,
-        }  # fmt: skip
+    of_all = {
+        "probe": 0, "version": 150, "ping_type": "*", "os": "*", "build_hour": "2026110100", "client_agg_type": "",
+        "users": 150.0, "samples": 4950, "weighted": False,
+    }  # fmt: skip
+    for first in range(0, CELLS // BUCKETS, PAGE):
+        yield {name: [value] * PAGE for name, value in of_all.items()} | {
+            "metric_key": [str(combination) for combination in range(first, first + PAGE)],
+            "buckets": [_buckets() for _ in range(PAGE)],
+        }
+
+
+def _buckets() -> Page:
+    return {
+        "bucket": [str(bucket) for bucket in range(BUCKETS)],
+        "amount": [1.5] * BUCKETS,
+        "samples": list(range(BUCKETS)),
+    }
 
 
 def main() -> None:
     """Go through all rows, as storing them does."""
     buckets = BucketList(tuple(map(str, range(BUCKETS))))
     layout = Layout("timing_distribution", lambda _: buckets, np.arange(BUCKETS), raw=True)
-    read = read_cells(cells())
+    read = read_cells(pages())
     rows = ProbeRows(read, layout, 1, None)
     if sum(1 for _ in rows) != CELLS // BUCKETS:
         raise SystemExit("rows are missing")

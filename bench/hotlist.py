@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -15,6 +15,7 @@ from bench.numbers import Row, percentile
 from bench.pages import PROBES
 from bench.rebuilding import fold_all, rebuild
 from bench.stack import BenchError, Server, Stack, fill_catalogue, fill_traffic
+from usage_service.shared.progress import progress
 
 DAYS = 400  # as many as a list learns from
 REQUESTS, WARM, MOST_ASKED = 100, 5, 10
@@ -74,7 +75,7 @@ def _name(chance: random.Random) -> str:
     return f"probe_{int(PROBES * chance.random() ** 3):04}"
 
 
-def measure_hotlist(stack: Stack, runs: int, seconds: float, events: int) -> list[Row]:
+def measure_hotlist(stack: Stack, runs: int, seconds: float, events: int) -> Iterator[Row]:
     """Measure p99 of the list after changes of each kind, and 90 nights of all policies; `seconds` is not used."""
     url = stack.database("hotlist")
     with stack.serving(url):  # installs the schema
@@ -84,35 +85,37 @@ def measure_hotlist(stack: Stack, runs: int, seconds: float, events: int) -> lis
     rebuild(url, "catalogue")
     fold_all(url)
     with stack.serving(url) as server:
-        return measured_lists(server, runs, events)
+        yield from measured_lists(server, runs, events)
 
 
-def measured_lists(server: Server, runs: int, events: int) -> list[Row]:
+def measured_lists(server: Server, runs: int, events: int) -> Iterator[Row]:
     """Measure the lists of a server whose projections have folded so many events."""
     scale = f"{events:,} events, {PROBES:,} probes"
-    rows = [_once(server, f"the first list after a start, {scale}", LIST)]
+    yield _once(server, f"the first list after a start, {scale}", LIST)
     for what, change in CHANGES.items():
-        rows += _after(server, what, change, runs, scale)
-    rows.append(_once(server, f"backtest of 90 nights, all policies, {scale}", NIGHTS))
+        yield _after(server, what, change, runs, scale)
+    yield _once(server, f"backtest of 90 nights, all policies, {scale}", NIGHTS)
     peak = psutil.Process(server.pid).memory_info().rss / 1e6
-    return [*rows, Row("memory of the server after it", "MB", [peak], "allowed", [1_000.0], 1, most=True)]
+    yield Row("memory of the server after it", "MB", [peak], "allowed", [1_000.0], 1, most=True)
 
 
-def _after(server: Server, what: str, change: Change, runs: int, scale: str) -> list[Row]:
+def _after(server: Server, what: str, change: Change, runs: int, scale: str) -> Row:
     chance, took, spent = random.Random(what), list[list[float]](), list[float]()
-    number = REQUESTS if change.most else WARM
-    for run in range(runs + 1):
-        took.append([])
-        for _ in range(number if run else WARM):  # the first run warms up
-            record(server, change.events(chance), FOLDED)
-            before = _processor(server)
-            took[-1].append(milliseconds(server, LIST))
-            spent.append((_processor(server) - before) * 1e3)
+    numbers = [WARM, *[REQUESTS if change.most else WARM] * runs]  # the first run warms up
+    with progress(f"lists after {what}", sum(numbers)) as report:
+        for number in numbers:
+            took.append([])
+            for _ in range(number):
+                record(server, change.events(chance), FOLDED)
+                before = _processor(server)
+                took[-1].append(milliseconds(server, LIST))
+                spent.append((_processor(server) - before) * 1e3)
+                report(len(spent))
     p99 = [percentile(one, 0.99) for one in took[1:]]
     every, own = [one for run in took[1:] for one in run], sum(spent[WARM:]) / (len(spent) - WARM)
     note = f"p50 {percentile(every, 0.5):.1f} ms; {own:.1f} ms of the server's processor each"
     named = f"the list after {what}, {scale}: p99"
-    return [Row(named, "ms", p99, "allowed", [change.most or MOST_SECONDS * 1e3] * runs, 1, note, True)]
+    return Row(named, "ms", p99, "allowed", [change.most or MOST_SECONDS * 1e3] * runs, 1, note, True)
 
 
 def _once(server: Server, what: str, path: str) -> Row:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from bench.numbers import Load, Row, latencies, rates
 from bench.stack import Server, Stack, fill, psql
 from usage_service.shared.progress import progress
@@ -11,14 +13,15 @@ LOADS = ((32, 1), (16, 100))
 FILL_SETTINGS = "SET maintenance_work_mem = '1GB'; SET max_parallel_maintenance_workers = 2;"
 
 
-def measure_large(stack: Stack, runs: int, seconds: float, events: int) -> list[Row]:
+def measure_large(stack: Stack, runs: int, seconds: float, events: int) -> Iterator[Row]:
     """Measure append rates with `events` in the log, and with none."""
     with (
         stack.serving(stack.database("large")) as large,
         stack.serving(stack.database("empty")) as empty,
     ):
         _fill_fast(large.url, events)
-        return [_row(stack, large, empty, runs, seconds, load, events) for load in LOADS]
+        for load in LOADS:
+            yield _row(stack, large, empty, runs, seconds, load, events)
 
 
 def _row(

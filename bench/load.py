@@ -17,16 +17,17 @@ from itertools import islice, repeat
 from typing import cast
 
 import msgspec
-import psutil
 import uvloop
 
-from bench.events import make_bodies
+from bench.events import make_bodies, make_rounds
 from bench.numbers import Load, percentile
+from bench.processor_time import Clock
 
 WARM_UP_SECONDS = 0.5
 END_SECONDS = 30
 MOST_REQUESTS_A_SECOND = 15_000
 MOST_EVENTS_A_SECOND = 120_000
+MOST_MADE_EVENTS = 600_000  # before the timed part; a longer one has them in rounds, under other ids and visitors
 # Request and status of each kind: events, a fresh build, the health of the server.
 KINDS = {"events": b"HTTP/1.1 201 ", "fresh": b"HTTP/1.1 303 ", "alive": b"HTTP/1.1 200 "}
 FRESH = b'{"product": "fog", "channel": "nightly", "probe": "probe_1"}'
@@ -123,28 +124,6 @@ def make_request(body: bytes, path: str = "/v1/events") -> bytes:
     return head.encode() + b"\r\n\r\n" + body
 
 
-class Clock:
-    """Processor time of some programs and their children, from one moment on."""
-
-    def __init__(self, programs: dict[str, int]) -> None:
-        self._programs = programs
-        self._began = self._times()
-        self._at = time.perf_counter()
-
-    def cores(self) -> dict[str, float]:
-        """Return the number of cores that each program has kept busy since."""
-        passed, now = time.perf_counter() - self._at, self._times()
-        return {name: (now[name] - self._began[name]) / passed for name in self._programs}
-
-    def _times(self) -> dict[str, float]:
-        return {name: _processor_seconds(psutil.Process(pid)) for name, pid in self._programs.items()}
-
-
-def _processor_seconds(process: psutil.Process) -> float:
-    family = [process, *process.children(recursive=True)]
-    return sum(times.user + times.system for times in (member.cpu_times() for member in family))
-
-
 async def put_load(options: argparse.Namespace) -> Load:
     """Run the timed part, after a short one to warm up."""
     run = Run(_prepare(options), KINDS[options.kind], options.rate)
@@ -173,12 +152,15 @@ def _prepare(options: argparse.Namespace) -> Iterator[bytes]:
         return repeat(ALIVE if options.kind == "alive" else make_request(FRESH, "/v1/builds"))
     rate = min(MOST_REQUESTS_A_SECOND, MOST_EVENTS_A_SECOND // options.events)
     number = int(rate * (options.seconds + 2 * WARM_UP_SECONDS)) + options.connections
+    if number * options.events > MOST_MADE_EVENTS:
+        return make_rounds(options.seed, options.events, MOST_MADE_EVENTS // options.events, make_request)
     return iter([make_request(body) for body in islice(make_bodies(options.seed, options.events), number)])
 
 
 def _summary(took: list[float], seconds: float, events: int, cores: dict[str, float]) -> Load:
     p50, p95, p99 = (percentile(took, share) for share in (0.5, 0.95, 0.99))
-    return Load(len(took) / seconds, len(took) * events / seconds, p50, p95, p99, cores)
+    rate = len(took) / seconds
+    return Load(requests_a_second=rate, events_a_second=rate * events, p50=p50, p95=p95, p99=p99, cores=cores)
 
 
 def _program(text: str) -> tuple[str, int]:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import NamedTuple
-from uuid import uuid4
 
 import duckdb
 from google.cloud import bigquery
@@ -16,11 +15,12 @@ from google.cloud import bigquery
 from bench.numbers import Row
 from bench.stack import BenchError, Stack
 from bench.warehouse import LARGE_CLIENTS, LARGE_PINGS, UNTIL, known_requests, opened, seeded
-from builder.aggregates.aggregating import aggregate_probe, aggregate_probes
+from builder.aggregates.aggregating import aggregate_probe
 from builder.aggregates.probe import BuildRequest, ProbeRow
-from builder.aggregates.together import aggregate_together, read_alike
-from builder.errors import PermanentBuildError
+from builder.aggregates.together import read_alike
 from builder.etl_demo.nights import SAMPLE_OPTIONS
+from builder.nights.rehearsal import rehearse
+from usage_service.shared.bigquery.errors import PermanentWorkError
 from usage_service.shared.progress import Report, progress
 from warehouse.sample.pings import SampleOptions
 from warehouse.sample.populations import TABLES
@@ -62,9 +62,10 @@ class Part(NamedTuple):
     rows: dict[str, str]
 
 
-def measure_nights(stack: Stack, _runs: int, _seconds: float, pings: int, probes: Sequence[int]) -> list[Row]:
+def measure_nights(stack: Stack, _runs: int, _seconds: float, pings: int, probes: Sequence[int]) -> Iterator[Row]:
     """Measure nights of so many probes of so many pings."""
-    return [row for number in probes for row in _measured(stack, pings, number)]
+    for number in probes:
+        yield from _measured(stack, pings, number)
 
 
 def _measured(stack: Stack, pings: int, probes: int) -> list[Row]:
@@ -144,11 +145,10 @@ def _alone(client: bigquery.Client, request: BuildRequest) -> Part:
 
 def _together(client: bigquery.Client, group: Sequence[BuildRequest]) -> Part:
     read, jobs, rows = 0, 0, dict[str, str]()
-    aggregate = partial(aggregate_probes, client, options=SAMPLE_OPTIONS, progress=lambda *_: None)
-    for requests, built in aggregate_together(aggregate, uuid4(), group):
+    for requests, built in rehearse(client, group, SAMPLE_OPTIONS):
         read, jobs = read + built.bytes_processed, jobs + len(built.job_ids)
         for request, one in zip(requests, built, strict=True):
-            if isinstance(one, PermanentBuildError):
+            if isinstance(one, PermanentWorkError):
                 raise BenchError(f"{request.probe} was not built: {one}")
             rows[request.probe] = _digest(one)
     return Part(read, jobs, rows)

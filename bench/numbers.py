@@ -9,15 +9,20 @@ from typing import NamedTuple
 import msgspec
 
 
-class Load(msgspec.Struct, frozen=True):
-    """Result of the load generator's timed part; latencies in seconds, cores in use by program."""
+class Rate(msgspec.Struct, frozen=True, kw_only=True):
+    """Events a second, and the cores that each program kept busy meanwhile."""
+
+    events_a_second: float
+    cores: dict[str, float]
+
+
+class Load(Rate, frozen=True, kw_only=True):
+    """Result of the load generator's timed part, with latencies in seconds."""
 
     requests_a_second: float
-    events_a_second: float
     p50: float
     p95: float
     p99: float
-    cores: dict[str, float]
 
 
 class Row(NamedTuple):
@@ -28,7 +33,7 @@ class Row(NamedTuple):
     ours: Sequence[float]
     against: str
     theirs: Sequence[float]
-    reach: float
+    reach: float | None  # None where both are shown beside each other, without a target
     note: str = ""
     most: bool = False  # whether `reach` is an upper bound of the ratio
 
@@ -42,6 +47,8 @@ class Row(NamedTuple):
 
     @property
     def reached(self) -> bool:
+        if self.reach is None:
+            return True
         return self.ratio <= self.reach if self.most else self.ratio >= self.reach
 
 
@@ -57,19 +64,23 @@ def latencies(loads: Sequence[Load]) -> str:
     return f"p50 {p50 * 1e3:.1f} ms, p95 {p95 * 1e3:.1f} ms, p99 {p99 * 1e3:.1f} ms"
 
 
-def cores(loads: Sequence[Load]) -> str:
+def cores(loads: Sequence[Rate]) -> str:
     """Return in words the processor cores in use, and the processor time an event, medians over the runs."""
+    if not loads:
+        return "not installed"
     used = {name: statistics.median(load.cores[name] for load in loads) for name in loads[0].cores}
-    each = {
-        name: statistics.median(load.cores[name] / load.events_a_second for load in loads)
-        for name in used
-        if all(load.events_a_second for load in loads)
-    }
     in_use = ", ".join(f"{name} {number:.2f}" for name, number in used.items())
-    an_event = ", ".join(f"{name} {seconds * 1e6:.0f} us" for name, seconds in each.items())
-    return f"cores in use: {in_use}" + (f"; processor time an event: {an_event}" if an_event else "")
+    if not all(load.events_a_second for load in loads):
+        return f"cores in use: {in_use}"
+    each = ", ".join(f"{name} {statistics.median(costs(loads, name)):.1f} us" for name in used)
+    return f"cores in use: {in_use}; processor time an event: {each}"
 
 
-def rates(loads: Sequence[Load]) -> list[float]:
+def costs(loads: Sequence[Rate], *programs: str) -> list[float]:
+    """Return the microseconds of processor time an event that these programs took, of each run."""
+    return [1e6 * sum(load.cores[name] for name in programs) / load.events_a_second for load in loads]
+
+
+def rates(loads: Sequence[Rate]) -> list[float]:
     """Return the events a second of each run."""
     return [load.events_a_second for load in loads]

@@ -3,38 +3,66 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 
 from playwright.sync_api import Browser
 
 from bench.asking import milliseconds, record
 from bench.numbers import Row, percentile
 from bench.pages import folded
-from bench.stack import Server, Stack
+from bench.stack import BenchError, Server, Stack
 from browser.chromium import NoChromiumError, open_browser, wait_until_drawn
 
 REQUESTS, WARM = 50, 3
+WEEKS, RELEASES = 4, 13
 MOST_SECONDS, MOST_KILOBYTES, MOST_MILLISECONDS = 1.0, 600.0, 100.0
 FIRST = "/?product=fog"
 VIEWS = {
     "overview": FIRST,
     "overview of a channel": f"{FIRST}&channel=beta&window=90d",
+    "overview compared with the days before": f"{FIRST}&compare=before",
+    "overview of a year": f"{FIRST}&window=365d",
     "probe": "/probes/fog/probe_0001?window=28d",
     "sessions": "/sessions?product=fog",
+    "sessions compared with the days before": "/sessions?product=fog&compare=before",
+    "funnel and who comes back": "/sessions/habits?product=fog",
+    "which step follows which": "/sessions/journeys?product=fog",
     "hot list": "/hotlist?product=fog",
     "builds": "/builds?product=fog",
+    "unused": "/unused?product=fog",
+    "probes": "/probes?product=fog",
+    "probes found": "/probes/found?product=fog&q=probe_00",
+    "nights": "/nights?product=fog",
+    "releases": "/releases?product=fog",
+    "probes that a release changed": "/releases/probes?product=fog&at={released:%Y-%m-%d}",
 }
 
 
-def measure_page(stack: Stack, runs: int, seconds: float, events: int) -> list[Row]:
+def measure_page(stack: Stack, runs: int, seconds: float, events: int) -> Iterator[Row]:
     """Measure p99 of each view, with `events` events, after new events and without; `seconds` is not used."""
     with stack.serving(folded(stack, events)) as server:
-        rows = [row for what, path in VIEWS.items() for row in _view(server, what, path, runs, events)]
+        released = datetime.now(UTC) - timedelta(days=WEEKS * 7)
+        _release(server, released)
+        for what, path in VIEWS.items():
+            yield from _view(server, what, path.format(released=released), runs, events)
         try:
             with open_browser() as browser:
-                return _first_view(browser, server, runs, events) + rows
+                yield from _first_view(browser, server, runs, events)
         except NoChromiumError as error:
-            return [rows[0]._replace(note=f"the first view in a browser is not measured: {error}"), *rows[1:]]
+            raise BenchError(f"the first view is measured in a browser: {error}") from error
+
+
+def _release(server: Server, last: datetime) -> None:
+    """Record a release every four weeks of the past year, on each channel that has views."""
+    releases = [
+        {
+            "type": "release_published", "occurred_at": (last - timedelta(weeks=WEEKS * number)).isoformat(),
+            "channel": channel, "data": {"version": 145 - number},
+        }
+        for number in range(RELEASES) for channel in ("nightly", "beta", "release")
+    ]  # fmt: skip
+    record(server, releases, "/v1/popularity?limit=1")
 
 
 def _first_view(browser: Browser, server: Server, runs: int, events: int) -> list[Row]:

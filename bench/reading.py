@@ -9,7 +9,7 @@ import msgspec
 
 from bench.download import Download
 from bench.numbers import Row
-from bench.peers import insert_events, open_recorder, read_rate
+from bench.peers.event_recorder import insert_events, open_recorder, read_rate
 from bench.stack import ROOT, BenchError, Server, Stack, fill, psql, psql_seconds
 from usage_service.local.owned_process import owned_command
 

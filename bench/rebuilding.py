@@ -5,11 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 
 from bench.numbers import Row, rates
 from bench.stack import BENCH_ENVIRONMENT, ROOT, BenchError, Stack, fill_traffic, psql, psql_seconds
 
 CONNECTIONS, BATCH, DAYS = 16, 100, 90
+PROJECTIONS = ("popularity", "sessions", "journeys", "timeseries")  # the others fold next to nothing of it
 NOTHING = """
 class Nothing:
     def apply(self, batch):
@@ -31,7 +33,7 @@ def measure_rebuilding(stack: Stack, runs: int, seconds: float, events: int) -> 
     with stack.serving(url):  # installs the schema
         pass
     fill_traffic(url, events, DAYS)
-    rebuilt = [events / _seconds(url, "projections", "rebuild", "popularity", "sessions") for _ in range(min(runs, 3))]
+    rebuilt = [events / _seconds(url, "projections", "rebuild", *PROJECTIONS) for _ in range(min(runs, 3))]
     analysis = stack.directory / "nothing.py"
     analysis.write_text(NOTHING)
     start = min(_seconds(url, "replay", str(analysis), "--source", url, "--after", str(events)) for _ in range(2))
@@ -43,17 +45,18 @@ def measure_rebuilding(stack: Stack, runs: int, seconds: float, events: int) -> 
     note = f"start-up of the command ({start:.2f} s) not counted"
     copy = "COPY event_log TO STDOUT (FORMAT binary)"
     return [
-        Row(f"rebuild of popularity and sessions, {events:,} events", "events/s", rebuilt, append, appended, 5),
+        Row(f"rebuild of all projections of traffic, {events:,} events", "events/s", rebuilt, append, appended, 5),
         Row(f"replay of {events:,} events, an empty apply()", "events/s", replayed, copy, copied, 0.5, note),
     ]
 
 
-def _seconds(url: str, *arguments: str) -> float:
+def _seconds(url: str, *arguments: str, environment: Mapping[str, str] | None = None) -> float:
     """Return the seconds that a command takes."""
     started = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-m", "usage_service", *arguments],
-        env=BENCH_ENVIRONMENT | {"DATABASE_URL": url}, cwd=ROOT, capture_output=True, timeout=3_600, check=False,
+        env=BENCH_ENVIRONMENT | {"DATABASE_URL": url} | dict(environment or {}), cwd=ROOT, capture_output=True,
+        timeout=3_600, check=False,
     )  # fmt: skip
     if done.returncode:
         raise BenchError(f"usage-service {arguments[0]} failed:\n{done.stderr.decode()[-2000:]}")
@@ -62,10 +65,10 @@ def _seconds(url: str, *arguments: str) -> float:
 
 def fold_all(url: str) -> None:
     """Bring the projections to the end of the log by rebuilding them, which is much faster than live folding."""
-    rebuild(url, "popularity", "sessions", "journeys", "timeseries")
+    rebuild(url, *PROJECTIONS)
     psql(url, "VACUUM ANALYZE", timeout=1_800)
 
 
-def rebuild(url: str, *projections: str) -> None:
-    """Rebuild projections, so that they have folded the log."""
-    _seconds(url, "projections", "rebuild", *projections)
+def rebuild(url: str, *arguments: str, environment: Mapping[str, str] | None = None) -> float:
+    """Rebuild projections, so that they have folded the log; return the seconds that it took."""
+    return _seconds(url, "projections", "rebuild", *arguments, environment=environment)

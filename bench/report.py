@@ -44,14 +44,21 @@ def table(rows: Sequence[Row]) -> str:
     return TABLE + lines + ("\n" + notes if notes else "")
 
 
+def in_words(row: Row) -> str:
+    """Return a row as one line of text."""
+    note = f" ({row.note})" if row.note else ""
+    return f"{row.what}: {_spread(row.ours, '{:,.1f}')} {row.unit}{note}"
+
+
 def _line(row: Row) -> str:
     ours = f"{_spread(row.ours, '{:,.0f}')} {row.unit}"
+    bound = "shown beside it" if row.reach is None else f"{'at most' if row.most else 'at least'} {row.reach:g}"
     if not row.theirs:
-        return f"| {row.what} | {ours} | {row.against} | not installed | | {row.reach:g} | |"
-    bound = "at most" if row.most else "at least"
+        return f"| {row.what} | {ours} | {row.against} | not installed | | {bound} | |"
+    reached = "" if row.reach is None else "yes" if row.reached else "**no**"
     return (
         f"| {row.what} | {ours} | {row.against} | {_spread(row.theirs, '{:,.0f}')} {row.unit} "
-        f"| {_spread(row.ratios, '{:.2f}')} | {bound} {row.reach:g} | {'yes' if row.reached else '**no**'} |"
+        f"| {_spread(row.ratios, '{:.2f}')} | {bound} | {reached} |"
     )
 
 

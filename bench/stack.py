@@ -55,6 +55,13 @@ class Stack:
         self._postgres = postgres
         self.directory = directory
 
+    @property
+    def postgres_pid(self) -> int:
+        """Process id of PostgreSQL, whose children are its sessions."""
+        if (pid := self._postgres.pid) is None:
+            raise BenchError("PostgreSQL has ended")
+        return pid
+
     def database(self, name: str) -> str:
         """Create an empty database and return its URL."""
         psql(self._postgres.url, f"CREATE DATABASE {name}")
@@ -117,7 +124,7 @@ class Stack:
     ) -> Iterator[subprocess.Popen[bytes]]:  # fmt: skip
         """Run the process that puts load on a server, at most `rate` requests a second unless that is 0."""
         self.settle(server)
-        watched = [f"server={server.pid}", f"PostgreSQL={self._postgres.pid}"]
+        watched = [f"server={server.pid}", f"PostgreSQL={self.postgres_pid}"]
         arguments: dict[str, object] = {"port": server.port, "connections": connections, "events": events}
         arguments |= {"seconds": seconds, "rate": rate, "kind": kind, "seed": seed}
         named = [word for name, value in arguments.items() for word in (f"--{name}", str(value))]

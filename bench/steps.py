@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime
 from itertools import islice
 from typing import NamedTuple
@@ -44,41 +44,54 @@ class Cost(NamedTuple):
     postgres: float
 
 
-def measure_steps(stack: Stack, runs: int, seconds: float) -> list[Row]:
+def measure_steps(stack: Stack, runs: int, seconds: float) -> Iterator[Row]:
     """Measure judging, appending and folding; each run does as much, however long that takes."""
+    yield _measure_judging(runs)
     url = stack.database("steps")
     asyncio.run(install_schema(url))
     psql(url, "CREATE TABLE copied (LIKE event_log INCLUDING ALL)")
-    return asyncio.run(_measure(url, runs))
+    yield from asyncio.run(_measure_appending(url, runs))
+    yield asyncio.run(_measure_folding(url, runs))
 
 
-async def _measure(url: str, runs: int) -> list[Row]:
+def _measure_judging(runs: int) -> Row:
+    costs: dict[bool, list[float]] = {True: [], False: []}
+    for run in range(runs):
+        for together, taken in costs.items():
+            taken.append(_judging_cost(f"judging {run}", together=together))
+    what = f"parse and judge, {BODY} a body"
+    return Row(what, "us an event", costs[True], "each decoded by itself", costs[False], 0.6, most=True)
+
+
+async def _measure_appending(url: str, runs: int) -> list[Row]:
     ways: dict[str, list[Cost]] = {"new": [], "judged": [], "copied": []}
-    judging: dict[str, list[float]] = {"together": [], "each": []}
     connection = await connect(url, application="bench")
     try:
         for run in range(runs):
-            for how, costs in judging.items():
-                costs.append(_judging_cost(f"judging {run}", together=how == "together"))
             for way, taken in ways.items():
                 taken.append(await _append_cost(connection, way, f"{way} {run}"))
-        folds = {size: [await _fold_cost(connection, size) for _ in range(runs)] for size in (SMALL, LARGE)}
     finally:
         await connection.close()
     appended = f"append, {BATCH} a transaction"
     copy = "COPY of the rows into a table with the same indexes"
     server, postgres = ({way: [cost[part] for cost in costs] for way, costs in ways.items()} for part in (0, 1))
     return [
-        Row(f"parse and judge, {BODY} a body", "us an event", judging["together"], "each decoded by itself",
-            judging["each"], 1, most=True),
         Row(f"{appended}, the server's part", "us an event", server["new"], "append_events()", server["judged"], 0.8,
             most=True),
         Row(f"{appended}, PostgreSQL's part", "us an event", postgres["new"], "append_events()", postgres["judged"],
             0.7, most=True),
         Row(f"{appended}, PostgreSQL's part", "us an event", postgres["new"], copy, postgres["copied"], 1.5, most=True),
-        Row(f"fold of the four largest projections, {LARGE:,} a batch", "us an event", folds[LARGE],
-            f"{SMALL} a batch", folds[SMALL], 0.5, most=True),
     ]  # fmt: skip
+
+
+async def _measure_folding(url: str, runs: int) -> Row:
+    connection = await connect(url, application="bench")
+    try:
+        folds = {size: [await _fold_cost(connection, size) for _ in range(runs)] for size in (SMALL, LARGE)}
+    finally:
+        await connection.close()
+    what = f"fold of the four largest projections, {LARGE:,} a batch"
+    return Row(what, "us an event", folds[LARGE], f"{SMALL} a batch", folds[SMALL], 0.5, most=True)
 
 
 def _judging_cost(seed: str, *, together: bool) -> float:

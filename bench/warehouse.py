@@ -16,8 +16,8 @@ from bench.light_statistics import measure_statistics
 from bench.numbers import Row
 from bench.stack import BenchError, Stack
 from builder.aggregates.probe import BuildRequest
-from builder.bigquery import make_client
 from builder.etl_demo.nights import SAMPLE_OPTIONS, Built, build_all, requests_of
+from usage_service.shared.bigquery.jobs import make_client
 from usage_service.shared.progress import progress
 from warehouse.sample.filling import steps
 from warehouse.sample.pings import PROJECT, SampleOptions

@@ -12,19 +12,16 @@ import structlog
 
 from builder.computation_thread import ComputationThread
 from builder.database_away import AGAIN_SECONDS, retried_while_away
-from builder.errors import BuildAbandonedError, BuildError, PermanentBuildError, TransientBuildError
 from builder.fencing import BuildCancelledElsewhereError, LeaseLostError
 from builder.settings import BuilderSettings
 from builder.work import Computed, Outcome, Work
+from usage_service.shared.bigquery.errors import PermanentWorkError, TransientWorkError, WorkAbandonedError, WorkError
 from usage_service.shared.postgres import UNAVAILABLE
 from usage_service.shared.tracing import Span, SpanKind, fail, span
 
 LONGEST_BACKOFF_SECONDS = 300.0
 OUT_OF_BYTES = "dailyBytesExceeded"
 _random = random.SystemRandom()  # forks do not draw alike
-
-BytesLeft = Callable[[int], Awaitable[int]]
-"""Returns how many bytes may still be read today where so many may be read a day."""
 
 SPANS = {"build": "build probe", "night": "plan night", "shared_job": "build probes together"}
 
@@ -34,12 +31,12 @@ log = structlog.get_logger(__name__)
 class Attempt:
     """The run of what was claimed. `outcome` is None until the attempt is over; `bytes` are those read so far."""
 
-    def __init__(self, work: Work, bytes_left_today: BytesLeft, settings: BuilderSettings) -> None:
+    def __init__(self, work: Work, settings: BuilderSettings) -> None:
         self.work = work
         self.outcome: Outcome | None = None
         self.retry_seconds = 0.0  # the back-off, until which a build that is tried again may not be claimed
         self.bytes = 0
-        self._bytes_left_today = bytes_left_today
+        self._jobs: dict[str, int] = {}  # bytes of those that are accounted for
         self._settings = settings
         self._stopped: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
         self._reporting = asyncio.Lock()
@@ -52,7 +49,7 @@ class Attempt:
 
     def hand_back(self) -> None:
         """Stop and let another builder go on with it: the warehouse's job runs on."""
-        self._stop(BuildAbandonedError())
+        self._stop(WorkAbandonedError())
 
     def drain(self) -> None:
         """Finish, for the builder stops; but hand the work back rather than wait for a busy warehouse."""
@@ -94,10 +91,10 @@ class Attempt:
             return await self._done()
         except BuildCancelledElsewhereError:
             return Outcome.CANCELLED
-        except BuildAbandonedError:  # another builder is to go on with it
+        except WorkAbandonedError:  # another builder is to go on with it
             return await self._reported(self._handed_back)
-        except BuildError as error:
-            return await self._failed(error.code, str(error), retry=isinstance(error, TransientBuildError))
+        except WorkError as error:
+            return await self._failed(error.code, str(error), retry=isinstance(error, TransientWorkError))
         except (LeaseLostError, *UNAVAILABLE) as error:
             # A result that could not be stored is not lost: the next attempt adopts the job in the warehouse.
             log.warning("lease_lost", error=repr(error))
@@ -111,7 +108,7 @@ class Attempt:
         if self._stopped.done():
             raise self._stopped.result()
         work = self.work
-        thread = ComputationThread(work.compute, self._admit, f"{work.kind} {work.id}")
+        thread = ComputationThread(work.compute, self._admit, self._settle, f"{work.kind} {work.id}")
         self._thread = thread
         if self._draining:
             thread.drain()
@@ -139,7 +136,7 @@ class Attempt:
         if pulse.done():
             pulse.result()  # raises
         if not thread.result.done():
-            raise TransientBuildError(
+            raise TransientWorkError(
                 "timeout",
                 f"the {self.work.kind} took longer than {seconds:g} s, to {thread.stage}; its job is adopted next time",
             )
@@ -165,29 +162,32 @@ class Attempt:
         self.bytes = max(self.bytes, step.bytes)
         await self.work.heartbeat(step.stage, step.percent, self.bytes)
 
-    async def _admit(self, read: int, needed: int) -> None:
-        """Reserve the bytes that the next statement needs; raise PermanentBuildError beyond the day's limit."""
+    async def _admit(self, job: str, needed: int) -> None:
+        """Reserve the bytes that a job needs; raise PermanentWorkError beyond the day's limit."""
+        limit = self._settings.most_bytes_a_day
+        left = await self._accounted(job, needed, limit)
+        if left is not None:
+            raise PermanentWorkError(
+                OUT_OF_BYTES,
+                f"the next statement would read {needed:,} bytes; of the {limit:,} that may be read a day (UTC) "
+                f"{left:,} are left (PROBE_BUILDER_MOST_BYTES_A_DAY)",
+            )
+
+    async def _settle(self, job: str, read: int) -> None:
+        """Count what a job has read that is over, in place of what was reserved."""
+        await self._accounted(job, read, None)
+
+    async def _accounted(self, job: str, size: int, most: int | None) -> int | None:
+        read = sum((self._jobs | {job: size}).values())
         try:
             async with self._reporting:
-                await retried_while_away(lambda: self._reserve(read, needed))
+                left = await retried_while_away(lambda: self.work.account(job, size, read, most))
         except UNAVAILABLE as error:
-            raise TransientBuildError("databaseAway", f"nothing is read without an account of it: {error!r}") from error
-
-    async def _reserve(self, read: int, needed: int) -> None:
-        # Reserved first, compared with the limit then: of two builders at the same time both may be refused, but both
-        # are never let in beyond the limit.
-        limit = self._settings.most_bytes_a_day
-        await self.work.heartbeat(read=read + needed)
-        if await self._bytes_left_today(limit + 1):
-            self.bytes = read + needed
-            return
-        await self.work.heartbeat(read=read)
-        left = await self._bytes_left_today(limit)
-        raise PermanentBuildError(
-            OUT_OF_BYTES,
-            f"the next statement would read {needed:,} bytes; of the {limit:,} that may be read a day (UTC) {left:,} "
-            "are left (PROBE_BUILDER_MOST_BYTES_A_DAY)",
-        )
+            raise TransientWorkError("databaseAway", f"nothing is read without an account of it: {error!r}") from error
+        if left is None:
+            self._jobs[job] = size
+            self.bytes = max(self.bytes, read)
+        return left
 
     async def _failed(self, code: str, message: str, *, retry: bool) -> Outcome:
         backoff = self._backoff() if retry else None

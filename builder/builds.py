@@ -8,9 +8,9 @@ from functools import partial
 from uuid import UUID
 
 from builder.aggregates.probe import BuildRequest, BuiltProbe, Progress
-from builder.control import Control
 from builder.queue import BuildQueue, Claim
 from builder.work import AFTER_FAILURE, Computed, Outcome
+from usage_service.shared.bigquery.control import Control
 
 Aggregate = Callable[[BuildRequest, Progress, Control], BuiltProbe]
 """Aggregates a probe; blocks, reports its steps, and stops where `control` says so."""
@@ -24,10 +24,14 @@ class BuildWork:
 
     kind = "build"
 
-    def __init__(self, queue: BuildQueue, aggregate: Aggregate, claim: Claim) -> None:
+    def __init__(
+        self, queue: BuildQueue, aggregate: Aggregate, claim: Claim, follow: Callable[[Claim], BuildWork]
+    ) -> None:
         self._queue = queue
         self._aggregate = aggregate
         self._claim = claim
+        self._follow = follow
+        self.successors: list[BuildWork] | None = None
         self.id: UUID = claim.build_id
         self.attempt: int = claim.attempt
         self.traceparent: str | None = claim.traceparent
@@ -44,11 +48,17 @@ class BuildWork:
 
     async def _store(self, built: BuiltProbe) -> Outcome:
         stored = await self._queue.complete(self._claim, built.rows, built.bytes_processed)
-        return Outcome.SUCCEEDED if stored else Outcome.NO_DATA
+        if stored.looked:
+            self.successors = [self._follow(stored.successor)] if stored.successor else []
+        return Outcome.SUCCEEDED if stored.rows else Outcome.NO_DATA
 
     async def heartbeat(self, stage: str | None = None, percent: int | None = None, read: int | None = None) -> None:
         """Renew the lease; record the stage and percent that were reached, and the bytes read, where given."""
         await self._queue.heartbeat(self._claim, stage, percent, read)
+
+    async def account(self, job: str, size: int, read: int, most: int | None) -> int | None:
+        """Count the bytes that a job of the warehouse is to read, or has read; return how many are left if too few."""
+        return await self._queue.account(self._claim, job, size, read, most)
 
     async def fail(self, code: str, message: str, retry_in: timedelta | None) -> Outcome:
         """End the attempt; the build is tried again after `retry_in`, while attempts are left."""
@@ -73,11 +83,16 @@ class BuildSource:
 
     async def claim(self, most: int, *, by_poll: bool) -> list[BuildWork]:
         """Return up to `most` builds, claimed; those that somebody waits for first."""
-        claims = await self._queue.claim(most)
-        for claim in claims:
-            self._claimed(claim, by_poll)
-        return [BuildWork(self._queue, self._aggregate, claim) for claim in claims]
+        return [self._work(claim, by_poll=by_poll) for claim in await self._queue.claim(most)]
+
+    def _work(self, claim: Claim, *, by_poll: bool = False) -> BuildWork:
+        self._claimed(claim, by_poll)
+        return BuildWork(self._queue, self._aggregate, claim, self._work)
 
     async def tend(self) -> None:
         """Queue the builds of dead builders again, which wakes a free builder."""
         self._expired(await self._queue.expire_leases())
+
+    def close(self) -> None:
+        """Claim nothing any more: builds that end have no successors, either."""
+        self._queue.close()

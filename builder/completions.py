@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Generic, NamedTuple, TypeVar
 from uuid import UUID
+
+Outcome = TypeVar("Outcome")
 
 
 class Completion(NamedTuple):
@@ -16,21 +18,21 @@ class Completion(NamedTuple):
     bytes_read: int
 
 
-EndAll = Callable[[Sequence[Completion]], Awaitable[set[UUID]]]
-"""Ends the builds that their attempts still hold, in one transaction, and returns the ids of these."""
+EndAll = Callable[[Sequence[Completion]], Awaitable[Mapping[UUID, Outcome]]]
+"""Ends the builds that their attempts still hold, in one transaction, and returns what came of each of these."""
 
 
-class Completions:
+class Completions(Generic[Outcome]):
     """A queue of completions: those that come while a transaction is under way go together into the next."""
 
-    def __init__(self, end_all: EndAll) -> None:
+    def __init__(self, end_all: EndAll[Outcome]) -> None:
         self._end_all = end_all
-        self._waiting: list[tuple[Completion, asyncio.Future[bool]]] = []
+        self._waiting: list[tuple[Completion, asyncio.Future[Outcome | None]]] = []
         self._turn = asyncio.Lock()
 
-    async def end(self, completion: Completion) -> bool:
-        """End the build; return False when its attempt does not hold it. Raise what `end_all` raises."""
-        over: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+    async def end(self, completion: Completion) -> Outcome | None:
+        """End the build; return None when its attempt does not hold it. Raise what `end_all` raises."""
+        over: asyncio.Future[Outcome | None] = asyncio.get_running_loop().create_future()
         self._waiting.append((completion, over))
         try:
             async with self._turn:
@@ -49,13 +51,13 @@ class Completions:
             failure = error
         else:
             for completion, over in together:
-                _answer(over, completion.build_id in ended)
+                _answer(over, ended.get(completion.build_id))
         finally:
             for _, over in together:
                 _answer(over, failure)
 
 
-def _answer(over: asyncio.Future[bool], outcome: bool | Exception) -> None:
+def _answer(over: asyncio.Future[Outcome | None], outcome: Outcome | Exception | None) -> None:
     if over.done():
         return
     if isinstance(outcome, Exception):

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from builder.aggregates.probe import Progress
-from builder.control import Control
-from builder.threads import in_loop, in_thread
 from builder.work import Computed
+from usage_service.shared.bigquery.control import Control
+from usage_service.shared.threads import in_loop, in_thread
 
 Compute = Callable[[Progress, Control], Computed]
 """Computes something; blocks, reports its steps, and stops where `control` says so."""
 
+Account = Callable[[str, int], Coroutine[Any, Any, None]]
+"""Accounts for the bytes of a warehouse's job of this id."""
+
 CANCEL_SECONDS = 10.0
-ADMISSION_SECONDS = 120.0  # three calls to a database that may be away for half a minute
+ACCOUNT_SECONDS = 60.0  # a call to a database that may be away for half a minute
 
 
 class Step(NamedTuple):
@@ -30,13 +33,12 @@ class Step(NamedTuple):
 class ComputationThread:
     """A running computation. `result` is a future of its result."""
 
-    def __init__(self, compute: Compute, admit: Callable[[int, int], Awaitable[None]], name: str) -> None:
+    def __init__(self, compute: Compute, admit: Account, settle: Account, name: str) -> None:
         self._loop = asyncio.get_running_loop()
         self._moved = asyncio.Event()
         self._step: Step | None = None
         self._last = Step("started", 0, 0)
-        self._admit = admit
-        self._control = Control(self._wait_for_admission)
+        self._control = Control(partial(self._account, admit), partial(self._account, settle))
         self.result = in_thread(partial(compute, self._report, self._control), name)
 
     async def moved(self, within: float) -> None:
@@ -67,7 +69,7 @@ class ComputationThread:
         self._control.abandon()
 
     def drain(self) -> None:
-        """Let the thread finish, but stop it where it waits for a busy warehouse: it raises BuildAbandonedError."""
+        """Let the thread finish, but stop it where it waits for a busy warehouse: it raises WorkAbandonedError."""
         self._control.drain()
 
     async def cancel(self) -> None:
@@ -85,9 +87,6 @@ class ComputationThread:
         self._step = step
         self._moved.set()
 
-    def _wait_for_admission(self, read: int, needed: int) -> None:
+    def _account(self, account: Account, job: str, size: int) -> None:
         self._control.check()
-        in_loop(self._loop, self._admitted(read, needed), ADMISSION_SECONDS)
-
-    async def _admitted(self, read: int, needed: int) -> None:
-        await self._admit(read, needed)
+        in_loop(self._loop, account(job, size), ACCOUNT_SECONDS)

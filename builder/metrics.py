@@ -12,9 +12,9 @@ import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, make_wsgi_app, start_http_server
 
 from builder.attempt import Attempt
-from builder.errors import WAITING_STAGES
 from builder.queue import Claim
 from builder.work import Outcome
+from usage_service.shared.bigquery.errors import WAITING_STAGES
 from usage_service.shared.log_metrics import LogCollector
 from usage_service.shared.settings import SettingsError
 from usage_service.shared.version import running_version

@@ -12,13 +12,13 @@ from uuid import UUID
 
 import structlog
 
-from builder.errors import BuildError
 from builder.queue import BuildQueue
-from builder.threads import in_thread
+from usage_service.shared.bigquery.errors import WorkError
 from usage_service.shared.postgres import UNAVAILABLE
+from usage_service.shared.threads import in_thread
 
 StopJobs = Callable[[UUID], Sequence[str]]
-"""Stops all jobs of a build and returns their ids. Blocks for a bounded time; raises BuildError when it cannot."""
+"""Stops all jobs of a build and returns their ids. Blocks for a bounded time; raises WorkError when it cannot."""
 
 log = structlog.get_logger(__name__)
 
@@ -43,15 +43,15 @@ class OrphanedJobs:
                 for build_id in await self._queue.claim_orphaned_jobs():
                     await self._stop(build_id)
             except UNAVAILABLE as error:
-                log.warning("left_jobs_unknown", error=repr(error))
+                log.warning("orphaned_jobs_unknown", error=repr(error))
             await asyncio.sleep(self._poll_seconds)
 
     async def _stop(self, build_id: UUID) -> None:
         try:
             stopped = await in_thread(partial(self._stop_jobs, build_id), f"jobs of {build_id}")
-        except BuildError as error:  # the next builder to claim these jobs, after a lease, tries again
-            log.warning("left_jobs_not_stopped", build_id=str(build_id), code=error.code, message=str(error))
+        except WorkError as error:  # the next builder to claim these jobs, after a lease, tries again
+            log.warning("orphaned_jobs_not_stopped", build_id=str(build_id), code=error.code, message=str(error))
             return
         await self._queue.mark_jobs_stopped(build_id)
         if stopped:
-            log.info("left_jobs_stopped", build_id=str(build_id), job_ids=list(stopped))
+            log.info("orphaned_jobs_stopped", build_id=str(build_id), job_ids=list(stopped))

@@ -1,13 +1,15 @@
 """The queue of builds, as the functions of `schema.sql` keep it. Every call names the attempt that it is made for.
 
-Every call but `complete` is one statement that commits by itself, and `complete` commits in the message that takes the
-log's lock: a builder that freezes or is cut off between two messages holds no lock that others wait for.
+Every call but `complete` with rows is one statement that commits by itself, and that one commits in the message that
+takes the log's lock: a builder that freezes or is cut off between two messages holds no lock that others wait for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
+from itertools import zip_longest
+from typing import NamedTuple
 from uuid import UUID
 
 import asyncpg
@@ -64,6 +66,24 @@ class Claim(msgspec.Struct, frozen=True):
         )
 
 
+class Stored(NamedTuple):
+    """The number of rows that a build ended with, and the build that was claimed in the same transaction, if one was.
+
+    `looked`: that transaction has looked for one, so if there is none, none waits.
+    """
+
+    rows: int
+    successor: Claim | None = None
+    looked: bool = False
+
+
+class Exchange(NamedTuple):
+    """The builds that were ended, and those that were claimed in the same transaction."""
+
+    ended: list[UUID]
+    claims: list[Claim]
+
+
 class BuildQueue:
     """The queue of builds for one worker, which claims builds here and reports on them.
 
@@ -76,15 +96,16 @@ class BuildQueue:
         self._worker = worker
         self._lease = lease
         self._wait = self._connections.wait
-        self._completions = Completions(self._end_all)
+        self._completions = Completions[Stored](self._end_all)
+        self._is_open = True
+
+    def close(self) -> None:
+        """Claim nothing any more with the ends of builds."""
+        self._is_open = False
 
     async def claim(self, most: int = 1) -> list[Claim]:
         """Return up to `most` builds, claimed in one transaction. A claim whose answer is lost ends with its lease."""
-        async with self._connections.one() as connection:
-            rows = await connection.fetch(
-                query("queue", "claim"), self._worker, self._lease, most, timeout=LONGEST_WAIT_SECONDS
-            )
-        return [msgspec.convert({name: row[name] for name in Claim.__struct_fields__}, Claim) for row in rows]
+        return (await self._exchange([], most, LONGEST_WAIT_SECONDS)).claims
 
     async def expire_leases(self) -> int:
         """Queue the builds again whose lease has run out, and return how many these are."""
@@ -120,10 +141,22 @@ class BuildQueue:
             with fence():
                 await connection.execute(query("queue", "heartbeat"), *values, timeout=self._wait)
 
-    async def complete(self, claim: Claim, rows: Rows, bytes_read: int) -> int:
+    async def account(self, claim: Claim, job: str, size: int, read: int, most: int | None) -> int | None:
+        """Count what a job of the warehouse is to read, once, of `most` a day; return how many are left if too few.
+
+        With no `most` the job is over, and has read so many. `read` are those of the attempt, this job's included.
+        """
+        values = (*claim.held, self._lease, job, size, read, most)
+        async with self._connections.one() as connection:
+            with fence():
+                left: int | None = await connection.fetchval(query("queue", "account"), *values, timeout=self._wait)
+        return left
+
+    async def complete(self, claim: Claim, rows: Rows, bytes_read: int) -> Stored:
         """Merge the rows with those of earlier builds, end the build in the same transaction, and return how many rows.
 
-        Called again because the answer was lost, it returns the same number.
+        Called again because the answer was lost, it returns the same number. The end of a build without rows claims the
+        next one.
         """
         try:
             with fence():
@@ -132,29 +165,35 @@ class BuildQueue:
             async with self._connections.one() as connection:
                 stored: int | None = await connection.fetchval(query("queue", "stored_rows"), *claim.held)
                 if stored is not None:
-                    return stored
+                    return Stored(stored)
                 with fence():
                     await connection.execute(query("queue", "renew_lease"), *claim.held, self._lease)
                 raise
 
-    async def _ended(self, claim: Claim, rows: Rows, bytes_read: int) -> int:
+    async def _ended(self, claim: Claim, rows: Rows, bytes_read: int) -> Stored:
         if not len(rows):
-            if await self._completions.end(Completion(*claim.held, bytes_read)):
-                return 0
+            if ended := await self._completions.end(Completion(*claim.held, bytes_read)):
+                return ended
             raise LeaseLostError(f"attempt {claim.attempt} of build {claim.build_id} is no longer running")
         async with self._connections.one() as connection:
             ending = ("complete", *claim.held, bytes_read)
-            return await store_rows(
-                connection, Owner(claim.product, claim.channel, claim.probe, claim.build_id), rows, ending
-            )
+            owner = Owner(claim.product, claim.channel, claim.probe, claim.build_id)
+            return Stored(await store_rows(connection, owner, rows, ending))
 
-    async def _end_all(self, completions: Sequence[Completion]) -> set[UUID]:
-        ids_attempts_bytes = zip(*completions, strict=True)
+    async def _end_all(self, completions: Sequence[Completion]) -> Mapping[UUID, Stored]:
+        looks = self._is_open
+        ended, claims = await self._exchange(completions, len(completions) if looks else 0, self._wait)
+        return {build_id: Stored(0, claim, looks) for build_id, claim in zip_longest(ended, claims)}
+
+    async def _exchange(self, completions: Sequence[Completion], most: int, seconds: float) -> Exchange:
+        """End builds without rows, and claim up to `most` others: no more than were ended, if there are any to end."""
+        ids, attempts, sizes = zip(*completions, strict=True) if completions else ((), (), ())
+        values = (ids, attempts, sizes, self._worker, self._lease, most)
         async with self._connections.one() as connection:
-            rows = await connection.fetch(
-                query("queue", "complete_without_rows"), *ids_attempts_bytes, timeout=self._wait
-            )
-        return {row[0] for row in rows}
+            rows = await connection.fetch(query("queue", "exchange"), *values, timeout=seconds)
+        claimed = [row for row in rows if row["state"] == "running"]
+        claims = [msgspec.convert({name: row[name] for name in Claim.__struct_fields__}, Claim) for row in claimed]
+        return Exchange([row["build_id"] for row in rows if row["state"] != "running"], claims)
 
     async def fail(self, claim: Claim, code: str, message: str, retry_in: timedelta | None) -> str:
         """End the attempt and return the build's state: `queued` while attempts are left, or `failed`."""

@@ -11,12 +11,12 @@ from uuid import UUID
 
 import asyncpg
 
-from builder.aggregates.probe import ProbeRow, Rows
+from builder.aggregates.probe import Rows
 from builder.queries import query
 from usage_service.shared.postgres import Connection
 from usage_service.shared.tracing import spanned
 
-ROW_COLUMNS = (
+ROW_COLUMNS = (  # those of the owner, then those of a ProbeRow
     "product", "channel", "probe", "built_by", "version", "ping_type", "os", "build_id", "metric_type", "metric_key",
     "client_agg_type", "total_users", "total_sample", "histogram", "percentiles", "non_norm_histogram",
     "non_norm_percentiles", "build_date",
@@ -39,7 +39,7 @@ async def store_rows(connection: Connection, owner: Owner, rows: Rows, ending: t
     takes no parameters, because it is two statements in one message.
     """
     statement, *values = ending
-    records = ((*owner, *_values(row)) for row in spanned(rows, "statistics"))  # made as they are sent
+    records = ((*owner, *row) for row in spanned(rows, "statistics"))  # made as they are sent
     await connection.execute(query("queue", "begin"))
     try:
         await connection.copy_records_to_table("probe_rows", records=records, columns=ROW_COLUMNS)
@@ -52,11 +52,3 @@ async def store_rows(connection: Connection, owner: Owner, rows: Rows, ending: t
         connection.terminate()
         raise
     return len(rows)
-
-
-def _values(row: ProbeRow) -> tuple[object, ...]:
-    return (
-        row.version, row.ping_type, row.os, row.app_build_id, row.metric_type, row.metric_key, row.client_agg_type,
-        row.total_users, row.total_sample, row.histogram, row.percentiles, row.non_norm_histogram,
-        row.non_norm_percentiles, row.build_date,
-    )  # fmt: skip

@@ -16,7 +16,6 @@ from google.cloud import bigquery
 from builder import listener_check
 from builder.aggregates.aggregating import AggregateOptions, aggregate_probe, aggregate_probes, estimate_probes
 from builder.aggregates.together import read_alike
-from builder.bigquery import JobOptions, make_client, stop_jobs
 from builder.builds import Aggregate, BuildSource
 from builder.listener_check import ListenerCheck
 from builder.metrics import BuilderMetrics, served
@@ -29,8 +28,10 @@ from builder.settings import BuilderSettings, source_options
 from builder.sinks.delivering import Deliverer, Sink
 from builder.sinks.glam_tables import GlamTables
 from builder.sinks.outbox import Outbox
+from builder.statement_notes import StatementNotes
 from builder.work import Source
 from builder.worker import Worker
+from usage_service.shared.bigquery.jobs import JobOptions, make_client, stop_jobs
 from usage_service.shared.lifetime import Lifetime
 from usage_service.shared.listener import Listener
 from usage_service.shared.postgres import UNAVAILABLE, Pool, open_pool
@@ -57,13 +58,16 @@ class Warehouse(NamedTuple):
     stop_jobs: StopJobs = stop_no_jobs
     readings: Readings | None = None
     sink: Sink | None = None
+    notes: StatementNotes | None = None
 
 
 def open_warehouse(settings: BuilderSettings) -> Warehouse:
     """Return the warehouse that the settings name."""
     client = make_client(settings.project, settings.warehouse_url, settings.location)
     jobs = JobOptions(maximum_bytes_billed=settings.most_bytes, deadline_seconds=settings.build_seconds)
-    return warehouse_of(client, AggregateOptions(source_options(settings), jobs), settings.sink_dataset)
+    notes = StatementNotes()
+    options = AggregateOptions(source_options(settings), jobs, notes.note)
+    return warehouse_of(client, options, settings.sink_dataset)._replace(notes=notes)
 
 
 def warehouse_of(client: bigquery.Client, options: AggregateOptions, dataset: str | None = None) -> Warehouse:
@@ -113,8 +117,9 @@ class Builder:
         if warehouse.readings and settings.shared_jobs:
             nights = NightQueue(pool, name, lease)
             sources.append(night_source(nights, warehouse.readings, settings, queue, expired))
-        self.worker = Worker(sources, queue.bytes_left_today, settings, self.metrics)
+        self.worker = Worker(sources, settings, self.metrics)
         self._orphaned_jobs = OrphanedJobs(queue, warehouse.stop_jobs, settings.poll_seconds)
+        self._pool, self._notes = pool, warehouse.notes
         self._deliverer: Deliverer | None = None
         if warehouse.sink:
             outbox = Outbox(pool, warehouse.sink.name, name, timedelta(seconds=settings.lease_seconds))
@@ -134,6 +139,8 @@ class Builder:
         tasks.start("signs of life", self._show_life())
         if self._deliverer:
             tasks.start("deliveries", self._deliverer.run())
+        if self._notes:
+            tasks.start("statements", self._notes.run(self._pool))
 
     async def _show_life(self) -> None:
         """Say in the database that this builder is alive, until cancelled."""
@@ -175,7 +182,7 @@ async def run_night(
     async with open_pool(settings.database_url, role="usage_builder", application=name, size=size) as pool:
         builds, queue = BuildQueue(pool, name, lease), NightQueue(pool, name, lease, night_id)
         source = night_source(queue, warehouse.readings, settings, builds, metrics.leases_expired.inc)
-        worker = Worker([source], builds.bytes_left_today, settings, metrics)
+        worker = Worker([source], settings, metrics)
         following = Following(pool, night_id)
         results: list[NightResult] = []
 

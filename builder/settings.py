@@ -11,10 +11,9 @@ from msgspec import Meta, field
 from builder.aggregates.sampling import SAMPLE_IDS, SAMPLED_CHANNELS
 from builder.aggregates.source import DATASETS, SourceOptions
 from builder.aggregates.thresholds import Thresholds
-from usage_service.shared.settings import DatabaseSettings, Port, Seconds, SettingsError
+from usage_service.shared.settings import DATASET, DatabaseSettings, Port, Seconds, SettingsError
 
 MOST_AT_ONCE = 64
-DATASET = r"^[a-z][a-z0-9-]{4,28}[a-z0-9]\.[a-z][a-z0-9_]{0,254}(?!\n)$"
 
 
 def pairs_text(pairs: Mapping[str, object]) -> str:
@@ -140,3 +139,6 @@ class WarehouseSettings(msgspec.Struct, frozen=True, kw_only=True):
     sample_clients: Annotated[
         int, Meta(ge=1, le=1_000_000, description="clients of Firefox that send sample pings; half as many of Fenix")
     ] = field(name="PROBE_BUILDER_SAMPLE_CLIENTS", default=6_000)
+    sample_probes: Annotated[
+        int, Meta(ge=1, le=1_000, description="probes that sample pings carry; `usage-service up` takes 300")
+    ] = field(name="PROBE_BUILDER_SAMPLE_PROBES", default=47)

@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 from uuid import UUID
 
 from builder.aggregates.probe import Progress
-from builder.control import Control
+from usage_service.shared.bigquery.control import Control
 
 
 class Outcome(StrEnum):
@@ -56,11 +56,21 @@ class Work(Protocol):
     def traceparent(self) -> str | None:
         """Return the trace of who asked for it, if that was traced."""
 
+    @property
+    def successors(self) -> Sequence[Work] | None:
+        """Return what was claimed in the transaction that ended it, to take its place; None: that has not looked."""
+
     def compute(self, progress: Progress, control: Control) -> Computed:
         """Do the work; blocks, reports its steps, and stops where `control` says so. Called in a thread."""
 
     async def heartbeat(self, stage: str | None = None, percent: int | None = None, read: int | None = None) -> None:
         """Renew the lease; record the stage and percent that were reached, and the bytes read, where given."""
+
+    async def account(self, job: str, size: int, read: int, most: int | None) -> int | None:
+        """Count what a job of the warehouse is to read, once, of `most` a day; return how many are left if too few.
+
+        With no `most` the job is over, and has read so many. `read` are those of the attempt, this job's included.
+        """
 
     async def fail(self, code: str, message: str, retry_in: timedelta | None) -> Outcome:
         """End the attempt; it is tried again after `retry_in`, while attempts are left. Return what became of it."""
@@ -79,3 +89,6 @@ class Source(Protocol):
 
     async def tend(self) -> None:
         """Do what is due by itself, such as to take work from workers that died."""
+
+    def close(self) -> None:
+        """Claim nothing any more."""

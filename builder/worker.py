@@ -10,11 +10,11 @@ from functools import partial
 
 import structlog
 
-from builder.attempt import Attempt, BytesLeft
-from builder.errors import WAITING_STAGES
+from builder.attempt import Attempt
 from builder.metrics import BuilderMetrics
 from builder.settings import BuilderSettings
 from builder.work import Source, Work
+from usage_service.shared.bigquery.errors import WAITING_STAGES
 from usage_service.shared.postgres import UNAVAILABLE
 
 HAND_BACK_SECONDS = 5.0
@@ -27,11 +27,8 @@ log = structlog.get_logger(__name__)
 class Worker:
     """A worker that keeps work of its sources running, up to `most` of each."""
 
-    def __init__(
-        self, sources: Sequence[Source], bytes_left_today: BytesLeft, settings: BuilderSettings, metrics: BuilderMetrics
-    ) -> None:
+    def __init__(self, sources: Sequence[Source], settings: BuilderSettings, metrics: BuilderMetrics) -> None:
         self._sources = sources
-        self._bytes_left_today = bytes_left_today
         self._settings = settings
         self._metrics = metrics
         for kind, gauge in metrics.running.items():
@@ -77,19 +74,26 @@ class Worker:
     async def stop(self) -> None:
         """Let what runs finish within the grace period, then hand back the rest; claim none any more."""
         self._stopping = True
+        for source in self._sources:
+            source.close()
         async with self._claiming:  # what is being claimed either is in _running now or is not claimed
-            remaining = set(self._running)
+            pass
         for _, attempt in self._running.values():
             attempt.drain()
-        if remaining:
-            log.info("finishing", running=len(remaining), grace_seconds=self._settings.grace_seconds)
-            _, remaining = await asyncio.wait(remaining, timeout=self._settings.grace_seconds)
-        for task in remaining:
-            self._running[task][1].hand_back()
-        if remaining:
-            _, remaining = await asyncio.wait(remaining, timeout=HAND_BACK_SECONDS)
-        for task in remaining:  # the database is away: their leases end by themselves
+        if self._running:
+            log.info("finishing", running=len(self._running), grace_seconds=self._settings.grace_seconds)
+        await self._idle(self._settings.grace_seconds)
+        for _, attempt in self._running.values():
+            attempt.hand_back()
+        await self._idle(HAND_BACK_SECONDS)
+        for task in self._running:  # the database is away: their leases end by themselves
             task.cancel()
+
+    async def _idle(self, seconds: float) -> None:
+        """Wait until nothing runs, for so many seconds at most; what ends may have had a successor claimed."""
+        until = time.monotonic() + seconds
+        while self._running and (left := until - time.monotonic()) > 0:
+            await asyncio.wait(list(self._running), timeout=left)
 
     def _at(self, stage: str) -> int:
         return sum(attempt.stage == stage for _, attempt in self._running.values())
@@ -122,16 +126,21 @@ class Worker:
             return claimed
 
     def _start(self, source: Source, work: Work) -> None:
-        attempt = Attempt(work, self._bytes_left_today, self._settings)
+        attempt = Attempt(work, self._settings)
+        if self._stopping:  # it was claimed just before
+            attempt.hand_back()
         task = asyncio.create_task(attempt.run(), name=f"{work.kind} {work.id}")
         self._running[task] = (source, attempt)
         started = asyncio.get_running_loop().time()
         task.add_done_callback(lambda task: self._ended(task, started))
 
     def _ended(self, task: asyncio.Task[None], started: float) -> None:
-        _, attempt = self._running.pop(task)
+        source, attempt = self._running.pop(task)
         loop = asyncio.get_running_loop()
         self._metrics.ended(attempt, loop.time() - started)
-        loop.call_later(attempt.retry_seconds + RETRY_SLACK_SECONDS if attempt.retry_seconds else 0, self._wake.set)
+        for successor in attempt.work.successors or ():
+            self._start(source, successor)
+        if attempt.work.successors is None:  # else there are no more than these
+            loop.call_later(attempt.retry_seconds + RETRY_SLACK_SECONDS if attempt.retry_seconds else 0, self._wake.set)
         if not task.cancelled() and (error := task.exception()):
             log.error("attempt_died", work=task.get_name(), exc_info=error)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import shutil
 import sys
-import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -22,10 +21,11 @@ import structlog
 from aiohttp.test_utils import TestClient
 from psycopg import sql
 
-from tests.support import collecting, left_threads, postgres_owner, slow
+from tests.support import collecting, left_threads, postgres_owner, run_directory, slow
 from tests.support.building import TwoServers, open_two_servers, without_builds
+from tests.support.made_once import made_once
 from tests.support.ports import free_port
-from tests.support.servers import Client, Connection, ProductionServer, drained_projections
+from tests.support.servers import Client, Connection, ProductionServer, drained_projections, rounds
 from usage_service.local.embedded_postgres import EmbeddedPostgres
 from usage_service.shared.postgres import connect
 from usage_service.shared.schema import install_schema
@@ -33,10 +33,21 @@ from usage_service.shared.settings import ServerSettings
 from usage_service.web import guesses
 from usage_service.web.server import create_app
 
-FAST = {"fsync": "off", "full_page_writes": "off", "shared_buffers": "64MB", "max_connections": "300"}
+FAST = {
+    "fsync": "off",
+    "full_page_writes": "off",
+    "autovacuum": "off",  # what it would tidy up is emptied before the next test
+    "shared_buffers": "64MB",
+    "max_connections": "300",
+    "wal_level": "minimal",  # nobody follows it
+    "max_wal_senders": "0",
+    "max_wal_size": "256MB",
+}
 TEMPLATE = "usage"
 # An example that takes 200 ms, or data that take a second to make, are no failure: the machine has other work.
-hypothesis.settings.register_profile("tests", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.register_profile(
+    "tests", max_examples=rounds(40), deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
 hypothesis.settings.load_profile("tests")
 DAY, NIGHT = 86_400, 15  # seconds
 SECRET = "a secret for tests only"
@@ -84,11 +95,12 @@ def pytest_configure(config: pytest.Config) -> None:
     """Starts the server in the process that hands out the tests."""
     config.pluginmanager.register(collecting)
     config.pluginmanager.register(left_threads.LeftThreads())
+    config.pluginmanager.register(slow.Uncounted())
     if hasattr(config, "workerinput") or config.option.collectonly:
         return
     slow.check()
-    directory = Path(tempfile.mkdtemp(prefix="usage-tests-"))
-    postgres = EmbeddedPostgres(directory / "postgres", options=FAST)
+    directory = run_directory.make()
+    postgres = EmbeddedPostgres(directory / run_directory.CLUSTER, options=FAST)
     postgres.start()
     config.stash[_server] = postgres, directory
     asyncio.run(install_schema(postgres.url))
@@ -137,7 +149,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     if _server in config.stash:
         postgres, directory = config.stash[_server]
         postgres.stop()
-        shutil.rmtree(directory)
+        run_directory.remove(directory)
 
 
 @pytest.fixture
@@ -152,10 +164,27 @@ def unused_tcp_port_factory() -> Callable[[], int]:
     return free_port
 
 
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A PostgreSQL at rest, its schema installed: for tests to copy, never to start."""
+
+    def make(data_dir: Path) -> None:
+        with EmbeddedPostgres(data_dir, options=postgres_owner.FAST) as postgres:
+            asyncio.run(install_schema(postgres.url))
+
+    return made_once(tmp_path_factory, "installed", make)
+
+
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A PostgreSQL of a test file's own, made once and not running."""
-    return postgres_owner.make(tmp_path_factory.mktemp("made"))
+def cluster(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A PostgreSQL of a test file's own, not running."""
+    return Path(shutil.copytree(installed, tmp_path_factory.mktemp("made") / "data"))
+
+
+@pytest.fixture
+def own_cluster(installed: Path, tmp_path: Path) -> Path:
+    """A PostgreSQL of one test's own, not running."""
+    return Path(shutil.copytree(installed, tmp_path / "postgres"))
 
 
 @pytest.fixture
@@ -279,12 +308,12 @@ async def own_database_url(server_url: str, worker_id: str) -> AsyncIterator[str
 
 
 @asynccontextmanager
-async def new_database(server_url: str, name: str) -> AsyncIterator[str]:
-    """A freshly installed database, dropped at the end."""
+async def new_database(server_url: str, name: str, template: str = TEMPLATE) -> AsyncIterator[str]:
+    """A database made from another one, usually a freshly installed one, and dropped at the end."""
     connection = await asyncpg.connect(_with_database(server_url, "postgres"))
     try:
         await connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
-        await connection.execute(f'CREATE DATABASE "{name}" TEMPLATE {TEMPLATE}')
+        await connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
         yield _with_database(server_url, name)
         await connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
     finally:

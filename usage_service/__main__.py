@@ -5,7 +5,7 @@ from usage_service.shared.launch import launch
 
 def main() -> None:
     """Run the command."""
-    launch("usage-service", "usage_service.cli", "server", {"up": "local"})
+    launch("usage-service", "usage_service.cli", "server", {"up": "local", "mirror": "mirror"})
 
 
 if __name__ == "__main__":

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import base64
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Self
 
 import msgspec
 from msgspec import Meta
 
-CursorText = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,1000}(?!\n)$", description="from a `next` link")]
+from usage_service.shared.patterns import worded
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+YEAR_3000 = 32_503_680_000_000_000  # in microseconds
+CursorText = Annotated[
+    str,
+    Meta(
+        pattern=worded(r"^[A-Za-z0-9_-]{1,1000}(?!\n)$", "what the `next` link of an answer has"),
+        description="from a `next` link",
+    ),
+]
 
 
 class Cursor(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -21,3 +32,19 @@ class Cursor(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
 
     def __str__(self) -> str:
         return base64.urlsafe_b64encode(msgspec.json.encode(self)).decode().rstrip("=")
+
+
+class InstantCursor(Cursor, frozen=True):
+    """Base of cursors at an entry of a list that goes by an instant, which a derived cursor tells more of."""
+
+    microseconds: Annotated[int, Meta(ge=0, le=YEAR_3000)]
+
+    @property
+    def instant(self) -> datetime:
+        """Return the instant of the entry."""
+        return EPOCH + timedelta(microseconds=self.microseconds)
+
+
+def microseconds_of(instant: datetime) -> int:
+    """Return an instant as an InstantCursor takes it."""
+    return (instant - EPOCH) // timedelta(microseconds=1)

@@ -18,8 +18,6 @@ class _Type(msgspec.Struct):
     type: object = None
 
 
-TYPE_NAMES = {kind: name for name, kind in EVENT_TYPES.items()}
-
 _typed = msgspec.json.Decoder(AnyEvent)
 _extension = msgspec.json.Decoder(ExtensionEvent)
 _type = msgspec.json.Decoder(_Type)
@@ -67,7 +65,7 @@ def check_instant(instant: datetime, now: datetime) -> None:
 
 def type_of(event: AnyEvent | ExtensionEvent) -> str:
     """Return the event's type by its name on the wire."""
-    return event.type if isinstance(event, ExtensionEvent) else TYPE_NAMES[type(event)]
+    return event.type if isinstance(event, ExtensionEvent) else str(event.__struct_config__.tag)
 
 
 def encode_data(event: AnyEvent | ExtensionEvent) -> bytes:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from inspect import cleandoc
+
 import msgspec
 
 from usage_service.events import EVENT_TYPES, OWN_TYPES, ExtensionEvent
@@ -45,7 +47,7 @@ def events_page() -> str:
 def _section(name: str, component: str, version: int, components: JsonObject) -> str:
     schema = components[component]
     required = [field for field in schema["required"] if field in ("visitor", "product", "channel", "probe")]
-    lines = [f"## {name}", "", schema["description"], "", f"Schema version {version}."]
+    lines = [f"## {name}", "", cleandoc(schema["description"]), "", f"Schema version {version}."]
     if required:
         lines[-1] += f" Needs {', '.join(f'`{field}`' for field in required)}."
     data = components.get(schema["properties"]["data"].get("$ref", "").rpartition("/")[2], {})

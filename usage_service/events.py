@@ -13,22 +13,42 @@ from uuid import UUID
 import msgspec
 from msgspec import Meta
 
+from usage_service.shared.patterns import worded
+
 EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 # Python's $ also matches before a last line feed, hence (?!\n).
-NO_NUL = r"^[^\x00]*$"  # PostgreSQL stores no NUL in text
+NO_NUL = worded(r"^[^\x00]*$", "a text without NUL (\\u0000), which PostgreSQL does not store")
+KEY = worded(
+    r"^[a-z][a-z0-9_-]{0,31}(?!\n)$",
+    "small letters, digits, _ and - after a letter, 32 at most, such as fog or nightly",
+)
 
 Instant = Annotated[datetime, Meta(tz=True, description="RFC 3339 with a zone, such as 2026-11-23T10:00:00Z")]
 VisitorId = Annotated[str, Meta(min_length=1, max_length=256)]
-Product = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]{0,31}(?!\n)$", description="such as fog or fenix")]
-Channel = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]{0,31}(?!\n)$", description="such as nightly")]
-ProbeName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.\-]{1,200}(?!\n)$", description="such as gc_ms")]
+Product = Annotated[str, Meta(pattern=KEY, description="such as fog or fenix")]
+Channel = Annotated[str, Meta(pattern=KEY, description="such as nightly")]
+ProbeName = Annotated[
+    str,
+    Meta(
+        pattern=worded(r"^[A-Za-z0-9_.\-]{1,200}(?!\n)$", "letters, digits, _ . and -, 200 at most, such as gc_ms"),
+        description="such as gc_ms",
+    ),
+]
 Name = Annotated[str, Meta(min_length=1, max_length=100, pattern=NO_NUL)]
 Label = Annotated[str, Meta(min_length=1, max_length=200, pattern=NO_NUL)]
 Text = Annotated[str, Meta(max_length=2_000, pattern=NO_NUL)]
 Owner = Annotated[
     str, Meta(min_length=1, max_length=254, pattern=NO_NUL, description="such as a team's e-mail address")
 ]
-Link = Annotated[str, Meta(max_length=500, pattern=r"^https://[^\s\x00]+(?!\n)$")]
+Link = Annotated[
+    str,
+    Meta(
+        max_length=500,
+        pattern=worded(r"^https://[^\s\x00]+(?!\n)$", "an address that begins with https:// and has no spaces"),
+    ),
+]
+TimeUnit = Literal["nanosecond", "microsecond", "millisecond", "second", "minute", "hour", "day"]
+MemoryUnit = Literal["byte", "kilobyte", "megabyte", "gigabyte"]
 Count = Annotated[int, Meta(ge=0, le=1_000_000_000)]
 Major = Annotated[int, Meta(ge=0, le=100_000)]
 
@@ -143,7 +163,8 @@ class ProbeRegisteredData(Data, frozen=True, kw_only=True):
 
     The four fields of a custom distribution go together; an empty list of labels means that any label may be sent.
     What follows the labels is for people to read. `expires` is a day, a version, `never` or `expired`; a `disabled`
-    probe is not sent although it is in the source.
+    probe is not sent although it is in the source. The units are those of the definition: `time_unit` of times,
+    `memory_unit` of sizes, and `unit` of other numbers, in any words.
     """
 
     type: Name
@@ -158,6 +179,9 @@ class ProbeRegisteredData(Data, frozen=True, kw_only=True):
     expires: Name | None = None
     disabled: bool = False
     link: Link | None = None
+    time_unit: TimeUnit | None = None
+    memory_unit: MemoryUnit | None = None
+    unit: Name | None = None
 
     def __post_init__(self) -> None:
         """Raise ValueError where the fields do not go together."""
@@ -254,9 +278,19 @@ class RevisionPublishedData(Data, frozen=True, kw_only=True):
     """A build, and the revision of the source that it was made of."""
 
     build_id: Annotated[
-        str, Meta(pattern=r"^[0-9]{10,14}(?!\n)$", description="the build's time, such as 20261119104512, or its hour")
+        str,
+        Meta(
+            pattern=worded(r"^[0-9]{10,14}(?!\n)$", "10 to 14 digits, such as 20261119104512"),
+            description="the build's time, such as 20261119104512, or its hour",
+        ),
     ]
-    revision: Annotated[str, Meta(pattern=r"^[0-9a-f]{7,64}(?!\n)$", description="of Mercurial or Git, in hexadecimal")]
+    revision: Annotated[
+        str,
+        Meta(
+            pattern=worded(r"^[0-9a-f]{7,64}(?!\n)$", "7 to 64 hexadecimal digits in small letters"),
+            description="of Mercurial or Git, in hexadecimal",
+        ),
+    ]
 
 
 class RevisionPublished(Event, frozen=True, kw_only=True, tag="revision_published"):
@@ -273,7 +307,9 @@ class ExtensionEvent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     schema_version: ClassVar[int] = 1
 
     event_id: UUID
-    type: Annotated[str, Meta(pattern=r"^x_[a-z0-9_]{1,62}(?!\n)$")]
+    type: Annotated[
+        str, Meta(pattern=worded(r"^x_[a-z0-9_]{1,62}(?!\n)$", "x_ and then small letters, digits and _, 64 at most"))
+    ]
     occurred_at: Instant
     visitor: VisitorId | None = None
     product: Product | None = None

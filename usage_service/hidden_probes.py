@@ -13,6 +13,7 @@ from usage_service.probe_keys import ProbeKey
 from usage_service.queries import query
 from usage_service.shared.postgres import Connection
 
+MOST_MASKS = 4
 MOST_REMEMBERED = 100_000
 
 
@@ -68,16 +69,30 @@ class HiddenNames:
     def __init__(self) -> None:
         self._revision = -1
         self._hidden: dict[ProbeKey, bool] = {}
+        # The latest, least recently asked for first.
+        self._masks: list[tuple[Sequence[ProbeKey], npt.NDArray[np.bool_]]] = []
 
     async def mask(self, connection: Connection, probes: Sequence[ProbeKey]) -> npt.NDArray[np.bool_]:
-        """Return, for each of the probes, whether it is hidden."""
+        """Return, for each of the probes, whether it is hidden. Neither the sequence nor the answer is ever changed."""
         revision = await hidden_revision(connection)
         if revision != self._revision or len(self._hidden) > MOST_REMEMBERED:
-            self._revision, self._hidden = revision, {}
+            self._revision, self._hidden, self._masks = revision, {}, []
+        asked_before = next((one for one in self._masks if one[0] is probes), None)
+        if asked_before:
+            self._keep(*asked_before)
+            return asked_before[1]
         known = self._hidden  # another reader may begin anew meanwhile
         new = [key for key in probes if key not in known]
         if new:
             products, names = zip(*new, strict=True)
             places = await connection.fetch(query("hidden_probes", "among"), products, names)
             known.update(dict.fromkeys(new, False) | {new[place]: True for (place,) in places})
-        return np.fromiter(map(known.__getitem__, probes), dtype=np.bool_, count=len(probes))
+        mask = np.fromiter(map(known.__getitem__, probes), dtype=np.bool_, count=len(probes))
+        if known is self._hidden:
+            self._keep(probes, mask)
+        return mask
+
+    def _keep(self, probes: Sequence[ProbeKey], mask: npt.NDArray[np.bool_]) -> None:
+        """Keep the mask of a sequence that may be asked about again: some are made anew each time, others stay."""
+        others = [one for one in self._masks if one[0] is not probes]
+        self._masks = [*others, (probes, mask)][-MOST_MASKS:]

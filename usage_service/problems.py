@@ -6,6 +6,9 @@ import re
 
 import msgspec
 
+from usage_service.shared.kinds import choices_at, names_at
+from usage_service.shared.patterns import in_words
+
 _FIELD = re.compile(r"Object (?P<how>missing required|contains unknown) field `(?P<name>.*)`", re.DOTALL)
 
 # Raised by decoding, besides ValidationError, for bytes that are not JSON or nested too deeply.
@@ -49,16 +52,22 @@ class Problem(Exception):
         self.body: dict[str, object] = msgspec.to_builtins(details) | members
 
 
-def field_error(error: msgspec.ValidationError, known: tuple[str, ...] = ()) -> FieldError:
-    """Return msgspec's error with its path as a JSON Pointer (RFC 6901); `known` names the fields that there are."""
-    what, _, path = str(error).partition(" - at `$")
+def field_error(error: msgspec.ValidationError, kind: object = None) -> FieldError:
+    """Return msgspec's error with its path as a JSON Pointer (RFC 6901); `kind` is the type of the whole.
+
+    It tells which fields there are, and what to choose from.
+    """
+    what, _, path = in_words(str(error)).partition(" - at `$")
     pointer = _pointer(path.removesuffix("`"))
+    places = pointer.split("/")[1:]
     named = _FIELD.fullmatch(what)
     if named is None:
-        return FieldError(detail=what, pointer=pointer)
+        choices = choices_at(kind, places) if what.startswith("Invalid enum value") else ()
+        return FieldError(detail=f"must be one of {', '.join(choices)}" if choices else what, pointer=pointer)
     pointer += "/" + named["name"].replace("~", "~0").replace("/", "~1")
     if named["how"] == "missing required":
         return FieldError(detail="is missing", pointer=pointer)
+    known = names_at(kind, places)
     return FieldError(detail="is not known" + (f"; there are {', '.join(known)}" if known else ""), pointer=pointer)
 
 

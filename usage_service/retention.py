@@ -1,14 +1,16 @@
-"""Retention: old events leave the log for Parquet files, and come back from them, each exactly as it was."""
+"""Retention: old events leave the log for Parquet files or its mirror, and come back, each exactly as it was."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
 import os
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import aclosing, asynccontextmanager
 from datetime import datetime
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import asyncpg
@@ -18,6 +20,7 @@ import pyarrow as pa
 from usage_service.log.batches import events_of
 from usage_service.log.exported import ParquetSource
 from usage_service.log.exports import write_batches
+from usage_service.log.mirrored import MirrorPlace, MirrorSource
 from usage_service.log.reading import LogFilter
 from usage_service.log.sources import DatabaseSource
 from usage_service.projections.rebuilding import MaintenanceError, owner_connection, told
@@ -25,15 +28,16 @@ from usage_service.queries import query
 from usage_service.shared.files import sync_directory
 from usage_service.shared.postgres import Connection
 from usage_service.shared.progress import Report
+from usage_service.shared.threads import in_thread, in_turn
 
 NOT_AS_EXPORTED = "UB006"
 SOURCE = "retention"
 
 
 class Moved(NamedTuple):
-    """A move of events from the log to a file or back: the file, how many events, and the last position."""
+    """A move of events out of the log or back: the file, or the name of the mirror, how many, and the last position."""
 
-    path: Path
+    place: Path | str
     events: int
     upto: int
 
@@ -54,16 +58,36 @@ async def find_old_range(connection: Connection, before: datetime) -> PositionRa
 async def drop_old(url: str, old: PositionRange, directory: Path, report: Report) -> Moved:
     """Export a part of the log to `directory`, and drop the events that the file has exactly as the log: all or none.
 
-    Report each position twice. Raise MaintenanceError where a projection has not folded the events yet, and
-    LogReadError where they cannot be exported.
+    Report each position twice. Raise MaintenanceError where a projection has not folded the events yet or a mirror does
+    not have them, and LogReadError where they cannot be exported.
     """
     path = directory / f"events-{old.first}-{old.last}.parquet"
     half = old.last - old.first + 1
     await asyncio.to_thread(_export, url, old, path, lambda position: report(position - old.first + 1))
     async with _transaction(url) as connection:
-        events = await _apply(connection, "drop", path, lambda position: report(half + position - old.first + 1))
-        await _record(connection, "events_dropped", path, old.last, events)
+        batches = ParquetSource(path).batches(0, old.last, LogFilter())
+        events = await _apply(connection, "drop", batches, lambda position: report(half + position - old.first + 1))
+        await _record(connection, "events_dropped", old.last, events, await asyncio.to_thread(_of_file, path))
     return Moved(path, events, old.last)
+
+
+async def drop_mirrored(url: str, old: PositionRange, mirror: str, report: Report) -> Moved:
+    """Drop a part of the log that a mirror has, as was verified: all or none. Report each position.
+
+    Raise MaintenanceError where it does not, or a projection has not folded the events yet.
+    """
+    async with _transaction(url) as connection:
+        begins_after = await connection.fetchval(query("mirror", "begins_after"), mirror)
+        if begins_after is None or begins_after >= old.first:
+            has = "is not there" if begins_after is None else f"begins after position {begins_after}"
+            raise MaintenanceError(
+                f"the mirror {mirror} {has}, and events from position {old.first} on are to be dropped: "
+                "give a DIRECTORY, which gets a file of them"
+            )
+        batches = DatabaseSource(url, partial=True).batches(old.first - 1, old.last, LogFilter())
+        events = await _apply(connection, "drop", batches, lambda position: report(position - old.first + 1))
+        await _record(connection, "events_dropped", old.last, events, {"mirror": mirror})
+    return Moved(mirror, events, old.last)
 
 
 async def put_back(url: str, path: Path, report: Report) -> Moved:
@@ -74,10 +98,31 @@ async def put_back(url: str, path: Path, report: Report) -> Moved:
     """
     end = await asyncio.to_thread(ParquetSource(path).end)
     async with _transaction(url) as connection:
-        events = await _apply(connection, "put_back", path, report)
+        events = await _apply(connection, "put_back", ParquetSource(path).batches(0, end, LogFilter()), report)
         if events:
-            await _record(connection, "events_put_back", path, end, events)
+            about = await asyncio.to_thread(_of_file, path)
+            await _record(connection, "events_put_back", end, events, about)
     return Moved(path, events, end)
+
+
+async def put_back_mirrored(url: str, place: MirrorPlace, report: Report) -> Moved:
+    """Put all that was dropped back into the log from its mirror, and report positions twice.
+
+    It is read into a file first: a transaction that waits for the network is ended. Raise as `put_back` does.
+    """
+    async with owner_connection(url) as connection:
+        first, last = await connection.fetchrow(query("retention", "dropped_range")) or (None, None)
+    if first is None or last is None:
+        return Moved(place.mirror, 0, 0)
+    with TemporaryDirectory(ignore_cleanup_errors=True) as directory:
+        path = Path(directory) / "mirrored.parquet"
+        batches = MirrorSource(place, url).batches(first - 1, last, LogFilter())
+        await in_thread(partial(write_batches, path, batches, report), "read the mirror")
+        async with _transaction(url) as connection:
+            put = ParquetSource(path).batches(first - 1, last, LogFilter())
+            events = await _apply(connection, "put_back", put, lambda position: report(last + position))
+            await _record(connection, "events_put_back", last, events, {"mirror": place.mirror})
+    return Moved(place.mirror, events, last)
 
 
 def _export(url: str, old: PositionRange, path: Path, report: Report) -> None:
@@ -89,13 +134,14 @@ def _export(url: str, old: PositionRange, path: Path, report: Report) -> None:
     sync_directory(path.parent)
 
 
-async def _apply(connection: Connection, statement: str, path: Path, report: Report) -> int:
-    """Call a statement with all events of a file, a batch at a time, and return the sum of its answers."""
+async def _apply(connection: Connection, statement: str, batches: Iterator[pa.RecordBatch], report: Report) -> int:
+    """Call a statement with all events, a batch at a time, and return the sum of its answers."""
     changed = 0
-    batches = ParquetSource(path).batches(0, await asyncio.to_thread(ParquetSource(path).end), LogFilter())
-    while (batch := await asyncio.to_thread(next, batches, None)) is not None:
-        changed += await connection.fetchval(query("retention", statement), list(_rows(batch)))
-        report(batch.column("position")[-1].as_py())
+    async with aclosing(in_turn(batches, statement)) as read:
+        async for batch in read:
+            if batch.num_rows:
+                changed += await connection.fetchval(query("retention", statement), list(_rows(batch)))
+                report(batch.column("position")[-1].as_py())
     return changed
 
 
@@ -104,10 +150,14 @@ def _rows(batch: pa.RecordBatch) -> Iterator[tuple[object, ...]]:
     return (msgspec.structs.astuple(event)[:-1] for event in events_of(batch))
 
 
-async def _record(connection: Connection, kind: str, path: Path, upto: int, events: int) -> None:
+def _of_file(path: Path) -> dict[str, str]:
+    """Return what an event tells of a file."""
     with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    details = {"upto": upto, "events": events, "file": path.name, "sha256": digest}
+        return {"file": path.name, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+
+
+async def _record(connection: Connection, kind: str, upto: int, events: int, about: Mapping[str, str]) -> None:
+    details = {"upto": upto, "events": events, **about}
     await connection.fetch(query("retention", "record"), kind, SOURCE, details)
 
 

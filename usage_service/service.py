@@ -26,6 +26,7 @@ from usage_service.shared.stream_limit import StreamLimit
 from usage_service.shared.tasks import Tasks
 
 MOST_STREAMS, MOST_STREAMS_EACH = 500, 250  # in all, and of one token
+MOST_MIRROR_READINGS, MOST_MIRROR_READINGS_EACH = 4, 2  # each costs bytes of BigQuery, and a thread
 CHANNELS = (group_commit.CHANNEL, watching.CHANNEL, watching.NIGHT_CHANNEL)
 
 
@@ -45,6 +46,7 @@ class Service:
     night_watch: Watch[NightWithJobs]
     streams: StreamLimit
     fresh: FreshBuilds
+    mirror_readings: StreamLimit
 
 
 @asynccontextmanager
@@ -85,6 +87,7 @@ async def open_service(settings: ServerSettings, died: Callable[[], None]) -> As
             night_watch,
             StreamLimit(MOST_STREAMS, MOST_STREAMS_EACH),
             FreshBuilds(),
+            StreamLimit(MOST_MIRROR_READINGS, MOST_MIRROR_READINGS_EACH),
         )
 
 

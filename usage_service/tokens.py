@@ -21,7 +21,8 @@ import structlog
 from usage_service.queries import query
 from usage_service.shared.postgres import UNAVAILABLE, Connection, Pool
 
-TokenScope = Literal["events", "read", "build", "admin"]
+TokenScope = Literal["events", "read", "build", "admin", "feed"]
+FEED: TokenScope = "feed"  # goes alone: its tokens are in addresses, which others may see
 
 PREFIX = "us_"  # makes tokens recognisable in a file or a log
 FORM = re.compile(PREFIX + r"[A-Za-z0-9_-]{43}")

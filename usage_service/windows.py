@@ -1,12 +1,16 @@
-"""Time ranges of answers: whole UTC days, or from one instant to another.
+"""Times that people ask about, and time ranges of answers: whole UTC days, or from one instant to another.
 
 A range up to "now" ends with the day or the hour, so that a question asked again soon has the same range.
 """
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, date, datetime, timedelta
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
+
+import msgspec
+from msgspec import Meta
 
 from usage_service.problems import FieldError, invalid
 
@@ -14,6 +18,11 @@ LONGEST_WINDOW_DAYS = 3_660
 DEFAULT_LENGTH = timedelta(days=7)
 STEPS = {"hour": timedelta(hours=1), "day": timedelta(days=1), "week": timedelta(weeks=1)}
 AHEAD = timedelta(days=1)  # events are accepted up to a day ahead of our clock
+DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+EXAMPLES = "RFC 3339 with a zone, such as 2026-11-23T10:00:00Z, or a day, such as 2026-11-23"
+
+# A time that is asked for, in a query or an option: `time_of` reads it.
+Time = Annotated[datetime, Meta(tz=True, description=f"{EXAMPLES}, which is its beginning in UTC")]
 
 
 Interval = Literal["hour", "day", "week"]
@@ -31,6 +40,17 @@ class TimeRange(NamedTuple):
 
     since: datetime
     until: datetime
+
+
+def time_of(text: str) -> datetime:
+    """Return the time that a text says in RFC 3339 with a zone; a day stands for its first instant in UTC.
+
+    Raise ValueError, with words that follow the name of what was given.
+    """
+    try:
+        return msgspec.convert(f"{text}T00:00:00Z" if DAY.fullmatch(text) else text, Time)
+    except msgspec.ValidationError:
+        raise ValueError(f"must be {EXAMPLES}") from None
 
 
 def window_days(window: str | None, since: datetime | None, until: datetime | None, now: datetime) -> Days:

@@ -63,6 +63,8 @@ class Table:
         """Raise `accessDenied` for a table of the sample."""
         if self.database == SAMPLE:
             raise BigQueryError("accessDenied", f"Access Denied: {self.name} is part of the sample, which is read only")
+        if self.definition.view:
+            raise BigQueryError("invalid", f"{self.name} is not allowed for this operation because it is a view")
 
 
 class Catalogue:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import signal
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -13,25 +14,47 @@ import typer
 from aiohttp import web
 
 from usage_service.shared.commands import prepare, run_program
+from usage_service.shared.errors import AwayError, UserError
+from usage_service.shared.exit_codes import EPILOGUE
 from usage_service.shared.progress import progress
+from usage_service.shared.tables import FormatOption
 from warehouse.api.app import create_app
 from warehouse.errors import BigQueryError
-from warehouse.querying import Format, over_http, print_rows, run_locally
+from warehouse.querying import over_http, print_rows, run_locally
 from warehouse.sample.filling import steps
 from warehouse.sample.pings import PROJECT, SampleOptions
 from warehouse.sample.probes import PROBES, sample_probes
 from warehouse.sample.seeding import DATABASE, seed
 
 log = structlog.get_logger(__name__)
-app = typer.Typer(
-    no_args_is_help=True, pretty_exceptions_enable=False, help="The embedded warehouse: BigQuery's API on sample pings."
-)
+ABOUT = "The embedded warehouse: BigQuery's API on sample pings."
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=ABOUT)
+
+
+def _day(text: str) -> dt.date:
+    """Return the day that an option names; raise BadParameter, which says what it must be."""
+    try:
+        return dt.datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=dt.UTC).date()
+    except ValueError:
+        raise typer.BadParameter(f"{text} must be a day, such as 2026-11-23") from None
+
 
 DataDir = Annotated[
     Path, typer.Option(envvar="PROBE_BUILDER_WAREHOUSE_DIR", help="The directory of the warehouse's files.")
 ]
 DEFAULT_DIR = Path("warehouse-data")
 SHUTDOWN_SECONDS = 1.0
+AWAY = "backendError"
+
+
+class WarehouseCommandError(UserError):
+    """A warehouse cannot be served or asked; the message says why."""
+
+
+class WarehouseAwayError(WarehouseCommandError, AwayError):
+    """The warehouse that is asked does not answer."""
+
+    exit_code = AwayError.exit_code
 
 
 @app.command("seed")
@@ -47,15 +70,21 @@ def seed_command(
         ),
     ] = SampleOptions.clients,
     probes: Annotated[
-        int, typer.Option(min=1, max=1_000, help="How many probes; more than the default's are numbered copies.")
+        int,
+        typer.Option(
+            min=1,
+            max=1_000,
+            envvar="PROBE_BUILDER_SAMPLE_PROBES",
+            help="How many probes; more than the default's are numbered copies.",
+        ),
     ] = len(PROBES),
     seed_number: Annotated[int, typer.Option("--seed", min=0, help="Equal seeds make equal pings.")] = 1,
     until: Annotated[
-        dt.datetime | None, typer.Option(formats=["%Y-%m-%d"], help="The day of the newest build; default: today.")
+        dt.date | None, typer.Option(parser=_day, metavar="DAY", help="The day of the newest build; default: today.")
     ] = None,
 ) -> None:
     """Make up pings; do nothing when they are there already."""
-    day = until.date() if until else dt.datetime.now(dt.UTC).date()
+    day = until or dt.datetime.now(dt.UTC).date()
     options = SampleOptions(clients, seed_number, day, sample_probes(probes))
     with progress("Making up pings", steps(options)) as report:
         written = seed(data_dir, options, report)
@@ -74,8 +103,8 @@ def serve_command(
         log.warning("warehouse_is_open", host=host, why="whoever reaches the port may query: there are no tokens")
     try:
         asyncio.run(_serve(create_app(data_dir / DATABASE, memory_limit=f"{memory}MB"), host, port))
-    except (FileNotFoundError, OSError) as error:
-        _fail(str(error))
+    except OSError as error:
+        raise WarehouseCommandError(str(error)) from None
 
 
 async def _serve(application: web.Application, host: str, port: int) -> None:
@@ -102,26 +131,22 @@ def query_command(
     sql: Annotated[str, typer.Argument(help="One GoogleSQL SELECT.")],
     data_dir: DataDir = DEFAULT_DIR,
     url: Annotated[str | None, typer.Option(help="Ask a running warehouse instead of opening the file.")] = None,
-    form: Annotated[
-        Format | None, typer.Option("--format", help="Default: table on a terminal, csv when piped.")
-    ] = None,
+    form: FormatOption = None,
 ) -> None:
     """Run a query and print its rows."""
     try:
         columns, rows = over_http(url, sql) if url else run_locally(data_dir / DATABASE, sql)
     except BigQueryError as error:
-        _fail(error.message)
-    except (FileNotFoundError, OSError) as error:
-        _fail(str(error))
+        kind = WarehouseAwayError if error.reason == AWAY else WarehouseCommandError
+        raise kind(error.message) from None
+    except OSError as error:
+        raise WarehouseCommandError(str(error)) from None
     print_rows(columns, rows, form)
 
 
 def main() -> None:
     """Run the command by itself, as `python -m warehouse`."""
-    app.callback()(prepare)
-    run_program("python -m warehouse", app)
-
-
-def _fail(message: str) -> None:
-    typer.secho(f"probe-builder warehouse: {message}", err=True, fg="red")
-    raise typer.Exit(1)
+    program = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
+    program.callback(help=ABOUT, epilog=EPILOGUE)(prepare)
+    program.registered_commands = app.registered_commands
+    run_program("python -m warehouse", partial(program, standalone_mode=False))

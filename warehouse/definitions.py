@@ -61,6 +61,7 @@ class Definition:
     clustering: list[str] = field(default_factory=list)
     requires_filter: bool = False
     other: Resource = field(default_factory=dict)
+    view: str = ""  # its query
 
     @property
     def type(self) -> Type:
@@ -85,6 +86,8 @@ class Definition:
             found["requirePartitionFilter"] = self.requires_filter
         if self.clustering:
             found["clustering"] = {"fields": self.clustering}
+        if self.view:
+            found["view"] = {"query": self.view, "useLegacySql": False}
         return found
 
 
@@ -94,14 +97,33 @@ KEPT_OF_TABLES = ("description", "friendlyName", "labels", "expirationTime")
 def read_definition(resource: Resource) -> Definition:
     """Return the definition in a Table resource; raise BigQueryError for one that BigQuery, or this server, refuses."""
     fields = read_fields(as_object(resource, "schema").get("fields") or [])
+    other = {key: resource[key] for key in KEPT_OF_TABLES if resource.get(key)}
+    if view := read_view(resource):
+        return Definition(fields, other=other, view=view)
     partitioning = resource.get("timePartitioning")
     return define(
         fields,
         partitioning,
         as_object(resource, "clustering").get("fields") or [],
         requires_filter=resource.get("requirePartitionFilter") is True,
-        other={key: resource[key] for key in KEPT_OF_TABLES if resource.get(key)},
+        other=other,
     )
+
+
+def read_view(resource: Resource) -> str:
+    """Return the query of a view, nothing for a table; raise `invalid` for one in legacy SQL."""
+    view = as_object(resource, "view")
+    if view and view.get("useLegacySql") is not False:
+        raise invalid("The embedded warehouse has views in GoogleSQL only: view.useLegacySql must be false", "view")
+    return str(view.get("query") or "")
+
+
+def described(fields: list[Resource], wanted: list[Resource]) -> list[Resource]:
+    """Return a view's fields with the descriptions of `wanted`; raise `invalid` where those are other fields."""
+    said = {(item["name"], item["type"]): item.get("description") for item in wanted}
+    if wanted and list(said) != [(item["name"], item["type"]) for item in fields]:
+        raise invalid("The schema of a view is that of its query: only descriptions may be given", "schema")
+    return [item | ({"description": d} if (d := said.get((item["name"], item["type"]))) else {}) for item in fields]
 
 
 def define(

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import duckdb
+from sqlglot.dialects.duckdb import DuckDB
 
 from warehouse.catalogue import WRITTEN, Day, Sizes, Table, load, relation_name
 from warehouse.definitions import TableName, read_definition
@@ -201,7 +202,7 @@ class Engine:
 
 def _summed(cursor: duckdb.DuckDBPyConnection, table: Table) -> Sizes:
     paths = [path for path, _ in table.schema.leaves()]
-    sums = ", ".join(leaf_size(path, table.schema).sql("duckdb") for path in paths)
+    sums = ", ".join(leaf_size(path, table.schema).sql(DuckDB) for path in paths)
     column = table.partition_column
     day = f'CAST("{column}" AS DATE)' if column else "DATE '1970-01-01'"
     statement = render("partition_sizes", day=day, sizes=sums, table=relation_name(table.database, table.name))

@@ -7,17 +7,12 @@ import csv
 import json
 import sys
 from collections.abc import Callable, Sequence
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
 import duckdb
-from google.api_core.exceptions import GoogleAPICallError, RetryError
-from google.auth.credentials import AnonymousCredentials, Credentials
-from google.cloud import bigquery
-from google.cloud.bigquery.retry import DEFAULT_RETRY
-from rich.console import Console
-from rich.table import Table
 
+from usage_service.shared.table_layout import Column
+from usage_service.shared.tables import Format, chosen_format, show_table, visible
 from warehouse.engine import Engine, as_bigquery
 from warehouse.errors import BigQueryError, invalid_query
 from warehouse.sample.pings import PROJECT
@@ -25,19 +20,12 @@ from warehouse.sample.pings import PROJECT
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from google.auth.credentials import Credentials
+
 Rows = Sequence[Sequence[object]]
 Answer = tuple[list[str], list[tuple[object, ...]]]
-ANONYMOUS: Callable[[], Credentials] = AnonymousCredentials
 TIMEOUT_SECONDS = 600.0
-RETRY = DEFAULT_RETRY.with_timeout(5.0)
-
-
-class Format(StrEnum):
-    """A format that rows are printed in."""
-
-    TABLE = "table"
-    CSV = "csv"
-    JSON = "json"
+RETRY_SECONDS = 5.0
 
 
 def run_locally(path: Path, sql: str) -> Answer:
@@ -58,12 +46,20 @@ def run_locally(path: Path, sql: str) -> Answer:
 
 def over_http(url: str, sql: str) -> Answer:
     """Return column names and rows from a running server; raise BigQueryError for a bad query or no answer."""
+    # Only here: this takes longer to load than all else of the warehouse, which neither needs it to serve nor to seed.
+    from google.api_core.exceptions import GoogleAPICallError, RetryError
+    from google.auth.credentials import AnonymousCredentials
+    from google.cloud import bigquery
+    from google.cloud.bigquery.retry import DEFAULT_RETRY
+
+    anonymous: Callable[[], Credentials] = AnonymousCredentials
     client = bigquery.Client(
-        project=PROJECT, location="US", credentials=ANONYMOUS(), client_options={"api_endpoint": url}
+        project=PROJECT, location="US", credentials=anonymous(), client_options={"api_endpoint": url}
     )
+    retry = DEFAULT_RETRY.with_timeout(RETRY_SECONDS)
     try:
         with contextlib.closing(client):
-            result = client.query_and_wait(sql, api_timeout=TIMEOUT_SECONDS, wait_timeout=TIMEOUT_SECONDS, retry=RETRY)
+            result = client.query_and_wait(sql, api_timeout=TIMEOUT_SECONDS, wait_timeout=TIMEOUT_SECONDS, retry=retry)
             return [field.name for field in result.schema], [tuple(row.values()) for row in result]
     except GoogleAPICallError as error:
         raise BigQueryError("invalidQuery", str(error.message)) from error
@@ -73,8 +69,7 @@ def over_http(url: str, sql: str) -> Answer:
 
 def print_rows(columns: Sequence[str], rows: Rows, form: Format | None) -> None:
     """Print the rows; without a format, as a table on a terminal and as CSV elsewhere."""
-    chosen = form or (Format.TABLE if sys.stdout.isatty() else Format.CSV)
-    {Format.TABLE: _table, Format.CSV: _csv, Format.JSON: _json}[chosen](columns, rows)
+    {"table": _table, "csv": _csv, "json": _json}[chosen_format(form)](columns, rows)
 
 
 def _csv(columns: Sequence[str], rows: Rows) -> None:
@@ -90,10 +85,14 @@ def _json(columns: Sequence[str], rows: Rows) -> None:
 
 
 def _table(columns: Sequence[str], rows: Rows) -> None:
-    table = Table(*columns)
-    for row in rows:
-        table.add_row(*("NULL" if cell is None else cell if isinstance(cell, str) else _text(cell) for cell in row))
-    Console(markup=False).print(table)
+    cells = [[_cell(value) for value in row] for row in rows]
+    numbers = [any(isinstance(row[index], int | float) for row in rows) for index in range(len(columns))]
+    by_column = [[row[index] for row in cells] for index in range(len(columns))]
+    show_table([Column(*one) for one in zip(columns, by_column, numbers, strict=True)])
+
+
+def _cell(value: object) -> str:
+    return "NULL" if value is None else visible(value if isinstance(value, str) else _text(value).strip('"'))
 
 
 def _text(value: object) -> str:

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from sqlglot import exp
+from sqlglot.dialects.duckdb import DuckDB
 
 from warehouse.catalogue import WRITTEN, Catalogue, Table, relation_name
 from warehouse.definitions import (
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 # As long as BigQuery itself remembers jobs.
 JOB_SECONDS = 180 * 24 * 3600
+# https://cloud.google.com/bigquery/quotas#partitioned_tables
+PARTITIONS_A_JOB, PARTITIONS_A_TABLE = 4_000, 10_000
 
 
 class Disposition(StrEnum):
@@ -101,7 +104,8 @@ class Change:
         self._catalogue.dataset(project, dataset)
         tables = self._catalogue.tables(project, dataset)
         for table in tables:
-            table.require_writable()
+            if not table.definition.view:
+                table.require_writable()
         if tables and not with_tables:
             raise BigQueryError("resourceInUse", f"Dataset {project}:{dataset} is still in use")
         for table in tables:
@@ -113,7 +117,15 @@ class Change:
         """Make an empty table; raise `duplicate` when there is one of that name."""
         if self._catalogue.get(name):
             raise BigQueryError("duplicate", f"Already Exists: Table {name}")
-        self.create(name, definition)
+        if definition.view:
+            self.put_view(name, definition)
+        else:
+            self.create(name, definition)
+
+    def put_view(self, name: TableName, definition: Definition) -> None:
+        """Make a view, in place of the one of its name."""
+        self._catalogue.dataset(*name[:2])
+        self._register(Table(name, definition, definition.type))
 
     def create(self, name: TableName, definition: Definition) -> Table:
         """Make an empty table, in place of one of its name."""
@@ -129,17 +141,21 @@ class Change:
                 columns=", ".join(columns),
             )
         )
-        self.cursor.execute(query("tables", "remove_table"), [*name])
-        resource = json.dumps(definition.resource())
-        self.cursor.execute(query("tables", "add_table"), [*name, resource, table.created])
-        self._afterwards.append(lambda: self._catalogue.put(table))
+        self._register(table)
         return table
+
+    def _register(self, table: Table) -> None:
+        self.cursor.execute(query("tables", "remove_table"), [*table.name])
+        resource = json.dumps(table.definition.resource())
+        self.cursor.execute(query("tables", "add_table"), [*table.name, resource, table.created])
+        self._afterwards.append(lambda: self._catalogue.put(table))
 
     def drop(self, name: TableName) -> None:
         """Drop a table; raise notFound when there is none of that name."""
-        self._catalogue.find(*name)
-        self._check_writable(name)
-        self.cursor.execute(render("drop_table", table=relation_name(WRITTEN, name)))
+        found = self._catalogue.find(*name)
+        if not found.definition.view:
+            found.require_writable()
+            self.cursor.execute(render("drop_table", table=relation_name(WRITTEN, name)))
         self.cursor.execute(query("tables", "remove_table"), [*name])
         self._afterwards.append(lambda: self._catalogue.remove(name))
 
@@ -166,19 +182,40 @@ class Change:
         return self._append(found, rows, row)
 
     def _append(self, table: Table, rows: str, row: Definition) -> int:
+        before = self.count(table) if table.partition_column else 0
         given = row.type.fields
         columns = [
-            exp.alias_(stored(exp.column(name, quoted=True), given[name]), name, quoted=True).sql("duckdb")
+            exp.alias_(stored(exp.column(name, quoted=True), given[name]), name, quoted=True).sql(DuckDB)
             for name in given
         ]
         for name, kind in table.schema.fields.items():
             if kind.repeated and row.type.child(name) is None:
-                empty = exp.cast(exp.array(), to_duckdb(kind), dialect="duckdb")
-                columns.append(exp.alias_(empty, name, quoted=True).sql("duckdb"))
+                empty = exp.cast(exp.array(), to_duckdb(kind), dialect=DuckDB)
+                columns.append(exp.alias_(empty, name, quoted=True).sql(DuckDB))
         target = relation_name(table.database, table.name)
         added = self.cursor.execute(render("append_rows", table=target, columns=", ".join(columns), rows=rows))
+        number = int(added.fetchall()[0][0])
+        self._check_partitions(table, before)
         self._afterwards.append(lambda: self._catalogue.changed(table.name))
-        return int(added.fetchall()[0][0])
+        return number
+
+    def _check_partitions(self, table: Table, before: int) -> None:
+        """Raise BigQuery's error where the rows after so many are in too many partitions, or the table is."""
+        column = table.partition_column
+        if column is None:
+            return
+        written = render(
+            "written_days", before=str(before), column=column, table=relation_name(table.database, table.name)
+        )
+        ((here, in_all),) = self.cursor.execute(written).fetchall()
+        if here > PARTITIONS_A_JOB:
+            raise BigQueryError(
+                "invalid", f"Too many partitions produced by job, allowed {PARTITIONS_A_JOB}, job produces {here}"
+            )
+        if in_all > PARTITIONS_A_TABLE:
+            raise BigQueryError(
+                "quotaExceeded", f"Too many total partitions, {in_all}, the limit is {PARTITIONS_A_TABLE}"
+            )
 
     def count(self, table: Table) -> int:
         """Return the number of a table's rows."""

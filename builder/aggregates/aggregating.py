@@ -1,8 +1,7 @@
 """Aggregation of probes: the warehouse aggregates their pings, and Python makes the statistics of the rows."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import repeat
 from types import MappingProxyType
 from uuid import UUID, uuid4
@@ -16,12 +15,14 @@ from builder.aggregates.cells import Cells, cells_by_probe
 from builder.aggregates.metric_shapes import Family
 from builder.aggregates.probe import BuildRequest, BuiltProbe, BuiltTogether, ProbeRow, Progress, Rows
 from builder.aggregates.rows import Layout, ProbeRows
-from builder.aggregates.scalar_ranges import ScalarRanges
+from builder.aggregates.scalar_ranges import scalar_bucket_list
 from builder.aggregates.source import Reading, SourceOptions, latest_version_statement, only_ping, probe_statement
 from builder.aggregates.statistics import Integers
-from builder.bigquery import JobOptions, JobRunner, Tick
-from builder.control import Control
-from builder.errors import PermanentBuildError
+from usage_service.shared.bigquery.control import Control
+from usage_service.shared.bigquery.errors import PermanentWorkError
+from usage_service.shared.bigquery.jobs import JobOptions, JobRunner, Tick
+from usage_service.shared.bigquery.pages import rows_of
+from usage_service.shared.bigquery.statement import Statement
 from usage_service.shared.tracing import span_ids
 
 __all__ = [
@@ -38,17 +39,20 @@ __all__ = [
 
 LOG = structlog.get_logger(__name__)
 
-Built = Rows | PermanentBuildError
+Built = Rows | PermanentWorkError
+Note = Callable[[Sequence[UUID], Statement], None]
+"""Called with the ids of builds and the statement that reads their pings, before it runs."""
 
 VERSION_PERCENT, AGGREGATING_PERCENT, STATISTICS_PERCENT = 5, 10, 80
 
 
 @dataclass(frozen=True)
 class AggregateOptions:
-    """The source of the pings, and the limits of the jobs that read them."""
+    """The source of the pings, the limits of the jobs that read them, and what their statements are told to."""
 
     source: SourceOptions = field(default_factory=SourceOptions)
     jobs: JobOptions = field(default_factory=JobOptions)
+    note: Note = lambda _builds, _statement: None
 
 
 def aggregate_probe(
@@ -60,12 +64,12 @@ def aggregate_probe(
 ) -> BuiltProbe:
     """Return all rows of a probe, none where too few clients sent it.
 
-    Raise PermanentBuildError (UnsupportedMetricError among them), TransientBuildError, and whatever `progress` and
-    `control` raise; BuildCancelledError cancels the warehouse's job too. Blocks: run it in a thread.
+    Raise PermanentWorkError (UnsupportedMetricError among them), TransientWorkError, and whatever `progress` and
+    `control` raise; WorkCancelledError cancels the warehouse's job too. Blocks: run it in a thread.
     """
     built = aggregate_probes(client, request.build_id, [request], options, progress, control, {"probe": request.probe})
     [rows] = built
-    if isinstance(rows, PermanentBuildError):
+    if isinstance(rows, PermanentWorkError):
         raise rows
     return BuiltProbe(rows, built.bytes_processed, built.job_ids)
 
@@ -96,7 +100,7 @@ def estimate_probes(
 ) -> int:
     """Return the bytes that `aggregate_probes` would read of these probes, by dry runs, which read nothing.
 
-    Raise PermanentBuildError where a statement is not valid, and TransientBuildError. Blocks.
+    Raise PermanentWorkError where a statement is not valid, and TransientWorkError. Blocks.
     """
     return _Aggregation(client, uuid4(), requests, options, lambda *_: None, control or Control(), {}).estimate()
 
@@ -119,13 +123,12 @@ class _Aggregation:
         labels = {"product": reading.product, "channel": reading.channel} | dict(labels) | span_ids()
         self.runner = JobRunner(client, job, labels, options.jobs, control, self._show)
         self._reading = reading
-        self._source = options.source
+        self._source, self._note = options.source, options.note
         self._progress = progress
         self._checked = [_stored_type(request) for request in requests]
         read = [pair for pair in zip(requests, self._checked, strict=True) if isinstance(pair[1], str)]
         self._requests = [request for request, _ in read]
         self._types = [str(stored) for _, stored in read]
-        self._ranges = ScalarRanges()
 
     def each(self) -> Iterator[Built]:
         """Return the rows of each, by metric key, version, ping type, system, build and client_agg_type.
@@ -150,19 +153,20 @@ class _Aggregation:
         if latest is None:
             return repeat([])
         statement = probe_statement(self._requests, self._source, latest)
-        rows = self._ranges.noted(self.runner.run(statement, self._tick("aggregating", AGGREGATING_PERCENT)))
-        return map(self._rows, range(len(self._requests)), cells_by_probe(rows, len(self._requests)))
+        self._note([request.build_id for request in self._requests], statement)
+        pages = self.runner.run(statement, self._tick("aggregating", AGGREGATING_PERCENT))
+        return map(self._rows, range(len(self._requests)), cells_by_probe(pages, len(self._requests)))
 
     def _latest_version(self) -> int | None:
         if self._reading.latest_version is not None:
             return self._reading.latest_version
         statement = latest_version_statement(self._requests[0], self._source)
-        rows = self.runner.run(statement, self._tick("finding_version", VERSION_PERCENT))
-        return next((row["version"] for row in rows), None)
+        pages = self.runner.run(statement, self._tick("finding_version", VERSION_PERCENT))
+        return next((row["version"] for row in rows_of(pages)), None)
 
-    def _rows(self, place: int, cells: Cells | PermanentBuildError) -> Built:
+    def _rows(self, place: int, cells: Cells | PermanentWorkError) -> Built:
         self._tick("statistics", STATISTICS_PERCENT)(0)
-        if isinstance(cells, PermanentBuildError):
+        if isinstance(cells, PermanentWorkError):
             return cells
         weight, ping = self._reading.sampling.weight, only_ping(self._requests[0])
         return ProbeRows(cells, self._layout(place, cells), weight, ping)
@@ -170,7 +174,7 @@ class _Aggregation:
     def _layout(self, place: int, cells: Cells) -> Layout:
         request, stored = self._requests[place], self._types[place]
         if self._reading.family is Family.SCALAR:
-            return Layout(stored, partial(self._ranges.buckets, place), _below(cells), raw=False)
+            return Layout(stored, lambda key: scalar_bucket_list(*cells.ranges[key]), _below(cells), raw=False)
         if self._reading.family is Family.BOOLEAN:
             return Layout.shared(stored, BOOLEANS, cells, raw=False)
         buckets = distribution_buckets(request.metric_type, request.definition, cells.buckets)
@@ -184,10 +188,10 @@ class _Aggregation:
         self._progress(stage, 0, self.runner.bytes_processed)
 
 
-def _stored_type(request: BuildRequest) -> str | PermanentBuildError:
+def _stored_type(request: BuildRequest) -> str | PermanentWorkError:
     try:
         return stored_type(request.metric_type, request.definition)
-    except PermanentBuildError as error:
+    except PermanentWorkError as error:
         return error
 
 

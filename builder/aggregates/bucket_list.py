@@ -38,14 +38,20 @@ class BucketList:
         return {key: place for place, key in enumerate(self.keys)}
 
     @cached_property
-    def json_keys(self) -> list[str]:
-        """Return each key as it is written in a JSON object, with its colon."""
-        return [f"{json.dumps(key)}:" for key in self.keys]
+    def template(self) -> str:
+        """Return the JSON object of a histogram with `%s` in place of each value."""
+        return json_template(self.keys)
 
     @cached_property
     def json_numbers(self) -> list[str]:
         """Return each key as a JSON number, its decimals without zeros at the end; a percentile is such a number."""
         return [key.rstrip("0").rstrip(".") if "." in key else key for key in self.keys]
+
+
+def json_template(keys: Iterable[str]) -> str:
+    """Return a JSON object with `%s` in place of each value: much faster to fill in than to put together."""
+    fields = (f"{json.dumps(key)}:".replace("%", "%%") + "%s" for key in keys)
+    return f"{{{','.join(fields)}}}"
 
 
 BOOLEANS = BucketList(("always", "never", "sometimes"), numeric=False)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from array import array
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import count, groupby
 from operator import itemgetter
 from typing import Any
 
@@ -14,13 +15,10 @@ from numpy.typing import NDArray
 
 from builder.aggregates.probe import Combination
 from builder.aggregates.statistics import Floats, Integers
-from builder.errors import PermanentBuildError
+from usage_service.shared.bigquery.errors import PermanentWorkError
+from usage_service.shared.bigquery.pages import Page
 
-MOST_CELLS = 5_000_000  # of 33 bytes each, and about as much again while they are sorted
-NUMBERS = {"amount": "d", "users": "d", "samples": "q", "weighted": "b"}
-
-_combination = itemgetter(*Combination._fields)
-_numbers = itemgetter(*NUMBERS)
+MOST_CELLS = 5_000_000  # of 20 bytes each, and about as much again while they are sorted
 
 
 @dataclass(frozen=True)
@@ -30,7 +28,8 @@ class Cells:
     `combinations`, `total` (the sum of its amounts), `users` (its total_users), `samples` and `weighted` (whether some
     of its clients stand for several) have one entry for each combination. `starts` has the place of each combination's
     first cell, and at its end the number of cells. Of each cell, `bucket` is a place in `buckets`, `amount` the sum of
-    shares or clients in it, `counts` the raw count.
+    shares or clients in it, `counts` the raw count. `ranges` has the smallest and largest value of each metric key of a
+    scalar.
     """
 
     buckets: list[Any]
@@ -43,95 +42,109 @@ class Cells:
     users: Integers
     samples: Integers
     weighted: NDArray[np.bool_]
+    ranges: Mapping[str, tuple[float, float]]
 
 
-def cells_by_probe(
-    rows: Iterable[Mapping[str, Any]], probes: int, most: int = MOST_CELLS
-) -> Iterator[Cells | PermanentBuildError]:
+def cells_by_probe(pages: Iterable[Page], probes: int, most: int = MOST_CELLS) -> Iterator[Cells | PermanentWorkError]:
     """Yield the cells of each of so many probes, in whose order the rows are, or the error of `read_cells`.
 
-    The rows of a probe are taken when its turn comes: no more than those of one are in memory.
+    The pages of a probe are taken when its turn comes: no more than those of one are in memory.
     """
-    by_probe = groupby(rows, key=itemgetter("probe"))
+    by_probe = groupby(_parts(pages), key=itemgetter(0))
     coming = next(by_probe, None)
     for place in range(probes):
         if coming is None or coming[0] > place:
             yield read_cells(())
         elif coming[0] == place:
-            yield _read_or_refused(coming[1], most)
+            yield _read_or_refused((page for _, page in coming[1]), most)
             coming = next(by_probe, None)  # passes over what was not read of this one
         else:
             raise ValueError(f"the cells of probe {coming[0]} came after those of {place - 1}")
 
 
-def _read_or_refused(rows: Iterable[Mapping[str, Any]], most: int) -> Cells | PermanentBuildError:
+def _parts(pages: Iterable[Page]) -> Iterator[tuple[int, Page]]:
+    """Yield what a page has of each probe, with the probe's number."""
+    for page in pages:
+        last = 0
+        for probe, members in groupby(page["probe"]):
+            first, last = last, last + sum(1 for _ in members)
+            yield probe, {name: values[first:last] for name, values in page.items()}
+
+
+def _read_or_refused(pages: Iterable[Page], most: int) -> Cells | PermanentWorkError:
     try:
-        return read_cells(rows, most)
-    except PermanentBuildError as error:
+        return read_cells(pages, most)
+    except PermanentWorkError as error:
         return error
 
 
-def read_cells(rows: Iterable[Mapping[str, Any]], most: int = MOST_CELLS) -> Cells:
-    """Return the cells in rows of distribution.sql, scalar.sql or boolean.sql, which are all of one probe.
+def read_cells(pages: Iterable[Page], most: int = MOST_CELLS) -> Cells:
+    """Return the cells in results of distribution.sql, scalar.sql or boolean.sql, which are all of one probe.
 
-    A row without a version only says that its bucket exists. Raise PermanentBuildError for more than `most` cells.
+    A row without a version says which buckets there are, or, with a metric key, between which numbers its values lie.
+    Raise PermanentWorkError for more than `most` cells.
     """
     collected = _Collected()
-    for number, row in enumerate(rows, 1):
-        collected.take(row)
-        if number > most:
-            raise PermanentBuildError("resultTooLarge", f"there are more than {most:,} values to show")
+    for page in pages:
+        collected.take(page, most)
     return collected.cells()
 
 
 class _Collected:
-    """The cells of one probe in the order of their arrival."""
+    """The rows of one probe in the order of their arrival."""
 
     def __init__(self) -> None:
-        self._places: dict[Combination, int] = {}
-        self._buckets: dict[Any, int] = {}
-        self._owner, self._bucket = array("i"), array("i")
-        self._columns = {name: array(code) for name, code in NUMBERS.items()}
-        self._appends = [column.append for column in self._columns.values()]
+        # Of buckets: a new one gets the next number.
+        self._places: defaultdict[Any, int] = defaultdict(count().__next__)
+        self._bucket, self._amount, self._counts = array("i"), array("d"), array("q")
+        self._combinations: list[Combination] = []
+        self._rows: dict[str, list[Any]] = {name: [] for name in ("size", "users", "samples", "weighted")}
+        self._ranges: dict[str, tuple[float, float]] = {}
 
-    def take(self, row: Mapping[str, Any]) -> None:
-        place = self._buckets.setdefault(row["bucket"], len(self._buckets))
-        if row["version"] is None:
-            return
-        self._bucket.append(place)
-        self._owner.append(self._places.setdefault(Combination._make(_combination(row)), len(self._places)))
-        for append, value in zip(self._appends, _numbers(row), strict=True):
-            append(value)
+    def take(self, page: Page, most: int) -> None:
+        about = map(Combination._make, zip(*(page[name] for name in Combination._fields), strict=True))
+        totals = zip(page["users"], page["samples"], page["weighted"], strict=True)
+        for version, combination, cells, total in zip(page["version"], about, page["buckets"], totals, strict=True):
+            if version is None:
+                self._note(combination.metric_key, cells)
+                continue
+            self._combinations.append(combination)
+            self._bucket.extend(map(self._places.__getitem__, cells["bucket"]))
+            self._amount.extend(cells["amount"])
+            self._counts.extend(cells["samples"])
+            for values, value in zip(self._rows.values(), (len(cells["bucket"]), *total), strict=True):
+                values.append(value)
+            if len(self._bucket) > most:
+                raise PermanentWorkError("resultTooLarge", f"there are more than {most:,} values to show")
+
+    def _note(self, metric_key: str | None, cells: Page) -> None:
+        """Note the buckets that there are, or the ends of a metric key's range."""
+        if metric_key is None:
+            for bucket in cells["bucket"]:
+                self._places[bucket]
+        else:
+            smallest, largest = cells["amount"]
+            self._ranges[metric_key] = (smallest, largest)
 
     def cells(self) -> Cells:
-        owner, bucket = np.array(self._owner), np.array(self._bucket)
-        return _in_order(self._places, list(self._buckets), owner, bucket, self._columns)
-
-
-def _in_order(
-    places: Mapping[Combination, int],
-    buckets: list[Any],
-    owner: NDArray[np.int32],
-    bucket: NDArray[np.int32],
-    columns: Mapping[str, array[Any]],
-) -> Cells:
-    combinations = sorted(places)
-    rank = np.empty(len(places), dtype=np.int32)
-    rank[[places[combination] for combination in combinations]] = np.arange(len(places))
-    owner = rank[owner]
-    order = np.argsort(owner, kind="stable")
-    starts = np.searchsorted(owner[order], np.arange(len(places) + 1))
-    cells = {name: np.array(column)[order] for name, column in columns.items()}
-    sums = {name: np.add.reduceat(cells[name], starts[:-1]) for name in ("amount", "users", "samples")}
-    return Cells(
-        buckets=buckets,
-        combinations=combinations,
-        starts=starts,
-        bucket=bucket[order],
-        amount=cells["amount"],
-        counts=cells["samples"],
-        total=np.rint(sums["amount"]),
-        users=np.rint(sums["users"]).astype(np.int64),
-        samples=sums["samples"],
-        weighted=np.logical_or.reduceat(cells["weighted"], starts[:-1]),
-    )
+        """Return the cells, the combinations in their order."""
+        order = sorted(range(len(self._combinations)), key=self._combinations.__getitem__)
+        sizes = np.array(self._rows["size"], dtype=np.int64)
+        rank = np.empty(len(order), dtype=np.int64)
+        rank[order] = np.arange(len(order))
+        of_cells = np.argsort(np.repeat(rank, sizes), kind="stable")
+        starts = np.concatenate(([0], np.cumsum(sizes[order])))
+        amount = np.array(self._amount)[of_cells]
+        return Cells(
+            buckets=list(self._places),
+            combinations=[self._combinations[place] for place in order],
+            starts=starts,
+            bucket=np.array(self._bucket)[of_cells],
+            amount=amount,
+            counts=np.array(self._counts)[of_cells],
+            total=np.rint(np.add.reduceat(amount, starts[:-1])),
+            users=np.rint(np.array(self._rows["users"], dtype=np.float64)[order]).astype(np.int64),
+            samples=np.array(self._rows["samples"], dtype=np.int64)[order],
+            weighted=np.array(self._rows["weighted"], dtype=np.bool_)[order],
+            ranges=self._ranges,
+        )

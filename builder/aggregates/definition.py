@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 import msgspec
 
-from builder.errors import PermanentBuildError
+from usage_service.shared.bigquery.errors import PermanentWorkError
 from usage_service.shared.glean_buckets import exponential_buckets, linear_buckets
 
 NEEDED = ("histogram_type", "range_min", "range_max", "bucket_count")
@@ -27,7 +27,7 @@ class Definition(msgspec.Struct, frozen=True):
     labels: tuple[str, ...] = ()
 
     def kind(self) -> str:
-        """Return `exponential` or `linear`. Raise PermanentBuildError when the definition makes no buckets."""
+        """Return `exponential` or `linear`. Raise PermanentWorkError when the definition makes no buckets."""
         missing = [name for name in NEEDED if getattr(self, name) is None]
         if missing:
             raise _wrong(f"a custom distribution needs its definition: register the probe with {', '.join(missing)}")
@@ -48,5 +48,5 @@ class Definition(msgspec.Struct, frozen=True):
         return self.range_min or 0, self.range_max or 0, self.bucket_count or 0
 
 
-def _wrong(message: str) -> PermanentBuildError:
-    return PermanentBuildError("invalidDefinition", message)
+def _wrong(message: str) -> PermanentWorkError:
+    return PermanentWorkError("invalidDefinition", message)

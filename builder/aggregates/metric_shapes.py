@@ -7,7 +7,8 @@ from types import MappingProxyType
 
 from builder.aggregates.definition import Definition
 from builder.errors import UnsupportedMetricError
-from builder.statement import identifier, render
+from builder.queries import render
+from usage_service.shared.bigquery.statement import identifier
 
 
 class Family(Enum):

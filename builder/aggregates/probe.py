@@ -3,17 +3,18 @@
 from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
+from functools import lru_cache
 from typing import NamedTuple, Protocol
 from uuid import UUID
 
 from builder.aggregates.definition import Definition
-from builder.errors import PermanentBuildError
+from usage_service.shared.bigquery.errors import PermanentWorkError
 
 ANY = "*"
 HOUR_FORMAT = "%Y%m%d%H"  # of a build hour, which every form of build id is reduced to
 
 Progress = Callable[[str, int, int], None]
-"""Called with (stage, percent, bytes read); raises BuildCancelledError or BuildAbandonedError to stop the build."""
+"""Called with (stage, percent, bytes read); raises WorkCancelledError or WorkAbandonedError to stop the build."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,7 @@ class BuildRequest:
     definition: Definition = field(default_factory=Definition)
 
 
-@dataclass(frozen=True)
-class ProbeRow:
+class ProbeRow(NamedTuple):
     """The aggregates of one combination. The last four texts are JSON objects, keys in numeric order."""
 
     version: int
@@ -77,10 +77,10 @@ class BuiltTogether:
 
     bytes_processed: int
     job_ids: list[str]
-    each: Iterator[Rows | PermanentBuildError]
+    each: Iterator[Rows | PermanentWorkError]
 
-    def __iter__(self) -> Iterator[Rows | PermanentBuildError]:
-        """Fetch one probe after the other. Raise TransientBuildError, and what stops the build."""
+    def __iter__(self) -> Iterator[Rows | PermanentWorkError]:
+        """Fetch one probe after the other. Raise TransientWorkError, and what stops the build."""
         return self.each
 
 
@@ -97,4 +97,9 @@ class Combination(NamedTuple):
     @property
     def build_date(self) -> datetime | None:
         """Return the start of the build hour in UTC; None for the roll-up."""
-        return None if self.build_hour == ANY else datetime.strptime(self.build_hour, HOUR_FORMAT).replace(tzinfo=UTC)
+        return _start(self.build_hour)
+
+
+@lru_cache(maxsize=10_000)
+def _start(build_hour: str) -> datetime | None:
+    return None if build_hour == ANY else datetime.strptime(build_hour, HOUR_FORMAT).replace(tzinfo=UTC)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import groupby, pairwise
 from typing import TypeVar
 
@@ -64,7 +64,7 @@ class ProbeRows:
             for row in self._made(buckets, first, last, samples):
                 yield row
                 if self.only_ping:
-                    yield replace(row, ping_type=self.only_ping)
+                    yield row._replace(ping_type=self.only_ping)
 
     def _samples(self) -> list[int]:
         """Return the total_sample of each combination: that of all ping types, weighted as a whole."""

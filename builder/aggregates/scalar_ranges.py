@@ -1,35 +1,18 @@
-"""The range of a scalar's values, of each label its own, and the buckets that GLAM makes of this range."""
+"""The buckets that GLAM makes of the range of a scalar's values, of each label its own."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
 
 from builder.aggregates.bucket_list import BucketList
 
 SCALAR_BUCKETS = 100
 
 
-class ScalarRanges:
-    """The smallest and the largest value of each metric key of each probe, by its number."""
-
-    def __init__(self) -> None:
-        """Begin without any; they come with the cells."""
-        self._ranges: dict[tuple[int, str], tuple[float, float]] = {}
-
-    def noted(self, rows: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
-        """Note the ranges among the rows of scalar.sql, and yield the others."""
-        for row in rows:
-            if row["version"] is None and row["metric_key"] is not None:
-                self._ranges[row["probe"], row["metric_key"]] = (row["amount"], row["users"])
-            else:
-                yield row
-
-    def buckets(self, probe: int, metric_key: str) -> BucketList:
-        """Return the buckets of a metric key: each once, and smoothed as if those of equal bounds were apart."""
-        bounds = scalar_buckets_between(*self._ranges[probe, metric_key])
-        return BucketList(tuple(dict.fromkeys(bounds)), smoothed_over=len(bounds))
+def scalar_bucket_list(smallest: float, largest: float) -> BucketList:
+    """Return the buckets of values between the two: each once, and smoothed as if those of equal bounds were apart."""
+    bounds = scalar_buckets_between(smallest, largest)
+    return BucketList(tuple(dict.fromkeys(bounds)), smoothed_over=len(bounds))
 
 
 def scalar_buckets_between(smallest: float, largest: float) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from types import MappingProxyType
@@ -11,12 +11,13 @@ from typing import NamedTuple
 
 from google.cloud.bigquery import ArrayQueryParameter, ScalarQueryParameter
 
-from builder.aggregates.metric_shapes import DAYS_OF_VALUES, Family, MetricShape, shape_of
+from builder.aggregates.metric_shapes import DAYS_OF_VALUES, Family, shape_of
 from builder.aggregates.probe import BuildRequest
 from builder.aggregates.sampling import SAMPLED_CHANNELS, Sampling, sampling_of
 from builder.aggregates.thresholds import Thresholds
-from builder.errors import PermanentBuildError
-from builder.statement import Parameter, Statement, identifier, render, table_name
+from builder.queries import render
+from usage_service.shared.bigquery.errors import PermanentWorkError
+from usage_service.shared.bigquery.statement import Parameter, Statement, identifier, table_name
 
 PINGS_PROJECT = "moz-fx-data-shared-prod"
 # By product, or by product and channel; the stable tables are in the dataset of this name plus "_stable".
@@ -34,6 +35,7 @@ VERSIONS = 3
 VERSION_DAYS = 28
 VERSION_CLIENTS = 5
 OLDEST_BUILD, NEWEST_BUILD = timedelta(days=365), timedelta(days=3)  # before and after the run's midnight, exclusive
+CLIENT_DAYS = "client_days"
 SHARED_PARTS = ("roll_ups", "shown", "distinct_clients", "scalar_bounds", "scalar_logarithms", "scalar_bucket")
 LABELS = MappingProxyType({
     "sent_labels": "entry.key",
@@ -69,12 +71,10 @@ class Reading(NamedTuple):
     latest_version: int | None
     sampling: Sampling
     family: Family
-    sent: str
 
     @classmethod
     def of(cls, request: BuildRequest, options: SourceOptions) -> Reading:
         """Return the reading of a probe. Raise UnsupportedMetricError for a type that is never built."""
-        shape = shape_of(request.metric_type, request.probe, request.definition)
         return cls(
             request.product,
             request.channel,
@@ -82,8 +82,7 @@ class Reading(NamedTuple):
             request.run_date,
             request.latest_version,
             options.sampling(request),
-            shape.family,
-            shape.sent,
+            shape_of(request.metric_type, request.probe, request.definition).family,
         )
 
 
@@ -95,16 +94,20 @@ def probe_statement(requests: Sequence[BuildRequest], options: SourceOptions, la
     request = requests[0]
     source = _source(request, options)
     shapes = [shape_of(request.metric_type, request.probe, request.definition) for request in requests]
-    columns = [shape.value(request.metric_type, request.probe) for request, shape in zip(requests, shapes, strict=True)]
-    sent, all_pings = _sent(shapes[0], columns)
-    name = shapes[0].family.value
+    columns = {
+        probe: shape.value(request.metric_type, request.probe)
+        for probe, (request, shape) in enumerate(zip(requests, shapes, strict=True))
+    }
+    family = shapes[0].family
+    sent = _sent(family, [shape.sent for shape in shapes], columns)
+    name = family.value
     parts = {
         "received": source.union("pings", values=_each("value", columns)),
         "origins": source.origins(),
         "numbers": render("numbers"),
-        "builds": render("builds", all_pings=all_pings),
+        "builds": render("builds", all_pings=CLIENT_DAYS if CLIENT_DAYS in sent else "pings"),
         "values": _each("value_name", columns),
-        "sent": sent,
+        "sent": ",\n".join(render("named", name=of, query=query) for of, query in sent.items()),
     }
     shared = {part: render(part) for part in SHARED_PARTS}
     sql = render(
@@ -157,9 +160,7 @@ class PingSource:
         read = render("read", of_channel="client_info.app_channel = @channel" if self.channel_column else "TRUE")
         sent_version = "''" if self.geckoview else "COALESCE(client_info.app_display_version, '')"
         common = {"read": read, "sent_version": sent_version, **places}
-        return "\nUNION ALL\n".join(
-            render(name, ping=ping, table=table, **common) for ping, table in self.tables.items()
-        )
+        return _union(render(name, ping=ping, table=table, **common) for ping, table in self.tables.items())
 
 
 def only_ping(request: BuildRequest) -> str | None:
@@ -173,19 +174,33 @@ def _statement(name: str, sql: str, parameters: tuple[Parameter, ...]) -> Statem
     return Statement(name, sql, tuple(parameter for parameter in parameters if parameter.name in used))
 
 
-def _sent(shape: MetricShape, columns: Sequence[str]) -> tuple[str, str]:
-    """Return the queries that take the values out of the pings, and the name of the one that has all pings."""
-    if shape.sent == DAYS_OF_VALUES:
-        return render(DAYS_OF_VALUES, days=_each("value_days", columns)), "client_days"
-    text = LABELS.get(shape.sent)
-    label = render("label", text=text) if text else ""
-    sent = render(shape.sent, label=label, probes=_each("probed", columns))
-    return render("days_of_labels", sent=sent) if shape.family is Family.SCALAR else sent, "pings"
+def _sent(family: Family, files: Sequence[str], columns: Mapping[int, str]) -> dict[str, str]:
+    """Return the queries that take the values out of the pings, by name. The file of each probe says how."""
+    by_file: dict[str, dict[int, str]] = {}
+    for probe, file in enumerate(files):
+        by_file.setdefault(file, {})[probe] = columns[probe]
+    queries, days = dict[str, str](), []
+    if values := by_file.pop(DAYS_OF_VALUES, None):
+        queries[CLIENT_DAYS] = render(CLIENT_DAYS, days=_each("value_days", values))
+        days.append(render(DAYS_OF_VALUES))
+    if by_file:
+        queries["sent"] = _union(_sent_by_ping(file, own) for file, own in by_file.items())
+        days.append(render("days_of_labels"))
+    return queries | ({"days": _union(days)} if family is Family.SCALAR else {})
 
 
-def _each(name: str, columns: Sequence[str]) -> str:
-    """Return what the file `name` has for each of the probes, by the column that it is sent in."""
-    return ",\n    ".join(render(name, probe=str(probe), value=value) for probe, value in enumerate(columns))
+def _sent_by_ping(file: str, columns: Mapping[int, str]) -> str:
+    text = LABELS.get(file)
+    return render(file, label=render("label", text=text) if text else "", probes=_each("probed", columns))
+
+
+def _each(name: str, columns: Mapping[int, str]) -> str:
+    """Return what the file `name` has for each of the probes, by its number, with the column that it is sent in."""
+    return ",\n    ".join(render(name, probe=str(probe), value=value) for probe, value in columns.items())
+
+
+def _union(queries: Iterable[str]) -> str:
+    return "\nUNION ALL\n".join(queries)
 
 
 def _source(request: BuildRequest, options: SourceOptions) -> PingSource:
@@ -193,9 +208,9 @@ def _source(request: BuildRequest, options: SourceOptions) -> PingSource:
     app_dataset = options.datasets.get(f"{product}/{channel}")
     dataset = app_dataset or options.datasets.get(product)
     if product not in PRODUCTS or dataset is None:
-        raise PermanentBuildError("unsupported", f"probes of the product {product!r} on {channel!r} are not built")
+        raise PermanentWorkError("unsupported", f"probes of the product {product!r} on {channel!r} are not built")
     if not request.pings:
-        raise PermanentBuildError("unsupported", f"no ping is known to carry {request.probe}")
+        raise PermanentWorkError("unsupported", f"no ping is known to carry {request.probe}")
     pings = sorted(set(request.pings))
     tables = {ping: table_name(options.project, f"{dataset}_stable", f"{identifier(ping)}_v1") for ping in pings}
     geckoview = table_name(options.project, dataset, GECKOVIEW_VERSIONS) if (product, channel) == GECKOVIEW else None

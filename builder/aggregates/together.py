@@ -1,29 +1,18 @@
-"""Probes that are aggregated together: those that are read alike in one job; one that breaks it is found by halving."""
+"""Probes that one job can aggregate together: those that are read alike."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple
-from uuid import UUID, uuid5
+from collections.abc import Iterable
+from uuid import UUID
 
-from builder.aggregates.probe import BuildRequest, BuiltTogether
+from builder.aggregates.probe import BuildRequest
 from builder.aggregates.source import Reading, SourceOptions
-from builder.errors import PermanentBuildError
+from usage_service.shared.bigquery.errors import PermanentWorkError
 
 # BigQuery takes statements of 1 MB (https://cloud.google.com/bigquery/quotas#query_jobs), of which 200 probes need a
 # tenth. What bounds them is a worker that puts the cells of all in order, and the columns of all in one grouping. Each
 # of 50 bears a fiftieth of the common columns: with more there is little left to save.
 MOST_PROBES = 50
-
-AggregateTogether = Callable[[UUID, Sequence[BuildRequest]], BuiltTogether]
-"""Aggregates probes that are read alike under the name of a job; blocks."""
-
-
-class Together(NamedTuple):
-    """Probes that were read in one job, and what came of each, to be iterated before the next job is asked for."""
-
-    requests: Sequence[BuildRequest]
-    built: BuiltTogether
 
 
 def read_alike(
@@ -45,21 +34,5 @@ def read_alike(
 def _reading(request: BuildRequest, options: SourceOptions) -> Reading | UUID:
     try:
         return Reading.of(request, options)
-    except PermanentBuildError:  # told when it is aggregated
+    except PermanentWorkError:  # told when it is aggregated
         return request.build_id
-
-
-def aggregate_together(aggregate: AggregateTogether, job: UUID, requests: Sequence[BuildRequest]) -> Iterator[Together]:
-    """Aggregate probes that are read alike in as few jobs as their faults allow.
-
-    What cannot be aggregated is halved, each half under a name made from the job's, until the probe at fault is alone.
-    """
-    try:
-        yield Together(requests, aggregate(job, requests))
-    except PermanentBuildError as error:
-        if len(requests) == 1:
-            yield Together(requests, BuiltTogether(0, [], iter([error])))
-            return
-        middle = len(requests) // 2
-        yield from aggregate_together(aggregate, uuid5(job, "first half"), requests[:middle])
-        yield from aggregate_together(aggregate, uuid5(job, "second half"), requests[middle:])

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from typing import Annotated
 from uuid import UUID
 
+import msgspec
 import typer
 
-from builder.dead_letters import QUEUED, FailedBuild, failed_builds, retry_builds
-from usage_service.shared.settings import DatabaseSettings, load_settings
+from builder.dead_letters import QUEUED, failed_builds, retry_builds
+from usage_service.shared.local_services import database_url
+from usage_service.shared.options import DEFAULT_DATA_DIR, DatabaseUrl, DataDir
+from usage_service.shared.tables import FormatOption, show
+
+COLUMNS = ("build_id", "probe", "code", "message", "product", "channel", "attempt", "finished_at")
 
 
-def failed_command() -> None:
-    """List the builds that failed for good and were not asked for again since: a line each, the newest first."""
-    for build in asyncio.run(failed_builds(load_settings(DatabaseSettings).database_url)):
-        print(_line(build))
+def failed_command(form: FormatOption = None, url: DatabaseUrl = None, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
+    """Show the builds that failed for good and were not asked for again since, the newest first."""
+    builds = asyncio.run(failed_builds(database_url(url, data_dir)))
+    show([msgspec.to_builtins(build) for build in builds], COLUMNS, form)
 
 
 def retry_command(
@@ -24,20 +28,17 @@ def retry_command(
         list[UUID] | None, typer.Argument(metavar="BUILD_ID...", help="as `failed` lists them")
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="all that `failed` lists")] = False,
+    form: FormatOption = None,
+    url: DatabaseUrl = None,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
-    """Queue failed builds again; exit code 1 and a line each for those that cannot be."""
+    """Queue failed builds again; exit code 1 where one of them cannot be."""
     if bool(build_ids) == every:
         raise typer.BadParameter("name builds, or give --all")
-    url = load_settings(DatabaseSettings).database_url
-    chosen = [build.build_id for build in asyncio.run(failed_builds(url))] if every else build_ids or []
-    outcomes = asyncio.run(retry_builds(url, chosen))
-    for build_id, outcome in outcomes.items():
-        print(f"{build_id} {outcome}", file=sys.stdout if outcome == QUEUED else sys.stderr)
+    found = database_url(url, data_dir)
+    chosen = [build.build_id for build in asyncio.run(failed_builds(found))] if every else build_ids or []
+    outcomes = asyncio.run(retry_builds(found, chosen))
+    rows = [{"build_id": str(build_id), "outcome": outcome} for build_id, outcome in outcomes.items()]
+    show(rows, ("build_id", "outcome"), form)
     if any(outcome != QUEUED for outcome in outcomes.values()):
         raise typer.Exit(1)
-
-
-def _line(build: FailedBuild) -> str:
-    where = f"{build.product}/{build.channel}/{build.probe}"
-    why = " ".join(f"{build.code}: {build.message}".split())
-    return f"{build.build_id} {where} {build.finished_at:%Y-%m-%dT%H:%M:%SZ} attempts={build.attempt} {why}"

@@ -7,12 +7,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
-import msgspec
 import typer
-from rich.console import Console
-from rich.table import Table
 
-from builder.bigquery import make_client
 from builder.etl_demo.nights import (
     SAMPLE_OPTIONS,
     Comparison,
@@ -25,8 +21,12 @@ from builder.etl_demo.nights import (
     today,
 )
 from builder.etl_demo.views import made_up_views, views_of_service
+from usage_service.shared.bigquery.jobs import make_client
 from usage_service.shared.logs import configure_logs
+from usage_service.shared.options import Token
 from usage_service.shared.progress import progress
+from usage_service.shared.table_layout import Column
+from usage_service.shared.tables import Format, show_csv, show_json, show_table, tell
 from warehouse.cli import DEFAULT_DIR, seed_command
 from warehouse.sample.pings import PROJECT
 from warehouse.sample.seeding import CATALOGUE, DATABASE
@@ -44,8 +44,16 @@ def etl_demo_command(
     url: Annotated[
         str | None, typer.Option(help="a usage service to ask for the hot list; else views are made up")
     ] = None,
-    token: Annotated[str | None, typer.Option(envvar="USAGE_SERVICE_TOKEN", help="its token, which may read")] = None,
+    token: Token = None,
     price: Annotated[float, typer.Option(min=0, help="US dollars for reading a TiB")] = 6.25,
+    form: Annotated[
+        Format | None,
+        typer.Option(
+            "--format",
+            show_default="table on a terminal, json in a pipe",
+            help="how to print: json is one document with all of it, csv the nights",
+        ),
+    ] = None,
 ) -> None:
     """Run three nights of the ETL on sample pings: all probes, the hot list one by one, the hot list in one pass."""
     if sys.stderr.isatty():
@@ -64,33 +72,45 @@ def etl_demo_command(
         hot = [request for request in requests if request.probe in views.hot]
         with progress("Building the hot list in one pass", len(hot)) as report:
             in_one_pass = build_in_one_pass(client, hot, SAMPLE_OPTIONS, views, report)
-    _show(compare(built, in_one_pass, views), price)
+    _show(compare(built, in_one_pass, views), price, form)
 
 
-def _show(comparison: Comparison, price: float) -> None:
+def _show(comparison: Comparison, price: float, form: Format | None) -> None:
     """Print the comparison: tables on a terminal, JSON when piped."""
-    if not sys.stdout.isatty():
-        text = msgspec.json.format(msgspec.json.encode(comparison), indent=2)
-        sys.stdout.write(text.decode() + "\n")
+    chosen = form or ("table" if sys.stdout.isatty() else "json")
+    if chosen == "json":
+        show_json(comparison)
         return
-    console = Console(highlight=False)
-    console.print(_nights(comparison, price))
-    console.print(_new_probe(comparison.new_probe))
-    console.print(_missed(comparison))
+    nights = _nights(comparison, price)
+    if chosen == "csv":
+        show_csv([one.name for one in nights], list(zip(*(one.cells for one in nights), strict=True)))
+        return
+    tell(f"The nightly ETL; views: {comparison.views_source}")
+    show_table(nights)
+    typer.echo()
+    tell("A probe that is new today is there")
+    show_table(_new_probe(comparison.new_probe))
+    tell("Mozilla's own ETL goes forward a day at a time: the whole window takes it as many nights as it has days.")
+    typer.echo()
+    tell("What would be built on demand instead")
+    show_table(_missed(comparison))
+    if (more := len(comparison.missed) - SHOWN) > 0:
+        tell(f"and {more} more")
     for built in comparison.failed:
-        console.print(f"not built: {built.probe}: {built.error}", style="yellow", markup=False)
+        tell(f"not built: {built.probe}: {built.error}", color="yellow")
 
 
-def _nights(comparison: Comparison, price: float) -> Table:
-    table = Table(title=f"The nightly ETL; views: {comparison.views_source}", title_justify="left")
-    for name in ("", "probes", "bytes read", "USD", "seconds", "rows", "views answered", "views missed"):
-        table.add_column(name, justify="left" if not name else "right")
-    table.add_row("all probes", *_cells(comparison.all_probes, price))
-    table.add_row("hot list, one by one", *_cells(comparison.hot_list, price))
-    table.add_row("hot list, in one pass", *_cells(comparison.in_one_pass, price))
-    table.add_row("saved, one by one", *_saved(comparison.all_probes, comparison.hot_list))
-    table.add_row("saved, in one pass", *_saved(comparison.all_probes, comparison.in_one_pass))
-    return table
+def _nights(comparison: Comparison, price: float) -> list[Column]:
+    rows = [
+        ("all probes", *_cells(comparison.all_probes, price)),
+        ("hot list, one by one", *_cells(comparison.hot_list, price)),
+        ("hot list, in one pass", *_cells(comparison.in_one_pass, price)),
+        ("saved, one by one", *_saved(comparison.all_probes, comparison.hot_list)),
+        ("saved, in one pass", *_saved(comparison.all_probes, comparison.in_one_pass)),
+    ]
+    names = ("night", "probes", "bytes read", "USD", "seconds", "rows", "views answered", "views missed")
+    wide = [(*row, *[""] * (len(names) - len(row))) for row in rows]
+    return [Column(name, cells, name != "night") for name, cells in zip(names, zip(*wide, strict=True), strict=True)]
 
 
 def _cells(night: Night, price: float) -> tuple[str, ...]:
@@ -105,22 +125,19 @@ def _saved(whole: Night, hot: Night) -> tuple[str, ...]:
     return tuple(f"{1 - part / all_of:.0%}" if all_of else "" for part, all_of in pairs)
 
 
-def _new_probe(new: NewProbe) -> Table:
-    caption = "Mozilla's own ETL goes forward a day at a time: the whole window takes it as many nights as it has days."
-    table = Table(title="A probe that is new today is there", title_justify="left", caption=caption)
-    for name in ("", "after seconds"):
-        table.add_column(name, justify="left" if not name else "right")
-    table.add_row("with a night of all probes", f"{new.after_a_night:,.1f}")
-    table.add_row("on demand, whole window at once", f"{new.on_demand:,.2f}")
-    return table
+def _new_probe(new: NewProbe) -> list[Column]:
+    when = ("with a night of all probes", "on demand, whole window at once")
+    return [
+        Column("when", when),
+        Column("after seconds", (f"{new.after_a_night:,.1f}", f"{new.on_demand:,.2f}"), is_number=True),
+    ]
 
 
-def _missed(comparison: Comparison) -> Table:
-    more = len(comparison.missed) - SHOWN
-    caption = f"and {more} more" if more > 0 else None
-    table = Table(title="What would be built on demand instead", title_justify="left", caption=caption)
-    for name in ("probe", "views", "seconds", "bytes read"):
-        table.add_column(name, justify="left" if name == "probe" else "right")
-    for missed in comparison.missed[:SHOWN]:
-        table.add_row(missed.probe, f"{missed.views:,}", f"{missed.seconds:.2f}", f"{missed.bytes:,}")
-    return table
+def _missed(comparison: Comparison) -> list[Column]:
+    shown = comparison.missed[:SHOWN]
+    return [
+        Column("probe", [one.probe for one in shown]),
+        Column("views", [f"{one.views:,}" for one in shown], is_number=True),
+        Column("seconds", [f"{one.seconds:.2f}" for one in shown], is_number=True),
+        Column("bytes read", [f"{one.bytes:,}" for one in shown], is_number=True),
+    ]

@@ -14,29 +14,43 @@ import typer
 import uvloop
 from rich.filesize import decimal
 
-from builder.nights.following import NightState
+from builder.nights.following import NightState, NotBuilt
 from builder.running import GOES_ON, NightResult, open_warehouse, run_night
 from builder.settings import MOST_AT_ONCE, BuilderSettings, WarehouseSettings
 from usage_service.shared.errors import UserError
 from usage_service.shared.logs import configure_logs
+from usage_service.shared.options import DEFAULT_URL, Token, Url
 from usage_service.shared.progress import NotedReport, progress
 from usage_service.shared.remote import RemoteError, send
 from usage_service.shared.settings import check_names, load_settings
+from usage_service.shared.tables import tell
 from usage_service.shared.trace_export import exported_spans
+from usage_service.shared.unknown_names import refuse_unknown
 
-DEFAULT_URL, DEFAULT_BUDGET = "http://127.0.0.1:8080", "500"
+DEFAULT_BUDGET = "500"
 STDIN = Path("-")
 SHOWN = 20  # of the probes that were not built
+# Why a probe was not even tried, by its outcome.
+REASONS = {
+    "unknown": "the catalogue has no such probe",
+    "unbuildable": "probes of its type are not aggregated",
+    "excluded": "it is excluded by an operator",
+}
 
 log = structlog.get_logger(__name__)
 
 
 class AskedNight(msgspec.Struct, frozen=True):
-    """The answer to POST /v1/builds/prefetch: the night, whether it is new, and of how many probes."""
+    """The answer to POST /v1/builds/prefetch: the night, whether it is new, and how many probes have each outcome."""
 
     night_id: UUID
     is_new: bool
-    asked: int
+    outcomes: dict[str, int]
+
+    @property
+    def to_build(self) -> int:
+        """Return how many probes are to be built, as far as they fit into the night's bytes."""
+        return self.outcomes["created"] + self.outcomes["left"]
 
 
 def night_command(
@@ -55,10 +69,8 @@ def night_command(
     jobs: Annotated[
         int | None, typer.Option(min=1, max=MOST_AT_ONCE, help="jobs at a time, instead of PROBE_BUILDER_SHARED_JOBS")
     ] = None,
-    url: Annotated[
-        str, typer.Option(envvar="USAGE_SERVICE_URL", help="the service that is asked for the night")
-    ] = DEFAULT_URL,
-    token: Annotated[str | None, typer.Option(envvar="USAGE_SERVICE_TOKEN", help="its token, which may build")] = None,
+    url: Url = DEFAULT_URL,
+    token: Token = None,
 ) -> None:
     """Build a list of probes in as few warehouse jobs as possible, beside whichever builders run.
 
@@ -72,12 +84,14 @@ def night_command(
     bytes_limit = {} if most_bytes is None else {"most_bytes": most_bytes}
     if sys.stderr.isatty():
         configure_logs("warning")  # what the progress bar says already
+    warehouse = open_warehouse(settings)  # before a night is asked for that others would then have to build
+    refuse_unknown(url, token, product)
     asked = _ask(url, token, {"product": product, "channel": channel, **listed, **bytes_limit})
-    with exported_spans("probe-builder"), progress(f"Building {product} {channel}", asked.asked) as report:
-        work = run_night(settings, open_warehouse(settings), asked.night_id, lambda state: _show(report, state))
+    with exported_spans("probe-builder"), progress(f"Building {product} {channel}", asked.to_build) as report:
+        work = run_night(settings, warehouse, asked.night_id, lambda state: _show(report, state))
         result = uvloop.run(work)
     if result is None:
-        print(f"stopped; {GOES_ON}", file=sys.stderr)
+        tell(f"stopped; {GOES_ON}", err=True)
         raise typer.Exit(1)
     _tell(result)
     if result.state.failed or result.state.error:
@@ -108,7 +122,7 @@ def _ask(url: str, token: str | None, body: dict[str, object]) -> AskedNight:
         asked = msgspec.json.decode(send(url, token, "POST", "/v1/builds/prefetch", body), type=AskedNight)
     except msgspec.DecodeError as error:
         raise RemoteError(f"{url} is not a usage service: {error}") from None
-    log.info("night_asked", night_id=str(asked.night_id), probes=asked.asked, is_new=asked.is_new)
+    log.info("night_asked", night_id=str(asked.night_id), probes=sum(asked.outcomes.values()), is_new=asked.is_new)
     if not asked.is_new:
         log.warning("night_goes_on", hint="one of this channel is under way already, with its own list")
     return asked
@@ -118,21 +132,26 @@ def _show(report: NotedReport, state: NightState) -> None:
     """Show how far the night is."""
     read, expected = decimal(state.bytes), decimal(max(state.bytes, state.expected_bytes))
     jobs = f"{read} of {expected}, {state.jobs_over} of {state.jobs} jobs"
-    report(state.done, "planning by dry runs" if state.state == "planning" else jobs)
+    report(state.done - state.not_needed, "planning by dry runs" if state.state == "planning" else jobs)
 
 
 def _tell(result: NightResult) -> None:
     state = result.state
     seconds = (state.finished_at - state.requested_at).total_seconds() if state.finished_at else 0
+    refused = sum(one.outcome in REASONS for one in result.not_built)
+    built = f"{state.built} built, {state.without_data} without enough clients, {state.not_needed - refused} not needed"
     not_built = f"{state.failed} failed, {state.probes_left} left, {state.cancelled} cancelled"
-    print(
-        f"{state.built} built, {state.without_data} without enough clients, {state.not_needed} not needed, {not_built}"
-    )
-    print(f"{state.jobs} jobs read {state.bytes:,} bytes in {seconds:,.1f} s")
+    tell(f"{built}, {refused} cannot be built, {not_built}")
+    tell(f"{state.jobs} job{'' if state.jobs == 1 else 's'} read {state.bytes:,} bytes in {seconds:,.1f} s")
     for one in result.not_built[:SHOWN]:
-        why = f"{one.code}: {one.message}" if one.outcome != "left" else f"left: it would add {one.bytes or 0:,} bytes"
-        print(f"{one.probe}: {' '.join(why.split())}", file=sys.stderr)
+        tell(f"{one.probe}: {' '.join(_why(one).split())}", err=True)
     if len(result.not_built) > SHOWN:
-        print(f"and {len(result.not_built) - SHOWN} more", file=sys.stderr)
+        tell(f"and {len(result.not_built) - SHOWN} more", err=True)
     if state.error:
-        print(f"{state.error['code']}: {state.error['message']}", file=sys.stderr)
+        tell(f"{state.error['code']}: {state.error['message']}", err=True)
+
+
+def _why(one: NotBuilt) -> str:
+    if one.outcome == "left":
+        return f"left: it would add {one.bytes or 0:,} bytes"
+    return REASONS.get(one.outcome) or f"{one.code}: {one.message}"

@@ -1,9 +1,8 @@
-"""The commands `probe-builder run` and `settings`, the reference of its settings."""
+"""The command `probe-builder run`."""
 
 from __future__ import annotations
 
 import os
-import sys
 from typing import Annotated
 
 import msgspec
@@ -13,18 +12,7 @@ import uvloop
 from builder.running import open_warehouse, run_builder
 from builder.settings import MOST_AT_ONCE, BuilderSettings, WarehouseSettings
 from usage_service.shared.settings import check_names, load_settings
-from usage_service.shared.settings_reference import settings_reference
 from usage_service.shared.trace_export import exported_spans
-
-SETTINGS: dict[str, type[msgspec.Struct]] = {
-    "probe-builder run": BuilderSettings,
-    "probe-builder warehouse": WarehouseSettings,
-}
-
-
-def settings_command() -> None:
-    """Print the reference of the builder's settings, as it is in docs/guides/operating.md."""
-    sys.stdout.write(settings_reference(SETTINGS))
 
 
 def run_command(

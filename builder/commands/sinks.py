@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from builder.bigquery import JobOptions, make_client
 from builder.settings import BuilderSettings
 from builder.sinks.glam_tables import GlamTables
+from usage_service.shared.bigquery.jobs import JobOptions, make_client
 from usage_service.shared.settings import SettingsError, load_settings
 
 

@@ -6,23 +6,22 @@ import json
 import time
 from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime
-from functools import partial
 from itertools import count
 from pathlib import Path
 from statistics import median
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import msgspec
 from google.cloud import bigquery
 
-from builder.aggregates.aggregating import AggregateOptions, aggregate_probe, aggregate_probes
+from builder.aggregates.aggregating import AggregateOptions, aggregate_probe
 from builder.aggregates.definition import Definition
-from builder.aggregates.probe import BuildRequest, BuiltTogether
+from builder.aggregates.probe import BuildRequest
 from builder.aggregates.source import SourceOptions
 from builder.aggregates.thresholds import Minimum, Thresholds
-from builder.aggregates.together import aggregate_together, read_alike
-from builder.errors import PermanentBuildError
 from builder.etl_demo.views import ProbeViews
+from builder.nights.rehearsal import rehearse
+from usage_service.shared.bigquery.errors import PermanentWorkError
 from usage_service.shared.progress import Report
 
 # The sample holds some thousands of clients; upstream's minimums for release are in the hundred thousands.
@@ -116,7 +115,7 @@ def _build(client: bigquery.Client, request: BuildRequest, options: AggregateOpt
     began = time.perf_counter()
     try:
         result = aggregate_probe(client, request, options, lambda *_: None)
-    except PermanentBuildError as error:
+    except PermanentWorkError as error:
         return Built(request.probe, request.metric_type, error=error.message)
     seconds = time.perf_counter() - began
     return Built(request.probe, request.metric_type, result.bytes_processed, seconds, len(result.rows))
@@ -125,24 +124,17 @@ def _build(client: bigquery.Client, request: BuildRequest, options: AggregateOpt
 def build_in_one_pass(
     client: bigquery.Client, hot: Sequence[BuildRequest], options: AggregateOptions, views: ProbeViews, report: Report
 ) -> Night:
-    """Build the probes that are hot, those that are read alike in one job, and return the night."""
+    """Build the probes that are hot in the jobs of a night, and return it."""
     began = time.perf_counter()
     size, rows = 0, dict[str, int]()
     tried = count(1)
-    for group in read_alike(hot, options.source):
-        for together in aggregate_together(partial(_together, client, options), uuid4(), group):
-            size += together.built.bytes_processed
-            for request, built in zip(together.requests, together.built, strict=True):
-                if not isinstance(built, PermanentBuildError):
-                    rows[request.probe] = len(built)
-                report(next(tried))
+    for requests, together in rehearse(client, hot, options):
+        size += together.bytes_processed
+        for request, built in zip(requests, together, strict=True):
+            if not isinstance(built, PermanentWorkError):
+                rows[request.probe] = len(built)
+            report(next(tried))
     return _night_of(views, list(rows), size, time.perf_counter() - began, sum(rows.values()))
-
-
-def _together(
-    client: bigquery.Client, options: AggregateOptions, job: UUID, requests: Sequence[BuildRequest]
-) -> BuiltTogether:
-    return aggregate_probes(client, job, requests, options, lambda *_: None)
 
 
 def compare(built: Sequence[Built], in_one_pass: Night, views: ProbeViews) -> Comparison:

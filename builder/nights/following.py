@@ -62,7 +62,7 @@ class NightState(msgspec.Struct, frozen=True):
 
 
 class NotBuilt(NamedTuple):
-    """A probe that was not built: `left` for the bytes that it would add, or failed with an error."""
+    """A probe that was not built: left for the bytes that it would add, failed with an error, or not to be tried."""
 
     probe: str
     outcome: str
@@ -87,7 +87,7 @@ class Following:
         return msgspec.convert(dict(row), NightState)
 
     async def not_built(self) -> list[NotBuilt]:
-        """Return the probes that failed, and those that were left."""
+        """Return the probes that failed, those that were left, and those that cannot be built."""
         async with borrow(self._pool, CALL_SECONDS) as connection:
             rows = await connection.fetch(query("nights", "not_built"), self._night_id)
         return [NotBuilt(*row) for row in rows]

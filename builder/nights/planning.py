@@ -9,10 +9,10 @@ from typing import NamedTuple
 from uuid import UUID
 
 from builder.aggregates.probe import BuildRequest
-from builder.errors import PermanentBuildError
+from usage_service.shared.bigquery.errors import PermanentWorkError
 
 Estimate = Callable[[Sequence[BuildRequest]], int]
-"""Returns the bytes that probes which are read alike take together, by dry runs; blocks; raises BuildError."""
+"""Returns the bytes that probes which are read alike take together, by dry runs; blocks; raises WorkError."""
 
 
 class Candidate(NamedTuple):
@@ -58,7 +58,7 @@ def plan_night(
 
     A group beyond a job's bytes, or one that a dry run finds fault with, is halved; a probe that is beyond them by
     itself is left. Beyond the night's bytes those are left that catch the fewest requests for the bytes that they add.
-    `show` is called with the number of probes that were estimated. Raise TransientBuildError when the warehouse gives
+    `show` is called with the number of probes that were estimated. Raise TransientWorkError when the warehouse gives
     no estimate.
     """
     planner = _Planner(estimate, limits, show)
@@ -107,7 +107,7 @@ class _Planner:
         """Add a group, halved until its parts are without fault and within a job's bytes."""
         try:
             needed = self._estimate([candidate.request for candidate in candidates])
-        except PermanentBuildError:
+        except PermanentWorkError:
             if len(candidates) == 1:
                 self._faulty += candidates
                 self._count(1)

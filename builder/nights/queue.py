@@ -157,6 +157,14 @@ class NightQueue:
         """Fail a build for a reason of its own."""
         await self._report("fail_build", *job.held, build_id, code, message)
 
+    async def account(self, job: SharedJob, of_warehouse: str, size: int, read: int, most: int | None) -> int | None:
+        """Count what a job of the warehouse is to read, once, of `most` a day; return how many are left if too few.
+
+        With no `most` the job is over, and has read so many. `read` are those of the attempt, this job's included.
+        """
+        left = await self._report("account", *job.held, self._lease, of_warehouse, size, read, most)
+        return None if left is None else int(str(left))
+
     async def complete_job(self, job: SharedJob, bytes_read: int) -> None:
         """End a job whose builds have ended."""
         await self._report("complete_job", *job.held, bytes_read)

@@ -12,19 +12,19 @@ from uuid import UUID
 import structlog
 
 from builder.aggregates.probe import BuildRequest, BuiltTogether, Progress, Rows
-from builder.control import Control
 from builder.database_away import retried_while_away
-from builder.errors import PermanentBuildError
 from builder.nights.planning import Candidate, Limits, Plan, plan_night
 from builder.nights.queue import Member, Night, NightQueue, SharedJob
-from builder.threads import in_loop
 from builder.work import AFTER_FAILURE, Computed, Outcome
+from usage_service.shared.bigquery.control import Control
+from usage_service.shared.bigquery.errors import PermanentWorkError
+from usage_service.shared.threads import in_loop
 
 ReadAlike = Callable[[Sequence[BuildRequest]], Sequence[Sequence[BuildRequest]]]
 """Returns probes in groups that one statement can read."""
 
 Estimate = Callable[[Sequence[BuildRequest], Control], int]
-"""Returns the bytes that probes which are read alike take together, by dry runs; blocks; raises BuildError."""
+"""Returns the bytes that probes which are read alike take together, by dry runs; blocks; raises WorkError."""
 
 AggregateTogether = Callable[[UUID, Sequence[BuildRequest], Progress, Control], BuiltTogether]
 """Aggregates probes that are read alike under the name of a job; blocks, and stops where the control says so."""
@@ -49,6 +49,7 @@ class NightWork:
 
     kind = "night"
     traceparent = None
+    successors = None
 
     def __init__(
         self, queue: NightQueue, readings: Readings, night: Night, candidates: Sequence[Candidate], limits: Limits
@@ -96,6 +97,9 @@ class NightWork:
         """Renew the lease; planning reads nothing."""
         await self._queue.renew_night(self._night)
 
+    async def account(self, job: str, size: int, read: int, most: int | None) -> int | None:
+        """Do nothing: planning reads nothing."""
+
     async def fail(self, code: str, message: str, retry_in: timedelta | None) -> Outcome:
         """End the attempt; the night is planned again after `retry_in`, while attempts are left."""
         return AFTER_FAILURE[await self._queue.fail_planning(self._night, code, message, retry_in)]
@@ -110,6 +114,7 @@ class SharedJobWork:
 
     kind = "shared_job"
     traceparent = None
+    successors = None
 
     def __init__(self, queue: NightQueue, readings: Readings, job: SharedJob, members: Sequence[Member]) -> None:
         self._queue = queue
@@ -138,7 +143,7 @@ class SharedJobWork:
             build_id = member.request.build_id
             if not member.is_waiting:
                 continue
-            if isinstance(rows, PermanentBuildError):
+            if isinstance(rows, PermanentWorkError):
                 self._in_loop(partial(self._queue.fail_build, self._job, build_id, rows.code, rows.message))
             elif len(rows):
                 self._in_loop(partial(self._completed, member.request, rows, share))
@@ -164,6 +169,10 @@ class SharedJobWork:
     async def heartbeat(self, stage: str | None = None, percent: int | None = None, read: int | None = None) -> None:
         """Renew the lease; record the stage and percent that were reached, and the bytes read, where given."""
         await self._queue.heartbeat(self._job, stage, percent, read)
+
+    async def account(self, job: str, size: int, read: int, most: int | None) -> int | None:
+        """Count the bytes that a job of the warehouse is to read, or has read; return how many are left if too few."""
+        return await self._queue.account(self._job, job, size, read, most)
 
     async def fail(self, code: str, message: str, retry_in: timedelta | None) -> Outcome:
         """End the attempt; the job is tried again after `retry_in` while attempts are left, then in halves."""
@@ -213,3 +222,6 @@ class NightSource:
         """Take the jobs of dead builders from them, and end the nights that are through."""
         self._expired(await self._queue.expire_leases())
         await self._queue.end_nights()
+
+    def close(self) -> None:
+        """Do nothing: no work of a night is claimed but by `claim`."""

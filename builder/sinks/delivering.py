@@ -13,21 +13,21 @@ from typing import NamedTuple
 
 import structlog
 
-from builder.bigquery import JOBS_FAILED
-from builder.control import Control
-from builder.errors import BuildError, PermanentBuildError, TransientBuildError
 from builder.fencing import LeaseLostError
 from builder.metrics import BuilderMetrics, DeliveryOutcome
 from builder.settings import BuilderSettings
 from builder.sinks.glam_tables import CHANNELS, PRODUCTS, Delivered, WriteRows
 from builder.sinks.outbox import READ_SECONDS, Batch, Claim, Outbox
 from builder.sinks.parquet_rows import ParquetRows
-from builder.threads import in_loop, in_thread
+from usage_service.shared.bigquery.control import Control
+from usage_service.shared.bigquery.errors import PermanentWorkError, TransientWorkError, WorkError
+from usage_service.shared.bigquery.jobs import JOBS_FAILED
 from usage_service.shared.postgres import UNAVAILABLE
+from usage_service.shared.threads import in_loop, in_thread
 from usage_service.shared.tracing import fail, span
 
 Deliver = Callable[[Batch, WriteRows, Control], Delivered]
-"""Takes the rows of a batch to the sink; blocks; raises BuildError when it fails."""
+"""Takes the rows of a batch to the sink; blocks; raises WorkError when it fails."""
 
 LONGEST_BACKOFF_SECONDS, MOST_DOUBLINGS = 600.0, 20
 NOTHING = Delivered(0, 0)
@@ -88,8 +88,8 @@ class Deliverer:
         except (LeaseLostError, *UNAVAILABLE) as error:  # the next attempt adopts its jobs
             log.warning("delivery_lost", error=repr(error))
             return DeliveryOutcome.LOST
-        except BuildError as error:
-            has_no_job = isinstance(error, PermanentBuildError) or error.code == JOBS_FAILED
+        except WorkError as error:
+            has_no_job = isinstance(error, PermanentWorkError) or error.code == JOBS_FAILED
             return await self._failed(claim, error.code, str(error), anew=has_no_job)
         except Exception:
             log.exception("delivery_crashed")
@@ -117,7 +117,7 @@ class Deliverer:
             if pulse.done():
                 pulse.result()  # raises
             if not thread.done():
-                raise TransientBuildError("timeout", f"it took longer than {seconds:g} s; its jobs will be adopted")
+                raise TransientWorkError("timeout", f"it took longer than {seconds:g} s; its jobs will be adopted")
             return thread.result()
         finally:
             control.abandon()
@@ -148,7 +148,7 @@ class Deliverer:
                     control.check()
                     await in_thread(partial(rows.write, records), f"write rows {batch.batch_id}")
         except UNAVAILABLE as error:
-            raise TransientBuildError("databaseAway", f"the rows could not be read: {error!r}") from error
+            raise TransientWorkError("databaseAway", f"the rows could not be read: {error!r}") from error
 
     async def _failed(self, claim: Claim, code: str, message: str, *, anew: bool) -> DeliveryOutcome:
         seconds = self._settings.retry_seconds * 2 ** min(claim.failures, MOST_DOUBLINGS)

@@ -17,13 +17,13 @@ from google.api_core.exceptions import Conflict
 from google.cloud import bigquery
 from google.cloud.bigquery import ScalarQueryParameter, SchemaField
 
-from builder.bigquery import JobOptions, JobRunner
-from builder.bigquery_errors import as_build_errors
-from builder.control import Control
-from builder.errors import PermanentBuildError
 from builder.sinks.outbox import Batch
 from builder.sinks.parquet_rows import ParquetRows
-from builder.statement import Statement, table_name
+from usage_service.shared.bigquery.control import Control
+from usage_service.shared.bigquery.errors import PermanentWorkError
+from usage_service.shared.bigquery.jobs import JobOptions, JobRunner
+from usage_service.shared.bigquery.reasons import as_work_errors
+from usage_service.shared.bigquery.statement import Statement, table_name
 from usage_service.shared.queries import SqlFolder
 from usage_service.shared.tracing import span_ids
 
@@ -88,14 +88,14 @@ class GlamTables:
         self._options = options
 
     def deliver(self, batch: Batch, write_rows: WriteRows, control: Control) -> Delivered:
-        """Stage and merge the rows of a batch, unless an earlier attempt did. Raise a BuildError when it fails."""
+        """Stage and merge the rows of a batch, unless an earlier attempt did. Raise a WorkError when it fails."""
         labels = {"product": batch.product, "channel": batch.channel} | span_ids()
         runner = JobRunner(self._client, batch.batch_id, labels, self._options, control, kind="deliver")
         staged = self._stage(runner, batch, write_rows)
         merged = runner.run_job(self.merge_statement(batch))
         number = merged.num_dml_affected_rows or 0
         if number < staged:
-            raise PermanentBuildError(
+            raise PermanentWorkError(
                 "rowsMissing",
                 f"{number} of {staged} rows were merged: somebody changed {self.staged(*batch.of_channel)}",
             )
@@ -131,9 +131,9 @@ class GlamTables:
             return runner.load(file, self.staged(*batch.of_channel), config).output_rows or 0
 
     def create_missing(self) -> list[str]:
-        """Create those of GLAM's tables that are missing, and the dataset; return their names. Raise a BuildError."""
+        """Create those of GLAM's tables that are missing, and the dataset; return their names. Raise a WorkError."""
         created = []
-        with as_build_errors():
+        with as_work_errors():
             self._client.create_dataset(f"{self._project}.{self._dataset}", exists_ok=True)
             for product, channel in itertools.product(PRODUCTS, CHANNELS):
                 name = self.aggregates(product, channel)

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, Self
 import pyarrow
 from pyarrow.parquet import ParquetWriter
 
-from builder.errors import PermanentBuildError, TransientBuildError
+from usage_service.shared.bigquery.errors import PermanentWorkError, TransientWorkError
 
 
 class ParquetRows:
@@ -40,17 +40,17 @@ class ParquetRows:
     def write(self, records: Sequence[Mapping[str, Any]]) -> None:
         """Write the records, each with a value for every column but the constants, as a group of rows.
 
-        Raise a BuildError where they cannot be written.
+        Raise a WorkError where they cannot be written.
         """
-        with _as_build_errors():
+        with _as_work_errors():
             arrays = [self._column(field, records) for field in self._schema]
             group = pyarrow.record_batch(arrays, schema=self._schema)
             self._writer.write_batch(group, row_group_size=len(records))
 
     def finish(self) -> BinaryIO:
-        """End the file, if it has not ended, and return it. Raise a BuildError where it cannot be written."""
+        """End the file, if it has not ended, and return it. Raise a WorkError where it cannot be written."""
         if not self.is_finished:
-            with _as_build_errors():
+            with _as_work_errors():
                 self._writer.close()
             self.is_finished = True
         return self._file
@@ -65,10 +65,10 @@ class ParquetRows:
 
 
 @contextmanager
-def _as_build_errors() -> Iterator[None]:
+def _as_work_errors() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise TransientBuildError("noTemporaryFile", f"rows cannot be written to a temporary file: {error}") from error
+        raise TransientWorkError("noTemporaryFile", f"rows cannot be written to a temporary file: {error}") from error
     except (pyarrow.ArrowException, OverflowError, TypeError) as error:
-        raise PermanentBuildError("unwritableRows", f"rows cannot be written as Parquet: {error}") from error
+        raise PermanentWorkError("unwritableRows", f"rows cannot be written as Parquet: {error}") from error

@@ -39,6 +39,10 @@ ORDER BY m.place;
 -- so far $6 (null: as before).
 SELECT heartbeat_shared_job($1, $2, $3, $4, $5, $6);
 
+-- account: counts the $5 bytes of the warehouse's job $4, which the shared job $1 is to begin or to adopt at its attempt $2, of $7 a day;
+-- $6 of the attempt so far. Renews the lease $3. How many are left where these are too many. $7 null: it is over and has read so many.
+SELECT account_shared_job($1, $2, $3, $4, $5, $6, $7);
+
 -- complete_without_rows: ends the builds $3 of the shared job $1 at its attempt $2, each with its share $4 of the bytes.
 SELECT complete_shared_builds($1, $2, $3, $4);
 
@@ -65,8 +69,9 @@ SELECT end_nights();
 SELECT n.state, n.error, n.product, n.channel, n.requested_at, n.finished_at, t.*
 FROM nights n JOIN night_totals t USING (night_id) WHERE n.night_id = $1;
 
--- not_built: the probes of the night $1 that failed, with their errors, and those that were left, with the bytes that they would add.
+-- not_built: the probes of the night $1 that failed, with their errors, those that were left, with the bytes that they would add, and
+-- those that cannot be built.
 SELECT p.probe, p.outcome, p.bytes, b.error ->> 'code' AS code, b.error ->> 'message' AS message
 FROM night_probes p LEFT JOIN builds b USING (build_id)
-WHERE p.night_id = $1 AND (p.outcome = 'left' OR b.state = 'failed')
+WHERE p.night_id = $1 AND (p.outcome IN ('left', 'unknown', 'unbuildable', 'excluded') OR b.state = 'failed')
 ORDER BY p.outcome, p.place;

@@ -1,8 +1,9 @@
--- claim: gives up to $3 builds to the worker $1, for a lease of $2; each with the seconds that it could have been claimed
--- for, and with the newest version that was released on its channel.
+-- exchange: ends the builds $1 without rows at their attempts $2, which read the bytes $3, and gives up to $6 others to the worker $4,
+-- for a lease of $5, in one transaction: those that it has ended (`no_data`), and those that it gives (`running`), each with the
+-- seconds that it could have been claimed for, and with the newest version that was released on its channel.
 SELECT b.*, extract(epoch FROM current_instant() - b.not_before)::float8 AS waited_seconds,
        (SELECT max(r.version) FROM releases r WHERE r.product = b.product AND r.channel = b.channel) AS latest_version
-FROM claim_build($1, $2, $3) b;
+FROM exchange_builds($1, $2, $3, $4, $5, $6) b;
 
 -- expire_leases: queues the builds again whose lease has run out; how many.
 SELECT expire_leases();
@@ -13,6 +14,10 @@ SELECT heartbeat_build($1, $2, $3, $4, $5, $6);
 
 -- renew_lease: renews the lease $3 of the build $1 at its attempt $2.
 SELECT heartbeat_build($1, $2, $3);
+
+-- account: counts the $5 bytes of the job $4, which the build $1 is to begin or to adopt at its attempt $2, of $7 a day; $6 of the attempt
+-- so far. Renews the lease $3. How many are left where these are too many. $7 null: the job is over and has read so many.
+SELECT account_build_job($1, $2, $3, $4, $5, $6, $7);
 
 -- bytes_left_today: how many bytes may still be read today, of $1 a day.
 SELECT bytes_left_today($1);
@@ -42,10 +47,6 @@ COMMIT;
 
 -- rollback: leaves the transaction that `begin` opened, with nothing stored.
 ROLLBACK;
-
--- complete_without_rows: ends the builds $1 at their attempts $2, which read the bytes $3, in one transaction; the ids of
--- those that their attempts held.
-SELECT complete_builds($1, $2, $3);
 
 -- stored_rows: how many rows the attempt $2 has stored as the result of the build $1; nothing where it has not ended it.
 SELECT coalesce(rows, 0) FROM builds WHERE build_id = $1 AND attempt = $2 AND state IN ('succeeded', 'no_data');

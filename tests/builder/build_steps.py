@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
@@ -15,17 +15,19 @@ from google.cloud.bigquery import ArrayQueryParameter, ScalarQueryParameter
 from builder.aggregates.bucket_list import BucketList, distribution_buckets
 from builder.aggregates.cells import Cells, read_cells
 from builder.aggregates.definition import Definition
-from builder.aggregates.probe import BuildRequest, ProbeRow
+from builder.aggregates.probe import BuildRequest, Combination, ProbeRow
 from builder.aggregates.rows import Layout, ProbeRows
 from builder.aggregates.sampling import SAMPLE_IDS
 from builder.aggregates.source import PingSource, SourceOptions, probe_statement
 from builder.aggregates.statistics import percentile_places
 from builder.aggregates.thresholds import Minimum, Thresholds
-from builder.bigquery import JobOptions, JobRunner
-from builder.statement import Statement, render
+from builder.queries import render
 from tests.support.glam_today_reference import Ping
 from tests.support.googlesql import PROBES
 from tests.support.ping_makers import RUN_DATE, RUN_NOON
+from usage_service.shared.bigquery.jobs import JobOptions, JobRunner
+from usage_service.shared.bigquery.pages import Page, rows_of
+from usage_service.shared.bigquery.statement import Statement
 
 Pairs = Sequence[tuple[str, float]]
 
@@ -96,8 +98,8 @@ class WarehouseSteps:
         """Return the build hours of those build ids that have one, as origins.sql finds them."""
         ids = ArrayQueryParameter("build_ids", "STRING", build_ids)
         sql = RECEIVED.replace("{origins}", PingSource(product).origins())
-        rows = self._run(Statement("origins", sql, (ids, *ORIGIN_PARAMETERS)))
-        return {row["build_id"]: row["build_hour"] for row in rows}
+        pages = self._run(Statement("origins", sql, (ids, *ORIGIN_PARAMETERS)))
+        return {row["build_id"]: row["build_hour"] for row in rows_of(pages)}
 
     def shares(self, channel: str, weight: int, metric_type: str = "timing_distribution") -> dict[str, Shares]:
         """Return the shares of distribution.sql by metric key, where each client stands for `weight` clients."""
@@ -114,7 +116,7 @@ class WarehouseSteps:
         """Return how many of the bounds are at or below the value, as scalar.sql counts them."""
         sql = BUCKET.replace("{bucket}", render("scalar_bucket"))
         parameters = ArrayQueryParameter("bounds", "FLOAT64", bounds), ScalarQueryParameter("value", "FLOAT64", value)
-        [row] = self._run(Statement("bucket", sql, parameters))
+        [row] = rows_of(self._run(Statement("bucket", sql, parameters)))
         return int(row["bucket"])
 
     def scalar_bounds(self, smallest: Sequence[float], largest: Sequence[float]) -> list[list[float]]:
@@ -123,9 +125,9 @@ class WarehouseSteps:
         sql = sql.replace("{logarithms}", render("scalar_logarithms"))
         pairs = {"smallest": smallest, "largest": largest}
         parameters = tuple(ArrayQueryParameter(name, "FLOAT64", values) for name, values in pairs.items())
-        return [row["bounds"] for row in self._run(Statement("bounds", sql, parameters))]
+        return [row["bounds"] for row in rows_of(self._run(Statement("bounds", sql, parameters)))]
 
-    def _run(self, statement: Statement) -> Iterator[Mapping[str, Any]]:
+    def _run(self, statement: Statement) -> Iterator[Page]:
         return JobRunner(self.client, uuid4(), {}, JobOptions()).run(statement, lambda _: None)
 
 
@@ -140,6 +142,16 @@ def _shares(cells: Cells, place: int) -> Shares:
     return Shares(dict(zip(keys, amounts, strict=True)), dict(zip(keys, counts, strict=True)))
 
 
+def page_of(rows: Iterable[Mapping[str, Any]]) -> Page:
+    """Return rows of a result as a page of it; `buckets` of each are triples of bucket, amount and samples."""
+    columns = [*Combination._fields, "probe", "users", "samples", "weighted"]
+    given = list(rows)
+    page: dict[str, list[Any]] = {name: [row.get(name) for row in given] for name in columns}
+    cells = ("bucket", "amount", "samples")
+    buckets = [dict(zip(cells, map(list, zip(*row["buckets"], strict=True)), strict=True)) for row in given]
+    return page | {"buckets": buckets}
+
+
 def ordered(keys: Sequence[str]) -> BucketList:
     """Return these keys in the order of the bucket list that a build makes: by number, names by text."""
     if not all(key.isdigit() for key in keys):
@@ -151,12 +163,10 @@ def ordered(keys: Sequence[str]) -> BucketList:
 
 def row_of(values: Pairs, buckets: BucketList) -> ProbeRow:
     """Return the row that a build makes of one combination's cells; the raw counts are the values, too."""
-    about = {"probe": 0, "version": LATEST, "metric_key": "", "client_agg_type": "summed_histogram"}
+    about: dict[str, object] = {"probe": 0, "version": LATEST, "metric_key": "", "client_agg_type": "summed_histogram"}
     about |= {"ping_type": "*", "os": "*", "build_hour": "*"}
-    cells = read_cells(
-        about | {"bucket": key, "amount": value, "users": value, "samples": int(value), "weighted": False}
-        for key, value in values
-    )
+    about |= {"users": sum(value for _, value in values), "samples": 0, "weighted": False}
+    cells = read_cells([page_of([about | {"buckets": [(key, value, int(value)) for key, value in values]}])])
     [row] = ProbeRows(cells, Layout.shared("timing_distribution", buckets, cells, raw=True), 1, None)
     return row
 

@@ -22,14 +22,14 @@ from builder.aggregates.probe import BuildRequest, BuiltProbe, Progress
 from builder.aggregates.source import SourceOptions
 from builder.aggregates.thresholds import Minimum, Thresholds
 from builder.builds import Aggregate
-from builder.control import Control
-from builder.errors import PermanentBuildError
 from tests.conftest import Start
 from tests.support.builders import PROBE, put_in_catalogue, running_builder, until_state
 from tests.support.googlesql import COUNTER
 from tests.support.ping_makers import RUN_DATE, random_pings
 from tests.support.ping_warehouse import warehouse
 from tests.support.servers import Client, Connection, event, eventually
+from usage_service.shared.bigquery.control import Control
+from usage_service.shared.bigquery.errors import PermanentWorkError
 from usage_service.shared.logs import configure_logs
 from usage_service.shared.otel import OtelTracer
 from usage_service.shared.settings import ServerSettings
@@ -152,7 +152,7 @@ async def test_a_build_that_failed_is_a_failed_span(
     spans: InMemorySpanExporter, client: Client, database: Connection, database_url: str
 ) -> None:
     def aggregate(build: BuildRequest, progress: Progress, control: Control) -> BuiltProbe:
-        raise PermanentBuildError("invalidQuery", "a secret of the database")
+        raise PermanentWorkError("invalidQuery", "a secret of the database")
 
     await ask(client)
     async with running_builder(database_url, aggregate):

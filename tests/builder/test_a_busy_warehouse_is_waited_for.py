@@ -14,11 +14,7 @@ import pytest
 from google.cloud import bigquery
 
 from builder.aggregates.probe import BuildRequest, BuiltProbe, Progress
-from builder.bigquery import JobOptions, JobRunner, ignore, stop_jobs
 from builder.builds import Aggregate
-from builder.control import Control
-from builder.errors import PermanentBuildError, TransientBuildError, WarehouseBusyError
-from builder.patience import Pauses
 from builder.running import Builder
 from tests.builder.test_build_jobs_are_adopted import COUNT, ENDLESS, runner
 from tests.support.builders import PROBE, ROW, put_in_catalogue, request, running_builder, until_stage, until_state
@@ -26,6 +22,11 @@ from tests.support.ping_makers import random_pings
 from tests.support.ping_warehouse import warehouse
 from tests.support.servers import Connection, eventually
 from tests.support.warehouse_faults import CANCEL, GET_JOB, GET_PAGE, INSERT, LIST, Fault, Faults
+from usage_service.shared.bigquery.control import Control
+from usage_service.shared.bigquery.errors import PermanentWorkError, TransientWorkError, WarehouseBusyError
+from usage_service.shared.bigquery.jobs import JobOptions, JobRunner, ignore, stop_jobs
+from usage_service.shared.bigquery.pages import rows_of
+from usage_service.shared.bigquery.patience import Pauses
 
 LONG = Pauses(first=600, longest=600)
 PAUSES = Pauses(first=0.001, longest=0.002)
@@ -70,7 +71,7 @@ def test_a_quota_or_a_fault_of_minutes_is_waited_for(
     reason, status = (fault, 0) if isinstance(fault, str) else ("", fault)
     begun = faults.begin(Fault(requests, reason, MINUTES, status=status))
     run = runner(bigquery_client, uuid4(), HASTY)
-    [row] = list(run.run(COUNT, ignore))
+    [row] = rows_of(run.run(COUNT, ignore))
     assert row["pings"] > 0
     assert begun.times == 0
     assert len(run.job_ids) == 1
@@ -83,7 +84,7 @@ def test_a_job_that_is_not_to_be_seen_yet_is_waited_for(
 ) -> None:
     faults.begin(Fault(requests, "notFound", 5, NO_JOB))
     run = runner(bigquery_client, uuid4(), HASTY)
-    assert len(list(run.run(COUNT, ignore))) == 1
+    assert len(list(rows_of(run.run(COUNT, ignore)))) == 1
     assert faults.count(INSERT) == 2  # a dry run, and the job: once
 
 
@@ -93,7 +94,7 @@ def test_a_job_that_was_inserted_is_adopted_though_it_is_not_to_be_seen_yet(
     first, second = runner(bigquery_client, build_id := uuid4(), HASTY), runner(bigquery_client, build_id, HASTY)
     list(first.run(COUNT, ignore))
     faults.begin(Fault(GET_JOB, "notFound", 5, NO_JOB))
-    assert len(list(second.run(COUNT, ignore))) == 1
+    assert len(list(rows_of(second.run(COUNT, ignore)))) == 1
     assert first.job_ids == second.job_ids
 
 
@@ -104,7 +105,7 @@ def test_a_job_that_a_warehouse_lost_is_started_again_under_its_id(
     options = replace(HASTY, pauses=PAUSES._replace(job_seen=0.01))
     faults.begin(Fault(GET_JOB, "notFound", 1, NO_JOB, loses_jobs=True))
     run = runner(bigquery_client, uuid4(), options)
-    assert len(list(run.run(COUNT, ignore))) == 1
+    assert len(list(rows_of(run.run(COUNT, ignore)))) == 1
     assert faults.count(INSERT) == 3
     assert not run.job_ids[0].endswith("-2")
 
@@ -115,7 +116,7 @@ def test_a_job_that_failed_for_now_is_followed_by_another(
 ) -> None:
     faults.begin(Fault(GET_JOB, reason, 3, of_job=True))
     run = runner(bigquery_client, uuid4(), HASTY)
-    assert len(list(run.run(COUNT, ignore))) == 1
+    assert len(list(rows_of(run.run(COUNT, ignore)))) == 1
     assert run.job_ids[0].endswith("-4")
 
 
@@ -134,7 +135,7 @@ def test_what_is_final_fails_at_once_and_is_named(
     bigquery_client: bigquery.Client, faults: Faults, requests: str, reason: str, message: str
 ) -> None:
     fault = faults.begin(Fault(requests, reason, message=message))
-    with pytest.raises(PermanentBuildError, match=message) as failed:
+    with pytest.raises(PermanentWorkError, match=message) as failed:
         list(runner(bigquery_client, uuid4(), HASTY).run(COUNT, ignore))
     assert failed.value.code == reason
     assert fault.seen == 1
@@ -145,7 +146,7 @@ def test_a_job_that_failed_for_good_is_not_repeated(
     bigquery_client: bigquery.Client, faults: Faults, reason: str
 ) -> None:
     faults.begin(Fault(GET_JOB, reason, of_job=True))
-    with pytest.raises(PermanentBuildError) as failed:
+    with pytest.raises(PermanentWorkError) as failed:
         list(runner(bigquery_client, uuid4(), HASTY).run(COUNT, ignore))
     assert failed.value.code == reason
     assert faults.count(INSERT) == 2
@@ -158,7 +159,7 @@ def test_who_waits_says_for_what_and_gives_up_when_the_time_is_over(
     stages = list[str]()
     options = replace(HASTY, deadline_seconds=0.3, pauses=PAUSES._replace(shown_after=0.1))
     run = runner(bigquery_client, uuid4(), options, stages.append)
-    with pytest.raises(TransientBuildError, match=r"made up.*waited for 0\.\d s") as failed:
+    with pytest.raises(TransientWorkError, match=r"made up.*waited for 0\.\d s") as failed:
         list(run.run(COUNT, ignore))
     assert failed.value.code == "quotaExceeded"
     assert set(stages) == {"waiting_for_warehouse_quota"}

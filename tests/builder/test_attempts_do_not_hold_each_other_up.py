@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from uuid import UUID
@@ -14,7 +13,7 @@ import asyncpg
 import pytest
 
 from builder.fencing import LeaseLostError
-from builder.queue import BuildQueue, Claim
+from builder.queue import BuildQueue, Claim, Stored
 from tests.support.builders import ROW, put_in_catalogue, request
 from tests.support.proxy import proxied
 from tests.support.servers import Connection, eventually
@@ -60,8 +59,8 @@ async def claimed_again(queue: BuildQueue, database: Connection) -> Claim:
 async def test_completed_twice_it_answers_the_same(database: Connection, database_url: str) -> None:
     async with queue_at(database_url) as queue:
         claim = await claimed(queue)
-        assert await queue.complete(claim, [ROW], 10) == 1
-        assert await queue.complete(claim, [ROW], 10) == 1
+        assert await queue.complete(claim, [ROW], 10) == Stored(1)
+        assert await queue.complete(claim, [ROW], 10) == Stored(1)
         assert await database.fetchval("SELECT sum(bytes)::int FROM warehouse_days") == 10
 
 
@@ -82,7 +81,7 @@ async def test_rows_that_are_there_twice_are_an_error(database: Connection, data
         with pytest.raises(asyncpg.UniqueViolationError):
             await queue.complete(claim, [ROW, ROW], 10)
         assert await database.fetchval("SELECT state FROM builds") == "running"
-        assert await queue.complete(claim, [ROW, replace(ROW, version=141)], 10) == 2
+        assert await queue.complete(claim, [ROW, ROW._replace(version=141)], 10) == Stored(2)
 
 
 async def test_one_that_stands_still_while_it_stores_holds_up_no_other(
@@ -101,7 +100,7 @@ async def test_one_that_stands_still_while_it_stores_holds_up_no_other(
         current = await claimed_again(queue, database)
         async with asyncio.timeout(SECONDS):
             await queue.heartbeat(current, "aggregating", 50, 5)
-            assert await queue.complete(current, [ROW], 10) == 1
+            assert await queue.complete(current, [ROW], 10) == Stored(1)
             await still.execute("ROLLBACK")
 
 
@@ -119,7 +118,7 @@ async def test_nobody_waits_for_the_days_bytes_with_the_log_locked(database: Con
         async with asyncio.timeout(SECONDS):
             await both.execute("SELECT fail_build($1, $2, 'x', 'y')", *third.held)
             await both.execute("COMMIT")
-            assert await completing == 1
+            assert await completing == Stored(1)
     assert await database.fetchval("SELECT sum(bytes)::int FROM warehouse_days") == 20
 
 
@@ -146,4 +145,4 @@ async def test_a_builder_cut_off_while_it_completes_does_not_hold_the_log(
         with pytest.raises(UNAVAILABLE):
             await completing
         proxy.restore()
-        assert await queue.complete(claim, [ROW], 10) == 1
+        assert await queue.complete(claim, [ROW], 10) == Stored(1)

@@ -8,8 +8,14 @@ from google.api_core import exceptions
 from google.auth.exceptions import DefaultCredentialsError, RefreshError, TransportError
 from requests.exceptions import ReadTimeout
 
-from builder.bigquery_errors import as_build_errors, build_error, job_error
-from builder.errors import BuildCancelledError, BuildError, PermanentBuildError, TransientBuildError, WarehouseBusyError
+from usage_service.shared.bigquery.errors import (
+    PermanentWorkError,
+    TransientWorkError,
+    WarehouseBusyError,
+    WorkCancelledError,
+    WorkError,
+)
+from usage_service.shared.bigquery.reasons import as_work_errors, job_error, work_error
 
 
 @pytest.mark.parametrize("reason", ["backendError", "internalError", "tableUnavailable"])
@@ -28,7 +34,7 @@ def test_a_quota_is_waited_for_by_name(reason: str) -> None:
 
 def test_a_job_that_somebody_stopped_is_for_the_next_attempt() -> None:
     error = job_error({"reason": "stopped", "message": "by an admin"})
-    assert type(error) is TransientBuildError
+    assert type(error) is TransientWorkError
 
 
 @pytest.mark.parametrize(
@@ -51,40 +57,40 @@ def test_a_job_that_is_not_found_is_not_a_table_that_is_not_found(message: str, 
 )
 def test_what_will_not_pass_is_permanent(reason: str) -> None:
     error = job_error({"reason": reason, "message": "no"})
-    assert isinstance(error, PermanentBuildError)
+    assert isinstance(error, PermanentWorkError)
     assert (error.code, "no" in error.message) == (reason, True)
 
 
 @pytest.mark.parametrize(
     ("make", "arguments", "kind", "code"),
     [
-        (exceptions.BadRequest, {"errors": [{"reason": "invalidQuery"}]}, PermanentBuildError, "invalidQuery"),
+        (exceptions.BadRequest, {"errors": [{"reason": "invalidQuery"}]}, PermanentWorkError, "invalidQuery"),
         (exceptions.Forbidden, {"errors": [{"reason": "rateLimitExceeded"}]}, WarehouseBusyError, "rateLimitExceeded"),
         (exceptions.ServiceUnavailable, {}, WarehouseBusyError, "http503"),
         (exceptions.TooManyRequests, {}, WarehouseBusyError, "http429"),
-        (exceptions.Unauthorized, {}, PermanentBuildError, "http401"),
+        (exceptions.Unauthorized, {}, PermanentWorkError, "http401"),
         (exceptions.RetryError, {"cause": ValueError("y")}, WarehouseBusyError, "unreachable"),
         (ReadTimeout, {}, WarehouseBusyError, "unreachable"),
         (ConnectionResetError, {}, WarehouseBusyError, "unreachable"),
         (FutureTimeoutError, {}, WarehouseBusyError, "unreachable"),
         (TransportError, {}, WarehouseBusyError, "unreachable"),
         (RefreshError, {"retryable": True}, WarehouseBusyError, "unreachable"),
-        (RefreshError, {}, PermanentBuildError, "accessDenied"),
-        (DefaultCredentialsError, {}, PermanentBuildError, "accessDenied"),
+        (RefreshError, {}, PermanentWorkError, "accessDenied"),
+        (DefaultCredentialsError, {}, PermanentWorkError, "accessDenied"),
     ],
 )
 def test_each_error_of_the_client_is_sorted(
-    make: Callable[..., Exception], arguments: dict[str, object], kind: type[BuildError], code: str
+    make: Callable[..., Exception], arguments: dict[str, object], kind: type[WorkError], code: str
 ) -> None:
-    with pytest.raises(kind) as sorted_error, as_build_errors():
+    with pytest.raises(kind) as sorted_error, as_work_errors():
         raise make("x", **arguments)
     assert sorted_error.value.code == code
     assert sorted_error.value.message
 
 
-@pytest.mark.parametrize("raised", [BuildCancelledError(), ValueError("a bug"), PermanentBuildError("a", "b")])
+@pytest.mark.parametrize("raised", [WorkCancelledError(), ValueError("a bug"), PermanentWorkError("a", "b")])
 def test_what_is_not_the_warehouses_passes_untouched(raised: Exception) -> None:
-    with pytest.raises(type(raised)) as same, as_build_errors():
+    with pytest.raises(type(raised)) as same, as_work_errors():
         raise raised
     assert same.value is raised
 
@@ -94,4 +100,4 @@ def test_a_token_that_cannot_be_fetched_now_is_waited_for() -> None:
     make: Callable[..., Exception] = RefreshError
     failed = make("x")
     failed.__cause__ = ConnectionResetError()
-    assert isinstance(build_error(failed), WarehouseBusyError)
+    assert isinstance(work_error(failed), WarehouseBusyError)

@@ -1,17 +1,19 @@
 """A statement is paid for once: a second attempt finds the job of the first, and a stopped build stops its job."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from uuid import UUID, uuid4
 
 import pytest
 from google.cloud import bigquery
 
-from builder.bigquery import JobOptions, JobRunner, ignore, label, make_client
-from builder.errors import BuildCancelledError, PermanentBuildError, TransientBuildError
-from builder.statement import Statement
 from tests.support.googlesql import TABLES
 from tests.support.ping_makers import random_pings
 from tests.support.ping_warehouse import warehouse
+from usage_service.shared.bigquery.control import Control
+from usage_service.shared.bigquery.errors import PermanentWorkError, TransientWorkError, WorkCancelledError
+from usage_service.shared.bigquery.jobs import JobOptions, JobRunner, ignore, label, make_client
+from usage_service.shared.bigquery.statement import Statement
 
 PINGS = "SELECT sample_id FROM `{table}` WHERE submission_timestamp >= TIMESTAMP('2020-01-01')"
 COUNT_PINGS = "SELECT COUNT(*) AS pings FROM ({pings})"
@@ -26,6 +28,7 @@ def statement(name: str, sql: str) -> Statement:
 
 
 COUNT, ENDLESS = statement("count", COUNT_PINGS), statement("endless", COUNT_TUPLES)
+FAILING = statement("failing", "SELECT DIV(1, sample_id - sample_id) AS found FROM ({pings})")
 QUICK = JobOptions(poll_seconds=0.05, deadline_seconds=30)
 
 
@@ -44,14 +47,32 @@ def runner(
 
 
 def cancel(_bytes: int) -> None:
-    raise BuildCancelledError
+    raise WorkCancelledError
 
 
 def test_a_second_attempt_adopts_the_job_of_the_first(client: bigquery.Client) -> None:
     first, second = (runner(client, UUID(int=1)) for _ in range(2))
-    assert [row["pings"] for row in first.run(COUNT, ignore)] == [row["pings"] for row in second.run(COUNT, ignore)]
+    assert list(first.run(COUNT, ignore)) == list(second.run(COUNT, ignore))
     assert first.job_ids == second.job_ids
     assert [job.job_id for job in client.list_jobs()].count(first.job_ids[0]) == 1
+
+
+def test_a_job_is_accounted_for_by_its_id_before_it_is_begun_and_again_where_it_has_read_something_else(
+    client: bigquery.Client,
+) -> None:
+    """A query that fails is not billed: none of its bytes are left of what it was to read."""
+    admitted, settled = list[tuple[str, int]](), list[tuple[str, int]]()
+    control = Control(lambda *job: admitted.append(job), lambda *job: settled.append(job))
+    build_id = uuid4()
+    runs = [replace(runner(client, build_id), control=control) for _ in range(2)]
+    for run in runs:
+        list(run.run(COUNT, ignore))
+    assert admitted == [(runs[0].job_ids[0], runs[0].bytes_processed)] * 2
+    assert settled == []
+    with pytest.raises(PermanentWorkError, match="zero"):
+        list(replace(runner(client, build_id), control=control).run(FAILING, ignore))
+    assert admitted[2][1] > 0
+    assert settled == [(admitted[2][0], 0)]
 
 
 def test_another_build_or_another_statement_is_another_job(client: bigquery.Client) -> None:
@@ -87,14 +108,14 @@ def test_a_stopped_build_cancels_its_job_and_the_next_attempt_starts_another(cli
     def stop_when_running(read: int) -> None:
         told.append(read)
         if len(told) > 1:
-            raise BuildCancelledError
+            raise WorkCancelledError
 
-    with pytest.raises(BuildCancelledError):
+    with pytest.raises(WorkCancelledError):
         list(runner(client, build_id).run(ENDLESS, stop_when_running))
     cancelled = client.get_job(job_id)
     with pytest.raises(Exception, match="cancelled"):
         cancelled.result(timeout=30)
-    with pytest.raises(TransientBuildError, match=f"{job_id}-2 is still running") as late:
+    with pytest.raises(TransientWorkError, match=f"{job_id}-2 is still running") as late:
         list(runner(client, build_id, JobOptions(poll_seconds=0.05, deadline_seconds=0.2)).run(ENDLESS, ignore))
     assert late.value.code == "timeout"
     client.cancel_job(f"{job_id}-2")
@@ -102,14 +123,14 @@ def test_a_stopped_build_cancels_its_job_and_the_next_attempt_starts_another(cli
 
 def test_a_stop_before_the_job_starts_none(client: bigquery.Client) -> None:
     build_id = uuid4()
-    with pytest.raises(BuildCancelledError):
+    with pytest.raises(WorkCancelledError):
         list(runner(client, build_id).run(COUNT, cancel))
     assert not [job for job in client.list_jobs() if build_id.hex in str(job.job_id)]
 
 
 def test_a_query_over_the_limit_is_never_started(client: bigquery.Client) -> None:
     build_id = uuid4()
-    with pytest.raises(PermanentBuildError, match="the limit is 5") as refused:
+    with pytest.raises(PermanentWorkError, match="the limit is 5") as refused:
         list(runner(client, build_id, JobOptions(maximum_bytes_billed=5)).run(COUNT, ignore))
     assert refused.value.code == "bytesBilledLimitExceeded"
     assert not [job for job in client.list_jobs() if build_id.hex in str(job.job_id)]
@@ -117,14 +138,14 @@ def test_a_query_over_the_limit_is_never_started(client: bigquery.Client) -> Non
 
 def test_an_unknown_column_fails_for_good(client: bigquery.Client) -> None:
     wrong = Statement("wrong", COUNT.sql.replace("SELECT sample_id", "SELECT metrics.counter.nothing"), ())
-    with pytest.raises(PermanentBuildError, match=r"no column.*nothing") as refused:
+    with pytest.raises(PermanentWorkError, match=r"no column.*nothing") as refused:
         list(runner(client, uuid4()).run(wrong, ignore))
     assert refused.value.code == "invalidQuery"
 
 
 def test_a_warehouse_out_of_reach_fails_for_now() -> None:
     unreachable = make_client("local-project", "http://127.0.0.1:9", "US")
-    with pytest.raises(TransientBuildError) as failed:
+    with pytest.raises(TransientWorkError) as failed:
         list(runner(unreachable, uuid4(), JobOptions(deadline_seconds=0.2)).run(COUNT, ignore))
     assert failed.value.code == "unreachable"
 

@@ -14,7 +14,7 @@ from builder.aggregates.definition import Definition
 from builder.aggregates.metric_shapes import SHAPES
 from builder.aggregates.source import SourceOptions, probe_statement
 from builder.aggregates.thresholds import Minimum, Thresholds
-from builder.statement import render
+from builder.queries import render
 from tests.support.glam_today_reference import DATASETS
 from tests.support.googlesql import COUNTER, GECKOVIEW_VERSIONS, PROBES, TIMING
 from tests.support.ping_makers import RUN_DATE, random_pings

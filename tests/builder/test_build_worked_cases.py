@@ -1,27 +1,32 @@
 """The two worked cases of the specification, from raw pings to rows; and which clients each row counts."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from uuid import UUID
 
 import numpy as np
 import pytest
+from google.cloud.bigquery import Client
 
 from builder.aggregates.aggregating import AggregateOptions, BuildRequest, BuiltProbe, ProbeRow, aggregate_probe
 from builder.aggregates.cells import read_cells
 from builder.aggregates.rows import Layout, ProbeRows
-from builder.aggregates.scalar_ranges import ScalarRanges
+from builder.aggregates.scalar_ranges import scalar_bucket_list
 from builder.aggregates.source import SourceOptions
 from builder.aggregates.thresholds import Minimum, Thresholds
-from builder.errors import PermanentBuildError, UnsupportedMetricError
+from builder.errors import UnsupportedMetricError
+from tests.builder.build_steps import page_of
 from tests.support.glam_today_reference import Ping
 from tests.support.googlesql import COUNTER, TIMING
 from tests.support.ping_makers import RUN_DATE
 from tests.support.ping_warehouse import warehouse
+from usage_service.shared.bigquery.errors import PermanentWorkError
+from usage_service.shared.bigquery.jobs import make_client
+from usage_service.shared.bigquery.statement import Statement
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 BUILD = "2026110109"
@@ -53,6 +58,17 @@ def row_of(built: BuiltProbe, os: str = "*", app_build_id: str = "*", agg: str |
     return found[0]
 
 
+def test_the_statement_is_told_before_it_runs(tmp_path: Path) -> None:
+    told: list[tuple[Sequence[UUID], Statement]] = []
+    options = AggregateOptions(note=lambda builds, statement: told.append((builds, statement)))
+    with warehouse(tmp_path / "pings.duckdb", clients(900, SENT)) as client:
+        built = aggregate_probe(client, REQUEST, options, lambda *_: None)
+    [(builds, statement)] = told
+    assert builds == [REQUEST.build_id]
+    assert TIMING in statement.sql
+    assert statement.digest() in built.job_ids[-1]
+
+
 def test_900_clients_of_a_timing_distribution(tmp_path: Path) -> None:
     built = build(tmp_path, clients(900, Ping(None, NOON, sent={"timing_distribution": (("1", 1), ("2", 0))})), REQUEST)
     assert len(built.rows) == 8
@@ -78,8 +94,7 @@ def test_900_clients_of_a_counter_whose_values_are_all_equal(tmp_path: Path) -> 
 
 def test_900_clients_whose_every_aggregate_is_4() -> None:
     """No pings give this, since a counter of 4 that is sent once has a count of 1: so the case starts after the SQL."""
-    ranges = ScalarRanges()
-    of_all = {"probe": 0, "version": None, "metric_key": "", "amount": 4.0, "users": 4.0}
+    of_all = {"probe": 0, "version": None, "metric_key": "", "buckets": [(0, 4.0, 0), (1, 4.0, 0)]}
     about = {
         "probe": 0,
         "version": 150,
@@ -89,11 +104,11 @@ def test_900_clients_whose_every_aggregate_is_4() -> None:
         "metric_key": "",
         "client_agg_type": "max",
     }
-    cell = {"bucket": 0, "amount": 900, "users": 900, "samples": 3600, "weighted": False}
-    layout = Layout("counter", partial(ranges.buckets, 0), np.array([-1]), raw=False)
-    cells = read_cells(ranges.noted([of_all, about | cell]))
-    [row] = ProbeRows(cells, layout, 1, None)
-    assert ranges.buckets(0, "").keys == ()
+    cell = {"users": 900, "samples": 3600, "weighted": False, "buckets": [(0, 900, 3600)]}
+    cells = read_cells([page_of([about | cell, of_all])])
+    buckets = scalar_bucket_list(*cells.ranges[""])
+    [row] = ProbeRows(cells, Layout("counter", lambda _: buckets, np.array([-1]), raw=False), 1, None)
+    assert buckets.keys == ()
     assert (row.histogram, row.percentiles, row.total_users, row.total_sample) == ("{}", "{}", 900, 3600)
 
 
@@ -145,12 +160,19 @@ def test_a_windows_client_on_release_stands_for_ten(tmp_path: Path) -> None:
     assert [row_of(built, os=os, agg="sum").total_sample for os in ("Windows", "Linux", "*")] == [50, 3, 80]
 
 
-def test_a_type_that_is_not_built_is_named(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def unasked() -> Iterator[Client]:
+    """Yield a client of nobody: what is refused before any statement needs no warehouse."""
+    with closing(make_client("local-project", "http://127.0.0.1:1", "US")) as client:
+        yield client
+
+
+def test_a_type_that_is_not_built_is_named(unasked: Client) -> None:
     with pytest.raises(UnsupportedMetricError, match="string_list"):
-        build(tmp_path, [], replace(REQUEST, metric_type="string_list"))
+        aggregate_probe(unasked, replace(REQUEST, metric_type="string_list"), AggregateOptions(), lambda *_: None)
 
 
 @pytest.mark.parametrize("probe", ["a; DROP TABLE x", "a`b", "a.b", "Ä", "", "x" * 256, "a\n"])
-def test_a_name_that_is_none_never_gets_into_a_statement(tmp_path: Path, probe: str) -> None:
-    with pytest.raises(PermanentBuildError, match="cannot be the name"):
-        build(tmp_path, [], replace(COUNTER_REQUEST, probe=probe))
+def test_a_name_that_is_none_never_gets_into_a_statement(unasked: Client, probe: str) -> None:
+    with pytest.raises(PermanentWorkError, match="cannot be the name"):
+        aggregate_probe(unasked, replace(COUNTER_REQUEST, probe=probe), AggregateOptions(), lambda *_: None)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import csv
+import io
+import json
 import os
 from uuid import UUID, uuid4
 
@@ -49,28 +52,25 @@ async def failed(database: Connection) -> list[UUID]:
 async def test_what_failed_is_listed_a_line_each(run: CliRunner, failed: list[UUID]) -> None:
     result = await called(run, "failed")
     assert result.exit_code == 0
-    lines = result.stdout.splitlines()
-    assert [line.split()[:2] for line in lines] == [
-        [str(failed[1]), "fog/nightly/slow_ms"],
-        [str(failed[0]), "fog/nightly/gc_ms"],
-    ]
-    assert all(line.endswith("attempts=1 invalidQuery: no such column") for line in lines)
+    rows = list(csv.DictReader(io.StringIO(result.stdout)))
+    assert [(row["build_id"], row["probe"]) for row in rows] == [(str(failed[1]), "slow_ms"), (str(failed[0]), "gc_ms")]
+    assert {(row["attempt"], row["code"], row["message"]) for row in rows} == {("1", "invalidQuery", "no such\ncolumn")}
 
 
 async def test_what_was_asked_for_again_is_listed_no_more(
     run: CliRunner, database: Connection, failed: list[UUID]
 ) -> None:
     await request(database, "gc_ms")
-    assert (await called(run, "failed")).stdout.split()[0] == str(failed[1])
-    assert len((await called(run, "failed")).stdout.splitlines()) == 1
+    listed = json.loads((await called(run, "failed", "--format", "json")).stdout)
+    assert [build["build_id"] for build in listed] == [str(failed[1])]
 
 
 async def test_failed_builds_are_queued_again(run: CliRunner, database: Connection, failed: list[UUID]) -> None:
     result = await called(run, "retry", "--all")
     assert (result.exit_code, result.stderr) == (0, "")
-    assert sorted(result.stdout.splitlines()) == sorted(f"{build_id} queued" for build_id in failed)
+    assert sorted(result.stdout.splitlines()[1:]) == sorted(f"{build_id},queued" for build_id in failed)
     assert await database.fetchval("SELECT array_agg(DISTINCT state) FROM builds") == ["queued"]
-    assert (await called(run, "failed")).stdout == ""
+    assert len((await called(run, "failed")).stdout.splitlines()) == 1  # the names of the columns
     assert (await called(run, "retry", "--all")).exit_code == 0
 
 
@@ -79,8 +79,9 @@ async def test_what_cannot_be_is_said_a_line_each(run: CliRunner, database: Conn
     pending = await request(database, "gc_ms")
     result = await called(run, "retry", str(failed[0]), str(failed[1]), str(pending), str(unknown))
     assert result.exit_code == 1
-    assert result.stdout == f"{failed[1]} queued\n"
-    assert result.stderr.splitlines() == [f"{failed[0]} under_way", f"{pending} not_failed", f"{unknown} unknown"]
+    outcomes = dict(line.split(",") for line in result.stdout.splitlines()[1:])
+    expected = {failed[0]: "under_way", failed[1]: "queued", pending: "not_failed", unknown: "unknown"}
+    assert outcomes == {str(build_id): outcome for build_id, outcome in expected.items()}
 
 
 @pytest.mark.parametrize("words", [["retry"], ["retry", "--all", str(uuid4())], ["retry", "not-an-id"]])
@@ -113,5 +114,5 @@ def test_a_database_that_is_away_is_one_line(
     monkeypatch.setattr("sys.argv", ["probe-builder", "failed"])
     with pytest.raises(SystemExit) as ended:
         cli.main()
-    assert ended.value.code == 2
+    assert ended.value.code == 3
     assert "DATABASE_URL did not answer" in capsys.readouterr().err

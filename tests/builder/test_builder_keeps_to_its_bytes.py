@@ -8,10 +8,10 @@ from functools import partial
 import pytest
 
 from builder.aggregates.probe import BuildRequest, BuiltProbe, Progress
-from builder.control import Control
-from builder.errors import TransientBuildError
 from tests.support.builders import ROW, put_in_catalogue, request, running_builder, until_state
 from tests.support.servers import Connection, eventually
+from usage_service.shared.bigquery.control import Control
+from usage_service.shared.bigquery.errors import TransientWorkError
 
 NEEDED = 600
 COUNTED = "SELECT coalesce(sum(bytes), 0)::int FROM warehouse_days"
@@ -20,7 +20,7 @@ COUNTED = "SELECT coalesce(sum(bytes), 0)::int FROM warehouse_days"
 def two_statements(build: BuildRequest, progress: Progress, control: Control) -> BuiltProbe:
     """Run two statements that read 600 bytes each, once they are admitted."""
     for number in range(2):
-        control.admit(number * NEEDED, NEEDED)
+        control.admit(f"{build.build_id}-{number}", NEEDED)
         progress("aggregating", 40 * number, (number + 1) * NEEDED)
     return BuiltProbe([ROW], 2 * NEEDED, [])
 
@@ -64,12 +64,12 @@ async def test_what_others_read_today_counts_and_yesterdays_does_not(database: C
 
 
 async def test_builders_at_the_same_time_do_not_exceed_it_together(database: Connection, database_url: str) -> None:
-    """Ten builders ask at once where bytes for three are left: at most three are admitted, in any order."""
+    """Ten builds ask at once where bytes for three are left: three are admitted, in any order."""
     probes = [f"p{number}" for number in range(10)]
     await put_in_catalogue(database, *probes)
 
     def one_statement(build: BuildRequest, progress: Progress, control: Control) -> BuiltProbe:
-        control.admit(0, NEEDED)
+        control.admit(str(build.build_id), NEEDED)
         progress("aggregating", 50, NEEDED)
         return BuiltProbe([ROW], NEEDED, [])
 
@@ -79,28 +79,49 @@ async def test_builders_at_the_same_time_do_not_exceed_it_together(database: Con
         for probe in probes[1:]:
             await request(database, probe)
         await until_state(database, "succeeded", "failed")
-    assert await database.fetchval(COUNTED) <= 3 * NEEDED
-    assert await database.fetchval("SELECT count(*) FROM builds WHERE state = 'succeeded'") in (1, 2, 3)
+    assert await database.fetchval(COUNTED) == 3 * NEEDED
+    assert await database.fetchval("SELECT count(*) FROM builds WHERE state = 'succeeded'") == 3
 
 
 async def queued(database: Connection, probe: str) -> bool:
     return bool(await request(database, probe))
 
 
-async def test_attempts_that_failed_are_counted_once_each(database: Connection, database_url: str) -> None:
+@pytest.mark.parametrize("adopts", [True, False])
+async def test_jobs_of_attempts_that_failed_are_counted_once_each(
+    database: Connection, database_url: str, *, adopts: bool
+) -> None:
+    """A job that the next attempts adopt is one, and is theirs to finish when nothing is left of the day."""
     attempts: list[int] = []
+    paid = NEEDED if adopts else 3 * NEEDED
 
     def flaky(build: BuildRequest, progress: Progress, control: Control) -> BuiltProbe:
-        control.admit(0, NEEDED)
+        control.admit(f"{build.build_id}-{0 if adopts else len(attempts)}", NEEDED)
+        progress("aggregating", 10, NEEDED)
         attempts.append(1)
         if len(attempts) < 3:
-            raise TransientBuildError("backendError", "busy")
+            raise TransientWorkError("backendError", "busy")
         return BuiltProbe([ROW], NEEDED, [])
 
-    async with running_builder(database_url, flaky):
+    async with running_builder(database_url, flaky, most_bytes_a_day=paid):
         await request(database)
         await until_state(database, "succeeded")
-    assert await database.fetchval(COUNTED) == 3 * NEEDED
+    assert await database.fetchval(COUNTED) == paid
+
+
+@pytest.mark.parametrize("read", [0, 100, 2 * NEEDED])
+async def test_what_a_job_has_read_takes_the_place_of_what_it_was_to_read(
+    database: Connection, database_url: str, read: int
+) -> None:
+    def settles(build: BuildRequest, progress: Progress, control: Control) -> BuiltProbe:
+        control.admit(str(build.build_id), NEEDED)
+        control.settle(str(build.build_id), read)
+        return BuiltProbe([ROW], read, [])
+
+    async with running_builder(database_url, settles):
+        await request(database)
+        await until_state(database, "succeeded")
+    assert await database.fetchval(COUNTED) == read
 
 
 async def test_percent_never_goes_back_and_nothing_is_told_twice(database: Connection, database_url: str) -> None:

@@ -15,12 +15,12 @@ from structlog.testing import capture_logs
 
 from builder import listener_check
 from builder.aggregates.probe import BuildRequest, BuiltProbe, Progress
-from builder.control import Control
-from builder.errors import PermanentBuildError
 from builder.metrics import BuilderMetrics, served
 from builder.running import Builder
 from tests.support.builders import builds_a_row, endless, put_in_catalogue, request, running_builder, until_state
 from tests.support.servers import Connection, eventually
+from usage_service.shared.bigquery.control import Control
+from usage_service.shared.bigquery.errors import PermanentWorkError
 from usage_service.shared.settings import SettingsError
 
 
@@ -44,7 +44,7 @@ async def until_sample(builder: Builder, name: str, value: float, **labels: str)
 async def test_what_is_done_is_counted(database: Connection, database_url: str) -> None:
     def aggregate(build: BuildRequest, progress: Progress, control: Control) -> BuiltProbe:
         if build.probe == "slow_ms":
-            raise PermanentBuildError("invalidQuery", "no such column")
+            raise PermanentWorkError("invalidQuery", "no such column")
         return builds_a_row(build, progress, control)
 
     async with running_builder(database_url, aggregate) as builder:
@@ -71,6 +71,7 @@ async def test_losses_are_counted(database: Connection, database_url: str) -> No
         await until_sample(builder, "attempts_total", 1, outcome="lost")
         await until_sample(builder, "leases_expired_total", 1)
         assert sample(builder, "leases_lost_total") == 1
+        await until_state(database, "running")  # claimed again: what is queued yet is cancelled without an attempt
         build_id = await database.fetchval("SELECT build_id FROM builds")
         await database.execute("SELECT cancel_build($1)", build_id)
         await until_sample(builder, "attempts_total", 1, outcome="cancelled")

@@ -15,11 +15,11 @@ import pytest
 
 from builder.aggregates.probe import BuildRequest, BuiltProbe, Progress
 from builder.builds import Aggregate
-from builder.control import Control
-from builder.errors import BuildAbandonedError, PermanentBuildError, TransientBuildError
 from builder.running import Builder
 from tests.support.builders import builds_a_row, put_in_catalogue, request, running_builder, until_state
 from tests.support.servers import Client, Connection, eventually
+from usage_service.shared.bigquery.control import Control
+from usage_service.shared.bigquery.errors import PermanentWorkError, TransientWorkError, WorkAbandonedError
 
 
 class Start(Protocol):
@@ -90,7 +90,7 @@ async def test_no_rows_is_a_result_of_its_own(builder: Start, database: Connecti
 
 async def test_what_will_not_pass_fails_with_its_reason(builder: Start, database: Connection) -> None:
     def refused(request: BuildRequest, progress: Progress, control: Control) -> BuiltProbe:
-        raise PermanentBuildError("invalidQuery", "no such column")
+        raise PermanentWorkError("invalidQuery", "no such column")
 
     async with builder(refused):
         await request(database)
@@ -100,7 +100,7 @@ async def test_what_will_not_pass_fails_with_its_reason(builder: Start, database
     assert (row["error"], row["attempt"]) == ({"code": "invalidQuery", "message": "no such column"}, 1)
 
 
-@pytest.mark.parametrize("error", [TransientBuildError("backendError", "busy"), RuntimeError("a bug")])
+@pytest.mark.parametrize("error", [TransientWorkError("backendError", "busy"), RuntimeError("a bug")])
 async def test_what_may_pass_is_tried_again(builder: Start, database: Connection, error: Exception) -> None:
     attempts: list[UUID] = []
 
@@ -140,22 +140,23 @@ async def test_a_slow_build_keeps_its_lease(builder: Start, database: Connection
 
 
 async def test_a_lost_lease_stops_the_computation_thread(builder: Start, database: Connection) -> None:
-    stopped = threading.Event()
+    started, stopped = threading.Event(), threading.Event()
 
     def endless(request: BuildRequest, progress: Progress, control: Control) -> BuiltProbe:
+        started.set()
         deadline = time.monotonic() + 20
         try:
             while time.monotonic() < deadline:
                 progress("aggregating", 10, 0)
                 stopped.wait(0.01)
-        except BuildAbandonedError:
+        except WorkAbandonedError:
             stopped.set()
             raise
         return builds_a_row(request, progress, control)
 
     async with builder(endless, lease_seconds=1.0):
         await request(database)
-        await until_state(database, "running")
+        assert await asyncio.to_thread(started.wait, 20)  # a claim that is lost before has no thread to be stopped
         # Another worker took it over, and has finished meanwhile.
         await database.execute("UPDATE builds SET attempt = attempt + 1, worker = 'other'")
         assert await asyncio.to_thread(stopped.wait, 20)
@@ -258,7 +259,7 @@ async def test_what_is_tried_again_is_claimed_when_its_time_has_come(builder: St
     def fails_once(build: BuildRequest, progress: Progress, control: Control) -> BuiltProbe:
         attempts.append(time.monotonic())
         if len(attempts) == 1:
-            raise TransientBuildError("backendError", "busy")
+            raise TransientWorkError("backendError", "busy")
         return builds_a_row(build, progress, control)
 
     async with builder(fails_once, retry_seconds=0.4):

@@ -9,17 +9,25 @@ from uuid import uuid4
 import pytest
 from google.cloud import bigquery
 
-from builder.aggregates.aggregating import AggregateOptions, BuildRequest, ProbeRow, aggregate_probe
+from builder.aggregates.aggregating import (
+    AggregateOptions,
+    BuildRequest,
+    ProbeRow,
+    aggregate_probe,
+    aggregate_probes,
+)
 from builder.aggregates.cells import read_cells
 from builder.aggregates.definition import Definition
 from builder.aggregates.metric_shapes import SHAPES
 from builder.aggregates.source import SourceOptions
 from builder.aggregates.thresholds import Minimum, Thresholds
-from builder.errors import PermanentBuildError
+from builder.aggregates.together import read_alike
+from tests.builder.build_steps import page_of
 from tests.support.glam_today_reference import Ping
 from tests.support.googlesql import PROBES
 from tests.support.ping_makers import RUN_DATE
 from tests.support.ping_warehouse import warehouse
+from usage_service.shared.bigquery.errors import PermanentWorkError
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 MANY = tuple((f"label_{number}", number) for number in range(10_000))
@@ -64,10 +72,13 @@ def request_of(channel: str, metric_type: str, definition: Definition | None = N
     )
 
 
+def options_of(more_users_than: int) -> AggregateOptions:
+    return AggregateOptions(SourceOptions(thresholds=Thresholds({}, Minimum(0, more_users_than))))
+
+
 def rows(client: bigquery.Client, request: BuildRequest, more_users_than: int = 0) -> list[ProbeRow]:
     """Return the rows over all systems, builds and pings."""
-    options = AggregateOptions(SourceOptions(thresholds=Thresholds({}, Minimum(0, more_users_than))))
-    built = list(aggregate_probe(client, request, options, lambda *_: None).rows)
+    built = list(aggregate_probe(client, request, options_of(more_users_than), lambda *_: None).rows)
     return [row for row in built if (row.ping_type, row.os, row.app_build_id) == ("*", "*", "*")]
 
 
@@ -122,10 +133,14 @@ def test_a_million_buckets_are_cut_to_ten_thousand_as_upstream_does(client: bigq
     assert (len(histogram), histogram["1"], row.total_users) == (10_000, 0.75, 3)
 
 
-@pytest.mark.parametrize("metric_type", SHAPES)
-def test_an_empty_table_gives_no_rows(client: bigquery.Client, metric_type: str) -> None:
-    request = replace(request_of("beta", metric_type, EXPONENTIAL), product="fenix")
-    assert rows(client, request) == []
+def test_an_empty_table_gives_no_rows(client: bigquery.Client) -> None:
+    """Probes of any type: those that are read alike, in one job."""
+    options = options_of(0)
+    requests = [replace(request_of("beta", metric_type, EXPONENTIAL), product="fenix") for metric_type in SHAPES]
+    for alike in read_alike(requests, options.source):
+        built = aggregate_probes(client, uuid4(), alike, options, lambda *_: None)
+        found = [one if isinstance(one, PermanentWorkError) else list(one) for one in built]
+        assert found == [[]] * len(alike)
 
 
 @pytest.mark.parametrize("metric_type", ["counter", "labeled_counter"])
@@ -133,7 +148,7 @@ def test_an_empty_table_gives_no_rows(client: bigquery.Client, metric_type: str)
 def test_a_column_that_is_gone_or_of_another_type_is_named(
     client: bigquery.Client, metric_type: str, probe: str
 ) -> None:
-    with pytest.raises(PermanentBuildError, match=r"nothing|signature|arrays") as refused:
+    with pytest.raises(PermanentWorkError, match=r"nothing|signature|arrays") as refused:
         rows(client, replace(request_of("one", metric_type), probe=probe))
     assert refused.value.code == "invalidQuery"
 
@@ -154,7 +169,7 @@ def test_a_custom_distribution_needs_its_definition_before_anything_is_read(
     client: bigquery.Client, metric_type: str, definition: Definition, message: str
 ) -> None:
     request = request_of("million", metric_type, definition)
-    with pytest.raises(PermanentBuildError, match=message) as refused:
+    with pytest.raises(PermanentWorkError, match=message) as refused:
         rows(client, request)
     assert refused.value.code == "invalidDefinition"
     assert not [job for job in client.list_jobs() if request.build_id.hex in str(job.job_id)]
@@ -162,7 +177,7 @@ def test_a_custom_distribution_needs_its_definition_before_anything_is_read(
 
 @pytest.mark.parametrize(("product_", "channel"), [("fenix", "esr"), ("focus", "nightly")])
 def test_a_channel_without_a_dataset_is_named(client: bigquery.Client, product_: str, channel: str) -> None:
-    with pytest.raises(PermanentBuildError, match=f"'{product_}' on '{channel}'"):
+    with pytest.raises(PermanentWorkError, match=f"'{product_}' on '{channel}'"):
         rows(client, replace(request_of(channel, "counter"), product=product_))
 
 
@@ -176,6 +191,6 @@ def test_more_cells_than_fit_are_refused() -> None:
         "metric_key": "",
         "client_agg_type": "",
     }
-    cell |= {"bucket": "1", "amount": 1, "users": 1, "samples": 1, "weighted": False}
-    with pytest.raises(PermanentBuildError, match="more than 3 values"):
-        read_cells([cell] * 4, most=3)
+    cell |= {"users": 2, "samples": 2, "weighted": False, "buckets": [("1", 1, 1), ("2", 1, 1)]}
+    with pytest.raises(PermanentWorkError, match="more than 3 values"):
+        read_cells([page_of([cell] * 2)] * 2, most=3)

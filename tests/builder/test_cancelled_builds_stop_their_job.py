@@ -16,10 +16,7 @@ from builder.aggregates.aggregating import AggregateOptions, aggregate_probe
 from builder.aggregates.probe import BuildRequest, BuiltProbe, Progress
 from builder.aggregates.source import SourceOptions
 from builder.aggregates.thresholds import Minimum, Thresholds
-from builder.bigquery import JobOptions, JobRunner
 from builder.builds import Aggregate
-from builder.control import Control
-from builder.errors import BuildCancelledError
 from builder.running import Builder
 from tests.builder.test_build_jobs_are_adopted import ENDLESS
 from tests.support.builders import ROW, put_in_catalogue, request, running_builder, until_stage, until_state
@@ -27,6 +24,9 @@ from tests.support.googlesql import COUNTER
 from tests.support.ping_makers import RUN_DATE, random_pings
 from tests.support.ping_warehouse import warehouse
 from tests.support.servers import Connection, eventually
+from usage_service.shared.bigquery.control import Control
+from usage_service.shared.bigquery.errors import WorkCancelledError
+from usage_service.shared.bigquery.jobs import JobOptions, JobRunner
 from usage_service.shared.postgres import connect
 
 PATIENT = JobOptions(poll_seconds=600, deadline_seconds=600)
@@ -234,6 +234,6 @@ async def test_a_thread_that_waits_for_an_answer_does_not_delay_the_cancellation
     control.cancel()
     assert calls == ["MainThread"]
     answered.set()
-    with pytest.raises(BuildCancelledError):
+    with pytest.raises(WorkCancelledError):
         await waiting
     assert len(calls) == 2

@@ -16,13 +16,13 @@ from pathlib import Path
 import pytest
 from google.cloud import bigquery
 
-from builder.bigquery import JobOptions, make_client
 from builder.sinks.glam_tables import GlamTables
 from tests.support.builder_process import ROWS, BuilderProcess
 from tests.support.builders import put_in_catalogue, request
 from tests.support.ping_warehouse import write
 from tests.support.servers import Connection, eventually, rounds
 from tests.support.sinks import BEFORE, SINK
+from usage_service.shared.bigquery.jobs import JobOptions, make_client
 from warehouse.serving import served
 
 ROUNDS = rounds(1)

@@ -13,10 +13,10 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from builder.bigquery import make_client
 from builder.etl_demo.nights import SAMPLE_OPTIONS, Built, NewProbe, Night, build_all, compare, requests_of
 from builder.etl_demo.views import ProbeViews, made_up_views, views_of_service
 from tests.support.warehouse_support import UNTIL, nothing, seeded
+from usage_service.shared.bigquery.jobs import make_client
 from usage_service.shared.remote import RemoteError
 from warehouse.sample.pings import PROJECT, SampleOptions
 from warehouse.sample.probes import PROBES, sample_probes
@@ -130,6 +130,6 @@ def test_piped_it_prints_json(tmp_path: Path) -> None:
 def test_a_service_that_does_not_answer_is_told_in_one_line(tmp_path_factory: pytest.TempPathFactory) -> None:
     directory = seeded(tmp_path_factory).parent
     done = run("etl-demo", "--data-dir", str(directory), "--url", "http://127.0.0.1:1")
-    assert (done.returncode, done.stdout) == (2, "")
+    assert (done.returncode, done.stdout) == (3, "")
     assert done.stderr.startswith("probe-builder: http://127.0.0.1:1 does not answer (")
     assert done.stderr.count("\n") == 1

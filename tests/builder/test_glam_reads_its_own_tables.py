@@ -16,8 +16,6 @@ from google.cloud.bigquery import QueryJobConfig, ScalarQueryParameter
 from typer.testing import CliRunner
 
 from builder import cli
-from builder.bigquery import JobOptions, make_client
-from builder.control import Control
 from builder.sinks.glam_tables import AGGREGATES, GlamTables
 from builder.sinks.outbox import Batch
 from builder.sinks.parquet_rows import ParquetRows
@@ -25,6 +23,8 @@ from tests.support.builders import put_in_catalogue
 from tests.support.ping_warehouse import write
 from tests.support.servers import Client, Connection, JsonObject
 from tests.support.sinks import SINK, built, deliver_all, deliverer_of
+from usage_service.shared.bigquery.control import Control
+from usage_service.shared.bigquery.jobs import JobOptions, make_client
 from warehouse.serving import served
 
 PROJECT = "local-project"

@@ -11,14 +11,14 @@ from uuid import UUID, uuid4
 import pytest
 from google.cloud import bigquery
 
-from builder.bigquery import JobOptions, stop_jobs
-from builder.errors import TransientBuildError
 from builder.queue import BuildQueue
 from tests.builder.test_build_jobs_are_adopted import ENDLESS
 from tests.support.builders import PROBE, builds_a_row, put_in_catalogue, request, running_builder
 from tests.support.ping_makers import random_pings
 from tests.support.ping_warehouse import warehouse
 from tests.support.servers import Connection, eventually
+from usage_service.shared.bigquery.errors import TransientWorkError
+from usage_service.shared.bigquery.jobs import JobOptions, stop_jobs
 from usage_service.shared.postgres import open_pool
 
 LEASE = timedelta(seconds=15)
@@ -90,7 +90,7 @@ async def test_jobs_that_could_not_be_stopped_are_tried_again_after_a_lease(
     def refuses_once(of_build: UUID) -> Sequence[str]:
         asked.append(of_build)
         if len(asked) == 1:
-            raise TransientBuildError("backendError", "made up")
+            raise TransientWorkError("backendError", "made up")
         return ()
 
     async def was_asked() -> bool:

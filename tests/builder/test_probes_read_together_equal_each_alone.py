@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -15,11 +14,14 @@ from builder.aggregates.definition import Definition
 from builder.aggregates.probe import BuildRequest, BuiltTogether, Rows
 from builder.aggregates.source import Reading, SourceOptions, probe_statement
 from builder.aggregates.thresholds import Minimum, Thresholds
-from builder.aggregates.together import aggregate_together, read_alike
-from builder.errors import PermanentBuildError
+from builder.aggregates.together import read_alike
+from builder.nights.rehearsal import rehearse
+from tests.builder.build_steps import page_of
 from tests.support.googlesql import PROBES
 from tests.support.ping_makers import RUN_DATE, random_pings
 from tests.support.ping_warehouse import warehouse
+from usage_service.shared.bigquery.errors import PermanentWorkError
+from usage_service.shared.bigquery.pages import Page
 
 SOURCE = SourceOptions(thresholds=Thresholds({}, Minimum(0, 0)), sampled_channels={"release": 10})
 OPTIONS = AggregateOptions(SOURCE)
@@ -44,7 +46,7 @@ REQUESTS = [
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[bigquery.Client]:
-    pings = [ping for channel in ("nightly", "release") for ping in random_pings(21, 120, channel)]
+    pings = [ping for channel in ("nightly", "release") for ping in random_pings(21, 40, channel)]
     with warehouse(tmp_path_factory.mktemp("together") / "pings.duckdb", pings) as client:
         yield client
 
@@ -53,8 +55,8 @@ def together(client: bigquery.Client, job: UUID, requests: Sequence[BuildRequest
     return aggregate_probes(client, job, requests, OPTIONS, lambda *_: None)
 
 
-def rows_of(built: Rows | PermanentBuildError) -> Rows:
-    assert not isinstance(built, PermanentBuildError), built
+def rows_of(built: Rows | PermanentWorkError) -> Rows:
+    assert not isinstance(built, PermanentWorkError), built
     return built
 
 
@@ -95,12 +97,11 @@ def test_what_differs_in_what_is_read_is_apart() -> None:
         replace(request, pings=("metrics",)),
         replace(request, latest_version=149),
         replace(request, metric_type="boolean"),
-        replace(request, metric_type="labeled_counter"),
     ]
-    assert [len(group) for group in read_alike([request, *others], SOURCE)] == [1] * 7
-    same = [replace(request, probe="b"), replace(request, metric_type="quantity", probe="c")]
-    assert [len(group) for group in read_alike([request, *same], SOURCE)] == [3]
-    assert [len(group) for group in read_alike([request, *same], SOURCE, most=2)] == [2, 1]
+    assert [len(group) for group in read_alike([request, *others], SOURCE)] == [1] * 6
+    same = [replace(request, metric_type=kind) for kind in ("quantity", "labeled_counter", "dual_labeled_counter")]
+    assert [len(group) for group in read_alike([request, *same], SOURCE)] == [4]
+    assert [len(group) for group in read_alike([request, *same], SOURCE, most=3)] == [3, 1]
     assert Reading.of(request, SOURCE) != Reading.of(replace(request, channel="release"), SOURCE)
 
 
@@ -108,13 +109,12 @@ def test_one_that_breaks_is_alone_and_the_others_are_there(client: bigquery.Clie
     broken = request_of("timing_distribution", CHANGED)
     good = [request_of(kind, PROBES[kind]) for kind in ("timing_distribution", "memory_distribution")]
     unknown = request_of("memory_distribution", "gone")
-    [group] = read_alike([good[0], broken, good[1], unknown], SOURCE)
     done = {
         request.probe: built
-        for one in aggregate_together(partial(together, client), uuid4(), group)
-        for request, built in zip(one.requests, one.built, strict=True)
+        for requests, together in rehearse(client, [good[0], broken, good[1], unknown], OPTIONS)
+        for request, built in zip(requests, together, strict=True)
     }
-    assert [probe for probe, built in done.items() if isinstance(built, PermanentBuildError)] == [CHANGED, "gone"]
+    assert [probe for probe, built in done.items() if isinstance(built, PermanentWorkError)] == [CHANGED, "gone"]
     for request in good:
         alone = aggregate_probe(client, request, OPTIONS, lambda *_: None)
         assert list(rows_of(done[request.probe])) == list(alone.rows)
@@ -126,7 +126,7 @@ def test_one_that_cannot_be_laid_out_fails_alone_and_is_not_read(client: bigquer
     alone = together(client, uuid4(), good[:1])
     built = together(client, uuid4(), [good[0], undefined, good[1]])
     first, error, last = built
-    assert isinstance(error, PermanentBuildError)
+    assert isinstance(error, PermanentWorkError)
     assert "register the probe with bucket_count" in str(error)
     [rows] = [list(rows_of(one)) for one in alone]
     assert list(rows_of(first)) == list(rows_of(last)) == rows
@@ -136,16 +136,16 @@ def test_one_that_cannot_be_laid_out_fails_alone_and_is_not_read(client: bigquer
         next(iter(built))
 
 
-def cell(probe: int, bucket: str) -> dict[str, Any]:
-    about = {"version": 150, "ping_type": "*", "os": "*", "build_hour": "*", "metric_key": "", "client_agg_type": ""}
-    numbers = {"amount": 1.0, "users": 1.0, "samples": 1, "weighted": False}
-    return about | numbers | {"probe": probe, "bucket": bucket}
+def row(probe: int, *buckets: str, version: int = 150) -> dict[str, Any]:
+    about = {"ping_type": "*", "os": "*", "build_hour": "*", "metric_key": "", "client_agg_type": "", "weighted": False}
+    cells = [(bucket, 1.0, 1) for bucket in buckets]
+    return about | {"probe": probe, "version": version, "users": 1.0, "samples": 1, "buckets": cells}
 
 
 def test_one_with_too_many_cells_fails_alone() -> None:
-    rows = [cell(1, "a"), cell(3, "a"), cell(3, "b"), cell(3, "c"), cell(4, "a"), cell(4, "b")]
-    found = list(cells_by_probe(rows, probes=6, most=2))
-    assert [isinstance(one, PermanentBuildError) for one in found] == [False, False, False, True, False, False]
+    first, second = [row(1, "a"), row(3, "a", "b")], [row(3, "c", version=149), row(4, "a", "b")]
+    found = list(cells_by_probe([page_of(first), page_of(second)], probes=6, most=2))
+    assert [isinstance(one, PermanentWorkError) for one in found] == [False, False, False, True, False, False]
     assert [len(one.combinations) for one in found if isinstance(one, Cells)] == [0, 1, 0, 1, 0]
     assert [one.buckets for one in found if isinstance(one, Cells)] == [[], ["a"], [], ["a", "b"], []]
 
@@ -153,24 +153,24 @@ def test_one_with_too_many_cells_fails_alone() -> None:
 def test_cells_are_taken_as_their_probes_turn_comes() -> None:
     taken = list[int]()
 
-    def rows() -> Iterator[dict[str, Any]]:
+    def pages() -> Iterator[Page]:
         for probe in range(4):
             taken.append(probe)
-            yield cell(probe, "a")
+            yield page_of([row(probe, "a")])
 
-    reading = cells_by_probe(rows(), probes=4)
+    reading = cells_by_probe(pages(), probes=4)
     for probe in range(4):
         next(reading)
         assert taken[-1] <= probe + 1  # the next one's first shows that this one's are all there
     with pytest.raises(ValueError, match="the cells of probe 0 came after those of 1"):
-        list(cells_by_probe([cell(1, "a"), cell(0, "a"), cell(2, "a")], probes=3))
+        list(cells_by_probe([page_of(row(probe, "a") for probe in (1, 0, 2))], probes=3))
 
 
 def test_what_is_never_built_is_alone_and_says_why(client: bigquery.Client) -> None:
     never = request_of("event", "an_event")
     groups = read_alike([request_of("counter", PROBES["counter"]), never], SOURCE)
     assert [len(group) for group in groups] == [1, 1]
-    [told] = aggregate_together(partial(together, client), uuid4(), [never])
-    [error] = told.built
-    assert isinstance(error, PermanentBuildError)
+    [(_, told)] = rehearse(client, [never], OPTIONS)
+    [error] = told
+    assert isinstance(error, PermanentWorkError)
     assert "an_event is a event" in str(error)

@@ -10,8 +10,6 @@ import pytest
 from prometheus_client import generate_latest
 from pyarrow.parquet import ParquetFile
 
-from builder.control import Control
-from builder.errors import PermanentBuildError, TransientBuildError
 from builder.sinks.delivering import Sink
 from builder.sinks.glam_tables import Delivered, WriteRows
 from builder.sinks.outbox import Batch, BatchLimits
@@ -19,6 +17,8 @@ from builder.sinks.parquet_rows import ParquetRows
 from tests.support.builders import builds_a_row, put_in_catalogue, request, running_builder, until_state
 from tests.support.servers import Client, Connection, eventually
 from tests.support.sinks import SINK, TIME_PASSES, WAITING, MemorySink, built, deliver_all, deliverer_of, written
+from usage_service.shared.bigquery.control import Control
+from usage_service.shared.bigquery.errors import PermanentWorkError, TransientWorkError
 
 STATUS = "SELECT * FROM sink_status WHERE product = 'fog'"
 LARGE = """UPDATE probe_rows SET histogram = ('{"1": 5' || repeat(' ', $1) || '}')::json WHERE $1 > 0"""
@@ -123,7 +123,7 @@ async def test_what_a_sink_does_not_take_is_tried_again_and_seen(
     client: Client, database: Connection, database_url: str, sink: MemorySink
 ) -> None:
     def refuse(_batch: Batch) -> None:
-        raise TransientBuildError("backendError", "made up")
+        raise TransientWorkError("backendError", "made up")
 
     sink.refuse = refuse
     build_id = await built(database, "a_ms", 1)
@@ -169,7 +169,7 @@ async def test_a_build_that_cannot_be_delivered_fails_alone(
 
     def refuse(batch: Batch) -> None:
         if ids[3] in batch.builds:
-            raise PermanentBuildError("invalid", "made up")
+            raise PermanentWorkError("invalid", "made up")
 
     sink.refuse = refuse
     async with deliverer_of(database_url, sink.deliver, limits=BatchLimits(builds=4)) as deliverer:
@@ -186,7 +186,7 @@ async def test_a_build_that_cannot_be_delivered_fails_alone(
 async def test_channels_do_not_wait_for_each_other(database: Connection, database_url: str, sink: MemorySink) -> None:
     def refuse(batch: Batch) -> None:
         if batch.channel == "nightly":
-            raise PermanentBuildError("notFound", "no such table")
+            raise PermanentWorkError("notFound", "no such table")
 
     sink.refuse = refuse
     for channel in ("nightly", "beta", "esr"):  # GLAM has no table of the last one
@@ -259,7 +259,7 @@ async def test_a_batch_that_was_begun_is_seen_to_its_end_though_its_rows_are_of_
     database: Connection, database_url: str, sink: MemorySink
 ) -> None:
     def refuse(batch: Batch) -> None:
-        raise TransientBuildError("unreachable", "its jobs may run")
+        raise TransientWorkError("unreachable", "its jobs may run")
 
     sink.refuse = refuse
     first = await built(database, "a_ms", 1)

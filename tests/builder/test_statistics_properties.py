@@ -10,7 +10,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from builder.aggregates.bucket_list import BucketList
@@ -20,11 +20,13 @@ from builder.aggregates.statistics import smoothed, ten_thousandths
 from builder.aggregates.thresholds import Minimum, Thresholds
 from tests.builder.build_steps import WarehouseSteps, percentile, ping_of_labels, row_of
 from tests.support.ping_warehouse import warehouse
+from tests.support.servers import rounds
 from usage_service.shared import glean_buckets
 
 COUNTS = st.dictionaries(st.integers(0, 10**6).map(str), st.integers(0, 2**40), min_size=1, max_size=30)
 PERCENTS = st.floats(0, 100).map(lambda percent: round(percent, 2))
 LARGEST = 10**6
+TRIED = settings(max_examples=rounds(30))
 
 
 def numbers(keys: Iterable[str]) -> BucketList:
@@ -42,7 +44,7 @@ def histograms(chance: random.Random, number: int) -> list[dict[str, int]]:
     ]
 
 
-SENT = {weight: histograms(random.Random(weight), 60) for weight in (1, 10)}
+SENT = {weight: histograms(random.Random(weight), 30) for weight in (1, 10)}
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +63,7 @@ def test_shares_of_a_client_sum_to_its_weight(steps: WarehouseSteps, weight: int
         assert math.isclose(sum(shares[str(label)].amounts.values()), weight if any(counts.values()) else 0.0)
 
 
+@TRIED
 @given(COUNTS)
 def test_a_smoothed_histogram_sums_to_one_and_has_no_empty_bucket(counts: dict[str, int]) -> None:
     values = np.array([list(counts.values())], dtype=np.float64)
@@ -69,6 +72,7 @@ def test_a_smoothed_histogram_sums_to_one_and_has_no_empty_bucket(counts: dict[s
     assert all(value > 0 for value in even)
 
 
+@TRIED
 @given(COUNTS)
 def test_a_key_that_is_no_bucket_is_dropped_but_weighs(counts: dict[str, int]) -> None:
     users = sum(counts.values()) + 5
@@ -79,6 +83,7 @@ def test_a_key_that_is_no_bucket_is_dropped_but_weighs(counts: dict[str, int]) -
     assert math.isclose(sum(even.values()), (users - 5 + 1) / (users + 1), abs_tol=0.00005 * len(counts) + 1e-9)
 
 
+@TRIED
 @given(COUNTS, PERCENTS, PERCENTS)
 def test_percentiles_are_buckets_and_never_fall(counts: dict[str, int], one: float, other: float) -> None:
     low, high = sorted((one, other))
@@ -88,6 +93,7 @@ def test_percentiles_are_buckets_and_never_fall(counts: dict[str, int], one: flo
         assert percentile(low, entries, buckets) <= percentile(high, entries, buckets)
 
 
+@TRIED
 @given(COUNTS, PERCENTS)
 def test_a_percentile_is_the_first_bucket_that_reaches_the_share(counts: dict[str, int], percent: float) -> None:
     key = percentile(percent, list(counts.items()), numbers(counts))
@@ -109,12 +115,14 @@ def test_no_percentile_outside_0_to_100(percent: float) -> None:
         percentile(percent, [("1", 1)], BucketList(("1",)))
 
 
+@TRIED
 @given(st.decimals(-1000, 1000, allow_nan=False, places=6))
 def test_values_are_rounded_half_away_from_zero(value: Decimal) -> None:
     expected = value.quantize(Decimal("0.0001"), rounding=ROUND_HALF_UP)
     assert Decimal(int(ten_thousandths(np.array([float(value)]))[0])) / 10_000 == expected
 
 
+@TRIED
 @given(st.decimals(0, 1, allow_nan=False, places=6))
 def test_a_share_is_written_as_rounded(value: Decimal) -> None:
     [text] = share_texts(ten_thousandths(np.array([[float(value)]])), BucketList(("1",)))
@@ -123,11 +131,13 @@ def test_a_share_is_written_as_rounded(value: Decimal) -> None:
     assert written == "0" or not written.endswith("0")
 
 
+@TRIED
 @given(st.permutations([Fraction(1, 7), Fraction(2, 7), Fraction(4, 7), Fraction(1, 3), Fraction(2, 3)] * 4))
 def test_the_stored_value_does_not_depend_on_the_order_of_a_sum(shares: list[Fraction]) -> None:
     assert ten_thousandths(np.array([sum(float(share) for share in shares) / 160000])).tolist() == [1]
 
 
+@TRIED
 @given(COUNTS)
 def test_json_keeps_numeric_order_and_whole_numbers(counts: dict[str, int]) -> None:
     buckets = numbers(counts)
@@ -137,6 +147,7 @@ def test_json_keeps_numeric_order_and_whole_numbers(counts: dict[str, int]) -> N
     assert "." not in text
 
 
+@TRIED
 @given(st.integers(0, 2**45), st.sampled_from([8, 16]))
 def test_functional_buckets_rise_from_0_and_end_at_the_largest(largest: int, per_magnitude: int) -> None:
     bounds = glean_buckets.functional_buckets(2, per_magnitude, largest)
@@ -150,6 +161,7 @@ def test_no_functional_buckets_where_nothing_was_seen(largest: int) -> None:
     assert glean_buckets.functional_buckets(2, 8, largest) == []
 
 
+@TRIED
 @given(st.floats(0.01, 2**40), st.floats(0.01, 2**40))
 def test_scalar_buckets_rise_from_1_as_far_as_the_values_lie_apart(one: float, other: float) -> None:
     low, high = sorted((one, other))
@@ -163,6 +175,7 @@ def test_scalar_buckets_rise_from_1_as_far_as_the_values_lie_apart(one: float, o
     assert bounds[-1] <= (high / low) * (1 + 1e-12) + 0.006
 
 
+@TRIED
 @given(st.integers(0, 20), st.integers(60, 10_000), st.integers(3, 20))
 def test_buckets_of_custom_distributions_rise_to_their_maximum(smallest: int, largest: int, count: int) -> None:
     for make in (glean_buckets.exponential_buckets, glean_buckets.linear_buckets):

@@ -46,3 +46,15 @@ async def test_two_builders_never_hold_the_same(own_database: Connection, own_da
         claimed = [await one.claim(2), await two.claim(2), await one.claim(2), await two.claim(2)]
     assert [len(claims) for claims in claimed] == [2, 2, 1, 0]
     assert sorted(claim.probe for claims in claimed for claim in claims) == PROBES
+
+
+async def test_of_those_that_end_together_the_first_may_have_been_cancelled(own_database: Connection) -> None:
+    """As builders of version 4 end them: the events of the others still say who built them."""
+    await queued(own_database)
+    builds = await own_database.fetch("SELECT * FROM claim_build('b1', $1, 2)", timedelta(seconds=15))
+    ids, attempts = [row["build_id"] for row in builds], [row["attempt"] for row in builds]
+    assert await own_database.fetchval("SELECT cancel_build($1, 'a person')", ids[0])
+    ended = await own_database.fetch("SELECT complete_builds($1, $2, $3)", ids, attempts, [7, 7])
+    assert [row[0] for row in ended] == [ids[1]]
+    told = await own_database.fetch("SELECT source FROM event_log WHERE type = 'build_found_no_data'")
+    assert [row["source"] for row in told] == ["b1"]

@@ -31,11 +31,13 @@ def lose_an_event(stack: Stack) -> Iterator[None]:
         yield
 
 
-def test_a_lost_event_is_found_and_all_else_is_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lost_event_is_found_and_all_else_is_well(
+    own_cluster: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(trial, "LEAD_SECONDS", 0.5)
     monkeypatch.setattr(trial, "TAIL_SECONDS", 0.5)
     fault = Fault("losing", "an event is lost", lose_an_event, hold=1, back_within=60)
-    outcome = try_fault(fault, make_template(tmp_path / "template"), tmp_path / "trial", RATES)
+    outcome = try_fault(fault, make_template(own_cluster), tmp_path / "trial", RATES)
     assert (outcome.lost, outcome.twice) == (1, 0)
     assert not outcome.well
     assert outcome.acknowledged > 0

@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.fake_service import Fault, fake_service
 from tests.support.proxy import proxied
-from tests.support.servers import Client, Connection
+from tests.support.servers import Client, Connection, rounds
 from usage_service.client import UsageClient
 
 FAULTS: tuple[Fault, ...] = (
@@ -35,7 +35,7 @@ def view(client: UsageClient, event_id: str | None = None, product: str | None =
 
 
 @pytest.mark.parametrize("spooled", [False, True], ids=["memory", "spool"])
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(rounds(2)))
 def test_whatever_becomes_of_requests(seed: int, spooled: bool, tmp_path: Path) -> None:
     dice = random.Random(seed)
 

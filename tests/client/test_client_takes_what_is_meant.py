@@ -6,7 +6,7 @@ import json
 import logging
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, date, datetime, timedelta, timezone
 from enum import Enum, IntEnum
 from typing import Any
@@ -14,7 +14,9 @@ from uuid import UUID, uuid4
 
 import numpy as np
 import pytest
+import pytest_asyncio
 
+from tests.support.building import served
 from tests.support.fake_service import FakeService, fake_service
 from tests.support.servers import Client
 from usage_service.client import UsageClient, WrongEventError
@@ -36,10 +38,16 @@ class Number(IntEnum):
     SEVEN = 7
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def service() -> Iterator[FakeService]:
     with fake_service() as running:
         yield running
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module", name="client")
+async def one_client(module_database_url: str) -> AsyncIterator[Client]:
+    async with served(module_database_url) as client:
+        yield client
 
 
 def sent(service: FakeService, kind: str, fields: dict[str, Any]) -> dict[str, Any]:
@@ -146,6 +154,7 @@ def test_a_strict_client_raises_what_is_wrong(kind: str, fields: dict[str, Any],
     client.close(0)
 
 
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize(("kind", "fields", "named"), WRONG)
 async def test_another_client_raises_nothing_and_says_it_once(
     client: Client, caplog: pytest.LogCaptureFixture, kind: str, fields: dict[str, Any], named: str

@@ -48,6 +48,10 @@ async def data_async(request: HttpRequest) -> HttpResponse:
     return data(request)
 
 
+def first_part(request: HttpRequest) -> str | None:
+    return request.path.split("/")[1] or None
+
+
 def page(request: HttpRequest) -> HttpResponse:
     return HttpResponse("<p>hello")
 
@@ -66,6 +70,7 @@ urlpatterns = [
     path("failing/", failing),
     path("plain/", plain),
     path("admin/", page),
+    path("fenix/", page),
     path("", page),
 ]
 
@@ -200,6 +205,17 @@ def test_functions_of_the_apps_own(service: FakeService, made: list[UsageMiddlew
     first, second = recorded(service, made)
     assert ("visitor" not in first, first["data"]["bot"]) == (True, True)
     assert (second["visitor"], "bot" in second["data"]) == ("x" * 256, False)
+
+
+@pytest.mark.parametrize("product", [f"{__name__}.first_part", first_part])
+def test_a_page_carries_the_product_that_it_is_of(
+    product: object, service: FakeService, made: list[UsageMiddleware]
+) -> None:
+    with configured(service.url, PRODUCT=product):
+        client = Client(headers={"user-agent": FIREFOX})
+        for path in ("/fenix/", "/"):
+            client.get(path)
+    assert [event.get("product") for event in recorded(service, made)] == ["fenix", None]
 
 
 @pytest.mark.parametrize("visitor", [42, 0, UUID(int=7)])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -20,9 +19,9 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.test import override_settings
 from django.urls import include, path
 from django.views.decorators.csrf import csrf_exempt
-from playwright.async_api import Page, async_playwright
+from playwright.async_api import Page
 
-from browser.chromium import arguments, chromium
+from tests.support.browsers import browser_context, needs_chromium
 from tests.support.building import bring_to, served
 from tests.support.django_project import (
     FIREFOX,
@@ -32,14 +31,13 @@ from tests.support.django_project import (
     served_to_browsers,
 )
 from tests.support.servers import Connection, drained_projections, eventually, registered
+from tests.support.snippets import snippets
 from tests.support.traffic import records
 from usage_service.ingest.appending import append
 from usage_service.tokens import create_token
 
-CHROMIUM = chromium()
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
-CHANGE = (Path(__file__).parents[2] / "docs/guides/glam.md").read_text().partition("## Data")[0]
-[PYTHON, HTML, SCRIPT] = re.findall(r"```(?:python|html|js)\n(.*?)```", CHANGE, re.DOTALL)
+pytestmark = needs_chromium
+[PYTHON, HTML, SCRIPT] = [one.text for one in snippets("docs/guides/glam.md", "python", "html", "js")]
 MISSED, IS_BUILT, RECORDED = SCRIPT.split("\n\n")
 # What GLAM has without the change: it posts the query, and makes an error of what is not 200.
 API = f"""
@@ -92,14 +90,11 @@ async def glam(url: str, token: str, spool: Path) -> AsyncIterator[Page]:
     options = CHANGED["USAGE_SERVICE"] | {"URL": url, "TOKEN": token, "SPOOL_DIR": str(spool)}
     settings = override_settings(MIDDLEWARE=CHANGED["MIDDLEWARE"], USAGE_SERVICE=options)
     with django_project(__name__), settings, remembered_middlewares(), served_to_browsers() as app:
-        async with async_playwright() as playwright:
-            browser = await playwright.chromium.launch(executable_path=Path(CHROMIUM or ""), args=arguments())
-            context = await browser.new_context(user_agent=FIREFOX)
+        async with browser_context(user_agent=FIREFOX) as context:
             await context.clock.install()
             page = await context.new_page()
             await page.goto(app)
             yield page
-            await browser.close()
 
 
 async def test_a_page_waits_for_the_build_of_what_it_misses(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -11,9 +10,9 @@ pytest.importorskip("django")
 
 from django.http import HttpRequest, HttpResponse
 from django.urls import include, path
-from playwright.async_api import Page, async_playwright
+from playwright.async_api import Page
 
-from browser.chromium import arguments, chromium
+from tests.support.browsers import browser_context, needs_chromium
 from tests.support.django_project import (
     FIREFOX,
     configured,
@@ -22,17 +21,20 @@ from tests.support.django_project import (
     served_to_browsers,
 )
 from tests.support.servers import Client, Connection, eventually
+from tests.support.snippets import snippets
 from tests.support.traffic import fold_all
 
-CHROMIUM = chromium()
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
+pytestmark = needs_chromium
 ELSEWHERE = "https://bugzilla.mozilla.org/show_bug.cgi?id=1"
-PAGE = f"""<!doctype html><title>An app</title><script src="/interactions.js"></script>
+[SCRIPT_TAG] = snippets("docs/guides/app.md", "html")
+[TOLD] = snippets("docs/guides/app.md", "js")
+PAGE = f"""<!doctype html><title>An app</title>{SCRIPT_TAG.text}
 <select name=os><option>*<option>Windows</select> <input type=checkbox id=normalized> <input type=text name=note>
 <a href="#below">below</a> <a href="{ELSEWHERE}">Bug <b>1</b></a>"""
 RECORDED = [
     ("control_changed", {"control": "normalized", "value": True}),
     ("control_changed", {"control": "os", "value": "Windows"}),
+    ("control_changed", {"control": "os", "value": "Windows"}),  # as the guide tells it
     ("link_followed", {"tool": "bugzilla.mozilla.org", "url": "https://bugzilla.mozilla.org/show_bug.cgi"}),
     ("page_viewed", {"page": "/"}),  # by the middleware
     ("page_viewed", {"page": "/"}),  # back again, by the script
@@ -60,15 +62,12 @@ def app(client: Client) -> Iterator[str]:
 async def test_what_people_do_is_recorded_whether_there_are_beacons_or_not(
     app: str, database: Connection, beacons: bool
 ) -> None:
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=Path(CHROMIUM or ""), args=arguments())
-        context = await browser.new_context(user_agent=FIREFOX)
+    async with browser_context(user_agent=FIREFOX) as context:
         await context.route(ELSEWHERE, lambda route: route.fulfill(body="elsewhere"))
         if not beacons:
             await context.add_init_script("delete Navigator.prototype.sendBeacon")
         await use(await context.new_page(), app)
         await eventually(lambda: count_is(database, len(RECORDED)), "what was done is recorded")
-        await browser.close()
     rows = await database.fetch("SELECT type, data, visitor FROM event_log")
     found = [(row["type"], dict(sorted(row["data"].items()))) for row in rows]
     assert sorted(found, key=str) == RECORDED
@@ -85,6 +84,7 @@ async def use(page: Page, app: str) -> None:
     await page.check("#normalized")
     await page.fill("[name=note]", "about a person")
     await page.click("text=below")
+    await page.evaluate(TOLD.text)
     for query in ("g", "gc"):
         await page.evaluate("query => recordUsage('probe_searched', { query, results: 3 })", query)
     await page.evaluate("history.replaceState(null, '', '?os=Windows')")

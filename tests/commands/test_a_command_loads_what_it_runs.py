@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -35,7 +36,7 @@ def test_a_command_comes_without_the_others() -> None:
 def test_without_one_all_are_there(program: ModuleType, arguments: tuple[str, ...]) -> None:
     app = program.make_app(arguments)
     named = [command.name for command in app.registered_commands] + [group.name for group in app.registered_groups]
-    assert sorted(map(str, named)) == sorted(program.COMMANDS)
+    assert sorted(map(str, named)) == sorted(name for places in program.GROUPS.values() for name in places)
 
 
 @pytest.mark.parametrize("error", [UserError("set X"), ExceptionGroup("both", [UserError("set X"), UserError("too")])])
@@ -47,6 +48,25 @@ def test_what_can_be_mended_is_one_line(error: Exception, capsys: pytest.Capture
         run_program("program", app)
     assert ended.value.code == 2
     assert capsys.readouterr().err == "program: set X\n"
+
+
+@pytest.mark.parametrize("word", ["none/x.svg", "--chart=none/x.svg"])
+def test_a_file_that_is_named_and_cannot_be_opened_is_one_line(
+    word: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def app() -> None:
+        Path("none/x.svg").write_text("")
+
+    monkeypatch.setattr("sys.argv", ["program", word])
+    with pytest.raises(SystemExit) as ended:
+        run_program("program", app)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == "program: none/x.svg: No such file or directory; name another file\n"
+    monkeypatch.setattr("sys.argv", ["program"])
+    with pytest.raises(FileNotFoundError):  # ours
+        run_program("program", app)
 
 
 @pytest.mark.parametrize("error", [KeyError("x"), ExceptionGroup("mixed", [UserError("set X"), KeyError("x")])])

@@ -82,7 +82,10 @@ async def test_what_people_wrote_comes_through_csv_unchanged(client: Client) -> 
     assert (session["first_page"], session["tools_left"], session["role"]) == (EVIL, '["Looker"]', "starting_point")
 
 
-async def test_a_terminal_prints_what_people_wrote_and_does_not_obey_it(client: Client) -> None:
+async def test_a_terminal_prints_what_people_wrote_and_does_not_obey_it(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     shown = await called(client, "sessions", *SPAN, "--format", "table")
     assert "\x1b" not in shown.stdout
     together = re.sub(r"\s", "", shown.stdout)
@@ -96,7 +99,7 @@ async def test_a_terminal_prints_what_people_wrote_and_does_not_obey_it(client: 
     [
         (("--order", "least"), ["idle_ms", "slow_ms", "gc_ms"]),
         (("--limit", "1"), ["gc_ms"]),
-        (("--product", "fenix"), []),
+        (("--product", "fog"), ["gc_ms", "slow_ms"]),
         (("--channel", "nightly"), []),
         (("--bots",), ["gc_ms", "slow_ms"]),
     ],

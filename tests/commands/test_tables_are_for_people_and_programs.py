@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from usage_service.commands.tables import show
+from usage_service.shared.tables import show
 
 
 def test_nothing_is_a_line_of_names(capsys: pytest.CaptureFixture[str]) -> None:
@@ -36,9 +36,7 @@ def test_a_table_is_read_by_people(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_on_a_terminal_it_is_a_table() -> None:
     ours, theirs = pty.openpty()
-    code = (
-        "from usage_service.commands.tables import show; show([{'probe': 'gc_ms', 'views': 1234}], ['probe', 'views'])"
-    )
+    code = "from usage_service.shared.tables import show; show([{'probe': 'gc_ms', 'views': 1234}], ['probe', 'views'])"
     process = subprocess.Popen([sys.executable, "-c", code], stdout=theirs, env=os.environ | {"TERM": "dumb"})
     assert process.wait(20) == 0
     os.close(theirs)

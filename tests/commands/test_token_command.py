@@ -64,7 +64,7 @@ async def test_a_name_that_cannot_be_is_told_what_could(words: tuple[str, ...]) 
 @pytest.mark.parametrize("words", [("etl",), ("etl", "--scope", "root"), ("etl", "--scope", "read", "--days", "0")])
 async def test_a_token_says_what_it_opens_and_until_when(words: tuple[str, ...]) -> None:
     result = await called("create", *words)
-    assert result.exit_code == 2 or str(result.exception) == "--scope root: there are events, read, build, admin"
+    assert result.exit_code == 2 or str(result.exception) == "--scope root: there are events, read, build, admin, feed"
     assert await listed() == []
 
 

@@ -40,7 +40,7 @@ def names(requests: list[Request], known: dict[Name, date], policy: str, nights:
 
 
 @given(REQUESTS, REQUESTS, REQUESTS, REGISTERED, REGISTERED, st.sampled_from(POLICIES))
-@settings(max_examples=rounds(30), deadline=None)
+@settings(max_examples=rounds(10), deadline=None)
 def test_the_future_changes_no_list_of_the_past(
     past: list[Request],
     future: list[Request],

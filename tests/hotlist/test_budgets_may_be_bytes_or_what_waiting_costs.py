@@ -21,7 +21,7 @@ from tests.support.hot_traffic import FIRST, NAMES, as_event, ended_build, regis
 from tests.support.servers import Client, Connection, JsonObject, event, post, rounds
 from tests.support.traffic import fold_all, records
 from usage_service.hotlist.budgets import Budget, NothingKnownError, Prices, choose, read_budget, weigh
-from usage_service.hotlist.costs import Cost, CostReader
+from usage_service.hotlist.costs import Cost, CostReader, arrays_of
 from usage_service.ingest.appending import append
 from usage_service.shared.settings import ServerSettings
 
@@ -44,7 +44,7 @@ priced = st.builds(Prices, st.sampled_from([0.0, 6.25, 100.0]), st.sampled_from(
 def test_bytes_are_spent_on_the_most_requests_a_byte(found: list[tuple[float, Cost]], pinned: int, most: int) -> None:
     pinned = min(pinned, len(found))
     requests, known = [one for one, _ in found], [cost for _, cost in found]
-    worth = weigh(np.array(requests, dtype=np.float64), known, PRICES)
+    worth = weigh(np.array(requests, dtype=np.float64), arrays_of(known), PRICES)
     choice = choose(worth, pinned, Budget("x", bytes=most), 0, PROBES)
     value = {
         place: requests[place] / known[place].bytes if known[place].bytes else float("inf")
@@ -65,7 +65,7 @@ def test_bytes_are_spent_on_the_most_requests_a_byte(found: list[tuple[float, Co
 @settings(max_examples=rounds(50), deadline=None)
 def test_auto_lists_what_costs_more_unbuilt(found: list[tuple[float, Cost]], pinned: int, prices: Prices) -> None:
     pinned = min(pinned, len(found))
-    worth = weigh(np.array([one for one, _ in found], dtype=np.float64), [cost for _, cost in found], prices)
+    worth = weigh(np.array([one for one, _ in found], dtype=np.float64), arrays_of([cost for _, cost in found]), prices)
     choice = choose(worth, pinned, Budget("auto", auto=True), 0, PROBES)
     for place, (requests, cost) in enumerate(found):
         building = cost.bytes / 2**40 * prices.tib
@@ -90,9 +90,9 @@ def test_a_budget_is_read_as_it_is_written() -> None:
 def test_nothing_is_chosen_by_costs_that_nobody_knows() -> None:
     requests = np.ones(1)
     with pytest.raises(NothingKnownError, match="how much it reads"):
-        choose(weigh(requests, [None], PRICES), 0, Budget("1GB", bytes=10**9), 0, PROBES)
+        choose(weigh(requests, arrays_of([None]), PRICES), 0, Budget("1GB", bytes=10**9), 0, PROBES)
     with pytest.raises(NothingKnownError, match="how long it takes"):
-        choose(weigh(requests, [Cost(1, None, "builds")], PRICES), 0, Budget("auto", auto=True), 0, PROBES)
+        choose(weigh(requests, arrays_of([Cost(1, None, "builds")]), PRICES), 0, Budget("auto", auto=True), 0, PROBES)
 
 
 async def filled(client: Client, drained: Drained) -> None:

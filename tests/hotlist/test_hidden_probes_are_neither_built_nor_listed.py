@@ -124,6 +124,16 @@ async def test_operators_hide_and_show_as_events(viewed: Client, database: Conne
     assert [tuple(row) for row in rows] == [("probes_hidden", "fog", "b_*"), ("probes_shown", "fog", "b_*")]
 
 
+async def test_a_backtest_is_another_once_something_is_hidden(viewed: Client, drained: Drained) -> None:
+    await post(viewed, event("probe_viewed", probe="a_ms", visitor="later", occurred_at="2026-11-22T10:00:00Z"))
+    await drained()
+    place = "/v1/hotlist/backtest?product=fog&nights=2&until=2026-11-23"
+    before = await viewed.get(place)
+    assert before.status == 200, await before.text()
+    assert (await viewed.put("/v1/hidden/b_*?product=fog", json={})).status == 200
+    assert (await viewed.get(place, headers={"If-None-Match": before.headers["ETag"]})).status == 200
+
+
 async def test_operators_may_show_what_glam_hides(viewed: Client) -> None:
     assert (await viewed.delete("/v1/hidden/*browser_search*")).status == 204
     assert await popular(viewed) == {"a_ms": 1, "b_ms": 2, "browser_search_ms": 3}

@@ -98,5 +98,5 @@ async def test_a_catalogue_that_is_kept_is_as_one_read_anew(
 def catalogued(one: history.History) -> dict[str, object]:
     """Return what is known of each probe."""
     columns = one.columns
-    words = zip(columns.probes, columns.registered.tolist(), columns.listable.tolist(), strict=True)
-    return {key.probe: (registered, listable, one.built.get(key)) for key, registered, listable in words}
+    known = columns.registered.tolist(), columns.listable.tolist(), columns.retired.tolist()
+    return {key.probe: (*own, one.built.get(key)) for key, *own in zip(columns.probes, *known, strict=True)}

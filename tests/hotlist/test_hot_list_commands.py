@@ -53,7 +53,7 @@ async def test_pinning_and_excluding(usage_service: Run) -> None:
     assert (await usage_service("hotlist", "pin", "fog", "a_ms", "--reason", "asked for"))[1] == "fog a_ms: pinned\n"
     assert (await usage_service("hotlist", "exclude", "fog", "c_ms"))[1] == "fog c_ms: excluded\n"
     assert (await usage_service("hotlist", "--format", "lines"))[1] == "a_ms\nb_ms\n"
-    rules = json.loads((await usage_service("hotlist", "rules", "--product", "fog"))[1])["rules"]
+    rules = json.loads((await usage_service("hotlist", "rules", "--product", "fog", "--format", "json"))[1])
     assert [(one["probe"], one["rule"], one["reason"]) for one in rules] == [
         ("a_ms", "pinned", "asked for"),
         ("c_ms", "excluded", ""),
@@ -75,7 +75,7 @@ async def test_reporting_what_was_built(usage_service: Run, database: Connection
         "--channel",
         "nightly",
         "--built-at",
-        "2026-11-20T04:00:00Z",
+        "2026-11-20",
         str(tmp_path / "names"),
     ]
     assert json.loads((await usage_service(*command))[1]) == {"recorded": 2, "duplicate": 0, "builds_ended": 0}

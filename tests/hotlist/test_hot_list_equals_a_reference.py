@@ -170,13 +170,20 @@ async def test_equals_are_in_the_order_of_names_and_what_cannot_be_built_is_left
     client: Client, drained: Drained
 ) -> None:
     at = f"{LAST}T01:00:00Z"
-    names = ["c_ms", "a_ms", "use_counter_x", "b_ms", "gone_ms", "unknown_ms"]
+    names = ["c_ms", "a_ms", "use_counter_x", "b_ms", "gone_ms", "gone_later_ms", "unknown_ms"]
     views = [event("probe_viewed", probe=name, occurred_at=at) for name in names]
     random.Random(1).shuffle(views)
     known = [registered(name, occurred_at="2026-01-01T00:00:00Z") for name in names if name != "unknown_ms"]
-    await post(client, *views, *known, event("probe_retired", probe="gone_ms", visitor=None, data={}))
+    after = f"{LAST + timedelta(days=1)}T00:00:00Z"
+    retired = [
+        event("probe_retired", probe=name, visitor=None, occurred_at=day, data={})
+        for name, day in (("gone_ms", at), ("gone_later_ms", after))
+    ]
+    await post(client, *views, *known, *retired)
     await drained()
     body = await asked(client, f"product=fog&{UNTIL}")
+    assert [one["probe"] for one in body["probes"]] == ["a_ms", "b_ms", "c_ms", "gone_later_ms"]
+    body = await asked(client, f"product=fog&until={LAST + timedelta(days=2)}T00:00:00Z")
     assert [one["probe"] for one in body["probes"]] == ["a_ms", "b_ms", "c_ms"]
 
 

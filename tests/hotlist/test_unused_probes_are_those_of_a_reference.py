@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, date, datetime, timedelta
 from fnmatch import fnmatchcase
 from statistics import median
-from typing import Any
+from typing import Any, get_args
 from urllib.parse import urlsplit
 from uuid import UUID
 
@@ -18,7 +18,7 @@ from tests.support.servers import Client, Connection, JsonObject, post, rounds
 from tests.support.traffic import fold_all, records
 from usage_service.hidden_probes import HiddenNames
 from usage_service.hotlist.costs import CostReader
-from usage_service.hotlist.unused import UnusedCursor, UnusedFilter, UnusedPage, unused_probes
+from usage_service.hotlist.unused import UnusedCursor, UnusedFilter, UnusedOrder, UnusedPage, UnusedProbe, unused_probes
 from usage_service.ingest.appending import append
 from usage_service.windows import Days
 
@@ -118,12 +118,22 @@ def shown(page: UnusedPage) -> list[tuple[Any, ...]]:
     return [(one.product, one.probe, one.last_viewed_on, one.is_new, one.bot_views, one.bytes) for one in page.probes]
 
 
+# What comes first in each order, without a word on how it is made.
+ORDERS: dict[UnusedOrder, Callable[[UnusedProbe], Any]] = {
+    "bytes": lambda one: (-(-1 if one.bytes is None else one.bytes), one.product, one.probe),
+    "last_viewed": lambda one: (one.last_viewed_on or date.min, one.product, one.probe),
+    "registered": lambda one: (one.registered_at, one.product, one.probe),
+    "name": lambda one: (one.product, one.probe),
+}
+
+
 @given(
     log=st.lists(events(), max_size=30, unique_by=lambda item: item["event_id"]),
     first=st.integers(0, 8),
     length=st.integers(1, 9),
     product=st.sampled_from([None, "fog"]),
     channel=st.sampled_from([None, "nightly"]),
+    order=st.sampled_from(get_args(UnusedOrder)),
     size=st.integers(1, 3),
 )
 @settings(
@@ -138,6 +148,7 @@ async def test_any_log_has_those_of_the_reference_in_pages_of_any_size(
     length: int,
     product: str | None,
     channel: str | None,
+    order: UnusedOrder,
     size: int,
 ) -> None:
     await own_database.execute(
@@ -147,12 +158,15 @@ async def test_any_log_has_those_of_the_reference_in_pages_of_any_size(
         await append(own_database, records(log))
     await fold_all(own_database)
     since = FIRST.date() + timedelta(days=first)
-    only = UnusedFilter(Days(since, since + timedelta(days=length - 1)), product, channel)
+    only = UnusedFilter(Days(since, since + timedelta(days=length - 1)), product, channel, order)
     hiding = await own_database.fetch("SELECT pattern, product FROM hidden_probes")
     expected = reference(log, only, [(row[0], row[1]) for row in hiding])
     costs, hidden = CostReader(), HiddenNames()
     whole = await unused_probes(own_database, costs, hidden, only, 10_000)
-    assert shown(whole) == expected
+    assert whole.probes == sorted(whole.probes, key=ORDERS[order])
+    assert sorted(map(repr, shown(whole))) == sorted(map(repr, expected))
+    if order == "bytes":
+        assert shown(whole) == expected
     read = [one[5] for one in expected if one[5] is not None]
     assert whole.totals.probes == len(expected)
     assert whole.totals.never_viewed == sum(one[2] is None for one in expected)
@@ -175,7 +189,7 @@ async def test_any_log_has_those_of_the_reference_in_pages_of_any_size(
         if page.following is None:
             break
         after = UnusedCursor.parse(str(page.following))
-    assert paged == expected
+    assert paged == shown(whole)
 
 
 def viewed(probe: str, day: date, **data: object) -> JsonObject:

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import date, timedelta
+from types import MappingProxyType
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.hot_reference import Name, Request
-from tests.support.hot_traffic import DAYS, FIRST, REGISTERED, REQUESTS, counts
+from tests.support.hot_traffic import DAYS, FIRST, NAMES, REGISTERED, REQUESTS, counts
 from tests.support.servers import rounds
 from usage_service.hotlist.backtest.replaying import nights_of
 from usage_service.hotlist.backtest.sample_traffic import Shape, generate_traffic
-from usage_service.hotlist.counts import DayCounts, columns_of
+from usage_service.hotlist.counts import Columns, DayCounts, DayRow, columns_of
 from usage_service.hotlist.history import Learning, _Day
-from usage_service.hotlist.learning import Night, history_begin
+from usage_service.hotlist.learning import Learned, Night, history_begin
 from usage_service.probe_keys import ProbeKey
 
 TARGET = (FIRST + timedelta(days=DAYS)).toordinal()
+RETIRED = st.dictionaries(
+    st.sampled_from(NAMES), st.integers(-3, DAYS).map(lambda age: FIRST + timedelta(days=age)), max_size=4
+)
 SHAPE = Shape(days=50, probes=300, people=80, views=4, teams=8)
 
 
@@ -36,6 +41,12 @@ def last_night(found: DayCounts) -> Night:
     return night
 
 
+def with_retired(columns: Columns, retired: Mapping[Name, date]) -> Columns:
+    """Return columns of which these probes are retired."""
+    days = {ProbeKey(*name): day for name, day in retired.items()}
+    return replace(columns, retired=columns_of(columns.probes, {}, retired=days).retired)
+
+
 class Arriving:
     """Days as a service keeps them: a column more for each new probe, another day for each change."""
 
@@ -45,8 +56,8 @@ class Arriving:
         self.days = [_Day(0, np.zeros((3, 0), dtype=np.int32)) for _ in range(DAYS)]
         self.learning, self.requests = Learning(), list[Request]()
 
-    def take(self, batch: Iterable[Request]) -> Night:
-        """Take more requests and return the night after all days."""
+    def take(self, batch: Iterable[Request], retired: Mapping[Name, date] = MappingProxyType({})) -> Night:
+        """Take more requests, and which probes are retired now, and return the night after all days."""
         batch = list(batch)
         self.requests += batch
         for request in batch:
@@ -58,21 +69,45 @@ class Arriving:
         for row in {(request.day - FIRST).days for request in batch}:
             own = np.stack([whole.views[row], whole.people[row], whole.missing[row]])
             self.days[row] = _Day(len(self.requests), own[:, order])
-        columns = columns_of(list(self.places), self.known)
+        columns = with_retired(columns_of(list(self.places), self.known), retired)
         return Night(self.learning.learned(FIRST, columns, list(self.days), True), TARGET)
 
 
-@given(st.lists(REQUESTS, min_size=1, max_size=3), REGISTERED)
-@settings(max_examples=rounds(12), deadline=None)
-def test_any_split_into_batches_gives_the_same_list(batches: list[list[Request]], known: dict[Name, date]) -> None:
+@given(st.lists(st.tuples(REQUESTS, RETIRED), min_size=1, max_size=3), REGISTERED)
+@settings(max_examples=rounds(5), deadline=None)
+def test_any_split_into_batches_gives_the_same_list(
+    batches: list[tuple[list[Request], dict[Name, date]]], known: dict[Name, date]
+) -> None:
     arriving = Arriving(known)
-    for batch in batches:
-        night = arriving.take(batch)
-        assert told(night) == told(last_night(counts(arriving.requests, known)))
+    for batch, retired in batches:
+        night = arriving.take(batch, retired)
+        found = counts(arriving.requests, known)
+        assert told(night) == told(last_night(replace(found, columns=with_retired(found.columns, retired))))
+
+
+def test_a_retirement_is_learned_from_its_day_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    arriving, learned = Arriving({}), list[int]()
+    requests = [Request(FIRST + timedelta(days=day), name, "ann", True) for day in range(DAYS) for name in NAMES]
+    before, name = arriving.take(requests), NAMES[0]
+    after = Learned.after
+
+    def counted(one: Learned, row: DayRow, learn: bool = True) -> Learned:
+        learned.append(one.day)
+        return after(one, row, learn)
+
+    monkeypatch.setattr(Learned, "after", counted)
+    for age in (0, 1, 2):
+        night = arriving.take([], {name: FIRST + timedelta(days=DAYS - 1 - age)})
+        gone = {night.columns.probes[column] for column in before.order} - {
+            night.columns.probes[column] for column in night.order
+        }
+        assert gone == {ProbeKey(*name)}
+        assert len(learned) <= age
+        learned.clear()
 
 
 @given(REQUESTS, REQUESTS, st.integers(1, DAYS - 1))
-@settings(max_examples=rounds(12), deadline=None)
+@settings(max_examples=rounds(5), deadline=None)
 def test_a_day_that_is_not_over_is_no_evidence(requests: list[Request], late: list[Request], row: int) -> None:
     arriving = Arriving({})
     arriving.take(requests + late)

@@ -10,11 +10,12 @@ import msgspec
 import pytest
 
 from usage_service.events import ProbeRegisteredData
+from usage_service.imports import yaml_items
 from usage_service.imports.formats import format_of
 from usage_service.imports.lines import Line, Options
 from usage_service.imports.refusals import UnreadableFileError
 from usage_service.imports.source import open_source
-from usage_service.imports.yaml_items import MOST_DEPTH, MOST_VALUES, read_items
+from usage_service.imports.yaml_items import MOST_DEPTH, read_items
 
 CORPUS = Path(__file__).parents[1] / "data" / "imports"
 DICTIONARY = "https://dictionary.telemetry.mozilla.org/apps/firefox_desktop/metrics/"
@@ -130,6 +131,25 @@ def test_a_metric_of_the_glean_dictionary_is_that_of_probe_scraper() -> None:
     assert [line.events for line in page] == [line.events for line in scraped[1:3]]
 
 
+def test_units_are_kept(tmp_path: Path) -> None:
+    table = tmp_path / "probes.csv"
+    table.write_text(
+        "product,probe,type,unit,time_unit\nfog,a,quantity,pixels,\nfog,b,timespan,,second\nfog,c,timespan,,ms\n"
+    )
+    lines = read(table, "catalogue-csv")
+    assert [{name: one for name, one in data.items() if "unit" in name} for data in registered(lines).values()] == [
+        {"unit": "pixels"}, {"time_unit": "second"},
+    ]  # fmt: skip
+    [refusal] = [line.refusal for line in lines if line.refusal]
+    assert refusal.field == "time_unit"
+    metrics = tmp_path / "metrics.yaml"
+    size = "  c:\n    type: memory_distribution\n    memory_unit: kilobyte\n"
+    metrics.write_text(f"{HEAD}\na:\n  b:\n    type: quantity\n    unit: {'x' * 200}\n{size}")
+    found = registered(read(metrics, "metrics-yaml", "fog"))
+    assert found["fog", "a_b", "metrics"]["unit"] == "x" * 100
+    assert found["fog", "a_c", "metrics"]["memory_unit"] == "kilobyte"
+
+
 def test_metrics_yaml() -> None:
     lines = read(CORPUS / "metrics-yaml" / "metrics.yaml", "metrics-yaml", "fog")
     found = registered(lines)
@@ -140,6 +160,7 @@ def test_metrics_yaml() -> None:
         "owners": OWNERS,
         "expires": "never",
         "link": DICTIONARY + "javascript_gc_total_time",
+        "time_unit": "millisecond",
     }
     reason, minor = (found["fog", f"javascript_gc_{name}", "baseline"] for name in ("reason", "minor_reason"))
     assert (reason["labels"], reason["expires"], reason["disabled"]) == (["alloc", "last_ditch"], "2027-02-01", True)
@@ -170,11 +191,12 @@ def test_what_is_before_a_fault_of_yaml_is_read(name: str, why: str) -> None:
 MERGES = "a: &a {k: 1, l: 2}\n" + "".join(
     f"{chr(98 + n)}: &{chr(98 + n)} {{<<: [{','.join(['*' + chr(97 + n)] * 50)}]}}\n" for n in range(9)
 )
+FEW_VALUES = 5_000
 HOSTILE = {
     "a: " + "[" * 100_000: "deep|nesting",
     "{a: " * 100_000: "nested more than",
     "a:\n" + "".join(f"{' ' * depth}b{depth}:\n" for depth in range(1, MOST_DEPTH + 2)): "nested more than",
-    "a: [" + "x," * MOST_VALUES + "x]": "more than",
+    "a: [" + "x," * FEW_VALUES + "x]": "more than",
     MERGES: "aliases counted",
     "a: {b: '\ud800'}": "surrogates",
     "a: &b [*b]": r"\*b",
@@ -188,7 +210,8 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
-def test_hostile_yaml_is_one_fault(text: str) -> None:
+def test_hostile_yaml_is_one_fault(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(yaml_items, "MOST_VALUES", FEW_VALUES)
     faults = [item.fault for item in read_items(text) if item.fault]
     assert len(faults) == 1
     assert re.search(HOSTILE[text], faults[0])

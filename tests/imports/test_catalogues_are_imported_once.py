@@ -39,7 +39,7 @@ async def test_what_was_scraped_is_what_is_answered(client: Client, database: Co
     gone = await find_entry(database, "fog", "glean_error_invalid_label")
     assert gone is not None
     assert (gone.retired, gone.disabled, gone.expires, gone.labels) == (True, True, "2024-01-01", [])
-    [legacy] = await search(database, "firefox", "gc_ms", 10)
+    [legacy] = await search(database, "firefox", "gc_ms", 0, 10)
     assert (legacy.metric_type, legacy.buildable) == ("histogram-exponential", False)
 
 

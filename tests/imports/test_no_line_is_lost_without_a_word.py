@@ -39,7 +39,7 @@ WRONG: dict[str, tuple[bytes, str]] = {
     "a whole value nested too deeply": (b"[" * 100_000 + b"]" * 100_000, "is not JSON that can be read"),
     "not UTF-8": (b'{"type": "\xff"}', "is not JSON in UTF-8"),
     "NUL before it": (b"\0" * 100 + GOOD[0], "is not JSON"),
-    "NUL in it": (event("/a\0b"), "data/page: Expected `str` matching"),
+    "NUL in it": (event("/a\0b"), "data/page: must be a text without NUL"),
     "cut off": (GOOD[0][:40], "is not JSON"),
     "no object": (b"5", "must be a JSON object"),
     "too long": (b'{"a": "' + b"x" * 2_000_000 + b'"}', "is longer than 1,048,576 bytes"),
@@ -155,7 +155,7 @@ def test_a_damaged_file_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
     after = tried(tmp_path / "after.gz", gzip.compress(LINES) + b"something else")
     assert pages(after) == ["/0", "/1", "/2"]
     assert [told.split(": ")[0] for told in after.stats.refusals] == ["after.gz:4"]
-    table = gzip.compress(HEADER + b"fog,a,counter,metrics\n" * 20_000)
+    table = gzip.compress(HEADER + b"fog,a,counter,metrics\n" * 4_000)
     assert "ends too early" in tried(tmp_path / "table.gz", table[:-20]).stats.refusals[0]
     frame = pa.compress(many, codec="zstd", asbytes=True)
     assert len(tried(tmp_path / "cut.zst", LINES_ZSTD + frame[:-9]).stats.refusals) == 1

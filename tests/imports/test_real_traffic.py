@@ -6,14 +6,16 @@ import csv
 import gzip
 import json
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
+import pytest_asyncio
 
-from tests.support.servers import Client, Connection, shared_file
+from tests.support.building import served
+from tests.support.servers import Client, Connection, connected, drained_projections, shared_file
 from tests.support.traffic import PROJECTIONS, ignore
 from usage_service.imports.importing import import_file
 from usage_service.projections.rebuilding import verify
@@ -24,18 +26,29 @@ TRAFFIC = shared_file("web_traffic.ndjson.gz")
 SPAN = "since=2015-05-01T00:00:00Z&until=2015-06-01T00:00:00Z"
 RECORDED_AT = datetime(2026, 11, 1, tzinfo=UTC)
 
-pytestmark = pytest.mark.skipif(
-    not (CATALOGUE.exists() and TRAFFIC.exists()), reason="the real catalogue and traffic are not here"
-)
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.skipif(
+        not (CATALOGUE.exists() and TRAFFIC.exists()), reason="the real catalogue and traffic are not here"
+    ),
+]
 
 
-@pytest.fixture
-async def imported(client: Client, drained: Callable[[], Awaitable[None]]) -> list[Counter[str]]:
-    """Import both files, and return the numbers of events by status."""
-    url = str(client.make_url("/"))
-    both = [await import_file(path, url, None) for path in (CATALOGUE, TRAFFIC)]
-    await drained()
-    return [Counter(stats.statuses) for stats in both]
+class Imported(NamedTuple):
+    """A service that has imported both files, its database, and the numbers of events by status."""
+
+    client: Client
+    database: Connection
+    statuses: list[Counter[str]]
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def imported(module_database_url: str) -> AsyncIterator[Imported]:
+    async with served(module_database_url) as client, connected(module_database_url) as database:
+        url = str(client.make_url("/"))
+        both = [await import_file(path, url, None) for path in (CATALOGUE, TRAFFIC)]
+        await drained_projections(database)
+        yield Imported(client, database, [Counter(stats.statuses) for stats in both])
 
 
 def requests() -> list[dict[str, Any]]:
@@ -49,9 +62,10 @@ def events_of(request: dict[str, Any]) -> int:
     return 1 if request["status"] == 404 else 2
 
 
-async def test_everything_is_loaded_once(client: Client, imported: list[Counter[str]], database: Connection) -> None:
+async def test_everything_is_loaded_once(imported: Imported) -> None:
+    client, database, statuses = imported
     rows = list(csv.DictReader(CATALOGUE.read_text().splitlines()))
-    assert imported == [Counter(recorded=len(rows)), Counter(recorded=sum(map(events_of, requests())))]
+    assert statuses == [Counter(recorded=len(rows)), Counter(recorded=sum(map(events_of, requests())))]
     again = await import_file(TRAFFIC, str(client.make_url("/")), None)
     assert again.statuses == Counter(duplicate=sum(map(events_of, requests())))
     known = await database.fetch("SELECT product, probe, metric_type, pings FROM catalogue")
@@ -63,9 +77,8 @@ async def test_everything_is_loaded_once(client: Client, imported: list[Counter[
         assert (await verify(database, projection, ignore)).equal
 
 
-@pytest.mark.usefixtures("imported")
 @pytest.mark.parametrize("bots", [False, True])
-async def test_popularity_is_that_of_the_file(client: Client, bots: bool) -> None:
+async def test_popularity_is_that_of_the_file(imported: Imported, bots: bool) -> None:
     views: Counter[str] = Counter()
     missing: Counter[str] = Counter()
     visitors: dict[str, set[str]] = defaultdict(set)
@@ -75,15 +88,15 @@ async def test_popularity_is_that_of_the_file(client: Client, bots: bool) -> Non
             missing[request["probe"]] += request["status"] == 404
             visitors[request["probe"]].add(request["visitor"])
     asked = f"/v1/popularity?product=fog&{SPAN}&limit=10000&hidden=true&bots={str(bots).lower()}"
-    probes = (await (await client.get(asked)).json())["probes"]
+    probes = (await (await imported.client.get(asked)).json())["probes"]
     answered = {probe["probe"]: (probe["views"], probe["missing"], probe["visitors"]) for probe in probes}
     assert answered == {probe: (views[probe], missing[probe], len(visitors[probe])) for probe in views}
     ranks = [(-probe["views"], probe["probe"]) for probe in probes]
     assert ranks == sorted(ranks)
 
 
-@pytest.mark.usefixtures("imported")
-async def test_sessions_are_those_of_the_file(client: Client) -> None:
+async def test_sessions_are_those_of_the_file(imported: Imported) -> None:
+    client = imported.client
     expected = Counter(expected_sessions())
     answer = await (await client.get(f"/v1/sessions?{SPAN}&bots=include&limit=10000")).json()
     assert answer["total"] == sum(expected.values())
@@ -127,10 +140,10 @@ def expected_session(run: list[dict[str, Any]]) -> tuple[Any, ...]:
     )
 
 
-@pytest.mark.usefixtures("imported")
 async def test_series_summary_and_journeys_are_those_of_the_file(
-    client: Client, database: Connection, monkeypatch: pytest.MonkeyPatch
+    imported: Imported, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    client, database, _ = imported
     monkeypatch.setattr(journeys, "SESSIONS_SAMPLED", 100_000)
     for interval in ("hour", "day", "week"):
         await check_time_series(client, interval)

@@ -66,21 +66,21 @@ async def test_the_product_is_as_asked_for(client: Client, database: Connection,
 GOOD = {"product": "fog", "channel": "nightly", "build_id": "2026111910", "revision": "aaaaaaa1"}
 WRONG: list[tuple[str, JsonObject]] = [
     ("build_id: must begin with the hour of the build", {"build_id": "2026139910"}),
-    ("build_id: Expected `str` matching", {"build_id": "today"}),
+    ("build_id: must be 10 to 14 digits", {"build_id": "today"}),
     ("build_id: Expected `str`, got `int`", {"build_id": 2026111910}),
-    ("build_id: Expected `str` matching", {"build_id": "2026111910" * 2}),
-    ("revision: Expected `str` matching", {"revision": "a b"}),
+    ("build_id: must be 10 to 14 digits", {"build_id": "2026111910" * 2}),
+    ("revision: must be 7 to 64 hexadecimal digits", {"revision": "a b"}),
     ("revision: Expected `str`, got `null`", {"revision": None}),
     ("channel: Expected `str`, got `null`", {"channel": None}),
-    ("product: Expected `str` matching", {"product": "FOG"}),
+    ("product: must be small letters", {"product": "FOG"}),
     ("repository: is not known", {"repository": "mozilla-central"}),
     ("product: is not in the row; say which it is with --product", {"product": ""}),
 ]
 # Cells of a line after "channel,build_id,revision".
 WRONG_CELLS = {
-    "nightly,2026111910,a b": "revision: Expected `str` matching",
+    "nightly,2026111910,a b": "revision: must be 7 to 64 hexadecimal digits",
     "nightly": "has 1 cells where the first line has 3",
-    ",2026111910,aaaaaaa1": "channel: Expected `str` matching",
+    ",2026111910,aaaaaaa1": "channel: must be small letters",
     "nightly,2026111910,aaaaaaa1,more": "has 4 cells where the first line has 3",
 }
 

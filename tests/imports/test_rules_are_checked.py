@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.snippets import snippets
 from usage_service.imports.lines import NO_OPTIONS, Line, Options
 from usage_service.imports.refusals import UnreadableFileError
 from usage_service.imports.rules import NO_FIELDS, Fields, read_rules
@@ -43,13 +44,13 @@ WRONG: list[tuple[str | bytes, str]] = [
     (HOME.replace("'/'", f"'{'x' * 3_000}'"), "rule 1 (home): path: Expected `str` of length <= 2000"),
     (HOME.replace("path = '/'", ""), "rule 1 (home): path: is missing"),
     (HOME.replace("path", "pat"), "rule 1 (home): pat: is not known; there are product,"),
-    (HOME.replace("page_viewed", "page_seen"), "Invalid enum value 'page_seen'; events are page_viewed, probe_viewed"),
+    (HOME.replace("page_viewed", "page_seen"), "rule 1 (home): events/0: must be one of page_viewed, probe_viewed"),
     (HOME.replace("page_viewed", "probe_viewed"), "rule 1 (home): probe: is needed by probe_viewed; name a group"),
     (HOME.replace('events = ["page_viewed"]', ""), "rule 1 (home): events: say what such a request is, or"),
     (HOME + 'leave_out = "why"', "rule 1 (home): events: say what such a request is, or"),
     (RULE + HOME.replace('"home"', "1"), "rule 2 (1): name: Expected `str`, got `int`"),
     (HOME + 'statuses = ["200"]', "rule 1 (home): statuses/0: Expected `int`, got `str`"),
-    (HOME + 'product = "Fog"', "rule 1 (home): product: Expected `str` matching regex"),
+    (HOME + 'product = "Fog"', "rule 1 (home): product: must be small letters"),
     (HOME.replace("[[rule]]", "[rule]"), "rule: Expected `array`, got `object`; each rule begins with [[rule]]"),
     (HOME.replace("[[rule]]", "[[rules]]"), "rules: is not known; there are rule, hosts"),
     ("", "rule: is missing"),
@@ -57,6 +58,12 @@ WRONG: list[tuple[str | bytes, str]] = [
     (b"\xff", "is not TOML: 'utf-8' codec can't decode"),
     ("#" * (1 << 20) + "\n", "is longer than 1,048,576 bytes"),
 ]  # fmt: skip
+
+
+def test_the_guides_rule_is_right(tmp_path: Path) -> None:
+    [shown] = snippets("docs/guides/access-logs.md", "toml")
+    rules = read_rules(written(tmp_path, shown.text))
+    assert rules.match("GET", "/fog/probe/gc_ms/table", "app_id=nightly", 200) is not None
 
 
 def test_wrong_rules_name_rule_key_and_fix(tmp_path: Path) -> None:

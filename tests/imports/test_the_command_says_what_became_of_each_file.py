@@ -83,7 +83,7 @@ async def test_a_service_that_is_not_there_is_said(run: Run, tmp_path: Path, mon
     monkeypatch.setattr("usage_service.imports.posting.FIRST_WAIT", 0.001)
     (tmp_path / "a").write_text(event("/a"))
     code, _, errors = await run("import", str(tmp_path / "a"), "--url", "http://127.0.0.1:9")
-    assert code == 2
+    assert code == 3
     assert "did not take the events after 8 tries" in errors
 
 

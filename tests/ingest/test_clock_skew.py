@@ -13,7 +13,7 @@ from usage_service.event_decoding import LARGEST_SKEW
 from usage_service.events import EARLIEST
 
 FEW = settings(
-    max_examples=rounds(40),
+    max_examples=rounds(15),
     deadline=None,
     database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],

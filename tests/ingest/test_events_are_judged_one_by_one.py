@@ -7,8 +7,6 @@ import json
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
-import pytest
-
 from tests.support.servers import NOON, Client, Connection, event, post
 
 
@@ -109,34 +107,34 @@ async def test_the_senders_clock_is_corrected_by_sent_at(client: Client, databas
     assert abs(age - timedelta(minutes=10)) < timedelta(seconds=30)
 
 
-@pytest.mark.parametrize(
-    ("fields", "pointer"),
-    [
-        ({"occurred_at": "3026-01-01T00:00:00Z"}, "/0/occurred_at"),
-        ({"occurred_at": "1999-12-31T23:59:59Z"}, "/0/occurred_at"),
-        ({"occurred_at": "0001-01-01T00:00:00+14:00"}, "/0/occurred_at"),
-        ({"occurred_at": "2026-11-20T12:00:00"}, "/0/occurred_at"),
-        ({"occurred_at": "yesterday"}, "/0/occurred_at"),
-        ({"event_id": "17"}, "/0/event_id"),
-        ({"event_id": 5}, "/0/event_id"),
-        ({"visitor": ""}, "/0/visitor"),
-        ({"visitor": 17}, "/0/visitor"),
-        ({"product": "Fog!"}, "/0/product"),
-        ({"colour": "red"}, "/0/colour"),
-        ({"data": {"page": "/", "colour": "red"}}, "/0/data/colour"),
-        ({"data": {"page": "a\x00b"}}, "/0/data/page"),
-        ({"data": {"page": "/", "bot": "yes"}}, "/0/data/bot"),
-        ({"data": "none"}, "/0/data"),
-        ({"type": "build_started"}, "/0/type"),
-        ({"type": 5}, "/0/type"),
-        ({"type": "x_" + "y" * 100}, "/0/type"),
-        ({"type": "x_big", "data": {"blob": "y" * 17_000}}, "/0/data"),
-        ({"type": "x_nul", "data": {"deep": [{"a\x00": 1}]}}, "/0/data"),
-    ],
-)
-async def test_a_refusal_points_at_the_field(client: Client, fields: dict[str, object], pointer: str) -> None:
-    response = await client.post("/v1/events", json=[event() | fields])
-    body = await response.json()
-    assert response.status == 422, body
-    assert body["errors"][0]["pointer"] == pointer
-    assert body["errors"][0]["detail"]
+REFUSED: list[tuple[dict[str, object], str]] = [
+    ({"occurred_at": "3026-01-01T00:00:00Z"}, "/0/occurred_at"),
+    ({"occurred_at": "1999-12-31T23:59:59Z"}, "/0/occurred_at"),
+    ({"occurred_at": "0001-01-01T00:00:00+14:00"}, "/0/occurred_at"),
+    ({"occurred_at": "2026-11-20T12:00:00"}, "/0/occurred_at"),
+    ({"occurred_at": "yesterday"}, "/0/occurred_at"),
+    ({"event_id": "17"}, "/0/event_id"),
+    ({"event_id": 5}, "/0/event_id"),
+    ({"visitor": ""}, "/0/visitor"),
+    ({"visitor": 17}, "/0/visitor"),
+    ({"product": "Fog!"}, "/0/product"),
+    ({"colour": "red"}, "/0/colour"),
+    ({"data": {"page": "/", "colour": "red"}}, "/0/data/colour"),
+    ({"data": {"page": "a\x00b"}}, "/0/data/page"),
+    ({"data": {"page": "/", "bot": "yes"}}, "/0/data/bot"),
+    ({"data": "none"}, "/0/data"),
+    ({"type": "build_started"}, "/0/type"),
+    ({"type": 5}, "/0/type"),
+    ({"type": "x_" + "y" * 100}, "/0/type"),
+    ({"type": "x_big", "data": {"blob": "y" * 17_000}}, "/0/data"),
+    ({"type": "x_nul", "data": {"deep": [{"a\x00": 1}]}}, "/0/data"),
+]
+
+
+async def test_a_refusal_points_at_the_field(client: Client) -> None:
+    for fields, pointer in REFUSED:
+        response = await client.post("/v1/events", json=[event() | fields])
+        body = await response.json()
+        assert response.status == 422, body
+        assert body["errors"][0]["pointer"] == pointer
+        assert body["errors"][0]["detail"]

@@ -26,7 +26,7 @@ from usage_service.shared.settings import ServerSettings, SettingsError, load_se
 
 ANN = "ann.b@example.org"
 AN_ADDRESS = re.compile(r"[^\s@]@+[^\s@]")
-FEW = settings(max_examples=rounds(40), deadline=None, database=None)
+FEW = settings(max_examples=rounds(15), deadline=None, database=None)
 POSTED = settings(
     max_examples=rounds(5), deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

@@ -21,11 +21,11 @@ import asyncpg
 import msgspec
 
 from tests.support.chaos import Sender, ServerProcess, acknowledged, client_session, running_servers
-from tests.support.servers import Connection, eventually
+from tests.support.servers import Connection, eventually, rounds
 from usage_service.ingest.appending import Record, append
 from usage_service.shared.postgres import UNAVAILABLE, connect
 
-STRIKES = 12
+STRIKES = rounds(6)
 STRIKES_WITHOUT_THE_LOCK = 3
 EVENTS_A_STRIKE = 20
 LONGEST_DAWDLE_SECONDS = 0.02
@@ -38,6 +38,9 @@ WHERE datname = current_database() AND application_name IN ('dawdler', 'usage-se
 ORDER BY random() LIMIT 1
 """
 NO_LOCK = "CREATE OR REPLACE FUNCTION lock_event_log() RETURNS void LANGUAGE plpgsql AS 'BEGIN END'"
+DEFINITIONS = """
+SELECT pg_get_functiondef(oid) FROM pg_proc WHERE proname IN ('lock_event_log', 'append_new_events') ORDER BY proname
+"""
 
 
 class Course:
@@ -143,7 +146,7 @@ async def play(url: str, owner: Connection, directory: Path, strikes: int) -> tu
     async with client_session() as session, running_servers(url, directory, 2, session) as servers:
         urls = [server.url for server in servers]
         senders = [Sender(session, urls) for _ in range(3)]
-        async with asyncio.timeout(2 * SECONDS), asyncio.TaskGroup() as reading:
+        async with asyncio.timeout(SECONDS + strikes * SECONDS), asyncio.TaskGroup() as reading:
             for seen in readers[:2]:
                 reading.create_task(read_by_sql(url, course, seen))
             for seen in readers[2:]:
@@ -179,13 +182,20 @@ def missed(log: Seen, readers: list[Seen]) -> list[Seen]:
 
 @asynccontextmanager
 async def without_the_lock(owner: Connection) -> AsyncIterator[None]:
-    """Remove the lock in this database, so that appends do not wait for each other."""
-    definition = await owner.fetchval("SELECT pg_get_functiondef('lock_event_log()'::regprocedure)")
+    """Remove the lock in this database, so that appends do not wait for each other.
+
+    All go the long way, which draws its positions: the short one reads the next ones, and two would take the same.
+    """
+    append_new_events, lock_event_log = [row[0] for row in await owner.fetch(DEFINITIONS)]
+    begins = "PERFORM begin_append();"
+    assert append_new_events.count(begins) == 1
+    await owner.execute(append_new_events.replace(begins, "RETURN NULL;"))
     await owner.execute(NO_LOCK)
     try:
         yield
     finally:
-        await owner.execute(definition)
+        await owner.execute(lock_event_log)
+        await owner.execute(append_new_events)
 
 
 async def test_every_reader_sees_every_event_once_and_in_order(
@@ -202,5 +212,6 @@ async def test_the_scenario_would_show_a_log_without_order(
     async with without_the_lock(database):
         log, readers = await play(database_url, database, tmp_path, STRIKES_WITHOUT_THE_LOCK)
     assert any(missed(log, readers))
-    restored = await database.fetchval("SELECT pg_get_functiondef('lock_event_log()'::regprocedure)")
-    assert "LOCK TABLE public.event_log_lock" in restored
+    append_new_events, lock_event_log = [row[0] for row in await database.fetch(DEFINITIONS)]
+    assert "LOCK TABLE public.event_log_lock" in lock_event_log
+    assert "PERFORM begin_append();" in append_new_events

@@ -16,30 +16,30 @@ def text_of(body: object) -> bytes:
     return json.dumps(body).replace("half", HALF).encode()
 
 
-@pytest.mark.parametrize("field", ["data", "visitor", "probe"])
 @pytest.mark.parametrize("shape", ["array", "envelope"])
-async def test_its_neighbours_are_recorded(client: Client, field: str, shape: str) -> None:
-    bad = event("x_a", **{field: {"a": "half"} if field == "data" else "half"})
-    events = [event(), bad, event()]
-    body = events if shape == "array" else {"events": events, "sent_at": "2026-11-20T00:00:00Z"}
-    answer = await client.post("/v1/events", data=text_of(body), headers={"Content-Type": "application/json"})
-    assert answer.status == 207, await answer.text()
-    items = (await answer.json())["events"]
-    assert [item["status"] for item in items] == ["recorded", "refused", "recorded"]
-    assert items[1]["error"]["pointer"].startswith("/1")
+async def test_its_neighbours_are_recorded(client: Client, shape: str) -> None:
+    for field in ("data", "visitor", "probe"):
+        bad = event("x_a", **{field: {"a": "half"} if field == "data" else "half"})
+        events = [event(), bad, event()]
+        body = events if shape == "array" else {"events": events, "sent_at": "2026-11-20T00:00:00Z"}
+        answer = await client.post("/v1/events", data=text_of(body), headers={"Content-Type": "application/json"})
+        assert answer.status == 207, await answer.text()
+        items = (await answer.json())["events"]
+        assert [item["status"] for item in items] == ["recorded", "refused", "recorded"]
+        assert items[1]["error"]["pointer"].startswith("/1")
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        rb'["\ud800"',
-        rb'{"events": "\ud800"}',
-        rb'{"other": "\ud800"}',
-        rb'[{"a": "\ud800", "b": NaN}]',
-        rb'{"events": [], "\ud800": 1}',
-        b"[" * 2000 + rb'"\ud800"' + b"]" * 2000,
-    ],
-)
-async def test_what_is_no_list_of_events_is_refused_whole(client: Client, body: bytes) -> None:
-    answer = await client.post("/v1/events", data=body, headers={"Content-Type": "application/json"})
-    assert answer.status in (400, 422), await answer.text()
+NO_LISTS = [
+    rb'["\ud800"',
+    rb'{"events": "\ud800"}',
+    rb'{"other": "\ud800"}',
+    rb'[{"a": "\ud800", "b": NaN}]',
+    rb'{"events": [], "\ud800": 1}',
+    b"[" * 2000 + rb'"\ud800"' + b"]" * 2000,
+]
+
+
+async def test_what_is_no_list_of_events_is_refused_whole(client: Client) -> None:
+    for body in NO_LISTS:
+        answer = await client.post("/v1/events", data=body, headers={"Content-Type": "application/json"})
+        assert answer.status in (400, 422), await answer.text()

@@ -31,7 +31,7 @@ from usage_service.local.embedded_postgres import EmbeddedPostgres
 from usage_service.local.postgres_cluster import PostgresCluster, wait_until
 from usage_service.shared.postgres import connect
 
-ROUNDS = rounds(6)
+ROUNDS = rounds(4)
 SENDERS = 3
 # What was killed starts sooner when it syncs the file system at once, not a thousand files one after the other.
 DURABLE = {"fsync": "on", "recovery_init_sync_method": "syncfs", "shared_buffers": "32MB", "max_connections": "100"}
@@ -111,8 +111,8 @@ def differing(said: dict[str, int], logged: dict[str, int]) -> dict[str, tuple[i
 
 
 @pytest.mark.timeout(60 + 10 * ROUNDS)
-async def test_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
-    async with running_stack(tmp_path) as stack:
+async def test_nothing_acknowledged_is_lost(own_cluster: Path) -> None:
+    async with running_stack(own_cluster) as stack:
         end = asyncio.Event()
         async with asyncio.TaskGroup() as sending:
             for sender in stack.senders:

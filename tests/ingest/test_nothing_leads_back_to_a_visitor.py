@@ -114,7 +114,7 @@ async def test_a_link_would_be_found(client: Client, database: Connection) -> No
 
 
 @examples(
-    max_examples=rounds(15),
+    max_examples=rounds(6),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

@@ -9,10 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.support.request_forms import FORMS, JSON, LINES, in_form
-from tests.support.servers import Client, Connection, JsonObject, event
+from tests.support.servers import Client, Connection, JsonObject, event, rounds
 
 FEW = settings(
-    max_examples=60,
+    max_examples=rounds(20),
     deadline=None,
     database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],

@@ -20,7 +20,7 @@ from tests.support.request_forms import FORMS, in_form
 from tests.support.servers import NOON, Client, Connection, JsonObject, event, rounds
 
 FEW = settings(
-    max_examples=rounds(30),
+    max_examples=rounds(12),
     deadline=None,
     database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],

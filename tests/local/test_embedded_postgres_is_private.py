@@ -14,7 +14,7 @@ import asyncpg
 import psutil
 import pytest
 
-from tests.support.postgres_owner import FAST, all_gone, execute, make, processes_of
+from tests.support.postgres_owner import FAST, all_gone, execute, processes_of
 from usage_service.local import embedded_postgres
 from usage_service.local.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
 
@@ -25,12 +25,6 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostg
     options = {**FAST, "listen_addresses": "*"}
     with EmbeddedPostgres(tmp_path_factory.mktemp("private") / "data", options=options) as server:
         yield server
-
-
-@pytest.fixture(scope="module")
-def spare(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a cluster that no server uses between tests."""
-    return make(tmp_path_factory.mktemp("spare"))
 
 
 def data_dir(postgres: EmbeddedPostgres) -> Path:
@@ -77,18 +71,18 @@ def test_unicode_is_sorted_and_folded_the_same_on_every_machine(postgres: Embedd
     assert execute(postgres.url, "SELECT 'Z' < 'a'") is True
 
 
-def test_environment_for_clients_does_not_lead_astray(spare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_for_clients_does_not_lead_astray(cluster: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("PGDATA", "PGHOST", "PGUSER", "PGOPTIONS", "PGSERVICE", "PGDATABASE"):
         monkeypatch.setenv(name, "nonsense")
     monkeypatch.setenv("PGPORT", "1")
-    with EmbeddedPostgres(spare, options=FAST) as postgres:
+    with EmbeddedPostgres(cluster, options=FAST) as postgres:
         url = postgres.url
     assert url.startswith("postgresql://postgres:")
-    assert all_gone(spare)
+    assert all_gone(cluster)
 
 
-def test_two_side_by_side(postgres: EmbeddedPostgres, spare: Path) -> None:
-    with EmbeddedPostgres(spare, options=FAST) as other:
+def test_two_side_by_side(postgres: EmbeddedPostgres, cluster: Path) -> None:
+    with EmbeddedPostgres(cluster, options=FAST) as other:
         assert other.url != postgres.url
         assert other.pid != postgres.pid
         execute(other.url, "CREATE TABLE mine ()")
@@ -108,21 +102,21 @@ def test_taken_port_is_said(tmp_path: Path) -> None:
     )
 
 
-def test_port_taken_at_the_last_moment(spare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_port_taken_at_the_last_moment(cluster: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         monkeypatch.setattr(embedded_postgres, "_refuse_taken", lambda _port: None)
         port = taken.getsockname()[1]
         with pytest.raises(EmbeddedPostgresError, match=f"Port {port} "):
-            EmbeddedPostgres(spare, port=port, options=FAST).start()
+            EmbeddedPostgres(cluster, port=port, options=FAST).start()
         ports = iter([port, _unused_port()])
         monkeypatch.setattr(embedded_postgres, "_free_port", lambda: next(ports))
-        with EmbeddedPostgres(spare, options=FAST) as postgres:
+        with EmbeddedPostgres(cluster, options=FAST) as postgres:
             assert execute(postgres.url, "SELECT 1") == 1
 
 
-def test_given_port_is_used_again_and_again(spare: Path) -> None:
+def test_given_port_is_used_again_and_again(cluster: Path) -> None:
     port = _unused_port()
-    postgres = EmbeddedPostgres(spare, port=port, options=FAST)
+    postgres = EmbeddedPostgres(cluster, port=port, options=FAST)
     for _ in range(2):
         with postgres:
             assert execute(postgres.url, "SELECT current_setting('port')") == str(port)

@@ -11,15 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.postgres_owner import FAST, SECONDS, all_gone, announced_url, execute, make, owner
+from tests.support.postgres_owner import FAST, SECONDS, all_gone, announced_url, execute, owner
 from usage_service.local import postgres_programs
 from usage_service.local.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
 from usage_service.local.postgres_cluster import wait_until
-
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make(tmp_path_factory.mktemp("made"))
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""`usage-service up`: comes up from nothing, its tour works, GLAM finds rows, and it leaves nothing behind."""
+"""`usage-service up`: comes up from nothing, what it and the tutorial say works, GLAM finds rows."""
 
 from __future__ import annotations
 
@@ -26,9 +26,10 @@ import pytest
 from builder.aggregates.metric_shapes import SHAPES
 from tests.support.pipes import fill
 from tests.support.ports import free_port
+from tests.support.snippets import HERE, SHOWN, Shell, all_snippets, has_shape, snippets
 
 SECONDS = 90.0
-SAMPLE_CLIENTS = "1000"
+SAMPLE = {"PROBE_BUILDER_SAMPLE_CLIENTS": "300", "PROBE_BUILDER_SAMPLE_PROBES": "47"}
 LABELED = {kind for kind in SHAPES if kind.startswith("labeled_")}
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("up")]
@@ -47,7 +48,7 @@ class Up:
                 [sys.executable, "-m", "usage_service", "up", "--port", str(self.port), "--data-dir", str(data_dir)],
                 stdout=output,
                 stderr=output,
-                env=settings | {"PROBE_BUILDER_SAMPLE_CLIENTS": SAMPLE_CLIENTS},
+                env=settings | SAMPLE,
                 start_new_session=True,
             )
 
@@ -83,7 +84,7 @@ def wait_for(condition: Callable[[], bool], what: str) -> None:
     deadline = time.monotonic() + SECONDS
     while not condition():
         assert time.monotonic() < deadline, f"not within {SECONDS} s: {what}"
-        time.sleep(0.05)
+        time.sleep(0.2)  # what is asked here is recorded, too
 
 
 def gone(processes: list[psutil.Process]) -> bool:
@@ -117,11 +118,38 @@ def test_the_tour_works_when_pasted_and_glams_front_end_finds_each_metric_type(d
         assert built["rows"]
         assert {row["os"] for row in built["rows"]} == {"*"}
         assert sum(built["rows"][0]["histogram"].values()) == pytest.approx(1, abs=0.01)
+        paste_the_tutorial(up)
         see_each_metric_type(up, json.loads(posted)["events"][0]["position"])
         everything = up.everything()
         os.killpg(up.process.pid, signal.SIGINT)  # as Ctrl-C on a terminal
         assert up.process.wait(SECONDS) == 0
         assert gone(everything)
+
+
+def paste_the_tutorial(up: Up) -> None:
+    """Paste what docs/tutorial.md says, from its second terminal on: it prints what the tutorial shows."""
+    shell = Shell(up.data_dir.parent, f"http://127.0.0.1:{up.port}", COLUMNS="200")
+    export, record, *others = snippets("docs/tutorial.md", "sh")
+    shell.run(export.text)
+    recorded = shell.run(record.text)
+    views(up, f"&at_least={json.loads(recorded)['events'][0]['position']}&wait=30")  # whoever pastes takes as long
+    seen, built, hot, replayed = [shell.run(one.text) for one in others]
+    shown_recorded, shown_seen, shown_built = [
+        one.text for one in all_snippets("docs/tutorial.md") if one.language in SHOWN
+    ]
+    assert has_shape(json.loads(recorded), json.loads(shown_recorded))
+    table, answer = seen.rsplit("\n", 1)
+    assert "networking_dns_lookup_time" in table
+    assert has_shape(json.loads(answer), json.loads(shown_seen))
+    assert built == shown_built.replace(HERE, shell.url)
+    assert len(hot.splitlines()) == 6
+    assert json.loads(replayed.splitlines()[0]).keys() == {"searches", "views"}
+    page = urllib.request.Request(
+        f"{shell.url}/probes/fog/networking_dns_lookup_time?channel=nightly",
+        headers={"Authorization": f"Bearer {(up.data_dir / 'token').read_text().strip()}"},
+    )
+    with urllib.request.urlopen(page, timeout=30) as response:
+        assert b"Compare two versions, builds" in response.read()
 
 
 def see_each_metric_type(up: Up, after: int) -> None:
@@ -217,6 +245,7 @@ def test_a_part_that_dies_is_started_again_though_the_terminal_stalls(data_dir: 
     with running(data_dir, stalled_terminal) as up:
         wait_for(lambda: well(up.port), "the heartbeat")
         for name in ("usage_service serve", "builder run", "warehouse serve", "postgres"):
+            wait_for(partial(alive_again, up, name, 0), name)
             victim = up.child(name)
             victim.kill()
             wait_for(partial(alive_again, up, name, victim.pid), f"{name} again")

@@ -20,6 +20,8 @@ from tests.conftest import Start
 from tests.support.logs import line, write_log
 from tests.support.proxy import proxied
 from tests.support.servers import eventually
+from usage_service.commands.exporting import export_log
+from usage_service.imports.posting import PostError
 from usage_service.log import arrow
 from usage_service.log.arrow import SCHEMA
 from usage_service.log.history import LogReadError, read
@@ -124,11 +126,13 @@ def test_a_stream_that_just_stops_is_no_end(tmp_path: Path, cut: str) -> None:
         read(url).table()
 
 
-def test_what_is_no_usage_service_is_named() -> None:
+def test_what_is_no_usage_service_is_named(tmp_path: Path) -> None:
     for status in (200, 404):
         told = f"answered {status}: this is not a usage service"
         with serving(service_answers(b"<html>", {}, status)) as url, pytest.raises(LogReadError, match=told):
             read(url).table()
+    with serving(service_answers(b"<html>", {})) as url, pytest.raises(PostError, match="is not of a usage service"):
+        export_log(tmp_path / "log.ndjson", "ndjson", 0, url, None)
 
 
 async def test_a_server_that_dies_midway_is_noticed(
@@ -138,7 +142,7 @@ async def test_a_server_that_dies_midway_is_noticed(
         yield pa.RecordBatch.from_pylist([], SCHEMA)
         raise RuntimeError("the database went away")
 
-    monkeypatch.setattr("usage_service.web.api.log.read_batches", dies)
+    monkeypatch.setattr("usage_service.log.mirrored.read_batches", dies)
     client = await start(settings)
     log = read(str(client.make_url("/")), upto=10)
     log.__dict__["end"] = 10

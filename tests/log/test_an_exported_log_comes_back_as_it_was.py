@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections import Counter
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -24,8 +25,9 @@ EVERYTHING = "SELECT event_log::text FROM event_log ORDER BY position"
 @pytest.fixture
 async def posted(client: Client, database: Connection) -> list[str]:
     """Make a log with gaps and awkward text, and return its rows as text."""
-    for number in range(30):
-        await post(client, event("x_mine", data={"n": number, "deep": {"text": 'quotes " \\ \n \u2028 é'}}), event())
+    awkward = {"text": 'quotes " \\ \n \u2028 é'}
+    pairs = [(event("x_mine", data={"n": number, "deep": awkward}), event()) for number in range(30)]
+    await post(client, *chain.from_iterable(pairs))
     await database.execute("SELECT nextval('event_position'), nextval('event_position')")
     await post(client, event("probe_viewed", visitor=None, channel="nightly"))
     return await rows(database)
@@ -132,14 +134,12 @@ async def test_a_service_that_is_not_there_is_said(tmp_path: Path) -> None:
     assert names_in(tmp_path) == []
 
 
-@pytest.mark.parametrize(
-    ("change", "status"),
-    [({"position": 0}, 422), ({"position": "one"}, 422), ({"digest": None}, 422), ({"event_id": "17"}, 422), ({}, 200)],
-)
-async def test_a_bad_line_is_refused(client: Client, change: JsonObject, status: int) -> None:
+async def test_a_bad_line_is_refused(client: Client) -> None:
     await post(client, event())
-    line = json.loads(await (await client.get("/v1/events")).text()) | change
-    response = await client.post(
-        "/v1/events/restore", data=json.dumps(line), headers={"Content-Type": "application/x-ndjson"}
-    )
-    assert response.status == status, await response.text()
+    good = json.loads(await (await client.get("/v1/events")).text())
+    bad: list[JsonObject] = [{"position": 0}, {"position": "one"}, {"digest": None}, {"event_id": "17"}]
+    for change, status in [*((one, 422) for one in bad), ({}, 200)]:
+        response = await client.post(
+            "/v1/events/restore", data=json.dumps(good | change), headers={"Content-Type": "application/x-ndjson"}
+        )
+        assert response.status == status, await response.text()

@@ -23,7 +23,7 @@ from usage_service.projections.rebuilding import MaintenanceError, add, rebuild,
 from usage_service.retention import Moved, PositionRange, drop_old, find_old_range, put_back
 from usage_service.shared.settings import ServerSettings
 
-OLD = 300
+OLD = 60
 ROWS = "SELECT l::text FROM event_log l ORDER BY position"
 AUDIT = "SELECT type, source, data FROM event_log WHERE type LIKE 'events\\_%' ORDER BY position"
 HASHES = """
@@ -54,7 +54,7 @@ async def test_they_are_in_the_file_and_nowhere_else_and_projections_stay(
 ) -> None:
     before, projected = await rows(own_database), await own_database.fetch(HASHES)
     moved = await drop_old(own_database_url, old, tmp_path / "exports", ignore)
-    path = tmp_path / "exports" / "events-1-300.parquet"
+    path = tmp_path / "exports" / "events-1-60.parquet"
     assert moved == Moved(path, OLD, OLD)
     assert (await rows(own_database))[:-1] == before[OLD:]
     assert await own_database.fetch(HASHES) == projected
@@ -68,7 +68,7 @@ async def test_they_come_back_as_they_were(
     own_database_url: str, own_database: Connection, old: PositionRange, tmp_path: Path
 ) -> None:
     before = await rows(own_database)
-    path = (await drop_old(own_database_url, old, tmp_path, ignore)).path
+    path = Path((await drop_old(own_database_url, old, tmp_path, ignore)).place)
     assert (await put_back(own_database_url, path, ignore)).events == OLD
     assert (await put_back(own_database_url, path, ignore)).events == 0
     assert (await rows(own_database))[:-2] == before
@@ -81,8 +81,8 @@ async def test_they_come_back_as_they_were(
 async def test_projections_go_on_but_are_not_filled_from_a_part(
     own_database_url: str, own_database: Connection, old: PositionRange, tmp_path: Path
 ) -> None:
-    path = (await drop_old(own_database_url, old, tmp_path, ignore)).path
-    refusal = "events up to position 300 were dropped.*usage-service retention restore"
+    path = Path((await drop_old(own_database_url, old, tmp_path, ignore)).place)
+    refusal = "events up to position 60 were dropped.*usage-service retention restore"
     with pytest.raises(MaintenanceError, match=refusal):
         await rebuild(own_database, "sessions", {}, ignore)
     with pytest.raises(MaintenanceError, match=refusal):
@@ -92,7 +92,7 @@ async def test_projections_go_on_but_are_not_filled_from_a_part(
     )
     with pytest.raises(MaintenanceError, match=refusal):
         await add(own_database, tmp_path / "mine.sql", statements, ignore)
-    await append_traffic(own_database, 200)  # of the same visitors and days
+    await append_traffic(own_database, 60)  # of the same visitors and days
     await fold_all(own_database)
     await put_back(own_database_url, path, ignore)
     await fold_all(own_database)
@@ -117,7 +117,7 @@ async def test_an_event_sent_again_is_known_although_it_was_dropped(
 async def test_importing_the_file_again_adds_nothing(
     own_database_url: str, start: Start, old: PositionRange, tmp_path: Path
 ) -> None:
-    path = (await drop_old(own_database_url, old, tmp_path, ignore)).path
+    path = Path((await drop_old(own_database_url, old, tmp_path, ignore)).place)
     client = await start(ServerSettings(database_url=own_database_url, visitor_secret=SECRET))
     stats = await import_file(path, str(client.make_url("/")), None)
     assert stats.statuses == Counter(duplicate=OLD)
@@ -127,8 +127,8 @@ async def test_what_is_not_folded_is_not_dropped(
     own_database_url: str, own_database: Connection, old: PositionRange, tmp_path: Path
 ) -> None:
     before = await rows(own_database)
-    await own_database.execute("UPDATE projections SET position = 299 WHERE name = 'releases'")
-    with pytest.raises(MaintenanceError, match=r"releases \(live\) is at position 299"):
+    await own_database.execute("UPDATE projections SET position = 59 WHERE name = 'releases'")
+    with pytest.raises(MaintenanceError, match=r"releases \(live\) is at position 59"):
         await drop_old(own_database_url, old, tmp_path, ignore)
     assert await rows(own_database) == before
 
@@ -137,7 +137,7 @@ async def test_what_is_not_folded_is_not_dropped(
 async def test_a_file_that_was_changed_puts_nothing_back(
     own_database_url: str, own_database: Connection, old: PositionRange, tmp_path: Path, column: str
 ) -> None:
-    path = (await drop_old(own_database_url, old, tmp_path, ignore)).path
+    path = Path((await drop_old(own_database_url, old, tmp_path, ignore)).place)
     left = await rows(own_database)
     table = pq.read_table(path)
     place, field = table.schema.get_field_index(column), table.schema.field(column)
@@ -156,11 +156,11 @@ async def test_files_of_before_come_back_without_the_name_of_who_was_erased(
     named = "UPDATE event_log SET type = 'visitor_erased', visitor = gen_random_uuid() WHERE position = 3"
     await own_database.execute(named)
     await fold_all(own_database)
-    path = (await drop_old(own_database_url, PositionRange(1, 5), tmp_path, ignore)).path
+    path = Path((await drop_old(own_database_url, PositionRange(1, 5), tmp_path, ignore)).place)
     for new in (5, 0):
         assert (await put_back(own_database_url, path, ignore)).events == new
     assert await own_database.fetchval("SELECT visitor FROM event_log WHERE position = 3") is None
-    again = (await drop_old(own_database_url, PositionRange(1, 5), tmp_path, ignore)).path
+    again = Path((await drop_old(own_database_url, PositionRange(1, 5), tmp_path, ignore)).place)
     assert [one.visitor for one in read(again) if one.type == "visitor_erased"] == [None]
     assert (await put_back(own_database_url, again, ignore)).events == 5
 
@@ -191,10 +191,10 @@ async def test_the_commands_say_what_they_did(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    path = tmp_path / "events-1-300.parquet"
-    for keep_days, said in ((9_000, "nothing is older"), (30, f"{path}: 300 events up to position 300 were dropped")):
-        await asyncio.to_thread(commands.drop_command, tmp_path, keep_days, own_database_url)
+    path = tmp_path / "events-1-60.parquet"
+    for keep_days, said in ((9_000, "nothing is older"), (30, f"{path}: 60 events up to position 60 were dropped")):
+        await asyncio.to_thread(commands.drop_command, keep_days, tmp_path, own_database_url)
         assert capsys.readouterr().out == f"{said}\n"
-    for said in ("300 events are back", "0 events are back"):
+    for said in ("60 events are back", "0 events are back"):
         await asyncio.to_thread(commands.restore_command, [path], own_database_url)
         assert capsys.readouterr().out == f"{path}: {said}\n"

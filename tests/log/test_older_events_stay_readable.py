@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from inspect import cleandoc
 from pathlib import Path
 from typing import ClassVar
 from uuid import uuid4
@@ -76,5 +77,5 @@ def test_every_type_has_a_schema_a_docstring_and_a_place_on_the_page() -> None:
     assert set(schemas) == {*EVENT_TYPES, "x_..."}
     for name, kind in EVENT_TYPES.items():
         assert kind.__doc__
-        assert f"## {name}\n\n{components[kind.__name__]['description']}" in events_page()
+        assert f"## {name}\n\n{cleandoc(components[kind.__name__]['description'])}" in events_page()
     assert events.OWN_TYPES.isdisjoint(EVENT_TYPES)

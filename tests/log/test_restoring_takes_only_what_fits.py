@@ -370,11 +370,14 @@ async def test_a_gap_is_closed_whatever_has_come_how_far(own_database: Connectio
 
 
 async def test_whatever_remembers_a_position_is_known_by_the_name_of_its_column(database: Connection) -> None:
-    """Columns of these names go along when a gap is closed. Name a new one so too, or teach close_gap()."""
+    """Columns of these names go along when a gap is closed. Name a new one so too, or teach close_gap().
+
+    What a mirror has cannot go along: it refuses to close a gap that a mirror is behind.
+    """
     names = await database.fetch("""
         SELECT DISTINCT a.attname FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
         WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'r' AND a.atttypid = 'bigint'::regtype
-          AND (a.attname LIKE '%position%' OR c.relname LIKE 'projection%') ORDER BY 1
+          AND (a.attname LIKE '%position%' OR c.relname LIKE 'projection%') AND c.relname <> 'mirror_loads' ORDER BY 1
     """)
     assert [row[0] for row in names] == ["changed_at", "failed_after", "log_position", "position"]
 

@@ -107,17 +107,17 @@ async def test_every_source_gives_what_was_asked_for(sources: dict[str, str], as
         assert log.end == min(asked.get("upto", END), END)
 
 
-@pytest.mark.parametrize("name", SOURCES)
-async def test_events_are_typed_and_a_log_is_read_again_and_again(sources: dict[str, str], name: str) -> None:
-    log = read(sources[name], types=["probe_viewed", "x_mine"])
-    first, again = await asyncio.to_thread(lambda: (list(log), list(log)))
-    assert [one.position for one in first] == [one.position for one in again]
-    assert [str(one.event_id) for one in first] == [line(one.position)["event_id"] for one in first]
-    assert [one.occurred_at for one in first] == [
-        datetime.fromisoformat(line(one.position)["occurred_at"]) for one in first
-    ]
-    assert first[0].typed_data() == ProbeViewedData(found=True)
-    assert first[1].typed_data() == line(2)["data"]
+async def test_events_are_typed_and_a_log_is_read_again_and_again(sources: dict[str, str]) -> None:
+    for name, source in sources.items():
+        log = read(source, types=["probe_viewed", "x_mine"])
+        first, again = await asyncio.to_thread(lambda log: (list(log), list(log)), log)
+        assert [one.position for one in first] == [one.position for one in again], name
+        assert [str(one.event_id) for one in first] == [line(one.position)["event_id"] for one in first], name
+        assert [one.occurred_at for one in first] == [
+            datetime.fromisoformat(line(one.position)["occurred_at"]) for one in first
+        ]
+        assert first[0].typed_data() == ProbeViewedData(found=True)
+        assert first[1].typed_data() == line(2)["data"]
 
 
 async def test_a_log_ends_where_it_ended_when_it_was_first_read(client: Client, sources: dict[str, str]) -> None:
@@ -155,9 +155,8 @@ class Zoomed(Event, frozen=True, kw_only=True, tag="zoomed"):
     data: ZoomedData
 
 
-@pytest.mark.parametrize("name", SOURCES)
 async def test_older_versions_are_read_as_the_current_one(
-    sources: dict[str, str], database: Connection, monkeypatch: pytest.MonkeyPatch, name: str
+    sources: dict[str, str], database: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(EVENT_TYPES, "zoomed", Zoomed)
     monkeypatch.setitem(stored_events.UPCASTS, ("zoomed", 1), lambda data: data | {"axis": "x"})
@@ -167,13 +166,14 @@ async def test_older_versions_are_read_as_the_current_one(
         changed = {"type": "zoomed", "schema_version": version, "data": data}
         text = json.dumps(line(1_000 + version) | changed).encode()
         await restore(database, [msgspec.json.decode(text, type=StoredEvent)])
-    if name.startswith("log"):
-        await export(Path(sources[name]), sources["service"])
-    table = await asyncio.to_thread(read(sources[name], types="zoomed").table)
-    assert table["schema_version"].to_pylist() == [3, 3, 3]
-    assert [json.loads(str(text)) for text in table["data"].to_pylist()] == [versions[3]] * 3
-    events = await asyncio.to_thread(list[StoredEvent], read(sources[name], after=1_000))
-    assert [one.typed_data() for one in events] == [ZoomedData(level=1.5, axis="x")] * 3
+    for name, source in sources.items():
+        if name.startswith("log"):
+            await export(Path(source), sources["service"])
+        table = await asyncio.to_thread(read(source, types="zoomed").table)
+        assert table["schema_version"].to_pylist() == [3, 3, 3], name
+        assert [json.loads(str(text)) for text in table["data"].to_pylist()] == [versions[3]] * 3, name
+        events = await asyncio.to_thread(list[StoredEvent], read(source, after=1_000))
+        assert [one.typed_data() for one in events] == [ZoomedData(level=1.5, axis="x")] * 3, name
 
 
 def test_nothing_is_copied_where_nothing_is_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,17 +17,19 @@ from uuid import UUID
 import pytest
 from google.cloud import bigquery
 
-from builder.bigquery import make_client
 from tests.support.builder_process import BuilderProcess
 from tests.support.googlesql import PROBES
 from tests.support.nights import request_night
 from tests.support.ping_makers import RUN_DATE, random_pings
 from tests.support.ping_warehouse import write
 from tests.support.servers import Connection, eventually, rounds
+from usage_service.shared.bigquery.jobs import make_client
 from warehouse.sample.pings import PROJECT
 from warehouse.serving import served
 
 ROUNDS = rounds(2)
+# Some of each family in one job: that all types have their rows is tested of the jobs themselves.
+TYPES = ("boolean", "counter", "quantity", "labeled_counter", "timing_distribution", "custom_distribution")
 LONGEST_LIFE_SECONDS = 3.0
 DEFINITION = {"histogram_type": "exponential", "range_min": 1, "range_max": 90, "bucket_count": 12}
 ANEW = "UPDATE builds SET finished_at = finished_at - interval '60 days' WHERE finished_at IS NOT NULL"
@@ -36,7 +38,7 @@ ANEW = "UPDATE builds SET finished_at = finished_at - interval '60 days' WHERE f
 @pytest.fixture(scope="module")
 def warehouse_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     path = tmp_path_factory.mktemp("kills") / "pings.duckdb"
-    write(path, random_pings(5, 60, "nightly"))
+    write(path, random_pings(5, 40, "nightly"))
     with served(path) as address:
         yield address
 
@@ -68,7 +70,7 @@ async def jobs_of(database: Connection, client: bigquery.Client, night: UUID) ->
 async def test_every_probe_once_and_no_statement_twice(
     own_database_url: str, own_database: Connection, warehouse_url: str, tmp_path: Path
 ) -> None:
-    types = {probe: metric_type for metric_type, probe in PROBES.items()}
+    types = {PROBES[metric_type]: metric_type for metric_type in TYPES}
     await own_database.executemany(
         "INSERT INTO catalogue (product, probe, metric_type, pings, definition)"
         " VALUES ('fog', $1, $2, '{metrics,baseline}', $3)",

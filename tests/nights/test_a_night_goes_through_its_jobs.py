@@ -10,11 +10,11 @@ from uuid import UUID
 import pytest
 
 from builder.aggregates.probe import BuildRequest, Rows
-from builder.control import Control
-from builder.errors import PermanentBuildError, TransientBuildError
 from tests.support.builders import ROW, WRONG_BUILDS, put_in_catalogue, request, running_builder
 from tests.support.nights import COMMON_BYTES, OWN_BYTES, MadeUp, Read, a_row_each, request_night, until_over
 from tests.support.servers import Connection, eventually
+from usage_service.shared.bigquery.control import Control
+from usage_service.shared.bigquery.errors import PermanentWorkError, TransientWorkError
 
 PROBES = [f"probe_{number:02}" for number in range(23)]
 
@@ -34,7 +34,7 @@ def held() -> tuple[threading.Event, Read]:
     """Make a reading that goes on when the event says so."""
     go_on = threading.Event()
 
-    def read(job: UUID, requests: Sequence[BuildRequest], control: Control) -> Sequence[Rows | PermanentBuildError]:
+    def read(job: UUID, requests: Sequence[BuildRequest], control: Control) -> Sequence[Rows | PermanentWorkError]:
         while not go_on.is_set():
             control.wait(0.02)
         return a_row_each(job, requests, control)
@@ -104,11 +104,11 @@ async def test_a_probe_at_fault_fails_alone(own_database_url: str, own_database:
     """One of the rows cannot be made; another one lets every job fail that reads it."""
     await put_in_catalogue(own_database, *PROBES)
 
-    def read(job: UUID, requests: Sequence[BuildRequest], control: Control) -> Sequence[Rows | PermanentBuildError]:
+    def read(job: UUID, requests: Sequence[BuildRequest], control: Control) -> Sequence[Rows | PermanentWorkError]:
         probes = [request.probe for request in requests]
         if PROBES[7] in probes:
-            raise PermanentBuildError("invalidQuery", "no such field")
-        return [PermanentBuildError("tooManyCells", "too large") if probe == PROBES[11] else [ROW] for probe in probes]
+            raise PermanentWorkError("invalidQuery", "no such field")
+        return [PermanentWorkError("tooManyCells", "too large") if probe == PROBES[11] else [ROW] for probe in probes]
 
     made_up = MadeUp(read)
     async with running_builder(own_database_url, readings=made_up.readings):
@@ -133,11 +133,11 @@ async def test_a_fault_that_passes_is_tried_again_with_the_same_probes(
     await put_in_catalogue(own_database, *PROBES[:5])
     attempts = 0
 
-    def read(job: UUID, requests: Sequence[BuildRequest], control: Control) -> Sequence[Rows | PermanentBuildError]:
+    def read(job: UUID, requests: Sequence[BuildRequest], control: Control) -> Sequence[Rows | PermanentWorkError]:
         nonlocal attempts
         attempts += 1
         if attempts < 3:
-            raise TransientBuildError("backendError", "try again")
+            raise TransientWorkError("backendError", "try again")
         return a_row_each(job, requests, control)
 
     made_up = MadeUp(read)
@@ -189,7 +189,7 @@ async def test_a_cancelled_night_stops_its_jobs(own_database_url: str, own_datab
     await put_in_catalogue(own_database, *PROBES)
     stopped = threading.Event()
 
-    def read(job: UUID, requests: Sequence[BuildRequest], control: Control) -> Sequence[Rows | PermanentBuildError]:
+    def read(job: UUID, requests: Sequence[BuildRequest], control: Control) -> Sequence[Rows | PermanentWorkError]:
         with control.cancelling(stopped.set):
             while True:
                 control.wait(20)

@@ -14,8 +14,6 @@ from typer.testing import CliRunner, Result
 from builder import cli, running
 from builder.aggregates.probe import BuildRequest, Rows
 from builder.commands import night
-from builder.control import Control
-from builder.errors import PermanentBuildError
 from builder.nights import following
 from builder.running import Warehouse
 from builder.settings import BuilderSettings
@@ -23,6 +21,8 @@ from tests.conftest import Start
 from tests.support.builders import builds_a_row, put_in_catalogue
 from tests.support.nights import COMMON_BYTES, OWN_BYTES, MadeUp, a_row_each, request_night
 from tests.support.servers import Connection
+from usage_service.shared.bigquery.control import Control
+from usage_service.shared.bigquery.errors import PermanentWorkError
 from usage_service.shared.errors import UserError
 from usage_service.shared.lifetime import Lifetime
 from usage_service.shared.settings import ServerSettings
@@ -30,9 +30,9 @@ from usage_service.shared.settings import ServerSettings
 BROKEN = "broken_ms"
 
 
-def read(job: UUID, requests: Sequence[BuildRequest], control: Control) -> Sequence[Rows | PermanentBuildError]:
+def read(job: UUID, requests: Sequence[BuildRequest], control: Control) -> Sequence[Rows | PermanentWorkError]:
     if any(request.probe == BROKEN for request in requests):
-        raise PermanentBuildError("invalidQuery", "no such\nfield")
+        raise PermanentWorkError("invalidQuery", "no such\nfield")
     return a_row_each(job, requests, control)
 
 
@@ -85,10 +85,11 @@ async def test_a_file_of_names(called: Called, database: Connection, tmp_path: P
     assert result.exit_code == 1
     read_bytes = 5 * COMMON_BYTES + 8 * OWN_BYTES  # of three, of one and two, of one and one
     assert result.stdout.splitlines()[0] == (
-        "2 built, 0 without enough clients, 1 not needed, 1 failed, 0 left, 0 cancelled"
+        "2 built, 0 without enough clients, 0 not needed, 1 cannot be built, 1 failed, 0 left, 0 cancelled"
     )
     assert result.stdout.splitlines()[1].startswith(f"3 jobs read {read_bytes:,} bytes in ")
     assert f"{BROKEN}: invalidQuery: no such field" in result.stderr
+    assert "unknown_ms: the catalogue has no such probe" in result.stderr
 
 
 async def test_names_from_stdin_and_what_is_left(called: Called, database: Connection) -> None:
@@ -98,6 +99,24 @@ async def test_names_from_stdin_and_what_is_left(called: Called, database: Conne
     assert "1 built" in result.stdout
     assert "1 left" in result.stdout
     assert f"left: it would add {OWN_BYTES} bytes" in result.stderr
+
+
+async def test_no_night_is_asked_for_where_no_warehouse_is_known(
+    called: Called, database: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await put_in_catalogue(database, "gc_ms")
+    monkeypatch.setattr(night, "open_warehouse", running.open_warehouse)
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", "/nowhere")
+    result = await called("--probes", "-", stdin="gc_ms\n")
+    assert "GOOGLE_APPLICATION_CREDENTIALS" in str(result.exception)
+    assert await database.fetchval("SELECT count(*) FROM nights") == 0
+
+
+async def test_a_misspelt_product_is_an_error(called: Called, database: Connection) -> None:
+    await put_in_catalogue(database, "gc_ms")
+    result = await called("--product", "fogg")
+    assert "nothing is known of product fogg; did you mean fog?" in str(result.exception)
+    assert await database.fetchval("SELECT count(*) FROM nights") == 0
 
 
 async def test_the_hot_list(called: Called, database: Connection) -> None:
@@ -124,6 +143,7 @@ async def test_a_night_that_is_under_way_is_gone_on_with(called: Called, made_up
         (("--probes", "/nowhere"), "--probes: /nowhere cannot be read"),
         (("--list", "nothing"), "no list was made for nothing; POST /v1/hotlist makes one"),
         (("--budget", "plenty"), "/budget"),
+        (("--budget", "0GB"), "/budget: must be a number of probes from 1 to 1,000, an amount such as 500GB"),
         (("--budget", "5", "--url", "http://127.0.0.1:1"), "http://127.0.0.1:1 does not answer"),
         (("--budget", "5", "--list", "a-run"), "give one of --budget, --list and --probes"),
     ],

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import shutil
+import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 
-import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
 from tests.conftest import SECRET, Start
-from tests.support.servers import Client, connected, event, eventually, post
+from tests.support.servers import Client, event, eventually, post
 from tests.support.small_disk import SmallDisk, small_disk
 from usage_service.local.embedded_postgres import EmbeddedPostgres
 from usage_service.local.services import keep_up
-from usage_service.shared.postgres import UNAVAILABLE
-from usage_service.shared.schema import install_schema
 from usage_service.shared.settings import ServerSettings
 
 MEGABYTES = 160
@@ -35,9 +36,8 @@ def disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmallDisk]:
 
 
 @pytest.fixture(scope="module")
-def postgres(disk: SmallDisk) -> Iterator[EmbeddedPostgres]:
-    with EmbeddedPostgres(disk.path / "postgres", options=OPTIONS) as started:
-        asyncio.run(install_schema(started.url))
+def postgres(disk: SmallDisk, installed: Path) -> Iterator[EmbeddedPostgres]:
+    with EmbeddedPostgres(Path(shutil.copytree(installed, disk.path / "postgres")), options=OPTIONS) as started:
         yield started
 
 
@@ -90,7 +90,7 @@ async def test_a_file_that_cannot_grow_is_known_and_over_with_space(client: Clie
 async def test_a_postgres_that_cannot_run_is_started_again_once_it_can(
     client: Client, disk: SmallDisk, postgres: EmbeddedPostgres
 ) -> None:
-    """Without space for its write-ahead log it ends, and cannot start."""
+    """Whatever it ended of, without space for the file that says it runs it cannot start."""
     await post(client, event())
     with capture_logs() as logs:
         async with kept_up(postgres):
@@ -98,9 +98,9 @@ async def test_a_postgres_that_cannot_run_is_started_again_once_it_can(
             try:
 
                 async def does_not_start() -> bool:
-                    with suppress(*UNAVAILABLE, asyncpg.PostgresError):
-                        async with connected(postgres.url) as owner:
-                            await owner.execute("SELECT pg_logical_emit_message(true, '', 'x'), pg_switch_wal()")
+                    disk.fill()  # what it gave back when it ended
+                    if pid := postgres.pid:
+                        os.kill(pid, signal.SIGQUIT)
                     return [entry["event"] for entry in logs].count("postgres_does_not_start") >= 2
 
                 await eventually(does_not_start, "PostgreSQL does not start", PATIENCE)

@@ -20,7 +20,6 @@ from tests.support.chaos import Sender, client_session
 from tests.support.servers import Client, connected, event, eventually, post, rounds
 from tests.support.standby import Node
 from usage_service.ingest import appending
-from usage_service.shared.schema import install_schema
 from usage_service.shared.settings import ServerSettings
 
 ROUNDS = rounds(1)
@@ -63,11 +62,10 @@ class Pair:
 
 
 @pytest.fixture
-async def pair(tmp_path: Path) -> AsyncIterator[Pair]:
-    first, second = Node(tmp_path / "first"), Node(tmp_path / "second")
+async def pair(own_cluster: Path, tmp_path: Path) -> AsyncIterator[Pair]:
+    first, second = Node(own_cluster), Node(tmp_path / "second")
     try:
         first.postgres.start()
-        await install_schema(first.url)
         second.copy(first)
         await first.commit_on_both()
         yield Pair(first, second)
@@ -137,9 +135,9 @@ async def test_what_is_on_the_primary_alone_is_not_acknowledged_when_it_is_sent_
     pair: Pair, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A commit whose wait for the standby is given up stays: the event is there when its client sends it again."""
-    monkeypatch.setattr(appending, "APPEND_SECONDS", 0.5)
     client = await start(ServerSettings(database_url=pair.url, visitor_secret=SECRET))
     await post(client, event())
+    monkeypatch.setattr(appending, "APPEND_SECONDS", 0.5)
     pair.standby.kill()
     sent = event()
     assert (await client.post("/v1/events", json=sent)).status == 503

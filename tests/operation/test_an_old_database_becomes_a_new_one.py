@@ -15,9 +15,10 @@ from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
+import pytest_asyncio
 from structlog.testing import capture_logs
 
-from tests.conftest import SECRET, Start
+from tests.conftest import SECRET, Start, new_database
 from tests.support.catalog import catalog
 from tests.support.servers import Connection, connected, event, eventually, post
 from tests.support.traffic import ignore
@@ -53,6 +54,7 @@ THIRD = Migration(LATER, NOW, "later_stars.sql", "ALTER TABLE notes ADD COLUMN s
 BREAKING = Migration(LATER, LATER, "later_no_stars.sql", "ALTER TABLE notes DROP COLUMN text;")
 SCHEMAS = Path(__file__).parent / "schemas"
 GATE = 990_001
+EMPTY = "template1"
 EVENTS_OF_BEFORE = """
 INSERT INTO event_log
 SELECT nextval('event_position'), gen_random_uuid(), 'probe_viewed', 1, current_instant() - number * interval '1 hour',
@@ -98,20 +100,14 @@ def waiting_for(database: Connection, lock: str) -> Callable[[], Awaitable[bool]
     return waits
 
 
-@pytest.fixture
-async def fresh_catalog(own_database_url: str) -> set[tuple[str, str]]:
-    """Return the catalogue of the later program's schema in an empty database; the test's own is as before."""
-    async with connected(own_database_url) as database:
-        name = f"{await database.fetchval('SELECT current_database()')}_fresh"
-        await database.execute(f"CREATE DATABASE {name}")
-        url = own_database_url.rpartition("/")[0] + f"/{name}"
-        try:
-            assert await install_schema(url, schema=made_up(SECOND, THIRD)) == LATER
-            async with connected(url) as fresh:
-                assert await versions(fresh) == [LATER]
-                return await catalog(fresh)
-        finally:
-            await database.execute(f"DROP DATABASE {name} WITH (FORCE)")
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def fresh_catalog(server_url: str, worker_id: str) -> set[tuple[str, str]]:
+    """Return the catalogue of the later program's schema in an empty database."""
+    async with new_database(server_url, f"usage_{worker_id}_fresh", EMPTY) as url:
+        assert await install_schema(url, schema=made_up(SECOND, THIRD)) == LATER
+        async with connected(url) as fresh:
+            assert await versions(fresh) == [LATER]
+            return await catalog(fresh)
 
 
 def test_the_programs_own_are_whole() -> None:
@@ -126,28 +122,30 @@ class SchemaOfBefore(NamedTuple):
     text: str
 
 
-@pytest.fixture
-async def url_of_before(own_database_url: str, schema_of_before: SchemaOfBefore) -> AsyncIterator[str]:
-    """Make a database as a program of an earlier version made it."""
-    async with connected(own_database_url) as database:
-        name = f"{await database.fetchval('SELECT current_database()')}_before"
-        await database.execute(f"CREATE DATABASE {name}")
-        url = own_database_url.rpartition("/")[0] + f"/{name}"
-        try:
-            async with connected(url) as old:
-                await old.execute(schema_of_before.text)
-                await old.execute(
-                    "INSERT INTO schema_version (version, works_with) VALUES ($1, $1)", schema_of_before.version
-                )
-            yield url
-        finally:
-            await database.execute(f"DROP DATABASE {name} WITH (FORCE)")
-
-
-@pytest.fixture(params=sorted(SCHEMAS.glob("*.sql")), ids=lambda path: path.stem)
+@pytest.fixture(scope="module", params=sorted(SCHEMAS.glob("*.sql")), ids=lambda path: path.stem)
 def schema_of_before(request: pytest.FixtureRequest) -> SchemaOfBefore:
     path: Path = request.param
     return SchemaOfBefore(int(path.stem), path.read_text("utf-8"))
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def made_before(server_url: str, worker_id: str, schema_of_before: SchemaOfBefore) -> AsyncIterator[str]:
+    """Make a database as a program of an earlier version made it, for tests to copy; return its name."""
+    name = f"usage_{worker_id}_made_before"
+    async with new_database(server_url, name, EMPTY) as url:
+        async with connected(url) as old:
+            await old.execute(schema_of_before.text)
+            await old.execute(
+                "INSERT INTO schema_version (version, works_with) VALUES ($1, $1)", schema_of_before.version
+            )
+        yield name
+
+
+@pytest.fixture
+async def url_of_before(server_url: str, worker_id: str, made_before: str) -> AsyncIterator[str]:
+    """Return the address of a database of the test's own, of an earlier version."""
+    async with new_database(server_url, f"usage_{worker_id}_before", made_before) as url:
+        yield url
 
 
 def test_every_earlier_version_is_kept() -> None:

@@ -24,9 +24,18 @@ from tests.support.servers import event, post
 from usage_service import cli as service_cli
 from usage_service.local.embedded_postgres import EmbeddedPostgres
 from usage_service.local.postgres_programs import binary, environment
+from usage_service.log.mirrored import MirrorPlace
 from usage_service.shared.postgres import connect
 from usage_service.shared.schema import install_schema
-from usage_service.shared.settings import ClientSettings, LogSettings, ServerSettings, check_names, load_settings
+from usage_service.shared.settings import (
+    ClientSettings,
+    LogSettings,
+    MirrorSettings,
+    ServerSettings,
+    SettingsError,
+    check_names,
+    load_settings,
+)
 from usage_service.shared.trace_export import TracingSettings
 from usage_service.web.access import check_exposure
 
@@ -126,7 +135,7 @@ def test_each_login_has_a_password_of_its_own() -> None:
     }
     assert knowing == {
         "OWNER_PASSWORD": {"postgres", "migrate"},
-        "SERVER_PASSWORD": {"postgres", "server", "pgbouncer"},
+        "SERVER_PASSWORD": {"postgres", "server", "mirror", "pgbouncer"},
         "BUILDER_PASSWORD": {"postgres", "builder", "pgbouncer"},
         "READER_PASSWORD": {"postgres"},
     }
@@ -151,12 +160,18 @@ def test_bigquery_takes_the_place_of_the_warehouse() -> None:
     assert required(BIGQUERY) == OF_BIGQUERY.keys()
     assert environ["GOOGLE_APPLICATION_CREDENTIALS"] == f"/run/secrets/{changes['builder']['secrets'][0]}"
     assert changes["warehouse"]["profiles"]
+    environ = OURS["mirror"]["environment"] | changes["mirror"]["environment"]
+    with pytest.raises(SettingsError, match="USAGE_SERVICE_MIRROR"):
+        load_settings(MirrorSettings, environ)
+    mirror = load_settings(MirrorSettings, environ | {"USAGE_SERVICE_MIRROR": "a-project.usage"})
+    assert MirrorPlace.of(mirror) == MirrorPlace("a-project.usage")
+    assert changes["server"] == changes["mirror"]
 
 
-@pytest.mark.parametrize("name", ["server", "builder"])
+@pytest.mark.parametrize("name", ["server", "builder", "mirror"])
 def test_its_settings_are_known_and_right(name: str) -> None:
     program, environ = OURS[name]["command"][0], OURS[name]["environment"]
-    kinds = SETTINGS[program]
+    kinds = (MirrorSettings,) if name == "mirror" else SETTINGS[program]
     known = {field.encode_name for kind in kinds for field in msgspec.structs.fields(kind)}
     assert environ.keys() <= known
     check_names(environ, "USAGE_SERVICE_" if program == "usage-service" else "PROBE_BUILDER_", *kinds)

@@ -13,13 +13,13 @@ import yaml
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from builder import cli as builder_cli
+from builder.commands import places as builder_places
 from builder.metrics import BuilderMetrics
 from builder.settings import BuilderSettings
 from builder.work import Outcome
 from tests.support.promtool import PROMTOOL
 from tests.support.servers import Client, Connection
-from usage_service import cli as service_cli
+from usage_service.commands import places as service_places
 from usage_service.shared.settings import ServerSettings
 
 ROOT = Path(__file__).parents[2]
@@ -39,13 +39,15 @@ OF_PROMETHEUS = {"job", "instance", "le"}
 A_SINK = (
     "INSERT INTO sink_channels (sink, product, channel, not_before, due_at) VALUES ('p.d', 'fog', 'beta', now(), now())"
 )
+A_MIRROR = "INSERT INTO mirrors (mirror, begins_after) VALUES ('p.d', 0)"
 
 
 @pytest.fixture
 async def labels(client: Client, database: Connection) -> dict[str, dict[str, set[str]]]:
-    """Return the values of each label of each metric that a server and a builder give, where rows go to a sink."""
+    """Return the values of each label of each metric of a server and a builder, where there are a sink and a mirror."""
     builder = BuilderMetrics()
     await database.execute(A_SINK)
+    await database.execute(A_MIRROR)
     await client.get("/v1/builds")
     await (await client.get("/v1/events")).read()
     text = await (await client.get("/metrics")).text()
@@ -104,7 +106,8 @@ def test_commands_and_settings_in_the_alerts_exist() -> None:
         field.encode_name for kind in (ServerSettings, BuilderSettings) for field in msgspec.structs.fields(kind)
     }
     assert set(re.findall(r"\b[A-Z]+_[A-Z_]+\b", actions)) <= settings
-    commands = {"usage-service": service_cli.COMMANDS, "probe-builder": builder_cli.COMMANDS}
+    groups = {"usage-service": service_places.GROUPS, "probe-builder": builder_places.GROUPS}
+    commands = {name: {one for places in them.values() for one in places} for name, them in groups.items()}
     found = re.findall(r"`(usage-service|probe-builder) ([a-z-]+)", actions)
     assert found
     assert all(command in commands[program] for program, command in found)

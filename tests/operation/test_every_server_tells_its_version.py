@@ -17,6 +17,8 @@ from usage_service.shared import version as module
 from usage_service.shared.version import Version, running_version
 from warehouse.api.app import create_app
 from warehouse.sample.pings import SampleOptions
+from warehouse.sample.populations import TABLES
+from warehouse.sample.probes import sample_probes
 from warehouse.sample.seeding import DATABASE, seed
 
 OF_IMAGE = Version(version="9.9.9", source="https://example.org", commit="abc", build="https://example.org/1")
@@ -48,7 +50,7 @@ async def test_a_builder(unused_tcp_port: int) -> None:
 
 
 async def test_the_warehouse(tmp_path: Path) -> None:
-    seed(tmp_path, SampleOptions(clients=10), lambda _done: None)
+    seed(tmp_path, SampleOptions(clients=2, probes=sample_probes(1), tables=TABLES[:1]), lambda _done: None)
     async with TestClient(TestServer(create_app(tmp_path / DATABASE))) as client:
         response = await client.get("/__version__")
         assert (response.status, await response.json()) == (200, msgspec.to_builtins(OF_IMAGE))

@@ -6,6 +6,7 @@ import ast
 import sys
 import tomllib
 from collections.abc import Iterable, Iterator
+from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -15,11 +16,12 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-DISTRIBUTIONS = packages_distributions()  # reads every installed package: once
+distributions = cache(packages_distributions)  # reads every installed package: once, and not to collect tests
 OURS = {"usage_service", "builder", "warehouse"}
 OF_THE_START = ["usage_service/shared/launch.py", "usage_service/shared/bounded_stream.py"]
 LIGHT = ["usage_service/client", "usage_service/django", "usage_service/user_agents.py", *OF_THE_START]
 TELEMETRY = ["usage_service/shared/otel.py", "usage_service/shared/trace_export.py"]
+WAREHOUSE = ["usage_service/shared/bigquery", "usage_service/mirror"]
 LOCAL = ["usage_service/local", "usage_service/commands/up.py", "warehouse", "builder/commands/etl_demo.py"]
 # Brought by the app itself, which has the middleware in its Django.
 OF_THE_APP = {"django", "asgiref"}
@@ -46,7 +48,12 @@ def files_of(places: Iterable[str]) -> set[Path]:
     return found
 
 
-def modules(path: Path) -> Iterator[str]:
+@cache
+def modules(path: Path) -> tuple[str, ...]:
+    return tuple(found_in(path))
+
+
+def found_in(path: Path) -> Iterator[str]:
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -59,7 +66,7 @@ def distribution(module: str) -> str:
         if module == namespace or (module.startswith(f"{namespace}.") and namespace != "google.cloud"):
             return name
     top = module.partition(".")[0]
-    [name] = set(DISTRIBUTIONS[top])
+    [name] = set(distributions()[top])
     return canonicalize_name(name)
 
 
@@ -81,7 +88,7 @@ def required(extra: str | None) -> set[str]:
     return found
 
 
-SERVER = files_of(["usage_service"]) - files_of(LIGHT) - files_of(TELEMETRY) - files_of(LOCAL)
+SERVER = files_of(["usage_service"]) - files_of(LIGHT) - files_of(TELEMETRY) - files_of(WAREHOUSE) - files_of(LOCAL)
 BUILDER = files_of(["builder"]) - files_of(LOCAL)
 
 
@@ -91,7 +98,11 @@ def test_the_client_needs_nothing_but_what_it_brings() -> None:
 
 @pytest.mark.parametrize(
     ("extra", "paths"),
-    [("server", SERVER), ("builder", BUILDER | files_of(["usage_service/shared"]) - files_of(TELEMETRY))],
+    [
+        ("server", SERVER),
+        ("mirror", SERVER | files_of(WAREHOUSE)),
+        ("builder", BUILDER | files_of(["usage_service/shared"]) - files_of(TELEMETRY)),
+    ],
 )
 def test_an_extra_brings_what_its_package_imports(extra: str, paths: set[Path]) -> None:
     assert imported(paths) - required(None) == required(extra) - required(None)
@@ -110,5 +121,5 @@ def test_telemetry_adds_opentelemetry() -> None:
 
 
 def test_all_is_everything() -> None:
-    every = {name for extra in ("server", "builder", "local", "telemetry") for name in required(extra)}
+    every = {name for extra in ("server", "builder", "local", "mirror", "telemetry") for name in required(extra)}
     assert required("all") == every

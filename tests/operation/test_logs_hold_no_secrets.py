@@ -7,6 +7,7 @@ import json
 import logging
 import sys
 from collections.abc import Iterator
+from datetime import timedelta
 
 import msgspec
 import pytest
@@ -15,9 +16,12 @@ import structlog
 from tests.conftest import SECRET, Start
 from tests.support.proxy import proxied
 from tests.support.servers import Client, JsonObject, event, eventually
+from tests.support.servers import connected as database_of
 from usage_service.shared.logs import configure_logs
 from usage_service.shared.settings import ServerSettings
+from usage_service.tokens import create_token
 from usage_service.web.api import events as route
+from usage_service.web.api import feed
 from usage_service.web.keys import SERVICE
 
 TOKEN = "token-a8c1f0"
@@ -71,6 +75,24 @@ async def test_a_request_that_fails_is_logged_without_what_was_in_it(
     assert (failed["method"], failed["path"], failed["level"]) == ("POST", "/v1/events", "error")
     assert failed["exception"][0]["exc_value"] == "forced"
     assert failed["exception"][0]["frames"]
+    no_secret(logged, settings)
+
+
+async def test_the_address_of_a_feed_is_not_logged(
+    client: Client, logged: io.StringIO, monkeypatch: pytest.MonkeyPatch, settings: ServerSettings
+) -> None:
+    async def fail(*given: object) -> None:
+        raise RuntimeError("forced")
+
+    async with database_of(settings.database_url) as database:
+        token = await create_token(database, "reader", ["feed"], timedelta(days=1))
+    monkeypatch.setattr(feed, "answer", fail)
+    statuses = {"": 500, "x": 404, "/x": 404, "%20": 404, "?limit=0": 422}
+    for more, status in statuses.items():
+        assert (await client.get(f"/feeds/{token}{more}")).status == status
+    assert (await client.post(f"/feeds/{token}")).status == 405
+    assert {"request_failed", "wrong_token"} <= {entry["event"] for entry in entries(logged)}
+    assert token[:20] not in logged.getvalue()
     no_secret(logged, settings)
 
 

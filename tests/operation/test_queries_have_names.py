@@ -17,7 +17,10 @@ from usage_service.shared.queries import load_queries
 
 ROOMS = {"usage_server": Path(usage_service.__file__).parent, "usage_builder": Path(builder.__file__).parent}
 OF_SQLITE = ROOMS["usage_server"] / "imports" / "sql" / "state.sql"
-TEMPLATES = [ROOMS["usage_builder"] / room / "sql" for room in ("aggregates", "sinks")]  # of BigQuery
+TEMPLATES = [  # of BigQuery
+    *(ROOMS["usage_builder"] / room / "sql" for room in ("aggregates", "sinks")),
+    *(ROOMS["usage_server"] / room / "sql" for room in ("log", "mirror")),
+]
 FILES = [
     pytest.param(role, path, id=str(path.relative_to(room.parent)))
     for role, room in ROOMS.items()

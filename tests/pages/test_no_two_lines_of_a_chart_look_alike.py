@@ -15,7 +15,7 @@ from usage_service.web.pages.presentation.charts import SPECIFICATIONS
 from usage_service.web.pages.presentation.distribution import MOST_DRAWN, OTHERS, largest_shares
 from usage_service.web.pages.presentation.hotlist import coverage_chart
 
-SCRIPT = Path(SPECIFICATIONS.parent, "static", "page.js").read_text("utf-8")
+SCRIPT = Path(SPECIFICATIONS.parent, "static", "charts.js").read_text("utf-8")
 COLOURS = len(re.findall(r'"--\w+"', next(line for line in SCRIPT.splitlines() if line.startswith("const COLOURS"))))
 
 

@@ -1,4 +1,7 @@
-"""Pages are well-formed, load nothing from elsewhere, run nothing that is written in them, and show names as text."""
+"""Pages are well-formed, load nothing from elsewhere, run nothing that is written in them, and show names as text.
+
+Each is loaded once, and all that it promises is looked for in that: what leads from it to the API is answered, too.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,13 @@ import asyncio
 import gzip
 import json
 from collections.abc import AsyncIterator
+from typing import NamedTuple
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import pytest_asyncio
 import vl_convert
+from multidict import CIMultiDictProxy
 
 from tests.support.bad_input import filled, named
 from tests.support.pages import (
@@ -24,6 +30,7 @@ from tests.support.pages import (
     answered,
     filled_pages,
     shown,
+    taken,
 )
 from usage_service.web.openapi.operations import Route
 from usage_service.web.pages.presentation.charts import SPECIFICATIONS, chart
@@ -36,19 +43,33 @@ POLICY = {
     "connect-src": "'self'", "form-action": "'self'", "base-uri": "'none'", "frame-ancestors": "'none'",
 }  # fmt: skip
 MOST_BYTES = 600_000
+TAKEN = ("/v1/hotlist/rules", "/v1/builds", "/v1/nights", "/v1/projections", "/v1/popularity")
+START = "2026-11-20T00:00:00Z"
+MARKS: dict[str, list[dict[str, object]]] = {
+    "releases": [{"start": START, "release": "nightly 140"}],
+    "versions": [{"start": START, "version": "140"}],
+}
 DATASETS: dict[str, dict[str, list[dict[str, object]]]] = {
-    "over_time": {"rows": [{"start": "2026-11-20T00:00:00Z", "series": "views", "value": 1}], "releases": []},
+    "over_time": {"rows": [{"start": START, "end": "2026-11-21", "series": "views", "value": 1, "running": True}]}
+    | MARKS,
     "bands": {
-        "bands": [{"start": "2026-11-20T00:00:00Z", "version": 1, "p5": 1, "p25": 2, "p50": 3, "p75": 4, "p95": 5}]
-    },
-    "histogram": {"buckets": [{"from": 1, "to": 2, "share": 1}]},
-    "shares": {"shares": [{"start": "2026-11-20T00:00:00Z", "series": "always", "value": 1}]},
+        "bands": [{"start": START, "version": 1, "p5": 1, "p25": 2, "p50": 3, "p75": 4, "p95": 5}],
+        "chosen": [{"start": START, "p50": 3}],
+    }
+    | MARKS,
+    "histogram": {"buckets": [{"left": 1, "right": 2, "share": 1}]},
+    "shares": {"shares": [{"start": START, "series": "always", "value": 1}], "running": []} | MARKS,
+    "compared": {"rows": [{"side": "one", "from": 1, "to": 2, "share": 1}]},
+    "compared_shares": {"rows": [{"side": "one", "category": "always", "share": 1, "told": "100%"}]},
     "coverage": {
         "rows": [{"budget": 10, "policy": "best possible", "share": 1, "order": 0}],
         "others": [{"budget": 10, "policy": "most viewed", "share": 0.5, "order": 0}],
+        "labels": [{"policy": "best possible", "place": 1, "order": 0}],
         "chosen": [{"budget": 10}],
     },
 }
+
+PLACES = ("href", "src", "action", "data-vega", "data-load", "data-loads", "data-share", "data-curl", "data-to")
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module", name="pages")
@@ -57,18 +78,39 @@ async def some_pages(module_database_url: str) -> AsyncIterator[Pages]:
         yield pages
 
 
+class Loaded(NamedTuple):
+    """A page as it was answered."""
+
+    headers: CIMultiDictProxy[str]
+    text: str
+    page: Shown
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def loaded(pages: Pages) -> dict[str, Loaded]:
+    """Load every page."""
+    found = {}
+    for path in PATHS:
+        response = await pages.client.get(path, headers={"Accept": "text/html"})
+        text = await response.text()
+        assert (response.status, response.content_type) == (200, "text/html"), text[:500]
+        found[path] = Loaded(response.headers, text, Shown(text))
+    return found
+
+
 @pytest.mark.parametrize("path", PATHS)
-async def test_a_page_is_well_formed_and_needs_nothing_else(pages: Pages, path: str) -> None:
-    response = await pages.client.get(path, headers={"Accept": "text/html"})
-    page = Shown(await response.text())
-    policy = dict(part.split(" ", 1) for part in response.headers["Content-Security-Policy"].split("; "))
+async def test_a_page_is_well_formed_and_needs_nothing_else(loaded: dict[str, Loaded], path: str) -> None:
+    headers, _, page = loaded[path]
+    policy = dict(part.split(" ", 1) for part in headers["Content-Security-Policy"].split("; "))
     assert policy == POLICY
-    assert response.headers["X-Content-Type-Options"] == "nosniff"
-    assert "private" in response.headers["Cache-Control"]
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert "private" in headers["Cache-Control"]
     for element in page.elements:
         assert not [name for name in element.attributes if name.startswith("on") or name == "style"], element
-        for name in ("href", "src", "action", "data-vega", "data-load", "data-to"):
+        for name in PLACES:
             value = element.attributes.get(name)
+            if element.attributes.get("rel") == "external noreferrer":  # to where people go, not what the page loads
+                continue
             assert value is None or (value.startswith(("/", "#")) and not value.startswith("//")), element
         if element.tag == "script" and element.attributes.get("type") != "application/json":
             assert element.attributes["src"]
@@ -79,8 +121,8 @@ async def test_a_page_is_well_formed_and_needs_nothing_else(pages: Pages, path: 
 
 
 @pytest.mark.parametrize("path", [path for path in PATHS if not path.startswith(PARTS)])
-async def test_a_page_can_be_used_without_seeing_it(pages: Pages, path: str) -> None:
-    page = await shown(pages.client, path)
+async def test_a_page_can_be_used_without_seeing_it(loaded: dict[str, Loaded], path: str) -> None:
+    page = loaded[path].page
     assert page.all("html")[0].attributes["lang"] == "en"
     assert page.all("title")[0].text.strip()
     assert len(page.all("h1")) == len(page.all("main")) == 1
@@ -95,20 +137,37 @@ async def test_a_page_can_be_used_without_seeing_it(pages: Pages, path: str) -> 
     assert len(page.all("figure")) == len(page.all("figcaption")) == len(page.charts())
 
 
-async def test_names_are_shown_as_text_on_every_page(pages: Pages) -> None:
+async def test_names_are_shown_as_text_on_every_page(pages: Pages, loaded: dict[str, Loaded]) -> None:
     [latest, *_] = (await answered(pages.client, "/v1/sessions?product=fog"))["sessions"]
     session = f"/sessions/{latest['visitor']}/{latest['started_at']}"
     showing = [
         "/sessions?product=fog", session, f"/probes/fog/{NUMERIC}", f"/probes/fog/{CATEGORIES}",
         f"/probes/fog/{FAILED}", "/builds?product=fog", "/hotlist?product=fog",
     ]  # fmt: skip
-    for path in {*PATHS, *showing}:
+    texts = {path: one.text for path, one in loaded.items()}
+    for path in set(showing) - texts.keys():
         response = await pages.client.get(path, headers={"Accept": "text/html"})
-        text = await response.text()
+        texts[path] = await response.text()
+    for path, text in texts.items():
         assert "<script>alert" not in text, path
         assert "</title> " not in text, path
-        if path in showing:
-            assert NASTY in Shown(text).all("main")[0].text, path
+    for path in showing:
+        assert NASTY in Shown(texts[path]).all("main")[0].text, path
+
+
+async def test_every_link_to_the_api_is_answered_in_its_form(pages: Pages, loaded: dict[str, Loaded]) -> None:
+    """One of those that ask the same route with the same parameters, whatever their values."""
+    places = {shape_of(place): place for one in loaded.values() for place in taken(one.page)}
+    for place in places.values():
+        response = await pages.client.get(place)
+        assert response.status == 200, (place, await response.text())
+        assert response.content_type == ("text/csv" if "format=csv" in place else "application/json")
+    assert [one for one in TAKEN if not any(place.startswith(one) for place in places.values())] == []
+
+
+def shape_of(place: str) -> tuple[str, frozenset[str]]:
+    asked = urlsplit(place)
+    return asked.path, frozenset(parse_qs(asked.query, keep_blank_values=True))
 
 
 @pytest.mark.parametrize("query", [NASTY, "'; DROP TABLE catalogue; --", "%_\\", "\U0001f9ea" * 50])
@@ -130,7 +189,7 @@ async def test_all_that_a_first_view_loads_is_small_and_kept(pages: Pages) -> No
         if name in element.attributes
     }
     places |= {link.attributes["href"] for link in page.all("link")}
-    assert len(places) == 4
+    assert len(places) == 6
     total = 0
     for place in ["/?product=fog", *filter(None, places)]:
         headers = {"Accept-Encoding": "gzip", "Accept": "text/html"}

@@ -38,7 +38,8 @@ from usage_service.web.pages.presentation.charts import sparkline
 from usage_service.web.pages.presentation.distribution import histogram_of
 from usage_service.web.pages.presentation.overview import LONGEST_LABEL, release_marks
 from usage_service.web.pages.presentation.sessions import not_recorded
-from usage_service.web.pages.presentation.words import has_expired, moment, money, number, plain, seconds, share, size
+from usage_service.web.pages.presentation.units import SHARE, measured
+from usage_service.web.pages.presentation.words import has_expired, moment, money, number, plain
 from usage_service.web.pages.routes import PAGE_ROUTES
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -121,14 +122,18 @@ async def test_a_probe_draws_its_rows(pages: Pages) -> None:
     page = await shown(pages.client, f"/probes/fog/{NUMERIC}?version=140&label=a")
     bands, histogram, *_ = page.charts()
     drawn = bands["datasets"]["bands"]
-    assert [row["start"][:10] for row in drawn] == sorted(
-        f"{one[:4]}-{one[4:6]}-{one[6:8]}" for one in BUILDS for _ in "ab"
-    )
+    days = sorted(f"{one[:4]}-{one[4:6]}-{one[6:8]}" for one in BUILDS)
+    assert [(row["start"][:10], row["version"]) for row in drawn] == [(day, 140) for day in days]
+    of_all = (await shown(pages.client, f"/probes/fog/{NUMERIC}?label=a")).charts()[0]["datasets"]
+    assert sorted(row["version"] for row in of_all["bands"]) == [140] * len(BUILDS) + [141] * len(BUILDS)
+    assert {row["version"] for row in of_all["versions"]} == {"140", "141"}
     assert all(row[f"p{percent}"] == PERCENTILES[percent] for row in drawn for percent in ("5", "25", "50", "75", "95"))
     buckets = histogram["datasets"]["buckets"]
     assert {f"{row['from']:g}": row["share"] for row in buckets} == {key: v for key, v in HISTOGRAM.items() if v}
     assert [row["to"] for row in buckets] == [10, 100, 1_000, 10_000]
-    assert histogram["encoding"]["x"]["scale"] == {"type": "symlog"}
+    scale = histogram["encoding"]["x"]["scale"]
+    assert (scale["type"], scale["domain"]) == ("log", [1, 10_000])
+    assert [title for _, title, _ in histogram["usermeta"]["tips"]][-1] == "1 µs to 10 µs"
 
 
 async def test_a_probe_of_categories_draws_shares(pages: Pages) -> None:
@@ -140,12 +145,18 @@ async def test_a_probe_of_categories_draws_shares(pages: Pages) -> None:
 
 async def test_a_probe_says_what_it_is(pages: Pages) -> None:
     said: JsonObject = {"description": NASTY, "owners": ["team@example.org"], "link": "https://example.org/?a=1&b=2"}
-    said |= {"expires": "2021-01-01", "disabled": True, "labels": [f"label {number}" for number in range(25)]}
+    said |= {
+        "expires": "2021-01-01",
+        "disabled": True,
+        "time_unit": "millisecond",
+        "labels": [f"label {number}" for number in range(25)],
+    }
     registration = registered(NUMERIC)
     await post(pages.client, registration | {"data": registration["data"] | said})
     await fold_all(pages.database)
     known = (await answered(pages.client, f"/v1/probes/fog/{NUMERIC}?channel=nightly"))["registered"]
-    assert {name: known[name] for name in said} == said
+    assert {name: known[name] for name in said if name != "time_unit"} | {"time_unit": "millisecond"} == said
+    assert known["unit"] == "nanosecond"
     page = await shown(pages.client, f"/probes/fog/{NUMERIC}")
     description, labels, owners = (paragraph.text for paragraph in page.all("p", **{"class": "described"}))
     assert description == NASTY
@@ -154,7 +165,7 @@ async def test_a_probe_says_what_it_is(pages: Pages) -> None:
     facts = " ".join(fact.text for fact in page.all("div", **{"class": "fact"}))
     assert "disabled" in facts
     assert "2021-01-01over" in facts
-    [link] = page.all("a", rel="external noreferrer")
+    [link] = [one for one in page.all("a", rel="external noreferrer") if one.text == "Where it is defined"]
     assert link.attributes["href"] == said["link"]
 
 
@@ -184,7 +195,7 @@ async def test_builds_are_those_of_the_queue(pages: Pages) -> None:
     for build in (await answered(pages.client, "/v1/builds?product=fog"))["builds"]:
         assert build["probe"] in text
         assert moment(build["requested_at"]) in text
-        assert size(build["bytes"]) in text
+        assert measured(build["bytes"], "byte") in text
         assert f"{build['attempt']}/{build['max_attempts']}" in text
 
 
@@ -195,7 +206,7 @@ async def test_a_night_shows_its_progress_its_money_and_each_probe(pages: Pages)
         page = await shown(pages.client, path)
         text = page.all("main")[0].text
         assert "1 of 3 probes are done" in text
-        assert f"{size(totals['bytes'])}of {size(totals['expected_bytes'])} expected" in text
+        assert f"{measured(totals['bytes'], 'byte')}of {measured(totals['expected_bytes'], 'byte')} expected" in text
         assert "1of 2 are over" in text
         assert money(totals["expected_bytes"] / 2**40 * 6.25) in text
         assert [bar.attributes["value"] for bar in page.all("progress")] == ["1"]
@@ -275,7 +286,7 @@ async def test_old_views_are_found_from_days_without_any(pages: Pages) -> None:
         page = await shown(pages.client, f"{path}{one}&window=1d")
         [note] = page.all("p", role="note", **{"class": "problem"})
         assert f"from {first} to {last}" in note.text
-        [link] = [a.attributes["href"] or "" for a in page.all("a") if "until=" in (a.attributes["href"] or "")]
+        [link] = [a.attributes["href"] or "" for a in page.all("a") if a.text == "Show the days up to then"]
         assert link == f"{path}{one}{follows}"
         there = await shown(pages.client, link)
         assert not there.all("p", role="note", **{"class": "problem"})
@@ -383,7 +394,10 @@ async def test_the_experiment_is_shown_for_the_budget_that_is_kept(pages: Pages)
     [body] = page.all("tbody")
     for policy in answer["policies"]:
         assert plain(policy["policy"]) in body.text
-        assert share(policy["caught"]) in body.text
+        assert measured(policy["caught"], SHARE) in body.text
+    taken = {link.attributes["href"] or "" for link in page.all("a")}
+    [place] = [one for one in taken if one.startswith("/v1/hotlist/experiment") and "format=csv" not in one]
+    assert await answered(pages.client, place) == answer
     none = await shown(pages.client, "/hotlist/experiment?product=fenix")
     assert "No night since then is filled yet" in none.all("p")[0].text
 
@@ -396,8 +410,8 @@ async def test_unused_probes_are_told_with_what_they_cost(pages: Pages) -> None:
     assert answer["blind_spot"] in text
     for probe in answer["probes"]:
         assert probe["probe"] in text
-        assert size(probe["bytes"]) in text
-    [link] = [link.attributes["href"] for link in page.all("a") if "/v1/unused" in (link.attributes["href"] or "")]
+        assert measured(probe["bytes"], "byte") in text
+    [link] = [one.attributes["href"] for one in page.all("a") if one.text == "CSV" and "unused" in str(one.attributes)]
     listed = await (await pages.client.get(link or "")).text()
     assert [line.split(",")[1] for line in listed.splitlines()[1:]] == [probe["probe"] for probe in answer["probes"]]
 
@@ -408,7 +422,7 @@ async def test_sessions_are_as_summarised(pages: Pages) -> None:
         await answered(pages.client, f"/v1/sessions/summary?product=fog&since={first_day():%Y-%m-%dT%H:%M:%SZ}")
     )["summary"]
     for quantile in ("p25", "median", "p99"):
-        assert seconds(summary["quantiles"]["seconds"][quantile]) in text
+        assert measured(summary["quantiles"]["seconds"][quantile], "second") in text
     part = await shown(pages.client, "/sessions/journeys?product=fog")
     journeys = await answered(pages.client, f"/v1/journeys?product=fog&steps=2&since={first_day():%Y-%m-%dT%H:%M:%SZ}")
     counts = [cell.text for cell in part.all("td") if cell.text]

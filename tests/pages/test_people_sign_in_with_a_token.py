@@ -25,7 +25,10 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 OWN = "the operator's own; token, \u00fc"
 SAME = {"Sec-Fetch-Site": "same-origin"}
-PAGES = [route.path for route in PAGE_ROUTES if route.scope == "read" and "{" not in route.path]
+NEEDED = {"/releases/probes": "?at=2026-11-20", "/releases/distributions": "?of=nightly&version=141"}
+PAGES = [
+    route.path + NEEDED.get(route.path, "") for route in PAGE_ROUTES if route.scope == "read" and "{" not in route.path
+]
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module", name="client")

@@ -10,13 +10,15 @@ import sys
 from pathlib import Path
 
 from tests.support.servers import Client, Connection, drained_projections, event, post
+from tests.support.snippets import commands_of, snippets
 
 ROOT = Path(__file__).parents[2]
 SECTION = (ROOT / "docs" / "guides" / "replay.md").read_text("utf-8").partition("## A projection")[2]
 COMMANDS = [
     command
-    for block in re.findall(r"```console\n(.*?)```", SECTION, re.DOTALL)
-    for command in re.findall(r"^\$ (.*)\n((?:[^$].*\n)*)", block, re.MULTILINE)
+    for block in snippets("docs/guides/replay.md", "console")
+    if block.text in SECTION
+    for command in commands_of(block)
 ]
 
 
@@ -47,8 +49,9 @@ async def test_it_does_what_the_guide_shows(
 
     await shown(0, database_url)
     try:
-        question, answer = re.findall(r"```sql\n(SELECT.*?)```\n\n```text\n(.*?)```", SECTION, re.DOTALL)[0]
-        rows = await database.fetch(question)
+        [_, question] = snippets("docs/guides/replay.md", "sql")
+        answer = SECTION.partition(question.text)[2].partition("```text\n")[2].partition("```")[0]
+        rows = await database.fetch(question.text)
         assert "".join(" ".join(map(str, row)) + "\n" for row in rows) == answer
         await shown(1, database_url)
         before = await database.fetchval("SELECT sum(links) FROM tools_by_day.tools_by_day")
@@ -59,8 +62,3 @@ async def test_it_does_what_the_guide_shows(
         await shown(2, database_url)
     assert await database.fetchval("SELECT to_regclass('tools_by_day.tools_by_day')") is None
     assert len(COMMANDS) == 3
-
-
-def test_the_file_is_the_one_shown() -> None:
-    [text] = re.findall(r"```sql\n-- docs/examples/tools_by_day.sql\n(.*?)```", SECTION, re.DOTALL)
-    assert (ROOT / "docs" / "examples" / "tools_by_day.sql").read_text("utf-8") == text

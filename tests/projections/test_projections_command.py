@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import sys
@@ -43,16 +44,16 @@ async def test_the_list_tells_how_far_each_is_and_what_it_cannot_fold(
     folder = Folder("releases")
     with pytest.raises(UnfoldableError):
         await folder.fold(own_database)
-    code, out, err = await usage_service("projections")
-    assert (code, err) == (0, "")
+    code, out, err = await usage_service("projections", "--format", "table")
+    assert code == 0
     lines = {line.split()[0]: line.split() for line in out.splitlines()}
     assert lines["catalogue"][:5] == ["catalogue", "live", "1", "1,200", "11"]
     assert lines["catalogue"][-1] == "up"
     assert lines["releases"][:5] == ["releases", "live", "1", "1,200", "11"]
     assert lines["releases"][-1] == "stuck"
     assert "gap_minutes=30" in lines["sessions"]
-    assert "releases: cannot go on after position 1200 since" in out
-    assert 'relation "versions" does not exist' in out
+    assert "releases: cannot go on after position 1200 since" in err
+    assert 'relation "versions" does not exist' in err
 
 
 async def test_a_rebuild_with_another_setting(usage_service: Run, own_database: Connection) -> None:
@@ -136,7 +137,7 @@ async def test_what_cannot_be_folded_is_told(usage_service: Run, own_database: C
     code, out, err = await usage_service("projections", "rebuild", "releases")
     assert (code, out) == (2, "")
     assert err == 'usage-service: releases cannot go on after position 100: relation "versions" does not exist\n'
-    listed = (await usage_service("projections"))[1]
+    listed = (await usage_service("projections"))[2]
     assert "releases (rebuild): cannot go on after position 100 since" in listed
     await own_database.execute(MENDED)
     assert (await usage_service("projections", "rebuild", "releases"))[0] == 0
@@ -149,15 +150,17 @@ async def test_what_was_set_aside_is_listed_and_taken_up_again(usage_service: Ru
     code, out, err = await usage_service("projections", "rebuild", "releases")
     assert (code, err) == (0, "")
     assert out == f"releases: rebuilt and live, at position {position}; without 12 events that cannot be folded\n"
-    out = (await usage_service("projections"))[1]
+    _, out, err = await usage_service("projections", "--format", "table")
     [line] = [line.split() for line in out.splitlines() if line.split()[:2] == ["releases", "live"]]
     assert line[-2:] == ["12", "aside"]
-    assert "releases: without the event at position 101 since" in out
-    assert 'invalid input syntax for type integer: "next"\n' in out
-    assert "releases: and without 2 more\n" in out
+    assert "releases: without the event at position 101 since" in err
+    assert 'invalid input syntax for type integer: "next"\n' in err
+    assert "releases: and without 2 more\n" in err
     code, out, err = await usage_service("verify", "releases")
     assert (code, err) == (0, "")
     assert out.startswith(f"releases: as rebuilt at position {position}, but for 12 events set aside\n")
+    rows = json.loads((await usage_service("verify", "releases", "--format", "json"))[1])
+    assert {(row["projection"], row["equal"], row["set_aside"]) for row in rows} == {("releases", True, 12)}
     assert await usage_service("projections", "retry", "releases") == (
         1,
         "releases: 0 folded, 12 still set aside\n",

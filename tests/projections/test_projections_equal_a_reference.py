@@ -28,7 +28,7 @@ DAYS = [0, 0, 0, 1, 2, 9, 30, 130]  # so that people come again, and weeks end
 GAP = """
 UPDATE projections SET settings = settings || jsonb_build_object('gap_minutes', $1::integer) WHERE name = 'sessions'
 """
-EXAMPLES = rounds(10)
+EXAMPLES = rounds(6)
 # Those that are stored as they are: queries and names of users are dropped at the door.
 REFERRERS = [name for name in reference.ORIGINS if name and Masking().mask_address(name) == name]
 
@@ -55,6 +55,9 @@ payloads = st.one_of(
         "owners": st.lists(st.sampled_from(["a@example.org", "b"]), max_size=2),
         "description": st.sampled_from(["", "Wie lange\nes „dauert“"]),
         "expires": st.sampled_from(["never", "140"]),
+        "time_unit": st.sampled_from(["second", "day"]),
+        "memory_unit": st.just("byte"),
+        "unit": st.sampled_from(["%", "px"]),
         "disabled": st.just(True)})),
     st.tuples(st.sampled_from(["probe_retired", "probe_built"]), st.just({})),
     st.tuples(st.sampled_from(["build_succeeded", "build_found_no_data"]), st.fixed_dictionaries({

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import shutil
 import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -25,9 +24,8 @@ from usage_service.local.postgres_cluster import PostgresCluster, wait_until
 from usage_service.projections.rebuilding import rebuild, verify
 from usage_service.projections.runner import Runners
 from usage_service.shared.postgres import UNAVAILABLE, Pool, open_pool
-from usage_service.shared.schema import install_schema
 
-ROUNDS = rounds(3)
+ROUNDS = rounds(1)
 DURABLE = {"fsync": "on", "recovery_init_sync_method": "syncfs", "shared_buffers": "32MB", "max_connections": "50"}
 LATEST_STRIKE_SECONDS = 0.2
 VICTIMS = ["postgres", "postgres", "fold", "rebuild", "rebuild", "all"]
@@ -82,7 +80,6 @@ class Stack:
 @contextmanager
 def running_stack(directory: Path) -> Iterator[Stack]:
     with EmbeddedPostgres(directory, options=DURABLE) as postgres:
-        asyncio.run(install_schema(postgres.url))
         stack = Stack(postgres, directory)
         try:
             yield stack
@@ -92,10 +89,8 @@ def running_stack(directory: Path) -> Iterator[Stack]:
 
 
 @pytest.fixture
-def stack(made: Path, tmp_path: Path) -> Iterator[Stack]:
-    directory = tmp_path / "stack"
-    shutil.copytree(made, directory)
-    with running_stack(directory) as stack:
+def stack(own_cluster: Path) -> Iterator[Stack]:
+    with running_stack(own_cluster) as stack:
         yield stack
 
 

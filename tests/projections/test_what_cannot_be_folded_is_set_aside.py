@@ -28,7 +28,7 @@ from usage_service.ingest.appending import append
 from usage_service.projections.rebuilding import add, discard, rebuild, retry, verify
 from usage_service.projections.runner import Folder, UnfoldableError
 
-EXAMPLES = rounds(6)
+EXAMPLES = rounds(3)
 FOUND = POISONS[0]
 # What holds for a part of the events until it is mended, in each projection.
 REFUSED = {

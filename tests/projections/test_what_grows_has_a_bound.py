@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from uuid import uuid4
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from tests.support import reference
 from tests.support.reference import MOST_NAMES
-from tests.support.servers import Client, Connection, JsonObject, event, post, registered
+from tests.support.servers import Client, Connection, JsonObject, event, post, registered, rounds
 from tests.support.traffic import assert_as_the_reference, fold_all, ignore, records
 from usage_service.ingest.appending import append
 from usage_service.projections.rebuilding import verify
-from usage_service.stats.catalogue import EVENTS_READ, viewed_together
+from usage_service.stats.together import EVENTS_READ, viewed_together
+from usage_service.stats.view_counts import ViewCounts
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 # Texts of these names have a bound: the door's, a constraint's, or that they are ten digits.
@@ -31,6 +36,7 @@ BOUNDED = {
     "build_hour",
     "code",
     "policy",
+    "type",
 }
 INDEXED = """
 SELECT i.indexrelid::regclass::text AS index, coalesce(a.attname, '') AS column, format_type(a.atttypid, -1) AS type
@@ -63,6 +69,11 @@ async def test_nothing_without_a_bound_is_in_an_index(own_database: Connection) 
     assert texts == {
         ("hotlist_runs_pkey", "run"),
         ("sink_channels_pkey", "sink"),
+        ("mirrors_pkey", "mirror"),
+        ("mirror_loads_pkey", "mirror"),
+        ("mirror_loads_to_verify", "mirror"),
+        ("one_load_under_way", "mirror"),
+        ("warehouse_jobs_pkey", "job"),
         ("one_row_a_combination", "ping_type"),
         ("one_row_a_combination", "os"),
         ("one_row_a_combination", "build_id"),
@@ -98,7 +109,7 @@ async def test_a_long_session_keeps_a_fair_part_and_says_how_much_more_there_was
     time_range = f"since={NOON:%Y-%m-%d}&until={NOON + timedelta(days=1):%Y-%m-%d}"
     [session] = (await (await client.get(f"/v1/sessions?{time_range}")).json())["sessions"]
     kept = reference.kept_names(names)
-    assert session["probes"] == list(kept[:MOST_NAMES])
+    assert session["probes"] == sorted(sorted(kept, key=reference.name_hash)[:MOST_NAMES])
     assert session["beyond"] == {"probes": reference.names_beyond(kept)}
     assert 200 < session["beyond"]["probes"] < 400
     summary = (await (await client.get(f"/v1/sessions/summary?{time_range}")).json())["summary"]
@@ -107,6 +118,24 @@ async def test_a_long_session_keeps_a_fair_part_and_says_how_much_more_there_was
     assert summary["probes_a_session"] == [{"number": number, "sessions": 1}]
     page = await (await client.get(f"/sessions/{session['visitor']}/{session['started_at']}")).text()
     assert f"<dd>{number}<small>about</small></dd>" in page
+
+
+@given(
+    names=st.lists(st.integers(0, 200), max_size=300),
+    parts=st.lists(st.integers(0, 300), max_size=5),
+)
+@settings(max_examples=rounds(10), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+async def test_the_same_names_are_kept_in_whatever_order_and_parts_they_come(
+    database: Connection, names: list[int], parts: list[int]
+) -> None:
+    """Sorted where they are all there are, else by their hashes, which tell at once what does not belong."""
+    kept: list[str] = []
+    bounds = [0, *sorted(min(part, len(names)) for part in parts), len(names)]
+    for begin, end in pairwise(bounds):
+        kept = await database.fetchval("SELECT add_names($1, $2)", kept, [f"probe_{name}" for name in names[begin:end]])
+    expected = reference.kept_names({f"probe_{name}" for name in names})
+    assert kept == sorted(expected, key=reference.name_hash if len(expected) > MOST_NAMES else None)
+    assert await database.fetchval("SELECT names_beyond($1)", kept) == reference.names_beyond(expected)
 
 
 async def test_a_session_of_just_so_many_is_whole(client: Client, database: Connection) -> None:
@@ -124,7 +153,6 @@ async def test_a_session_of_just_so_many_is_whole(client: Client, database: Conn
 async def test_what_is_viewed_together_says_how_many_are_not_known(own_database: Connection) -> None:
     await append(own_database, records([viewed(number, f"probe_{number % 9}") for number in range(EVENTS_READ + 1)]))
     await fold_all(own_database)
-    found = await viewed_together(
-        own_database, NOON - timedelta(days=1), NOON + timedelta(days=1), "fog", "probe_1", 10
-    )
+    begin, end = NOON - timedelta(days=1), NOON + timedelta(days=1)
+    found = await viewed_together(own_database, ViewCounts(), begin, end, "fog", "probe_1", 10)
     assert found.sessions_cut == 1

@@ -13,14 +13,13 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from rich.console import Console
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from tests.support.logs import SUM, write_analysis, write_log
 from usage_service.cli import make_app
 from usage_service.log.history import LogReadError
 from usage_service.replay.analyses import ReplayError
-from usage_service.replay.results import show, table_of, write
+from usage_service.replay.results import ShownFormat, show, table_of, write
 
 ROWS = [{"probe": "gc_ms", "views": 1_200, "seen": [UUID(int=1)]}, {"probe": None, "views": 3, "share": 0.25}]
 TABLE = pa.table({"visitor": pa.array([UUID(int=1).bytes, None], pa.uuid()), "views": [2, 1]})
@@ -28,12 +27,16 @@ TABLE = pa.table({"visitor": pa.array([UUID(int=1).bytes, None], pa.uuid()), "vi
 
 def replay(analysis: Path, log: Path, *words: str) -> str:
     """Run a replay and return what it prints; raise what the command raises."""
+    return replayed(analysis, log, *words).stdout
+
+
+def replayed(analysis: Path, log: Path, *words: str) -> Result:
     with patch("usage_service.shared.commands.configure_logs"):  # it would log to what is closed afterwards
         done = CliRunner().invoke(make_app(), ["replay", str(analysis), "--source", str(log), *words])
     if done.exception and not isinstance(done.exception, SystemExit):
         raise done.exception
     assert done.exit_code == 0, done.output
-    return done.stdout
+    return done
 
 
 COUNTS = """
@@ -48,6 +51,14 @@ COUNTS = """
 @pytest.fixture
 def log(tmp_path: Path) -> Path:
     return write_log(tmp_path / "log.ndjson", 100)
+
+
+def test_a_result_of_no_event_says_what_was_asked_for(tmp_path: Path, log: Path) -> None:
+    everything = write_analysis(tmp_path / "all.py", "class All:\n" + COUNTS)
+    wrong = replayed(everything, log, "--product", "fgo", "--type", "probe_viewed")
+    assert json.loads(wrong.stdout) == {"n": 0}
+    assert "none matches --type probe_viewed --product fgo" in wrong.stderr
+    assert "none matches" not in replayed(everything, log).stderr
 
 
 def test_options_and_the_class_choose_events(tmp_path: Path, log: Path) -> None:
@@ -85,20 +96,28 @@ def test_options_and_the_class_choose_events(tmp_path: Path, log: Path) -> None:
     ],
 )
 def test_programs_read_json(capsys: pytest.CaptureFixture[str], result: object, printed: str) -> None:
-    show(result, Console())
+    show(result)
     assert capsys.readouterr().out == printed
 
 
-def test_people_read_tables() -> None:
-    console = Console(force_terminal=True, color_system=None, width=80, record=True, quiet=False)
-    with console.capture() as captured:
-        show(ROWS, console)
-        show(pa.table({"n": list(range(1_001))}), console)
-        show({"a": 1}, console)
-    text = captured.get()
-    assert "│ gc_ms │  1200 │" in text
-    assert "the first 1,000 of 1,001 rows" in " ".join(text.split())
-    assert '{\n  "a": 1\n}' in text
+def test_people_read_tables(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    show(ROWS)
+    show(pa.table({"n": list(range(1_001))}))
+    show({"a": 1})
+    told = capsys.readouterr()
+    assert "gc_ms   1200  " in told.out
+    assert "the first 1,000 of 1,001 rows" in " ".join(told.err.split())
+    assert '{\n  "a": 1\n}' in told.out
+
+
+@pytest.mark.parametrize(
+    ("form", "begins"), [("csv", '"visitor","views"\n'), ("json", "[\n"), ("ndjson", "{"), ("table", "visitor  ")]
+)
+def test_rows_are_printed_as_asked_for(capfd: pytest.CaptureFixture[str], form: ShownFormat, begins: str) -> None:
+    show(TABLE, form)
+    assert capfd.readouterr().out.startswith(begins)
 
 
 def test_results_are_written_in_each_form(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, date, datetime, timedelta
 from itertools import product
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -40,7 +41,7 @@ def made(chance: random.Random) -> JsonObject:
 def windows(chance: random.Random) -> list[Days]:
     """Draw windows of all lengths, some beginning before the first event or ending after the last, and whole weeks."""
     first = FIRST.date()
-    days = [sorted(chance.sample(range(-9, LENGTH + 9), 2)) for _ in range(30)]
+    days = [sorted(chance.sample(range(-9, LENGTH + 9), 2)) for _ in range(10)]
     days += [[5, 11], [5, 18], [4, 12], [6, 11], [5, 5], [-400, 400]]
     return [Days(first + timedelta(days=since), first + timedelta(days=until)) for since, until in days]
 
@@ -133,3 +134,23 @@ async def test_weeks_are_summed_once_they_end(own_database: Connection) -> None:
         await fold_all(own_database)
         rows = await own_database.fetch("SELECT found FROM popularity_views WHERE days = 7 ORDER BY first_day")
         assert [row["found"] for row in rows] == weeks, days
+
+
+async def test_the_least_viewed_are_of_the_catalogue_as_it_is_now(own_database: Connection) -> None:
+    """Change the catalogue, and view a probe for the first time: what is kept of either goes with it."""
+    counts = ViewCounts()
+    ranking = Ranking(Days(FIRST.date(), FIRST.date()), "fog", order="least")
+    viewed = event("probe_viewed", occurred_at=FIRST.isoformat(), probe="gc_ms")
+    retired = event("probe_retired", visitor=None, probe="never_ms")
+    for arriving, listed in (
+        (registered("never_ms", occurred_at=FIRST.isoformat()), [("never_ms", 0)]),
+        (viewed, [("never_ms", 0), ("gc_ms", 1)]),
+        (viewed | {"event_id": str(uuid4()), "product": "fenix", "probe": "other_ms"}, [("never_ms", 0), ("gc_ms", 1)]),
+        (registered("last_ms"), [("last_ms", 0), ("never_ms", 0), ("gc_ms", 1)]),
+        (retired, [("last_ms", 0), ("gc_ms", 1)]),
+        (viewed | {"event_id": str(uuid4())}, [("last_ms", 0), ("gc_ms", 2)]),
+    ):
+        await append(own_database, records([arriving]))
+        await fold_all(own_database)
+        page = await popular_probes(own_database, counts, ranking, 10)
+        assert [(one.probe, one.views) for one in page.probes] == listed

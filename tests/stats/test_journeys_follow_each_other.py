@@ -48,8 +48,16 @@ def steps_of(session: Session, log: list[JsonObject], kind: str, product: str | 
     found = [(reference.moment(item), reference.step(item), item["event_id"]) for item in own]
     kinds = ("page", "probe", "tool") if kind == "all" else (kind,)
     ordered = sorted((at, str(step[0]), UUID(key), str(step[1])) for at, step, key in found if step[0] in kinds)
-    steps = [(step, name) for _at, step, _key, name in ordered]
+    all_steps = [(step, name) for _at, step, _key, name in ordered]
+    steps = [step for place, step in enumerate(all_steps) if not is_page_of_probe(step, all_steps, place)]
     return [step for index, step in enumerate(steps) if index == 0 or step != steps[index - 1]]
+
+
+def is_page_of_probe(step: tuple[str, str], steps: list[tuple[str, str]], place: int) -> bool:
+    """Return whether a step is the page of the probe right before or after it."""
+    kind, name = step
+    around = steps[max(place - 1, 0) : place] + steps[place + 1 : place + 2]
+    return kind == "page" and any(other == "probe" and probe in name.split("/") for other, probe in around)
 
 
 def ranked(paths: list[Steps], limit: int) -> list[JsonObject]:

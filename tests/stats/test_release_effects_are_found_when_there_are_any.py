@@ -12,57 +12,87 @@ import pytest
 
 from tests.support.servers import Client, Connection, JsonObject, event, post
 from tests.support.traffic import fold_all
+from usage_service.probe_keys import Floats, Ints
+from usage_service.stats.discoveries import RATE, discoveries_among
 from usage_service.stats.release_effects import (
     AFTER,
     BEFORE,
     HISTORY,
     Estimate,
-    Integers,
-    estimate_ratio,
-    student_quantile,
-    student_within,
+    fit_ratios,
 )
+from usage_service.stats.students_t import student_quantile, student_within
 from usage_service.web.api import releases as web_releases
 
 WEEK = np.array([1.3, 1.4, 1.2, 1.1, 1.0, 0.3, 0.25])  # from Monday
-ROUNDS = 600
+ROUNDS = 602  # a multiple of 7
 
 
-def calendar(history: int, before: int, after: int, first: int = 0) -> tuple[Integers, Integers]:
+def calendar(history: int, before: int, after: int, first: int = 0) -> tuple[Ints, Ints]:
     """Return weekdays from the weekday `first` on, and periods; the day of the release is left out."""
     periods = np.repeat([HISTORY, BEFORE, AFTER], [history, before, after])
     days = np.arange(len(periods)) + (periods == AFTER)
     return (first + days) % 7, periods
 
 
-def simulated(chance: np.random.Generator, effect: float, mean: float, dispersion: float, days: int = 7) -> Estimate:
-    """Estimate the effect of one release; counts are negative binomial, of variance dispersion * mean."""
-    weekdays, periods = calendar(28, days, days, int(chance.integers(7)))
-    means = mean * WEEK[weekdays] * np.where(periods == AFTER, effect, 1)
-    counts = chance.poisson(chance.gamma(means / (dispersion - 1), dispersion - 1))
-    estimate = estimate_ratio(counts.astype(float), weekdays, periods)
-    assert estimate is not None
-    return estimate
+def estimate_ratio(counts: Floats, weekdays: Ints, periods: Ints) -> Estimate | None:
+    """Return the estimate for one series."""
+    return next(iter(fit_ratios(counts[np.newaxis], weekdays, periods).estimates()), None)
+
+
+def simulated(
+    chance: np.random.Generator, effect: float, mean: float, dispersion: float, days: int = 7, rounds: int = ROUNDS
+) -> list[Estimate]:
+    """Estimate the effects of releases on any weekday; counts are negative binomial, of variance dispersion * mean."""
+    estimates = []
+    for first in range(7):
+        weekdays, periods = calendar(28, days, days, first)
+        means = np.tile(mean * WEEK[weekdays] * np.where(periods == AFTER, effect, 1), (rounds // 7, 1))
+        counts = chance.poisson(chance.gamma(means / (dispersion - 1), dispersion - 1))
+        estimates += fit_ratios(counts.astype(float), weekdays, periods).estimates()
+    assert len(estimates) == rounds
+    return estimates
 
 
 @pytest.mark.parametrize(("mean", "dispersion"), [(200.0, 4.0), (20.0, 1.5), (3000.0, 30.0)])
 def test_the_interval_covers_no_effect_at_its_nominal_rate(mean: float, dispersion: float) -> None:
     chance = np.random.default_rng(20261124)
-    estimates = [simulated(chance, 1, mean, dispersion) for _ in range(ROUNDS)]
+    estimates = simulated(chance, 1, mean, dispersion)
     covered = sum(estimate.low <= 1 <= estimate.high for estimate in estimates) / ROUNDS
-    assert 0.92 <= covered <= 0.98  # 95 %, three and a half standard errors of 600 rounds
+    assert 0.92 <= covered <= 0.98  # 95 %, more than three standard errors
     assert all((estimate.p_value >= 0.05) == (estimate.low <= 1 <= estimate.high) for estimate in estimates)
 
 
 @pytest.mark.parametrize(("effect", "days"), [(1.5, 7), (1 / 1.5, 7), (1.5, 14)])
 def test_an_effect_of_one_half_is_found(effect: float, days: int) -> None:
     chance = np.random.default_rng(20261124)
-    estimates = [simulated(chance, effect, 200, 4, days) for _ in range(200)]
+    estimates = simulated(chance, effect, 200, 4, days, rounds=210)
     found = sum(estimate.p_value < 0.05 and (estimate.ratio > 1) == (effect > 1) for estimate in estimates)
-    assert found >= 190
+    assert found >= 200
     assert math.exp(np.mean([math.log(estimate.ratio) for estimate in estimates])) == pytest.approx(effect, rel=0.03)
     covered = sum(estimate.low <= effect <= estimate.high for estimate in estimates)
-    assert 180 <= covered <= 199
+    assert 190 <= covered <= 209
+
+
+@pytest.mark.parametrize("mean", [3.0, 40.0])
+def test_of_probes_without_an_effect_hardly_any_is_named(mean: float) -> None:
+    """However many there are, popular or not; those with an effect are named, and their intervals cover it."""
+    chance = np.random.default_rng(20261129)
+    weekdays, periods = calendar(28, 7, 7, 2)
+    effects = np.repeat([1.0, 5.0], [280, 20])
+    named, wrong, covered = 0, 0, 0
+    for _ in range(10):
+        means = (mean * chance.gamma(4, 0.25, 300) + 1)[:, np.newaxis] * WEEK[weekdays]
+        counts = chance.poisson(means * np.where(periods == AFTER, effects[:, np.newaxis], 1)).astype(float)
+        fits = fit_ratios(counts, weekdays, periods)
+        adjusted, confidence = discoveries_among(fits.p_values())
+        for estimate, effect, p_value in zip(fits.estimates(confidence), effects[fits.places], adjusted, strict=True):
+            if p_value <= RATE:
+                named, wrong = named + 1, wrong + (effect == 1)
+                covered += estimate.low <= effect <= estimate.high
+    assert named - wrong >= 190  # of 200
+    assert wrong <= 0.09 * named  # 5 %, two standard errors
+    assert covered >= 0.91 * named
 
 
 def test_a_weekend_is_no_effect() -> None:
@@ -191,13 +221,84 @@ async def test_a_jump_in_views_is_an_effect(client: Client, database: Connection
 
 
 async def test_without_a_release_there_is_none(client: Client) -> None:
-    assert await (await client.get("/v1/releases/impact")).json() == {"days": 7, "releases": []}
+    expected = {"type": "release_published", "days": 7, "releases": []}
+    assert await (await client.get("/v1/releases/impact")).json() == expected
+
+
+async def test_any_type_of_event_may_be_a_mark(client: Client, database: Connection) -> None:
+    """Of each product and channel the first of a day; what names none is of those that are asked for."""
+    days = [RELEASED + timedelta(days=offset) for offset in range(-21, 8)]
+    await post(client, *itertools.chain(*(views(day, 30 if day > RELEASED else 15 + day.day % 2) for day in days)))
+    at = [f"{RELEASED}T{hour}:00:00Z" for hour in ("16", "09", "12")]
+
+    def told(place: int, label: str, product: str | None, channel: str | None) -> JsonObject:
+        where = {"product": product, "channel": channel, "data": {"label": label}}
+        return event("x_told", occurred_at=at[place], visitor=None, **where)
+
+    marks = [told(0, "to all", None, None), told(1, "to fog", "fog", "nightly"), told(2, "again", "fog", "nightly")]
+    await post(client, *marks, event("x_other", occurred_at=at[0], visitor=None))
+    await fold_all(database)
+    everywhere = await (await client.get("/v1/releases/impact?type=x_told")).json()
+    assert [(one["product"], one["channel"], one["label"], one["published_at"]) for one in everywhere["releases"]] == [
+        (None, None, "to all", at[0]),
+        ("fog", "nightly", "again", at[1]),
+    ]
+    [found] = (await (await client.get("/v1/releases/impact?type=x_told&product=fog&channel=nightly")).json())[
+        "releases"
+    ]
+    assert (found["effect"], found["version"], found["days_after"]) == ("up", None, 7)
+    assert found["low"] <= 30 / 15.5 <= found["high"]
+    assert (await (await client.get("/v1/releases/impact?type=x_told&product=fenix")).json())["releases"] == [
+        {"product": "fenix", "channel": None, "version": None, "label": "to all", "published_at": at[0],
+         "first_day": None, "days_before": 0, "days_after": 0, "views_before": 0, "views_after": 0,
+         "ratio": None, "low": None, "high": None, "p_value": None, "effect": "too_little_data"},
+    ]  # fmt: skip
+
+
+async def test_an_answer_about_other_marks_changes_with_them(client: Client, database: Connection) -> None:
+    """Marks are read from the log, not from a projection."""
+    await post(client, event("x_told", occurred_at=f"{RELEASED}T09:00:00Z", visitor=None))
+    await fold_all(database)
+    path = "/v1/releases/impact?type=x_told"
+    tag = (await client.get(path)).headers["ETag"]
+    assert (await client.get(path, headers={"If-None-Match": tag})).status == 304
+    await post(client, event("x_told", occurred_at=f"{RELEASED + timedelta(days=1)}T09:00:00Z", visitor=None))
+    again = await client.get(path, headers={"If-None-Match": tag})
+    assert (again.status, len((await again.json())["releases"])) == (200, 2)
+
+
+async def test_the_probes_that_a_release_moved_are_named(client: Client, database: Connection) -> None:
+    days = [RELEASED + timedelta(days=offset) for offset in range(-21, 8)]
+    numbers = {"gc_ms": (4, 12), "slow_ms": (5, 5), "rare_ms": (0, 1)}
+    for probe, (before, after) in numbers.items():
+        await post(client, *itertools.chain(
+            *(views(day, after if day > RELEASED else before + day.day % 2 * (before > 0), probe=probe) for day in days)
+        ))  # fmt: skip
+    await post(client, release(121, channel="nightly"))
+    await fold_all(database)
+    asked = "/v1/releases/probes?product=fog&channel=nightly"
+    found = await (await client.get(f"{asked}&version=121")).json()
+    assert (found["tested"], found["too_few"], found["moved"]) == (2, 1, 1)
+    assert found["confidence"] == pytest.approx(1 - 0.05 / 2)
+    first, second = found["probes"]
+    assert (first["probe"], first["effect"], second["probe"], second["effect"]) == ("gc_ms", "up", "slow_ms", "none")
+    assert (first["views_before"], first["views_after"]) == (7 * 4 + 4, 7 * 12)
+    assert first["low"] <= 12 / 4.5 <= first["high"]
+    assert (await (await client.get(f"{asked}&at={RELEASED}")).json())["probes"] == found["probes"]
+    assert [one["probe"] for one in (await (await client.get(f"{asked}&at={RELEASED}&limit=1")).json())["probes"]] == [
+        "gc_ms"
+    ]
+    unknown = await client.get(f"{asked}&version=122")
+    assert (unknown.status, "122" in (await unknown.json())["detail"]) == (404, True)
 
 
 @pytest.mark.parametrize(
-    ("query", "parameter"), [("days=2", "days"), ("limit=0", "limit"), ("since=3000-01-01T00:00:00Z", "since")]
-)
+    ("query", "parameter"),
+    [("impact?days=2", "days"), ("impact?limit=0", "limit"), ("impact?since=3000-01-01T00:00:00Z", "since"),
+     ("impact?type=probe_viewed", "type"), ("impact?type=X", "type"), ("probes?product=fog", "at"),
+     ("probes?product=fog&version=121", "channel"), ("probes?product=fog&version=1&channel=beta&at=2026-11-04", "at")],
+)  # fmt: skip
 async def test_what_is_wrong_is_named(client: Client, query: str, parameter: str) -> None:
-    response = await client.get(f"/v1/releases/impact?{query}")
+    response = await client.get(f"/v1/releases/{query}")
     assert response.status == 422
     assert [error["parameter"] for error in (await response.json())["errors"]] == [parameter]

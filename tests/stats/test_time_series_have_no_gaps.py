@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import defaultdict
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -32,18 +33,18 @@ def start_of(interval: str, at: datetime) -> datetime:
 
 def expected(log: list[JsonObject], interval: str, asked: dict[str, Any]) -> list[JsonObject]:
     """Count the buckets of one series in plain Python."""
-    buckets, at = list[JsonObject](), start_of(interval, SINCE)
-    while at < UNTIL:
-        views = [
-            item
-            for item in log
-            if item["type"] == "probe_viewed"
-            and start_of(interval, reference.moment(item)) == at
+    buckets, at, viewed = list[JsonObject](), start_of(interval, SINCE), defaultdict[datetime, list[JsonObject]](list)
+    for item in log:
+        if (
+            item["type"] == "probe_viewed"
             and item["product"] == asked["product"]
             and asked.get("probe") in (None, item["probe"])
             and asked.get("channel") in (None, item["channel"])
             and (asked.get("bots") or not item["data"].get("bot"))
-        ]
+        ):
+            viewed[start_of(interval, reference.moment(item))].append(item)
+    while at < UNTIL:
+        views = viewed[at]
         found = sum(item["data"]["found"] for item in views)
         counts = {"views": len(views), "found": found, "missing": len(views) - found}
         visitors = len({item["visitor"] for item in views if item["visitor"]})
@@ -158,6 +159,21 @@ async def test_a_crowd_is_estimated_from_a_share_that_is_told(crowd: Connection)
     [(visitors, share)] = await counted(crowd, "day")
     assert (visitors, share) == (round(len(below) * 2**32 / min(lasts)), min(lasts) / 2**32)
     assert visitors == pytest.approx(3_000, rel=0.08)
+
+
+@pytest.mark.parametrize("batch", [97, 640, 1_400])
+async def test_an_hour_keeps_the_same_visitors_in_whatever_batches_they_come(crowd: Connection, batch: int) -> None:
+    rows = "SELECT * FROM probe_hours ORDER BY probe, hour"
+    at_once = await crowd.fetch(rows)
+    await crowd.execute("TRUNCATE probe_hours")
+    for after in range(0, 4_500, batch):
+        await crowd.execute("SELECT fold_timeseries($1, $2)", after, min(after + batch, 4_500))
+    assert await crowd.fetch(rows) == at_once
+    # Each hour again: who is known changes nothing but the number of views.
+    await crowd.execute("SELECT fold_timeseries(0, 4500)")
+    assert [row["visitors"] for row in await crowd.fetch(rows)] == [row["visitors"] for row in at_once]
+    for hour, row in enumerate(await crowd.fetch("SELECT visitors FROM probe_hours WHERE probe <> '' ORDER BY hour")):
+        assert row["visitors"] == sorted(visitor_of(hour * 750 + number) for number in range(1_500))[:1_000]
 
 
 async def test_no_more_visitors_are_united_than_there_is_time_for(

@@ -13,7 +13,7 @@ from tests.support.hot_traffic import DAYS, FIRST, as_event
 from tests.support.servers import Client, post
 from usage_service.shared.postgres import Connection
 from usage_service.stats import view_counts
-from usage_service.stats.view_counts import ViewCounts
+from usage_service.stats.view_counts import FEW, ViewCounts, Views
 from usage_service.windows import Days
 
 WINDOWS = [
@@ -23,14 +23,17 @@ WINDOWS = [
 
 async def read(counts: ViewCounts, connection: Connection) -> list[dict[object, list[int]]]:
     """Return the counts of each column that was viewed in each window, in whatever order the columns are."""
-    return [
-        {
-            cell: views.counts[:, column].tolist()
-            for column, cell in enumerate(views.columns.cells)
-            if views.counts[:, column].any()
-        }
-        for views in await counts.read(connection, WINDOWS)
-    ]
+    return [columns_viewed(views) for views in await counts.read(connection, WINDOWS)]
+
+
+def columns_viewed(views: Views) -> dict[object, list[int]]:
+    every = views.columns.chosen(None, None, bots=True)
+    counted = views.counts(every)
+    for few in (every[:: FEW + 1], every[-1:], every[:0]):
+        assert views.counts(few).tolist() == counted[:, few].tolist()
+    return {
+        cell: counted[:, place].tolist() for place, cell in enumerate(views.columns.cells) if counted[:, place].any()
+    }
 
 
 @pytest.mark.parametrize("most_behind", [200_000, 10])
@@ -58,3 +61,21 @@ async def test_readers_of_different_snapshots_share_what_is_kept(
             assert before != after
             for reader, expected in ((new, after), (old, before), (old, before), (new, after)):
                 assert await read(shared, reader) == expected
+
+
+async def test_what_was_read_ahead_is_not_read_again(
+    client: Client, drained: Callable[[], Awaitable[None]], database_url: str, database: Connection
+) -> None:
+    """Rows that no fold has changed are not looked at."""
+    await post(client, *(as_event(request) for request in made(3, 80)))
+    await drained()
+    counts = ViewCounts()
+    async with snapshot(database_url) as reader:
+        await counts.read_ahead(reader)
+    last = await database.fetchval("SELECT max(first_day) FROM popularity_views WHERE days = 1")
+    await database.execute("UPDATE popularity_views SET found = found + 1000")
+    month = [Days(last - timedelta(days=27), last)]
+    async with snapshot(database_url) as reader:
+        [ahead], [anew] = await counts.read(reader, month), await ViewCounts().read(reader, month)
+    every = ahead.columns.chosen(None, None, bots=True)
+    assert 0 < ahead.counts(every).sum() < 1000 < anew.counts(every).sum()

@@ -38,7 +38,7 @@ AnyCase: TypeAlias = "Case[Any]"
 Check: TypeAlias = Callable[[CheckContext, Response, AnyCase], bool | None]
 Described: TypeAlias = "APIOperation[Any, Any, Any, Any]"
 
-TOKEN = "a-token-that-opens-everything"
+TOKEN = "a-token-that-opens-everything-there-is"  # too long to be guessed: wrong ones do not lock it out
 AUTHORIZED = {"Authorization": f"Bearer {TOKEN}"}
 
 

@@ -12,25 +12,26 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
 import uvloop
 
 from builder.aggregates.probe import BuildRequest, BuiltProbe, Progress
-from builder.control import Control
-from builder.errors import TransientBuildError
 from builder.running import Warehouse, open_warehouse, run_builder
 from builder.settings import BuilderSettings
 from tests.support.builders import ROW
 from usage_service.local.owned_process import owned_command
+from usage_service.shared.bigquery.control import Control
+from usage_service.shared.bigquery.errors import TransientWorkError
 from usage_service.shared.logs import configure_logs
 from usage_service.shared.schema import DatabaseAwayError
 from usage_service.shared.settings import load_settings
 from usage_service.shared.trace_export import exported_spans
 
 ROWS = 20
+STEPS = range(10, 100, 30)
+BYTES_A_STEP = 1_000
 LONGEST_STEP_SECONDS = float(os.environ.get("MADE_UP_STEP_SECONDS") or 0.05)
 FAILS = 0.05
 STOP_SECONDS = 60.0
@@ -78,15 +79,15 @@ class BuilderProcess:
 def aggregate(request: BuildRequest, progress: Progress, control: Control) -> BuiltProbe:
     """Take the steps, then return rows; none for probes whose name ends in `_none`."""
     number, read = random.getrandbits(40), 0
-    for percent in range(10, 100, 30):
-        control.admit(read, 1_000)
-        read += 1_000
+    for percent in STEPS:
+        control.admit(f"build-{request.build_id.hex}-{percent}", BYTES_A_STEP)
+        read += BYTES_A_STEP
         progress("aggregating", percent, read)
         control.wait(random.uniform(0, LONGEST_STEP_SECONDS))
         if random.random() < FAILS and request.build_id not in FAILED:  # or its attempts might all be used up
             FAILED.add(request.build_id)
-            raise TransientBuildError("backendError", "made up")
-    rows = [] if request.probe.endswith("_none") else [replace(ROW, version=n, total_users=number) for n in range(ROWS)]
+            raise TransientWorkError("backendError", "made up")
+    rows = [] if request.probe.endswith("_none") else [ROW._replace(version=n, total_users=number) for n in range(ROWS)]
     return BuiltProbe(rows, read, [])
 
 

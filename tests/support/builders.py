@@ -10,13 +10,13 @@ import msgspec
 
 from builder.aggregates.probe import BuildRequest, BuiltProbe, ProbeRow, Progress
 from builder.builds import Aggregate
-from builder.control import Control
 from builder.nights.work import Readings
 from builder.orphaned_jobs import StopJobs, stop_no_jobs
 from builder.running import CONNECTIONS_A_BUILD, OTHER_CONNECTIONS, Builder, Warehouse
 from builder.settings import BuilderSettings
 from builder.sinks.delivering import Sink
 from tests.support.servers import Connection, eventually
+from usage_service.shared.bigquery.control import Control
 from usage_service.shared.postgres import open_pool
 from usage_service.shared.tasks import Tasks
 

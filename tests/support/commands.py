@@ -7,8 +7,9 @@ import sys
 from collections.abc import Awaitable, Callable
 
 import pytest
+from typer.testing import CliRunner, Result
 
-from usage_service.cli import main
+from usage_service.cli import main, make_app
 
 Run = Callable[..., Awaitable[tuple[int, str, str]]]
 
@@ -33,3 +34,8 @@ def runner(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *
         return code, *capfd.readouterr()
 
     return run_beside
+
+
+async def called(*words: str) -> Result:
+    """Run a command: what it prints, its exit code, and the error that it would tell in a line."""
+    return await asyncio.to_thread(CliRunner().invoke, make_app(words), list(words))

@@ -23,7 +23,6 @@ SAMPLED_IDS = 10
 SAMPLED_SINCE = 119
 WINDOWS_WEIGHT = 10
 FENIX_EPOCH = datetime(2014, 12, 28, tzinfo=UTC)
-AGGS = ("max", "min", "avg", "sum", "count")
 BOOLEANS = ("always", "never", "sometimes")
 DATASETS = {
     "nightly": "org_mozilla_fenix",

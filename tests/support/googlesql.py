@@ -1,22 +1,18 @@
-"""Google's own SQL analyzer and reference engine (zetasql), on the tables of raw pings.
+"""Raw pings as tables and texts of GoogleSQL, and what Google's own analyzer and reference engine say of statements."""
 
-`python -m tests.support.googlesql` compiles the engine, unless this version of it is in the user's cache already.
-"""
-
-import fcntl
-import importlib
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, cast
+from functools import cached_property
+from typing import Any
 
-import platformdirs
 from google.cloud.bigquery import ArrayQueryParameter
 
-from builder.statement import Parameter, Statement
 from tests.support.glam_today_reference import Ping
+from tests.support.reference_engine import ReferenceEngine, Type
+from tests.support.remembered import remembered
+from usage_service.shared.bigquery.statement import Parameter, Statement
 
 PROJECT, DATASET = "moz-fx-data-shared-prod", "firefox_desktop_stable"
 FENIX_DATASETS = ("org_mozilla_fenix_stable", "org_mozilla_firefox_beta_stable", "org_mozilla_firefox_stable")
@@ -27,9 +23,6 @@ ALL_TABLES = {
 GECKOVIEW = f"{PROJECT}.org_mozilla_fenix.geckoview_version"
 COUNTER, TIMING = "tab_count", "gc_ms"
 
-DML = ("INSERT", "UPDATE", "DELETE", "MERGE")
-
-Type = str | list["Type"] | dict[str, "Type"]
 PAIRS: Type = [{"key": "STRING", "value": "INT64"}]
 DISTRIBUTION: Type = {"sum": "INT64", "values": PAIRS}
 METRICS: dict[str, tuple[str, Type]] = {
@@ -157,109 +150,42 @@ def written(parameter: Parameter) -> str:
 
 
 class GoogleSql:
-    """The analyzer and the reference engine."""
+    """Asks the analyzer and the reference engine about statements over tables; what they once said is remembered.
+
+    They say it of the text, the tables and the engine alone, and take a second for each; to start them takes some more.
+    """
 
     def __init__(self, tables: Mapping[str, Mapping[str, Type]] | None = None) -> None:
-        self._service = service = cast(Any, compiled_service())
-        self._api = importlib.import_module("zetasql.api")
-        self._types = importlib.import_module("zetasql.types")
-        self._language = self._types.LanguageOptions.maximum_features()
-        functions = self._types.ZetaSQLBuiltinFunctionOptions(language_options=self._language)
-        catalog = self._api.CatalogBuilder("pings").with_builtin_functions(functions)
-        for name in ALL_TABLES.values():
-            catalog = catalog.add_table(self._table(name, COLUMNS))
-        catalog = catalog.add_table(self._table(GECKOVIEW, GECKOVIEW_COLUMNS))
-        for name, columns in (tables or {}).items():
-            catalog = catalog.add_table(self._table(name, columns))
-        # Once, because handing it over takes a second.
-        self._catalog_id = service.register_catalog(simple_catalog=catalog.build()).registered_id
+        self._tables = dict.fromkeys(ALL_TABLES.values(), COLUMNS) | {GECKOVIEW: GECKOVIEW_COLUMNS} | dict(tables or {})
 
     def columns(self, statement: Statement) -> list[str]:
-        """Return the names of the result's columns; raise when the statement is no valid GoogleSQL for the tables."""
-        parameters = [self._parameter(parameter) for parameter in statement.parameters]
-        with self._prepared(statement.sql, parameters) as query:
-            return [column.name for column in query.columns]
+        """Return the names of the result's columns; raise RefusedError where it is no valid GoogleSQL."""
+        return self._ask("columns", statement.sql, kinds_of(statement))
 
     def check_change(self, statement: Statement) -> None:
-        """Raise when the statement is no valid INSERT, UPDATE, DELETE or MERGE for the tables."""
-        language = self._types.LanguageOptions.maximum_features()
-        kinds = self._types.ResolvedNodeKind
-        language.supported_statement_kinds = [getattr(kinds, f"RESOLVED_{name}_STMT") for name in DML]
-        options = self._types.AnalyzerOptions(language_options=language, default_timezone="UTC")
-        options.query_parameters = [self._parameter(parameter) for parameter in statement.parameters]
-        self._service.analyze(sql_statement=statement.sql, options=options, registered_catalog_id=self._catalog_id)
+        """Raise RefusedError where the statement is no valid INSERT, UPDATE, DELETE or MERGE for the tables."""
+        self._ask("check_change", statement.sql, kinds_of(statement))
 
     def evaluate(self, statement: Statement, pings: Sequence[Ping]) -> list[dict[str, Any]]:
         """Return the result over these pings."""
-        with self._prepared(evaluable(statement, pings), []) as query:
-            names = [column.name for column in query.columns]
-            rows = query.execute().content.table_data.row
-        return [dict(zip(names, map(plain_value, row.cell), strict=True)) for row in rows]
+        return self._ask("evaluate", evaluable(statement, pings), {})
 
-    def _prepared(self, sql: str, parameters: list[object]) -> AbstractContextManager[Any]:
-        options = self._types.AnalyzerOptions(language_options=self._language, default_timezone="UTC")
-        options.query_parameters = parameters
-        builder = self._api.PreparedQueryBuilder().set_sql(sql).set_analyzer_options(options)
-        prepared: AbstractContextManager[Any] = builder.set_registered_catalog_id(self._catalog_id).prepare()
-        return prepared
+    def _ask(self, question: str, sql: str, kinds: dict[str, Type]) -> list[Any]:
+        asked = [question, sql, kinds, self._tables]
+        return remembered(asked, lambda: getattr(self._engine, question)(sql, kinds))
 
-    def _table(self, name: str, columns: Mapping[str, Type]) -> object:
-        builder = self._api.TableBuilder(name)
-        for column, kind in columns.items():
-            builder = builder.add_column(column, self._type(kind))
-        return builder.build()
-
-    def _type(self, kind: Type) -> object:
-        factory = self._api.TypeFactory
-        if isinstance(kind, dict):
-            return factory.create_struct_type([(name, self._type(inner)) for name, inner in kind.items()])
-        if isinstance(kind, list):
-            return factory.create_array_type(self._type(kind[0]))
-        named = {"FLOAT64": "DOUBLE"}.get(kind, kind)
-        return factory.create_simple_type(self._types.TypeKind[f"TYPE_{named}"])
-
-    def _parameter(self, parameter: Parameter) -> object:
-        kind: Type = str(getattr(parameter, "type_", None))
-        if isinstance(parameter, ArrayQueryParameter):
-            kind = [str(parameter.array_type)]
-        return self._types.AnalyzerOptions.QueryParameter(name=parameter.name, type=self._type(kind))
+    @cached_property
+    def _engine(self) -> ReferenceEngine:
+        return ReferenceEngine(self._tables)
 
 
-def compiled_service() -> object:
-    """Return the running engine; compiling it takes half a minute, but once: wasmtime caches it for the user."""
-    client: Any = importlib.import_module("zetasql.core.wasm_client")
-    client.Config = cached(client.Config)
-    with alone():
-        service: object = importlib.import_module("zetasql.core").ZetaSqlLocalService.get_instance()
-        return service
+def kinds_of(statement: Statement) -> dict[str, Type]:
+    """Return the types of the parameters."""
+    return {str(parameter.name): kind_of(parameter) for parameter in statement.parameters}
 
 
-@contextmanager
-def alone() -> Iterator[None]:
-    """Hold a lock of this user's: of processes that start together, one compiles and the others read its cache."""
-    directory = platformdirs.user_cache_path("glam-usage", ensure_exists=True)
-    with (directory / "zetasql.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-def cached(configuration: Callable[[], Any]) -> Callable[[], Any]:
-    """Return a maker of configurations with wasmtime's cache of compiled modules switched on."""
-
-    def make() -> object:
-        made = configuration()
-        made.cache = True
-        return made
-
-    return make
-
-
-def plain_value(cell: object) -> int | str | float | bool | None:
-    """Return a cell as a Python value."""
-    kinds = ("int64_value", "string_value", "double_value", "bool_value")
-    found = (getattr(cell, kind, None) for kind in kinds)
-    return next((value for value in found if isinstance(value, int | str | float)), None)
-
-
-if __name__ == "__main__":
-    compiled_service()
+def kind_of(parameter: Parameter) -> Type:
+    """Return the type of a parameter."""
+    if isinstance(parameter, ArrayQueryParameter):
+        return [str(parameter.array_type)]
+    return str(parameter.type_)

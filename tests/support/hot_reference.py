@@ -55,6 +55,9 @@ class Reference:
             self.cells[request.name, request.day].append(request)
             self.first_view[request.name] = min(request.day, self.first_view.get(request.name, NEVER))
         self.names = sorted(set(self.first_view) | set(registered))
+        self.days_of: dict[Name, list[date]] = defaultdict(list)
+        for name, day in sorted(self.cells):
+            self.days_of[name].append(day)
         self.begin = min(self.first_view.values(), default=NEVER)
         self.viewed, self.candidates = cache(self._viewed), cache(self._candidates)
         self.trust, self.places = cache(self._trust), cache(self._places)
@@ -63,6 +66,8 @@ class Reference:
         self.rules = cache(self._rules)
         self.guessed = cache(self._guessed)
         self.factors = cache(self._factors)
+        self.faded, self.nights, self.first_views = cache(self._faded), cache(self._nights), cache(self._first_views)
+        self.level, self.heat, self.known_from = cache(self._level), cache(self._heat), cache(self._known_from)
 
     def days(self, night: date) -> list[date]:
         """Return the days before a night, from the first request on."""
@@ -91,13 +96,13 @@ class Reference:
 
     def _viewed(self, name: Name, night: date) -> list[date]:
         """Return the days before a night on which a probe was requested."""
-        return sorted(day for other, day in self.cells if other == name and day < night)
+        return [day for day in self.days_of.get(name, []) if day < night]
 
     def seen(self, name: Name, night: date) -> bool:
         """Return whether a probe was requested before a night."""
         return self.first_view.get(name, NEVER) < night
 
-    def known_from(self, name: Name, night: date) -> date:
+    def _known_from(self, name: Name, night: date) -> date:
         """Return the day of registration; what is not registered, or was requested before, was always known."""
         registered = self.registered.get(name, NEVER)
         told = registered < night and registered <= self.first_view.get(name, NEVER)
@@ -111,7 +116,7 @@ class Reference:
         kind, length, of = EXPERTS[expert]
         days = self.days(night)
         if kind == "most_viewed":
-            window = [day for day in days if (night - day).days <= length]
+            window = {day for day in days if (night - day).days <= length}
             viewed = {name: [day for day in self.viewed(name, night) if day in window] for name in self.names}
             return {n: sum(self.counted(n, day, of) for day in viewed[n]) / max(1, len(window)) for n in self.names}
         weights = {day: 0.5 ** (((night - day).days - 1) / length) for day in days}
@@ -189,7 +194,7 @@ class Reference:
         return {day: 0.5 ** (((night - day).days - 1) / 90) for day in self.days(night) if self.traffic(day)}
 
     def _leader(self, size: int, night: date) -> int:
-        weights = self._nights(night)
+        weights = self.nights(night)
         caught = [
             sum(weight * sum(self.best((expert, ()), day)[:size]) for day, weight in weights.items())
             + 10 * (expert == DEFAULT)
@@ -199,7 +204,7 @@ class Reference:
 
     def _gains(self, addition: str, size: int, night: date) -> bool:
         gained = spread = 0.0
-        for day, weight in self._nights(night).items():
+        for day, weight in self.nights(night).items():
             leader = self.leader(size, day)
             more = sum(self.best((leader, (addition,)), day)[:size])
             gain = weight * (more - sum(self.best((leader, ()), day)[:size]))
@@ -214,8 +219,8 @@ class Reference:
 
     def unviewed(self, night: date) -> Scores:
         """Return the share of the traffic that is expected for each probe that nobody has requested."""
-        stages, weights = self.guessed(night), self._faded(night, 60)
-        came = sum(weight * self._first_views(day) for day, weight in weights.items())
+        stages, weights = self.guessed(night), self.faded(night, 60)
+        came = sum(weight * self.first_views(day) for day, weight in weights.items())
         chances = sum(w * len(self.candidates(day)) * self.traffic(day) for day, w in weights.items())
         share = min(1.0, came / max(chances, 1.0) * len(self.candidates(night)))
         return {name: share * stages[-1].get(name, 0.0) for name in self.names}
@@ -237,7 +242,7 @@ class Reference:
         stages = [likely]
         for trait in range(6):
             factor = self.factors(trait, night)
-            likely = {name: one * factor.get(self._level(trait, name, night), 1.0) for name, one in likely.items()}
+            likely = {name: one * factor.get(self.level(trait, name, night), 1.0) for name, one in likely.items()}
             likely = {name: one / sum(likely.values()) for name, one in likely.items()}
             stages.append(likely)
         return tuple(stages)
@@ -245,12 +250,12 @@ class Reference:
     def _factors(self, trait: int, night: date) -> dict[object, float]:
         came: dict[object, float] = defaultdict(float)
         expected: dict[object, float] = defaultdict(float)
-        for day, weight in self._faded(night, 60).items():
+        for day, weight in self.faded(night, 60).items():
             stage = self.guessed(day)[trait]
             for name in self.candidates(day):
-                level = self._level(trait, name, day)
+                level = self.level(trait, name, day)
                 came[level] += weight * self.counted(name, day, "between")
-                expected[level] += weight * stage[name] * self._first_views(day)
+                expected[level] += weight * stage[name] * self.first_views(day)
         return {level: (came[level] + 2) / (expected[level] + 2) for level in came}
 
     def _level(self, trait: int, name: Name, night: date) -> object:
@@ -262,12 +267,12 @@ class Reference:
         if trait == 3:
             age = (night - self.registered[name]).days
             return sum(age >= bound for bound in (1, 3, 8, 15, 29, 61, 181, 366))
-        return self._heat(self._level(trait - 4, name, night), trait - 4, night)
+        return self.heat(self.level(trait - 4, name, night), trait - 4, night)
 
     def _heat(self, group: object, trait: int, night: date) -> int:
         real = [n for n in self.names if self.seen(n, night) or self.registered.get(n, NEVER) < night]
-        members = [name for name in real if self._level(trait, name, night) == group]
-        weights = self._faded(night, 3)
+        members = [name for name in real if self.level(trait, name, night) == group]
+        weights = self.faded(night, 3)
         heat = sum(w * self.counted(name, day, "between") for day, w in weights.items() for name in members)
         usual = sum(weight * self.traffic(day) for day, weight in weights.items()) / max(1, len(real)) * len(members)
         return min(3, max(-4, floor(log2(max(heat / usual if usual else 0.0, 2**-4)))))
@@ -277,7 +282,7 @@ class Reference:
         best, places = 0.0, 0
         for length in LENGTHS:
             lead = 0.0
-            for day, weight in self._nights(night).items():
+            for day, weight in self.nights(night).items():
                 order = ranked(self.added("unviewed", EVERY, day))
                 came = [self.counted(name, day, "requests") for name in order]
                 lead += weight * (sum(came[:length]) - sum(came) * min(length, len(came)) / max(1, len(came)))

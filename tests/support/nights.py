@@ -7,15 +7,15 @@ from collections.abc import Callable, Sequence
 from uuid import UUID
 
 from builder.aggregates.probe import BuildRequest, BuiltTogether, Progress, Rows
-from builder.control import Control
-from builder.errors import PermanentBuildError
 from builder.nights.work import Readings
 from tests.support.builders import ROW
 from tests.support.servers import Connection, eventually
+from usage_service.shared.bigquery.control import Control
+from usage_service.shared.bigquery.errors import PermanentWorkError
 
 COMMON_BYTES, OWN_BYTES = 1_000, 100
 
-Read = Callable[[UUID, Sequence[BuildRequest], Control], Sequence[Rows | PermanentBuildError]]
+Read = Callable[[UUID, Sequence[BuildRequest], Control], Sequence[Rows | PermanentWorkError]]
 """Returns what comes of each probe of a job, or raises what the whole job fails with."""
 
 
@@ -46,7 +46,7 @@ class MadeUp:
         self, job: UUID, requests: Sequence[BuildRequest], progress: Progress, control: Control
     ) -> BuiltTogether:
         needed = self._estimate(requests, control)
-        control.admit(0, needed)
+        control.admit(f"shared_job-{job.hex}", needed)
         progress("aggregating", 10, needed)
         self.jobs.append((job, [request.probe for request in requests]))
         self.begun.set()

@@ -50,7 +50,14 @@ PERCENTILES: dict[str, float] = {
     "99.9": 1000,
 }
 VOID = {"area", "br", "col", "hr", "img", "input", "link", "meta", "wbr"}
-PARTS = ("/hotlist/backtest", "/hotlist/experiment", "/sessions/journeys")  # loaded into a page
+PARTS = (
+    "/releases/distributions",
+    "/releases/probes",
+    "/hotlist/backtest",
+    "/hotlist/experiment",
+    "/sessions/journeys",
+    "/sessions/habits",
+)  # loaded into a page
 PATHS = (
     "/", "/?product=fog&channel=nightly&window=7d", "/?product=fog&channel=&window=7d",
     "/probes?product=fog&q=ms", "/probes?q=nothing+like+it",
@@ -59,9 +66,17 @@ PATHS = (
     "/hotlist?product=fog&budget=10",
     "/hotlist/experiment?product=fog", "/hotlist/backtest?product=fog",
     "/sessions?product=fog&window=90d", "/sessions?product=fog&kind=page",
-    "/sessions/journeys?product=fog&kind=page", "/unused?product=fog", "/unused?channel=beta",
+    "/sessions/journeys?product=fog&kind=page", "/sessions/habits?product=fog&window=90d",
+    "/?product=fog&since=2026-11-01&compare=year", "/sessions?product=fog&compare_since=2026-01-01",
+    "/unused?product=fog", "/unused?channel=beta",
     "/unused?product=fenix",
     *(f"/probes/fog/{probe}" for probe in PROBES), f"/probes/fog/{NUMERIC}?os=Windows&version=140",
+    f"/probes/fog/{NUMERIC}/comparison?channel=nightly", f"/probes/fog/{MISSING}/comparison",
+    f"/probes/fog/{CATEGORIES}/comparison?with_build_id=2026110109",
+    f"/probes/fog/{NUMERIC}/comparison?with_probe={CATEGORIES}",
+    "/releases?product=fog", "/releases/probes?product=fog&at=2026-11-20",
+    "/releases/distributions?product=fog&of=nightly&version=141",
+    "/releases?product=fog&marks=x_said", "/releases?product=fenix",
     "/?product=fenix", "/builds?product=fenix", "/nights?product=fenix",
     "/hotlist?product=fenix", "/sessions?product=fenix",
     "/login",
@@ -115,6 +130,12 @@ class Shown(HTMLParser):
         return [json.loads(script.text) for script in self.all("script", type="application/json")]
 
 
+def taken(page: Shown) -> list[str]:
+    """Return the addresses of the API that a page leads to."""
+    places = [link.attributes["href"] or "" for link in page.all("a")]
+    return [place for place in places if place.startswith("/v1/") and not place.endswith("/statement")]
+
+
 class Pages(NamedTuple):
     """A server with something on each page, and its database."""
 
@@ -146,6 +167,7 @@ async def filled_pages(url: str, **settings: object) -> AsyncIterator[Pages]:
         await _nights(database)
         rule = {"rule": "pinned", "reason": NASTY}
         assert (await client.put(f"/v1/hotlist/rules/fog/{NUMERIC}", json=rule)).status == 200
+        await drained_projections(database)  # builds, nights and rules are events, too
         yield Pages(client, database)
 
 

@@ -1,15 +1,17 @@
 """The embedded warehouse over pings of a test's own, served on the loopback from a thread."""
 
 import json
+import shutil
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from functools import cache
 from pathlib import Path
 
 import duckdb
 from aiohttp.typedefs import Middleware
 from google.cloud import bigquery
 
-from builder.bigquery import make_client
 from tests.support.glam_today_reference import Ping
 from tests.support.googlesql import (
     ALL_TABLES,
@@ -17,17 +19,19 @@ from tests.support.googlesql import (
     GECKOVIEW,
     GECKOVIEW_COLUMNS,
     PROJECT,
-    Type,
     geckoview_rows,
     record,
 )
+from tests.support.reference_engine import Type
+from usage_service.shared.bigquery.jobs import make_client
 from warehouse.queries import query, render
 from warehouse.serving import served
 
 START_SECONDS = 30
 DUCKDB_NAMES = {"INT64": "BIGINT", "STRING": "VARCHAR", "TIMESTAMP": "TIMESTAMPTZ", "BOOL": "BOOLEAN"}
 BYTES_A_CELL = 8
-CREATE = 'CREATE TABLE "{schema}"."{name}" AS SELECT * FROM read_json($1, columns = {columns})'
+EMPTY = "empty.duckdb"
+FILL = 'INSERT INTO "{schema}"."{name}" SELECT * FROM read_json($1, columns = {columns})'
 DAYS = 'SELECT CAST(submission_timestamp AS DATE), count(*) FROM "{schema}"."{name}" GROUP BY 1'
 LEAVES = (
     "INSERT INTO about.leaf_bytes SELECT $1, $2, $3, unnest($4::VARCHAR[][]), unnest($5::DATE[]), unnest($6::BIGINT[])"
@@ -56,31 +60,53 @@ def leaves(kind: Type, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
 
 def write(path: Path, pings: Iterable[Ping]) -> None:
     """Write a database file with the tables of all products; every cell counts as 8 bytes."""
-    tables: dict[tuple[str, str], list[Ping]] = {table: [] for table in ALL_TABLES}
+    tables: dict[tuple[str, str], list[Ping]] = {}
     for ping in pings:
-        tables[f"{ping.dataset}_stable", ping.ping_type].append(ping)
+        tables.setdefault((f"{ping.dataset}_stable", ping.ping_type), []).append(ping)
+    shutil.copyfile(Path(_made().name) / EMPTY, path)
     with duckdb.connect(str(path)) as connection:
         connection.execute("SET TimeZone = 'UTC'")
+        for (dataset, name), members in tables.items():
+            _fill_table(connection, path.with_suffix(".json"), dataset, f"{name}_v1", members)
+
+
+@cache
+def _made() -> tempfile.TemporaryDirectory[str]:
+    """Return a directory with a warehouse whose tables have no pings, made once for a process and gone with it."""
+    directory = tempfile.TemporaryDirectory()
+    with duckdb.connect(str(Path(directory.name) / EMPTY)) as connection:
+        connection.execute("SET TimeZone = 'UTC'")
         connection.execute(render("store"))
-        for dataset in dict.fromkeys(dataset for dataset, _ in tables):
+        for dataset in dict.fromkeys(dataset for dataset, _ in ALL_TABLES):
             connection.execute(f'CREATE SCHEMA "{PROJECT}.{dataset}"')
         _write_geckoview(connection)
-        for (dataset, name), members in tables.items():
-            _write_table(connection, path.with_suffix(".json"), dataset, f"{name}_v1", members)
+        for dataset, name in ALL_TABLES:
+            _make_table(connection, dataset, f"{name}_v1")
+    return directory
 
 
-def _write_table(
+def _make_table(connection: duckdb.DuckDBPyConnection, dataset: str, name: str) -> None:
+    columns = ", ".join(f"{column} {spelled(kind)}" for column, kind in COLUMNS.items())
+    connection.execute(f'CREATE TABLE "{PROJECT}.{dataset}"."{name}" ({columns})')
+    connection.execute("INSERT INTO about.tables VALUES ($1, $2, $3, 'submission_timestamp')", [PROJECT, dataset, name])
+    _store_sizes(connection, dataset, name, [("2000-01-01", 0)])
+
+
+def _fill_table(
     connection: duckdb.DuckDBPyConnection, source: Path, dataset: str, name: str, pings: Iterable[Ping]
 ) -> None:
     source.write_text("".join(json.dumps(record(ping), default=str) + "\n" for ping in pings))
     columns = str({column: spelled(kind) for column, kind in COLUMNS.items()})
     schema = f"{PROJECT}.{dataset}"
-    create, count_days = (sql.replace("{schema}", schema).replace("{name}", name) for sql in (CREATE, DAYS))
-    connection.execute(create.replace("{columns}", columns), [str(source)])
-    connection.execute("INSERT INTO about.tables VALUES ($1, $2, $3, 'submission_timestamp')", [PROJECT, dataset, name])
-    days = connection.execute(count_days).fetchall() or [("2000-01-01", 0)]
-    paths = list(leaves(COLUMNS))
-    sizes = [(list(leaf), day, number * BYTES_A_CELL) for leaf in paths for day, number in days]
+    fill, count_days = (sql.replace("{schema}", schema).replace("{name}", name) for sql in (FILL, DAYS))
+    connection.execute(fill.replace("{columns}", columns), [str(source)])
+    _store_sizes(connection, dataset, name, connection.execute(count_days).fetchall())
+
+
+def _store_sizes(
+    connection: duckdb.DuckDBPyConnection, dataset: str, name: str, days: Sequence[tuple[object, int]]
+) -> None:
+    sizes = [(list(leaf), day, number * BYTES_A_CELL) for leaf in leaves(COLUMNS) for day, number in days]
     connection.execute(LEAVES, [PROJECT, dataset, name, *map(list, zip(*sizes, strict=True))])
 
 

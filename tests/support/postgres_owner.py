@@ -30,12 +30,6 @@ def own(data_dir: Path) -> None:
         signal.pause()
 
 
-def make(data_dir: Path) -> Path:
-    """Makes a cluster for tests to copy, which takes less than making one each."""
-    with EmbeddedPostgres(data_dir, options=FAST):
-        return data_dir
-
-
 @contextmanager
 def owner(data_dir: Path) -> Iterator[subprocess.Popen[str]]:
     """A child that owns a server, in a process group of its own as under a terminal."""

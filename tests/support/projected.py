@@ -10,14 +10,14 @@ from tests.support.servers import Connection
 
 
 async def projected_sessions(database: Connection) -> list[Session]:
-    """Read the sessions, in the order of visitor and start."""
+    """Read the sessions, in the order of visitor and start, and their names in theirs."""
     rows = await database.fetch("""
         SELECT visitor::text, started_at, ended_at, events, bot, products, probes, controls, tools_left,
                (entry).page AS first_page, (exit).page AS last_page, (entry).referrer AS referrer, came_from, role
         FROM sessions s ORDER BY s.visitor, started_at
     """)
     lists = ("products", "probes", "controls", "tools_left")
-    return [Session(**(dict(row) | {name: tuple(row[name]) for name in lists})) for row in rows]
+    return [Session(**(dict(row) | {name: tuple(sorted(row[name])) for name in lists})) for row in rows]
 
 
 async def projected_session_counts(database: Connection) -> dict[tuple[Any, ...], int]:

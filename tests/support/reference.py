@@ -193,7 +193,7 @@ def catalogue(events: Iterable[JsonObject]) -> dict[tuple[str, str], CatalogueEn
 
 # In the order of PostgreSQL's jsonb.
 DEFINITION = ("labels", "range_max", "range_min", "bucket_count", "histogram_type")
-DETAILS = ("link", "owners", "expires", "disabled", "description")
+DETAILS = ("link", "unit", "owners", "expires", "disabled", "time_unit", "description", "memory_unit")
 
 
 def newest(registered: list[JsonObject], names: Iterable[str]) -> JsonObject | None:

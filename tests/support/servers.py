@@ -99,11 +99,15 @@ async def at_random_within(seconds: float, strike: Callable[[], None]) -> None:
 
 
 async def eventually(condition: Callable[[], Awaitable[bool]], what: str, seconds: float = 20) -> None:
-    """Waits for the condition, or fails naming it."""
-    deadline = time.monotonic() + seconds
+    """Waits for the condition, or fails naming it.
+
+    What takes long is asked about less and less often: asking takes time from what is waited for.
+    """
+    began = time.monotonic()
     while not await condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        await asyncio.sleep(0.02)
+        waited = time.monotonic() - began
+        assert waited < seconds, f"not within {seconds} s: {what}"
+        await asyncio.sleep(min(max(0.02, waited / 10), 0.3))
 
 
 async def drained_projections(database: Connection) -> None:

@@ -12,7 +12,6 @@ from uuid import UUID
 import msgspec
 from pyarrow.parquet import read_table
 
-from builder.control import Control
 from builder.metrics import BuilderMetrics
 from builder.settings import BuilderSettings
 from builder.sinks.delivering import Deliver, Deliverer
@@ -20,6 +19,7 @@ from builder.sinks.glam_tables import COLUMNS, Delivered, WriteRows
 from builder.sinks.outbox import BATCH_LIMITS, Batch, BatchLimits, Outbox
 from builder.sinks.parquet_rows import ParquetRows
 from tests.support.servers import Connection
+from usage_service.shared.bigquery.control import Control
 from usage_service.shared.postgres import open_pool
 
 SINK = "glam-project.glam_etl"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Generator
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
@@ -18,14 +21,10 @@ def is_slow(path: Path) -> bool:
 
 
 def longest_first(items: list[pytest.Item]) -> None:
-    """Mark the tests of slow files and put them first; the tests of each file stay together and in their order.
-
-    Lines that only they run do not count as covered: counting takes a third of a test's time, of plain Python half.
-    """
+    """Mark the tests of slow files and put them first; the tests of each file stay together and in their order."""
     for item in items:
         if is_slow(item.path):
             item.add_marker(pytest.mark.slow)
-            item.add_marker(pytest.mark.no_cover)
     items.sort(key=lambda item: (_RANKS.get(item.path, len(_RANKS)), item.path))
 
 
@@ -34,3 +33,45 @@ def check() -> None:
     missing = [str(path) for path in _RANKS if not path.is_file()]
     if missing:
         raise pytest.UsageError(f"{_LIST} names what is not there: {', '.join(missing)}")
+
+
+class Counting(Protocol):
+    """Count covered lines, as pytest-cov's controller does."""
+
+    def pause(self) -> None:
+        """Count no more."""
+
+    def resume(self) -> None:
+        """Count again."""
+
+
+class Uncounted:
+    """Count no lines in slow tests and their fixtures: as a pytest plugin.
+
+    Lines that only they run do not count as covered: counting takes a third of a test's time, of plain Python half.
+    """
+
+    def __init__(self) -> None:
+        self._counts = True
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_collection(self, session: pytest.Session) -> Generator[None, object, object]:
+        """Count in one worker what importing all modules runs: in the others it is the same."""
+        self._count(session.config, os.environ.get("PYTEST_XDIST_WORKER", "gw0") == "gw0")
+        return (yield)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
+        """Pause before the first of some tests that do not count, and go on before the next that does."""
+        self._count(item.config, item.get_closest_marker("slow") is None)
+        return (yield)
+
+    def _count(self, config: pytest.Config, counts: bool) -> None:
+        counting: Counting | None = getattr(config.pluginmanager.getplugin("_cov"), "cov_controller", None)
+        if counting is None or counts == self._counts:
+            return
+        if counts:
+            counting.resume()
+        else:
+            counting.pause()
+        self._counts = counts

@@ -11,7 +11,8 @@ import pytest
 from google.cloud.bigquery import Client, QueryJob, QueryJobConfig, ScalarQueryParameter
 from google.cloud.bigquery.retry import DEFAULT_RETRY
 
-from builder.bigquery import make_client
+from tests.support.made_once import made_once
+from usage_service.shared.bigquery.jobs import make_client
 from warehouse.sample.pings import PROJECT, SampleOptions
 from warehouse.sample.populations import TABLES
 from warehouse.sample.seeding import DATABASE, seed
@@ -40,10 +41,14 @@ def nothing(done: int) -> None:
 
 
 def seeded(factory: pytest.TempPathFactory) -> Path:
-    """Return the file of a small seed, made once for all tests of a process, which only read it."""
-    directory = factory.getbasetemp() / "warehouse"
-    seed(directory, OPTIONS, nothing)
-    return directory / DATABASE
+    """Return the file of a small seed, made once for all tests of a run, which only read it.
+
+    Whoever asks gets it in a folder of their own, beside which a warehouse keeps the tables that are made in it.
+    """
+    own = factory.mktemp("warehouse")
+    for made in made_once(factory, "seed", lambda folder: seed(folder, OPTIONS, nothing)).iterdir():
+        (own / made.name).hardlink_to(made)
+    return own / DATABASE
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import requests
 from google.api_core.exceptions import BadRequest, Conflict, Forbidden, NotFound
 from google.cloud.bigquery import ArrayQueryParameter, Client, QueryJobConfig, ScalarQueryParameter
 
+from tests.support.snippets import snippets
 from tests.support.warehouse_support import (
     NEVER,
     SECONDS,
@@ -223,3 +224,11 @@ def test_a_with_table_that_only_scans_is_not_copied_and_one_that_aggregates_is_c
     translated = translate(sql, "p", Catalogue([]), {}).sql
     assert '"t" AS NOT MATERIALIZED (' in translated
     assert '"g" AS (' in translated
+
+
+def test_the_guides_client_makes_a_table(client: Client) -> None:
+    names: dict[str, Any] = {}
+    [shown] = snippets("docs/guides/warehouse.md", "python")
+    exec(shown.text.replace("http://127.0.0.1:9050", str(client._connection.API_BASE_URL)), names)
+    assert rows(client, "SELECT day, n FROM mine.events") == [(dt.date(2026, 11, 19), 1)]
+    names["client"].close()

@@ -14,9 +14,9 @@ import pytest
 import structlog
 from typer.testing import CliRunner, Result
 
-from builder.bigquery import make_client
 from tests.support.warehouse_support import ENDLESS, NEVER, over_pings, rows, seeded, start
-from warehouse.cli import app
+from usage_service.shared.bigquery.jobs import make_client
+from warehouse.cli import WarehouseCommandError, app
 from warehouse.sample.pings import PROJECT
 
 SECONDS = 40
@@ -33,8 +33,8 @@ def run(*arguments: str, directory: Path) -> Result:
 
 
 def run_beside(*arguments: str, directory: Path) -> subprocess.CompletedProcess[str]:
-    """Run a command in a process of its own."""
-    environment = os.environ | {"PROBE_BUILDER_WAREHOUSE_DIR": str(directory)}
+    """Run a command in a process of its own, which tells on stderr what it imports."""
+    environment = os.environ | {"PROBE_BUILDER_WAREHOUSE_DIR": str(directory), "PYTHONPROFILEIMPORTTIME": "1"}
     command = [sys.executable, "-m", "warehouse", *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False)
 
@@ -60,9 +60,11 @@ def server(directory: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
             process.wait(SECONDS)
 
 
-def test_query_prints_csv_when_piped(directory: Path) -> None:
+def test_query_prints_csv_when_piped_and_loads_no_client_of_bigquery(directory: Path) -> None:
     done = run_beside("query", "SELECT 1 AS one, 'a,b' AS two, NULL AS three", directory=directory)
     assert (done.returncode, done.stdout) == (0, 'one,two,three\n1,"a,b",\n')
+    assert "duckdb" in done.stderr
+    assert "google.cloud" not in done.stderr
 
 
 def test_query_prints_a_table_or_json_when_told_to(directory: Path) -> None:
@@ -75,10 +77,11 @@ def test_query_prints_a_table_or_json_when_told_to(directory: Path) -> None:
 
 def test_query_tells_what_is_wrong_in_one_line(directory: Path, tmp_path: Path) -> None:
     wrong = run("query", "SELECT nope", directory=directory)
-    assert (wrong.exit_code, wrong.stderr) == (1, "probe-builder warehouse: Unrecognized name: nope at [1:8]\n")
+    assert isinstance(wrong.exception, WarehouseCommandError)
+    assert str(wrong.exception) == "Unrecognized name: nope at [1:8]"
     missing = run("query", "SELECT 1", directory=tmp_path)
-    assert missing.exit_code == 1
-    assert "seed the warehouse first" in missing.stderr
+    assert isinstance(missing.exception, WarehouseCommandError)
+    assert "seed the warehouse first" in str(missing.exception)
 
 
 def test_seed_is_a_no_op_the_second_time(tmp_path: Path) -> None:
@@ -111,5 +114,5 @@ def test_query_asks_a_running_server(address: str, tmp_path: Path) -> None:
 
 def test_a_taken_port_is_told_in_one_line(directory: Path, address: str) -> None:
     done = run("serve", "--port", address.rsplit(":", 1)[1], directory=directory)
-    assert done.exit_code == 1
-    assert "address already in use" in done.stderr
+    assert isinstance(done.exception, WarehouseCommandError)
+    assert "address already in use" in str(done.exception)

@@ -67,8 +67,8 @@ def test_results_of_other_jobs_cannot_be_named(engine: Engine) -> None:
 
 
 def test_a_query_larger_than_memory_fails_and_leaves_nothing(tmp_path_factory: pytest.TempPathFactory) -> None:
-    small = Engine(seeded(tmp_path_factory), memory_limit="60MB", threads=1, spill_limit="1MB")
-    plan = small.plan("SELECT ARRAY_LENGTH(ARRAY_AGG(x)) AS n FROM UNNEST(GENERATE_ARRAY(1, 10000000)) AS x", "p", {})
+    small = Engine(seeded(tmp_path_factory), memory_limit="30MB", threads=1, spill_limit="1MB")
+    plan = small.plan("SELECT ARRAY_LENGTH(ARRAY_AGG(x)) AS n FROM UNNEST(GENERATE_ARRAY(1, 5000000)) AS x", "p", {})
     with small.cursor() as cursor, pytest.raises(duckdb.OutOfMemoryException):
         cursor.execute(plan.translation.sql)
     spilled = small.spill_directory

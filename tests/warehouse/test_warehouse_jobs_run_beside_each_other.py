@@ -1,6 +1,8 @@
 """Jobs run asynchronously, are waited for without a busy loop, can be cancelled, and are forgotten in the end."""
 
 import asyncio
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -51,6 +53,13 @@ def wait_until_running(client: Client, job_id: str) -> None:
     deadline = time.monotonic() + SECONDS
     while client.get_job(job_id, location="US", retry=NEVER, timeout=SECONDS).state != "RUNNING":
         assert time.monotonic() < deadline
+
+
+def test_a_dialect_is_whole_before_the_first_statements_come_at_once() -> None:
+    """The second of two to load one would find it half made, and refuse what is right."""
+    program = "import sys, warehouse.engine; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, timeout=SECONDS).stdout
+    assert {b"sqlglot.dialects.bigquery", b"sqlglot.dialects.duckdb"} <= set(loaded.split())
 
 
 def test_a_running_query_is_cancelled(client: Client) -> None:

@@ -44,11 +44,14 @@ def digest(database: Path) -> object:
     )
 
 
-def test_equal_seeds_make_equal_pings_and_others_other_ones(directory: Path, tmp_path: Path) -> None:
-    seed(tmp_path / "same", OPTIONS, nothing)
-    seed(tmp_path / "other", replace(OPTIONS, seed=8, tables=TABLES[:1]), nothing)
-    assert digest(tmp_path / "same" / DATABASE) == digest(directory / DATABASE)
-    assert digest(tmp_path / "other" / DATABASE) != digest(directory / DATABASE)
+def test_equal_seeds_make_equal_pings_and_others_other_ones(tmp_path: Path) -> None:
+    one_of_each_type = tuple({probe.type: probe for probe in PROBES}.values())
+    options = replace(OPTIONS, clients=10, tables=TABLES[:1], probes=one_of_each_type)
+    seed(tmp_path / "one", options, nothing)
+    seed(tmp_path / "same", options, nothing)
+    seed(tmp_path / "other", replace(options, seed=8), nothing)
+    one, same, other = (digest(tmp_path / name / DATABASE) for name in ("one", "same", "other"))
+    assert one == same != other
 
 
 def test_a_second_seed_does_nothing_unless_the_options_differ(directory: Path) -> None:
@@ -57,14 +60,14 @@ def test_a_second_seed_does_nothing_unless_the_options_differ(directory: Path) -
     assert (directory / DATABASE).stat().st_mtime_ns == before.st_mtime_ns
 
 
-def test_an_interrupted_seed_leaves_nothing_and_is_done_again(tmp_path: Path) -> None:
+def test_an_interrupted_seed_leaves_the_catalogue_alone_and_is_done_again(tmp_path: Path) -> None:
     def interrupt(done: int) -> None:
         if done > 1:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         seed(tmp_path, FEW, interrupt)
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == [CATALOGUE]  # whole: the service reads it meanwhile
     (tmp_path / DATABASE).write_bytes(b"half a file")
     reported: list[int] = []
 
@@ -168,7 +171,7 @@ def test_the_catalogue_lists_every_probe_product_and_ping_as_a_usage_event(direc
     assert all(dt.datetime.fromisoformat(line["occurred_at"]).tzinfo for line in lines)
 
 
-def test_registrations_define_ranges_and_the_labels_that_are_declared(directory: Path) -> None:
+def test_registrations_define_ranges_labels_that_are_declared_and_units_that_types_do_not_tell(directory: Path) -> None:
     lines = [json.loads(line) for line in (directory / CATALOGUE).read_text().splitlines()]
     data = {line["probe"]: line["data"] for line in lines}
     ranged = {"histogram_type": "linear", "range_min": 1, "range_max": 100, "bucket_count": 50}
@@ -178,6 +181,8 @@ def test_registrations_define_ranges_and_the_labels_that_are_declared(directory:
     assert data["startup_cache_requests"]["labels"] == ["hit_disk", "hit_memory", "miss"]
     assert "labels" not in data["glean_error_invalid_label"]
     assert all("range_max" in found for found in data.values() if "custom" in found["type"])
+    assert data["javascript_gc_mmu_50"]["unit"] == "percent"
+    assert "unit" not in data["memory_total"]
 
 
 @pytest.mark.skipif(not REAL_CATALOGUE.exists(), reason="probes.csv, the real catalogue, is not here")

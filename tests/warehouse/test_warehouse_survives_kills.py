@@ -9,14 +9,14 @@ from typing import Any
 from google.api_core.exceptions import NotFound
 from google.cloud.bigquery import Client, QueryJob, SchemaField
 
-from builder.bigquery import make_client
 from tests.support.servers import rounds
 from tests.support.warehouse_support import NEVER, SECONDS, start
 from tests.support.warehouse_tables import content, empty_database, load, make_table, parquet, run, succeeded
 from tests.warehouse.test_warehouse_commands import server
+from usage_service.shared.bigquery.jobs import make_client
 from warehouse.sample.pings import PROJECT
 
-ROWS, BATCHES = 20_000, 4
+ROWS, BATCHES = 5_000, 4
 COLUMNS = {"batch": "INTEGER", "n": "INTEGER", "text": "STRING"}
 COUNT_ONE = "UPDATE glam_etl.t SET n = n + 1 WHERE batch <= {batch}"
 

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-import pytest
+from collections.abc import AsyncIterator
 
+import pytest
+import pytest_asyncio
+
+from tests.support.building import served
 from tests.support.servers import Client, event, post
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 NULLS = ("null", "NULL", "Null")
 
 
-@pytest.fixture
-async def filled(client: Client) -> Client:
-    await post(client, event(visitor="somebody"), event("page_viewed", visitor="else"))
-    return client
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def filled(module_database_url: str) -> AsyncIterator[Client]:
+    async with served(module_database_url) as client:
+        await post(client, event(visitor="somebody"), event("page_viewed", visitor="else"))
+        yield client
 
 
 async def lines(client: Client, path: str) -> int:

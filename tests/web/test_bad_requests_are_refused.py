@@ -44,16 +44,14 @@ async def test_a_build_that_cannot_be_is_404(client: Client, text: str) -> None:
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=named)
-@pytest.mark.parametrize("method", ["PUT", "PATCH", "OPTIONS", "DELETE", "TRACE"])
-async def test_a_wrong_method_is_405_and_told_the_right_ones(client: Client, route: Route, method: str) -> None:
+async def test_a_wrong_method_is_405_and_told_the_right_ones(client: Client, route: Route) -> None:
     path = filled(route.path)
     taken = {other.method for other in ROUTES if re.fullmatch(re.sub(r"{\w+}", "[^/]+", other.path), path)}
     taken |= {"HEAD"} if "GET" in taken else set()
-    if method in taken:
-        return
-    response = await client.request(method, path)
-    await refused(response, 405)
-    assert set(response.headers["Allow"].split(", ")) == taken
+    for method in {"PUT", "PATCH", "OPTIONS", "DELETE", "TRACE"} - taken:
+        response = await client.request(method, path)
+        await refused(response, 405)
+        assert set(response.headers["Allow"].split(", ")) == taken
 
 
 @pytest.mark.parametrize("route", [route for route in ROUTES if route.method == "POST"], ids=named)
@@ -69,10 +67,10 @@ async def test_another_content_type_is_415(client: Client, route: Route, kind: s
 
 
 @pytest.mark.parametrize("route", [route for route in ROUTES if route.method == "POST"], ids=named)
-@pytest.mark.parametrize("encoding", ["nonsense", "compress", "br", "gzip, gzip", "a" * 4_000])
-async def test_another_encoding_is_415(client: Client, route: Route, encoding: str) -> None:
-    headers = JSON | {"Content-Encoding": encoding}
-    await refused(await client.post(filled(route.path), data=b"{}", headers=headers), 415)
+async def test_another_encoding_is_415(client: Client, route: Route) -> None:
+    for encoding in ("nonsense", "compress", "br", "gzip, gzip", "a" * 4_000):
+        headers = JSON | {"Content-Encoding": encoding}
+        await refused(await client.post(filled(route.path), data=b"{}", headers=headers), 415)
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -11,17 +12,19 @@ import jsonschema_rs
 import msgspec
 import pytest
 from aiohttp import web
+from markupsafe import escape
 from typer.testing import CliRunner
 
 from tests.conftest import Start
-from tests.support.servers import Client, JsonObject
+from tests.support.servers import Client, JsonObject, post, registered
 from usage_service.cli import make_app
 from usage_service.shared.settings import ServerSettings
 from usage_service.web.api.health import get_lbheartbeat
 from usage_service.web.api.routes import ROUTES
+from usage_service.web.openapi.calls import HERE, Call
 from usage_service.web.openapi.document import UndescribedRouteError, openapi_document
 from usage_service.web.openapi.operations import Route, operation_of
-from usage_service.web.openapi.reference_page import markdown_page
+from usage_service.web.openapi.reference_page import html_page, markdown_page
 
 PAGE = Path(__file__).parents[2] / "docs" / "api.md"
 KINDS = {"schemas", "headers", "parameters"}
@@ -43,9 +46,9 @@ def test_every_route_is_described(document: JsonObject, route: Route) -> None:
     assert operation_of(route.handler) is not None, f"declare {route.handler.__name__} with @described(...)"
     operation = document["paths"][route.path][route.method.lower()]
     assert operation["summary"]
-    assert operation["security"] == ([] if route.scope == "open" else [{"bearer": [route.scope]}])
+    assert operation["security"] == ([] if route.scope in ("open", "feed") else [{"bearer": [route.scope]}])
     assert any(int(status) < 400 for status in operation["responses"])
-    assert ("401" in operation["responses"]) == (route.scope != "open")
+    assert ("401" in operation["responses"]) == (route.scope not in ("open", "feed"))
     given = {one["name"] for one in operation["parameters"] if one.get("in") == "path"}
     assert given == set(re.findall(r"{(\w+)}", route.path))
     for status, response in operation["responses"].items():
@@ -86,6 +89,28 @@ def test_the_reference_is_what_the_routes_say(document: JsonObject) -> None:
     assert printed.exit_code == 0
     assert printed.stdout == markdown_page(document)
     assert printed.stdout == PAGE.read_text("utf-8"), "run: usage-service reference api > docs/api.md"
+
+
+def test_every_route_has_an_example_for_a_shell_and_in_python(document: JsonObject) -> None:
+    page = html_page(document)
+    for route in ROUTES:
+        call = Call(document, route.method, route.path, document["paths"][route.path][route.method.lower()])
+        words = shlex.split(call.curl())
+        assert (words[0], words[-1]) == ("curl", call.address)
+        compile(call.python(), "example", "exec")
+        assert str(escape(call.curl())) in page
+        assert str(escape(call.python())) in page
+
+
+async def test_each_example_is_a_call_that_its_route_takes(client: Client, document: JsonObject) -> None:
+    """Ask for what need not be there; nothing that is asked is wrong."""
+    await post(client, registered("gc_ms"))
+    for route in ROUTES:
+        call = Call(document, route.method, route.path, document["paths"][route.path][route.method.lower()])
+        place, body = call.address.removeprefix(HERE), json.dumps(call.body) if call.media_type else None
+        headers = {"Content-Type": call.media_type} if call.media_type else {}
+        async with client.request(route.method, place, data=body, headers=headers) as response:
+            assert response.status in (200, 201, 202, 204, 303, 404, 409), (call.curl(), await response.text())
 
 
 class Page(HTMLParser):

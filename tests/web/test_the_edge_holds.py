@@ -44,7 +44,7 @@ from usage_service.web.api.routes import ROUTES, Route
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-FUZZ = settings(FUZZING, max_examples=rounds(40))
+FUZZ = settings(FUZZING, max_examples=rounds(15))
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module", name="client")

@@ -171,8 +171,10 @@ async def test_a_database_that_answers_nothing_any_more_is_known(
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
 async def test_it_is_known_though_nobody_posts_and_over_when_the_fault_is(
-    fault: Fault, client: Client, own_database_url: str
+    fault: Fault, client: Client, own_database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(recording_health, "PROBE_SECONDS", 0.3)
+    monkeypatch.setattr(recording_health, "TIMEOUT_SECONDS", 1.0)
     assert await recording(client) == "ok"
     assert await failing_seconds(client) == 0
     async with fault(own_database_url):

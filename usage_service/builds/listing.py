@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 from uuid import UUID
 
 import msgspec
-from msgspec import Meta
 
 from usage_service.builds.requests import Build, State
-from usage_service.cursors import Cursor
+from usage_service.cursors import InstantCursor, microseconds_of
 from usage_service.queries import query
 from usage_service.shared.postgres import Connection, Pool
-
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-YEAR_3000 = 32_503_680_000_000_000  # in microseconds
 
 
 class BuildFilter(msgspec.Struct, frozen=True):
@@ -27,16 +22,10 @@ class BuildFilter(msgspec.Struct, frozen=True):
     probe: str | None = None
 
 
-class BuildCursor(Cursor, frozen=True):
+class BuildCursor(InstantCursor, frozen=True):
     """Cursor at the last build of a page. The instant of a request never changes, so what follows stays the same."""
 
-    microseconds: Annotated[int, Meta(ge=0, le=YEAR_3000)]
     build_id: UUID
-
-    @property
-    def requested_at(self) -> datetime:
-        """Return the instant at which the build was requested."""
-        return EPOCH + timedelta(microseconds=self.microseconds)
 
 
 class BuildPage(NamedTuple):
@@ -93,7 +82,7 @@ async def queue_states(connection: Connection) -> list[QueueState]:
 
 async def read_page(pool: Pool, only: BuildFilter, limit: int, after: BuildCursor | None) -> BuildPage:
     """Return up to `limit` builds that come after a cursor, newest first."""
-    position = (after.requested_at, after.build_id) if after else (None, None)
+    position = (after.instant, after.build_id) if after else (None, None)
     async with (
         pool.acquire(timeout=5) as connection,
         connection.transaction(isolation="repeatable_read", readonly=True),
@@ -105,4 +94,4 @@ async def read_page(pool: Pool, only: BuildFilter, limit: int, after: BuildCurso
 
 
 def _cursor(build: Build) -> BuildCursor:
-    return BuildCursor((build.requested_at - EPOCH) // timedelta(microseconds=1), build.build_id)
+    return BuildCursor(microseconds_of(build.requested_at), build.build_id)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from datetime import UTC, date, datetime, timedelta
-from typing import Annotated, Any, Literal, NamedTuple
+from datetime import date, datetime
+from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
 import msgspec
-from msgspec import Meta
 
 from usage_service.builds.requests import BuildError, State
-from usage_service.cursors import Cursor
+from usage_service.cursors import InstantCursor, microseconds_of
 from usage_service.queries import query
 from usage_service.shared.postgres import Connection, Pool
 
@@ -19,8 +18,6 @@ NightState = Literal["planning", "running", "over"]
 Outcome = Literal["listed", "left", "pending", "fresh", "unknown", "unbuildable", "excluded"]
 JobState = Literal["queued", "running", "done", "split", "failed", "cancelled"]
 MOST_PROBES = 1_000
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-YEAR_3000 = 32_503_680_000_000_000  # in microseconds
 # Why a probe of a night was not built, or is not yet, by its outcome.
 REASONS: Mapping[Outcome, str] = {
     "left": "it does not fit into the bytes that the night may read",
@@ -147,10 +144,9 @@ class NightFilter(msgspec.Struct, frozen=True):
     channel: str | None = None
 
 
-class NightCursor(Cursor, frozen=True):
+class NightCursor(InstantCursor, frozen=True):
     """Cursor at the last night of a page."""
 
-    microseconds: Annotated[int, Meta(ge=0, le=YEAR_3000)]
     night_id: UUID
 
 
@@ -208,7 +204,7 @@ async def find_night(connection: Connection, night_id: UUID) -> NightWithJobs | 
 
 async def read_nights(pool: Pool, only: NightFilter, limit: int, after: NightCursor | None = None) -> NightPage:
     """Return up to `limit` nights that come after a cursor, newest first."""
-    position = (EPOCH + timedelta(microseconds=after.microseconds), after.night_id) if after else (None, None)
+    position = (after.instant, after.night_id) if after else (None, None)
     async with (
         pool.acquire(timeout=5) as connection,
         connection.transaction(isolation="repeatable_read", readonly=True),
@@ -240,4 +236,4 @@ def _probe(row: dict[str, Any]) -> NightProbe:
 
 
 def _cursor(night: Night) -> NightCursor:
-    return NightCursor((night.requested_at - EPOCH) // timedelta(microseconds=1), night.night_id)
+    return NightCursor(microseconds_of(night.requested_at), night.night_id)

@@ -182,7 +182,8 @@ async def near_names(connection: Connection, product: str, probe: str) -> list[s
 async def seconds_left(connection: Connection, build: Build) -> int:
     """Return the seconds after which to poll a pending build again, 1 to 60.
 
-    They are what such builds took lately, less what this one has waited.
+    They are what such builds took lately, less what this one has waited; of one that a night's job reads, what is left
+    of that job.
     """
     seconds: int | None = await connection.fetchval(
         query("builds", "seconds_left"), build.build_id, FIRST_GUESS_SECONDS

@@ -11,6 +11,7 @@ from uuid import UUID
 import msgspec
 
 from usage_service.event_decoding import UnusableEventError, decode_event, encode_data
+from usage_service.events import AnyEvent
 from usage_service.problems import field_error
 
 MOST_EVENT_BYTES = 64 * 1024  # above anything that the service takes; keeps one event from filling a request
@@ -70,7 +71,7 @@ def check_line(line: bytes) -> None:
     try:
         encode_data(decode_event(line))
     except msgspec.ValidationError as error:
-        wrong = field_error(error)
+        wrong = field_error(error, AnyEvent)
     except UnusableEventError as error:
         wrong = error.error
     else:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import sys
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 from urllib.parse import urlencode
 
 import msgspec
 import typer
-from rich.console import Console
-from rich.table import Table
 
-from usage_service.commands.options import DEFAULT_URL, Token, Url
+from usage_service.commands.times import read_time
 from usage_service.hotlist.backtest.chart import chart
 from usage_service.hotlist.backtest.files import read_counts
 from usage_service.hotlist.backtest.replaying import (
@@ -26,8 +24,12 @@ from usage_service.hotlist.backtest.replaying import (
 )
 from usage_service.hotlist.backtest.sample_traffic import SEED, Kind, Shape, generate_traffic
 from usage_service.hotlist.counts import DayCounts
+from usage_service.shared.options import DEFAULT_URL, Token, Url
 from usage_service.shared.progress import progress
 from usage_service.shared.remote import send
+from usage_service.shared.table_layout import Column
+from usage_service.shared.tables import Format, FormatOption, chosen_format, show_csv, show_json, show_table, tell
+from usage_service.shared.unknown_names import refuse_unknown
 
 FIRST_DAY = date(2026, 1, 5)
 EXPLANATION = "= no difference from the hot list, + more than it; all others less (95 %, all comparisons together)"
@@ -36,7 +38,7 @@ Files = Annotated[
     list[Path] | None,
     typer.Argument(exists=True, dir_okay=False, help="NDJSON of events or page requests; none: the service's history"),
 ]
-Days = Annotated[int, typer.Option(min=2, max=3_660)]
+Days = Annotated[int, typer.Option(min=2, max=3_660, help="of traffic")]
 
 
 def backtest_command(
@@ -50,9 +52,7 @@ def backtest_command(
     days: Annotated[int, typer.Option(min=2, max=3_660, help="of the made traffic")] = 180,
     seed: Annotated[int, typer.Option(min=0, help="of the made traffic")] = SEED,
     picture: Annotated[Path | None, typer.Option("--chart", dir_okay=False, help="write an SVG there")] = None,
-    form: Annotated[
-        Literal["table", "csv", "json"] | None, typer.Option("--format", help="a table on a terminal, else csv")
-    ] = None,
+    form: FormatOption = None,
     url: Url = DEFAULT_URL,
     token: Token = None,
 ) -> None:
@@ -62,26 +62,30 @@ def backtest_command(
         counts = read_counts(files, product) if files else generate_traffic(shape, FIRST_DAY, seed).counts()
         found = _replayed(counts, nights, _budgets(budgets))
     else:
+        refuse_unknown(url, token, product)
         asked = {"nights": nights, "budgets": budgets} | ({"product": product} if product else {})
         answer = send(url, token, "GET", f"/v1/hotlist/backtest?{urlencode(asked)}")
         found = msgspec.json.decode(answer, type=Backtest)
     if picture:
         picture.write_bytes(chart(found))
-    _show(found, form or ("table" if sys.stdout.isatty() else "csv"))
+    _show(found, chosen_format(form))
 
 
 def sample_traffic_command(
     days: Days = 180,
-    probes: Annotated[int, typer.Option(min=1, max=100_000)] = 2_000,
-    people: Annotated[int, typer.Option(min=1, max=100_000)] = 300,
+    probes: Annotated[int, typer.Option(min=1, max=100_000, help="that there are")] = 2_000,
+    people: Annotated[int, typer.Option(min=1, max=100_000, help="who view them")] = 300,
     looks: Annotated[float, typer.Option(min=0.01, max=1_000, help="a person and working day")] = 4.0,
     kind: Annotated[Kind, typer.Option(help="what moves people's interest")] = "mixed",
-    product: Annotated[str, typer.Option()] = "fog",
-    first: Annotated[str | None, typer.Option(metavar="DAY", help="by default so that it ends yesterday")] = None,
-    seed: Annotated[int, typer.Option(min=0)] = SEED,
+    product: Annotated[str, typer.Option(help="of all events")] = "fog",
+    first: Annotated[
+        datetime | None,
+        typer.Option(parser=read_time, metavar="DAY", help="of all; else it ends yesterday"),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="equal seeds make equal traffic")] = SEED,
 ) -> None:
     """Print made traffic as events, one a line, for `usage-service import`. The same options print the same."""
-    day = date.fromisoformat(first) if first else date.today() - timedelta(days=days)
+    day = (first or datetime.now(UTC) - timedelta(days=days)).astimezone(UTC).date()
     shape = Shape(days=days, probes=probes, people=people, views=looks, product=product, kind=kind)
     write, encode = sys.stdout.buffer.write, msgspec.json.encode
     for event in generate_traffic(shape, day, seed).events():
@@ -104,19 +108,20 @@ def _budgets(given: str) -> list[int]:
     return budgets
 
 
-def _show(found: Backtest, form: str) -> None:
+def _show(found: Backtest, form: Format) -> None:
     if form == "json":
-        sys.stdout.buffer.write(msgspec.json.encode(found) + b"\n")
+        show_json(found)
     elif form == "csv":
         columns = [str(budget) for budget in found.budgets]
-        lines = [["policy", *columns, "all", "size"]]
-        lines += map(_line, found.policies)
-        lines += [["expected_of_hot_list", *map(_share, found.expected), "", ""]]
-        lines += [["best_single_rule", *(_share(one.caught) for one in found.hindsight), "", ""]]
-        lines += [["unviewed_of_hot_list", *map(_share, found.unviewed), "", ""]]
-        sys.stdout.write("".join(",".join(line) + "\n" for line in lines))
+        rows = [_line(one) for one in found.policies]
+        rows.append(["expected_of_hot_list", *map(_share, found.expected), "", ""])
+        rows.append(["best_single_rule", *(_share(one.caught) for one in found.hindsight), "", ""])
+        rows.append(["unviewed_of_hot_list", *map(_share, found.unviewed), "", ""])
+        show_csv(["policy", *columns, "all", "size"], rows)
     else:
-        Console().print(_table(found))
+        tell(f"Requests caught in percent, {found.nights} nights up to {found.last_day}, {found.requests:,} requests")
+        show_table(_columns(found))
+        tell(EXPLANATION)
 
 
 def _line(one: PolicyResult) -> list[str]:
@@ -127,18 +132,17 @@ def _share(share: float) -> str:
     return f"{share:.4f}"
 
 
-def _table(found: Backtest) -> Table:
-    title = f"Requests caught in percent, {found.nights} nights up to {found.last_day}, {found.requests:,} requests"
-    table = Table(title=title, caption=EXPLANATION, box=None, padding=(0, 0, 0, 1))
-    table.add_column("policy", no_wrap=True)
-    for name in [f"{budget:,}" for budget in found.budgets] + ["all", "probes"]:
-        table.add_column(name, justify="right", no_wrap=True)
-    for one in found.policies:
-        table.add_row(one.policy, *marked_shares(one), f"{100 * one.caught_by_all:.1f}", f"{one.size:,.0f}")
+def _columns(found: Backtest) -> list[Column]:
+    rows = [
+        [one.policy, *marked_shares(one), f"{100 * one.caught_by_all:.1f}", f"{one.size:,.0f}"]
+        for one in found.policies
+    ]
     for name, shares in (
         ("(expected)", found.expected),
         ("(never viewed)", found.unviewed),
         ("(best single rule)", [one.caught for one in found.hindsight]),
     ):
-        table.add_row(name, *(f"{100 * share:.1f}" for share in shares), "", "", style="dim")
-    return table
+        rows.append([name, *(f"{100 * share:.1f}" for share in shares), "", ""])
+    names = ["policy", *(f"{budget:,}" for budget in found.budgets), "all", "probes"]
+    cells = zip(*rows, strict=True)
+    return [Column(name, column, name != "policy") for name, column in zip(names, cells, strict=True)]

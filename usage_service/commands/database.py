@@ -9,9 +9,9 @@ from typing import NamedTuple, TypeVar
 
 import asyncpg
 
-from usage_service.local.database import database_url
 from usage_service.projections.rebuilding import MaintenanceError, owner_connection
 from usage_service.projections.runner import UnfoldableError
+from usage_service.shared.local_services import database_url
 from usage_service.shared.postgres import UNAVAILABLE, Connection
 
 Result = TypeVar("Result")

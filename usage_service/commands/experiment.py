@@ -6,16 +6,16 @@ from typing import Annotated
 
 import typer
 
-from usage_service.commands.options import DEFAULT_URL, Token, Until, Url
-from usage_service.commands.tables import FormatOption, show
-from usage_service.shared.remote import ask
+from usage_service.commands.asking import ask_rows
+from usage_service.shared.options import DEFAULT_URL, Since, Token, Until, Url
+from usage_service.shared.tables import FormatOption, show, tell
 
 COLUMNS = ("policy", "budget", "caught", "points", "low", "high", "bytes", "cost", "minutes")
 
 
 def experiment_command(
     product: Annotated[str, typer.Argument(help="such as fog")],
-    since: Annotated[str | None, typer.Option(help="a day, or an instant in RFC 3339")] = None,
+    since: Since = None,
     until: Until = None,
     budget: Annotated[int | None, typer.Option(help="one of the numbers of probes that are kept, such as 100")] = None,
     form: FormatOption = None,
@@ -26,10 +26,11 @@ def experiment_command(
 
     `points` of the requests is what the hot list caught more, from `low` to `high`; 0 between them is no difference.
     """
-    answer = ask(url, token, "/v1/hotlist/experiment", product=product, since=since, until=until, budget=budget)
+    wanted = {"product": product, "since": since, "until": until, "budget": budget}
+    answer = ask_rows(url, token, "/v1/hotlist/experiment", "nights", **wanted)
     show([policy | (policy["hot_list_ahead"] or {}) for policy in answer["policies"]], COLUMNS, form)
     if answer["nights"]:
         span = f"{answer['nights']:,} nights, {answer['first_day']} to {answer['last_day']}"
-        typer.echo(f"{span}, {answer['requests']:,} requests", err=True)
+        tell(f"{span}, {answer['requests']:,} requests", err=True)
     else:
-        typer.echo("no night is filled yet; a server fills them every half an hour", err=True)
+        tell("no night is filled yet; a server fills them every half an hour", err=True)

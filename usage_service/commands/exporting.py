@@ -10,30 +10,48 @@ from typing import Annotated, cast
 
 import typer
 import urllib3
-from rich.console import Console
 
-from usage_service.commands.options import DEFAULT_URL, Token, Url
-from usage_service.imports.posting import PostError
+from usage_service.imports.posting import PostAwayError, PostError
 from usage_service.log.exports import Format, Moved, write_lines, write_parquet
+from usage_service.shared.options import DEFAULT_URL, Token, Url
 from usage_service.shared.progress import progress
 from usage_service.shared.remote import token_or_kept
+from usage_service.shared.service_errors import reason
+from usage_service.shared.tables import tell
 
 ACCEPT = {"ndjson": "application/x-ndjson", "parquet": "application/vnd.apache.arrow.stream"}
+ENDINGS: dict[str, Format] = {".ndjson": "ndjson", ".jsonl": "ndjson", ".gz": "ndjson", ".parquet": "parquet"}
+NEVER_WRITTEN = frozenset({".csv", ".json", ".tsv", ".xlsx", ".arrow", ".feather", ".avro", ".zst"})
 PIECE_BYTES = 1 << 20
 TIMEOUT = urllib3.Timeout(connect=5, read=60)
 
 
 def export_command(
     file: Annotated[Path, typer.Argument(dir_okay=False, help="is written whole or not at all; NDJSON may end in .gz")],
-    form: Annotated[Format, typer.Option("--format", help="what to write")] = "ndjson",
+    form: Annotated[
+        Format | None, typer.Option("--format", help="what to write", show_default="that of the name, else ndjson")
+    ] = None,
     after: Annotated[int, typer.Option(min=0, help="only events after this position")] = 0,
     partial: Annotated[bool, typer.Option("--partial", help="without those that were dropped from the log")] = False,
     url: Url = DEFAULT_URL,
     token: Token = None,
 ) -> None:
     """Write the log to a file."""
-    end = export_log(file, form, after, url, token_or_kept(token), partial=partial)
-    Console().print(f"{file}: the log from position {after + 1} to {end}", highlight=False, markup=False)
+    end = export_log(file, _format(file, form), after, url, token_or_kept(token), partial=partial)
+    tell(f"{file}: the log from position {after + 1} to {end}")
+
+
+def _format(file: Path, asked: Format | None) -> Format:
+    """Return the format that is asked for, else that of the file's name; raise BadParameter where they differ."""
+    named = next((form for end, form in ENDINGS.items() if file.name.lower().endswith(end)), None)
+    if named is None and file.suffix.lower() in NEVER_WRITTEN:
+        raise typer.BadParameter(f"{file.name}: a log is written as .ndjson, .ndjson.gz or .parquet", param_hint="FILE")
+    if asked and named and asked != named:
+        raise typer.BadParameter(
+            f"{file.name} is the name of a file of {named}: choose another name, or --format {named}",
+            param_hint="--format",
+        )
+    return asked or named or "ndjson"
 
 
 def export_log(path: Path, form: Format, after: int, url: str, token: str | None, *, partial: bool = False) -> int:
@@ -63,8 +81,10 @@ def _reading(address: str, headers: dict[str, str]) -> Iterator[urllib3.BaseHTTP
         try:
             response = pool.request("GET", address, headers=headers, preload_content=False)
             if response.status != 200:
-                raise PostError(f"{address} answered {response.status}: {response.data.decode(errors='replace')[:500]}")
+                raise PostError(f"{address} answered {response.status}: {reason(response.status, response.data)}")
+            if "Log-Position" not in response.headers:
+                raise PostError(f"{address} is not of a usage service: its answer has no Log-Position")
             yield response
             response.release_conn()
         except urllib3.exceptions.HTTPError as error:
-            raise PostError(f"{address} cannot be read ({error}); run the export again") from None
+            raise PostAwayError(f"{address} cannot be read ({error}); run the export again") from None

@@ -3,30 +3,40 @@
 from __future__ import annotations
 
 import sys
+from datetime import datetime
 from typing import Annotated, Literal
 from urllib.parse import quote, urlencode
 
 import msgspec
 import typer
-from rich.console import Console
-from rich.table import Table
 
-from usage_service.commands.options import DEFAULT_URL, Token, Url
+from usage_service.commands.asking import refuse_unknown_probe
+from usage_service.commands.times import read_time
 from usage_service.hotlist.budgets import Account
 from usage_service.hotlist.listing import HotList
 from usage_service.hotlist.rules import Rule
-from usage_service.shared.remote import send
+from usage_service.shared.options import DEFAULT_URL, Product, Token, Url, refuse_misplaced
+from usage_service.shared.remote import ask, send
+from usage_service.shared.table_layout import Column
+from usage_service.shared.tables import FormatOption, chosen_format, show, show_table, tell, visible
+from usage_service.shared.unknown_names import refuse_unknown
 
-Product = Annotated[str | None, typer.Option(help="of this product only")]
 Channel = Annotated[str, typer.Option(help="that it was built for")]
 Form = Annotated[
-    Literal["table", "csv", "json", "lines"] | None, typer.Option("--format", help="a table on a terminal, else csv")
+    Literal["table", "csv", "json", "lines"] | None,
+    typer.Option(
+        "--format",
+        show_default="table on a terminal, csv in a pipe",
+        help="how to print: csv has a line of names, json is one document, lines are names of probes",
+    ),
 ]
 Reason = Annotated[str, typer.Option(help="why, for those who come after")]
 OfProduct = Annotated[str, typer.Argument(help="such as fog")]
 OfProbe = Annotated[str, typer.Argument(help="such as gc_ms")]
 OfPattern = Annotated[str, typer.Argument(help="such as *search_counts*; a dot is an underscore")]
 MOST_REPORTED = 10_000
+RULE_COLUMNS = ("product", "probe", "rule", "reason", "source", "since")
+PATTERN_COLUMNS = ("pattern", "product", "reason", "source")
 
 hotlist_app = typer.Typer(invoke_without_command=True, help="Which probes to build; pin or exclude some.")
 
@@ -46,18 +56,20 @@ def list_command(
 ) -> None:
     """Show the probes that will most likely be viewed next, with the reasons."""
     if context.invoked_subcommand is not None:
+        refuse_misplaced(context)
         return
-    chosen = form or ("table" if sys.stdout.isatty() else "csv")
+    chosen = form if form == "lines" else chosen_format(form)
     asked = "json" if chosen == "table" else chosen
     wanted = {"product": product, "budget": budget, "coverage": coverage}
     given = {name: value for name, value in wanted.items() if value is not None}
+    refuse_unknown(url, token, product)
     if run is not None:
         send(url, token, "POST", "/v1/hotlist", {"run": run} | given)
         body = send(url, token, "GET", f"/v1/hotlist/{quote(run)}?format={asked}")
     else:
         body = send(url, token, "GET", f"/v1/hotlist?{urlencode(given | {'format': asked})}")
     if chosen == "table":
-        Console().print(_table(msgspec.json.decode(body, type=HotList)))
+        _show(msgspec.json.decode(body, type=HotList))
     else:
         sys.stdout.write(body.decode() + ("\n" if chosen == "json" else ""))
 
@@ -67,6 +79,7 @@ def pin_command(
     product: OfProduct, probe: OfProbe, reason: Reason = "", url: Url = DEFAULT_URL, token: Token = None
 ) -> None:
     """Keep a probe on the list, whatever its score."""
+    refuse_unknown_probe(url, token, product, probe)
     _set(product, probe, "pinned", reason, url, token)
 
 
@@ -75,6 +88,7 @@ def exclude_command(
     product: OfProduct, probe: OfProbe, reason: Reason = "", url: Url = DEFAULT_URL, token: Token = None
 ) -> None:
     """Keep a probe from being listed or built."""
+    refuse_unknown_probe(url, token, product, probe)
     _set(product, probe, "excluded", reason, url, token)
 
 
@@ -83,13 +97,15 @@ def exclude_command(
 def lift_command(product: OfProduct, probe: OfProbe, url: Url = DEFAULT_URL, token: Token = None) -> None:
     """Lift a rule of a probe."""
     send(url, token, "DELETE", _place(product, probe))
-    Console().print(f"{product} {probe}: judged by its score again", highlight=False)
+    tell(f"{product} {probe}: judged by its score again")
 
 
 @hotlist_app.command("rules")
-def rules_command(product: Product = None, url: Url = DEFAULT_URL, token: Token = None) -> None:
-    """Show what is pinned and excluded, as JSON."""
-    sys.stdout.write(send(url, token, "GET", f"/v1/hotlist/rules{_of(product)}").decode() + "\n")
+def rules_command(
+    product: Product = None, form: FormatOption = None, url: Url = DEFAULT_URL, token: Token = None
+) -> None:
+    """Show what is pinned and excluded."""
+    show(ask(url, token, "/v1/hotlist/rules", product=product)["rules"], RULE_COLUMNS, form)
 
 
 @hotlist_app.command("hide")
@@ -98,33 +114,40 @@ def hide_command(
 ) -> None:
     """Hide the probes that a pattern names: they are neither built nor listed."""
     send(url, token, "PUT", _hidden(pattern, product), {"reason": reason})
-    Console().print(f"{pattern} of {product or 'every product'}: hidden", highlight=False)
+    tell(f"{pattern} of {product or 'every product'}: hidden")
 
 
 @hotlist_app.command("show")
 def show_command(pattern: OfPattern, product: Product = None, url: Url = DEFAULT_URL, token: Token = None) -> None:
     """Lift a pattern that hides probes."""
     send(url, token, "DELETE", _hidden(pattern, product))
-    Console().print(f"{pattern} of {product or 'every product'}: shown again", highlight=False)
+    tell(f"{pattern} of {product or 'every product'}: shown again")
 
 
 @hotlist_app.command("hidden")
-def hidden_command(product: Product = None, url: Url = DEFAULT_URL, token: Token = None) -> None:
-    """Show the patterns that hide probes, as JSON."""
-    sys.stdout.write(send(url, token, "GET", f"/v1/hidden{_of(product)}").decode() + "\n")
+def hidden_command(
+    product: Product = None, form: FormatOption = None, url: Url = DEFAULT_URL, token: Token = None
+) -> None:
+    """Show the patterns that hide probes."""
+    show(ask(url, token, "/v1/hidden", product=product)["patterns"], PATTERN_COLUMNS, form)
 
 
 @hotlist_app.command("built")
 def built_command(
     product: OfProduct,
     channel: Channel,
-    built_at: Annotated[str, typer.Option(metavar="TIME", help="when the ETL was through with them")],
+    built_at: Annotated[
+        datetime, typer.Option(parser=read_time, metavar="TIME", help="a day or an instant: when the ETL was through")
+    ],
     file: Annotated[typer.FileText, typer.Argument(help="names, one a line; - is standard input")],
     url: Url = DEFAULT_URL,
     token: Token = None,
 ) -> None:
     """Report the probes that the ETL has built; reporting them again changes nothing."""
-    probes = file.read().split()
+    try:
+        probes = file.read().split()
+    except UnicodeDecodeError as error:
+        raise typer.BadParameter(f"{file.name} has no names in UTF-8: {error}", param_hint="FILE") from None
     for begin in range(0, len(probes), MOST_REPORTED):
         report = {"product": product, "channel": channel, "built_at": built_at}
         answer = send(
@@ -135,7 +158,7 @@ def built_command(
 
 def _set(product: str, probe: str, rule: Rule, reason: str, url: str, token: str | None) -> None:
     send(url, token, "PUT", _place(product, probe), {"rule": rule, "reason": reason})
-    Console().print(f"{product} {probe}: {rule}", highlight=False)
+    tell(f"{product} {probe}: {rule}")
 
 
 def _of(product: str | None) -> str:
@@ -150,18 +173,21 @@ def _place(product: str, probe: str) -> str:
     return f"/v1/hotlist/rules/{quote(product, safe='')}/{quote(probe, safe='')}"
 
 
-def _table(made: HotList) -> Table:
+def _show(made: HotList) -> None:
+    """Print a list with what it is expected to catch, what it costs, and why each probe is on it."""
     share = f"expected to catch {made.expected_coverage:.1%} of the requests"
-    title = f"{len(made.probes):,} probes for {made.for_day:%A %Y-%m-%d}, {share}"
-    table = Table(title=title, caption=_caption(made.account), box=None)
-    table.add_column("product")
-    table.add_column("probe", overflow="fold")
-    table.add_column("score", justify="right")
-    table.add_column("why", overflow="fold")
-    for hot in made.probes:
-        why = "; ".join(f"{reason.text} ({reason.value:+.2f})" for reason in hot.reasons)
-        table.add_row(hot.product, hot.probe, f"{hot.score:,.2f}", why)
-    return table
+    tell(f"{len(made.probes):,} probes for {made.for_day:%A %Y-%m-%d}, {share}")
+    whys = ["; ".join(f"{reason.text} ({reason.value:+.2f})" for reason in hot.reasons) for hot in made.probes]
+    show_table(
+        [
+            Column("product", [hot.product for hot in made.probes]),
+            Column("probe", [hot.probe for hot in made.probes]),
+            Column("score", [f"{hot.score:,.2f}" for hot in made.probes], is_number=True),
+            Column("why", [visible(why) for why in whys]),
+        ]
+    )
+    if caption := _caption(made.account):
+        tell(caption)
 
 
 def _caption(account: Account | None) -> str | None:

@@ -6,21 +6,22 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
-from usage_service.commands.options import DEFAULT_URL, Token, Url
+from usage_service.commands.times import read_time
 from usage_service.imports.formats import FORMATS
 from usage_service.imports.importing import KeepRefused, import_file, try_file
 from usage_service.imports.lines import ONE_HOST, Options
 from usage_service.imports.refusals import UnreadableFileError
 from usage_service.imports.stats import ImportStats
+from usage_service.shared.options import DEFAULT_URL, Token, Url
 from usage_service.shared.remote import token_or_kept
+from usage_service.shared.table_layout import Column
+from usage_service.shared.tables import show_table, tell, visible
 
 NAMES = ", ".join(["export", *(one.name for one in FORMATS)])
 MOST_PATHS_TOLD = 10
@@ -45,7 +46,8 @@ def import_command(
         Path | None, typer.Option(help="which request is a view of which probe (TOML)", exists=True, dir_okay=False)
     ] = None,
     as_of: Annotated[
-        datetime | None, typer.Option(help="when what has no time in the file was so, in UTC; else now")
+        datetime | None,
+        typer.Option(parser=read_time, metavar="TIME", help="when what has no time in the file was so; else now"),
     ] = None,
     product: Annotated[str | None, typer.Option(help="of files that do not say it")] = None,
     channel: Annotated[str | None, typer.Option(help="of files that do not say it")] = None,
@@ -54,9 +56,9 @@ def import_command(
 
     docs/imports.md has the fields of each format, docs/guides/history.md says how to go about it.
 
-    The exit code is 1 when a line was refused or a file could not be read, 2 when the service does not answer.
+    The exit code is 1 when a line was refused or a file could not be read, 3 when the service does not answer.
     """
-    options = Options(product, channel, host, rules, as_of and as_of.replace(tzinfo=UTC))
+    options = Options(product, channel, host, rules, as_of)
     with _refused_lines(refused, [*files, *filter(None, [rules])]) as keep_refused:
 
         def read(path: Path) -> ImportStats:
@@ -103,9 +105,8 @@ def _read_all(files: list[Path], read: Read) -> bool:
 
 def _try(path: Path, options: Options, format_name: str | None, keep_refused: KeepRefused | None) -> ImportStats:
     trial = try_file(path, options, format_name, keep_refused)
-    console = Console(highlight=False, markup=False, soft_wrap=True)
     for event in trial.first:
-        console.print(event.decode())
+        typer.echo(visible(event.decode()))
     return trial.stats
 
 
@@ -113,18 +114,15 @@ def _tell(done: list[tuple[Path, ImportStats]]) -> None:
     """Print one table of what became of all files, and the first refused lines."""
     if not done:
         return
-    table = Table("file", "format", "what", "number", box=None, pad_edge=False)
-    table.columns[0].overflow = "fold"  # the name of a file is told whole
-    table.columns[3].justify = "right"
+    rows: list[tuple[str, ...]] = []
     for path, stats in done:
-        rows = list(_rows(stats)) or [("nothing in it", 0)]
-        for index, (what, number) in enumerate(rows):
-            table.add_row(*(("", "") if index else (str(path), stats.format)), what, f"{number:,}")
-    console = Console(soft_wrap=True, highlight=False, markup=False)
-    console.print(table)
+        for index, (what, number) in enumerate(list(_rows(stats)) or [("nothing in it", 0)]):
+            rows.append((*(("", "") if index else (visible(str(path)), stats.format)), visible(what), f"{number:,}"))
+    names = ("file", "format", "what", "number")
+    show_table([Column(*one, one[0] == "number") for one in zip(names, zip(*rows, strict=True), strict=True)])
     paths = sum((Counter(stats.unmatched) for _, stats in done), Counter[str]())
     for unmatched, number in paths.most_common(MOST_PATHS_TOLD):
-        console.print(f"  no rule matches {unmatched!r}: {number:,}")
+        tell(f"  no rule matches {unmatched!r}: {number:,}")
     for _, stats in done:
         for why in stats.refusals:
             _complain(f"  refused {why}")
@@ -139,4 +137,4 @@ def _rows(stats: ImportStats) -> Iterator[tuple[str, int]]:
 
 
 def _complain(what: str) -> None:
-    Console(stderr=True).print(what, style="red", highlight=False, markup=False, soft_wrap=True)
+    tell(what, err=True, color="red")

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 
-from rich.console import Console
-
-from usage_service.commands.options import DEFAULT_DATA_DIR, DatabaseUrl, DataDir
-from usage_service.local.database import database_url
+from usage_service.shared.local_services import database_url
+from usage_service.shared.options import DEFAULT_DATA_DIR, DatabaseUrl, DataDir
 from usage_service.shared.schema import install_schema
+from usage_service.shared.tables import tell
 
 
 def migrate_command(url: DatabaseUrl = None, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
     """Install or upgrade the schema, also by what running programs cannot stand: stop them first where it says so."""
     version = asyncio.run(install_schema(database_url(url, data_dir), alone=True))
-    Console().print(f"the database has schema {version}", highlight=False)
+    tell(f"the database has schema {version}")

@@ -6,19 +6,19 @@ from typing import Annotated
 
 import typer
 
-from usage_service.commands.options import DEFAULT_URL, Channel, Product, Token, Until, Url
-from usage_service.commands.tables import FormatOption, show
-from usage_service.shared.remote import ask
+from usage_service.commands.asking import ask_rows
+from usage_service.shared.options import DEFAULT_URL, Channel, Product, Since, Token, Until, Url
+from usage_service.shared.tables import FormatOption, show
 from usage_service.stats.popularity import Order
 
-COLUMNS = ("product", "probe", "views", "visitors", "found", "missing", "views_before", "trend")
+COLUMNS = ("product", "probe", "views", "visitors", "trend", "views_before", "found", "missing")
 
 
 def popular_command(
     product: Product = None,
     channel: Channel = None,
     window: Annotated[str | None, typer.Option(help="so many days up to now, or to --until", show_default="7d")] = None,
-    since: Annotated[str | None, typer.Option(help="an instant in RFC 3339, in the place of a window")] = None,
+    since: Since = None,
     until: Until = None,
     order: Annotated[Order, typer.Option(help="what comes first")] = "most",
     bots: Annotated[bool, typer.Option("--bots", help="count what bots viewed, too")] = False,
@@ -28,8 +28,8 @@ def popular_command(
     token: Token = None,
 ) -> None:
     """Show the probes that are viewed most, least (or never), or more than before."""
-    answer = ask(
-        url, token, "/v1/popularity",
+    answer = ask_rows(
+        url, token, "/v1/popularity", "probes",
         product=product, channel=channel, window=window, since=since, until=until, order=order,
         bots="true" if bots else None, limit=limit,
     )  # fmt: skip

@@ -9,16 +9,17 @@ from typing import Annotated, Any
 from uuid import uuid4
 
 import typer
-from rich.console import Console
 
-from usage_service.commands.options import DEFAULT_URL, Product, Token, Url
-from usage_service.commands.tables import FormatOption, show
+from usage_service.commands.asking import ask_rows
 from usage_service.shared.errors import UserError
+from usage_service.shared.options import DEFAULT_URL, Product, Token, Url, refuse_misplaced
 from usage_service.shared.remote import ask, send
+from usage_service.shared.tables import FormatOption, show, tell
+from usage_service.shared.unknown_names import refuse_unknown
 
 COLUMNS = (
-    "product", "channel", "version", "published_at", "views_before", "views_after", "ratio", "low", "high", "p_value",
-    "effect",
+    "product", "channel", "version", "published_at", "views_before", "views_after", "ratio", "effect", "low", "high",
+    "p_value",
 )  # fmt: skip
 
 
@@ -46,8 +47,9 @@ def list_command(
 ) -> None:
     """Show views before and after each release: their ratio with a confidence interval, and how likely chance is."""
     if context.invoked_subcommand is not None:
+        refuse_misplaced(context)
         return
-    answer = ask(url, token, "/v1/releases/impact", product=product, days=days)
+    answer = ask_rows(url, token, "/v1/releases/impact", "releases", product=product, days=days)
     show(answer["releases"], COLUMNS, form)
 
 
@@ -66,6 +68,7 @@ def retract_command(
     shown = _published(url, token, product, channel)
     found = [release for release in shown if any(release["version"] in each for each in wanted)]
     if not found:
+        refuse_unknown(url, token, product, channel)
         raise RetractionError(
             f"no such version of {product} {channel} was published; `usage-service releases` shows all"
         )
@@ -74,7 +77,7 @@ def retract_command(
             send(url, token, "POST", "/v1/events", [_retraction(one) for one in found[start : start + A_PAGE]])
     show(found, RETRACTED, form)
     told = "would be retracted" if dry_run else "retracted; where another day was recorded, it counts now"
-    Console(stderr=True).print(f"{len(found):,} {told}", highlight=False, soft_wrap=True)
+    tell(f"{len(found):,} {told}", err=True)
 
 
 def _range(text: str) -> range:

@@ -6,18 +6,20 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from usage_service.log.history import Log, read
 from usage_service.replay.analyses import AnalysisFile, load_analysis
 from usage_service.replay.checkpoints import CheckpointFile
 from usage_service.replay.replaying import Replay
-from usage_service.replay.results import check_out, show, write
+from usage_service.replay.results import ShownFormat, check_out, show, write
 from usage_service.replay.stopping import StoppedError
+from usage_service.shared.exit_codes import ExitCode
+from usage_service.shared.local_services import database_url
+from usage_service.shared.options import Since, Token, Until
 from usage_service.shared.progress import progress
+from usage_service.shared.tables import tell
 
 EVERY = 1_000_000
-INTERRUPTED = 130
 
 Source = Annotated[
     str | None,
@@ -35,6 +37,20 @@ Checkpoint = Annotated[
         help="keep the state here and go on from it. It is a pickle, and loading one runs code: only use your own",
     ),
 ]
+Shown = Annotated[
+    ShownFormat | None,
+    typer.Option(
+        "--format",
+        show_default="table on a terminal, ndjson in a pipe",
+        help="how to print rows: ndjson is a line each, json one document",
+    ),
+]
+# In place of --source, as other commands have them.
+FromUrl = Annotated[str | None, typer.Option("--url", help="of a service, instead of --source")]
+FromDatabase = Annotated[str | None, typer.Option("--database-url", help="instead of --source")]
+FromDataDir = Annotated[
+    Path | None, typer.Option("--data-dir", file_okay=False, help="of `usage-service up`, instead of --source")
+]
 
 
 def replay_command(
@@ -42,8 +58,8 @@ def replay_command(
     source: Source = None,
     after: Annotated[int, typer.Option(min=0, help="only events after this position")] = 0,
     upto: Annotated[int | None, typer.Option(min=0, help="only events up to this position")] = None,
-    since: Annotated[str | None, typer.Option(metavar="TIME", help="only what occurred from then on")] = None,
-    until: Annotated[str | None, typer.Option(metavar="TIME", help="only what occurred before")] = None,
+    since: Since = None,
+    until: Until = None,
     types: Types = None,
     product: Annotated[str | None, typer.Option(help="only events of this product")] = None,
     partial: Partial = False,
@@ -51,17 +67,24 @@ def replay_command(
     every: Annotated[int, typer.Option(min=1, help="events between two writings of the checkpoint")] = EVERY,
     restart: Annotated[bool, typer.Option(help="begin anew rather than go on from the checkpoint")] = False,
     out: Annotated[Path | None, typer.Option(help="write the result there: .json, .ndjson, .csv or .parquet")] = None,
+    form: Shown = None,
+    url: FromUrl = None,
+    token: Token = None,
+    database_url: FromDatabase = None,
+    data_dir: FromDataDir = None,
 ) -> None:
     """Ask the whole log: run an analysis of your own over it. The file is run as Python, with your rights."""
     if out is not None:
         check_out(out)
+    where = _source(source, url, database_url, data_dir)
     file = load_analysis(analysis)
     chosen = tuple(types) if types else file.types
 
     def read_after(position: int, end: int | None) -> Log:
         return read(
-            source, after=position, upto=end, since=since, until=until, types=chosen, product=product, partial=partial
-        )
+            where, after=position, upto=end, since=since, until=until, types=chosen, product=product, token=token,
+            partial=partial,
+        )  # fmt: skip
 
     filters = _filters(after=after, since=since, until=until, types=chosen, product=product)
     kept = CheckpointFile(checkpoint, file, filters) if checkpoint else None
@@ -69,11 +92,21 @@ def replay_command(
     if kept is not None and not restart:
         replay.go_on_from(kept)
     _run(replay, file, kept, every)
+    if replay.is_empty:
+        _tell_nothing(filters)
     result = replay.result()
     if out is None:
-        show(result, Console())
+        show(result, form)
     else:
         write(result, out)
+
+
+def _source(source: str | None, url: str | None, database: str | None, data_dir: Path | None) -> str | None:
+    """Return the one source that the options name, None for the default; raise BadParameter for several."""
+    given = [one for one in (source, url, database, data_dir) if one is not None]
+    if len(given) > 1:
+        raise typer.BadParameter("give one of --source, --url, --database-url and --data-dir", param_hint="--source")
+    return database_url(None, data_dir) if data_dir is not None else next(iter(map(str, given)), None)
 
 
 def _run(replay: Replay, file: AnalysisFile, kept: CheckpointFile | None, every: int) -> None:
@@ -84,10 +117,14 @@ def _run(replay: Replay, file: AnalysisFile, kept: CheckpointFile | None, every:
             replay.run(log, kept, every, lambda position: report(position - begin))
     except StoppedError:
         told = f"{kept.path} has it: run this again to go on" if kept else "nothing was kept without --checkpoint"
-        Console(stderr=True).print(
-            f"stopped at position {replay.position}; {told}", highlight=False, markup=False, soft_wrap=True
-        )
-        raise typer.Exit(INTERRUPTED) from None
+        tell(f"stopped at position {replay.position}; {told}", err=True)
+        raise typer.Exit(ExitCode.INTERRUPTED) from None
+
+
+def _tell_nothing(filters: dict[str, str | None]) -> None:
+    """Say that no event matched, and what was asked for: a name may be misspelt."""
+    asked = " ".join(f"--{name} {value}" for name, value in filters.items() if value not in (None, "0"))
+    tell(f"the result is of no event: none matches {asked}" if asked else "the log has no event", err=True)
 
 
 def _filters(after: int, types: tuple[str, ...] | None, **given: str | None) -> dict[str, str | None]:

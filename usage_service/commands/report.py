@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
-from usage_service.commands.options import DEFAULT_URL, Token, Url
+from usage_service.shared.options import DEFAULT_URL, Token, Url
 from usage_service.shared.remote import RemoteError, ask
+from usage_service.shared.tables import tell
+from usage_service.shared.unknown_names import refuse_unknown
 from usage_service.web.pages.presentation.report import report_page
 
 LISTED = 10
@@ -25,6 +26,7 @@ def report_command(
     token: Token = None,
 ) -> None:
     """Write how a product is used, and what is worth building, to one HTML file that needs nothing else."""
+    refuse_unknown(url, token, product)
     now = datetime.now(UTC)
     since = (now - timedelta(days=days - 1)).replace(hour=0, minute=0, second=0, microsecond=0)
     window = {"product": product, "since": since}
@@ -38,13 +40,13 @@ def report_command(
     for order in ("most", "trending", "least"):
         answers[order] = ask(url, token, "/v1/popularity", **window, order=order, limit=LISTED)
     out.write_text(report_page(product, answers, now), "utf-8")
-    Console().print(f"{out}: {out.stat().st_size:,} bytes", highlight=False)
+    tell(f"{out}: {out.stat().st_size:,} bytes")
 
 
 def _backtest(url: str, token: str | None, product: str) -> dict[str, Any] | None:
     try:
         return ask(url, token, "/v1/hotlist/backtest", product=product)
     except RemoteError as error:
-        if " answered 404: " in str(error):  # there is no day yet that a list can be held against
+        if error.status == 404:  # there is no day yet that a list can be held against
             return None
         raise

@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from usage_service.commands.options import DEFAULT_URL, Product, Token, Until, Url
-from usage_service.commands.tables import FormatOption, show
-from usage_service.shared.remote import ask
+from usage_service.commands.asking import ask_rows
+from usage_service.shared.options import DEFAULT_URL, Product, Since, Token, Until, Url
+from usage_service.shared.tables import FormatOption, show
 from usage_service.stats.sessions import Bots
 
 COLUMNS = ("started_at", "seconds", "events", "role", "came_from", "first_page", "probes", "controls", "tools_left")
@@ -16,7 +16,7 @@ COLUMNS = ("started_at", "seconds", "events", "role", "came_from", "first_page",
 
 def sessions_command(
     product: Product = None,
-    since: Annotated[str | None, typer.Option(help="an instant in RFC 3339; a week ago, where none is given")] = None,
+    since: Since = None,
     until: Until = None,
     bots: Annotated[Bots, typer.Option(help="whether sessions of bots are shown")] = "exclude",
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="at most so many")] = 100,
@@ -25,5 +25,6 @@ def sessions_command(
     token: Token = None,
 ) -> None:
     """Show sessions, latest first."""
-    answer = ask(url, token, "/v1/sessions", product=product, since=since, until=until, bots=bots, limit=limit)
+    wanted = {"product": product, "since": since, "until": until, "bots": bots, "limit": limit}
+    answer = ask_rows(url, token, "/v1/sessions", "sessions", **wanted)
     show(answer["sessions"], COLUMNS, form)

@@ -11,10 +11,10 @@ import msgspec
 import typer
 
 from usage_service.commands.database import Database
-from usage_service.commands.options import DEFAULT_DATA_DIR, DatabaseUrl, DataDir
-from usage_service.commands.tables import FormatOption, show
 from usage_service.shared.errors import UserError
-from usage_service.tokens import TokenScope, create_token, list_tokens, revoke_tokens
+from usage_service.shared.options import DEFAULT_DATA_DIR, DatabaseUrl, DataDir
+from usage_service.shared.tables import FormatOption, show, tell
+from usage_service.tokens import FEED, TokenScope, create_token, list_tokens, revoke_tokens
 
 COLUMNS = ("token_id", "name", "scopes", "state", "created_at", "expires_at", "revoked_at")
 NAME = re.compile(r"[a-z][a-z0-9_.-]{0,62}")
@@ -41,6 +41,8 @@ def create_command(
     if not NAME.fullmatch(name):
         raise TokenError(f"{name} cannot be a name: small letters, digits, - _ and . after a letter, 63 at most")
     chosen = [_scope(text) for text in dict.fromkeys(",".join(scopes).split(","))]
+    if FEED in chosen and chosen != [FEED]:
+        raise TokenError("a token of scope feed opens nothing else: it is in an address; make two")
     make = partial(create_token, name=name, scopes=chosen, lifetime=timedelta(days=days))
     typer.echo(Database(url, data_dir).run_as_owner(make))
 
@@ -62,7 +64,7 @@ def revoke_command(
     number = Database(url, data_dir).run_as_owner(lambda owner: revoke_tokens(owner, which))
     if not number:
         raise TokenError(f"there is no valid token {which}; `usage-service token list` shows all")
-    typer.echo(f"revoked {number}")
+    tell(f"revoked {number}")
 
 
 def _scope(text: str) -> TokenScope:

@@ -6,12 +6,12 @@ from typing import Annotated
 
 import typer
 
-from usage_service.commands.options import DEFAULT_URL, Channel, Product, Token, Until, Url
-from usage_service.commands.tables import FormatOption, show
-from usage_service.shared.remote import ask
+from usage_service.commands.asking import ask_rows
+from usage_service.shared.options import DEFAULT_URL, Channel, Product, Since, Token, Until, Url
+from usage_service.shared.tables import FormatOption, show, tell
 
 COLUMNS = (
-    "product", "probe", "metric_type", "owners", "expires", "registered_at", "last_viewed_on", "bot_views", "bytes",
+    "product", "probe", "bytes", "last_viewed_on", "registered_at", "expires", "owners", "metric_type", "bot_views",
     "bytes_basis",
 )  # fmt: skip
 
@@ -20,7 +20,7 @@ def unused_command(
     product: Product = None,
     channel: Channel = None,
     window: Annotated[str | None, typer.Option(help="so many days without a view", show_default="90d")] = None,
-    since: Annotated[str | None, typer.Option(help="an instant in RFC 3339, in the place of a window")] = None,
+    since: Since = None,
     until: Until = None,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="at most so many")] = 10_000,
     form: FormatOption = None,
@@ -29,8 +29,8 @@ def unused_command(
 ) -> None:
     """Show the probes of the catalogue that nobody viewed for some time, those that cost most first."""
     wanted = {"product": product, "channel": channel, "window": window, "since": since, "until": until, "limit": limit}
-    answer = ask(url, token, "/v1/unused", **wanted)
+    answer = ask_rows(url, token, "/v1/unused", "probes", **wanted)
     show(answer["probes"], COLUMNS, form)
     totals = answer["totals"]
     shown = f"{len(answer['probes']):,} of {totals['probes']:,}"
-    typer.echo(f"{shown} from {answer['first_day']} to {answer['last_day']}; {answer['blind_spot']}", err=True)
+    tell(f"{shown} from {answer['first_day']} to {answer['last_day']}; {answer['blind_spot']}", err=True)

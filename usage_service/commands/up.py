@@ -21,13 +21,14 @@ def up_command(
     port: Port = 8080,
     data_dir: Annotated[Path, typer.Option(file_okay=False, help="where everything is kept")] = Path("data"),
     sample: Annotated[bool, typer.Option(help="a sample catalogue and traffic on the first start")] = True,
+    mirror: Annotated[bool, typer.Option(help="a mirror of the log in the embedded warehouse")] = True,
 ) -> None:
     """Run PostgreSQL, the server, the warehouse and a builder until Ctrl-C.
 
     DATABASE_URL replaces the embedded PostgreSQL, GOOGLE_CLOUD_PROJECT the embedded warehouse.
     """
     settings = load_settings(UpSettings)
-    stack = LocalStack(settings, port, data_dir.resolve(), sample)
+    stack = LocalStack(settings, port, data_dir.resolve(), sample, mirror)
     # A terminal that stalls, or has gone, must not hold up the watch over the services.
     with BoundedStream(1) as stdout:
         asyncio.run(run_local_stack(stack, Console(file=cast("IO[str]", stdout))))

@@ -146,13 +146,13 @@ def _decode(body: bytes) -> Interaction:
 
 
 def _wrong(error: msgspec.ValidationError, below: str, kind: type[msgspec.Struct]) -> RefusedError:
-    wrong = field_error(error, kind.__struct_fields__)
+    wrong = field_error(error, kind)
     return RefusedError(HTTPStatus.BAD_REQUEST, f"{below}{wrong.pointer or ''}: {wrong.detail}")
 
 
 def _record(recorder: Recorder, request: HttpRequest, event: Interaction) -> None:
-    product = event.product or recorder.product
     try:
+        product = event.product or recorder.product_of(request)
         recorder.record(request, event.type, event.data, product=product, channel=event.channel, probe=event.probe)
     except WrongEventError:  # the client is strict
         raise

@@ -118,7 +118,7 @@ class UsageMiddleware:
 
     def _record_page(self, request: HttpRequest) -> None:
         data = {"page": request.path} | _referrer(request)
-        self._recorder.record(request, "page_viewed", data, product=self._recorder.product)
+        self._recorder.record(request, "page_viewed", data, product=self._recorder.product_of(request))
 
 
 def _is_page(request: HttpRequest, response: HttpResponseBase) -> bool:

@@ -19,22 +19,22 @@ MOST_VISITOR_CHARACTERS = 256
 # Of request.META.
 KEY = "usage_service.recorder"
 RECORDED = "usage_service.recorded"  # true: the service recorded the request by itself
-OPTIONS = frozenset(
-    {
-        "URL",
-        "TOKEN",
-        "SPOOL_DIR",
-        "PRODUCT",
-        "DATA_PATH",
-        "IGNORED_PATHS",
-        "VISITOR",
-        "IS_BOT",
-        "STRICT",
-        "CLIENT_OPTIONS",
-    }
-)
+# What each setting means, as docs/guides/app.md has it.
+OPTIONS = {
+    "URL": "where the usage service is; needed",
+    "TOKEN": "a token of the scope `events`, and of `read` where misses are answered",
+    "SPOOL_DIR": "where events wait on disk; without it they wait in memory and are gone with the process",
+    "PRODUCT": "the product that a page is of: a name, or a function of the request or its dotted path",
+    "DATA_PATH": "the path of data requests, by default `/api/v1/data/`",
+    "IGNORED_PATHS": 'prefixes of pages that are not recorded, such as `["/admin/"]`',
+    "VISITOR": "a function of the request, or its dotted path, that says who it is",
+    "IS_BOT": "a function of the request, or its dotted path; by default the user agent tells, by a kept list",
+    "STRICT": "raises `WrongEventError` for an event that would be refused; by default as Django's debug mode is",
+    "CLIENT_OPTIONS": "further arguments of `UsageClient`",
+}
 
 Visitor = Callable[[HttpRequest], str | int | UUID | None]
+Product = Callable[[HttpRequest], str | None]
 Given = TypeVar("Given", bound=Callable[[HttpRequest], object])
 
 
@@ -45,7 +45,7 @@ class Recorder:
         self.client = _client(options)
         self.url: str = options["URL"].rstrip("/")
         self.token: str | None = options.get("TOKEN")
-        self.product: str | None = options.get("PRODUCT")
+        self.product_of: Product = _product(options.get("PRODUCT"))
         self._visitor: Visitor = _named(options.get("VISITOR", user_or_session))
         self.is_bot: Callable[[HttpRequest], bool] = _named(options.get("IS_BOT", is_bot))
 
@@ -87,6 +87,13 @@ def read_options() -> dict[str, Any]:
         names = ", ".join(sorted(map(str, unknown)))
         raise ImproperlyConfigured(f"USAGE_SERVICE does not know {names}; there are {', '.join(sorted(OPTIONS))}")
     return options
+
+
+def _product(given: Product | str | None) -> Product:
+    """Return what says which product a page is of; a name without a dot stands for all pages."""
+    if given is None or (isinstance(given, str) and "." not in given):
+        return lambda _request: given
+    return _named(given)
 
 
 def _named(given: Given | str) -> Given:

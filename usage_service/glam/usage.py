@@ -65,8 +65,9 @@ async def count_views(
     views = await counts.read_known(connection, first, end)
     groups = views.columns.cached(_grouped, tuple(fields))
     chosen = views.columns.chosen(only.product, None, bots=True)
-    numbers = views.counts.sum(axis=0) if only.misses else views.counts[FOUND]
-    totals = np.bincount(groups.group_of[chosen], numbers[chosen], len(groups.rows)).astype(np.int64)
+    found_and_missing = views.counts(chosen)
+    numbers = found_and_missing.sum(axis=0) if only.misses else found_and_missing[FOUND]
+    totals = np.bincount(groups.group_of[chosen], numbers, len(groups.rows)).astype(np.int64)
     counted = Counter(dict(zip(map(_key, groups.rows), totals.tolist(), strict=True)))
     if only.last is not None and (only.first is None or only.first <= only.last):
         # Days end before their last instant, which GLAM includes.

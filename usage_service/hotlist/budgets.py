@@ -16,8 +16,9 @@ import msgspec
 import numpy as np
 from msgspec import Meta
 
-from usage_service.hotlist.costs import BASES, Basis, Cost
+from usage_service.hotlist.costs import BASES, Basis, CostArrays
 from usage_service.probe_keys import Floats, Ints
+from usage_service.shared.patterns import worded
 
 MOST_PROBES = 10_000
 DEFAULT_BUDGET = 100
@@ -30,7 +31,10 @@ Number = Annotated[int, Meta(ge=1, le=MOST_PROBES)]
 BudgetText = Annotated[
     str,
     Meta(
-        pattern=r"^(auto|10000|[1-9][0-9]{0,3}|[0-9]{1,9}([.][0-9]{1,6})?([MGT]i?B|USD))(?!\n)$",
+        pattern=worded(
+            r"^(auto|10000|[1-9][0-9]{0,3}|[0-9]{1,9}([.][0-9]{1,6})?([MGT]i?B|USD))(?!\n)$",
+            "a number of probes from 1 to 10,000, an amount such as 500GB, 2TiB or 2.50USD, or auto",
+        ),
         description="the largest number of probes; or what a night may read (500GB, 2TiB) or cost (2.50USD); or `auto`",
     ),
 ]
@@ -129,14 +133,11 @@ def chance_of_any(requests: Floats) -> Floats:
     return np.asarray(-np.expm1(-requests))
 
 
-def weigh(requests: Floats, costs: Sequence[Cost | None], prices: Prices) -> Worth:
+def weigh(requests: Floats, costs: CostArrays, prices: Prices) -> Worth:
     """Return what building probes is worth, from the requests expected for each and what it costs."""
-    read = np.array([cost.bytes if cost else np.nan for cost in costs], dtype=np.float64)
-    known = [cost.seconds if cost and cost.seconds is not None else np.nan for cost in costs]
-    seconds = np.array(known, dtype=np.float64)
-    cost = prices.of_bytes(read)
-    unbuilt = chance_of_any(requests) * (cost + prices.of_seconds(np.nan_to_num(seconds)))
-    return Worth(requests, read, seconds, cost, np.asarray(unbuilt), [cost.basis if cost else None for cost in costs])
+    cost = prices.of_bytes(costs.bytes)
+    unbuilt = chance_of_any(requests) * (cost + prices.of_seconds(np.nan_to_num(costs.seconds)))
+    return Worth(requests, costs.bytes, costs.seconds, cost, np.asarray(unbuilt), costs.bases)
 
 
 class Choice(NamedTuple):

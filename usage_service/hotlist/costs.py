@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from functools import cached_property
 from statistics import median
@@ -17,8 +17,10 @@ from typing import Literal, NamedTuple
 from uuid import UUID
 
 import msgspec
+import numpy as np
 
-from usage_service.probe_keys import ProbeKey
+from usage_service.hotlist.counts import Columns
+from usage_service.probe_keys import Floats, Ints, ProbeKey
 from usage_service.projections.state import Revision, State, read_states
 from usage_service.queries import query
 from usage_service.shared.postgres import Connection
@@ -52,17 +54,47 @@ class Cost(msgspec.Struct, frozen=True):
     basis: Basis
 
 
+class CostArrays(NamedTuple):
+    """Costs of some probes: bytes and seconds, nan where they are not known, and what they are known from."""
+
+    bytes: Floats
+    seconds: Floats
+    bases: Sequence[Basis | None]
+
+    def of(self, places: Ints) -> CostArrays:
+        """Return the costs of the probes at some places."""
+        return CostArrays(self.bytes[places], self.seconds[places], [self.bases[place] for place in places.tolist()])
+
+
+def arrays_of(costs: Sequence[Cost | None]) -> CostArrays:
+    """Return costs as arrays."""
+    read = [cost.bytes if cost else np.nan for cost in costs]
+    seconds = [cost.seconds if cost and cost.seconds is not None else np.nan for cost in costs]
+    bases = [cost.basis if cost else None for cost in costs]
+    return CostArrays(np.array(read, dtype=np.float64), np.array(seconds, dtype=np.float64), bases)
+
+
 @dataclass(frozen=True)
 class Costs:
     """Known costs, and the metric types of probes, from which those of the others are estimated."""
 
     known: tuple[KnownCost, ...]
     types: Mapping[ProbeKey, str]
+    _last: list[tuple[Columns, CostArrays]] = field(default_factory=list, compare=False, repr=False)
 
     def estimates(self, probes: Iterable[ProbeKey], channel: str | None = None) -> list[Cost | None]:
         """Return the cost of each of the probes, for a channel or for all; None for each where nothing is known."""
         estimator = self._of_all if channel is None else _Estimator(self, channel)
         return [estimator.cost(key) for key in probes]
+
+    def of_columns(self, columns: Columns) -> CostArrays:
+        """Return the cost of each column's probe, all channels together; the last columns are remembered."""
+        for kept, arrays in self._last:
+            if kept is columns:
+                return arrays
+        arrays = arrays_of(self.estimates(columns.probes))
+        self._last[:] = [(columns, arrays)]
+        return arrays
 
     @cached_property
     def _of_all(self) -> _Estimator:

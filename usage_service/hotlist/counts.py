@@ -14,6 +14,7 @@ import numpy.typing as npt
 from usage_service.probe_keys import Counts, Ints, ProbeKey, ranks_of
 
 LONG_AGO = -1_000_000  # day of an unknown registration
+NEVER = 1_000_000  # day of what has not happened
 Bools: TypeAlias = npt.NDArray[np.bool_]
 _WORDS_END = re.compile(r"[._]")
 
@@ -23,7 +24,8 @@ class Columns:
     """Columns of matrices: the probes, and what the catalogue knows of them.
 
     `registered` has the number (`toordinal`) of the day on which a probe was first registered, or LONG_AGO. `ranks` has
-    the probe's place in the order of names, which decides between equals. Only `listable` probes may be on a list.
+    the probe's place in the order of names, which decides between equals. Only `listable` probes may be on a list, and
+    only until the night after the day on which they were `retired` (NEVER for others).
     `traits` has codes for what probes have in common, a row each: the first word of the name, the first two, the type.
     """
 
@@ -31,6 +33,7 @@ class Columns:
     registered: Ints
     ranks: Ints
     listable: Bools
+    retired: Ints
     traits: Ints
 
     def __len__(self) -> int:
@@ -43,6 +46,7 @@ def columns_of(
     registered: Mapping[ProbeKey, date],
     types: Mapping[ProbeKey, str] | None = None,
     listable: Bools | None = None,
+    retired: Mapping[ProbeKey, date] | None = None,
 ) -> Columns:
     """Return the columns of the probes, in their order; without `listable` all may be listed."""
     on = [registered[key].toordinal() if key in registered else LONG_AGO for key in probes]
@@ -58,6 +62,9 @@ def columns_of(
         np.array(on, dtype=np.int64),
         ranks_of(probes),
         every if listable is None else listable,
+        np.array([retired[key].toordinal() if key in retired else NEVER for key in probes], dtype=np.int64)
+        if retired
+        else np.full(len(probes), NEVER),
         np.array(traits, dtype=np.int64).reshape(len(traits), len(probes)),
     )
 

@@ -17,7 +17,7 @@ from usage_service.hotlist.experts import DEFAULT, EXPERTS
 from usage_service.probe_keys import Floats
 
 SIZES = np.array([10, 25, 50, 100, 200, 500, 1_000, 2_000, 10_000])
-LENGTHS = np.unique(np.rint(np.geomspace(1, 10_000, 49)).astype(np.int64))
+LENGTHS = np.array(sorted({round(length) for length in np.geomspace(1, 10_000, 49)}))  # np.unique loads numpy.ma
 FADING = 0.5 ** (1 / 90)
 COVERAGE_FADING = 0.5 ** (1 / 8)
 PRIOR = 10.0  # requests by which the default, and a list without additions, are ahead at first

@@ -24,7 +24,7 @@ from usage_service.hotlist.backtest.differences import Difference, differences
 from usage_service.hotlist.backtest.policies import CLAIRVOYANT, HOT_LIST
 from usage_service.hotlist.backtest.replaying import BUDGETS, lists_at_nights
 from usage_service.hotlist.budgets import DECIMALS, Prices
-from usage_service.hotlist.costs import Costs, KnownCost
+from usage_service.hotlist.costs import Costs, KnownCost, arrays_of
 from usage_service.hotlist.counts import DayCounts
 from usage_service.hotlist.history import Histories
 from usage_service.hotlist.learning import MOST_HISTORY_DAYS
@@ -114,7 +114,9 @@ async def _read_catalogue(connection: Connection, product: str) -> dict[str, lis
     row = await connection.fetchrow(query("hotlist", "catalogue"), product, None, None)
     if row is None or row["probes"] is None:
         return {}
-    known = zip(row["types"], [at is not None for at in row["registered"]], row["unlistable"], strict=True)
+    registered = [at is not None for at in row["registered"]]
+    retired = [at.date().isoformat() if at else None for at in row["retired"]]
+    known = zip(row["types"], registered, row["hidden"], retired, strict=True)
     return dict(zip(row["probes"], map(list, known), strict=True))
 
 
@@ -142,9 +144,14 @@ def _goes_on(filling: asyncpg.Record, states: States, catalogue: dict[str, list[
     if filling["log_position"] is None or filling["log_position"] < whole_from - 1:
         return False
     before: dict[str, list[object]] = filling["catalogue"]
-    same = all(catalogue.get(probe) == known for probe, known in before.items())
+    same = all(_is_as_before(known, catalogue.get(probe)) for probe, known in before.items())
     # The first registration of a product takes the probes off the list that are not registered.
     return same and bool(before) == bool(catalogue) and filling["generations"] == _generations(states)
+
+
+def _is_as_before(known: list[object], now: list[object] | None) -> bool:
+    """Return whether a probe is the same, but for a retirement, which only the nights after its event know."""
+    return now is not None and known[:-1] == now[:-1] and known[-1] in (None, now[-1])
 
 
 def _generations(states: States) -> str:
@@ -183,10 +190,8 @@ class _NightCosts:
             _, one = self._later.pop()
             self._known[one.channel, one.probe] = one
         # Without the types of probes: what they are now may not be what they were, and a night is to stay as it was.
-        costs = Costs(tuple(self._known.values()), {}).estimates(counts.probes)
-        read = [cost.bytes if cost else np.nan for cost in costs]
-        seconds = [cost.seconds if cost and cost.seconds is not None else np.nan for cost in costs]
-        return np.array(read, dtype=np.float64), np.array(seconds, dtype=np.float64)
+        costs = arrays_of(Costs(tuple(self._known.values()), {}).estimates(counts.probes))
+        return costs.bytes, costs.seconds
 
 
 def replay_nights(counts: DayCounts, days: Sequence[date], costs: _NightCosts) -> list[PolicyNight]:

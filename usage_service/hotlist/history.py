@@ -39,24 +39,28 @@ LAST_DAYS_LEARNED, DAYS_BETWEEN_LEARNED, MOST_LEARNED_KEPT = 3, 100, 8
 class Catalogue(NamedTuple):
     """Probes in the catalogue by what it knows of them, and the products that any probe was registered of.
 
-    `unlistable` probes are retired or hidden.
+    `retired` are those that were not registered again since.
     """
 
     registered: dict[ProbeKey, date]
     types: dict[ProbeKey, str]
     built: dict[ProbeKey, datetime]
-    unlistable: frozenset[ProbeKey]
+    retired: dict[ProbeKey, date]
+    hidden: frozenset[ProbeKey]
     products: frozenset[str]
 
     def with_changed(self, changed: Catalogue, probes: Iterable[ProbeKey]) -> Catalogue:
         """Return the catalogue with what is now known of the probes; what stays the same is the same object."""
-        unlistable = self.unlistable.difference(probes) | changed.unlistable
+        keys = set(probes)
+        retired = {key: day for key, day in self.retired.items() if key not in keys} | changed.retired
+        hidden = self.hidden - keys | changed.hidden
         return Catalogue(
             _updated(self.registered, changed.registered),
             _updated(self.types, changed.types),
             self.built | changed.built,
-            self.unlistable if unlistable == self.unlistable else unlistable,
-            self.products | changed.products,
+            self.retired if retired == self.retired else retired,
+            self.hidden if hidden == self.hidden else hidden,
+            self.products if changed.products <= self.products else self.products | changed.products,
         )
 
 
@@ -64,7 +68,7 @@ def _updated(before: dict[ProbeKey, V], changed: dict[ProbeKey, V]) -> dict[Prob
     return before if changed.items() <= before.items() else before | changed
 
 
-EMPTY_CATALOGUE = Catalogue({}, {}, {}, frozenset(), frozenset())
+EMPTY_CATALOGUE = Catalogue({}, {}, {}, {}, frozenset(), frozenset())
 
 
 @dataclass(frozen=True)
@@ -149,10 +153,13 @@ def _begins(kept: _Kept, first: date, columns: Columns, days: Sequence[_Day]) ->
     before, size = kept.learned.columns, len(kept.learned.columns)
     if not same_days or before is columns:
         return same_days
+    if size > len(columns):
+        return False
+    retired = np.minimum(before.retired, columns.retired[:size])[before.retired != columns.retired[:size]]
     return bool(
-        size <= len(columns)
-        and np.array_equal(before.registered, columns.registered[:size])
+        np.array_equal(before.registered, columns.registered[:size])
         and np.array_equal(before.listable, columns.listable[:size])
+        and (retired >= kept.learned.day - 1).all()  # the last night that was learned is the one before it
         and np.array_equal(before.traits, columns.traits[:, :size])
         and ((columns.registered[size:] >= kept.learned.day) | (columns.registered[size:] == LONG_AGO)).all()
     )
@@ -196,16 +203,17 @@ class _Product:
 
 def _describes_alike(one: Catalogue, other: Catalogue) -> bool:
     """Return whether catalogues say the same of probes, but for when they were built."""
-    return one.registered is other.registered and one.types is other.types and one.unlistable is other.unlistable
+    return all(map(is_, one._replace(built=other.built), other))
 
 
 def _describe(probes: Sequence[ProbeKey], catalogue: Catalogue) -> Columns:
     # Of a product without any registration, unregistered probes may be listed, too.
     listable = [
-        key not in catalogue.unlistable and (key in catalogue.registered or key.product not in catalogue.products)
+        key not in catalogue.hidden and (key in catalogue.registered or key.product not in catalogue.products)
         for key in probes
     ]
-    return columns_of(probes, catalogue.registered, catalogue.types, np.array(listable, dtype=np.bool_))
+    may_be_listed = np.array(listable, dtype=np.bool_)
+    return columns_of(probes, catalogue.registered, catalogue.types, may_be_listed, catalogue.retired)
 
 
 class Histories:
@@ -243,6 +251,17 @@ class Histories:
             kept.last_read = asked, history
             return history
 
+    async def read_last(
+        self, connection: Connection, product: str | None, days: int, last_day: date
+    ) -> DayCounts | None:
+        """Return the counts of at most so many days up to `last_day`, or None when there was no request up to then."""
+        row = await connection.fetchrow(query("hotlist", "range"), product)
+        if row is None or row["first"] is None or row["first"] > last_day:
+            return None
+        last = min(row["last"], last_day)
+        first = max(row["first"], last - timedelta(days=days - 1))
+        return (await self.read(connection, product, first, last)).counts(days)
+
     async def _current(self, connection: Connection, product: str | None, now: State) -> _Product:
         """Return what is kept of a product, brought up to date."""
         kept = self._products.pop(product, None)
@@ -261,16 +280,6 @@ class Histories:
         if len(self._products) > MOST_PRODUCTS_KEPT:
             del self._products[next(iter(self._products))]
         return kept
-
-
-async def read_last_days(connection: Connection, product: str | None, days: int, last_day: date) -> DayCounts | None:
-    """Return the counts of at most so many days up to `last_day`, or None when there was no request up to then."""
-    row = await connection.fetchrow(query("hotlist", "range"), product)
-    if row is None or row["first"] is None or row["first"] > last_day:
-        return None
-    last = min(row["last"], last_day)
-    first = max(row["first"], last - timedelta(days=days - 1))
-    return (await Histories().read(connection, product, first, last)).counts(days)
 
 
 async def _read_days(
@@ -328,6 +337,7 @@ async def _read_catalogue(
         {key: at.date() for key, at in zip(keys, row["registered"], strict=True) if at},
         {key: kind for key, kind in zip(keys, row["types"], strict=True) if kind},
         {key: at for key, at in zip(keys, row["built"], strict=True) if at},
-        frozenset(key for key, unlistable in zip(keys, row["unlistable"], strict=True) if unlistable),
+        {key: at.date() for key, at in zip(keys, row["retired"], strict=True) if at},
+        frozenset(key for key, hidden in zip(keys, row["hidden"], strict=True) if hidden),
         frozenset(key.product for key, at in zip(keys, row["registered"], strict=True) if at),
     )

@@ -15,7 +15,7 @@ from itertools import groupby
 
 import numpy as np
 
-from usage_service.hotlist.counts import LONG_AGO, Bools, Columns, DayRow
+from usage_service.hotlist.counts import LONG_AGO, NEVER, Bools, Columns, DayRow
 from usage_service.hotlist.evidence import (
     ADDITIONS,
     DOUBT,
@@ -27,7 +27,7 @@ from usage_service.hotlist.evidence import (
     Rule,
     no_evidence,
 )
-from usage_service.hotlist.experts import BETWEEN, DEFAULT, NEVER, FadedCounts, measured, no_counts, padded
+from usage_service.hotlist.experts import BETWEEN, DEFAULT, FadedCounts, measured, no_counts, padded
 from usage_service.hotlist.ranking import caught_within, keys_of, ranking
 from usage_service.hotlist.unviewed import NOTHING_VIEWED, Guess, Unviewed
 from usage_service.probe_keys import Floats, Ints
@@ -148,6 +148,8 @@ class Night:
         self.learned, self.columns, self.day = learned, learned.columns, day
         since = learned.counts.since
         self.seen: Bools = since < NEVER
+        # A night knows what was retired before it: what is retired today changes no night that is over.
+        self.listable: Bools = self.columns.listable & (self.columns.retired >= learned.day)
         registered = self.columns.registered
         self.registered: Bools = (registered != LONG_AGO) & (registered < learned.day)
         # What was requested before it was registered is as old as what is not registered.
@@ -156,16 +158,16 @@ class Night:
     @cached_property
     def scores(self) -> Floats:
         """Return the score of each probe that may be listed by each expert."""
-        return np.asarray(self.learned.counts.scores * self.columns.listable)
+        return np.asarray(self.learned.counts.scores * self.listable)
 
     def scores_of(self, expert: int) -> Floats:
         """Return the score of each probe that may be listed by one expert."""
-        return np.asarray(self.learned.counts.scores_of(expert) * self.columns.listable)
+        return np.asarray(self.learned.counts.scores_of(expert) * self.listable)
 
     @cached_property
     def guess(self) -> Guess:
         """Return what is expected of the probes that were never viewed."""
-        return self.learned.unviewed.guess(self.columns, self.registered, self.seen, self.learned.day)
+        return self.learned.unviewed.guess(self.columns, self.registered, self.seen, self.listable, self.learned.day)
 
     @cached_property
     def unviewed(self) -> Floats:
@@ -201,7 +203,7 @@ class Night:
         if name == "weekday":
             return base * self._weekday_share
         if name == "missed":
-            return np.asarray(self.learned.missed * (1 - MISSED_FADING) * self.columns.listable)
+            return np.asarray(self.learned.missed * (1 - MISSED_FADING) * self.listable)
         if name == "unviewed":
             return self.reached
         new = (self.age >= 1) & (self.age <= NEW_DAYS) & self.seen
@@ -319,7 +321,7 @@ class Night:
             shares[own] = scores[own] * self.seen[order[own]] / max(everything, 1e-9)
             begin = part.end
         usual = self.learned.counts.scores_of(DEFAULT)
-        of_hidden, everything = exact_sum(usual * ~self.columns.listable), exact_sum(usual)
+        of_hidden, everything = exact_sum(usual * ~self.listable), exact_sum(usual)
         shares *= (1 - unseen) / max(float(shares.sum()) + of_hidden / max(everything, 1e-9), 1e-9)
         new = np.where(self.seen[order], 0.0, self.unviewed[order])
         shares += unseen * new / max(float(self.unviewed.sum()), 1e-9)

@@ -32,13 +32,16 @@ from usage_service.hotlist.choices import (
     rule_choices,
     unviewed_share,
 )
-from usage_service.hotlist.costs import Costs
+from usage_service.hotlist.costs import Costs, arrays_of
+from usage_service.hotlist.counts import Columns
 from usage_service.hotlist.history import Histories, History
 from usage_service.hotlist.learning import Night, history_begin
 from usage_service.hotlist.reasons import SHOWN_DAYS, SHOWN_DECIMALS, Reason, Reasons
 from usage_service.hotlist.rules import RuleOfProbe, find_rules
 from usage_service.probe_keys import Floats, Ints, ProbeKey
 from usage_service.shared.postgres import Connection
+
+NO_PLACE = -1  # of what has no score, and is on the list because it is pinned
 
 
 class HotProbe(msgspec.Struct, frozen=True):
@@ -128,11 +131,10 @@ def make_list(history: History, rules: dict[ProbeKey, RuleOfProbe], costs: Costs
     night = Night(history.learned(wanted.is_over), wanted.for_day.toordinal())
     order, pinned = _order(night, rules)
     shares = night.by_column(night.place_shares)[order]
-    keys = [history.columns.probes[column] for column in order.tolist()]
-    worth = weigh(shares * night.requests, costs.estimates(keys), wanted.prices)
+    worth = weigh(shares * night.requests, costs.of_columns(history.columns).of(order), wanted.prices)
     unknown = _pinned_unseen(rules, history.columns.probes)[: wanted.budget.probes]
-    theirs = weigh(np.zeros(len(unknown)), costs.estimates(unknown), wanted.prices)
-    choice = _chosen(keys, shares, worth, wanted, pinned, theirs)
+    theirs = weigh(np.zeros(len(unknown)), arrays_of(costs.estimates(unknown)), wanted.prices)
+    choice = _chosen(history.columns, order, shares, worth, wanted, pinned, theirs)
     listed = _listed(history, night, rules, order[choice.places], [worth.of(place) for place in choice.places.tolist()])
     extra = [_hot(history, rules, key, 0.0, [], theirs.of(number)) for number, key in enumerate(unknown)]
     unseen = night.requests * max(0.0, 1 - float(shares.sum()))
@@ -153,17 +155,17 @@ def make_list(history: History, rules: dict[ProbeKey, RuleOfProbe], costs: Costs
 
 
 def _chosen(
-    keys: Sequence[ProbeKey], shares: Floats, worth: Worth, wanted: Wanted, pinned: int, theirs: Worth
+    columns: Columns, order: Ints, shares: Floats, worth: Worth, wanted: Wanted, pinned: int, theirs: Worth
 ) -> Choice:
-    """Choose among probes in the order of their scores, the first `pinned` of which are listed anyhow.
+    """Choose among columns in the order of their scores, the first `pinned` of which are listed anyhow.
 
     `theirs` is the worth of pinned probes that are listed before all of these.
     """
     if wanted.budget.by_cost:
-        names = [key.probe for key in keys]
+        names = [columns.probes[column].probe for column in order.tolist()]
         choice = choose(worth, pinned, wanted.budget, float(theirs.bytes.sum()), names)
     else:
-        choice = Choice(np.arange(len(keys)), "no other probe has a score")
+        choice = Choice(np.arange(len(order)), "no other probe has a score")
     most = max(0, wanted.budget.probes - len(theirs.bases))
     covered = np.cumsum(shares[choice.places])
     if wanted.coverage is not None:
@@ -190,13 +192,14 @@ def _listed(
     history: History, night: Night, rules: dict[ProbeKey, RuleOfProbe], order: Ints, worth: Sequence[ProbeWorth]
 ) -> list[HotProbe]:
     """Return the probes of the columns, each with its score and reasons."""
-    places = dict(zip(night.order.tolist(), range(len(night.order)), strict=True))
+    places = np.full(len(history.columns), NO_PLACE)
+    places[night.order] = np.arange(len(night.order))
     reasons = Reasons(night, history.counts(SHOWN_DAYS), order)
-    scores = np.round(night.by_column(night.place_scores), SHOWN_DECIMALS).tolist()
+    scores = np.round(night.by_column(night.place_scores)[order], SHOWN_DECIMALS).tolist()
     listed = []
-    for number, column in enumerate(order.tolist()):
-        why = reasons.of(number, night.rule_at(places[column])) if column in places else []
-        listed.append(_hot(history, rules, history.columns.probes[column], scores[column], why, worth[number]))
+    for number, (column, place) in enumerate(zip(order.tolist(), places[order].tolist(), strict=True)):
+        why = [] if place == NO_PLACE else reasons.of(number, night.rule_at(place))
+        listed.append(_hot(history, rules, history.columns.probes[column], scores[number], why, worth[number]))
     return listed
 
 

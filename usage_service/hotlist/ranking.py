@@ -23,14 +23,15 @@ def ranking(score: Floats, ranks: Ints) -> Ints:
 
 
 def caught_within(keys: Ints, requests: Floats, sizes: Ints) -> Floats:
-    """Return the requests for the first probes of each list: a row for each row of keys, a column for each size."""
-    asked = np.flatnonzero(requests)
-    ordered = np.sort(keys, axis=1)
-    caught = np.empty((len(keys), len(sizes)))
-    for number, own in enumerate(keys):
-        place = keys.shape[1] - 1 - np.searchsorted(ordered[number], own[asked])
-        listed = own[asked] >= 0
-        first = np.searchsorted(sizes, place[listed], side="right")
-        weights = requests[asked[listed]]
-        caught[number] = np.cumsum(np.bincount(first, weights, len(sizes) + 1))[: len(sizes)]
+    """Return the requests for the first probes of each list: a row for each row of keys, a column for each size.
+
+    Sizes ascend.
+    """
+    asked, places = np.flatnonzero(requests), keys.shape[1] - sizes
+    # The least key on a list of each size: that of its last place, or 0 where it has room for all.
+    least = np.where(places >= 0, np.maximum(np.sort(keys, axis=1)[:, np.maximum(places, 0)], 0), 0)
+    weights, caught = requests[asked], np.empty((len(keys), len(sizes)))
+    for number, own in enumerate(keys[:, asked]):
+        lists = np.searchsorted(least[number, ::-1], own, side="right")  # of the lists, the longest first, hold it
+        caught[number] = np.cumsum(np.bincount(lists, weights, len(sizes) + 1)[:0:-1])
     return caught

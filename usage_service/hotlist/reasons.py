@@ -41,6 +41,7 @@ class Reasons:
         self._people: list[int] = np.maximum(people, views > 0).sum(axis=0).tolist()
         self._missing: list[int] = lately.missing[:, columns].sum(axis=0).tolist()
         self._age: list[int] = night.age[columns].tolist()
+        self._words = {rule: EXPERTS[rule.expert].words for rule in night.rules}
         self._values = {rule: self._of_rule(rule, columns) for rule in {*night.rules, None}}
 
     def _of_rule(self, rule: Rule | None, columns: Ints) -> dict[Name, list[float]]:
@@ -67,7 +68,7 @@ class Reasons:
         if name == "recent" and rule:
             people = _of(self._people[place], "person", "people")
             requests = _of(self._requests[place], "request")
-            return f"{requests} in {self._days} days, by {people} a day added up; {EXPERTS[rule.expert].words}"
+            return f"{requests} in {self._days} days, by {people} a day added up; {self._words[rule]}"
         if name == "weekday":
             more = "more" if value > 0 else "less"
             return f"asked for {more} on {WEEKDAYS[(self._night.day + 6) % 7]} than other probes are"

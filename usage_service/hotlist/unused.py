@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, time, timedelta
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import asyncpg
 import msgspec
@@ -50,20 +50,24 @@ class UnusedTotals(msgspec.Struct, frozen=True):
     bytes: int | None
 
 
-class UnusedCursor(Cursor, frozen=True):
-    """Cursor at the last probe of a page: the bytes that it was ordered by (-1 where unknown), and its name."""
+UnusedOrder = Literal["bytes", "last_viewed", "registered", "name"]
 
-    bytes: int
+
+class UnusedCursor(Cursor, frozen=True):
+    """Cursor at the last probe of a page: the key that it was ordered by, and its name."""
+
+    key: float
     product: str
     probe: str
 
 
 class UnusedFilter(NamedTuple):
-    """Days without a view, the product of the probes and the channel of views and builds; None is any."""
+    """Days without a view, product of the probes and channel of views and builds (None is any), and the order."""
 
     days: Days
     product: str | None = None
     channel: str | None = None
+    order: UnusedOrder = "bytes"
 
     @property
     def since(self) -> datetime:
@@ -93,7 +97,10 @@ async def unused_probes(
     limit: int,
     after: UnusedCursor | None = None,
 ) -> UnusedPage:
-    """Return the `limit` most expensive probes that are neither viewed nor hidden; ties in the order of names."""
+    """Return the first `limit` probes that are neither viewed nor hidden, in an order; ties in the order of names.
+
+    The most expensive come first, those viewed longest ago (never before all others), or those registered first.
+    """
     asked = only.product, only.channel, only.since, only.until
     rows = await connection.fetch(query("unused", "unviewed"), *asked)
     keys = [ProbeKey(row["product"], row["probe"]) for row in rows]
@@ -101,15 +108,16 @@ async def unused_probes(
     shown = [(key, row) for key, row, left_out in zip(keys, rows, is_hidden.tolist(), strict=True) if not left_out]
     known = await costs.read(connection, only.product, only.days.last)
     estimates = known.estimates((key for key, _ in shown), only.channel)
-    found = sorted((_unused(only, row, cost) for (_, row), cost in zip(shown, estimates, strict=True)), key=_order)
+    probes = [_unused(only, row, cost) for (_, row), cost in zip(shown, estimates, strict=True)]
+    found = sorted(((_cursor(only.order, one), one) for one in probes), key=lambda pair: _place(pair[0]))
     recorded_since: datetime | None = await connection.fetchval(query("unused", "recorded_since"), only.product)
-    left = [one for one in found if after is None or _order(one) > (-after.bytes, after.product, after.probe)]
+    left = [one for cursor, one in found if after is None or _place(cursor) > _place(after)]
     page = left[:limit]
     return UnusedPage(
         page,
-        _totals(found),
+        _totals(probes),
         recorded_since.astimezone(UTC).date() if recorded_since else None,
-        _cursor(page[-1]) if len(left) > limit else None,
+        _cursor(only.order, page[-1]) if len(left) > limit else None,
     )
 
 
@@ -132,16 +140,18 @@ def _unused(only: UnusedFilter, row: asyncpg.Record, cost: Cost | None) -> Unuse
     )
 
 
-def _order(one: UnusedProbe) -> tuple[int, str, str]:
-    return -_bytes(one), one.product, one.probe
+def _place(cursor: UnusedCursor) -> tuple[float, str, str]:
+    return cursor.key, cursor.product, cursor.probe
 
 
-def _bytes(one: UnusedProbe) -> int:
-    return -1 if one.bytes is None else one.bytes
-
-
-def _cursor(last: UnusedProbe) -> UnusedCursor:
-    return UnusedCursor(_bytes(last), last.product, last.probe)
+def _cursor(order: UnusedOrder, one: UnusedProbe) -> UnusedCursor:
+    keys: dict[UnusedOrder, float] = {
+        "bytes": 1.0 if one.bytes is None else -one.bytes,
+        "last_viewed": one.last_viewed_on.toordinal() if one.last_viewed_on else 0.0,
+        "registered": one.registered_at.timestamp(),
+        "name": 0.0,
+    }
+    return UnusedCursor(keys[order], one.product, one.probe)
 
 
 def _totals(found: list[UnusedProbe]) -> UnusedTotals:

@@ -59,9 +59,9 @@ class Unviewed:
     heat: tuple[Floats, ...]  # faded views by level of the traits NAMED
     traffic: float  # faded views of all
 
-    def guess(self, columns: Columns, registered: Bools, seen: Bools, day: int) -> Guess:
+    def guess(self, columns: Columns, registered: Bools, seen: Bools, listable: Bools, day: int) -> Guess:
         """Return the share of a day's traffic expected for each probe in the catalogue that was never viewed."""
-        probes = np.flatnonzero(registered & ~seen & columns.listable)
+        probes = np.flatnonzero(registered & ~seen & listable)
         levels = np.stack([*columns.traits[:, probes], *self._moving(columns, registered | seen, probes, day)])
         likely = np.full(len(probes), 1 / max(1, len(probes)))
         stages = [likely]

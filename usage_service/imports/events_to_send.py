@@ -82,7 +82,7 @@ class Preparation:
             body = msgspec.json.encode(whole)
             return body, decode_event(body)
         except msgspec.ValidationError as error:
-            raise RefusedEventError(refusal_of(error)) from None
+            raise RefusedEventError(refusal_of(error, AnyEvent)) from None
         except UnusableEventError as error:
             raise RefusedEventError(_refusal(error)) from None
         except UnicodeEncodeError:

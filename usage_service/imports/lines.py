@@ -32,11 +32,11 @@ class Line(NamedTuple):
 
 
 def object_lines(
-    values: Iterable[Row | Value], read: Callable[[int, JsonObject], Line], known: tuple[str, ...] = ()
+    values: Iterable[Row | Value], read: Callable[[int, JsonObject], Line], kind: object = None
 ) -> Iterator[Line]:
     """Read each object by `read`, one a line; refuse what is none, and that for which `read` raises ValidationError.
 
-    `known` names the fields that there are, for refusals of others.
+    `kind` is the type that `read` takes it for, which refusals tell of.
     """
     for number, value, refusal in values:
         if not isinstance(value, dict):
@@ -45,7 +45,7 @@ def object_lines(
         try:
             line = read(number, value)
         except msgspec.ValidationError as error:
-            line = Line(number, [], refusal_of(error, known))
+            line = Line(number, [], refusal_of(error, kind))
         yield line
 
 

@@ -13,7 +13,7 @@ import structlog
 
 from usage_service.imports.events_to_send import EventToSend
 from usage_service.imports.refusals import Refusal
-from usage_service.shared.errors import UserError
+from usage_service.shared.errors import AwayError, UserError
 from usage_service.shared.service_errors import reason
 
 MOST_TRIES = 8
@@ -28,6 +28,12 @@ log = structlog.get_logger(__name__)
 
 class PostError(UserError):
     """The service cannot be reached or refuses the request; the message says what to do."""
+
+
+class PostAwayError(PostError, AwayError):
+    """The service does not take what is sent now."""
+
+    exit_code = AwayError.exit_code
 
 
 class Outcome(NamedTuple):
@@ -124,7 +130,7 @@ class Poster:
                 why = repr(error)
             log.warning("post_again", why=why, in_seconds=round(wait, 2))
             await asyncio.sleep(wait)
-        raise PostError(
+        raise PostAwayError(
             f"{self._url} did not take the events after {MOST_TRIES} tries ({why}); run the import again: it goes on"
         )
 

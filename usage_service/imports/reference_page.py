@@ -45,7 +45,7 @@ def _section(one: Format) -> Iterator[str]:
 def _example(one: Format, example: Example) -> Iterator[str]:
     option = f" --product {example.product}" if example.product else ""
     yield from (f"An example, `usage-service import {example.name}{option}`:", "")
-    yield from ("```", *example.text.splitlines(), "```", "")
+    yield from ("```text", *example.text.splitlines(), "```", "")
     yield from ("| line or entry | what becomes of it |", "|---|---|")
     yield from (f"| {line.number} | {_outcome(line)} |" for line in example_lines(one, example))
     yield ""

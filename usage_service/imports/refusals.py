@@ -66,9 +66,9 @@ def checked(value: object, kind: type[T], *, strict: bool = True) -> T:
         raise msgspec.ValidationError(HALF_A_CHARACTER) from None
 
 
-def refusal_of(error: msgspec.ValidationError, known: tuple[str, ...] = ()) -> Refusal:
-    """Return the refusal of what msgspec does not take; `known` names the fields that there are."""
-    wrong = field_error(error, known)
+def refusal_of(error: msgspec.ValidationError, kind: object = None) -> Refusal:
+    """Return the refusal of what msgspec does not take as this type."""
+    wrong = field_error(error, kind)
     return Refusal((wrong.pointer or "").lstrip("/") or None, wrong.detail)
 
 

@@ -10,12 +10,13 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from usage_service.events import NO_NUL, Label, Name, Owner, ProbeRegisteredData
+from usage_service.events import NO_NUL, Label, MemoryUnit, Name, Owner, ProbeRegisteredData, TimeUnit
 from usage_service.imports.lines import JsonObject, Line, Options
 from usage_service.imports.refusals import Refusal, UnreadableFileError, checked, refusal_of
 
 MOST_DESCRIPTION = 2_000
 MOST_OWNERS = 20
+MOST_UNIT = 100
 DICTIONARY = "https://dictionary.telemetry.mozilla.org/apps/{app}/metrics/{name}"
 # GLAM's names of Glean's apps, where they differ; Glean's are with underscores or dashes.
 PRODUCTS = {"firefox_desktop": "fog", "firefox_android": "fenix"}
@@ -51,6 +52,9 @@ class Definition(msgspec.Struct, frozen=True, kw_only=True):
     notification_emails: Annotated[list[Owner] | None, Meta(description="the first 20 are kept as owners")] = None
     expires: Annotated[Expiry | None, Meta(description="a day, a version, `never` or `expired`")] = None
     disabled: Annotated[bool, Meta(description="not sent although it is in the source")] = False
+    time_unit: TimeUnit | None = None
+    memory_unit: MemoryUnit | None = None
+    unit: Annotated[str | None, Meta(description="its first 100 characters are kept")] = None
     histogram_type: Literal["exponential", "linear"] | None = None
     range_min: int | None = None
     range_max: int | None = None
@@ -147,6 +151,9 @@ def details(definition: Definition) -> JsonObject:
         "owners": list(dict.fromkeys(definition.notification_emails or []))[:MOST_OWNERS],
         "expires": str(definition.expires) if definition.expires is not None else None,
         "disabled": definition.disabled,
+        "time_unit": definition.time_unit,
+        "memory_unit": definition.memory_unit,
+        "unit": (definition.unit or "").strip()[:MOST_UNIT],
     }
     return {name: value for name, value in found.items() if value}
 

@@ -9,7 +9,7 @@ import tomllib
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple, get_args
+from typing import Annotated, Literal, NamedTuple
 from urllib.parse import parse_qs
 
 import msgspec
@@ -18,7 +18,6 @@ from msgspec import Meta
 
 from usage_service.events import Channel, Name, ProbeName, Product
 from usage_service.imports.refusals import UnreadableFileError, checked, refusal_of
-from usage_service.problems import field_error
 
 GLAM = "glam_rules.toml"
 MOST_FILE_BYTES = 1 << 20
@@ -160,16 +159,14 @@ def _pattern(rule: Rule) -> re2._Regexp[str]:
 
 def _told(error: msgspec.ValidationError, given: dict[str, object]) -> str:
     """Return what is wrong with a file of rules, and what would be right; the rule by its number and name."""
-    place = (field_error(error).pointer or "").strip("/").split("/")
+    wrong = refusal_of(error, RulesFile)
+    place = (wrong.field or "").split("/")
     rules = given.get("rule")
     if place[0] != "rule" or not isinstance(rules, list) or not place[1:2]:
-        known = refusal_of(error, RulesFile.__struct_fields__)
-        return f"{known}; each rule begins with [[rule]]" if place[0] == "rule" else str(known)
-    wrong = field_error(error, Rule.__struct_fields__)
+        return f"{wrong}; each rule begins with [[rule]]" if place[0] == "rule" else str(wrong)
     rule = rules[int(place[1])]
     name = rule.get("name") if isinstance(rule, dict) else None
-    fix = f"; events are {', '.join(get_args(EventType))}" if place[2:3] == ["events"] else ""
-    return f"rule {int(place[1]) + 1}{f' ({name})' if name else ''}: {'/'.join(place[2:])}: {wrong.detail}{fix}"
+    return f"rule {int(place[1]) + 1}{f' ({name})' if name else ''}: {'/'.join(place[2:])}: {wrong.reason}"
 
 
 def _matched(rule: Rule, groups: dict[str, str], query: str) -> Matched:

@@ -22,6 +22,7 @@ from usage_service.event_decoding import (
 )
 from usage_service.events import AnyEvent, ExtensionEvent, Instant
 from usage_service.ingest.appending import Record
+from usage_service.ingest.bulk_decoding import DecodedEnvelope, decode_envelope, decode_list, decode_one
 from usage_service.ingest.masking import Masking
 from usage_service.ingest.visitors import VisitorKeys
 from usage_service.problems import NOT_JSON, FieldError, Problem, field_error, invalid, not_json
@@ -33,13 +34,6 @@ class Envelope(msgspec.Struct, forbid_unknown_fields=True):
     """Events, with the sender's clock at the time of sending, by which the times of the events are corrected."""
 
     events: list[msgspec.Raw]
-    sent_at: Instant | None = None
-
-
-class DecodedEnvelope(msgspec.Struct, forbid_unknown_fields=True):
-    """Envelope whose events are decoded already, in one call: nearly always all are of known types and well-formed."""
-
-    events: list[AnyEvent]
     sent_at: Instant | None = None
 
 
@@ -59,9 +53,7 @@ REASONS = ("event", "unknown_field", *ExtensionEvent.__struct_fields__)
 
 _shape = msgspec.json.Decoder(_Shape)
 _envelope = msgspec.json.Decoder(Envelope)
-_decoded_envelope = msgspec.json.Decoder(DecodedEnvelope)
 _list = msgspec.json.Decoder(list[msgspec.Raw])
-_decoded_list = msgspec.json.Decoder(list[AnyEvent])
 _encode = msgspec.json.Encoder().encode
 
 
@@ -99,7 +91,7 @@ class Reader:
         try:
             return self._record(decode_event(given) if isinstance(given, msgspec.Raw) else given, arrival)
         except msgspec.ValidationError as error:
-            return self._refusal(given, field_error(error))
+            return self._refusal(given, field_error(error, AnyEvent))
         except UnusableEventError as error:
             return self._refusal(given, error.error)
 
@@ -162,15 +154,18 @@ def _check_number(events: int) -> None:
 
 
 def _parse(body: bytes) -> Posted:
-    if body.lstrip()[:1] == b"[":
-        try:
-            return DecodedEnvelope(_decoded_list.decode(body))
-        except NOT_JSON:  # of one of the events, or of all
-            return Envelope(_list.decode(body))
+    """Parse a body, nearly always all of it at once; else its events are left to be decoded one by one."""
+    is_list = body.lstrip()[:1] == b"["
+    try:
+        return decode_list(body) if is_list else decode_one(body)
+    except NOT_JSON:  # of one of the events, or of all
+        pass
+    if is_list:
+        return Envelope(_list.decode(body))
     if _shape.decode(body).events is msgspec.UNSET:
         return Envelope([msgspec.Raw(body)])
     try:
-        return _decoded_envelope.decode(body)
+        return decode_envelope(body)
     except NOT_JSON:
         return _envelope.decode(body)
 

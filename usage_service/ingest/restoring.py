@@ -193,7 +193,7 @@ def _check_content(event: StoredEvent) -> None:
     try:
         msgspec.convert(fields, kind)
     except msgspec.ValidationError as error:
-        raise _unusable(field_error(error)) from None
+        raise _unusable(field_error(error, kind)) from None
 
 
 def _kind_of(name: str) -> type[Event | ExtensionEvent | OwnEvent | BuildEvent]:

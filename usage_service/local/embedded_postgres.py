@@ -19,11 +19,11 @@ import structlog
 from usage_service.local.owned_process import owned_command
 from usage_service.local.postgres_cluster import PostgresCluster, wait_until
 from usage_service.local.postgres_programs import EmbeddedPostgresError, binary, environment, last_lines, run
+from usage_service.shared.local_services import address_of
 from usage_service.shared.queries import SqlFolder
 
-__all__ = ["EmbeddedPostgres", "EmbeddedPostgresError", "running_url"]
+__all__ = ["EmbeddedPostgres", "EmbeddedPostgresError"]
 
-DATABASE = "usage"
 # Long, because recovery after a crash replays the write-ahead log before the server takes connections.
 START_SECONDS = 120.0
 IMMEDIATE_SECONDS = 6.0
@@ -75,7 +75,7 @@ class EmbeddedPostgres:
         """Return the URL for connecting as the superuser. Raise EmbeddedPostgresError before the first start."""
         if self._port is None:
             raise EmbeddedPostgresError("The database has no port yet; start it first.")
-        return _url(self._cluster, self._port)
+        return address_of(self._cluster.password, self._port)
 
     @property
     def pid(self) -> int | None:
@@ -193,18 +193,6 @@ class EmbeddedPostgres:
             timeout=60,
             extra={"PGPASSWORD": self._cluster.password, "PGCONNECT_TIMEOUT": "10"},
         )
-
-
-def running_url(data_dir: Path) -> str:
-    """Return the URL of a server that another process runs in `data_dir`. Raise EmbeddedPostgresError without one."""
-    cluster = PostgresCluster(data_dir)
-    if cluster.port is None:
-        raise EmbeddedPostgresError(f"no PostgreSQL runs in {data_dir}")
-    return _url(cluster, cluster.port)
-
-
-def _url(cluster: PostgresCluster, port: int) -> str:
-    return f"postgresql://postgres:{cluster.password}@127.0.0.1:{port}/{DATABASE}"
 
 
 def _shared_memory() -> dict[str, str]:

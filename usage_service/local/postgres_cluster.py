@@ -82,15 +82,6 @@ class PostgresCluster:
         except (OSError, ValueError, IndexError):
             return None
 
-    @property
-    def port(self) -> int | None:
-        """Return the port that the cluster's server listens on, or None when none is ready."""
-        try:
-            lines = self._pid_file.read_text().splitlines()
-            return int(lines[3]) if lines[7].strip() == "ready" else None
-        except (OSError, ValueError, IndexError):
-            return None
-
     def processes(self) -> list[int]:
         """Return the ids of all PostgreSQL processes of this cluster, servers and backends (none without /proc)."""
         with suppress(OSError):

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 
 import aiohttp
 import structlog
@@ -21,12 +22,15 @@ from usage_service.local.stack import LocalStack
 from usage_service.local.tour import tour
 from usage_service.shared.errors import UserError
 from usage_service.shared.schema import install_schema
+from usage_service.shared.settings import MIRROR, MIRROR_URL
 
-SAMPLE_MINIMUMS = "*=50/10"  # some thousands of clients send the sample's pings, too few for GLAM's thresholds
+SAMPLE_MINIMUMS = "*=50/10"  # the sample's clients are too few for GLAM's thresholds
+# Enough probes that a hot list has something to choose from, and few enough clients that they are there soon.
+SAMPLE = {"PROBE_BUILDER_SAMPLE_PROBES": "300", "PROBE_BUILDER_SAMPLE_CLIENTS": "1500"}
 SINK = "PROBE_BUILDER_SINK_DATASET"
 READY_SECONDS = 60.0
 STOP_SECONDS = 30.0
-WATCH_SECONDS = 0.5
+WATCH_SECONDS, LOOK_SECONDS = 0.5, 0.05
 
 log = structlog.get_logger(__name__)
 
@@ -49,19 +53,24 @@ class Services:
         embedded = stack.settings.project is None
         if self._postgres:
             await install_schema(self._postgres.url, alone=True)
-        if embedded:
-            await self._seed_warehouse()
         async with asyncio.TaskGroup() as group:
+            seeding = group.create_task(self._seed_warehouse()) if embedded else None
             self._start(group, "server", [*_module("usage_service"), "serve"])
-            if embedded:
-                place = ["--port", str(stack.warehouse_port), "--data-dir", str(stack.warehouse_dir)]
-                self._start(group, "warehouse", [*_module("builder"), "warehouse", "serve", *place])
-            self._start(group, "builder", [*_module("builder"), "run"])
             if self._postgres:
                 group.create_task(keep_up(self._postgres))
+            loading = group.create_task(self._load_sample(seeding)) if seeding else None
+            if seeding:
+                await seeding
+                place = ["--port", str(stack.warehouse_port), "--data-dir", str(stack.warehouse_dir)]
+                self._start(group, "warehouse", [*_module("builder"), "warehouse", "serve", *place])
+                stack.warehouse_url_file.write_text(f"{stack.warehouse_url}\n", "utf-8")
+            self._start(group, "builder", [*_module("builder"), "run"])
             await _until_healthy(stack.url)
-            if stack.sample and embedded:
-                await self._load_sample()
+            stack.port_file.write_text(f"{stack.port}\n", "utf-8")
+            if loading:
+                await loading
+            if stack.mirror:
+                self._start(group, "mirror", [*_module("usage_service"), "mirror"])
             if embedded and os.environ.get(SINK):
                 await self._once([*_module("builder"), "sink-tables"])
             for child in self._children:
@@ -69,7 +78,9 @@ class Services:
             console.print(tour(stack, self._postgres), highlight=False, soft_wrap=True)
 
     async def stop(self) -> None:
-        """End the children: the builder first, so that it can hand back the builds that it works on."""
+        """End the children, the last one first: the builder can hand back the builds that it works on."""
+        if self._children:  # else the port may be that of another stack, for which this one did not start
+            self._stack.port_file.unlink(missing_ok=True)
         for child in reversed(self._children):
             await child.stop(STOP_SECONDS)
 
@@ -81,14 +92,19 @@ class Services:
     async def _seed_warehouse(self) -> None:
         await self._once([*_module("builder"), "warehouse", "seed", "--data-dir", str(self._stack.warehouse_dir)])
 
-    async def _load_sample(self) -> None:
-        """Import a catalogue and four weeks of traffic, once: a marker file says that it is done."""
+    async def _load_sample(self, seeding: asyncio.Task[None]) -> None:
+        """Import a catalogue and eight weeks of traffic, once: a marker file says that it is done.
+
+        The catalogue is there before the pings are.
+        """
         done = self._stack.data_dir / "sample-loaded"
-        if done.exists():
+        if done.exists() or not self._stack.sample:
             return
         catalogue = self._stack.warehouse_dir / "catalogue.ndjson"
         traffic = self._stack.data_dir / "sample-traffic.ndjson"
-        await asyncio.to_thread(write_sample_traffic, catalogue, traffic, datetime.now(UTC).date())
+        await _until_written(catalogue, seeding)
+        await _until_healthy(self._stack.url)
+        await asyncio.to_thread(write_sample_traffic, catalogue, traffic, datetime.now(UTC))
         await self._once([*_module("usage_service"), "import", str(catalogue), str(traffic)])
         done.touch()
 
@@ -116,9 +132,22 @@ class Services:
             "PYTHONUNBUFFERED": "1",
         }
         if stack.settings.project is None:
-            own["PROBE_BUILDER_WAREHOUSE_URL"] = f"http://127.0.0.1:{stack.warehouse_port}"
+            own["PROBE_BUILDER_WAREHOUSE_URL"] = stack.warehouse_url
+            if stack.mirror:
+                own |= {MIRROR: stack.mirror, MIRROR_URL: own["PROBE_BUILDER_WAREHOUSE_URL"]}
+                own["USAGE_SERVICE_MIRROR_SECONDS"] = os.environ.get("USAGE_SERVICE_MIRROR_SECONDS", "2")
             own["PROBE_BUILDER_MINIMUMS"] = os.environ.get("PROBE_BUILDER_MINIMUMS", SAMPLE_MINIMUMS)
+            return SAMPLE | os.environ | own
         return os.environ | own
+
+
+async def _until_written(path: Path, writing: asyncio.Task[None]) -> None:
+    """Wait for a file that a task writes before its end; raise what the task raises."""
+    for _ in range(round(READY_SECONDS / LOOK_SECONDS)):
+        if await asyncio.to_thread(path.exists):
+            return
+        await asyncio.wait([writing], timeout=LOOK_SECONDS)
+    await writing
 
 
 def _module(name: str) -> list[str]:

@@ -22,6 +22,7 @@ def tour(stack: LocalStack, postgres: EmbeddedPostgres | None) -> str:
         data_dir=stack.data_dir,
         database=postgres.url if postgres else "DATABASE_URL",
         warehouse=stack.settings.project or f"embedded, http://127.0.0.1:{stack.warehouse_port}",
+        mirror=f"the log in the warehouse: {stack.mirror}.events" if stack.mirror else "none of the log here",
         probe=_buildable_probe(stack.warehouse_dir / "catalogue.ndjson"),
         event_id=uuid4(),
         now=datetime.now(UTC).isoformat(timespec="seconds"),

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, contextmanager
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
@@ -12,6 +11,7 @@ import pyarrow as pa
 
 from usage_service.log.reading import LogFilter
 from usage_service.queries import query
+from usage_service.shared.threads import each, in_turn
 
 if TYPE_CHECKING:
     from adbc_driver_postgresql.dbapi import Connection, Cursor
@@ -69,10 +69,15 @@ def read_begin(url: str, role: str | None) -> int:
 
 
 def _read_position(url: str, role: str | None, which: str) -> int:
-    with _connected(url) as connection, _transaction(connection, role) as cursor:
-        cursor.execute(query("log", which))
-        [(position,)] = cursor.fetchall()
+    [(position,)] = read_rows(url, role, query("log", which), [])
     return cast(int, position)
+
+
+def read_rows(url: str, role: str | None, statement: str, values: list[object]) -> list[tuple[Any, ...]]:
+    """Read the rows of a statement by the same way as the log. Blocks."""
+    with _connected(url) as connection, _transaction(connection, role) as cursor:
+        cursor.execute(statement, values or None)
+        return cursor.fetchall()
 
 
 def _plain(column: pa.Array[Any]) -> pa.Array[Any]:
@@ -99,29 +104,11 @@ def _transaction(connection: Connection, role: str | None) -> Iterator[Cursor]:
     connection.adbc_connection.set_autocommit(True)
 
 
-async def stream_batches(batches: Iterator[pa.RecordBatch]) -> AsyncIterator[bytes]:
+async def stream_batches(batches: Iterator[pa.RecordBatch]) -> AsyncGenerator[bytes, None]:
     """Write the batches as an Arrow IPC stream; each is made in a thread, while the one before it is sent."""
     yield SCHEMA.serialize().to_pybytes()
-    following = _following(batches)
-    try:
-        while (message := await asyncio.shield(following)) is not None:
-            following = _following(batches)
+    written = each(lambda batch: batch.serialize().to_pybytes(), batches)
+    async with aclosing(in_turn(written, "log as Arrow")) as messages:
+        async for message in messages:
             yield message
-    finally:
-        await asyncio.gather(following, return_exceptions=True)
-        await asyncio.to_thread(close, batches)
     yield END_OF_STREAM
-
-
-def _following(batches: Iterator[pa.RecordBatch]) -> asyncio.Task[bytes | None]:
-    def make() -> bytes | None:
-        batch = next(batches, None)
-        return None if batch is None else batch.serialize().to_pybytes()
-
-    return asyncio.create_task(asyncio.to_thread(make))
-
-
-def close(batches: Iterator[pa.RecordBatch]) -> None:
-    """Close a reading that may not have been read to its end."""
-    if isinstance(batches, Generator):
-        batches.close()

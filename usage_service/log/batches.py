@@ -23,6 +23,31 @@ def events_of(batch: pa.RecordBatch) -> Iterator[StoredEvent]:
     return map(StoredEvent, *map(_values, batch.schema.names, batch.columns))
 
 
+def lines_of(batch: pa.RecordBatch) -> bytes:
+    """Return the rows of a batch as the lines that PostgreSQL writes of events, to the byte."""
+    columns = [_json_texts(name, column) for name, column in zip(batch.schema.names, batch.columns, strict=True)]
+    keys = [f'"{name}":' for name in batch.schema.names]
+    rows = (",".join(map(str.__add__, keys, row)) for row in zip(*columns, strict=True))
+    return "".join(f"{{{row}}}\n" for row in rows).encode()
+
+
+def _json_texts(name: str, column: pa.Array[Any]) -> list[str]:
+    """Return the values of a column as JSON, as PostgreSQL writes it."""
+    values = _values(name, column)
+    if name == "data":
+        return [bytes(value).decode() for value in values]
+    if pa.types.is_timestamp(column.type):
+        return [f'"{_instant(value)}"' for value in values]
+    if isinstance(column, pa.ExtensionArray):
+        return ["null" if value is None else f'"{value}"' for value in values]
+    return [json.dumps(value, ensure_ascii=False) for value in values]
+
+
+def _instant(value: datetime) -> str:
+    text = value.isoformat()
+    return text.replace("+00:00", "").rstrip("0") + "+00:00" if value.microsecond else text
+
+
 def _values(name: str, column: pa.Array[Any]) -> list[Any]:
     """Convert a column to Python; Arrow's own conversion of ids and times takes several times as long."""
     if isinstance(column, pa.ExtensionArray):

@@ -17,8 +17,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from usage_service.log.arrow import SCHEMA
+from usage_service.log.errors import LogReadError
 from usage_service.log.reading import LogFilter
-from usage_service.log.sources import LogReadError
 from usage_service.log.stored_events import StoredEvent
 from usage_service.shared.files import open_file
 

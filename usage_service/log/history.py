@@ -22,13 +22,23 @@ import numpy as np
 import pyarrow as pa
 
 from usage_service.events import EVENT_TYPES, OWN_TYPES
-from usage_service.log.arrow import SCHEMA, close
+from usage_service.log.arrow import SCHEMA
 from usage_service.log.batches import events_of, upcast
+from usage_service.log.errors import LogReadError
 from usage_service.log.exported import LinesSource, ParquetSource
+from usage_service.log.mirrored import MirrorPlace
 from usage_service.log.reading import LogFilter
-from usage_service.log.sources import DatabaseSource, LogReadError, ServiceSource, Source
+from usage_service.log.sources import DatabaseSource, ServiceSource, Source
 from usage_service.log.stored_events import StoredEvent
-from usage_service.shared.settings import ClientSettings, SettingsError, kept_token, load_settings
+from usage_service.shared.settings import (
+    ClientSettings,
+    MirrorReaderSettings,
+    SettingsError,
+    kept_token,
+    kept_url,
+    load_settings,
+)
+from usage_service.shared.threads import close
 
 __all__ = ["Log", "LogReadError", "StoredEvent", "events_of", "read"]
 
@@ -110,8 +120,8 @@ def read(
     `source` is the URL of a database (postgresql://) or of a service (http://, with its `token`), or an exported file
     (.parquet, .ndjson, .ndjson.gz); by default the database of DATABASE_URL, else the service of USAGE_SERVICE_URL,
     else the service on this machine. A time without a zone is UTC. Raise LogReadError for arguments that make no sense;
-    nothing is read yet. Where events after `after` were dropped from the log, reading it raises LogReadError unless
-    `partial`.
+    nothing is read yet. Events after `after` that were dropped from the log come from the mirror that
+    USAGE_SERVICE_MIRROR names; where there is none, reading raises LogReadError unless `partial`.
     """
     if after < 0 or (upto is not None and upto < 0):
         raise LogReadError("positions begin at 1: `after` and `upto` cannot be negative")
@@ -133,11 +143,9 @@ def _read_ahead(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
 
 def _find(source: str | Path | None, token: str | None, partial: bool) -> Source:
     try:
-        name = (
-            str(source) if source is not None else os.environ.get("DATABASE_URL") or load_settings(ClientSettings).url
-        )
+        name = str(source) if source is not None else os.environ.get("DATABASE_URL") or _service_url()
         if name.startswith(("postgresql://", "postgres://")):
-            return DatabaseSource(name, partial)
+            return DatabaseSource(name, partial, MirrorPlace.of(load_settings(MirrorReaderSettings)))
         if name.startswith(("http://", "https://")):
             return ServiceSource(name, token or load_settings(ClientSettings).token or kept_token(), partial)
     except SettingsError as error:
@@ -149,6 +157,10 @@ def _find(source: str | Path | None, token: str | None, partial: bool) -> Source
     if not path.is_file():
         raise LogReadError(f"{path}: there is no such file")
     return ParquetSource(path) if path.suffix == ".parquet" else LinesSource(path)
+
+
+def _service_url() -> str:
+    return (not os.environ.get("USAGE_SERVICE_URL") and kept_url()) or load_settings(ClientSettings).url
 
 
 def _types(types: Sequence[str] | str | None) -> tuple[str, ...] | None:

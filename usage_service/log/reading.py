@@ -64,8 +64,9 @@ async def log_begin(pool: Pool) -> int:
 def was_dropped(begin: int) -> str:
     """Return the message for a reader that asks for events before the log's `begin`, and not for a partial log."""
     return (
-        f"events up to position {begin - 1} were dropped, and are in the files that `usage-service retention drop` "
-        f"wrote (events-*.parquet): read those, then the log after {begin - 1}; or say `partial` for what is left"
+        f"events up to position {begin - 1} were dropped, and are in the mirror of the log, which USAGE_SERVICE_MIRROR "
+        "names, or in the files that `usage-service retention drop` wrote (events-*.parquet): read those, then the "
+        f"log after {begin - 1}; or say `partial` for what is left"
     )
 
 

@@ -14,18 +14,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import urllib3
 
-from usage_service.log.arrow import END_OF_STREAM, read_batches, read_begin, read_end
+from usage_service.log.arrow import END_OF_STREAM, read_begin, read_end
+from usage_service.log.errors import LogAwayError, LogReadError
+from usage_service.log.mirrored import MirrorPlace, read_events
 from usage_service.log.reading import LogFilter, was_dropped
-from usage_service.shared.errors import UserError
 from usage_service.shared.service_errors import reason
 
 ARROW = "application/vnd.apache.arrow.stream"
 BEYOND = 2**62  # the last position that there may be
 TIMEOUT = urllib3.Timeout(connect=5, read=30)
-
-
-class LogReadError(UserError):
-    """A log cannot be read, or not to its end; the message names it and says why, and what to do."""
 
 
 class Source(Protocol):
@@ -40,10 +37,14 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class DatabaseSource:
-    """The database, read by the role that the URL names. `partial`: events that were dropped may be missing."""
+    """The database, read by the role that the URL names; `mirror` has what was dropped, if there is one.
+
+    `partial`: events that were dropped may be missing.
+    """
 
     url: str = field(repr=False)
     partial: bool = False
+    mirror: MirrorPlace | None = None
 
     def end(self) -> int:
         """Return the last position of the log."""
@@ -54,11 +55,12 @@ class DatabaseSource:
         """Read ranges of the log, each by a statement of its own."""
         with self._errors():
             self._check_whole(after)
-            yield from read_batches(self.url, None, after, upto, only)
+            mirror = None if self.partial else self.mirror
+            yield from read_events(self.url, None, mirror, after, upto, only, None)
             self._check_whole(after)  # they may have been dropped meanwhile
 
     def _check_whole(self, after: int) -> None:
-        if not self.partial and after + 1 < (begin := read_begin(self.url, None)):
+        if not self.partial and self.mirror is None and after + 1 < (begin := read_begin(self.url, None)):
             raise LogReadError(was_dropped(begin))
 
     @contextmanager
@@ -118,7 +120,7 @@ class ServiceSource:
                 finally:
                     response.close()
             except (urllib3.exceptions.HTTPError, OSError, pa.ArrowException) as error:
-                raise LogReadError(f"{self.url} cannot be read, or not to the end: {error}") from None
+                raise LogAwayError(f"{self.url} cannot be read, or not to the end: {error}") from None
 
 
 class _Body(io.RawIOBase):

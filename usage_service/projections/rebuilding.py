@@ -12,7 +12,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 from uuid import UUID
 
 import asyncpg
@@ -22,6 +22,7 @@ from usage_service.queries import query
 from usage_service.shared.errors import UserError
 from usage_service.shared.postgres import UNAVAILABLE, Connection, connect
 from usage_service.shared.progress import Report
+from usage_service.shared.schema import DatabaseAwayError
 
 BATCH_POSITIONS = 50_000
 LEFT_TO_THE_SWAP = 5_000
@@ -48,6 +49,21 @@ class Retried(NamedTuple):
 
 class MaintenanceError(UserError):
     """Raised when a projection cannot be changed as asked; the message says why and what would help."""
+
+
+class Warehouse(Protocol):
+    """A warehouse that computes the rows of projections from its own copy of the log, as of a position."""
+
+    @property
+    def projections(self) -> list[str]:
+        """Return the projections that can be had there."""
+        ...
+
+    async def upto(self, connection: Connection, projection: str) -> int:
+        """Return that position; raise a UserError where the projection cannot be had there."""
+
+    async def fill(self, connection: Connection, projection: str, stage: str, upto: int) -> None:
+        """Fill what was begun, unless that has rows already."""
 
 
 class TableVerdict(NamedTuple):
@@ -86,24 +102,33 @@ async def owner_connection(url: str) -> AsyncIterator[Connection]:
     try:
         connection = await connect(url, application="usage-service maintenance", statement_seconds=STATEMENT_SECONDS)
     except (*UNAVAILABLE, asyncpg.PostgresError) as error:
-        raise MaintenanceError(f"the database was not reached: {error}") from None
+        raise DatabaseAwayError(f"the database was not reached: {error}") from None
     try:
         yield connection
     finally:
         await connection.close()
 
 
-async def rebuild(connection: Connection, projection: str, changes: Mapping[str, object], report: Report) -> Filled:
+async def rebuild(
+    connection: Connection,
+    projection: str,
+    changes: Mapping[str, object],
+    report: Report,
+    warehouse: Warehouse | None = None,
+) -> Filled:
     """Fill the projection anew, with changed settings if any, and swap it in; go on where it was interrupted.
 
-    Raise MaintenanceError for an unknown projection or setting, when a rebuild with
-    other settings was begun, and where events were dropped from the log.
+    What a warehouse can compute of it, it does; the rest is from the log. Raise MaintenanceError for an unknown
+    projection or setting, when a rebuild with other settings was begun, and where events were dropped from the log.
     """
     settings = await _settings(connection, projection, changes)
-    generation = await _begin(connection, projection, "rebuild", settings)
+    upto = await warehouse.upto(connection, projection) if warehouse else 0
+    generation = await _begin(connection, projection, "rebuild", settings, upto)
     other = await connection.fetchval(query("projections", "begun"), projection, generation, settings)
     if other is not None:
         raise MaintenanceError(f"a rebuild of {projection} with {other} was begun: go on with that, or --restart")
+    if warehouse:
+        await warehouse.fill(connection, projection, "rebuild", upto)
     return await _fill_and_swap(connection, projection, generation, report)
 
 
@@ -172,13 +197,22 @@ async def discard(connection: Connection, projection: str) -> int:
     return discarded
 
 
-async def verify(connection: Connection, projection: str, report: Report) -> Verdict:
+async def verify(
+    connection: Connection, projection: str, report: Report, warehouse: Warehouse | None = None
+) -> Verdict:
     """Fill the projection anew beside the live one and compare both at the live one's position.
 
-    Go on where it was interrupted. Raise MaintenanceError for an unknown projection, and where events were dropped.
+    What a warehouse can compute of it, it does. Go on where it was interrupted. Raise MaintenanceError for an unknown
+    projection, and where events were dropped.
     """
     await _settings(connection, projection, {})
-    await _begin(connection, projection, "verify", None)
+    upto = 0
+    if warehouse:  # not beyond the live one: both are compared where that is
+        live = await connection.fetchval(query("projections", "position"), projection, "live")
+        upto = min(await warehouse.upto(connection, projection), live)
+    await _begin(connection, projection, "verify", None, upto)
+    if warehouse:
+        await warehouse.fill(connection, projection, "verify", upto)
     try:
         await _fill(connection, projection, "verify", report)
         return await _compare(connection, projection)
@@ -186,9 +220,11 @@ async def verify(connection: Connection, projection: str, report: Report) -> Ver
         raise MaintenanceError(f"another verification of {projection} ended meanwhile; run it again") from None
 
 
-async def _begin(connection: Connection, projection: str, stage: str, settings: Mapping[str, object] | None) -> UUID:
+async def _begin(
+    connection: Connection, projection: str, stage: str, settings: Mapping[str, object] | None, upto: int
+) -> UUID:
     async with _missing_named():
-        generation: UUID = await connection.fetchval(query("projections", "begin"), projection, stage, settings)
+        generation: UUID = await connection.fetchval(query("projections", "begin"), projection, stage, settings, upto)
     return generation
 
 

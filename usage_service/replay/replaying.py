@@ -83,6 +83,11 @@ class Replay:
             self.position = max(self.position, log.end)
             self._save(checkpoint)
 
+    @property
+    def is_empty(self) -> bool:
+        """Return whether no event was applied, nor was before the checkpoint."""
+        return self._last is None
+
     def result(self) -> object:
         """Return the analysis's result for all events that were applied. Raise ReplayError."""
         return self._analysis.run("in result()", self._state.result)

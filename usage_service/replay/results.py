@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as csv
 import pyarrow.parquet as pq
-from rich.console import Console
-from rich.table import Table
 
 from usage_service.replay.analyses import ReplayError
+from usage_service.shared.table_layout import Column
+from usage_service.shared.tables import show_table, tell, visible
 
+ShownFormat = Literal["table", "csv", "json", "ndjson"]
 SUFFIXES = (".json", ".ndjson", ".csv", ".parquet")
 KEPT = (bytes, datetime, date, time, timedelta, Decimal)  # Arrow has types for these
 MOST_SHOWN = 1_000  # rows on a terminal
@@ -30,17 +32,26 @@ def check_out(path: Path) -> None:
         raise ReplayError(f"--out {path}: there is no folder {path.parent}")
 
 
-def show(result: object, console: Console) -> None:
-    """Print a result: as a table or text on a terminal, as NDJSON or JSON otherwise."""
+def show(result: object, form: ShownFormat | None = None) -> None:
+    """Print a result: a table in that format, by default as a table on a terminal and as NDJSON elsewhere; else text.
+
+    What is neither a table nor a text is JSON.
+    """
     table = table_of(result)
+    is_terminal = sys.stdout.isatty()
     if table is None:
-        text = result if isinstance(result, str) else _json(result, pretty=console.is_terminal).decode()
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
-    elif console.is_terminal:
-        console.print(_rich_table(table))
+        text = result if isinstance(result, str) else _json(result, pretty=is_terminal).decode()
+        sys.stdout.write(text + "\n")
+        return
+    chosen = form or ("table" if is_terminal else "ndjson")
+    if chosen == "table":
+        _show_table(table)
+    elif chosen == "csv":
+        csv.write_csv(_in_text(table), sys.stdout.buffer)
+    elif chosen == "json":
+        sys.stdout.write(_json(table.to_pylist(), pretty=True).decode() + "\n")
     else:
-        for row in table.to_pylist():
-            console.print(_json(row).decode(), markup=False, highlight=False, soft_wrap=True)
+        sys.stdout.writelines(_json(row).decode() + "\n" for row in table.to_pylist())
 
 
 def write(result: object, path: Path) -> None:
@@ -107,19 +118,16 @@ def _texts(column: pa.ChunkedArray[Any]) -> pa.Array[Any]:
     return pa.array([None if value is None else _text(value) for value in column.to_pylist()], pa.string())
 
 
-def _rich_table(table: pa.Table) -> Table:
-    caption = (
-        f"the first {MOST_SHOWN:,} of {table.num_rows:,} rows; --out writes all"
-        if table.num_rows > MOST_SHOWN
-        else None
-    )
-    shown = Table(caption=caption)
+def _show_table(table: pa.Table) -> None:
+    rows = table.slice(0, MOST_SHOWN).to_pylist()
+    columns = []
     for one in table.schema:
-        number = pa.types.is_integer(one.type) or pa.types.is_floating(one.type)
-        shown.add_column(one.name, justify="right" if number else "left")
-    for row in table.slice(0, MOST_SHOWN).to_pylist():
-        shown.add_row(*("" if value is None else _text(value) for value in row.values()))
-    return shown
+        is_number = pa.types.is_integer(one.type) or pa.types.is_floating(one.type)
+        cells = ["" if row[one.name] is None else visible(_text(row[one.name])) for row in rows]
+        columns.append(Column(one.name, cells, is_number))
+    show_table(columns)
+    if table.num_rows > MOST_SHOWN:
+        tell(f"the first {MOST_SHOWN:,} of {table.num_rows:,} rows; --out writes all", err=True)
 
 
 def _text(value: object) -> str:

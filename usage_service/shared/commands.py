@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
@@ -11,40 +12,46 @@ from importlib.metadata import version
 from typing import Annotated, NoReturn
 
 import typer
-from rich.console import Console
+from typer.exceptions import TyperException
 
 from usage_service.shared.errors import UserError
+from usage_service.shared.exit_codes import EPILOGUE, ExitCode
 from usage_service.shared.logs import configure_logs
 from usage_service.shared.settings import LogSettings, load_settings
+from usage_service.shared.tables import tell, visible
 
+ANSWERED_BY_ITSELF = frozenset({"--version", "--show-completion", "--install-completion"})
+HALF_A_CHARACTER = re.compile("[\ud800-\udfff]")  # what a byte of an argument becomes that is not UTF-8
 DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
 
 
-def make_program(about: str, places: Mapping[str, str], arguments: Sequence[str]) -> typer.Typer:
+def make_program(about: str, groups: Mapping[str, Mapping[str, str]], arguments: Sequence[str]) -> typer.Typer:
     """Return the program with the command that the arguments begin with, or with all where they name none.
 
-    `about` says what the program is for. `places` has a command's name and the `module:attribute` of its function, or
-    of its own program of commands. To load all takes longer than most of them run.
+    `about` says what the program is for. `groups` has by title what the help shows together: the name of a command and
+    the `module:attribute` of its function, or of its own program of commands. To load all takes longer than most run.
     """
     program = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
-    program.callback(help=about)(prepare)
-    for name in _named(arguments, places):
-        module, _, attribute = places[name].partition(":")
-        found = getattr(import_module(module), attribute)
-        if isinstance(found, typer.Typer):
-            program.add_typer(found, name=name)
-        else:
-            program.command(name)(found)
+    program.callback(help=about, epilog=EPILOGUE)(prepare)
+    wanted = _named(arguments, [name for places in groups.values() for name in places])
+    for title, places in groups.items():
+        for name in (name for name in places if name in wanted):
+            module, _, attribute = places[name].partition(":")
+            found = getattr(import_module(module), attribute)
+            if isinstance(found, typer.Typer):
+                program.add_typer(found, name=name, rich_help_panel=title)
+            else:
+                program.command(name, rich_help_panel=title)(found)
     return program
 
 
-def _named(arguments: Sequence[str], places: Mapping[str, str]) -> Sequence[str]:
-    """Return the command that is run or completed; of `--version` any one, as the program answers it by itself."""
+def _named(arguments: Sequence[str], names: Sequence[str]) -> Sequence[str]:
+    """Return the command that is run or completed; any one where the program answers the option by itself."""
     typed = os.environ.get("_TYPER_COMPLETE_ARGS") or os.environ.get("COMP_WORDS") or ""
     words = list(arguments) or typed.split()[1:]
-    if words[:1] == ["--version"]:
-        return [next(iter(places))]
-    return words[:1] if words[:1] and words[0] in places else list(places)
+    if words and words[0] in ANSWERED_BY_ITSELF:
+        return names[:1]
+    return words[:1] if words[:1] and words[0] in names else names
 
 
 def _tell_version(wanted: bool) -> None:
@@ -61,19 +68,45 @@ def prepare(
     configure_logs(settings.log_level, settings.log_format)
 
 
-def run_program(name: str, app: Callable[[], object]) -> None:
-    """Run a program; a UserError, or a disk that takes no more, is one line on stderr and exit code 2."""
+def run_program(name: str, program: Callable[[], object]) -> None:
+    """Run a program; an error that the user can mend, or a disk that takes no more, is one line and its exit code.
+
+    It ends without a word where nobody reads its output any more. `program` returns an exit code, or nothing.
+    """
     try:
-        app()
+        ended = program()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _end_unread()
+    except SystemExit as end:
+        if isinstance(end.__context__, BrokenPipeError):  # what Typer makes of it
+            _end_unread()
+        raise
+    except UnicodeEncodeError:
+        word = next((word for word in sys.argv if HALF_A_CHARACTER.search(word)), None)
+        if word is None:
+            raise
+        _end(name, f"{visible(word)} is not UTF-8; check how the terminal spells it", ExitCode.REFUSED)
+    except TyperException as error:
+        _end(name, _usage(error), error.exit_code)
     except (UserError, OSError) as error:
         if (told := _told(error)) is None:
             raise
-        _complain(name, told)
+        _end(name, told, _exit_code(error))
     except ExceptionGroup as group:
         told = _told(group.exceptions[0])
         if told is None or group.split(lambda error: _told(error) is not None)[1] is not None:
             raise
-        _complain(name, told)
+        _end(name, told, _exit_code(group.exceptions[0]))
+    if isinstance(ended, int) and ended:
+        sys.exit(ended)
+
+
+def _usage(error: TyperException) -> str:
+    """Return what is wrong with the words of a command, and where it says what is right; "" where it was shown."""
+    said = error.format_message()
+    context = getattr(error, "ctx", None)
+    return f"{said.rstrip('.')}; see `{context.command_path} --help`" if said and context else said
 
 
 def _told(error: BaseException) -> str | None:
@@ -81,9 +114,30 @@ def _told(error: BaseException) -> str | None:
     if isinstance(error, OSError) and error.errno in DISK_ERRORS:
         what = error.filename or "what it writes"
         return f"{what} cannot be written: {os.strerror(error.errno)}; make room, or choose another place"
+    if isinstance(error, OSError) and error.filename and _is_named(str(error.filename)):
+        return f"{error.filename}: {error.strerror}; name another file"
     return str(error) if isinstance(error, UserError) else None
 
 
-def _complain(name: str, told: str) -> NoReturn:
-    Console(stderr=True).print(f"{name}: {told}", style="red", markup=False, highlight=False, soft_wrap=True)
-    sys.exit(2)
+def _is_named(path: str) -> bool:
+    """Return whether the words of the command name a file, its directory or its name without what comes after a dot."""
+    named = (word.partition("=")[2] if word.startswith("--") else word for word in sys.argv[1:])
+    return any(path == word or path.startswith((f"{word}.", f"{word.rstrip('/')}/")) for word in named if word)
+
+
+def _exit_code(error: BaseException) -> int:
+    return error.exit_code if isinstance(error, UserError) else ExitCode.REFUSED
+
+
+def _end_unread() -> NoReturn:
+    """End as what SIGPIPE kills does; what is left to write goes nowhere."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+    sys.exit(ExitCode.UNREAD)
+
+
+def _end(name: str, told: str, exit_code: int) -> NoReturn:
+    if told:
+        tell(f"{name}: {' '.join(told.split())}", err=True, color="red")
+    sys.exit(exit_code)

@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 import msgspec
 import urllib3
 
-from usage_service.shared.errors import UserError
+from usage_service.shared.errors import AwayError, UserError
 from usage_service.shared.service_errors import reason
-from usage_service.shared.settings import kept_token
+from usage_service.shared.settings import TOKEN_FILE, kept_token
 
 TIMEOUT = urllib3.Timeout(connect=5, read=60)
+LATER = frozenset({429, 500, 502, 503, 504})  # answers of a service that may do better later
 
 
 class RemoteError(UserError):
-    """The service cannot be reached or does not answer; the message says which, why, and what to do."""
+    """The service refuses, or is none; the message says which, why, and what to do. `status` is that of its answer."""
+
+    def __init__(self, said: str, status: int | None = None) -> None:
+        super().__init__(said)
+        self.status = status
+
+
+class RemoteAwayError(RemoteError, AwayError):
+    """The service cannot be reached, or cannot answer now."""
+
+    exit_code = AwayError.exit_code
 
 
 def ask(url: str, token: str | None, path: str, **parameters: object) -> dict[str, Any]:
@@ -44,12 +56,14 @@ def send(url: str, token: str | None, method: str, place: str, body: object = No
             response = pool.request(method, url.rstrip("/") + place, headers=headers, body=sent)
     except (urllib3.exceptions.HTTPError, OSError) as error:
         why = getattr(error, "reason", None) or error  # of the last try
-        raise RemoteError(f"{url} does not answer ({why}); start it, or set USAGE_SERVICE_URL") from None
+        raise RemoteAwayError(f"{url} does not answer ({why}); start it, or name another with --url") from None
     if response.status >= 400:
-        raise RemoteError(f"{url} answered {response.status}: {reason(response.status, response.data)}")
+        kind = RemoteAwayError if response.status in LATER else RemoteError
+        said = f"{url} answered {response.status}: {reason(response.status, response.data)}"
+        raise kind(said, response.status)
     return response.data
 
 
-def token_or_kept(token: str | None) -> str | None:
-    """Return the token given, else the one that `usage-service up` keeps in this folder, if any."""
-    return kept_token() if token is None else token
+def token_or_kept(token: str | None, file: Path = TOKEN_FILE) -> str | None:
+    """Return the token given, else the one that `usage-service up` keeps in a file, if any."""
+    return kept_token(file) if token is None else token

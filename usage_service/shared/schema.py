@@ -13,11 +13,11 @@ from typing import NamedTuple
 import asyncpg
 import structlog
 
-from usage_service.shared.errors import UserError
+from usage_service.shared.errors import AwayError, UserError
 from usage_service.shared.migrations import FIRST_VERSION, Migration, load_migrations
 from usage_service.shared.postgres import UNAVAILABLE, connect, query
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 INSTALL_LOCK = 0x676C616E
 START_SECONDS = 30.0
 RETRY_SECONDS = 0.5
@@ -34,7 +34,7 @@ class OwnerNeededError(SchemaMismatchError):
     """The login may not change the schema, and nobody who may has done it in time."""
 
 
-class DatabaseAwayError(UserError):
+class DatabaseAwayError(AwayError):
     """The database was not reached in time."""
 
 

@@ -10,13 +10,37 @@ import msgspec
 from msgspec import Meta, field
 
 from usage_service.shared.errors import UserError
+from usage_service.shared.patterns import in_words, worded
 from usage_service.shared.texts import read_texts
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
-ORIGINS = r"^https?://[^/,\s]+(,https?://[^/,\s]+)*(?!\n)$"  # separated by commas, each as browsers spell it
-NAMES = r"^[^,&=?#@%+\s]+(,[^,&=?#@%+\s]+)*(?!\n)$"  # of parameters, separated by commas
-DatabaseUrl = Annotated[str, Meta(pattern="^postgres(ql)?://")]
+ORIGINS = worded(
+    r"^https?://[^/,\s]+(,https?://[^/,\s]+)*(?!\n)$",
+    "origins as browsers spell them, without a path, separated by commas, such as https://glam.example",
+)
+NAMES = worded(
+    r"^[^,&=?#@%+\s]+(,[^,&=?#@%+\s]+)*(?!\n)$", "names of parameters, separated by commas, such as tab,view"
+)
+NO_LINK = "none"
+PLACES = "{product}, {app}, {probe}, {channel} and {ping} stand for the probe's; none: no link"
+Link = Annotated[
+    str,
+    Meta(
+        pattern=worded(
+            r"^(none|https?://([^\s{}]|\{(product|app|probe|channel|ping)\})+)(?!\n)$",
+            "none, or an address that begins with http:// or https:// and has no spaces; "
+            "of braces it may have {product}, {app}, {probe}, {channel} and {ping}",
+        )
+    ),
+]
+DatabaseUrl = Annotated[
+    str, Meta(pattern=worded("^postgres(ql)?://", "an address such as postgresql://user:password@host:5432/database"))
+]
+DATASET = worded(
+    r"^[a-z][a-z0-9-]{4,28}[a-z0-9]\.[a-z][a-z0-9_]{0,254}(?!\n)$",
+    "a dataset of BigQuery in small letters with its project, as project.dataset",
+)
 
 
 class SettingsError(UserError):
@@ -27,7 +51,11 @@ class LogSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Settings of every program."""
 
     log_level: Annotated[
-        str, Meta(pattern="^(debug|info|warning|error)$", description="what is logged: debug, info, warning or error")
+        str,
+        Meta(
+            pattern=worded("^(debug|info|warning|error)$", "debug, info, warning or error"),
+            description="what is logged: debug, info, warning or error",
+        ),
     ] = field(name="LOG_LEVEL", default="info")
     log_format: Annotated[
         Literal["auto", "json", "mozlog"], Meta(description="auto: readable on a terminal, else json; or Mozilla's")
@@ -49,6 +77,53 @@ class DatabaseSettings(LogSettings, frozen=True, kw_only=True):
     def listen_url(self) -> str:
         """Return a direct address of the database: LISTEN does not work through a transaction pooler."""
         return self.listen_database_url or self.database_url
+
+
+MirrorName = Annotated[
+    Annotated[str, Meta(pattern=DATASET)],
+    Meta(description="the dataset of BigQuery, project.dataset, that a mirror of the log is in; none without it"),
+]
+WarehouseUrl = Annotated[
+    str,
+    Meta(description="a warehouse for the mirror that speaks as BigQuery does, instead of it"),
+]
+Location = Annotated[str, Meta(description="where the mirror's dataset is")]
+MirrorEvents = Annotated[int, Meta(ge=1, le=10_000_000, description="events that a load has at most")]
+MirrorSeconds = Annotated[
+    float, Meta(ge=0.05, le=86_400, description="between loads of fewer events; BigQuery takes 1,500 loads a day")
+]
+VerifySeconds = Annotated[
+    float, Meta(ge=0, le=10**7, description="after which a load is verified; that reads the days that it has")
+]
+MIRROR, MIRROR_URL, MIRROR_LOCATION = (
+    "USAGE_SERVICE_MIRROR",
+    "USAGE_SERVICE_MIRROR_WAREHOUSE_URL",
+    "USAGE_SERVICE_MIRROR_LOCATION",
+)
+MIRROR_EVENTS, MIRROR_SECONDS, MIRROR_VERIFY_SECONDS = (
+    "USAGE_SERVICE_MIRROR_EVENTS",
+    "USAGE_SERVICE_MIRROR_SECONDS",
+    "USAGE_SERVICE_MIRROR_VERIFY_SECONDS",
+)
+
+
+class MirrorReaderSettings(LogSettings, frozen=True, kw_only=True):
+    """Settings of the commands that read the log from a database: where what was dropped from it is."""
+
+    mirror: MirrorName | None = field(name=MIRROR, default=None)
+    mirror_url: WarehouseUrl | None = field(name=MIRROR_URL, default=None)
+    mirror_location: Location = field(name=MIRROR_LOCATION, default="US")
+
+
+class MirrorSettings(DatabaseSettings, frozen=True, kw_only=True):
+    """Settings of `usage-service mirror`."""
+
+    mirror: MirrorName = field(name=MIRROR)
+    mirror_url: WarehouseUrl | None = field(name=MIRROR_URL, default=None)
+    mirror_location: Location = field(name=MIRROR_LOCATION, default="US")
+    mirror_events: MirrorEvents = field(name=MIRROR_EVENTS, default=1_000_000)
+    mirror_seconds: MirrorSeconds = field(name=MIRROR_SECONDS, default=75)
+    mirror_verify_seconds: VerifySeconds = field(name=MIRROR_VERIFY_SECONDS, default=3_600)
 
 
 class ServerSettings(DatabaseSettings, frozen=True, kw_only=True):
@@ -87,6 +162,20 @@ class ServerSettings(DatabaseSettings, frozen=True, kw_only=True):
     minute_price: Annotated[
         float, Meta(ge=0, le=1_000_000, description="price of a minute that a person waits for a build, in US dollars")
     ] = field(name="USAGE_SERVICE_MINUTE_PRICE", default=1.0)
+    glam_link: Annotated[Link, Meta(description=f"where GLAM shows a probe; {PLACES}")] = field(
+        name="USAGE_SERVICE_GLAM_LINK",
+        default="https://glam.telemetry.mozilla.org/{product}/probe/{probe}/explore?app_id={channel}",
+    )
+    dictionary_link: Annotated[Link, Meta(description=f"where the Glean Dictionary has a probe; {PLACES}")] = field(
+        name="USAGE_SERVICE_DICTIONARY_LINK",
+        default="https://dictionary.telemetry.mozilla.org/apps/{app}/metrics/{probe}",
+    )
+    looker_link: Annotated[Link, Meta(description=f"where Looker explores a probe's ping; {PLACES}")] = field(
+        name="USAGE_SERVICE_LOOKER_LINK", default="https://mozilla.cloud.looker.com/explore/{app}/{ping}"
+    )
+    searchfox_link: Annotated[Link, Meta(description=f"where a probe is found in the source; {PLACES}")] = field(
+        name="USAGE_SERVICE_SEARCHFOX_LINK", default="https://searchfox.org/mozilla-central/search?q={probe}"
+    )
     visitor_secret: Annotated[
         str,
         Meta(min_length=16, description="what pseudonyms are made with; keep it: with another, visitors are others"),
@@ -126,6 +215,16 @@ class ServerSettings(DatabaseSettings, frozen=True, kw_only=True):
     metrics_port: Annotated[
         Port, Meta(description="a port of its own for metrics, which needs no token; 0: /metrics of the API only")
     ] = field(name="USAGE_SERVICE_METRICS_PORT", default=0)
+    mirror: MirrorName | None = field(name=MIRROR, default=None)
+    mirror_url: WarehouseUrl | None = field(name=MIRROR_URL, default=None)
+    mirror_location: Location = field(name=MIRROR_LOCATION, default="US")
+    mirrors: Annotated[
+        bool,
+        Meta(description="whether this server mirrors the log, in place of `usage-service mirror`"),
+    ] = field(name="USAGE_SERVICE_MIRROR_HERE", default=False)
+    mirror_events: MirrorEvents = field(name=MIRROR_EVENTS, default=1_000_000)
+    mirror_seconds: MirrorSeconds = field(name=MIRROR_SECONDS, default=75)
+    mirror_verify_seconds: VerifySeconds = field(name=MIRROR_VERIFY_SECONDS, default=3_600)
     drain_seconds: Annotated[Seconds, Meta(description="for how long a stopping server finishes what is under way")] = (
         field(name="USAGE_SERVICE_DRAIN_SECONDS", default=10)
     )
@@ -169,13 +268,22 @@ class UpSettings(LogSettings, frozen=True, kw_only=True):
         return not self.open_reads if self.build_misses is None else self.build_misses
 
 
-TOKEN_FILE = Path("data/token")  # where `usage-service up` keeps it, unless told otherwise
+# Where `usage-service up` keeps its token and, while it runs, the port of its server, unless told otherwise.
+TOKEN_FILE, PORT_FILE = Path("data/token"), Path("data/port")
 Kind = TypeVar("Kind", bound=msgspec.Struct)
 
 
-def kept_token() -> str | None:
-    """Return the token that `usage-service up` keeps in this folder, if any."""
-    return TOKEN_FILE.read_text("utf-8").strip() if TOKEN_FILE.exists() else None
+def kept_token(file: Path = TOKEN_FILE) -> str | None:
+    """Return the token that `usage-service up` keeps in a file, if any."""
+    return file.read_text("utf-8").strip() if file.exists() else None
+
+
+def kept_url(file: Path = PORT_FILE) -> str | None:
+    """Return the URL of the server of `usage-service up` that runs here, whose port is in a file, if one does."""
+    try:
+        return f"http://127.0.0.1:{int(file.read_text('utf-8'))}"
+    except (OSError, ValueError):
+        return None
 
 
 def load_settings(kind: type[Kind], environ: Mapping[str, str] = os.environ) -> Kind:
@@ -185,7 +293,7 @@ def load_settings(kind: type[Kind], environ: Mapping[str, str] = os.environ) -> 
     try:
         return read_texts(given, kind)
     except msgspec.ValidationError as error:
-        what, _, where = str(error).partition(" - at ")
+        what, _, where = in_words(str(error)).partition(" - at ")
         name = where.strip("`").removeprefix("$.")
         raise SettingsError(
             f"{name}: {what}" if name else what.replace("Object missing required field", "set")

@@ -1,4 +1,4 @@
-"""Reference of settings, made from the structs that read them (docs/guides/operating.md)."""
+"""Reference of settings, made from the structs that read them (docs/settings.md)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from usage_service.shared.schema_words import JsonObject, schema_words
 
 def settings_reference(programs: Mapping[str, type[msgspec.Struct]]) -> str:
     """Write a section for each program in Markdown: name, type and range, default and meaning of its settings."""
-    return "\n".join(f"### {program}\n\n{_table(kind)}" for program, kind in programs.items())
+    return "\n".join(f"## {program}\n\n{_table(kind)}" for program, kind in programs.items())
 
 
 def _table(kind: type[msgspec.Struct]) -> str:

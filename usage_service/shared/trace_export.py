@@ -11,6 +11,7 @@ import msgspec
 import structlog
 from msgspec import Meta, field
 
+from usage_service.shared.patterns import worded
 from usage_service.shared.settings import load_settings
 from usage_service.shared.tracing import Tracer, traced_by
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
 
 FLUSH_SECONDS = 5.0
-Endpoint = Annotated[str, Meta(pattern="^https?://")]
+Endpoint = Annotated[str, Meta(pattern=worded("^https?://", "an address that begins with http:// or https://"))]
 
 log = structlog.get_logger(__name__)
 

@@ -46,7 +46,7 @@ ORDER BY position LIMIT $3;
 
 -- seconds_left: the seconds, 1 to 60, after which to poll the build $1 again: what such builds took lately (the median of its
 -- metric type, else of all, else $2) less what it has waited; when that is over, a tenth of the time since its last event. A
--- queued build has waited since it could be claimed.
+-- queued build has waited since it could be claimed. One that a shared job is to end goes by the night, once that is known.
 WITH recent_builds AS (
     SELECT b.metric_type, extract(epoch FROM b.finished_at - b.requested_at) AS seconds
     FROM (SELECT * FROM builds WHERE finished_at IS NOT NULL ORDER BY finished_at DESC LIMIT 200) b
@@ -54,16 +54,19 @@ WITH recent_builds AS (
 ), this_build AS (
     SELECT b.metric_type,
            extract(epoch FROM current_instant() - CASE b.state WHEN 'queued' THEN b.not_before ELSE b.requested_at END) AS waited,
-           extract(epoch FROM current_instant() - CASE b.state WHEN 'queued' THEN b.not_before ELSE e.recorded_at END) AS idle
-    FROM builds b LEFT JOIN event_log e ON e.position = b.log_position
+           extract(epoch FROM current_instant() - CASE b.state WHEN 'queued' THEN b.not_before ELSE e.recorded_at END) AS idle,
+           j.job_id IS NOT NULL AS is_shared, night_seconds_left(j.night_id, j.job_id) AS of_night
+    FROM builds b
+    LEFT JOIN event_log e ON e.position = b.log_position
+    LEFT JOIN shared_jobs j ON j.job_id = b.shared_job AND (j.state = 'running' OR j.state = 'queued' AND b.prefetched)
     WHERE b.build_id = $1
 )
-SELECT ceil(least(60, greatest(1, w.idle / 10, coalesce(
+SELECT ceil(least(60, greatest(1, CASE WHEN w.is_shared THEN coalesce(w.of_night, w.idle / 10) ELSE greatest(w.idle / 10, coalesce(
            percentile_cont(0.5) WITHIN GROUP (ORDER BY r.seconds) FILTER (WHERE r.metric_type = w.metric_type),
            percentile_cont(0.5) WITHIN GROUP (ORDER BY r.seconds),
-           $2::float8) - w.waited)))::integer
+           $2::float8) - w.waited) END)))::integer
 FROM this_build w LEFT JOIN recent_builds r ON true
-GROUP BY w.waited, w.idle, w.metric_type;
+GROUP BY w.waited, w.idle, w.metric_type, w.is_shared, w.of_night;
 
 -- near_names: probes of the catalogue with a similar name, nearest first.
 SELECT probe FROM catalogue

@@ -12,7 +12,7 @@ FROM policy_fillings f WHERE f.code = $1 AND f.product = $2;
 -- changed_since: the first day that events of the product $1 after the position $2, up to $3, belong to, of those that a list is made of.
 SELECT min(utc_day(occurred_at)) FROM event_log
 WHERE position > $2 AND position <= $3 AND product = $1
-  AND type IN ('probe_viewed', 'probe_registered', 'build_succeeded', 'build_found_no_data');
+  AND type IN ('probe_viewed', 'probe_registered', 'probe_retired', 'build_succeeded', 'build_found_no_data');
 
 -- costs: what builds of the product $1 cost from the day $2 to the day $3, the earlier first.
 SELECT day, product, channel, probe, bytes, seconds FROM build_costs

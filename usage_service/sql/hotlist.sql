@@ -47,11 +47,11 @@ FROM popularity_views v JOIN popularity_series s USING (series)
 WHERE v.days = 1 AND ($1::text IS NULL OR s.product = $1) AND NOT s.bot;
 
 -- catalogue: the probes of the product $1 (null: of all) as arrays, those alone that events after the position $2, up to $3, are
--- about (null: every one); retired and hidden ones are `unlistable`.
+-- about (null: every one).
 SELECT array_agg(product) AS products, array_agg(probe) AS probes, array_agg(registered_at) AS registered,
        array_agg(metric_type) AS types, array_agg(built_at) AS built,
-       array_agg(coalesce(retired_at >= coalesce(described_at, retired_at), false) OR EXISTS (SELECT FROM hidden_by(product, probe)))
-           AS unlistable
+       array_agg(CASE WHEN retired_at >= coalesce(described_at, retired_at) THEN retired_at END) AS retired,
+       array_agg(EXISTS (SELECT FROM hidden_by(product, probe))) AS hidden
 FROM catalogue
 WHERE ($1::text IS NULL OR product = $1)
   AND ($2::bigint IS NULL OR (product, probe) IN (

@@ -12,8 +12,7 @@ SELECT cancel_night($1, $2);
 -- the ids $6 (null: any). The seconds left are told while it runs, once a twentieth of what its jobs are expected to read is done.
 SELECT n.night_id, n.product, n.channel, n.source, n.state, n.run_date, n.most_bytes, n.error, n.requested_at, n.finished_at,
        to_jsonb(t) - 'night_id' AS totals,
-       CASE WHEN n.state = 'running' AND j.done > 0 AND j.done >= j.expected / 20
-            THEN ceil(extract(epoch FROM current_instant() - j.since) * (j.expected - j.done) / j.done)::bigint END AS seconds_left
+       CASE n.state WHEN 'running' THEN night_seconds_left(n.night_id) END AS seconds_left
 FROM (
     SELECT * FROM nights
     WHERE ($1::text IS NULL OR state = $1) AND ($2::text IS NULL OR product = $2) AND ($3::text IS NULL OR channel = $3)
@@ -23,13 +22,6 @@ FROM (
     ORDER BY requested_at DESC, night_id LIMIT $7
 ) n
 JOIN night_totals t USING (night_id)
-CROSS JOIN LATERAL (
-    SELECT sum(s.expected_bytes) AS expected,
-           sum(s.expected_bytes * CASE WHEN s.finished_at IS NULL THEN coalesce(s.percent, 0) / 100.0 ELSE 1 END) AS done,
-           min(s.started_at) AS since
-    FROM shared_jobs s
-    WHERE s.night_id = n.night_id AND s.state <> 'split' AND (s.finished_at IS NULL OR s.started_at IS NOT NULL)
-) j
 ORDER BY n.requested_at DESC, n.night_id;
 
 -- jobs: the newest thousand jobs of each of the nights $1, in the order in which they were queued.

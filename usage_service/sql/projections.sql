@@ -8,8 +8,8 @@ SELECT name, position, generation, changed_at FROM projections WHERE stage = 'li
 -- positions: of each live projection.
 SELECT name, position FROM projections WHERE stage = 'live';
 
--- live: the names of the projections to keep up with the log.
-SELECT name FROM projections WHERE stage = 'live' ORDER BY name;
+-- live: the names of the projections to keep up with the log, and which were added.
+SELECT name, definition IS NOT NULL AS is_added FROM projections WHERE stage = 'live' ORDER BY name;
 
 -- statuses: all that is known of each.
 SELECT name, stage, version, settings, position, behind, behind_seconds, updated_at, failed_at, failed_after, error, set_aside,
@@ -18,6 +18,9 @@ FROM projection_status ORDER BY name, stage;
 
 -- advance: folds the next batch. $1 name, $2 positions at most, $3 stage.
 SELECT was_at, now_at, log_end, set_aside FROM advance_projection($1, $2, $3);
+
+-- advance_together: folds the next batch of several live projections; how far each is. $1 names, $2 positions at most.
+SELECT name, was_at, now_at, log_end, set_aside FROM advance_together($1, $2);
 
 -- set_aside: how many events a projection has set aside. $1 name, $2 stage.
 SELECT count(*) FROM dead_letters WHERE projection = $1 AND stage = $2;
@@ -37,8 +40,9 @@ SELECT fail_projection($1, $2, $3, $4);
 -- position: of one projection. $1 name, $2 stage.
 SELECT position FROM projections WHERE name = $1 AND stage = $2;
 
--- begin: begins to fill beside the live one; its generation. $1 name, $2 stage, $3 settings or null for the live one's.
-SELECT begin_filling($1, $2, $3);
+-- begin: begins to fill beside the live one; its generation. $1 name, $2 stage, $3 settings or null for the live one's, $4 the position
+-- up to which it is not filled from the log.
+SELECT begin_filling($1, $2, $3, $4);
 
 -- define: begins to fill one that is defined by statements; its generation. $1 name, $2 stage, $3 the statements.
 SELECT define_projection($1, $2, $3);

@@ -13,3 +13,6 @@ SELECT put_back_events($1::event_log[]);
 
 -- record: what was done, as an event. $1 its type, $2 who, $3 its data.
 SELECT append_own_event($1, NULL, NULL, NULL, $2, $3), pg_notify('events_appended', '');
+
+-- dropped_range: the first and the last position that was dropped and is not back; nulls where there is none.
+SELECT min(position) AS first, max(position) AS last FROM dropped_events;

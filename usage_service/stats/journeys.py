@@ -54,16 +54,17 @@ async def journeys(
 ) -> Journeys:
     """Return the `limit` most frequent entries, exits, transitions and paths.
 
-    With a product, only the steps that belong to it or to no product count.
+    With a product, only the steps that belong to it or to no product count. The page of a probe, next to it, is not a
+    step of its own.
     """
     filters = (*time_range, product, bots)
-    [sample] = await connection.fetch(query("journeys", "sample"), *filters, SESSIONS_SAMPLED)
+    [sample] = await connection.fetch(query("sessions", "sample"), *filters, SESSIONS_SAMPLED)
     rows = await connection.fetch(
         query("journeys", "followed"), *filters, sample["sample_key"], KINDS[kind], limit, steps
     )
     return Journeys(
         sample["sessions"],
-        sample["sessions_looked_at"],
+        next(row["number"] for row in rows if row["section"] == "sessions"),
         sample["visitors_looked_at"],
         *(_paths(rows, section) for section in ("entries", "exits", "transitions", "paths")),
     )

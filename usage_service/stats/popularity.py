@@ -7,15 +7,14 @@ from collections.abc import Sequence
 from datetime import date
 from typing import Literal, NamedTuple
 
-import asyncpg
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from usage_service.cursors import Cursor
-from usage_service.probe_keys import Floats, Ints, ProbeKey, ranks_of
+from usage_service.probe_keys import Floats, Ints, ProbeKey
 from usage_service.queries import query
 from usage_service.shared.postgres import Connection
+from usage_service.stats.listings import Listing
 from usage_service.stats.view_columns import ColumnIndex
 from usage_service.stats.view_counts import FOUND, MISSING, ViewCounts
 from usage_service.windows import Days
@@ -88,12 +87,12 @@ async def popular_probes(
     `most` and `trending` rank the probes that were viewed; `least` also those of the catalogue that nobody viewed.
     Views that come meanwhile may move a probe from one page to another; none is missed for any other reason.
     """
-    windows = await _windows(connection, counts, ranking)
+    columns, windows = await _windows(connection, counts, ranking)
+    listed = windows.views > 0
     if ranking.order == "least":
-        windows = _with_others(windows, await connection.fetch(query("popularity", "listable"), ranking.product))
-        listed = np.ones(len(windows.probes), dtype=np.bool_)
-    else:
-        listed = windows.views > 0
+        listing = await counts.listings.read(connection, columns, ranking.product)
+        windows = _among(listing, windows)
+        listed = (windows.views + windows.before > 0) | listing.is_listable
     if not ranking.hidden:
         listed &= ~await counts.hidden.mask(connection, windows.probes)
     keys = _order_keys(windows, ranking.order)
@@ -119,25 +118,26 @@ async def views_by_probe(
         if key in columns.places:
             row_of[columns.places[key]] = row
     rows = row_of[columns.probe_of]
-    # These probes are few: only their columns are added up, not all.
-    asked = np.flatnonzero(columns.chosen(None, channel, bots=False) & (rows < len(probes)))
-    totals = [np.bincount(rows[asked], views.counts[:, asked].sum(axis=0), len(probes)) for views in read]
+    chosen = columns.chosen(None, channel, bots=False)
+    asked = chosen[rows[chosen] < len(probes)]
+    totals = [np.bincount(rows[asked], views.counts(asked).sum(axis=0), len(probes)) for views in read]
     by_probe: list[list[int]] = np.array(totals, dtype=np.int64).T.tolist()
     return by_probe
 
 
-def _by_probe(columns: ColumnIndex, chosen: npt.NDArray[np.bool_], counts: Ints) -> Ints:
-    return np.bincount(columns.probe_of[chosen], counts[chosen], len(columns.probes)).astype(np.int64)
+def _by_probe(columns: ColumnIndex, chosen: Ints, counts: Ints) -> Ints:
+    return np.bincount(columns.probe_of[chosen], counts, len(columns.probes)).astype(np.int64)
 
 
-async def _windows(connection: Connection, counts: ViewCounts, ranking: Ranking) -> _WindowViews:
+async def _windows(connection: Connection, counts: ViewCounts, ranking: Ranking) -> tuple[ColumnIndex, _WindowViews]:
     now, before = await counts.read(connection, [ranking.days, _before(ranking.days)])
     columns = now.columns
     chosen = columns.chosen(ranking.product, ranking.channel, bots=ranking.bots)
+    counted = now.counts(chosen)
     found, missing, earlier = (
-        _by_probe(columns, chosen, row) for row in (now.counts[FOUND], now.counts[MISSING], before.counts.sum(axis=0))
+        _by_probe(columns, chosen, row) for row in (counted[FOUND], counted[MISSING], before.counts(chosen).sum(axis=0))
     )
-    return _WindowViews(columns.probes, columns.ranks, found, missing, earlier)
+    return columns, _WindowViews(columns.probes, columns.ranks, found, missing, earlier)
 
 
 def _before(days: Days) -> Days:
@@ -146,18 +146,14 @@ def _before(days: Days) -> Days:
     return Days(date.fromordinal(max(2 * first - last - 1, 1)), date.fromordinal(max(first - 1, 1)))
 
 
-def _with_others(windows: _WindowViews, listable: Sequence[asyncpg.Record]) -> _WindowViews:
-    """Return the probes that were viewed in either window, and with no views the others of the catalogue."""
-    viewed = np.flatnonzero(windows.views + windows.before > 0)
-    viewed = viewed[
-        np.argsort(windows.ranks[viewed])
-    ]  # sorted, like the others: merging two sorted runs takes one pass
-    known = [windows.probes[place] for place in viewed.tolist()]
-    probes = [*known, *sorted({ProbeKey(*row) for row in listable}.difference(known))]
+def _among(listing: Listing, windows: _WindowViews) -> _WindowViews:
+    """Return the views of all probes of a listing."""
+    number = len(listing.probes)
     found, missing, before = (
-        np.pad(row[viewed], (0, len(probes) - len(known))) for row in (windows.found, windows.missing, windows.before)
+        np.bincount(listing.places, row, number).astype(np.int64)
+        for row in (windows.found, windows.missing, windows.before)
     )
-    return _WindowViews(probes, ranks_of(probes), found, missing, before)
+    return _WindowViews(listing.probes, np.arange(number), found, missing, before)
 
 
 def _order_keys(windows: _WindowViews, order: Order) -> Floats:

@@ -4,28 +4,34 @@ Counts are modelled as quasi-Poisson: the logarithm of a day's mean is an effect
 period, and the variance is a multiple of the mean, estimated from Pearson's residuals (McCullagh & Nelder, Generalized
 Linear Models, 2nd ed. 1989, sections 4.5, 6.2 and 9.2). The ratio is that of two levels; its interval and test take
 Student's t distribution with the residual degrees of freedom, as the dispersion is an estimate.
+
+Whatever the levels are, the likeliest effect of a weekday is the one that makes its mean sum what was counted. So only
+the levels are sought, by Newton's method. The information about them is the Laplacian matrix of a network: two periods
+are linked by the means of the weekdays that they share. The variance of the difference of two levels is the resistance
+between them (Klein & Randic, Journal of Mathematical Chemistry 12, 1993).
 """
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-HISTORY, BEFORE, AFTER = 0, 1, 2
+from usage_service.probe_keys import Floats, Ints
+from usage_service.stats.students_t import student_quantile, student_within
+
+HISTORY, BEFORE, AFTER, UNKNOWN = range(4)
+WEEKDAYS, PERIODS = 7, 3
+CELLS = WEEKDAYS * PERIODS  # and one of unknown days
 LEAST_DAYS, LEAST_COUNT, LEAST_FREEDOM = 3, 20, 3
 CONFIDENCE = 0.95
-ROUNDS, CLOSE_ENOUGH = 50, 1e-9
+ROUNDS, CLOSE_ENOUGH, LONGEST_STEP = 50, 1e-9, 2.0
 FARTHEST = 30  # of a logarithm
-
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
+NEARLY_NONE = 1e-100  # in the place of 0 as a divisor
 
 
 class Estimate(NamedTuple):
-    """Ratio of the level after to the level before, its 95 % confidence interval, and the p-value of no change."""
+    """Ratio of the level after to the level before, its confidence interval, and the p-value of no change."""
 
     ratio: float
     low: float
@@ -33,85 +39,128 @@ class Estimate(NamedTuple):
     p_value: float
 
 
-def estimate_ratio(counts: Floats, weekdays: Integers, periods: Integers) -> Estimate | None:
-    """Return the ratio of the level of AFTER to that of BEFORE; HISTORY tells about weekdays and dispersion alone.
+class Fits(NamedTuple):
+    """Fits of the series with enough data: place, logarithm of the ratio, its standard error and degrees of freedom."""
 
-    The arrays have one entry a day: its count, its weekday (0 to 6) and its period. Return None when there is too
-    little data: fewer than LEAST_DAYS days in a period, counts that sum to less than LEAST_COUNT in the two, or days
-    whose weekdays are confounded with the change.
+    places: Ints
+    effects: Floats
+    errors: Floats
+    freedom: Ints
+
+    def p_values(self) -> Floats:
+        """Return the chance of an effect as large as each when there is none."""
+        chances = np.empty(len(self.places))
+        for freedom in np.unique(self.freedom).tolist():
+            own = self.freedom == freedom
+            chances[own] = 1 - student_within(np.abs(self.effects[own]) / self.errors[own], freedom)
+        return np.maximum(chances, 0)
+
+    def estimates(self, confidence: float = CONFIDENCE) -> list[Estimate]:
+        """Return the ratio of each, with an interval of this confidence."""
+        margins = self.errors * [student_quantile(confidence, freedom) for freedom in self.freedom.tolist()]
+        ends = np.stack([self.effects, self.effects - margins, self.effects + margins])
+        columns = [*np.exp(np.clip(ends, -FARTHEST, FARTHEST)), self.p_values()]
+        return [Estimate(*one) for one in zip(*(column.tolist() for column in columns), strict=True)]
+
+    def some(self, numbers: Ints) -> Fits:
+        """Return some of the fits."""
+        return Fits(self.places[numbers], self.effects[numbers], self.errors[numbers], self.freedom[numbers])
+
+
+def fit_ratios(counts: Floats, weekdays: Ints, periods: Ints) -> Fits:
+    """Fit the ratio of the level of AFTER to that of BEFORE in each series that has enough data.
+
+    `counts` has a row for each series and a column for each day. The others have the weekday (0 to 6) and the period of
+    each day, for all series or a row for each. HISTORY tells about weekdays and dispersion alone, UNKNOWN nothing.
+    There is too little data with fewer than LEAST_DAYS days in a period, counts that sum to less than LEAST_COUNT in
+    the two, or when the weekdays that have any are confounded with the change.
     """
-    sizes = [int((periods == period).sum()) for period in (BEFORE, AFTER)]
-    if min(sizes) < LEAST_DAYS or counts[periods != HISTORY].sum() < LEAST_COUNT:
-        return None
-    design, contrast = _design(weekdays, periods)
-    freedom = len(counts) - int(np.linalg.matrix_rank(design))
-    estimable = np.allclose(np.linalg.pinv(design) @ design @ contrast, contrast, atol=1e-8)
-    if freedom < LEAST_FREEDOM or not estimable:
-        return None
-    effect, error = _fit(_without_empty_periods(counts, periods), design, contrast, freedom)
-    margin = student_quantile(CONFIDENCE, freedom) * error
-    ratio, low, high = np.exp(np.clip([effect, effect - margin, effect + margin], -FARTHEST, FARTHEST)).tolist()
-    return Estimate(ratio, low, high, 1 - student_within(abs(effect) / error, freedom))
+    cells = np.atleast_2d(np.where(periods == UNKNOWN, CELLS, weekdays * PERIODS + periods))
+    days = _by_cell(np.ones(cells.shape), cells)
+    freedom = np.broadcast_to(_freedom(days), len(counts))
+    days = np.broadcast_to(days, (len(counts), *days.shape[1:]))
+    cells = np.broadcast_to(cells, counts.shape)
+    compared = _by_cell(counts, cells)[:, :, (BEFORE, AFTER)].sum(axis=(1, 2))
+    enough = np.flatnonzero((compared >= LEAST_COUNT) & (freedom >= LEAST_FREEDOM))
+    effects, errors = _fit(counts[enough], cells[enough], days[enough], freedom[enough])
+    told = np.flatnonzero(errors < FARTHEST)  # beyond, the interval ends nowhere
+    return Fits(enough, effects, errors, freedom[enough]).some(told)
 
 
-def _design(weekdays: Integers, periods: Integers) -> tuple[Floats, Floats]:
-    """Return the design matrix and the contrast of AFTER with BEFORE.
-
-    The matrix has a column for each period and for each weekday that occurs, but for the first, which is the base.
-    """
-    levels, days = np.unique(periods), np.unique(weekdays)[1:]
-    columns = [periods == level for level in levels] + [weekdays == day for day in days]
-    contrast = np.array([*((levels == AFTER) * 1.0 - (levels == BEFORE)), *np.zeros(len(days))])
-    return np.column_stack(columns).astype(float), contrast
+def _by_cell(of_days: Floats, cells: Ints) -> Floats:
+    """Return the sums over the days of each weekday and period, for each series."""
+    series = np.arange(len(cells))[:, np.newaxis] * (CELLS + 1)
+    sums = np.bincount((series + cells).ravel(), of_days.ravel(), len(cells) * (CELLS + 1)).astype(np.float64)
+    return sums.reshape(len(cells), CELLS + 1)[:, :CELLS].reshape(len(cells), WEEKDAYS, PERIODS)
 
 
-def _without_empty_periods(counts: Floats, periods: Integers) -> Floats:
-    """Return the counts with half a count in a period that has none, because its level would have no logarithm."""
-    filled = counts.astype(float)
-    for period in np.unique(periods):
-        if counts[periods == period].sum() == 0:
-            filled[periods == period] = 0.5 / (periods == period).sum()
-    return filled
+def _freedom(days: Floats) -> Ints:
+    """Return the residual degrees of freedom; 0 with too few days, or weekdays that are confounded with the change."""
+    links = _links(days)
+    is_apart = days[:, :, HISTORY].any(axis=1) & ~links[:, HISTORY, (BEFORE, AFTER)].any(axis=1)
+    parameters = days.any(axis=2).sum(axis=1) + days.any(axis=1).sum(axis=1) - 1 - is_apart
+    is_told = (days[:, :, (BEFORE, AFTER)].sum(axis=1).min(axis=1) >= LEAST_DAYS) & np.isfinite(_resistances(links))
+    return np.where(is_told, days.sum(axis=(1, 2)) - parameters, 0).astype(np.int64)
 
 
-def _fit(counts: Floats, design: Floats, contrast: Floats, freedom: int) -> tuple[float, float]:
-    """Return the estimated contrast and its standard error, by iteratively reweighted least squares."""
-    means = counts + 0.5
-    deviance = math.inf
+def _fit(counts: Floats, cells: Ints, days: Floats, freedom: Ints) -> tuple[Floats, Floats]:
+    """Return the likeliest logarithm of the ratio in each series, and its standard error."""
+    counts = _without_empty_periods(counts, cells, days)
+    sums = _by_cell(counts, cells)
+    by_weekday, by_period = sums.sum(axis=2), sums.sum(axis=1)
+    levels = np.log(np.maximum(by_period, NEARLY_NONE) / np.maximum(days.sum(axis=1), 1))
+    going = np.arange(len(counts))
     for _ in range(ROUNDS):
-        roots = np.sqrt(means)
-        working = np.log(means) + (counts - means) / means
-        coefficients = np.linalg.lstsq(design * roots[:, None], working * roots, rcond=None)[0]
-        means = np.exp(np.clip(design @ coefficients, -FARTHEST, FARTHEST))
-        last, deviance = deviance, _deviance(counts, means)
-        if abs(last - deviance) < CLOSE_ENOUGH * (abs(deviance) + 0.1):
+        means = _means(by_weekday[going], levels[going], days[going]) * days[going]
+        steps = _steps(_links(means), by_period[going] - means.sum(axis=1))
+        levels[going] += np.clip(steps, -LONGEST_STEP, LONGEST_STEP)
+        going = going[(np.abs(steps) >= CLOSE_ENOUGH).any(axis=1)]
+        if not len(going):
             break
-    dispersion = max(1.0, float(((counts - means) ** 2 / means).sum()) / freedom)
-    variances = np.linalg.pinv(design.T @ (design * means[:, None])) * dispersion
-    return float(contrast @ coefficients), math.sqrt(float(contrast @ variances @ contrast))
+    means = _means(by_weekday, levels, days)
+    of_days = np.take_along_axis(np.pad(means.reshape(len(means), CELLS), ((0, 0), (0, 1))), cells, axis=1)
+    residuals = np.where(cells < CELLS, (counts - of_days) ** 2 / np.maximum(of_days, NEARLY_NONE), 0).sum(axis=1)
+    variances = _resistances(_links(means * days)) * np.maximum(1.0, residuals / freedom)
+    return levels[:, AFTER] - levels[:, BEFORE], np.sqrt(variances)
 
 
-def _deviance(counts: Floats, means: Floats) -> float:
-    logs = np.where(counts > 0, counts * np.log(np.maximum(counts, 1e-300) / means), 0)
-    return float(2 * (logs - (counts - means)).sum())
+def _without_empty_periods(counts: Floats, cells: Ints, days: Floats) -> Floats:
+    """Return the counts with half a count in a period that has none, because its level would have no logarithm."""
+    halves = np.where(_by_cell(counts, cells).sum(axis=1) == 0, 0.5 / np.maximum(days.sum(axis=1), 1), 0)
+    return np.asarray(counts + np.take_along_axis(halves, cells % PERIODS, axis=1))
 
 
-def student_within(t: float, freedom: int) -> float:
-    """Return P(|T| <= t) of Student's t with whole degrees of freedom (Abramowitz & Stegun, 26.7.3 and 26.7.4)."""
-    angle = math.atan(t / math.sqrt(freedom))
-    sine, cosine = math.sin(angle), math.cos(angle)
-    odd = freedom % 2
-    term, total = (cosine, cosine if freedom > 1 else 0.0) if odd else (1.0, 1.0)
-    for k in range(2 + odd, freedom - 1, 2):
-        term *= (k - 1) / k * cosine**2
-        total += term
-    return 2 / math.pi * (angle + sine * total) if odd else sine * total
+def _means(by_weekday: Floats, levels: Floats, days: Floats) -> Floats:
+    """Return the mean of a day of each weekday in each period, so that those of a weekday sum to what was counted."""
+    rates = np.exp(levels)[:, np.newaxis, :]
+    whole = np.maximum((days * rates).sum(axis=2), NEARLY_NONE)
+    return np.asarray((by_weekday / whole)[:, :, np.newaxis] * rates)
 
 
-def student_quantile(within: float, freedom: int) -> float:
-    """Return the t for which P(|T| <= t) is `within`, by bisection."""
-    low, high = 0.0, 1e6
-    while high - low > 1e-12 * (1 + high):
-        middle = (low + high) / 2
-        low, high = (middle, high) if student_within(middle, freedom) < within else (low, middle)
-    return (low + high) / 2
+def _links(sums: Floats) -> Floats:
+    """Return how much is known of the difference between the levels of any two periods, from what both have in common.
+
+    `sums` has the sum of the means of each weekday (a row) in each period (a column), for each series.
+    """
+    of_weekdays = np.maximum(sums.sum(axis=2, keepdims=True), NEARLY_NONE)
+    return np.asarray(np.swapaxes(sums / of_weekdays, 1, 2) @ sums)
+
+
+def _steps(links: Floats, missing: Floats) -> Floats:
+    """Return Newton's step of each level, for what the means are `missing` of each period's count; BEFORE stays."""
+    past, across, ahead = (
+        links[:, one, other] for one, other in ((HISTORY, BEFORE), (BEFORE, AFTER), (HISTORY, AFTER))
+    )
+    past = np.maximum(past, NEARLY_NONE)  # a history that has nothing in common with the others moves none of them
+    determinant = np.maximum(past * across + past * ahead + across * ahead, NEARLY_NONE**2)
+    steps = np.zeros_like(missing)
+    steps[:, HISTORY] = (across + ahead) * missing[:, HISTORY] + ahead * missing[:, AFTER]
+    steps[:, AFTER] = ahead * missing[:, HISTORY] + (past + ahead) * missing[:, AFTER]
+    return steps / determinant[:, np.newaxis]
+
+
+def _resistances(links: Floats) -> Floats:
+    """Return the variance of the difference between AFTER and BEFORE, which are linked directly and through HISTORY."""
+    past, ahead = links[:, HISTORY, BEFORE], links[:, HISTORY, AFTER]
+    known = links[:, BEFORE, AFTER] + past * ahead / np.maximum(past + ahead, NEARLY_NONE)
+    return np.where(known > NEARLY_NONE, 1 / np.maximum(known, NEARLY_NONE), np.inf)

@@ -1,39 +1,36 @@
-"""Releases and their effect: the views in the days after a release, compared with those in the days before."""
+"""Effect of releases and other marks: the views in the days after, compared with those in the days before."""
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
-from typing import Literal
+from typing import Literal, NamedTuple
 
-import asyncpg
 import msgspec
 import numpy as np
 
+from usage_service.probe_keys import Floats, Ints
 from usage_service.queries import query
 from usage_service.shared.postgres import Connection
-from usage_service.stats.release_effects import AFTER, BEFORE, HISTORY, Estimate, estimate_ratio
-from usage_service.windows import TimeRange
+from usage_service.stats.marks import Mark, find_marks
+from usage_service.stats.release_effects import AFTER, BEFORE, HISTORY, UNKNOWN, Estimate, fit_ratios
+from usage_service.windows import Days, TimeRange
 
 HISTORY_DAYS = 28  # before the days before: tell the weekly rhythm
 SIGNIFICANT = 0.05
 
 Effect = Literal["up", "down", "none", "too_little_data"]
-Daily = dict[date, float]
+Series = tuple[str | None, str | None]  # product and channel, None for any
 
 
-class Impact(msgspec.Struct, frozen=True):
-    """Views by people of the release's product and channel, in whole UTC days before and after the day of the release.
+class Impact(Mark, frozen=True):
+    """Views by people of the mark's product and channel, in whole UTC days before and after the day of the mark.
 
     `ratio` compares a day after with a day before, adjusted for weekdays; `low` and `high` are its 95 % confidence
-    interval. `p_value` is that of no change, each release for itself. They are null when there is too little data.
+    interval. `p_value` is that of no change, each mark for itself. They are null when there is too little data.
     `first_day` is the first with a view of the product and channel: days before it are not compared.
     """
 
-    product: str
-    channel: str
-    version: int
-    published_at: datetime
     first_day: date | None
     days_before: int
     days_after: int
@@ -46,8 +43,28 @@ class Impact(msgspec.Struct, frozen=True):
     effect: Effect
 
 
+class Calendar:
+    """Days around a mark, each in a period where it is known: whole, before today, and not before the first view."""
+
+    def __init__(self, mark: datetime, days: int, first: date | None, today: date) -> None:
+        marked = mark.astimezone(UTC).date()
+        self.first_day = first
+        self.compared = Days(marked - timedelta(days=days), marked + timedelta(days=days))
+        offsets = np.concatenate([np.arange(-days - HISTORY_DAYS, 0), np.arange(1, days + 1)])  # not the mark's own day
+        self.ordinals: Ints = marked.toordinal() + offsets
+        self.weekdays: Ints = (self.ordinals - 1) % 7
+        is_known = (self.ordinals >= (first or today).toordinal()) & (self.ordinals < today.toordinal())
+        periods = np.where(offsets > 0, AFTER, np.where(offsets >= -days, BEFORE, HISTORY))
+        self.periods: Ints = np.where(is_known, periods, UNKNOWN)
+
+    def number_of(self, period: int) -> int:
+        """Return how many days a period has."""
+        return int((self.periods == period).sum())
+
+
 async def release_impacts(
     connection: Connection,
+    kind: str,
     time_range: TimeRange,
     product: str | None,
     channel: str | None,
@@ -55,49 +72,70 @@ async def release_impacts(
     today: date,
     limit: int,
 ) -> list[Impact]:
-    """Return the effects of the latest `limit` releases of a time range, latest first.
+    """Return the effects of the latest `limit` marks of a kind in a time range, latest first.
 
-    Compared are up to `days` days before a release and after it; only days before `today` count.
+    Compared are up to `days` days before a mark and after it; only days before `today` count. Days before the first
+    view are unknown rather than empty.
     """
-    releases = await connection.fetch(query("releases", "published"), *time_range, product, channel, limit)
-    kinds = {(row["product"], row["channel"]) for row in releases}
-    rows = await connection.fetch(query("releases", "daily"), *zip(*kinds, strict=True)) if kinds else []
-    daily: dict[tuple[str, str], Daily] = defaultdict(dict)
-    for row in rows:
-        daily[row["product"], row["channel"]][row["day"]] = row["views"]
-    return [_impact(row, daily[row["product"], row["channel"]], days, today) for row in releases]
+    marks = await find_marks(connection, kind, time_range, product, channel, limit)
+    if not marks:
+        return []
+    daily = await _daily_views(connection, marks, days)
+    views = [daily.get((mark.product, mark.channel), _Daily(None, {})) for mark in marks]
+    calendars = [
+        Calendar(mark.published_at, days, own.first_day, today) for mark, own in zip(marks, views, strict=True)
+    ]
+    counts = np.array([own.on(calendar.ordinals) for own, calendar in zip(views, calendars, strict=True)])
+    weekdays, periods = np.array([one.weekdays for one in calendars]), np.array([one.periods for one in calendars])
+    fits = fit_ratios(counts, weekdays, periods)
+    estimates = dict(zip(fits.places.tolist(), fits.estimates(), strict=True))
+    known = enumerate(zip(marks, counts, calendars, strict=True))
+    return [_impact(*one, estimates.get(place)) for place, one in known]
 
 
-def _impact(release: asyncpg.Record, daily: Daily, days: int, today: date) -> Impact:
-    """Estimate the effect of a release; days before the first view are unknown rather than empty."""
-    published = release["published_at"].astimezone(UTC).date()
-    known = [(day, period) for day, period in _days_around(published, days) if min(daily, default=today) <= day < today]
-    periods = np.array([period for _, period in known], dtype=np.int64)
-    counts = np.array([daily.get(day, 0) for day, _ in known], dtype=float)
-    estimate = estimate_ratio(counts, np.array([day.weekday() for day, _ in known], dtype=np.int64), periods)
+class _Daily(NamedTuple):
+    """First day with a view of a product and channel, and the views by the ordinal of the UTC day."""
+
+    first_day: date | None
+    views: Mapping[int, float]
+
+    def on(self, ordinals: Ints) -> list[float]:
+        """Return the views on these days."""
+        return [self.views.get(day, 0.0) for day in ordinals.tolist()]
+
+
+async def _daily_views(connection: Connection, marks: Sequence[Mark], days: int) -> dict[Series, _Daily]:
+    """Return the views of the product and channel of each mark, on all days that are compared with another."""
+    marked = [mark.published_at.astimezone(UTC).date() for mark in marks]
+    since, until = min(marked) - timedelta(days=days + HISTORY_DAYS), max(marked) + timedelta(days=days + 1)
+    only = zip(*{(mark.product, mark.channel) for mark in marks}, strict=True)
+    rows = await connection.fetch(query("releases", "daily"), *only, since, until)
+    return {
+        (row["product"], row["channel"]): _Daily(
+            row["first_day"], {day.toordinal(): views for day, views in zip(row["days"], row["views"], strict=True)}
+        )
+        for row in rows
+    }
+
+
+def _impact(mark: Mark, counts: Floats, calendar: Calendar, estimate: Estimate | None) -> Impact:
     return Impact(
-        **release,
-        first_day=min(daily, default=None),
-        days_before=int((periods == BEFORE).sum()),
-        days_after=int((periods == AFTER).sum()),
-        views_before=int(counts[periods == BEFORE].sum()),
-        views_after=int(counts[periods == AFTER].sum()),
+        **msgspec.structs.asdict(mark),
+        first_day=calendar.first_day,
+        days_before=calendar.number_of(BEFORE),
+        days_after=calendar.number_of(AFTER),
+        views_before=int(counts[calendar.periods == BEFORE].sum()),
+        views_after=int(counts[calendar.periods == AFTER].sum()),
         ratio=estimate.ratio if estimate else None,
         low=estimate.low if estimate else None,
         high=estimate.high if estimate else None,
         p_value=estimate.p_value if estimate else None,
-        effect=_effect(estimate),
+        effect=effect_of(estimate),
     )
 
 
-def _days_around(published: date, days: int) -> list[tuple[date, int]]:
-    """Return each day around a release with its period; the day of the release itself is in none."""
-    before = [(-back, BEFORE if back <= days else HISTORY) for back in range(days + HISTORY_DAYS, 0, -1)]
-    after = [(ahead, AFTER) for ahead in range(1, days + 1)]
-    return [(published + timedelta(days=offset), period) for offset, period in before + after]
-
-
-def _effect(estimate: Estimate | None) -> Effect:
+def effect_of(estimate: Estimate | None) -> Effect:
+    """Return the effect in a word."""
     if estimate is None:
         return "too_little_data"
     if estimate.p_value >= SIGNIFICANT:

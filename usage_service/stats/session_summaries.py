@@ -11,10 +11,9 @@ import msgspec
 
 from usage_service.queries import query
 from usage_service.shared.postgres import Connection
-from usage_service.stats.sessions import Bots, Role
+from usage_service.stats.sessions import SESSIONS_SAMPLED, Bots, Role
 from usage_service.windows import STEPS, Interval, TimeRange
 
-SESSIONS_SAMPLED = 5_000
 SAMPLE_KEYS = 2**32  # a sample key is 32 bits of a pseudonym (sample_key in schema.sql)
 PERCENTILES = {"p25": 0.25, "median": 0.5, "p75": 0.75, "p90": 0.9, "p99": 0.99}
 

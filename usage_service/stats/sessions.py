@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import hashlib
 from datetime import datetime
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 from uuid import UUID
 
 import asyncpg
 import msgspec
 
+from usage_service.cursors import InstantCursor, microseconds_of
 from usage_service.queries import query
 from usage_service.shared.postgres import Connection
+from usage_service.windows import TimeRange
 
 Bots = Literal["exclude", "include", "only"]
 NameList = Literal["products", "probes", "controls", "tools_left"]
 Role = Literal["starting_point", "endpoint", "in_between", "whole"]
+SESSIONS_SAMPLED = 5_000
 NAME_LISTS: tuple[NameList, ...] = get_args(NameList)
 
 
@@ -49,13 +52,36 @@ class Session(msgspec.Struct, frozen=True):
     role: Role
 
 
+class SessionCursor(InstantCursor, frozen=True):
+    """Cursor at the last session of a page. A session that a late event moves meanwhile may be listed twice, or not."""
+
+    visitor: UUID
+
+
+class SessionPage(NamedTuple):
+    """Sessions of a page, the cursor of the next page if there is one, and the number of all sessions."""
+
+    sessions: list[Session]
+    following: SessionCursor | None
+    total: int
+
+
 async def list_sessions(
-    connection: Connection, since: datetime, until: datetime, product: str | None, bots: Bots, limit: int
-) -> tuple[list[Session], int]:
-    """Return the latest `limit` sessions that began in the time range, and the number of all that did."""
-    rows = await connection.fetch(query("sessions", "listed"), since, until, product, bots, limit)
-    total = await connection.fetchval(query("sessions", "counted"), since, until, product, bots)
-    return [_session(row) for row in rows], total
+    connection: Connection,
+    time_range: TimeRange,
+    product: str | None,
+    bots: Bots,
+    limit: int,
+    after: SessionCursor | None,
+) -> SessionPage:
+    """Return up to `limit` sessions that began in the time range and come after a cursor, latest first."""
+    only = (*time_range, product, bots)
+    place = (after.instant, after.visitor) if after else (None, None)
+    rows = await connection.fetch(query("sessions", "listed"), *only, limit + 1, *place)
+    total = await connection.fetchval(query("sessions", "counted"), *only)
+    found = [_session(row) for row in rows[:limit]]
+    last = found[-1] if len(rows) > limit else None
+    return SessionPage(found, SessionCursor(microseconds_of(last.started_at), last.visitor) if last else None, total)
 
 
 class TimelineEvent(msgspec.Struct, frozen=True):
@@ -77,6 +103,16 @@ async def find_session(connection: Connection, visitor: UUID, started_at: dateti
     return _session(row) if row else None
 
 
+async def find_typical(
+    connection: Connection, since: datetime, until: datetime, product: str | None, bots: Bots
+) -> Session | None:
+    """Return the session of the time range that is nearest to their medians, or None when there was none."""
+    filters = since, until, product, bots
+    [sample] = await connection.fetch(query("sessions", "sample"), *filters, SESSIONS_SAMPLED)
+    row = await connection.fetchrow(query("sessions", "typical"), *filters, sample["sample_key"])
+    return await find_session(connection, *row) if row else None
+
+
 async def timeline(connection: Connection, session: Session, limit: int) -> list[TimelineEvent]:
     """Return the first `limit` events of a session, in the order in which they occurred."""
     rows = await connection.fetch(
@@ -87,7 +123,7 @@ async def timeline(connection: Connection, session: Session, limit: int) -> list
 
 def _session(row: asyncpg.Record) -> Session:
     key = f"{row['visitor']} {row['started_at'].isoformat()}"
-    fields = dict(row)
+    fields = dict(row) | {name: sorted(row[name]) for name in NAME_LISTS}
     beyond = {name: fields.pop(f"{name}_beyond") for name in NAME_LISTS}
     return Session(
         session_id=hashlib.blake2b(key.encode(), digest_size=12).hexdigest(),

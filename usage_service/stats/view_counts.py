@@ -6,7 +6,7 @@ a connection with an older snapshot is answered from that snapshot, too.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from typing import NamedTuple
@@ -18,13 +18,16 @@ from usage_service.hidden_probes import HiddenNames
 from usage_service.probe_keys import Counts, Ints
 from usage_service.queries import query
 from usage_service.shared.postgres import Connection
+from usage_service.stats.listings import Listings
 from usage_service.stats.view_columns import ColumnIndex, Columns
 from usage_service.windows import Days
 
 MOST_BEHIND = 200_000  # positions: to scan more of them takes as long as to read the buckets again
 MOST_VERSIONS = 4
 MOST_KEPT = 8_000_000  # numbers in the buckets of a version: 32 MB, most of which versions share
+USUAL_DAYS = (1, 7, 14, 28, 56, 90, 180, 365)
 FOUND, MISSING = range(2)
+FEW = 8  # one column in so many
 
 
 class Bucket(NamedTuple):
@@ -45,10 +48,24 @@ class State(NamedTuple):
 
 
 class Views(NamedTuple):
-    """Views in a window: a row of those found and a row of those missing, by column."""
+    """Views in a window: counts of its buckets, each with a row of those found and one of those missing, by column."""
 
-    counts: Ints
+    buckets: Sequence[Counts]
     columns: ColumnIndex
+
+    def counts(self, columns: Ints) -> Ints:
+        """Return the views in each of some columns, which are in ascending order: a row of found, a row of missing."""
+        # To pick many out of each bucket takes longer than to add up all.
+        if len(columns) * FEW > len(self.columns.cells):
+            total = np.zeros((2, len(self.columns.cells)), dtype=np.int64)
+            for counts in self.buckets:
+                total[:, : counts.shape[1]] += counts
+            return total[:, columns]
+        total = np.zeros((2, len(columns)), dtype=np.int64)
+        for counts in self.buckets:
+            known = int(np.searchsorted(columns, counts.shape[1]))  # what came later has none in it
+            total[:, :known] += counts[:, columns[:known]]
+        return total
 
 
 @dataclass
@@ -94,13 +111,6 @@ class _Version:
             loaded[Bucket(row["days"], row["first_day"])] = counts
         return loaded
 
-    def total(self, buckets: Iterable[Counts]) -> Views:
-        """Return the sum of the counts of buckets."""
-        total = np.zeros((2, len(self.columns)), dtype=np.int64)
-        for counts in buckets:
-            total[:, : counts.shape[1]] += counts
-        return Views(total, self.columns.index())
-
 
 def _most_recent(buckets: dict[Bucket, Counts], columns: int) -> dict[Bucket, Counts]:
     """Return as many buckets as may be kept, the most recently read ones."""
@@ -114,10 +124,11 @@ def _widened(counts: Counts, columns: int) -> Counts:
 
 
 class ViewCounts:
-    """View counts of the latest versions, for any number of concurrent readers, and which probes are hidden."""
+    """View counts of the latest versions, for any number of concurrent readers, and which probes are listed."""
 
     def __init__(self) -> None:
         self.hidden = HiddenNames()
+        self.listings = Listings()
         self._versions: list[_Version] = []
 
     async def read(self, connection: Connection, windows: Sequence[Days]) -> list[Views]:
@@ -129,9 +140,16 @@ class ViewCounts:
         state = await read_state(connection)
         day = timedelta(days=1)
         if state.first_day is None or state.last_day is None or (end is not None and end <= state.first_day):
-            return _Version(state.generation, state.changed_at).total(())
+            return Views((), Columns().index())
         last = min(end - day, state.last_day) if end else state.last_day
         return (await self._read(connection, state, [Days(max(first or state.first_day, state.first_day), last)]))[0]
+
+    async def read_ahead(self, connection: Connection) -> None:
+        """Read what usual windows are made of, so that the first answers after a start are as fast as later ones."""
+        state = await read_state(connection)
+        last = state.last_day
+        if last is not None:
+            await self._read(connection, state, [Days(last - timedelta(days=days - 1), last) for days in USUAL_DAYS])
 
     async def _read(self, connection: Connection, state: State, windows: Sequence[Days]) -> list[Views]:
         firsts, lasts = [days.first for days in windows], [days.last for days in windows]
@@ -141,7 +159,8 @@ class ViewCounts:
             made_of[row["number"] - 1].append(Bucket(row["days"], row["first_day"]))
         version = await self._version(connection, state)
         held = await version.read(connection, set().union(*made_of))
-        return [version.total(map(held.__getitem__, buckets)) for buckets in made_of]
+        columns = version.columns.index()
+        return [Views([held[bucket] for bucket in buckets], columns) for buckets in made_of]
 
     async def _version(self, connection: Connection, state: State) -> _Version:
         """Return the version that the connection sees, kept or made."""

@@ -14,7 +14,7 @@ from usage_service.limits import Allowance, Limits
 from usage_service.problems import Problem
 from usage_service.shared.postgres import Pool
 from usage_service.shared.settings import ServerSettings, SettingsError
-from usage_service.tokens import Grant, Tokens, TokenScope, proof_of
+from usage_service.tokens import FEED, Grant, Tokens, TokenScope, proof_of
 from usage_service.web.errors import Handler
 from usage_service.web.guesses import Guesses, proxies_of
 from usage_service.web.keys import service_of
@@ -51,6 +51,17 @@ class Access:
             return await (self._grant_of_token(request, given) if is_needed else self._tokens.find(given))
         secret = request.cookies.get(COOKIE)
         return await self._grant_of_session(secret) if secret else None
+
+    async def grant_of_feed(self, request: web.Request, token: str) -> Grant:
+        """Return the grant of the token in a feed's address, which may open feeds only.
+
+        Raise a Problem: 404 for any other token, 429 after too many wrong ones from the caller's address.
+        """
+        grant = await self._grant_of_token(request, token)
+        if grant is None or grant.scopes != {FEED}:
+            detail = "the address was mistyped, or its token has expired, was revoked or opens more than feeds"
+            raise Problem(404, "Unknown feed", f"{detail}; `usage-service token create NAME --scope feed` makes one")
+        return grant
 
     async def sign_in(self, request: web.Request, token: str) -> str | None:
         """Open a session for a token, in the place of the browser's earlier one, and return its secret.
@@ -125,7 +136,10 @@ def guarded(handler: Handler, scope: Scope) -> Handler:
     async def guard(request: web.Request) -> web.StreamResponse:
         access = request.app[ACCESS]
         is_needed = needs_token(request, scope)
-        grant = await access.grant_of(request, is_needed=is_needed)
+        if scope == FEED:
+            grant = await access.grant_of_feed(request, request.match_info["token"]) if is_needed else None
+        else:
+            grant = await access.grant_of(request, is_needed=is_needed)
         if is_needed:
             _check(grant, scope)
         request[GRANT] = grant or (APP if service_of(request).settings.token is None else ANYBODY)
@@ -139,7 +153,7 @@ def guarded(handler: Handler, scope: Scope) -> Handler:
 def needs_token(request: web.Request, scope: Scope) -> bool:
     """Return whether the route needs a token."""
     settings = service_of(request).settings
-    return settings.token is not None and scope != "open" and not (scope == "read" and settings.open_reads)
+    return settings.token is not None and scope != "open" and not (scope in ("read", FEED) and settings.open_reads)
 
 
 def opened_scopes(request: web.Request) -> frozenset[TokenScope]:

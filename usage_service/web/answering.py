@@ -50,6 +50,11 @@ class Question(ABC):
         compute is computed after it.
         """
 
+    @property
+    def address(self) -> str | None:
+        """Return where the API answers this question; None where pages only ask it."""
+        return None
+
     async def other_revision(self, connection: Connection) -> object:
         """Return what changes with the rows it reads besides projections; raise Problem when there are none."""
         return ()

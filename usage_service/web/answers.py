@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -24,15 +22,6 @@ class Body(NamedTuple):
 def as_json(value: object, following: str | None = None) -> Body:
     """Return any value that msgspec can encode, as JSON."""
     return Body(msgspec.json.encode(value), "application/json", following)
-
-
-def as_csv(columns: Sequence[str], rows: Iterable[Sequence[object]], following: str | None = None) -> Body:
-    """Return rows as CSV with a line of names; None is an empty cell."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(rows)
-    return Body(text.getvalue().encode(), "text/csv", following)
 
 
 def json_answer(

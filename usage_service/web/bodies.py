@@ -32,7 +32,7 @@ async def json_body(request: web.Request, kind: type[Kind]) -> Kind:
     try:
         return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as error:
-        raise invalid([field_error(error, kind.__struct_encode_fields__)]) from None
+        raise invalid([field_error(error, kind)]) from None
     except NOT_JSON as error:
         raise Problem(400, "Not JSON", f"the body is {not_json(error)}") from None
 
@@ -49,12 +49,18 @@ async def read_body(request: web.Request) -> bytes:
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.writer.output_size = 0  # else aiohttp takes it for an answer that has begun
     try:
-        async with asyncio.timeout(BODY_SECONDS):
-            return decompressed(await request.read(), encoding, MOST_BODY_BYTES)
+        return decompressed(await _received(request), encoding, MOST_BODY_BYTES)
     except TimeoutError:
         raise Problem(408, "Body too slow", f"the body did not arrive within {BODY_SECONDS:g} s") from None
     except OSError:  # the client's connection, not the database's
         raise Problem(400, "Body broken off", "the connection ended before the body did") from None
+
+
+async def _received(request: web.Request) -> bytes:
+    if request.content.is_eof():  # as nearly always of a single event: there is nothing to wait for
+        return await request.read()
+    async with asyncio.timeout(BODY_SECONDS):
+        return await request.read()
 
 
 def _encoding_of(request: web.Request) -> str:

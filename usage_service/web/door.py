@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
@@ -12,6 +13,8 @@ from usage_service.problems import Problem
 from usage_service.shared.settings import ServerSettings
 from usage_service.web.bodies import EXPECTATION, GO_ON
 from usage_service.web.errors import Handler
+
+MOST_REMEMBERED = 256  # of the names that callers have for the service
 
 
 def door(settings: ServerSettings) -> Middleware:
@@ -53,14 +56,18 @@ def _require_own_name(request: web.Request, own_host: str) -> None:
 
     The page of a foreign name that is made to lead to loopback (DNS rebinding) is of the same origin to a browser.
     """
-    named = request.headers.get("Host", "")
+    if not _is_own_name(request.headers.get("Host", ""), own_host):
+        detail = "this is not one of its names: ask for localhost or 127.0.0.1, or have it take tokens"
+        raise Problem(421, "Misdirected request", detail)
+
+
+@lru_cache(MOST_REMEMBERED)
+def _is_own_name(named: str, own_host: str) -> bool:
     try:
         host = urlsplit(f"//{named}").hostname or ""
     except ValueError:
-        host = ""
-    if host not in ("localhost", own_host) and not _is_loopback(host):
-        detail = "this is not one of its names: ask for localhost or 127.0.0.1, or have it take tokens"
-        raise Problem(421, "Misdirected request", detail)
+        return False
+    return host in ("localhost", own_host) or _is_loopback(host)
 
 
 def _is_loopback(host: str) -> bool:

@@ -13,6 +13,7 @@ from usage_service.problems import Problem
 from usage_service.shared.postgres import UNAVAILABLE, is_away
 from usage_service.shared.stream_limit import StreamLimitReachedError
 from usage_service.web.answers import problem_answer
+from usage_service.web.paths import logged_path
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -40,7 +41,7 @@ async def problems_middleware(request: web.Request, handler: Handler) -> web.Str
     except (LogUnavailableError, *UNAVAILABLE) as error:
         if not is_away(error):
             return _failed(request)
-        log.warning("database_unavailable", path=request.path, error=repr(error))
+        log.warning("database_unavailable", path=logged_path(request), error=repr(error))
         detail = "the database did not answer; sending the same request again is safe"
         return _later(503, "Database unavailable", detail, seconds=2)
     except Exception:
@@ -49,7 +50,7 @@ async def problems_middleware(request: web.Request, handler: Handler) -> web.Str
 
 def _failed(request: web.Request) -> web.Response:
     """Log the exception that is being handled, and return a problem (500)."""
-    log.exception("request_failed", method=request.method, path=request.path)
+    log.exception("request_failed", method=request.method, path=logged_path(request))
     return problem_answer(Problem(500, "Internal error", "the service failed; it has been logged"))
 
 

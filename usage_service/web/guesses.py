@@ -15,6 +15,7 @@ from prometheus_client.registry import Collector
 from usage_service.limits import Limits
 from usage_service.problems import Problem
 from usage_service.shared.settings import SettingsError
+from usage_service.web.paths import logged_path
 
 Network: TypeAlias = "IPv4Network | IPv6Network"
 
@@ -90,7 +91,7 @@ class Guesses(Collector):
         if now - self._logged_at < LOG_SECONDS:
             self._unlogged += 1
             return
-        log.warning("wrong_token", answer=answer, address=address, path=request.path[:200], left_out=self._unlogged)
+        log.warning("wrong_token", answer=answer, address=address, path=logged_path(request), left_out=self._unlogged)
         self._logged_at, self._unlogged = now, 0
 
 

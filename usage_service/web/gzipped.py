@@ -33,8 +33,12 @@ def add_encoding_headers(answer: web.Response, is_gzip: bool) -> web.Response:
 
 
 async def gzip_answer(request: web.Request, answer: web.Response) -> web.Response:
-    """Return the answer, compressed when the caller accepts gzip."""
-    wanted = takes_gzip(request)
-    if wanted and isinstance(answer.body, bytes):
-        answer.body = await asyncio.to_thread(compressed, answer.body)
+    """Return the answer, compressed when the caller accepts gzip; its entity tag is weak, as the bytes may differ."""
+    body = answer.body
+    wanted = isinstance(body, bytes) and bool(body) and takes_gzip(request)
+    if isinstance(body, bytes) and wanted:
+        answer.body = await asyncio.to_thread(compressed, body)
+    tag = answer.headers.get("ETag", "")
+    if tag.startswith('"'):
+        answer.headers["ETag"] = f"W/{tag}"
     return add_encoding_headers(answer, wanted)

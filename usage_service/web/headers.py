@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from uuid import uuid4
+from secrets import token_hex
 
 import structlog
 from aiohttp import web
@@ -22,18 +22,16 @@ REQUEST_ID = web.RequestKey("request_id", str)
 _ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 
 
-async def add_security_headers(_request: web.Request, response: web.StreamResponse) -> None:
-    """Add the headers that keep browsers safe; a page brings a Content-Security-Policy of its own."""
+async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
+    """Add the headers of every answer; a page brings a Content-Security-Policy of its own."""
     headers = response.headers
     headers.update(SECURITY_HEADERS)
     if "Content-Security-Policy" not in headers:
         headers["Content-Security-Policy"] = POLICY
-
-
-async def add_allowance(request: web.Request, response: web.StreamResponse) -> None:
-    """Add the rate limit's headers when the request was counted."""
-    if (allowance := request.get(ALLOWANCE)) is not None:
-        response.headers.update(allowance.headers)
+    if (request_id := request.get(REQUEST_ID)) is not None:
+        headers[REQUEST_ID_HEADER] = request_id
+    if (allowance := request.get(ALLOWANCE)) is not None:  # the request was counted
+        headers.update(allowance.headers)
 
 
 @web.middleware
@@ -43,12 +41,6 @@ async def bind_request_id(request: web.Request, handler: Handler) -> web.StreamR
     The caller's id is used when it is well-formed, so that nothing else gets into the logs by it.
     """
     given = request.headers.get(REQUEST_ID_HEADER, "")
-    request[REQUEST_ID] = given if _ID.fullmatch(given) else uuid4().hex
-    with structlog.contextvars.bound_contextvars(request_id=request[REQUEST_ID]):
-        return await handler(request)
-
-
-async def add_request_id(request: web.Request, response: web.StreamResponse) -> None:
-    """Add the request's id to its answer."""
-    if REQUEST_ID in request:
-        response.headers[REQUEST_ID_HEADER] = request[REQUEST_ID]
+    request[REQUEST_ID] = given if _ID.fullmatch(given) else token_hex(16)
+    structlog.contextvars.bind_contextvars(request_id=request[REQUEST_ID])  # aiohttp gives each a context of its own
+    return await handler(request)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cache
-from typing import Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 from aiohttp import web
@@ -14,12 +13,11 @@ from aiohttp import web
 from usage_service.cursors import Cursor
 from usage_service.problems import FieldError, field_error, invalid
 from usage_service.shared.texts import read_texts
+from usage_service.windows import time_of
 
 Kind = TypeVar("Kind", bound=msgspec.Struct)
 Place = TypeVar("Place", bound=Cursor)
 
-DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-NUMBER = re.compile(r"[-+]?[0-9.]+(?:[eE][-+]?[0-9]+)?")
 # Far enough from the ends of the calendar that any window from them is a valid range.
 FIRST_INSTANT, LAST_INSTANT = datetime(1900, 1, 1, tzinfo=UTC), datetime(3000, 1, 1, tzinfo=UTC)
 
@@ -46,30 +44,28 @@ def parameters_from(given: Mapping[str, object], kind: type[Kind]) -> Kind:
     A day (`2026-11-01`) stands for its first instant in UTC.
     """
     try:
-        parameters = read_texts(_instants_read(given, kind), kind)
+        parameters = read_texts(_times_read(given, kind), kind)
     except msgspec.ValidationError as error:
-        found = field_error(error, kind.__struct_encode_fields__)
+        found = field_error(error, kind)
         name = (found.pointer or "").removeprefix("/").partition("/")[0].replace("~1", "/").replace("~0", "~")
-        raise invalid([FieldError(parameter=name, detail=_choices(kind, name) or found.detail)]) from None
+        raise invalid([FieldError(parameter=name, detail=found.detail)]) from None
     _check_instants(parameters)
     return parameters
 
 
-def _instants_read(given: Mapping[str, object], kind: type[msgspec.Struct]) -> dict[str, object]:
-    """Return the values with days as instants. Raise a Problem for a number: msgspec takes it for seconds of 1970."""
+def _times_read(given: Mapping[str, object], kind: type[msgspec.Struct]) -> dict[str, object]:
+    """Return the values with times for their texts; raise a Problem for what is none, such as a number."""
     read = dict(given)
-    for name in _instant_names(kind) & given.keys():
-        text = str(given[name])
-        if DAY.fullmatch(text):
-            read[name] = f"{text}T00:00:00Z"
-        elif NUMBER.fullmatch(text):
-            detail = "must be RFC 3339 with a zone, such as 2026-11-23T10:00:00Z, or a day, such as 2026-11-23"
-            raise invalid([FieldError(parameter=name, detail=detail)])
+    for name in _names_of_times(kind) & given.keys():
+        try:
+            read[name] = time_of(str(given[name]))
+        except ValueError as error:
+            raise invalid([FieldError(parameter=name, detail=str(error))]) from None
     return read
 
 
 @cache
-def _instant_names(kind: type[msgspec.Struct]) -> frozenset[str]:
+def _names_of_times(kind: type[msgspec.Struct]) -> frozenset[str]:
     hints = get_type_hints(kind)
     fields = msgspec.structs.fields(kind)
     return frozenset(one.encode_name for one in fields if datetime in (hints[one.name], *get_args(hints[one.name])))
@@ -81,11 +77,6 @@ def cursor_of(text: str | None, kind: type[Place]) -> Place | None:
         return kind.parse(text) if text else None
     except ValueError:
         raise invalid([FieldError(parameter="cursor", detail="is not a cursor from a `next` link")]) from None
-
-
-def _choices(kind: type[msgspec.Struct], name: str) -> str | None:
-    hint = get_type_hints(kind).get(name)
-    return f"must be one of {', '.join(get_args(hint))}" if get_origin(hint) is Literal else None
 
 
 def _check_instants(parameters: msgspec.Struct) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 
 import structlog
 from aiohttp import web
 from aiohttp.web import ContentCoding
+
+from usage_service.web.paths import logged_path
 
 WRITE_SECONDS = 60.0  # for a client to read a piece of a few MB
 
@@ -18,7 +21,7 @@ async def stream_answer(
     request: web.Request,
     content_type: str,
     end: int,
-    pieces: AsyncIterator[bytes],
+    pieces: AsyncGenerator[bytes, None],
     *,
     headers: Mapping[str, str] | None = None,
     as_gzip: bool = False,
@@ -34,15 +37,16 @@ async def stream_answer(
     if request.method == "HEAD":
         return response
     try:
-        async for piece in pieces:
-            async with asyncio.timeout(WRITE_SECONDS):
-                await response.write(piece)
+        async with aclosing(pieces):
+            async for piece in pieces:
+                async with asyncio.timeout(WRITE_SECONDS):
+                    await response.write(piece)
         await response.write_eof()
     except ConnectionError:
-        log.info("reader_gone", path=request.path)
+        log.info("reader_gone", path=logged_path(request))
     except Exception:
         # Too late for a status: only a broken connection tells the reader that this is not all.
-        log.exception("stream_broken", path=request.path)
+        log.exception("stream_broken", path=logged_path(request))
         abort(request)
     return response
 

@@ -17,6 +17,7 @@ from warehouse.api.listing import job_token, read_listing
 from warehouse.api.requests import QueryRequest, from_insert, from_query, number_argument, read_json
 from warehouse.api.uploads import Upload, Uploads, receive_chunk, receive_multipart
 from warehouse.api.wire import (
+    Row,
     dry_run_resource,
     encode_rows,
     job_resource,
@@ -247,7 +248,7 @@ def _head(job: Job) -> dict[str, object]:
     }
 
 
-def _page(engine: Engine, job: Job, first: int, count: int, int64_timestamps: bool) -> list[dict[str, object]]:
+def _page(engine: Engine, job: Job, first: int, count: int, int64_timestamps: bool) -> list[Row]:
     with engine.cursor() as cursor:
         rows = cursor.table(job.result).limit(count, offset=first).fetchall() if count else []
     return encode_rows(job.columns, rows, int64_timestamps=int64_timestamps)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from aiohttp import web
@@ -10,6 +11,7 @@ from aiohttp import web
 from warehouse.api.answers import ENGINE, JOBS, answer_json
 from warehouse.api.requests import number_argument, read_json, table_name
 from warehouse.api.wire import (
+    Row,
     dataset_resource,
     encode_rows,
     listed_table,
@@ -18,13 +20,15 @@ from warehouse.api.wire import (
     table_resource,
 )
 from warehouse.catalogue import relation_name
-from warehouse.definitions import TableName, as_object, invalid, read_definition
+from warehouse.definitions import TableName, as_object, described, fields_of, invalid, read_definition, read_fields
+from warehouse.errors import invalid_query
+from warehouse.schema import Type
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from warehouse.catalogue import Table
-    from warehouse.definitions import Resource
+    from warehouse.definitions import Definition, Resource
     from warehouse.engine import Engine
 
 DATASETS = "/bigquery/v2/projects/{project}/datasets"
@@ -75,16 +79,47 @@ async def insert_table(request: web.Request) -> web.Response:
     name = table_name(as_object(body, "tableReference") | place)
     if others := [key for key in UNSUPPORTED if body.get(key)]:
         raise invalid(f"The embedded warehouse does not support {others[0]} of tables", others[0])
-    definition = read_definition(body)
+    engine, definition = request.app[ENGINE], read_definition(body)
+    if definition.view:
+        if definition.fields:
+            raise invalid("Schema field shouldn't be used as input with a view", "schema")
+        definition = await asyncio.to_thread(_view, engine, name, definition, [])
     await request.app[JOBS].change(lambda change: change.create_new(name, definition))
-    return answer_json(await asyncio.to_thread(_described, request.app[ENGINE], name))
+    return answer_json(await asyncio.to_thread(_described, engine, name))
 
 
-UNSUPPORTED = ("view", "materializedView", "externalDataConfiguration", "rangePartitioning", "encryptionConfiguration")
+def _view(engine: Engine, name: TableName, definition: Definition, wanted: list[Resource]) -> Definition:
+    """Return the definition of a view with the fields of its query; raise BigQueryError for a query that is wrong."""
+    translation = engine.plan(definition.view, name[0], {}).translation
+    if any(view.name == name for view in translation.views):
+        raise invalid_query(f"The view {name} is referenced recursively")
+    fields = fields_of(Type("STRUCT", fields=dict(translation.columns)))
+    return replace(definition, fields=described(fields, wanted))
+
+
+async def update_table(request: web.Request) -> web.Response:
+    """Answer PATCH tables/{id}: change the query of a view, or what is said of it and its columns."""
+    body, name, engine = await read_json(request), _name(request), request.app[ENGINE]
+    found = engine.catalogue.find(*name).definition
+    if not found.view or (others := sorted(body.keys() - CHANGEABLE)):
+        what = others[0] if found.view else f"changes of {name}, which is no view"
+        raise invalid(f"The embedded warehouse does not support {what} in an update")
+    told = found.resource() | {key: body[key] for key in ("view", "description") if key in body}
+    kept = [] if "view" in body else found.fields
+    wanted = read_fields(as_object(body, "schema").get("fields") or []) if "schema" in body else kept
+    view = await asyncio.to_thread(_view, engine, name, read_definition(told), wanted)
+    await request.app[JOBS].change(lambda change: change.put_view(name, view))
+    return answer_json(await asyncio.to_thread(_described, engine, name))
+
+
+CHANGEABLE = {"view", "description", "schema", "tableReference"}
+UNSUPPORTED = ("materializedView", "externalDataConfiguration", "rangePartitioning", "encryptionConfiguration")
 
 
 def _described(engine: Engine, name: TableName) -> Resource:
     table = engine.catalogue.find(*name)
+    if table.definition.view:
+        return table_resource(table, 0, 0)
     with engine.cursor() as cursor:
         rows = engine.count(cursor, table)
         sizes = engine.sizes(cursor, table)
@@ -132,6 +167,8 @@ async def read_rows(request: web.Request) -> web.Response:
     """Answer GET tables/{id}/data: a page of the table's rows."""
     engine, name = request.app[ENGINE], _name(request)
     table = engine.catalogue.find(*name)
+    if table.definition.view:
+        raise invalid(f"Cannot list a table of type VIEW: query {name} instead")
     token = request.query.get("pageToken")
     first = read_page_token(token) if token else number_argument(request.query, "startIndex", 0)
     count = min(number_argument(request.query, "maxResults", MAX_PAGE_ROWS), MAX_PAGE_ROWS)
@@ -141,7 +178,7 @@ async def read_rows(request: web.Request) -> web.Response:
     return answer_json({"kind": "bigquery#tableDataList", "totalRows": str(total), "rows": rows} | more)
 
 
-def _rows(engine: Engine, table: Table, first: int, count: int, int64: bool) -> tuple[int, list[Resource]]:
+def _rows(engine: Engine, table: Table, first: int, count: int, int64: bool) -> tuple[int, list[Row]]:
     columns = list(table.schema.fields.items())
     with engine.cursor() as cursor:
         cursor.begin()
@@ -159,6 +196,7 @@ ROUTES = [
     web.post(TABLES, insert_table),
     web.get(TABLES, list_tables),
     web.get(f"{TABLES}/{{table}}", get_table),
+    web.patch(f"{TABLES}/{{table}}", update_table),
     web.delete(f"{TABLES}/{{table}}", delete_table),
     web.get(f"{TABLES}/{{table}}/data", read_rows),
 ]

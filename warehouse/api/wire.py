@@ -5,43 +5,38 @@ from __future__ import annotations
 import base64
 import datetime as dt
 import math
+from collections.abc import Sequence
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import msgspec
 
 from warehouse.errors import BigQueryError, invalid_query
 from warehouse.schema import Type, field_resource
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from warehouse.api.jobs import Job
     from warehouse.catalogue import Table
     from warehouse.definitions import Resource
 
+
+class Cell(msgspec.Struct, gc=False):
+    """A value in JSON: text, a list of cells, or a row."""
+
+    v: object
+
+
+class Row(msgspec.Struct, gc=False):
+    """A row, or a STRUCT."""
+
+    f: Sequence[Cell]
+
+
+REPEATING = {"INT64", "STRING", "BOOL", "DATE"}  # types whose values often occur more than once in a column
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 MICROSECOND = dt.timedelta(microseconds=1)
-
-
-def encoder(kind: Type, *, int64_timestamps: bool) -> Callable[[Any], object]:
-    """Return a function from DuckDB's values of a type to BigQuery's JSON: text, {"f": ...} or a list of {"v": ...}."""
-    if kind.repeated:
-        element = encoder(Type(kind.name, fields=kind.fields), int64_timestamps=int64_timestamps)
-        return lambda values: [{"v": _element(element(value))} for value in values or ()]
-    if kind.name == "STRUCT":
-        parts = [encoder(child, int64_timestamps=int64_timestamps) for child in kind.fields.values()]
-        return lambda value: value if value is None else _struct(parts, value)
-    scalar = _micros if kind.name == "TIMESTAMP" and int64_timestamps else SCALARS[kind.name]
-    return lambda value: None if value is None else scalar(value)
-
-
-def _struct(parts: list[Callable[[Any], object]], value: dict[str, Any]) -> dict[str, object]:
-    return {"f": [{"v": part(child)} for part, child in zip(parts, value.values(), strict=True)]}
-
-
-def _element(value: object) -> object:
-    if value is None:
-        raise invalid_query("Array cannot have a null element; error in writing field")
-    return value
 
 
 def _float(value: float) -> str:
@@ -64,6 +59,7 @@ def decimal_text(value: Decimal) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
+Scalars: TypeAlias = "Mapping[str, Callable[[Any], str]]"
 SCALARS: dict[str, Callable[[Any], str]] = {
     "INT64": str,
     "FLOAT64": _float,
@@ -78,12 +74,49 @@ SCALARS: dict[str, Callable[[Any], str]] = {
 }
 
 
-def encode_rows(
-    columns: list[tuple[str, Type]], rows: list[tuple[Any, ...]], *, int64_timestamps: bool
-) -> list[dict[str, object]]:
-    """Return rows as [{"f": [{"v": ...}, ...]}, ...]."""
-    encoders = [encoder(kind, int64_timestamps=int64_timestamps) for _, kind in columns]
-    return [{"f": [{"v": e(v)} for e, v in zip(encoders, row, strict=True)]} for row in rows]
+def encode_rows(columns: list[tuple[str, Type]], rows: list[tuple[Any, ...]], *, int64_timestamps: bool) -> list[Row]:
+    """Return rows as [{"f": [{"v": ...}, ...]}, ...], made of DuckDB's values column by column."""
+    scalars = SCALARS | ({"TIMESTAMP": _micros} if int64_timestamps else {})
+    return [Row(cells) for cells in _side_by_side([kind for _, kind in columns], rows, scalars)]
+
+
+def _side_by_side(kinds: list[Type], rows: Iterable[Sequence[Any]], scalars: Scalars) -> Iterator[tuple[Cell, ...]]:
+    columns = zip(*rows, strict=True)
+    return zip(*(_cells(kind, column, scalars) for kind, column in zip(kinds, columns, strict=False)), strict=True)
+
+
+def _cells(kind: Type, values: Sequence[Any], scalars: Scalars) -> list[Cell]:
+    """Return the cell of each value of a type: text, {"f": ...} or a list of cells."""
+    if kind.repeated:
+        items = [item for value in values for item in value or ()]
+        cells = iter(_cells(Type(kind.name, fields=kind.fields), items, scalars))
+        return [Cell([_element(next(cells)) for _ in value or ()]) for value in values]
+    if kind.name == "STRUCT":
+        fields = [tuple(value.values()) if value else (None,) * len(kind.fields) for value in values]
+        structs = _side_by_side(list(kind.fields.values()), fields, scalars)
+        return [Cell(None if value is None else Row(cells)) for value, cells in zip(values, structs, strict=True)]
+    encode = scalars[kind.name]
+    if kind.name in REPEATING:
+        return list(map(_Cells(encode).__getitem__, values))
+    return [Cell(None if value is None else encode(value)) for value in values]
+
+
+def _element(cell: Cell) -> Cell:
+    if cell.v is None:
+        raise invalid_query("Array cannot have a null element; error in writing field")
+    return cell
+
+
+class _Cells(dict[Any, Cell]):
+    """The cells of the values of a column, each encoded once."""
+
+    def __init__(self, encode: Callable[[Any], str]) -> None:
+        super().__init__({None: Cell(None)})
+        self._encode = encode
+
+    def __missing__(self, value: object) -> Cell:
+        cell = self[value] = Cell(self._encode(value))
+        return cell
 
 
 def schema_resource(columns: list[tuple[str, Type]]) -> dict[str, object]:
@@ -157,10 +190,10 @@ def listed_table(table: Table) -> Resource:
     """Return a table as an entry of a list of tables."""
     project, dataset, name = table.name
     definition = table.definition.resource()
-    kept = {key: definition[key] for key in ("timePartitioning", "clustering", "labels") if key in definition}
+    kept = {key: definition[key] for key in ("timePartitioning", "clustering", "labels", "view") if key in definition}
     return kept | {
         "kind": "bigquery#table",
-        "type": "TABLE",
+        "type": "VIEW" if table.definition.view else "TABLE",
         "id": str(table.name),
         "selfLink": f"/bigquery/v2/projects/{project}/datasets/{dataset}/tables/{name}",
         "tableReference": table.name.reference,

@@ -32,7 +32,8 @@ class Probe:
 
     `centre` and `spread` are buckets of a distribution, else the value itself. `windows` and `mac` move the centre
     on these systems; `regression` moves it from the 16th build to the 23rd, where it was fixed. A `rare` probe is
-    sent by six clients only. `declared` says whether the labels are part of the definition.
+    sent by six clients only. `declared` says whether the labels are part of the definition, which also names the unit
+    of values that its type does not tell.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Probe:
     labels: tuple[str, ...] = ()
     inner_labels: tuple[str, ...] = ()
     declared: bool = True
+    unit: str | None = None
     range: Range | None = None
     rare: bool = False
     products: tuple[str, ...] = BOTH
@@ -56,10 +58,11 @@ class Probe:
         return self.range.buckets() if self.range else BOUNDS[self.type.split("_")[-2]]
 
     def definition(self) -> dict[str, object]:
-        """Return the part of its registration beside type and ping: the range, and the labels that it declares."""
+        """Return the part of its registration beside type and ping: range, declared labels, and unit."""
         shown = self.range
         of_range: dict[str, object] = {} if shown is None else {**vars(shown)}
-        return of_range | ({"labels": list(self.labels)} if self.labels and self.declared else {})
+        unit = {"unit": self.unit} if self.unit else {}
+        return of_range | ({"labels": list(self.labels)} if self.labels and self.declared else {}) | unit
 
 
 _timing = partial(Probe, type="timing_distribution", spread=10)
@@ -73,9 +76,13 @@ EVERYWHERE = ("metrics", "baseline")
 ENGINES = ("google", "bing", "duckduckgo", "ecosia")
 
 
-def _custom(name: str, bounds: Range, centre: float, *, mac: float = 0, windows: float = 0, bad: float = 0) -> Probe:
-    spread = bounds.bucket_count / 6
-    return Probe(name, "custom_distribution", centre, spread, windows=windows, mac=mac, regression=bad, range=bounds)
+def _custom(
+    name: str, bounds: Range, centre: float, unit: str, *, mac: float = 0, windows: float = 0, regression: float = 0
+) -> Probe:
+    return Probe(
+        name, "custom_distribution", centre, spread=bounds.bucket_count / 6, windows=windows, mac=mac,
+        regression=regression, unit=unit, range=bounds,
+    )  # fmt: skip
 
 
 PROBES = (
@@ -93,10 +100,10 @@ PROBES = (
     _memory("memory_unique_content_startup", centre=430, mac=10),
     _memory("networking_cache_metadata_size", centre=220),
     _memory("glean_database_size", centre=260, presence=0.3),
-    _custom("javascript_gc_mark_rate", Range("linear", 1, 100, 50), 25, windows=-3, bad=-8),
-    _custom("javascript_gc_mmu_50", Range("linear", 1, 100, 20), 12, mac=2),
-    _custom("http_request_per_page", Range("exponential", 1, 1_000, 50), 24),
-    _custom("gfx_display_scaling", Range("exponential", 1, 10_000, 20), 9),
+    _custom("javascript_gc_mark_rate", Range("linear", 1, 100, 50), 25, "objects/µs", windows=-3, regression=-8),
+    _custom("javascript_gc_mmu_50", Range("linear", 1, 100, 20), 12, "percent", mac=2),
+    _custom("http_request_per_page", Range("exponential", 1, 1_000, 50), 24, "requests"),
+    _custom("gfx_display_scaling", Range("exponential", 1, 10_000, 20), 9, "percent"),
     _desktop("browser_engagement_tab_count", "custom_distribution", 20, 16, range=Range("exponential", 1, 10_000, 100)),
     _desktop("places_bookmarks_count", "custom_distribution", 9, 4, range=Range("exponential", 1, 8_000, 20)),
     _counter("downloads_file_opened", centre=3, spread=9, presence=0.5, windows=2, regression=6),
@@ -106,8 +113,8 @@ PROBES = (
     _counter("browser_engagement_uri_count", centre=10, spread=80, presence=0.8, products=("fog",), pings=EVERYWHERE),
     _counter("browser_engagement_active_ticks", centre=5, spread=300, products=("fog",), pings=EVERYWHERE),
     _counter("events_total_uri_count", centre=4, spread=60, products=("fenix",), pings=EVERYWHERE),
-    Probe("system_cpu_logical_cores", "quantity", 4, spread=12, presence=1, mac=4),
-    Probe("gfx_target_frame_rate", "quantity", 60, spread=60),
+    Probe("system_cpu_logical_cores", "quantity", 4, spread=12, presence=1, mac=4, unit="cores"),
+    Probe("gfx_target_frame_rate", "quantity", 60, spread=60, unit="frames a second"),
     Probe("extensions_startup_cache_load_time", "timespan", 30, spread=400, windows=20, regression=200),
     Probe("fog_initialization", "timespan", 2, spread=40),
     Probe("glean_baseline_duration", "timespan", 20, spread=900, presence=0.9, pings=("baseline",)),

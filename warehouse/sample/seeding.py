@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 DATABASE, CATALOGUE = "warehouse.duckdb", "catalogue.ndjson"
-GENERATION = 3
+GENERATION = 4
 KNOWN_FOR = dt.timedelta(days=365)
 
 
@@ -46,9 +46,9 @@ def seed(data_dir: Path, options: SampleOptions, report: Report) -> bool:
     partial = data_dir / f"{DATABASE}.partial-{os.getpid()}"
     partial.unlink(missing_ok=True)
     try:
+        _write_registrations(data_dir / CATALOGUE, options)  # first: whoever needs no pings need not wait for them
         with duckdb.connect(partial) as connection:
             fill(connection, options, _description(options), report)
-        _write_registrations(data_dir / CATALOGUE, options)
         partial.replace(target)
     except (duckdb.IOException, duckdb.TransactionException) as error:  # no space, also for a commit
         raise SeedError(f"{data_dir} cannot be written: {error}") from None
@@ -91,13 +91,15 @@ def _registrations(options: SampleOptions) -> Iterator[dict[str, object]]:
 
 
 def _registration(probe: Probe, product: str, ping: str, moment: str) -> dict[str, object]:
+    data = {"type": probe.type, "ping": ping} | probe.definition() | _details(probe, product)
+    content = json.dumps(data, sort_keys=True)  # what a later release tells otherwise is another event
     return {
-        "event_id": str(uuid.uuid5(uuid.NAMESPACE_URL, f"{product}/{probe.name}/{ping}/details")),
+        "event_id": str(uuid.uuid5(uuid.NAMESPACE_URL, f"{product}/{probe.name}/{content}")),
         "type": "probe_registered",
         "occurred_at": moment,
         "product": product,
         "probe": probe.name,
-        "data": {"type": probe.type, "ping": ping} | probe.definition() | _details(probe, product),
+        "data": data,
     }
 
 

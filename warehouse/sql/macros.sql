@@ -86,3 +86,29 @@ CREATE MACRO bq_floor_divide(a, b) AS a // b - CAST(a % b < 0 AS BIGINT);
 CREATE MACRO bq_stored_array(list) AS
     CASE WHEN list IS NULL THEN [] WHEN list_count(list) < len(list)
          THEN error('Array cannot have a null element; error in writing field') ELSE list END;
+
+CREATE MACRO bq_to_hex(b) AS lower(hex(b));
+CREATE MACRO bq_sha256(s) AS unhex(sha256(s));
+-- Objects and arrays are no value, and a text that is no JSON has none.
+CREATE MACRO bq_json_value(s, path) AS
+    CASE WHEN json_valid(s) AND json_type(s, path) NOT IN ('OBJECT', 'ARRAY', 'NULL') THEN json_extract_string(s, path) END;
+CREATE MACRO bq_md5(s) AS unhex(md5(s));
+-- The pieces of TO_JSON_STRING. An integer that a double does not hold is a text.
+CREATE MACRO bq_json_of_int64(x) AS
+    CASE WHEN x IS NULL THEN 'null' WHEN x BETWEEN -9007199254740992 AND 9007199254740992 THEN CAST(x AS VARCHAR)
+         ELSE '"' || CAST(x AS VARCHAR) || '"' END;
+CREATE MACRO bq_json_of_bool(x) AS coalesce(CAST(x AS VARCHAR), 'null');
+CREATE MACRO bq_json_of_string(x) AS
+    coalesce(replace(replace(CAST(to_json(x) AS VARCHAR), chr(8232), '\u2028'), chr(8233), '\u2029'), 'null');
+CREATE MACRO bq_json_of_strings(list) AS
+    CASE WHEN list IS NULL THEN 'null'
+         ELSE '[' || array_to_string(list_transform(list, lambda x: bq_json_of_string(x)), ',') || ']' END;
+-- BigQuery keeps numbers as they are spelled, and spells texts anew.
+CREATE MACRO bq_json_query(s, path) AS
+    CASE WHEN NOT json_valid(s) OR json_type(s, path) = 'NULL' THEN NULL
+         WHEN json_type(s, path) = 'VARCHAR' THEN bq_json_of_string(json_extract_string(s, path))
+         WHEN json_type(s, path) IN ('BOOLEAN', 'BIGINT', 'UBIGINT')
+           OR NOT regexp_matches(CAST(json_extract(s, path) AS VARCHAR), '[\\.]|[0-9][eE]')
+         THEN CAST(json_extract(s, path) AS VARCHAR)
+         WHEN json_type(s, path) IS NOT NULL
+         THEN error('The embedded warehouse cannot translate JSON_QUERY of fractions and escapes faithfully') END;

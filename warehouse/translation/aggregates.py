@@ -100,13 +100,23 @@ def _array_agg(context: Context, node: exp.Expr) -> Value:
 
 def _collected(context: Context, node: exp.Expr, *, skip_nulls: bool) -> Value:
     check_parts(node, frozenset({"this"}))
-    value, order = _ordered_argument(context, node.this)
+    argument, most = node.this, None
+    if isinstance(argument, exp.Limit) and isinstance(argument.expression, exp.Literal):
+        argument, most = argument.this, argument.expression.copy()
+    if isinstance(argument, exp.Distinct):
+        sql, kind = _argument(context, node)
+        value, order = Value(sql.expressions[0], kind), list[exp.Expr]()
+    else:
+        value, order = _ordered_argument(context, argument)
+        sql = exp.Order(this=value.sql, expressions=order) if order else value.sql
     if value.type.repeated:
         raise refused("an array of arrays")
-    collected = call("list", exp.Order(this=value.sql, expressions=order) if order else value.sql)
+    collected = call("list", sql)
     if skip_nulls:
         present = exp.Not(this=exp.Is(this=value.sql.copy(), expression=exp.null()))
         collected = exp.Filter(this=collected, expression=exp.Where(this=present))
+    if most is not None:
+        collected = call("list_slice", collected, exp.Literal.number(1), most)
     return Value(collected, Type(value.type.name, repeated=True, fields=value.type.fields))
 
 

@@ -11,11 +11,11 @@ from sqlglot import exp
 from warehouse.errors import invalid_query, refused
 from warehouse.translation.conversions import coerce, no_signature
 from warehouse.translation.scope import ElementSource, Scope
-from warehouse.translation.syntax import check_parts, position_of, spelled
+from warehouse.translation.syntax import check_parts, parse, position_of, spelled
 from warehouse.translation.value import TableSource, Value
 
 if TYPE_CHECKING:
-    from warehouse.catalogue import Catalogue
+    from warehouse.catalogue import Catalogue, Table
     from warehouse.schema import Type
 
 
@@ -62,6 +62,7 @@ class Statement:
     elements: list[ElementSource] = field(default_factory=list)
     used_parameters: set[str] = field(default_factory=set)
     with_tables: dict[str, Output] = field(default_factory=dict)
+    views: list[Table] = field(default_factory=list)
 
     def parameter(self, name: str) -> Type:
         """Return the declared type of a query parameter; raise invalidQuery when it has none."""
@@ -78,6 +79,15 @@ class Statement:
         visible = dict(self.with_tables)
         try:
             return self.translate_query(self, node, outer)
+        finally:
+            self.with_tables = visible
+
+    def view(self, table: Table) -> Output:
+        """Translate the query of a view, which sees nothing of the statement that reads it."""
+        self.views.append(table)
+        visible, self.with_tables = self.with_tables, {}
+        try:
+            return self.translate_query(self, parse(table.definition.view), None)
         finally:
             self.with_tables = visible
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlglot import exp
 
 from warehouse.errors import invalid_query, refused
-from warehouse.translation.context import Context
+from warehouse.translation.context import Context, Output
 from warehouse.translation.scope import DerivedSource, ElementSource, OffsetSource
 from warehouse.translation.syntax import check_parts, position, spelled
 from warehouse.translation.value import BOOL, INT64, TableSource, Value, call
@@ -108,6 +108,8 @@ class FromClause:
         if len(full) > 3 or self._context.scope.range_variable(full[0]):
             raise refused(f"{'.'.join(full)} in FROM (write UNNEST for an array)")
         table = self._statement.catalogue.find(project, full[-2], full[-1])
+        if table.definition.view:
+            return self._derived(self._statement.view(table), alias)
         source = TableSource(alias, table, f"bq_scan_{len(self._statement.scans)}")
         self._statement.scans.append(source)
         self._context.scope.add(source)
@@ -116,7 +118,9 @@ class FromClause:
     def _subquery(self, node: exp.Expr) -> exp.Expr:
         check_parts(node, frozenset({"this", "alias"}))
         output = self._statement.query(node.this, self._context.scope.parent)
-        alias = node.alias or f"bq_subquery_{len(self._context.scope.sources)}"
+        return self._derived(output, node.alias or f"bq_subquery_{len(self._context.scope.sources)}")
+
+    def _derived(self, output: Output, alias: str) -> exp.Expr:
         self._context.scope.add(DerivedSource(alias, output.types()))
         return exp.Subquery(this=output.sql, alias=exp.TableAlias(this=exp.to_identifier(alias, quoted=True)))
 

@@ -12,7 +12,7 @@ from warehouse.translation.context import Context, handles
 from warehouse.translation.conversions import coerce, no_signature, unify
 from warehouse.translation.patterns import capturing_groups
 from warehouse.translation.syntax import literal_text
-from warehouse.translation.value import BOOL, FLOAT64, INT64, STRING, Value, call, cast
+from warehouse.translation.value import BOOL, BYTES, FLOAT64, INT64, STRING, Value, call, cast
 
 
 class Plain(NamedTuple):
@@ -47,6 +47,7 @@ PLAIN: dict[type[exp.Expr], Plain] = {
     exp.Ceil: _plain("ceil", FLOAT64, FLOAT64),
     exp.Trunc: _plain("trunc", FLOAT64, FLOAT64),
     exp.BitwiseNot: _plain("~", INT64, INT64),
+    exp.LowerHex: _plain("bq_to_hex", STRING, BYTES),
 }
 
 
@@ -113,6 +114,24 @@ def _substring(context: Context, node: exp.Expr) -> Value:
     return Value(call("bq_substr_length" if len(numbers) == 2 else "bq_substr", text, *numbers), STRING)
 
 
+@handles(exp.SHA2Digest, parts="this length")
+def _sha256(context: Context, node: exp.Expr) -> Value:
+    if node.args["length"].name != "256":
+        raise refused("function SHA512")
+    return Value(call("bq_sha256", context.typed(node.this, STRING, "function SHA256").sql), BYTES)
+
+
+@handles(exp.MD5Digest, parts="this")
+def _md5(context: Context, node: exp.Expr) -> Value:
+    return Value(call("bq_md5", context.typed(node.this, STRING, "function MD5").sql), BYTES)
+
+
+@handles(exp.MD5, parts="this")
+def _md5_as_text(context: Context, node: exp.Expr) -> Value:
+    # TO_HEX(MD5(...)) is one function to the parser.
+    return Value(call("md5", context.typed(node.this, STRING, "function MD5").sql), STRING)
+
+
 @handles(exp.RegexpLike)
 def _regexp_contains(context: Context, node: exp.Expr) -> Value:
     pattern = literal_text(node.expression, "a regular expression")
@@ -167,6 +186,11 @@ def _case(context: Context, node: exp.Expr) -> Value:
 
 @handles(exp.Struct, parts="expressions")
 def _struct(context: Context, node: exp.Expr) -> Value:
+    return struct_value(struct_fields(context, node))
+
+
+def struct_fields(context: Context, node: exp.Expr) -> dict[str, Value]:
+    """Translate the fields of a STRUCT that is written out."""
     fields: dict[str, Value] = {}
     for index, item in enumerate(node.expressions, 1):
         named = isinstance(item, exp.PropertyEQ)
@@ -174,7 +198,7 @@ def _struct(context: Context, node: exp.Expr) -> Value:
         if name.lower() in {taken.lower() for taken in fields}:
             raise refused(f"a STRUCT with two fields named {name}")
         fields[name] = context.value(item.expression if named else item)
-    return struct_value(fields)
+    return fields
 
 
 def struct_value(fields: dict[str, Value]) -> Value:
@@ -235,6 +259,18 @@ def _array_length(context: Context, node: exp.Expr) -> Value:
     if not array.type.repeated:
         raise no_signature("function ARRAY_LENGTH", [array])
     return Value(call("len", array.sql), INT64)
+
+
+@handles(exp.ArrayConcat, parts="this expressions")
+def _array_concat(context: Context, node: exp.Expr) -> Value:
+    arrays = context.values(node, "this", "expressions")
+    operands, kind = unify(arrays, "function ARRAY_CONCAT")
+    if not kind.repeated:
+        raise no_signature("function ARRAY_CONCAT", arrays)
+    # DuckDB's own skips NULLs.
+    missing = exp.or_(*(exp.Is(this=o.copy(), expression=exp.null()) for o in operands))
+    joined = exp.Case().when(missing, exp.null()).else_(call("list_concat", *operands))
+    return Value(exp.Paren(this=joined), kind)
 
 
 @handles(exp.GenerateSeries, parts="start end step")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sqlglot import exp
+from sqlglot.dialects.bigquery import BigQuery
 
 from warehouse.errors import invalid_query, refused
 from warehouse.schema import Type
@@ -236,5 +237,5 @@ def declared_type(node: exp.DataType) -> Type:
         return Type(declared_type(node.expressions[0]).name, repeated=True)
     name = names.get(node.this.value)
     if name is None or node.expressions:
-        raise refused(f"the type {node.sql('bigquery')}")
+        raise refused(f"the type {node.sql(BigQuery)}")
     return Type(name)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import re
 
+import sqlglot
 from sqlglot import exp
+from sqlglot.dialects.bigquery import BigQuery
+from sqlglot.errors import ParseError, TokenError
 
-from warehouse.errors import invalid_query, refused
+from warehouse.errors import BigQueryError, invalid_query, refused
 
 NEVER_MEANINGFUL = {"comments", "type_"}
+MAX_QUERY_CHARACTERS = 1_000_000
 
 
 def check_parts(node: exp.Expr, allowed: frozenset[str]) -> None:
@@ -58,3 +62,32 @@ def _line_and_column(before: str) -> str:
 def unrecognized(name: str, node: exp.Expr, text: str) -> Exception:
     """Return BigQuery's error for a name that means nothing."""
     return invalid_query(f"Unrecognized name: {name} at {position(node, text)}")
+
+
+def parse(text: str) -> exp.Expr:
+    """Return the syntax tree of a single SELECT or statement of DML; raise BigQueryError for anything else."""
+    if len(text) > MAX_QUERY_CHARACTERS:
+        raise invalid_query(f"The query is too large, its maximum length is {MAX_QUERY_CHARACTERS} characters")
+    try:
+        statements = [s for s in sqlglot.parse(text, read=BigQuery) if s is not None]
+    except ParseError as error:
+        raise _syntax_error(error) from None
+    except TokenError as error:
+        raise invalid_query(f"Syntax error: {error}") from None
+    if not statements:
+        raise invalid_query("Syntax error: Unexpected end of script at [1:1]")
+    if len(statements) > 1:
+        raise refused("a script of several statements")
+    if isinstance(statements[0], exp.Alias | exp.Column | exp.Condition):
+        raise invalid_query(f"Syntax error: Unexpected {statements[0].sql(BigQuery)} at [1:1]")
+    if not isinstance(statements[0], exp.Query | exp.Insert | exp.Update | exp.Delete | exp.Merge):
+        raise refused(f"the statement {statements[0].key.upper()}")
+    return statements[0]
+
+
+def _syntax_error(error: ParseError) -> BigQueryError:
+    details = error.errors[0] if error.errors else {}
+    where = f"[{details.get('line', 1)}:{details.get('col', 1)}]"
+    found = re.sub(r"\s+", " ", str(details.get("highlight") or "")).strip()
+    what = f'Unexpected "{found}"' if found else str(details.get("description", "Unexpected token"))
+    return invalid_query(f"Syntax error: {what} at {where}")

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from sqlglot import exp
+from sqlglot.dialects.duckdb import DuckDB
 
 from warehouse.schema import Path, Type, to_duckdb
 
@@ -118,7 +119,7 @@ def call(name: str, *arguments: exp.Expr | str) -> exp.Expr:
 
 def duckdb_type(kind: Type) -> exp.DataType:
     """Return the DuckDB type that holds values of a BigQuery type."""
-    return exp.DataType.build(to_duckdb(kind), dialect="duckdb")
+    return exp.DataType.build(to_duckdb(kind), dialect=DuckDB)
 
 
 def cast(sql: exp.Expr, kind: Type) -> exp.Expr:

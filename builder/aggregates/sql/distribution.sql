@@ -10,25 +10,29 @@ days AS (
   GROUP BY
     probe, client, submission_day, origin, metric_key, bucket
 ),
-totals AS (
+client_buckets AS (
   SELECT
-    probe, unit, metric_key, bucket, samples,
-    SUM(samples) OVER (PARTITION BY probe, client, unit, metric_key) AS client_samples
+    probe, client, unit, metric_key,
+    SUM(samples) AS client_samples,
+    ARRAY_AGG(STRUCT(bucket, samples)) AS buckets
   FROM
     days
     INNER JOIN origin_units USING (origin)
   WHERE
     samples <= 1099511627776
+  GROUP BY
+    probe, client, unit, metric_key
 ),
 shares AS (  -- a client's share of a bucket is the sum of its days' shares
   SELECT
-    probe, unit, metric_key, bucket,
-    SUM(COALESCE(SAFE_DIVIDE(samples, client_samples), 0)) AS share,
-    SUM(samples) AS samples
+    probe, unit, metric_key, counted.bucket,
+    SUM(COALESCE(SAFE_DIVIDE(counted.samples, client_samples), 0)) AS share,
+    SUM(counted.samples) AS samples
   FROM
-    totals
+    client_buckets
+    CROSS JOIN UNNEST(buckets) AS counted
   GROUP BY
-    probe, unit, metric_key, bucket
+    probe, unit, metric_key, counted.bucket
 ),
 members AS (
   SELECT
@@ -58,7 +62,7 @@ cells AS (
     probe, version, ping_type, os, build_hour, metric_key, bucket
 ),
 {{shown}}
--- Each bucket that occurs in any ping of a probe, as a cell without a version: the bucket list depends on all of them.
+-- The buckets that occur in any ping of a probe, in a row without a version: the bucket list depends on all of them.
 UNION ALL
 SELECT
   probe,
@@ -68,13 +72,12 @@ SELECT
   CAST(NULL AS STRING) AS build_hour,
   CAST(NULL AS STRING) AS metric_key,
   CAST(NULL AS STRING) AS client_agg_type,
-  bucket,
-  0.0 AS amount,
   0.0 AS users,
   0 AS samples,
-  FALSE AS weighted
+  FALSE AS weighted,
+  ARRAY_AGG(STRUCT(bucket, 0.0 AS amount, 0 AS samples)) AS buckets
 FROM
-  members
+  (SELECT DISTINCT probe, bucket FROM members)
 GROUP BY
-  probe, bucket
+  probe
 {{by_probe}}

@@ -150,7 +150,7 @@ any_build AS (
 ),
 {{distinct_clients}}
 {{shown}}
-UNION ALL  -- the range of each label, as a cell without a version
+UNION ALL  -- the range of each label, its two ends as cells in a row without a version
 SELECT
   probe,
   NULL AS version,
@@ -159,11 +159,10 @@ SELECT
   CAST(NULL AS STRING) AS build_hour,
   metric_key,
   CAST(NULL AS STRING) AS client_agg_type,
-  0 AS bucket,
-  smallest AS amount,
-  largest AS users,
+  0 AS users,
   0 AS samples,
-  FALSE AS weighted
+  FALSE AS weighted,
+  [STRUCT(0 AS bucket, smallest AS amount, 0 AS samples), STRUCT(1 AS bucket, largest AS amount, 0 AS samples)] AS buckets
 FROM
   ranges
   INNER JOIN labels USING (label)

@@ -1,18 +1,16 @@
 -- The values of a distribution: a row for each bucket.
-sent AS (
-  SELECT
-    client, submission_day, origin,
-    probed.probe,
-    '' AS metric_key,
-    entry.key AS bucket,
-    entry.value AS value
-  FROM
-    pings
-    CROSS JOIN UNNEST([
-      {{probes}}
-    ]) AS probed
-    CROSS JOIN UNNEST(probed.value) AS entry
-  WHERE
-    entry.key IS NOT NULL
-    AND entry.value BETWEEN 0 AND 1099511627776
-)
+SELECT
+  client, submission_day, origin,
+  probed.probe,
+  '' AS metric_key,
+  entry.key AS bucket,
+  entry.value AS value
+FROM
+  pings
+  CROSS JOIN UNNEST([
+    {{probes}}
+  ]) AS probed
+  CROSS JOIN UNNEST(probed.value) AS entry
+WHERE
+  entry.key IS NOT NULL
+  AND entry.value BETWEEN 0 AND 1099511627776

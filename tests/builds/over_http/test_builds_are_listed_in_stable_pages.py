@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from tests.support.building import bring_to, claim
 from tests.support.servers import Client, Connection, JsonObject
-from usage_service.builds.listing import YEAR_3000, BuildCursor
+from usage_service.builds.listing import BuildCursor
+from usage_service.cursors import YEAR_3000
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -131,4 +132,4 @@ async def test_a_wrong_parameter_is_422_and_named(client: Client, query: str, pa
 async def test_a_cursor_is_read_as_it_was_written(microseconds: int, build_id: UUID) -> None:
     cursor = BuildCursor(microseconds, build_id)
     assert BuildCursor.parse(str(cursor)) == cursor
-    assert cursor.requested_at.tzinfo is not None
+    assert cursor.instant.tzinfo is not None

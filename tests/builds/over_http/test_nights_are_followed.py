@@ -28,6 +28,24 @@ async def body(client: Client, path: object) -> JsonObject:
     return answer
 
 
+async def test_a_build_of_a_night_says_to_come_back_when_its_job_is_done(client: Client, database: Connection) -> None:
+    """The job does 20 bytes a second: 20 are left of the first one, and the 1,000 of the second come after them."""
+    await night_of(database, "gc_ms", "slow_ms", "gc_slice")
+    await plan(database, ["gc_ms", "slow_ms"], ["gc_slice"])
+    [first] = await claim_jobs(database, 1)
+    assert (await look(client, first["builds"][0])).headers["Retry-After"] == "1"  # nothing is known yet
+    await database.execute(
+        "UPDATE shared_jobs SET started_at = started_at - interval '99 seconds' WHERE state = 'running'"
+    )
+    await database.execute(
+        "SELECT heartbeat_shared_job($1, $2, $3, 'storing', 99, 700)", first["job_id"], first["attempt"], LEASE
+    )
+    second = await database.fetchval("SELECT builds[1] FROM shared_jobs WHERE state = 'queued'")
+    soon, later = [int((await look(client, one)).headers["Retry-After"]) for one in (first["builds"][0], second)]
+    assert 1 <= soon <= 5
+    assert 51 <= later <= 60
+
+
 async def test_a_night_tells_how_far_it_is(client: Client, database: Connection) -> None:
     night = await night_of(database, "gc_ms", "slow_ms", "gc_slice", "probe_1", "no_such_ms")
     planned = await body(client, f"/{night}")

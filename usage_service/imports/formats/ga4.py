@@ -15,6 +15,7 @@ from usage_service.imports.recognition import first_objects
 from usage_service.imports.refusals import UnreadableFileError, checked, printable
 from usage_service.imports.source import Source
 from usage_service.imports.web_requests import RequestReader, WebRequest
+from usage_service.shared.patterns import worded
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 FOUND = 200  # a page that was shown; Google Analytics is not told what a server answered
@@ -55,7 +56,8 @@ class AnalyticsEvent(msgspec.Struct, frozen=True, kw_only=True):
         Meta(description="`page_view`: what the rules make of its address; `click` to another site: `link_followed`"),
     ]
     event_timestamp: Annotated[
-        int | Annotated[str, Meta(pattern=r"^[0-9]{1,19}(?!\n)$")],
+        int
+        | Annotated[str, Meta(pattern=worded(r"^[0-9]{1,19}(?!\n)$", "microseconds since 1970, 19 digits at most"))],
         Meta(description="microseconds since 1970 in UTC, as a number or as text"),
     ]
     event_params: list[Parameter] = []

@@ -78,7 +78,7 @@ def lines(source: Source, options: Options) -> Iterator[Line]:
         return Line(number, [_event(record, record.context or Query(), options)])
 
     values = source.rows() if "probe_name" in columns(source.head) else source.values()
-    return object_lines(values, read, UsageRecord.__struct_fields__)
+    return object_lines(values, read, UsageRecord)
 
 
 def _filled(given: JsonObject) -> JsonObject:

@@ -14,6 +14,7 @@ from usage_service.imports.recognition import first_objects
 from usage_service.imports.refusals import Refusal, checked
 from usage_service.imports.source import Source
 from usage_service.imports.web_requests import RequestReader, WebRequest, host_of
+from usage_service.shared.patterns import worded
 
 NOT_A_TIME = Refusal("timestamp", "must be a time with a zone, such as 2026-11-23T10:00:00.123456Z")
 
@@ -24,7 +25,8 @@ class HttpRequest(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     request_method: Annotated[str, Meta(description="such as `GET`")]
     request_url: Annotated[str, Meta(description="whole, or a path; the rules make events of it")]
     status: Annotated[
-        Annotated[int, Meta(ge=0, le=999)] | Annotated[str, Meta(pattern=r"^[0-9]{1,3}(?!\n)$")],
+        Annotated[int, Meta(ge=0, le=999)]
+        | Annotated[str, Meta(pattern=worded(r"^[0-9]{1,3}(?!\n)$", "a status of HTTP, such as 200"))],
         Meta(description="a text where BigQuery wrote it; 2xx: found, 404: a probe that was not found"),
     ] = 0
     remote_ip: Annotated[str | None, Meta(description="makes the `visitor`, with the agent; it is not sent")] = None

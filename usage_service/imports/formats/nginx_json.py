@@ -23,6 +23,7 @@ from usage_service.imports.recognition import first_objects
 from usage_service.imports.refusals import Refusal, checked
 from usage_service.imports.source import Source
 from usage_service.imports.web_requests import RequestReader, WebRequest
+from usage_service.shared.patterns import worded
 
 # Names that people give to nginx's variables; the variables' own come first.
 NAMES = {
@@ -57,7 +58,8 @@ class NginxRequest(msgspec.Struct, frozen=True, kw_only=True):
     time_local: Annotated[str | None, Meta(description="such as `23/Nov/2026:10:00:00 +0000`")] = None
     msec: Annotated[str | float | None, Meta(description="seconds since 1970")] = None
     status: Annotated[
-        Annotated[str, Meta(pattern=r"^[1-5][0-9][0-9](?!\n)$")] | Annotated[int, Meta(ge=100, le=599)],
+        Annotated[str, Meta(pattern=worded(r"^[1-5][0-9][0-9](?!\n)$", "a status of HTTP from 100 to 599"))]
+        | Annotated[int, Meta(ge=100, le=599)],
         Meta(description="2xx: found, 404: a probe that was not found; others are left out"),
     ]
     request: Annotated[str | None, Meta(description="`GET /path HTTP/1.1`, instead of the next two")] = None

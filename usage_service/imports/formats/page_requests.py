@@ -53,7 +53,7 @@ def lines(source: Source, options: Options) -> Iterator[Line]:
     return object_lines(
         source.values(),
         lambda number, value: _line(number, checked(value, PageRequest), reader),
-        PageRequest.__struct_fields__,
+        PageRequest,
     )
 
 

@@ -21,6 +21,7 @@ from usage_service.web.api.build_answers import BuildPath, build_id_of, no_such_
 from usage_service.web.keys import service_of
 from usage_service.web.openapi.operations import Content, Response, described, problem
 from usage_service.web.parameters import query_parameters
+from usage_service.web.paths import logged_path
 from usage_service.web.preferences import LARGEST_POSITION, last_event_id
 from usage_service.web.streaming import abort
 
@@ -85,10 +86,10 @@ async def _send(request: web.Request, frames: AsyncIterator[bytes]) -> web.Strea
                 await response.write(frame)
         await response.write_eof()
     except (ConnectionError, TimeoutError):
-        log.info("reader_gone", path=request.path)
+        log.info("reader_gone", path=logged_path(request))
         abort(request)
     except Exception:
-        log.exception("stream_broken", path=request.path)  # too late for a status
+        log.exception("stream_broken", path=logged_path(request))  # too late for a status
         abort(request)
     return response
 

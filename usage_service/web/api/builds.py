@@ -99,7 +99,7 @@ async def delete_build(request: web.Request) -> web.Response:
     return answer
 
 
-@described(ok(BuildsAnswer, "Log-Position", "Cache-Control", "Link"), query=ListParameters)
+@described(ok(BuildsAnswer, "Log-Position", "Cache-Control", "Link"), query=ListParameters, table="builds")
 async def get_builds(request: web.Request) -> web.Response:
     """List builds, newest first.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import product
 from typing import get_args
@@ -14,12 +14,21 @@ from usage_service.builds.listing import BuilderState, QueueState, builder_state
 from usage_service.builds.nights import NightState, NightsUnderWay, nights_under_way
 from usage_service.builds.requests import State
 from usage_service.builds.sinks import SinkState, sink_states
+from usage_service.mirror.state import MirrorState, mirror_states
 from usage_service.projections.state import Status, projection_statuses
 from usage_service.queries import query
 from usage_service.shared.postgres import Connection
 
 QUEUE_LABELS = ["state", "prefetched"]
 SINK_LABELS = ["sink", "product", "channel"]
+MIRROR_METRICS: tuple[tuple[str, str, Callable[[MirrorState], float]], ...] = (
+    ("position", "The position up to which a mirror of the log has every event.", lambda state: state.position),
+    ("verified_position", "The position up to which it was found to have them.", lambda state: state.verified_to),
+    ("behind_positions", "Positions between the mirror and the end of the log.", lambda state: state.behind),
+    ("behind_seconds", "Seconds since the first event that it lacks was recorded.", lambda state: state.behind_seconds),
+    ("failures", "Failures since a load last ended well; each is tried again.", lambda state: state.failures),
+    ("differing_loads", "Loads that were found to be other than the log.", lambda state: state.differing),
+)
 
 
 @dataclass(frozen=True)
@@ -32,6 +41,7 @@ class DatabaseState:
     builders: BuilderState | None = None
     nights: list[NightsUnderWay] = field(default_factory=list)
     sinks: list[SinkState] = field(default_factory=list)
+    mirrors: list[MirrorState] = field(default_factory=list)
 
 
 async def read_database(connection: Connection) -> DatabaseState:
@@ -44,6 +54,7 @@ async def read_database(connection: Connection) -> DatabaseState:
             await builder_state(connection),
             await nights_under_way(connection),
             await sink_states(connection),
+            await mirror_states(connection),
         )
 
 
@@ -63,6 +74,7 @@ class DatabaseCollector(Collector):
             yield from _queue_metrics(self.state.queue)
             yield from _night_metrics(self.state.nights)
             yield from _sink_metrics(self.state.sinks)
+            yield from _mirror_metrics(self.state.mirrors)
         if self.state.builders is not None:
             yield from _builder_metrics(self.state.builders)
 
@@ -128,6 +140,15 @@ def _sink_metrics(states: list[SinkState]) -> Iterator[GaugeMetricFamily]:
         overdue.add_metric(labels, state.overdue_seconds)
         failures.add_metric(labels, state.failures)
     yield from (waiting, overdue, failures)
+
+
+def _mirror_metrics(states: list[MirrorState]) -> Iterator[GaugeMetricFamily]:
+    """Yield how far each mirror of the log is, where there is one."""
+    for name, help_text, value in MIRROR_METRICS:
+        family = GaugeMetricFamily(f"glam_mirror_{name}", help_text, labels=["mirror"])
+        for state in states:
+            family.add_metric([state.mirror], value(state))
+        yield family
 
 
 def _night_metrics(states: list[NightsUnderWay]) -> Iterator[GaugeMetricFamily]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta, timezone
 
@@ -176,7 +176,7 @@ async def _require_whole(pool: Pool, only: UsageFilter, is_partial: bool) -> int
     )  # fmt: skip
 
 
-async def _array(pieces: AsyncIterator[list[asyncpg.Record]], fields: tuple[str, ...]) -> AsyncIterator[bytes]:
+async def _array(pieces: AsyncIterator[list[asyncpg.Record]], fields: tuple[str, ...]) -> AsyncGenerator[bytes, None]:
     before = b"["
     async for rows in pieces:
         yield before + b",".join(as_object(row, fields) for row in rows)

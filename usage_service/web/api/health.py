@@ -10,6 +10,7 @@ import msgspec
 from aiohttp import web
 
 from usage_service.builds.sinks import SinkState, sink_states
+from usage_service.mirror.state import MirrorState, mirror_states
 from usage_service.queries import query
 from usage_service.shared.postgres import UNAVAILABLE, Pool, borrow
 from usage_service.shared.version import Version, running_version
@@ -25,7 +26,8 @@ class Heartbeat(msgspec.Struct, frozen=True):
     """Status of the service: each check is `ok` or says what is wrong; the rest is by projection.
 
     `events_set_aside` names those that went on without events that they could not fold, `sinks_behind` what keeps rows
-    from where builders take them, too. Neither is a reason for a 503.
+    from where builders take them, too, `mirrors_behind` what keeps events from mirrors of the log. None is a reason for
+    a 503.
     """
 
     status: Literal["ok", "error"]
@@ -33,6 +35,7 @@ class Heartbeat(msgspec.Struct, frozen=True):
     positions_behind: dict[str, int]
     events_set_aside: dict[str, int]
     sinks_behind: dict[str, str]
+    mirrors_behind: dict[str, str]
 
 
 class Alive(msgspec.Struct, frozen=True):
@@ -51,10 +54,12 @@ async def get_heartbeat(request: web.Request) -> web.Response:
     service = service_of(request)
     rows: list[asyncpg.Record] = []
     sinks: list[SinkState] = []
+    mirrors: list[MirrorState] = []
     try:
         async with borrow(service.pool, DATABASE_SECONDS) as connection:
             rows = await connection.fetch(query("health", "lag"))
             sinks = await sink_states(connection)
+            mirrors = await mirror_states(connection)
         database = "ok"
     except UNAVAILABLE as error:
         database = f"unavailable: {type(error).__name__}{_used_up(service.pool)}"
@@ -68,7 +73,8 @@ async def get_heartbeat(request: web.Request) -> web.Response:
     behind = {row["name"]: row["behind"] for row in rows}
     set_aside = {row["name"]: row["set_aside"] for row in rows if row["set_aside"]}
     sinks_behind = {f"{sink.sink} {sink.product} {sink.channel}": str(sink) for sink in sinks if sink.is_behind}
-    body = Heartbeat("ok" if well else "error", checks, behind, set_aside, sinks_behind)
+    mirrors_behind = {state.mirror: str(state) for state in mirrors if not state.is_well}
+    body = Heartbeat("ok" if well else "error", checks, behind, set_aside, sinks_behind, mirrors_behind)
     return json_answer(body, status=200 if well else 503)
 
 

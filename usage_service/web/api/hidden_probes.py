@@ -11,6 +11,7 @@ from msgspec import Meta
 from usage_service.events import NO_NUL, Product
 from usage_service.hidden_probes import HiddenPattern, find_patterns, set_hidden
 from usage_service.problems import Problem
+from usage_service.shared.patterns import worded
 from usage_service.web.answers import json_answer
 from usage_service.web.bodies import json_body
 from usage_service.web.keys import service_of
@@ -20,7 +21,10 @@ from usage_service.web.parameters import parameters_from, query_parameters
 Pattern = Annotated[
     str,
     Meta(
-        pattern=r"^(?=.*[a-z0-9_])[a-z0-9_*]{1,255}(?!\n)$",
+        pattern=worded(
+            r"^(?=.*[a-z0-9_])[a-z0-9_*]{1,255}(?!\n)$",
+            "small letters, digits, _ and *, not * alone, 255 at most; a dot of a name is _ here",
+        ),
         description="small letters, digits and underscores, which stand for dots, too; * stands for any text",
     ),
 ]
@@ -57,7 +61,7 @@ class HidingAnswer(msgspec.Struct, frozen=True):
     product: str | None
 
 
-@described(ok(HiddenAnswer), query=HiddenParameters)
+@described(ok(HiddenAnswer), query=HiddenParameters, table="patterns")
 async def get_hidden(request: web.Request) -> web.Response:
     """List the patterns: what GLAM hides, and what operators do.
 

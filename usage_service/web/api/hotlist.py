@@ -3,40 +3,41 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated, Literal
 
-import msgspec
 from aiohttp import web
 from msgspec import Meta
 
-from usage_service.events import Instant, Product
+from usage_service.events import Product
 from usage_service.hidden_probes import hidden_revision
-from usage_service.hotlist.budgets import BudgetText, NothingKnownError, Number, Prices
+from usage_service.hotlist.budgets import BudgetText, NothingKnownError, Number, Prices, ProbeWorth
 from usage_service.hotlist.history import Histories
-from usage_service.hotlist.listing import HotList, HotProbe, Wanted, read_for_list, wanted_list
+from usage_service.hotlist.listing import HotList, Wanted, read_for_list, wanted_list
 from usage_service.hotlist.rules import rules_revision
 from usage_service.problems import FieldError, invalid
 from usage_service.projections.state import Projection, Revision
 from usage_service.shared.postgres import Connection
+from usage_service.web.addresses import address
 from usage_service.web.answering import Computation, Question, answer
-from usage_service.web.answers import Body, as_csv, as_json
+from usage_service.web.answers import Body, as_json
 from usage_service.web.etags import entity_tag
 from usage_service.web.freshness import FreshnessParameters
+from usage_service.web.gzipped import gzip_answer
 from usage_service.web.keys import service_of
 from usage_service.web.openapi.operations import Content, described, json_of, tagged
 from usage_service.web.parameters import query_parameters
+from usage_service.web.tables import Item, Table
+from usage_service.windows import Time
 
 HISTORIES = web.AppKey("histories", Histories)
 READS: tuple[Projection, ...] = ("build_costs", "catalogue", "popularity")
-CSV_COLUMNS = (
-    "product", "probe", "score", "built_at", "reasons", "requests", "bytes", "bytes_basis", "cost", "cost_unbuilt"
-)  # fmt: skip
+WORTH = ProbeWorth.__struct_fields__
 
-Format = Literal["json", "csv", "lines"]
+Format = Literal["json", "lines"]
 Budget = Number | BudgetText
 Coverage = Annotated[float, Meta(gt=0, le=1, description="the share of the next requests to catch, such as 0.95")]
 
@@ -51,28 +52,30 @@ class HotlistParameters(FreshnessParameters, forbid_unknown_fields=True):
     product: Product | None = None
     budget: BudgetText | None = None
     coverage: Coverage | None = None
-    until: Instant | None = None
+    until: Time | None = None
     format: Format = "json"
 
 
 def formats_of(kind: type[HotList]) -> tuple[Content, ...]:
     """Return the content of each format of a hot list."""
-    return json_of(kind), Content("text/csv", str), Content("text/plain", str)
+    return json_of(kind), Content("text/plain", str)
 
 
 def list_body(made: HotList, form: Format) -> Body:
-    """Return a hot list in a format: CSV has the reasons as text, `lines` has the names only."""
-    if form == "csv":
-        return as_csv(CSV_COLUMNS, map(_csv_row, made.probes))
+    """Return a hot list in a format: `lines` has the names only."""
     if form == "lines":
         return Body("".join(f"{hot.probe}\n" for hot in made.probes).encode(), "text/plain")
     return as_json(made)
 
 
-def _csv_row(hot: HotProbe) -> list[object]:
-    built = hot.built_at.isoformat() if hot.built_at else ""
-    worth = msgspec.structs.astuple(hot.worth) if hot.worth else [None] * 5
-    return [hot.product, hot.probe, hot.score, built, "; ".join(reason.text for reason in hot.reasons), *worth]
+def _rows(made: Item) -> Iterator[list[object]]:
+    for hot in made["probes"]:
+        worth = hot["worth"] or {}
+        reasons = "; ".join(reason["text"] for reason in hot["reasons"])
+        yield [hot["product"], hot["probe"], hot["score"], hot["built_at"], reasons, *map(worth.get, WORTH)]
+
+
+HOT_TABLE = Table(("product", "probe", "score", "built_at", "reasons", *WORTH), _rows)
 
 
 def wanted_of(
@@ -97,17 +100,6 @@ def no_costs(error: NothingKnownError) -> str:
     return f"{error}; give a number of probes, such as 100, until one has ended"
 
 
-def compressible(request: web.Request, response: web.Response) -> web.Response:
-    """Return the response, compressed when the caller accepts gzip, with a weak entity tag: its bytes may differ."""
-    vary = response.headers.get("Vary")
-    response.headers["Vary"] = f"{vary}, Accept-Encoding" if vary else "Accept-Encoding"
-    if "ETag" in response.headers:
-        response.headers["ETag"] = f"W/{response.headers['ETag']}"
-    if response.body and "gzip" in request.headers.get("Accept-Encoding", "").lower():
-        response.enable_compression(web.ContentCoding.gzip)
-    return response
-
-
 @dataclass(frozen=True)
 class HotlistQuestion(Question):
     """Hot list in a format."""
@@ -120,6 +112,13 @@ class HotlistQuestion(Question):
     def reads(self) -> tuple[Projection, ...]:
         """Return the projections of the catalogue and of views."""
         return READS
+
+    @property
+    def address(self) -> str:
+        """Return where the API answers this question."""
+        wanted = self.wanted
+        asked = {"product": wanted.product, "budget": wanted.budget.asked, "coverage": wanted.coverage}
+        return address("/v1/hotlist", **asked, format=None if self.format == "json" else self.format)
 
     async def tag(self, connection: Connection, revisions: tuple[Revision, ...]) -> str:
         """Return the entity tag of the question, the projections, the operators' rules and what is hidden."""
@@ -138,10 +137,10 @@ class HotlistQuestion(Question):
             raise invalid([FieldError(parameter="budget", detail=no_costs(error))]) from None
 
 
-@described(*tagged(*formats_of(HotList)), query=HotlistParameters)
+@described(*tagged(*formats_of(HotList)), query=HotlistParameters, table=HOT_TABLE)
 async def get_hotlist(request: web.Request) -> web.Response:
     """Get the hot list: the probes to build, each with its score and reasons."""
     asked = query_parameters(request, HotlistParameters)
     wanted = wanted_of(request, asked.product, asked.budget, asked.coverage, asked.until)
     question = HotlistQuestion(wanted, asked.format, request.app[HISTORIES])
-    return compressible(request, await answer(request, asked, question))
+    return await gzip_answer(request, await answer(request, asked, question))

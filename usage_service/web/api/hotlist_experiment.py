@@ -9,7 +9,7 @@ import msgspec
 from aiohttp import web
 from msgspec import Meta
 
-from usage_service.events import Instant, Product
+from usage_service.events import Product
 from usage_service.hotlist.backtest.replaying import BUDGETS
 from usage_service.hotlist.experiment import Experiment, read_experiment
 from usage_service.problems import FieldError, invalid
@@ -18,6 +18,7 @@ from usage_service.web.api.hotlist import prices_of
 from usage_service.web.keys import service_of
 from usage_service.web.openapi.operations import described, ok
 from usage_service.web.parameters import query_parameters
+from usage_service.windows import Time
 
 EARLIEST = date(1970, 1, 1)
 
@@ -26,12 +27,12 @@ class ExperimentParameters(msgspec.Struct, forbid_unknown_fields=True):
     """Product, the days to sum up (all, by default), and one of the budgets that are kept (all, by default)."""
 
     product: Product
-    since: Instant | None = None
-    until: Instant | None = None
+    since: Time | None = None
+    until: Time | None = None
     budget: Annotated[int, Meta(ge=1, le=10_000)] | None = None
 
 
-@described(ok(Experiment, "Log-Position", "Cache-Control"), query=ExperimentParameters)
+@described(ok(Experiment, "Log-Position", "Cache-Control"), query=ExperimentParameters, table="policies")
 async def get_experiment(request: web.Request) -> web.Response:
     """Get what each policy would have caught and cost, night by night added up.
 

@@ -46,7 +46,7 @@ class RuleAnswer(msgspec.Struct, frozen=True):
     rule: Rule
 
 
-@described(ok(RulesAnswer), query=RulesParameters)
+@described(ok(RulesAnswer), query=RulesParameters, table="rules")
 async def get_rules(request: web.Request) -> web.Response:
     """List the rules: every probe that is pinned or excluded, why and by whom."""
     asked = query_parameters(request, RulesParameters)

@@ -17,15 +17,16 @@ from usage_service.hotlist.listing import HotList, read_for_list
 from usage_service.hotlist.runs import Asked, Run, find_run, keep_list
 from usage_service.problems import FieldError, Problem, invalid
 from usage_service.projections.state import snapshot
+from usage_service.shared.patterns import worded
 from usage_service.web.access import needs_token
 from usage_service.web.answers import Body, as_json, body_answer
 from usage_service.web.api.hotlist import (
     HISTORIES,
+    HOT_TABLE,
     READS,
     Budget,
     Coverage,
     Format,
-    compressible,
     formats_of,
     list_body,
     no_costs,
@@ -33,13 +34,17 @@ from usage_service.web.api.hotlist import (
 )
 from usage_service.web.bodies import json_body
 from usage_service.web.etags import entity_tag, is_matched
+from usage_service.web.gzipped import gzip_answer
 from usage_service.web.keys import service_of
 from usage_service.web.openapi.operations import TAGGED, described, json_of, ok, problem, tagged
 from usage_service.web.parameters import parameters_from, query_parameters
 
 TAKEN = frozenset({"backtest", "built", "experiment", "rules"})  # other routes under /v1/hotlist/
 
-PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.:+@~-]{0,199}(?!\n)$"
+PATTERN = worded(
+    r"^[A-Za-z0-9][A-Za-z0-9_.:+@~-]{0,199}(?!\n)$",
+    "letters, digits and _ . : + @ ~ - after a letter or digit, 200 at most, such as scheduled__2026-11-24T03:00",
+)
 RunName = Annotated[str, Meta(pattern=PATTERN, description="such as scheduled__2026-11-24T03:00")]
 
 
@@ -107,11 +112,16 @@ async def post_hotlist(request: web.Request) -> web.Response:
         detail = f"{run.run} has a list already, for {msgspec.json.encode(run.asked).decode()}; take another name"
         raise Problem(409, "Another list has this name", detail, [FieldError(pointer="/run", detail=detail)])
     headers = _headers(request, run, "json") | {"Location": f"/v1/hotlist/{quote(run.run)}"}
-    return compressible(request, body_answer(_body(run, "json"), status=201 if run.is_new else 200, headers=headers))
+    response = body_answer(_body(run, "json"), status=201 if run.is_new else 200, headers=headers)
+    return await gzip_answer(request, response)
 
 
 @described(
-    *tagged(*formats_of(RunList)), problem(404, "no list was made for the run"), query=RunParameters, path=RunPath
+    *tagged(*formats_of(RunList)),
+    problem(404, "no list was made for the run"),
+    query=RunParameters,
+    path=RunPath,
+    table=HOT_TABLE,
 )
 async def get_run(request: web.Request) -> web.Response:
     """Get the hot list of a run of the ETL."""
@@ -124,8 +134,8 @@ async def get_run(request: web.Request) -> web.Response:
         raise Problem(404, "No such run", f"no list was made for {path.run}; POST /v1/hotlist makes one")
     headers = _headers(request, run, asked.format)
     if is_matched(request.headers.getall("If-None-Match", ()), headers["ETag"]):
-        return compressible(request, web.Response(status=304, headers=headers))
-    return compressible(request, body_answer(_body(run, asked.format), headers=headers))
+        return await gzip_answer(request, web.Response(status=304, headers=headers))
+    return await gzip_answer(request, body_answer(_body(run, asked.format), headers=headers))
 
 
 def _body(run: Run, form: Format) -> Body:

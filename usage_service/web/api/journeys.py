@@ -10,25 +10,26 @@ import msgspec
 from aiohttp import web
 from msgspec import Meta
 
-from usage_service.events import Instant, Product
+from usage_service.events import Product
 from usage_service.projections.state import Projection
 from usage_service.shared.postgres import Connection
 from usage_service.stats.journeys import Journeys, Kind, journeys
 from usage_service.stats.sessions import Bots
+from usage_service.web.addresses import address
 from usage_service.web.answering import Question, answer
 from usage_service.web.answers import Body, as_json
 from usage_service.web.freshness import FreshnessParameters
 from usage_service.web.openapi.operations import described, json_of, tagged
 from usage_service.web.parameters import query_parameters
-from usage_service.windows import TimeRange, time_range_between
+from usage_service.windows import Time, TimeRange, time_range_between
 
 
 class JourneyParameters(FreshnessParameters, forbid_unknown_fields=True):
     """Steps of a `kind`, in sessions that began in a time range (as in /v1/sessions); paths have `steps` steps."""
 
     product: Product | None = None
-    since: Instant | None = None
-    until: Instant | None = None
+    since: Time | None = None
+    until: Time | None = None
     bots: Bots = "exclude"
     kind: Kind = "all"
     steps: Annotated[int, Meta(ge=2, le=5)] = 3
@@ -58,6 +59,13 @@ class JourneysQuestion(Question):
         """Return the projections of steps and of sessions."""
         return ("journeys", "sessions")
 
+    @property
+    def address(self) -> str:
+        """Return where the API answers this question."""
+        since, until = self.time_range
+        asked = {"product": self.product, "since": since, "until": until, "bots": self.bots, "kind": self.kind}
+        return address("/v1/journeys", **asked, steps=self.steps, limit=self.limit)
+
     async def answer(self, connection: Connection) -> Body:
         """Return entries, exits, transitions and paths."""
         found = await journeys(connection, self.time_range, self.product, self.bots, self.kind, self.steps, self.limit)
@@ -65,7 +73,7 @@ class JourneysQuestion(Question):
         return as_json(JourneysAnswer(**msgspec.structs.asdict(found), since=since, until=until))
 
 
-@described(*tagged(json_of(JourneysAnswer)), query=JourneyParameters)
+@described(*tagged(json_of(JourneysAnswer)), query=JourneyParameters, table="transitions")
 async def get_journeys(request: web.Request) -> web.Response:
     """List which page, probe or tool follows which, the most frequent first."""
     asked = query_parameters(request, JourneyParameters)

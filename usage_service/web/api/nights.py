@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 from urllib.parse import urlencode
 from uuid import UUID
 
@@ -29,15 +29,14 @@ from usage_service.problems import Problem
 from usage_service.queries import query
 from usage_service.shared.postgres import Connection
 from usage_service.web.access import needs_token, source_of
-from usage_service.web.answers import as_csv, as_json, body_answer, json_answer
+from usage_service.web.answers import json_answer
 from usage_service.web.api.build_answers import waited_for
 from usage_service.web.api.projections import NoParameters
 from usage_service.web.etags import entity_tag, is_matched
 from usage_service.web.keys import service_of
-from usage_service.web.openapi.operations import Content, Response, described, json_of, ok, problem
+from usage_service.web.openapi.operations import Response, described, ok, problem
 from usage_service.web.parameters import cursor_of, query_parameters
 
-CSV_COLUMNS = NightProbe.__struct_fields__
 RETRY_SECONDS = 5
 OF_A_NIGHT = ("ETag", "Cache-Control", "Vary", "Retry-After")
 
@@ -72,10 +71,9 @@ class PlaceCursor(Cursor, frozen=True):
 
 
 class NightProbesParameters(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
-    """Filter of a night's probes, and the format; `cursor` is from the `next` link of an earlier answer."""
+    """Filter of a night's probes; `cursor` is from the `next` link of an earlier answer."""
 
     outcome: Outcome | None = None
-    format: Literal["json", "csv"] = "json"
     limit: Annotated[int, Meta(ge=1, le=1_000)] = 100
     cursor: CursorText | None = None
 
@@ -87,7 +85,7 @@ class NightProbesAnswer(msgspec.Struct, frozen=True):
     next: str | None
 
 
-@described(ok(NightsAnswer, "Log-Position", "Cache-Control", "Link"), query=NightsParameters)
+@described(ok(NightsAnswer, "Log-Position", "Cache-Control", "Link"), query=NightsParameters, table="nights")
 async def get_nights(request: web.Request) -> web.Response:
     """List nights, newest first. Following `next` lists each night once, even when nights are requested meanwhile."""
     asked = query_parameters(request, NightsParameters)
@@ -146,12 +144,11 @@ async def delete_night(request: web.Request) -> web.Response:
 
 
 @described(
-    Response(
-        200, "", (json_of(NightProbesAnswer), Content("text/csv", str)), ("Log-Position", "Cache-Control", "Link")
-    ),
+    ok(NightProbesAnswer, "Log-Position", "Cache-Control", "Link"),
     problem(404, "there is no such night"),
     query=NightProbesParameters,
     path=NightPath,
+    table="probes",
 )
 async def get_night_probes(request: web.Request) -> web.Response:
     """List the probes of a night: what became of each, what it reads, and why it was not built."""
@@ -169,12 +166,7 @@ async def get_night_probes(request: web.Request) -> web.Response:
     shown = probes[: asked.limit]
     cursor = PlaceCursor(shown[-1].place) if len(probes) > asked.limit else None
     following, headers = _following(f"/v1/nights/{night_id}/probes", asked, cursor)
-    body = (
-        as_csv(CSV_COLUMNS, (list(msgspec.to_builtins(one).values()) for one in shown))
-        if asked.format == "csv"
-        else as_json(NightProbesAnswer(shown, following))
-    )
-    return body_answer(body, headers=headers | {"Log-Position": str(log_end)})
+    return json_answer(NightProbesAnswer(shown, following), position=log_end, headers=headers)
 
 
 def night_id_of(request: web.Request) -> UUID:

@@ -3,28 +3,35 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from typing import Annotated
-from urllib.parse import urlencode
 
 from aiohttp import web
 from msgspec import Meta, Struct
 
 from usage_service.cursors import CursorText
-from usage_service.events import Channel, Instant, Product
+from usage_service.events import Channel, Product
 from usage_service.projections.state import Projection
+from usage_service.shared.patterns import worded
 from usage_service.shared.postgres import Connection
 from usage_service.stats.popularity import Order, PopularityCursor, PopularProbe, Ranking, popular_probes
 from usage_service.stats.view_counts import ViewCounts
+from usage_service.web.addresses import address, of_days
 from usage_service.web.answering import ListingQuestion, answer
 from usage_service.web.answers import Body, as_json
 from usage_service.web.freshness import FreshnessParameters
 from usage_service.web.openapi.operations import described, json_of, listed
 from usage_service.web.parameters import cursor_of, query_parameters
-from usage_service.windows import window_days
+from usage_service.windows import Time, window_days
 
 VIEW_COUNTS = web.AppKey("view_counts", ViewCounts)
-Window = Annotated[str, Meta(pattern=r"^[1-9][0-9]{0,3}d(?!\n)$", description="a number of days, such as 7d")]
+Window = Annotated[
+    str,
+    Meta(
+        pattern=worded(r"^[1-9][0-9]{0,3}d(?!\n)$", "a number of days from 1d to 9999d, such as 7d"),
+        description="a number of days, such as 7d",
+    ),
+]
 Limit = Annotated[int, Meta(ge=1, le=10_000)]
 
 
@@ -38,8 +45,8 @@ class PopularityParameters(FreshnessParameters, forbid_unknown_fields=True):
     product: Product | None = None
     channel: Channel | None = None
     window: Window | None = None
-    since: Instant | None = None
-    until: Instant | None = None
+    since: Time | None = None
+    until: Time | None = None
     order: Order = "most"
     bots: bool = False
     hidden: bool = False
@@ -73,22 +80,22 @@ class PopularityQuestion(ListingQuestion):
     async def answer(self, connection: Connection) -> Body:
         """Return the probes in their order, and the link to the next ones if there are any."""
         listing = await popular_probes(connection, self._counts, self.ranking, self.limit, self.after)
-        following = self._link(listing.following) if listing.following else None
+        following = self._at(listing.following) if listing.following else None
         days = self.ranking.days
         return as_json(PopularityAnswer(days.first, days.last, listing.probes, following), following)
 
-    def _link(self, following: PopularityCursor) -> str:
-        """Return the link to the next probes, with the days of this window, so that it stays the same tomorrow."""
-        days, *_ = self.ranking
-        since, until = days.first, days.last + timedelta(days=1)
-        asked: dict[str, object] = {"since": f"{since}T00:00:00Z", "until": f"{until}T00:00:00Z"}
-        asked |= {name: value for name, value in self.ranking._asdict().items() if name != "days" and value is not None}
-        flags = {"bots": str(self.ranking.bots).lower(), "hidden": str(self.ranking.hidden).lower()}
-        asked |= flags | {"limit": self.limit, "cursor": str(following)}
-        return f"/v1/popularity?{urlencode(asked)}"
+    @property
+    def address(self) -> str:
+        """Return where the API answers this question."""
+        return self._at(self.after)
+
+    def _at(self, cursor: PopularityCursor | None) -> str:
+        days, *rest = self.ranking
+        asked = of_days(days) | dict(zip(self.ranking._fields[1:], rest, strict=True))
+        return address("/v1/popularity", **asked, limit=self.limit, cursor=cursor)
 
 
-@described(*listed(json_of(PopularityAnswer)), query=PopularityParameters)
+@described(*listed(json_of(PopularityAnswer)), query=PopularityParameters, table="probes")
 async def get_popularity(request: web.Request) -> web.Response:
     """List probes with their views and visitors: most viewed, least viewed or fastest growing first."""
     asked = query_parameters(request, PopularityParameters)

@@ -17,6 +17,7 @@ from usage_service.hotlist.listing import HotProbe, read_for_list
 from usage_service.hotlist.runs import find_run
 from usage_service.problems import FieldError, invalid
 from usage_service.projections.state import snapshot
+from usage_service.shared.patterns import worded
 from usage_service.web.access import source_of
 from usage_service.web.answers import json_answer
 from usage_service.web.api.hotlist import HISTORIES, READS, no_costs, prices_of, wanted_of
@@ -34,7 +35,10 @@ NightBudget = (
     | Annotated[
         str,
         Meta(
-            pattern=r"^(auto|1000|[1-9][0-9]{0,2}|[0-9]{1,9}([.][0-9]{1,6})?([MGT]i?B|USD))(?!\n)$",
+            pattern=worded(
+                r"^(auto|1000|[1-9][0-9]{0,2}|(?=.*[1-9].*[A-Z])[0-9]{1,9}([.][0-9]{1,6})?([MGT]i?B|USD))(?!\n)$",
+                "a number of probes from 1 to 1,000, an amount such as 500GB, 2TiB or 2.50USD, or auto",
+            ),
             description="the largest number of probes; or what may be read (500GB, 2TiB) or paid (2.50USD); or `auto`",
         ),
     ]

@@ -13,18 +13,20 @@ from msgspec import Meta
 
 from usage_service.builds.probe_rows import ProbeRow, Result, RowFilter, find_result, is_known, probe_rows
 from usage_service.builds.requests import near_names
-from usage_service.events import Channel, ProbeName, Product
+from usage_service.events import NO_NUL, Channel, ProbeName, Product
 from usage_service.problems import Problem
 from usage_service.projections.state import Projection
 from usage_service.shared.postgres import Connection
 from usage_service.stats.catalogue import Entry, find_entry
+from usage_service.web.addresses import address, path_of
 from usage_service.web.answering import Question, answer
 from usage_service.web.answers import Body, as_json
 from usage_service.web.freshness import FreshnessParameters
 from usage_service.web.openapi.operations import described, json_of, problem, tagged
 from usage_service.web.parameters import parameters_from, query_parameters
 
-Filter = Annotated[str, Meta(max_length=200, pattern=r"^[^\x00]*$")]
+Filter = Annotated[str, Meta(max_length=200, pattern=NO_NUL)]
+VersionNumber = Annotated[int, Meta(ge=0, le=100_000)]
 
 
 class ProbePath(msgspec.Struct):
@@ -38,7 +40,7 @@ class ProbeParameters(FreshnessParameters, forbid_unknown_fields=True):
     """Channel, and filters of the rows; `*` is the row of all pings, operating systems or builds together."""
 
     channel: Channel
-    version: Annotated[int, Meta(ge=0, le=100_000)] | None = None
+    version: VersionNumber | None = None
     ping_type: Filter | None = None
     os: Filter | None = None
     build_id: Filter | None = None
@@ -76,6 +78,12 @@ class ProbeQuestion(Question):
         """Return the projection of the catalogue, which tells unknown probes from those not built; rows are none."""
         return ("catalogue",)
 
+    @property
+    def address(self) -> str:
+        """Return where the API answers this question."""
+        asked = msgspec.structs.asdict(self.only) | {"channel": self.channel}
+        return address(f"/v1/probes{path_of(self.product, self.probe)}", **asked)
+
     async def other_revision(self, connection: Connection) -> Result:
         """Return the newest build; raise a Problem (404) when there is none."""
         result = await find_result(connection, self.product, self.probe, self.channel)
@@ -99,6 +107,7 @@ class ProbeQuestion(Question):
     problem(404, "the probe is unknown, or was never built: then POST `request` to /v1/builds", "Link", "Log-Position"),
     query=ProbeParameters,
     path=ProbePath,
+    table="rows",
 )
 async def get_probe(request: web.Request) -> web.Response:
     """Get the aggregates of a probe.

@@ -23,7 +23,7 @@ class ProjectionsAnswer(msgspec.Struct, frozen=True):
     projections: list[Status]
 
 
-@described(ok(ProjectionsAnswer, "Log-Position", "Cache-Control"), query=NoParameters)
+@described(ok(ProjectionsAnswer, "Log-Position", "Cache-Control"), query=NoParameters, table="projections")
 async def get_projections(request: web.Request) -> web.Response:
     """List the projections: how far each is behind the log, and the events that it could not fold.
 

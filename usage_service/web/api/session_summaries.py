@@ -9,18 +9,19 @@ from typing import Annotated, Literal
 from aiohttp import web
 from msgspec import Meta, Struct
 
-from usage_service.events import Instant, Product
+from usage_service.events import Product
 from usage_service.problems import FieldError, invalid
 from usage_service.projections.state import Projection
 from usage_service.shared.postgres import Connection
 from usage_service.stats.session_summaries import Summary, summarise
 from usage_service.stats.sessions import Bots
+from usage_service.web.addresses import address
 from usage_service.web.answering import Question, answer
 from usage_service.web.answers import Body, as_json
 from usage_service.web.freshness import FreshnessParameters
 from usage_service.web.openapi.operations import described, json_of, tagged
 from usage_service.web.parameters import query_parameters
-from usage_service.windows import Interval, TimeRange, time_range_between
+from usage_service.windows import Interval, Time, TimeRange, time_range_between
 
 
 class SummaryParameters(FreshnessParameters, forbid_unknown_fields=True):
@@ -31,13 +32,13 @@ class SummaryParameters(FreshnessParameters, forbid_unknown_fields=True):
     """
 
     product: Product | None = None
-    since: Instant | None = None
-    until: Instant | None = None
+    since: Time | None = None
+    until: Time | None = None
     bots: Bots = "exclude"
     interval: Interval = "day"
     compare: Literal["none", "before", "window"] = "none"
-    compare_since: Instant | None = None
-    compare_until: Instant | None = None
+    compare_since: Time | None = None
+    compare_until: Time | None = None
     limit: Annotated[int, Meta(ge=1, le=1_000)] = 20
 
 
@@ -63,6 +64,15 @@ class SummaryQuestion(Question):
         """Return the projection of sessions."""
         return ("sessions",)
 
+    @property
+    def address(self) -> str:
+        """Return where the API answers this question."""
+        (since, until), *compared = self.time_ranges
+        asked: dict[str, object] = {"product": self.product, "since": since, "until": until, "bots": self.bots}
+        for earlier in compared:
+            asked |= {"compare": "window", "compare_since": earlier.since, "compare_until": earlier.until}
+        return address("/v1/sessions/summary", **asked, interval=self.interval, limit=self.limit)
+
     async def answer(self, connection: Connection) -> Body:
         """Return the statistics, and those of the time range to compare with."""
         summary, *others = [
@@ -72,7 +82,7 @@ class SummaryQuestion(Question):
         return as_json(SummaryAnswer(summary, others[0] if others else None))
 
 
-@described(*tagged(json_of(SummaryAnswer)), query=SummaryParameters)
+@described(*tagged(json_of(SummaryAnswer)), query=SummaryParameters, table="summary.roles_over_time")
 async def get_session_summary(request: web.Request) -> web.Response:
     """Summarise sessions: their length and depth, what was used, and their role in the workflow."""
     asked = query_parameters(request, SummaryParameters)

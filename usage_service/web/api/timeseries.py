@@ -9,16 +9,17 @@ from typing import Annotated
 from aiohttp import web
 from msgspec import Meta, Struct
 
-from usage_service.events import Channel, Instant, ProbeName, Product
+from usage_service.events import Channel, ProbeName, Product
 from usage_service.projections.state import Projection
 from usage_service.shared.postgres import Connection
 from usage_service.stats.timeseries import Series, bucket_range, time_series
+from usage_service.web.addresses import address
 from usage_service.web.answering import Question, answer
 from usage_service.web.answers import Body, as_json
 from usage_service.web.freshness import FreshnessParameters
 from usage_service.web.openapi.operations import described, json_of, tagged
 from usage_service.web.parameters import query_parameters
-from usage_service.windows import Interval, TimeRange
+from usage_service.windows import Interval, Time, TimeRange
 
 
 class TimeSeriesParameters(FreshnessParameters, forbid_unknown_fields=True):
@@ -32,8 +33,8 @@ class TimeSeriesParameters(FreshnessParameters, forbid_unknown_fields=True):
     probe: Annotated[tuple[ProbeName, ...], Meta(max_length=10)] = ()
     channel: Channel | None = None
     interval: Interval = "day"
-    since: Instant | None = None
-    until: Instant | None = None
+    since: Time | None = None
+    until: Time | None = None
     bots: bool = False
 
 
@@ -64,6 +65,13 @@ class TimeSeriesQuestion(Question):
         """Return the projection of views by hour."""
         return ("timeseries",)
 
+    @property
+    def address(self) -> str:
+        """Return where the API answers this question."""
+        since, until = self.time_range
+        asked = {"product": self.product, "probe": self.probes, "channel": self.channel, "interval": self.interval}
+        return address("/v1/timeseries", **asked, since=since, until=until, bots=self.bots)
+
     async def answer(self, connection: Connection) -> Body:
         """Return the time series of each probe, without gaps."""
         series = await time_series(
@@ -72,7 +80,7 @@ class TimeSeriesQuestion(Question):
         return as_json(TimeSeriesAnswer(self.product, self.channel, self.interval, *self.time_range, series))
 
 
-@described(*tagged(json_of(TimeSeriesAnswer)), query=TimeSeriesParameters)
+@described(*tagged(json_of(TimeSeriesAnswer)), query=TimeSeriesParameters, table="series.buckets")
 async def get_timeseries(request: web.Request) -> web.Response:
     """Get views (of data that was found, or missing) and distinct visitors over time."""
     asked = query_parameters(request, TimeSeriesParameters)

@@ -15,8 +15,10 @@ from usage_service.web.openapi.responses import (
     RESPONSE_HEADERS,
     request_headers,
     responses_of,
+    takes_bearer,
 )
 from usage_service.web.openapi.schemas import JsonObject, Schemas
+from usage_service.web.tabular import all_forms
 
 ABOUT = """The usage service records how an application is used, and reports which probes are viewed. It tells the
 nightly ETL which probes are worth building, and builds the others on demand.
@@ -25,6 +27,8 @@ Every GET route answers HEAD, too. Errors are problems in the format of RFC 9457
 header `Log-Position` of an answer is the position up to which it has seen every event. The parameters `at_least` and
 `wait` ask for a fresher answer, and If-None-Match avoids reading an answer again that has not changed. Without a token
 in its settings the service listens on loopback only, and needs none."""
+FORMS = """`csv` is the list as rows, as `Accept: text/csv` is; texts that a spreadsheet would take for a formula begin
+with an apostrophe"""
 BEARER = {
     "type": "http",
     "scheme": "bearer",
@@ -80,7 +84,8 @@ def _operation_object(route: Route, operation: Operation, schemas: Schemas, link
         "operationId": route.handler.__name__,
         "tags": [_tag(route)],
         "summary": " ".join(summary.split()),
-        "security": [] if route.scope == "open" else [{"bearer": [route.scope]}],
+        "x-scope": route.scope,
+        "security": [{"bearer": [route.scope]}] if takes_bearer(route) else [],
         "parameters": list(_parameters(operation, schemas)),
         "responses": {
             str(status): _response(response, schemas, links)
@@ -108,7 +113,11 @@ def _parameters(operation: Operation, schemas: Schemas) -> Iterator[JsonObject]:
         for field in schemas.fields(kind) if kind else ():
             schema = dict(field.schema)
             words = {"description": schema.pop("description")} if "description" in schema else {}
-            yield {"name": field.name, "in": place, "required": field.required, **words, "schema": schema}
+            if operation.table is None or field.name != "format":  # that of a table comes last
+                yield {"name": field.name, "in": place, "required": field.required, **words, "schema": schema}
+    if operation.table:
+        forms = {"enum": all_forms(operation.query), "default": "json"}
+        yield {"name": "format", "in": "query", "required": False, "description": FORMS, "schema": forms}
     yield from ({"$ref": f"#/components/parameters/{name}"} for name in request_headers(operation))
 
 

@@ -60,7 +60,7 @@ async def get_docs(request: web.Request) -> web.Response:
 
 async def _answer(request: web.Request, body: Body, headers: dict[str, str]) -> web.Response:
     tag = entity_tag("documentation", request.path, body.data)
-    headers |= {"ETag": f"W/{tag}", "Cache-Control": "no-cache"}
+    headers |= {"ETag": tag, "Cache-Control": "no-cache"}
     if is_matched(request.headers.getall("If-None-Match", ()), tag):
-        return web.Response(status=304, headers=headers | {"Vary": "Accept-Encoding"})
+        return await gzip_answer(request, web.Response(status=304, headers=headers))
     return await gzip_answer(request, body_answer(body, headers=headers))

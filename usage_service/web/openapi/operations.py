@@ -10,6 +10,8 @@ import msgspec
 from usage_service.problems import ProblemDetails
 from usage_service.web.access import Scope
 from usage_service.web.errors import Handler
+from usage_service.web.tables import Table, table_of
+from usage_service.web.tabular import CSV, tabular
 
 JSON, NDJSON, PROBLEM_JSON = "application/json", "application/x-ndjson", "application/problem+json"
 TAGGED = ("ETag", "Log-Position", "Cache-Control", "Vary")  # headers of an answer with an entity tag
@@ -35,7 +37,10 @@ class Response(NamedTuple):
 
 
 class Operation(NamedTuple):
-    """Requests and responses of a route, besides those that `responses` adds to all routes of a kind."""
+    """Requests and responses of a route, besides those that `responses` adds to all routes of a kind.
+
+    `table` is what the answer is as CSV.
+    """
 
     responses: tuple[Response, ...]
     query: type[msgspec.Struct] | None = None
@@ -43,6 +48,7 @@ class Operation(NamedTuple):
     headers: tuple[str, ...] = ()
     body: tuple[Content, ...] = ()
     body_required: bool = True
+    table: Table | None = None
 
 
 class Route(NamedTuple):
@@ -64,19 +70,40 @@ def described(
     headers: tuple[str, ...] = (),
     body: tuple[Content, ...] = (),
     body_required: bool = True,
+    table: Table | str | None = None,
 ) -> Callable[[Handler], Handler]:
-    """Declare the requests and responses of a handler."""
+    """Declare the requests and responses of a handler; `table` may be the path of the list in its answer."""
+    found = _table_in(responses, table) if isinstance(table, str) else table
+    if found:
+        responses = tuple(map(_with_csv, responses))
 
     def declare(handler: Handler) -> Handler:
-        _operations[handler] = Operation(responses, query, path, headers, body, body_required)
+        _operations[handler] = Operation(responses, query, path, headers, body, body_required, found)
         return handler
 
     return declare
 
 
+def _table_in(responses: tuple[Response, ...], path: str) -> Table:
+    [kind] = (one.kind for response in responses if response.status == 200 for one in response.content)
+    if not isinstance(kind, type) or not issubclass(kind, msgspec.Struct):
+        raise TypeError(f"{kind} is no struct, so it has no list {path}")
+    return table_of(kind, path)
+
+
+def _with_csv(response: Response) -> Response:
+    return response._replace(content=(*response.content, Content(CSV, str))) if response.status == 200 else response
+
+
 def operation_of(handler: Handler) -> Operation | None:
     """Return the operation declared at a handler; None when it has none."""
     return _operations.get(handler)
+
+
+def in_its_forms(handler: Handler) -> Handler:
+    """Return the handler, which answers as CSV on request if it was declared with a table."""
+    operation = operation_of(handler)
+    return tabular(handler, operation.table, operation.query) if operation and operation.table else handler
 
 
 def json_of(kind: object) -> Content:

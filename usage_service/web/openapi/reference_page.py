@@ -13,6 +13,7 @@ from jinja2 import Environment, FileSystemLoader, select_autoescape
 from markupsafe import Markup, escape
 
 from usage_service.shared.schema_words import JsonObject, schema_words
+from usage_service.web.openapi.calls import Call
 from usage_service.web.openapi.responses import GENERAL
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -38,6 +39,8 @@ class Section(NamedTuple):
     body: list[Row]
     responses: list[Row]
     general: str
+    curl: str
+    python: str
 
 
 class TypeShown(NamedTuple):
@@ -100,26 +103,36 @@ def _shown(document: JsonObject) -> JsonObject:
 def _sections(document: JsonObject) -> Iterator[Section]:
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
-            responses = operation["responses"].items()
+            responses, call = operation["responses"].items(), Call(document, method, path, operation)
             own = [(status, one) for status, one in responses if GENERAL.get(int(status)) != one["description"]]
             yield Section(
                 f"{method.upper()} {path}",
                 operation["operationId"],
                 operation["tags"][0],
-                next((role for needed in operation["security"] for role in needed["bearer"]), "open"),
+                operation["x-scope"],
                 [operation["summary"], *filter(None, operation.get("description", "").split("\n\n"))],
                 [_parameter(document, one) for one in operation["parameters"]],
                 _contents(operation.get("requestBody", {}).get("content", {})),
                 [_response(status, one) for status, one in own],
                 ", ".join(status for status, one in responses if (status, one) not in own),
+                call.curl(),
+                call.python(),
             )
+
+
+def _default_of(schema: JsonObject) -> str:
+    """Return the default of a parameter in words; empty where it has none."""
+    default = schema.get("default")
+    if isinstance(default, list | tuple):
+        return ", ".join(map(str, default))
+    return "" if default is None else str(default).lower()
 
 
 def _parameter(document: JsonObject, spec: JsonObject) -> Row:
     if "$ref" in spec:
         spec = document["components"]["parameters"][spec["$ref"].rpartition("/")[2]]
     schema = spec["schema"]
-    default = "" if schema.get("default") in (None, "", [], ()) else str(schema["default"]).lower()
+    default = _default_of(schema)
     needed = "required" if spec["required"] else default and f"`{default}`"
     return Row(spec["name"], (spec["in"], schema_words(schema), needed, spec.get("description", "")))
 

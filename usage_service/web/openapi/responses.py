@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from usage_service.tokens import FEED
 from usage_service.web.openapi.operations import Operation, Response, Route, problem
 
 JsonObject = dict[str, Any]
@@ -64,6 +65,11 @@ def responses_of(route: Route, operation: Operation) -> dict[int, Response]:
     return dict(sorted((general | own).items()))
 
 
+def takes_bearer(route: Route) -> bool:
+    """Return whether a route takes its token from `Authorization`; a feed has its own in the path."""
+    return route.scope not in ("open", FEED)
+
+
 def request_headers(operation: Operation) -> tuple[str, ...]:
     """Return the names of the request headers that the route reads."""
     conditional = any(response.status == 304 for response in operation.responses)
@@ -76,8 +82,9 @@ def _general(route: Route, operation: Operation) -> Iterator[Response]:
         yield _general_problem(422)
     if operation.body:
         yield from map(_general_problem, (408, 413, 415))
-    if route.scope != "open":
+    if takes_bearer(route):
         yield from (_general_problem(status, "WWW-Authenticate") for status in (401, 403))
+    if route.scope != "open":
         yield _general_problem(429, "Retry-After", "RateLimit", "RateLimit-Policy")
         yield _general_problem(503, "Retry-After", "Log-Position")
 

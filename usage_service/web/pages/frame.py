@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from aiohttp import web
 
@@ -15,8 +15,8 @@ from usage_service.shared.postgres import Connection
 from usage_service.stats.catalogue import known_products
 from usage_service.web.answering import Question
 from usage_service.web.answers import Body, as_json
-from usage_service.web.pages.filters import CHANNELS, WINDOWS, Filters, ViewParameters, last_day
-from usage_service.web.pages.panels import Panel, ask, ask_all, how_fresh, html_answer
+from usage_service.web.pages.filters import CHANNELS, COMPARISONS, WINDOWS, Filters, ViewParameters
+from usage_service.web.pages.panels import Panel, answered, ask_all, how_fresh, html_answer
 
 PAGES = {
     "/": "Overview",
@@ -26,6 +26,7 @@ PAGES = {
     "/hotlist": "Hot list",
     "/unused": "Unused",
     "/sessions": "Sessions",
+    "/releases": "Releases",
 }
 
 
@@ -63,26 +64,33 @@ class Page:
             "products": self.products,
             "channels": sorted({*CHANNELS, *filter(None, [self.filters.channel])}),
             "windows": WINDOWS,
+            "comparisons": COMPARISONS,
             "pages": PAGES,
             "path": self.request.path,
+            "share": self._shared(),
         }
         position = min((panel.position for panel in panels.values()), default=0)
         headers = {"Log-Position": str(position)} if panels else {}
         return await html_answer(self.request, template, frame | dict(panels) | context, headers=headers)
 
+    def _shared(self) -> str:
+        """Return the address of this page with these very days, which shows the same tomorrow."""
+        query = self.request.query
+        chosen: dict[str, object] = {name: query.getall(name) for name, value in query.items() if value}
+        chosen["until"] = self.filters.days.last + timedelta(days=1)
+        return f"{self.request.path}{self.filters.query(**chosen)}"
+
 
 async def begin(request: web.Request, asked: ViewParameters, product: str | None = None) -> Page:
     """Return a page for the parameters; a product in the path overrides that of the parameters.
 
-    Raise a Problem (404) for a product of which no probe was registered or viewed.
+    Raise a Problem: 404 for a product of which no probe was registered or viewed, 503 while no projection knows them.
     """
-    found = await ask(request, ProductsQuestion())
+    found = await answered(request, ProductsQuestion())
     products: list[str] = found.data["products"]
     chosen = product or asked.product or next(iter(products), "")
     if chosen and chosen not in products:
         known = f"known are {', '.join(products)}" if products else "none is known yet"
         detail = f"no probe of {chosen} was registered or viewed; {known}"
         raise Problem(404, "Unknown product", detail, products=products)
-    now = datetime.now(UTC)
-    filters = Filters(chosen, asked.channel, asked.window, now, last_day(asked.until, now))
-    return Page(request, filters, products)
+    return Page(request, Filters.of(asked, chosen, datetime.now(UTC)), products)

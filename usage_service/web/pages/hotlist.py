@@ -10,6 +10,7 @@ from usage_service.hotlist.backtest.replaying import BUDGETS
 from usage_service.hotlist.budgets import DEFAULT_BUDGET, BudgetText
 from usage_service.hotlist.experiment import read_experiment
 from usage_service.hotlist.rules import find_rules
+from usage_service.web.addresses import address, of_days
 from usage_service.web.api.hotlist import HISTORIES, HotlistQuestion, prices_of, wanted_of
 from usage_service.web.api.hotlist_backtest import NIGHTS, BacktestQuestion
 from usage_service.web.keys import service_of
@@ -37,7 +38,8 @@ async def get_hotlist_page(request: web.Request) -> web.Response:
     async with service_of(request).pool.acquire(timeout=5) as connection:
         rules = await find_rules(connection, page.filters.product or None)
     question = HotlistQuestion(wanted, "json", request.app[HISTORIES])
-    ruled = {"rules": rules, "pinned": {rule.probe for rule in rules if rule.rule == "pinned"}}
+    ruled: dict[str, object] = {"rules": rules, "pinned": {rule.probe for rule in rules if rule.rule == "pinned"}}
+    ruled["rules_address"] = address("/v1/hotlist/rules", product=page.filters.product or None)
     return await page.show(
         "hotlist", {"hot": question}, budget=asked.budget, number=number, most=MOST_ON_SLIDER, **ruled
     )
@@ -47,8 +49,8 @@ async def get_backtest_section(request: web.Request) -> web.Response:
     """Answer with the section of the backtest, which takes longer than the page."""
     asked = view_parameters(request, HotlistView)
     page = await begin(request, asked)
-    last, turn = page.filters.days.last - timedelta(days=1), request.app[HISTORIES].replaying
-    question = BacktestQuestion(page.filters.product or None, NIGHTS, SHOWN_BUDGETS, last, "json", turn)
+    last, histories = page.filters.days.last - timedelta(days=1), request.app[HISTORIES]
+    question = BacktestQuestion(page.filters.product or None, NIGHTS, SHOWN_BUDGETS, last, "json", histories)
     found = await ask(request, question)
     number = int(asked.budget) if asked.budget.isdigit() else DEFAULT_BUDGET
     drawn: dict[str, object] = {}
@@ -66,4 +68,6 @@ async def get_experiment_section(request: web.Request) -> web.Response:
     kept = max((budget for budget in BUDGETS if budget <= number), default=BUDGETS[0])
     async with service_of(request).pool.acquire(timeout=5) as connection:
         found = await read_experiment(connection, page.filters.product, *page.filters.days, kept, prices_of(request))
-    return await html_answer(request, "experiment", {"found": found, "kept": kept})
+    asked_for = {"product": page.filters.product, **of_days(page.filters.days), "budget": kept}
+    shown = {"found": found, "kept": kept, "address": address("/v1/hotlist/experiment", **asked_for)}
+    return await html_answer(request, "experiment", shown)

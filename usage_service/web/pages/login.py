@@ -9,6 +9,7 @@ from aiohttp import web
 from msgspec import Meta
 
 from usage_service.problems import Problem
+from usage_service.shared.patterns import worded
 from usage_service.tokens import SESSION_LIFETIME
 from usage_service.web.access import ACCESS, COOKIE, check_origin, needs_token
 from usage_service.web.bodies import json_body
@@ -16,7 +17,12 @@ from usage_service.web.pages.panels import html_answer
 from usage_service.web.parameters import query_parameters
 
 Following = Annotated[
-    str, Meta(max_length=2_000, pattern=r"^/(?![/\\])[^\x00-\x1f]*$", description="a page of this service")
+    str,
+    Meta(
+        max_length=2_000,
+        pattern=worded(r"^/(?![/\\])[^\x00-\x1f]*$", "a page of this service, which begins with one /"),
+        description="a page of this service",
+    ),
 ]
 
 

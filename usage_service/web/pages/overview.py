@@ -21,11 +21,12 @@ from usage_service.web.answering import Question
 from usage_service.web.answers import Body, as_json
 from usage_service.web.api.popularity import VIEW_COUNTS, PopularityQuestion
 from usage_service.web.api.releases import ImpactQuestion
+from usage_service.web.api.session_summaries import SummaryQuestion
 from usage_service.web.api.timeseries import TimeSeriesQuestion
 from usage_service.web.pages.filters import Filters, ViewParameters, view_parameters
 from usage_service.web.pages.frame import Page, begin
 from usage_service.web.pages.panels import Panel, ask, ask_all, how_fresh
-from usage_service.web.pages.presentation.overview import over_time, release_marks
+from usage_service.web.pages.presentation.overview import before_over_time, changes, over_time, release_marks
 from usage_service.web.pages.presentation.recorded import Recorded
 from usage_service.windows import Days, Interval, TimeRange
 
@@ -81,6 +82,11 @@ class SessionCountsQuestion(Question):
         """Return the projection of sessions."""
         return ("sessions",)
 
+    @property
+    def address(self) -> str:
+        """Return where the API has these numbers, among others."""
+        return SummaryQuestion((self.time_range,), self.product, "exclude", self.interval, 1).address
+
     async def answer(self, connection: Connection) -> Body:
         """Return the buckets that have sessions."""
         return as_json(await count_over_time(connection, self.time_range, self.product, "exclude", self.interval))
@@ -111,25 +117,42 @@ class SparklinesQuestion(Question):
 async def get_overview(request: web.Request) -> web.Response:
     """Answer with the overview."""
     page = await begin(request, view_parameters(request, ViewParameters))
-    if not page.filters.product:
+    filters = page.filters
+    if not filters.product:
         return await page.shown("empty", {}, fresh=await how_fresh(request))
     questions: dict[str, Question] = {
-        "series": series_question(page.filters),
-        "sessions": SessionCountsQuestion(page.filters.time_range, page.filters.product, page.filters.interval),
-        "releases": releases_question(page.filters),
-        "catalogue": EverViewedQuestion(page.filters.product),
-        "viewed": ViewedDaysQuestion(page.filters.product, page.filters.channel),
+        **_counted(filters),
+        "releases": releases_question(filters),
+        "catalogue": EverViewedQuestion(filters.product),
+        "viewed": ViewedDaysQuestion(filters.product, filters.channel),
+        **{order: _ranked(request, filters, order) for order in ORDERS},
+        **{f"{what}_before": question for what, question in _counted(filters.compared).items()},
     }
-    questions |= {order: _ranked(request, page.filters, order) for order in ORDERS}
     panels = await ask_all(request, **questions)
     sparks, fresh = await asyncio.gather(ask(request, _sparklines(page, panels)), how_fresh(request))
-    drawn = {
-        "over_time": over_time(panels["series"].data, panels["sessions"].data),
-        "release_marks": release_marks(panels["releases"].data, page.filters.length),
-        "sparks": sparks,
-        "recorded": Recorded.of(panels["viewed"].data, page.filters.days),
+    return await page.shown("overview", panels, fresh=fresh, sparks=sparks, **_drawn(filters, panels))
+
+
+def _drawn(filters: Filters, panels: Mapping[str, Panel]) -> dict[str, object]:
+    """Return what the template draws of the panels."""
+    series, sessions = panels["series"].data, panels["sessions"].data
+    others = [panels[f"{what}_before"].data if filters.compared else None for what in ("series", "sessions")]
+    recorded = Recorded.of(panels["viewed"].data, filters.days)
+    return {
+        "over_time": over_time(series, sessions),
+        "before_over_time": before_over_time(filters.comparison, *others),
+        "changes": changes(filters.comparison, (series, sessions), others),
+        "release_marks": release_marks(panels["releases"].data, filters.length),
+        "recorded": recorded,
     }
-    return await page.shown("overview", panels, fresh=fresh, **drawn)
+
+
+def _counted(filters: Filters | None) -> dict[str, Question]:
+    """Return the questions of views and of sessions over time."""
+    if filters is None:
+        return {}
+    sessions = SessionCountsQuestion(filters.time_range, filters.product, filters.interval)
+    return {"series": series_question(filters), "sessions": sessions}
 
 
 def series_question(filters: Filters, *probes: str) -> TimeSeriesQuestion:
@@ -141,7 +164,7 @@ def series_question(filters: Filters, *probes: str) -> TimeSeriesQuestion:
 def releases_question(filters: Filters) -> ImpactQuestion:
     """Return the question of the window's releases."""
     asked = filters.product, filters.channel, IMPACT_DAYS, filters.today, SHOWN
-    return ImpactQuestion(filters.time_range, *asked)
+    return ImpactQuestion(filters.marks, filters.time_range, *asked)
 
 
 def _ranked(request: web.Request, filters: Filters, order: Order) -> PopularityQuestion:
@@ -150,11 +173,12 @@ def _ranked(request: web.Request, filters: Filters, order: Order) -> PopularityQ
 
 
 def _sparklines(page: Page, panels: Mapping[str, Panel]) -> SparklinesQuestion:
-    """Return the question of views over time of all probes that the panels list."""
+    """Return the question of views over time of all probes that the panels list; last in the days compared with."""
     lists = [panels[order].data for order in ORDERS]
     names = {probe["probe"] for listed in lists if listed for probe in listed["probes"]}
     filters, counts = page.filters, page.request.app[VIEW_COUNTS]
-    return SparklinesQuestion(_spark_buckets(filters), filters.product, filters.channel, tuple(sorted(names)), counts)
+    buckets = _spark_buckets(filters) + ((filters.compared.days,) if filters.compared else ())
+    return SparklinesQuestion(buckets, filters.product, filters.channel, tuple(sorted(names)), counts)
 
 
 def _spark_buckets(filters: Filters) -> tuple[Days, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
 
 import msgspec
 from aiohttp import web
@@ -14,23 +13,33 @@ from usage_service.events import Channel
 from usage_service.problems import Problem
 from usage_service.projections.state import Projection
 from usage_service.shared.postgres import Connection
-from usage_service.stats.catalogue import find_entry, viewed_together
+from usage_service.stats.catalogue import find_entry
 from usage_service.web.answering import ListingQuestion
 from usage_service.web.answers import Body, as_json
+from usage_service.web.api.misses import MissQuestion
+from usage_service.web.api.popularity import VIEW_COUNTS
 from usage_service.web.api.probes import ProbePath
+from usage_service.web.api.together import TogetherQuestion
 from usage_service.web.keys import service_of
 from usage_service.web.pages.filters import CHANNELS, view_parameters
 from usage_service.web.pages.frame import begin
 from usage_service.web.pages.overview import ViewedDaysQuestion, releases_question, series_question
 from usage_service.web.pages.panels import HEADERS, ask, ask_all, how_fresh, html_answer
 from usage_service.web.pages.presentation.builds import Waiting
-from usage_service.web.pages.presentation.overview import release_marks, views_over_time, visitors_over_time
+from usage_service.web.pages.presentation.links import probe_links
+from usage_service.web.pages.presentation.overview import (
+    before_over_time,
+    buckets_of,
+    changes,
+    over_time,
+    release_marks,
+)
 from usage_service.web.pages.presentation.recorded import Recorded
 from usage_service.web.pages.presentation.words import has_expired, path_segment
 from usage_service.web.pages.rows import NO_ROWS, FacetsQuestion, ProbeView, rows_shown
 from usage_service.web.parameters import parameters_from, query_parameters
 
-MOST_TOGETHER = 10
+MOST_TOGETHER, MOST_SESSIONS = 10, 10
 
 
 @dataclass(frozen=True)
@@ -50,26 +59,6 @@ class EntryQuestion(ListingQuestion):
         return as_json(await find_entry(connection, self.product, self.probe))
 
 
-@dataclass(frozen=True)
-class TogetherQuestion(ListingQuestion):
-    """Other probes that were viewed in the same sessions."""
-
-    since: datetime
-    until: datetime
-    product: str
-    probe: str
-
-    @property
-    def reads(self) -> tuple[Projection, ...]:
-        """Return the projections of views by hour, of sessions and of their events."""
-        return ("journeys", "sessions", "timeseries")
-
-    async def answer(self, connection: Connection) -> Body:
-        """Return the other probes, the most frequent first."""
-        asked = self.since, self.until, self.product, self.probe, MOST_TOGETHER
-        return as_json(await viewed_together(connection, *asked))
-
-
 async def get_probe_page(request: web.Request) -> web.Response:
     """Answer with the page of a probe; raise a Problem (404) for one that was never registered or viewed.
 
@@ -84,24 +73,34 @@ async def get_probe_page(request: web.Request) -> web.Response:
     panels = await ask_all(
         request,
         series=series_question(filters, path.probe),
+        series_before=series_question(filters.compared or filters, path.probe),
         releases=releases_question(filters),
         entry=EntryQuestion(path.product, path.probe),
-        together=TogetherQuestion(*filters.time_range, path.product, path.probe),
+        misses=MissQuestion(filters.time_range, path.product, path.probe, MOST_SESSIONS),
+        together=TogetherQuestion(
+            filters.time_range, path.product, path.probe, MOST_TOGETHER, request.app[VIEW_COUNTS]
+        ),
         built=facets,
         viewed=ViewedDaysQuestion(path.product, filters.channel, path.probe),
     )
-    buckets = panels["series"].data["series"][0]["buckets"] if panels["series"].data else []
+    buckets = buckets_of(panels["series"].data)
     if panels["entry"].data is None and not any(bucket["views"] for bucket in buckets):
         raise Problem(404, "Unknown probe", f"{path.product} has no probe {path.probe}; search for it by name")
     drawn = {
         "release_marks": release_marks(panels["releases"].data, filters.length),
-        "over_time": {"Views": views_over_time(buckets), "Visitors": visitors_over_time(buckets)},
+        "over_time": over_time(panels["series"].data, None),
+        "before_over_time": before_over_time(filters.comparison, panels["series_before"].data),
+        "changes": changes(filters.comparison, (panels["series"].data, []), (panels["series_before"].data, [])),
         "fresh": await how_fresh(request),
+        "unit": (panels["entry"].data or {}).get("unit"),
         "expired": has_expired((panels["entry"].data or {}).get("expires") or "never", filters.today),
         "recorded": Recorded.of(panels["viewed"].data, filters.days),
     }
+    entry = panels["entry"].data or {}
+    settings = service_of(request).settings
+    drawn["links"] = probe_links(settings, path.product, path.probe, channel, entry.get("pings", []))
     drawn |= await _newest_build(request, path, channel)
-    drawn |= await rows_shown(request, facets, panels["built"], asked)
+    drawn |= await rows_shown(request, facets, panels["built"], asked, filters)
     return await page.shown("probe", panels, probe=path.probe, channel=channel, **drawn)
 
 

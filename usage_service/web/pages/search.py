@@ -2,60 +2,39 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated
-
 from aiohttp import web
-from msgspec import Meta
 
-from usage_service.events import NO_NUL
-from usage_service.projections.state import Projection
-from usage_service.shared.postgres import Connection
-from usage_service.stats.catalogue import search
-from usage_service.web.answering import ListingQuestion
-from usage_service.web.answers import Body, as_json
+from usage_service.cursors import CursorText
+from usage_service.web.api.catalogue import CatalogueQuestion, PlaceCursor, SearchText
 from usage_service.web.pages.filters import ViewParameters, view_parameters
 from usage_service.web.pages.frame import begin
-from usage_service.web.pages.panels import ask, html_answer
+from usage_service.web.pages.panels import ask, following_cursor, how_fresh, html_answer
+from usage_service.web.parameters import cursor_of
 
-MOST_FOUND, MOST_SUGGESTED = 200, 12
-
-
-class SearchParameters(ViewParameters, kw_only=True, forbid_unknown_fields=True):
-    """Text to search for in names; an empty text finds all probes."""
-
-    q: Annotated[str, Meta(max_length=200, pattern=NO_NUL)] = ""
+SHOWN, MOST_SUGGESTED = 200, 12
 
 
-@dataclass(frozen=True)
-class SearchQuestion(ListingQuestion):
-    """Probes whose names match a text."""
+class SearchView(ViewParameters, kw_only=True, forbid_unknown_fields=True):
+    """Text to search for in names, where an empty one finds all probes, and the cursor at which the list goes on."""
 
-    product: str
-    text: str
-    limit: int
-
-    @property
-    def reads(self) -> tuple[Projection, ...]:
-        """Return the projection of the catalogue."""
-        return ("catalogue",)
-
-    async def answer(self, connection: Connection) -> Body:
-        """Return the probes, the best match first."""
-        return as_json({"probes": await search(connection, self.product, self.text, self.limit)})
+    q: SearchText = ""
+    cursor: CursorText | None = None
 
 
 async def get_probes(request: web.Request) -> web.Response:
     """Answer with the page of the probes found."""
-    asked = view_parameters(request, SearchParameters)
-    page = await begin(request, asked)
-    question = SearchQuestion(page.filters.product, asked.q.strip(), MOST_FOUND)
-    return await page.show("search", {"found": question}, text=asked.q.strip(), most=MOST_FOUND)
+    asked = view_parameters(request, SearchView)
+    page, text = await begin(request, asked), asked.q.strip()
+    after = cursor_of(asked.cursor, PlaceCursor)
+    found = await ask(request, CatalogueQuestion(page.filters.product, text, SHOWN, after))
+    first = after.place + 1 if after else 1
+    context = {"text": text, "first": first, "following": following_cursor(found), "fresh": await how_fresh(request)}
+    return await page.shown("search", {"found": found}, **context)
 
 
 async def get_found(request: web.Request) -> web.Response:
     """Answer with the best matches as a list of links."""
-    asked = view_parameters(request, SearchParameters)
+    asked = view_parameters(request, SearchView)
     page = await begin(request, asked)
-    found = await ask(request, SearchQuestion(page.filters.product, asked.q.strip(), MOST_SUGGESTED))
+    found = await ask(request, CatalogueQuestion(page.filters.product, asked.q.strip(), MOST_SUGGESTED))
     return await html_answer(request, "found", {"found": found, "filters": page.filters, "text": asked.q.strip()})

@@ -1,10 +1,10 @@
-"""Numbers of the queue of builds."""
+"""Numbers of the queue of builds, and the parameters of their statements."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from usage_service.builds.listing import BuilderState, QueuePlace, QueueState
 from usage_service.builds.requests import PENDING
@@ -46,3 +46,14 @@ def queue_shown(states: Iterable[QueueState]) -> QueueShown:
         counts[state.state] += state.builds
         read, oldest = read + state.bytes, max(oldest, state.oldest_seconds)
     return QueueShown(dict(counts), read, oldest)
+
+
+def parameters_shown(parameters: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Return the name of each parameter of a statement and its value as people write it."""
+    return [{"name": one.get("name", ""), "value": _value(one.get("parameterValue", {}))} for one in parameters]
+
+
+def _value(given: Mapping[str, Any]) -> str:
+    if "arrayValues" in given:
+        return ", ".join(_value(one) for one in given["arrayValues"])
+    return str(given.get("value", ""))

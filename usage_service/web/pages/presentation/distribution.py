@@ -9,10 +9,8 @@ from typing import Any
 Row = Mapping[str, Any]
 ALL = "*"
 BANDS = {"p5": 5, "p25": 25, "p50": 50, "p75": 75, "p95": 95}
-LOG_FROM = 10  # ratio of the largest value to the smallest above 0 from which the axis is logarithmic
 MOST_DRAWN = 8  # categories: the pages have a colour for each
 OTHERS = "all others"
-SYMLOG, LINEAR = {"type": "symlog"}, {"type": "linear"}
 
 
 def sums_builds(row: Row) -> bool:
@@ -31,6 +29,11 @@ def is_numeric(row: Row) -> bool:
     return bool(row["percentiles"])
 
 
+def unit_of_row(row: Row, unit: str | None) -> str | None:
+    """Return the unit of a row's values: how often a client sent something is a count, whatever was sent."""
+    return None if row["client_agg_type"] == "count" else unit
+
+
 def bands_over_builds(rows: Sequence[Row]) -> list[dict[str, object]]:
     """Return the percentiles of each build, the oldest first; `start` is the hour of the build."""
     return [
@@ -43,7 +46,7 @@ def bands_over_builds(rows: Sequence[Row]) -> list[dict[str, object]]:
 def shares_over_builds(rows: Sequence[Row]) -> list[dict[str, object]]:
     """Return the share of each category in each build, the oldest first."""
     return [
-        {"start": build_start(row["build_id"]), "series": name, "value": value}
+        {"start": build_start(row["build_id"]), "series": name, "value": value, "version": row["version"]}
         for row in _by_build(rows)
         for name, value in row["histogram"].items()
     ]
@@ -57,10 +60,12 @@ def largest_shares(shares: Sequence[Mapping[str, Any]]) -> list[dict[str, object
     if len(sums) <= MOST_DRAWN:
         return [dict(share) for share in shares]
     own = set(sorted(sums, key=lambda name: (-sums[name], name))[: MOST_DRAWN - 1])
-    drawn: defaultdict[tuple[object, str], float] = defaultdict(float)
+    drawn: dict[tuple[object, str], dict[str, Any]] = {}
     for share in shares:
-        drawn[share["start"], share["series"] if share["series"] in own else OTHERS] += share["value"]
-    return [{"start": start, "series": name, "value": value} for (start, name), value in drawn.items()]
+        name = share["series"] if share["series"] in own else OTHERS
+        added = drawn.setdefault((share["start"], name), {**share, "series": name, "value": 0.0})
+        added["value"] += share["value"]
+    return list(drawn.values())
 
 
 def histogram_of(row: Row) -> list[dict[str, object]]:
@@ -78,12 +83,6 @@ def categories_of(row: Row) -> list[dict[str, object]]:
     """Return the share of each category, the largest first."""
     shares = sorted(row["histogram"].items(), key=lambda share: (-share[1], share[0]))
     return [{"name": name, "share": value} for name, value in shares]
-
-
-def scale_of(values: Sequence[float]) -> dict[str, str]:
-    """Return a symmetric logarithmic scale (which has a 0) for values of very different sizes, else a linear one."""
-    above = [value for value in values if value > 0]
-    return SYMLOG if above and max(above) / min(above) >= LOG_FROM else LINEAR
 
 
 def build_start(build_id: str) -> str:

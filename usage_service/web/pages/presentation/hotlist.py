@@ -9,19 +9,22 @@ import msgspec
 
 from usage_service.hotlist.backtest.policies import CLAIRVOYANT, HOT_LIST
 from usage_service.hotlist.backtest.replaying import PolicyResult, marked_shares
-from usage_service.web.pages.presentation.charts import chart
+from usage_service.web.pages.presentation.charts import Tip, chart, measured
+from usage_service.web.pages.presentation.units import SHARE
+from usage_service.web.pages.presentation.units import measured as in_words
 from usage_service.web.pages.presentation.words import plain
 
 Found = Mapping[str, Any]
 EXPECTED = "expected by the list"
+LABEL_SHARE = 0.042  # of the chart's height: a line of text
 UNVIEWED = "of the list, never viewed before"
 
 
 def coverage_chart(found: Found, chosen: Sequence[int] = ()) -> dict[str, Any]:
     """Return the chart of the share of requests that policies catch, by the number of probes built a night.
 
-    The hot list, what it expected, the best of the others and the best possible have a colour each; those of `others`
-    are grey. `chosen` are budgets to mark.
+    The hot list is bold. It, what it expected, the best of the others and the best possible have a colour each; those
+    of `others` are grey. Each has its name at its end. `chosen` are budgets to mark.
     """
     named = {plain(name): shares for name, shares in _shares(found).items()}
     compared = [
@@ -30,12 +33,49 @@ def coverage_chart(found: Found, chosen: Sequence[int] = ()) -> dict[str, Any]:
     best = max(compared, key=lambda name: sum(named[name]))
     told = {name: name for name in (plain(HOT_LIST), EXPECTED, UNVIEWED)}
     told |= {best: f"best of the others: {best}", plain(CLAIRVOYANT): plain(CLAIRVOYANT)}
-    return chart(
+    own = {words: named[name] for name, words in told.items()}
+    others = {name: named[name] for name in compared if name != best}
+    drawn = chart(
         "coverage",
-        rows=_points(found, {words: named[name] for name, words in told.items()}),
-        others=_points(found, {name: named[name] for name in compared if name != best}),
+        _tips(found, own | others),
+        rows=_points(found, own),
+        others=_points(found, others),
+        labels=_labels(found, own, others),
         chosen=[{"budget": budget} for budget in chosen],
     )
+    return measured(measured(drawn, "x", None, useful_budgets(found)), "y", SHARE)
+
+
+def _tips(found: Found, lines: Mapping[str, Sequence[float]]) -> list[Tip]:
+    """Return what the chart says at each budget: the policies, those that catch most first."""
+    tips = []
+    for place, budget in enumerate(useful_budgets(found)):
+        caught = sorted(((shares[place], name) for name, shares in lines.items()), reverse=True)
+        tips.append(
+            Tip(budget, f"{budget:,} probes a night", [(name, in_words(share, SHARE)) for share, name in caught])
+        )
+    return tips
+
+
+def _labels(
+    found: Found, own: Mapping[str, Sequence[float]], others: Mapping[str, Sequence[float]]
+) -> list[dict[str, object]]:
+    """Return the name of each line at its end, moved so that no two overprint each other."""
+    last = len(useful_budgets(found)) - 1
+    order = {name: number for number, name in enumerate(own)}
+    lines = (*others.items(), *reversed(list(own.items())))  # of lines that end together the own ones are on top
+    ends = sorted(((shares[last], name) for name, shares in lines), key=lambda end: end[0])
+    places: list[float] = []
+    for share, _ in ends:
+        places.append(max(share, places[-1] + LABEL_SHARE) if places else share)
+    top = 1.0
+    for number in reversed(range(len(places))):  # down again from the top
+        places[number] = min(places[number], top)
+        top = places[number] - LABEL_SHARE
+    return [
+        {"policy": name, "place": place, "order": order.get(name)}
+        for (_, name), place in zip(ends, places, strict=True)
+    ]
 
 
 def _points(found: Found, lines: Mapping[str, Sequence[float]]) -> list[dict[str, object]]:

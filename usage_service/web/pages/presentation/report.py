@@ -10,10 +10,11 @@ import vl_convert
 from markupsafe import Markup
 
 from usage_service.web.pages.presentation.assets import asset
-from usage_service.web.pages.presentation.charts import chart
+from usage_service.web.pages.presentation.drawing import counted_chart
 from usage_service.web.pages.presentation.hotlist import coverage_chart
 from usage_service.web.pages.presentation.overview import over_time, release_marks
 from usage_service.web.pages.presentation.rendering import rendered
+from usage_service.windows import STEPS
 
 WIDTH = 640
 Answers = Mapping[str, Any]
@@ -28,6 +29,7 @@ def report_page(product: str, answers: Answers, made_at: datetime) -> str:
     begin = datetime.fromisoformat(answers["series"]["since"])
     lines = release_marks(answers["releases"], max((made_at - begin).days, 1))
     drawn = over_time(answers["series"], answers["summary"]["summary"]["roles_over_time"])
+    step = STEPS[answers["series"]["interval"]]
     backtest = answers["backtest"]
     coverage = coverage_chart(backtest) if backtest else None
     return rendered(
@@ -35,7 +37,7 @@ def report_page(product: str, answers: Answers, made_at: datetime) -> str:
         product=product,
         made_at=made_at,
         style=Markup(asset("page.css").decode()),  # our own
-        charts={title: _svg(chart("over_time", rows=rows, releases=lines)) for title, rows in drawn.items()},
+        charts={title: _svg(counted_chart(rows, lines, step, made_at)) for title, rows in drawn.items()},
         coverage=_svg(coverage) if coverage else None,
         **answers,
     )

@@ -6,10 +6,21 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from usage_service.web.pages.presentation.words import plain
+from usage_service.web.pages.presentation.comparison import Change, Compared
+from usage_service.web.pages.presentation.units import measured
+from usage_service.web.pages.presentation.words import counted, plain
 
 MOST_STEPS = 12
 WEIGHTS = (0.02, 0.1, 0.25, 0.5)  # shares of a row from which a cell is drawn darker
+
+
+STEPS = {
+    "probe_searched": "search",
+    "page_viewed": "view a page",
+    "probe_viewed": "view a probe",
+    "control_changed": "change a control",
+    "link_followed": "leave for a tool",
+}
 
 
 class Cell(NamedTuple):
@@ -25,6 +36,36 @@ class Matrix(NamedTuple):
 
     steps: list[str]
     rows: list[tuple[str, list[Cell]]]
+
+
+class Told(NamedTuple):
+    """Session at the medians, in words: its length, what was done in it, and the most frequent role and its share."""
+
+    length: str
+    probes: str
+    controls: str
+    events: str
+    role: str
+    share: float
+
+
+def typical_session(summary: Mapping[str, Any]) -> Told | None:
+    """Return the session at the medians in words; None without a session."""
+    if not summary["quantiles"]:
+        return None
+    medians = {name: quantiles["median"] for name, quantiles in summary["quantiles"].items()}
+    role, share = max(summary["roles"].items(), key=lambda item: item[1])
+    probes, controls, events = (counted(int(medians[f"{noun}s"]), noun) for noun in ("probe", "control", "event"))
+    return Told(measured(medians["seconds"], "second"), probes, controls, events, plain(role), share)
+
+
+def sessions_changed(
+    compared: Compared | None, summary: Mapping[str, Any], before: Mapping[str, Any] | None
+) -> Change | None:
+    """Return how much the number of sessions changed, None when it is compared with none."""
+    if compared is None or before is None:
+        return None
+    return compared.change(summary["roles_over_time"], before["roles_over_time"], lambda bucket: bucket["sessions"])
 
 
 def roles_over_time(summary: Mapping[str, Any]) -> list[dict[str, object]]:

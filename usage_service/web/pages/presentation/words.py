@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime
+from functools import lru_cache
 from urllib.parse import quote
 
 from markupsafe import Markup, escape
@@ -33,8 +34,8 @@ NAMES = {
     "clairvoyant": "best possible",
 }
 NOTHING = "\N{EN DASH}"
+KEPT = 4_096  # texts of each kind: a page has each day several times, and the next page the same days
 BETWEEN_PARTS = re.compile(r"(?<=\w)([_./])(?=\w)")
-UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
 
 def number(value: float | None) -> str:
@@ -44,32 +45,9 @@ def number(value: float | None) -> str:
     return f"{value:,.0f}" if float(value).is_integer() or abs(value) >= 1_000 else f"{value:,.2f}"
 
 
-def share(value: float | None) -> str:
-    """Return a share as a percentage."""
-    return NOTHING if value is None else f"{value:.1%}"
-
-
-def seconds(value: float | None) -> str:
-    """Return a duration in its two largest units."""
-    if value is None:
-        return NOTHING
-    whole = round(value)
-    for size, unit, smaller, small_unit in ((86_400, "d", 3_600, "h"), (3_600, "h", 60, "min"), (60, "min", 1, "s")):
-        if whole >= size:
-            rest = whole % size // smaller
-            return f"{whole // size} {unit}" + (f" {rest} {small_unit}" if rest else "")
-    return f"{value:.1f} s" if value < 10 else f"{whole} s"
-
-
-def size(value: float | None) -> str:
-    """Return a number of bytes with its unit."""
-    if value is None:
-        return NOTHING
-    scaled, units = float(value), iter(UNITS)
-    unit = next(units)
-    while scaled >= 999.5 and unit != UNITS[-1]:
-        scaled, unit = scaled / 1_000, next(units)
-    return f"{scaled:.3g} {unit}"
+def counted(value: int, noun: str) -> str:
+    """Return a number with its noun: no probe, 1 probe, 2 probes."""
+    return f"{value:,} {noun}{'' if value == 1 else 's'}" if value else f"no {noun}"
 
 
 def money(value: float | None) -> str:
@@ -79,6 +57,7 @@ def money(value: float | None) -> str:
     return f"${value:,.2f}" if value == 0 or value >= 0.1 else f"${value:.2g}"
 
 
+@lru_cache(KEPT)
 def moment(value: datetime | str | None) -> str:
     """Return an instant in UTC, to the minute."""
     parsed = datetime.fromisoformat(value) if isinstance(value, str) else value
@@ -86,10 +65,13 @@ def moment(value: datetime | str | None) -> str:
 
 
 def day(value: datetime | date | str | None) -> str:
-    """Return the UTC day of an instant."""
-    return moment(value)[:10] if isinstance(value, str | datetime) else str(value or NOTHING)
+    """Return the UTC day of an instant; a day is itself."""
+    if isinstance(value, str):
+        value = datetime.fromisoformat(value) if "T" in value else date.fromisoformat(value)
+    return moment(value)[:10] if isinstance(value, datetime) else str(value or NOTHING)
 
 
+@lru_cache(KEPT)
 def unbroken(value: str) -> Markup:
     """Return a text as HTML that no line breaks within."""
     return Markup('<span class="do">{}</span>').format(value)

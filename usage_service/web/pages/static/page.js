@@ -1,66 +1,14 @@
-// Script of the pages: charts, search, and requests to the service. It connects to no other host.
+// Script of the pages: search, and requests to the service. It connects to no other host.
 "use strict";
 
 const one = (selector, within = document) => within.querySelector(selector);
 const all = (selector, within = document) => [...within.querySelectorAll(selector)];
-const COLOURS = ["--one", "--two", "--three", "--four", "--five", "--six", "--seven", "--eight"];
 
 function say(words) {
   const said = one("#said");
   said.textContent = words;
   clearTimeout(say.timer);
   say.timer = setTimeout(() => { said.textContent = ""; }, 8000);
-}
-
-// --- charts ----------------------------------------------------------------------------------------------------------
-
-function colourOf(name) {
-  const shown = document.createElement("i");
-  shown.style.color = `var(${name})`;
-  document.body.append(shown);
-  const colour = getComputedStyle(shown).color;
-  shown.remove();
-  return colour;
-}
-
-function theme() {
-  const [ink, faint, line] = ["--ink", "--faint", "--line"].map(colourOf);
-  const axis = { labelColor: faint, titleColor: faint, gridColor: line, domainColor: line, tickColor: line };
-  return {
-    background: "transparent", font: "system-ui, sans-serif", view: { stroke: null }, axis,
-    mark: { color: colourOf("--one") },
-    legend: { labelColor: ink, titleColor: faint }, text: { color: ink }, range: { category: COLOURS.map(colourOf) },
-  };
-}
-
-let vega;
-function loaded() {
-  vega ??= new Promise((done, failed) => {
-    const script = document.createElement("script");
-    script.src = document.body.dataset.vega;
-    script.onload = done;
-    script.onerror = () => failed(new Error("the charts could not be loaded; their tables are below"));
-    document.head.append(script);
-  });
-  return vega;
-}
-
-async function draw(within = document) {
-  const plots = all("[data-plot]", within);
-  if (!plots.length) return;
-  plots.forEach((plot) => plot.classList.add("waits"));
-  try {
-    await loaded();
-    // `ast` is Vega's interpreter: the page's Content-Security-Policy forbids to run text as code.
-    const options = { ast: true, actions: false, renderer: "canvas", config: theme(), defaultStyle: false, tooltip: { disableDefaultStyle: true } };
-    for (const plot of plots) {
-      plot.classList.remove("waits");
-      await vegaEmbed(plot, JSON.parse(plot.nextElementSibling.textContent), options);
-    }
-  } catch (error) {
-    plots.forEach((plot) => { plot.classList.remove("waits"); });
-    say(`Charts: ${error.message}`);
-  }
 }
 
 // --- requests to the service -----------------------------------------------------------------------------------------
@@ -77,6 +25,7 @@ async function ask(method, place, body) {
 // Reloads the content of the page and keeps opened details open.
 async function renew() {
   const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
+  if (answer.status >= 500) throw new Error(`The page is as it was: the service answered ${answer.status}.`);
   const page = new DOMParser().parseFromString(await answer.text(), "text/html");
   const open = all("main details[open] > summary").map((summary) => summary.textContent);
   const { to, send: method } = document.activeElement?.dataset ?? {};
@@ -100,12 +49,23 @@ async function send(button) {
   }
 }
 
+// Renews the page until what it shows is over: each time anew, for then the element is another. A service that is away may be back.
+async function renewFor(pending) {
+  while (pending.isConnected) {
+    await new Promise((after) => setTimeout(after, 4000));
+    if (!document.hidden && pending.isConnected) await renew().catch(() => undefined);
+  }
+}
+
 // --- progress of a build ---------------------------------------------------------------------------------------------
+
+const followed = new Map();  // of each build on the page its stream; a browser has but six connections to a host
 
 function follow(build) {
   const events = new EventSource(`/v1/builds/${encodeURIComponent(build.dataset.build)}/events?after=${build.dataset.after}`);
+  followed.set(build, events);
   const progress = one("progress", build), stage = one("[data-stage]", build);
-  const over = () => { events.close(); renew(); };
+  const over = () => { events.close(); renew().catch((error) => say(error.message)); };
   const state = one("[data-state]", build), waiting = one("[data-waiting]", build);
   const started = (words) => { state.textContent = "Being built"; waiting.replaceChildren(); stage.textContent = words; };
   events.addEventListener("build_started", () => started("A builder has started."));
@@ -210,10 +170,12 @@ function name(table) {
 function begin(within) {
   all("table:not(.matrix)", within).forEach(name);
   draw(within);
+  for (const [build, events] of followed) if (!build.isConnected) { events.close(); followed.delete(build); }
   all("[data-build]", within).forEach(follow);
   all("[data-load]", within).forEach(load);
   all("[data-waiting]", within).forEach(waitFor);
-  if (one("[data-pending]", within)) setTimeout(() => { if (!document.hidden) renew().catch(() => undefined); }, 4000);
+  const pending = one("[data-pending]", within);
+  if (pending) renewFor(pending);
 }
 
 document.addEventListener("click", (event) => {
@@ -227,10 +189,17 @@ document.addEventListener("input", (event) => {
   const { shows } = event.target.dataset;
   if (shows) one(shows).value = event.target.value;
 });
-document.addEventListener("change", (event) => { event.target.closest(".filters")?.requestSubmit(); });
+// What replaces a filter clears it: chosen days give way to a window, a chosen comparison to another. Dates are typed part by part,
+// so they have a button.
+const REPLACED = { window: ["since", "until"], compare: ["compare_since"] };
+document.addEventListener("change", ({ target }) => {
+  const form = target.closest(".filters");
+  if (!form || target.type === "date") return;
+  for (const name of REPLACED[target.name] ?? []) if (form.elements[name]) form.elements[name].value = "";
+  form.requestSubmit();
+});
 // What Back brings out of the cache has the choice that led away from it.
 addEventListener("pageshow", () => { one(".filters")?.reset(); });
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => draw());
 document.documentElement.classList.add("ready");
 all("[data-search]").forEach(search);
 begin(document);

@@ -1,0 +1,1 @@
+"""Peers that are measured beside ours: event stores and queues that others make."""

@@ -1,0 +1,40 @@
+"""A night without a queue: planned by dry runs as any other, its jobs done one after the other, nothing stored."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import repeat
+from uuid import uuid4
+
+from google.cloud import bigquery
+
+from builder.aggregates.aggregating import AggregateOptions, aggregate_probes, estimate_probes
+from builder.aggregates.probe import BuildRequest, BuiltTogether
+from builder.aggregates.together import read_alike
+from builder.nights.planning import Candidate, Limits, plan_night
+from usage_service.shared.bigquery.errors import PermanentWorkError
+
+NO_LIMITS = Limits(sys.maxsize, sys.maxsize)
+
+
+def rehearse(
+    client: bigquery.Client, requests: Iterable[BuildRequest], options: AggregateOptions
+) -> Iterator[tuple[Sequence[BuildRequest], BuiltTogether]]:
+    """Plan the night of these probes and do its jobs; yield the probes of each and what came of them.
+
+    What a job yields is to be iterated before the next one is asked for. A job that fails is not halved any more, as it
+    is in the queue: the planner has found whatever a dry run shows. Blocks.
+    """
+    groups = [[Candidate(request, None) for request in group] for group in read_alike(requests, options.source)]
+    plan = plan_night(groups, lambda probes: estimate_probes(client, probes, options), NO_LIMITS, lambda _: None)
+    for job in plan.jobs:
+        probes = [candidate.request for candidate in job.candidates]
+        yield probes, _done(client, probes, options)
+
+
+def _done(client: bigquery.Client, probes: Sequence[BuildRequest], options: AggregateOptions) -> BuiltTogether:
+    try:
+        return aggregate_probes(client, uuid4(), probes, options, lambda *_: None)
+    except PermanentWorkError as error:
+        return BuiltTogether(0, [], repeat(error, len(probes)))

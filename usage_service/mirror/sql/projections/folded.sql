@@ -1,0 +1,3 @@
+(
+    SELECT * FROM `{{view}}` WHERE position <= @upto AND position NOT IN UNNEST(@left_out)
+  )

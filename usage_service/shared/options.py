@@ -1,0 +1,68 @@
+"""The options that commands of both programs have in common, each stated once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from usage_service.shared.settings import PORT_FILE, TOKEN_FILE, kept_url
+
+DEFAULT_URL = "http://127.0.0.1:8080"
+DEFAULT_DATA_DIR = Path("data")
+
+
+def _url(context: typer.Context, url: str) -> str:
+    """Return the URL that is named, else that of the local stack that runs here, if one does."""
+    source = context.get_parameter_source("url")
+    data_dir: Path = context.params.get("data_dir", DEFAULT_DATA_DIR)  # of the few commands that have it
+    return (source is not None and source.name == "DEFAULT" and kept_url(data_dir / PORT_FILE.name)) or url
+
+
+# Of commands that ask a running service.
+Url = Annotated[
+    str,
+    typer.Option(
+        "--url",
+        envvar="USAGE_SERVICE_URL",
+        callback=_url,
+        show_default=f"that of {PORT_FILE}, else {DEFAULT_URL}",
+        help="where the service is",
+    ),
+]
+Token = Annotated[
+    str | None,
+    typer.Option(
+        "--token",
+        envvar="USAGE_SERVICE_TOKEN",
+        show_default=str(TOKEN_FILE),
+        help="a token of the service with the scope that is needed",
+    ),
+]
+
+# Of commands that work on the database itself.
+DatabaseUrl = Annotated[
+    str | None, typer.Option("--database-url", envvar="DATABASE_URL", help="the database, with its owner's login")
+]
+DataDir = Annotated[
+    Path,
+    typer.Option("--data-dir", file_okay=False, help="that of `usage-service up`; its database is taken without a URL"),
+]
+
+# What is asked about.
+Product = Annotated[str | None, typer.Option(help="such as fog; all, where none is named")]
+Channel = Annotated[str | None, typer.Option(help="such as nightly; all, where none is named")]
+Since = Annotated[str | None, typer.Option(metavar="TIME", help="a day, as 2026-11-23, or an instant in RFC 3339")]
+Until = Annotated[
+    str | None, typer.Option(metavar="TIME", help="a day, as 2026-11-23, or an instant in RFC 3339; itself excluded")
+]
+
+
+def refuse_misplaced(context: typer.Context) -> None:
+    """Raise BadParameter for an option before the name of a subcommand, which would not see it."""
+    for name in context.params:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            option = next(one.opts[0] for one in context.command.params if one.name == name)
+            raise typer.BadParameter(f"give it after {context.invoked_subcommand}", param_hint=option)

@@ -1,0 +1,24 @@
+"""Patterns of texts with the words for what each wants: a refusal tells these words in place of the pattern."""
+
+from __future__ import annotations
+
+import re
+
+_REFUSED = re.compile(r"Expected `[^`]*` matching regex (?P<pattern>.*?)(?= - at `|\Z)", re.DOTALL)
+_words: dict[str, str] = {}
+
+
+def worded(pattern: str, words: str) -> str:
+    """Return a pattern for a type, once its words are kept: they go on after "must be"."""
+    _words[repr(pattern)] = words
+    return pattern
+
+
+def in_words(message: str) -> str:
+    """Return msgspec's message of a refused value; where a pattern refused it, it says in words what is wanted."""
+    return _REFUSED.sub(_wanted, message)
+
+
+def _wanted(refused: re.Match[str]) -> str:
+    words = _words.get(refused["pattern"])
+    return f"must be {words}" if words else refused[0]
