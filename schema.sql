@@ -500,10 +500,11 @@ CREATE FUNCTION advance_together(projection_names text[], batch_size integer)
 RETURNS TABLE (name text, was_at bigint, now_at bigint, log_end bigint, set_aside bigint)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
-    held projections[] := ARRAY(
-        SELECT p FROM projections p WHERE p.stage = 'live' AND p.name = ANY (projection_names) FOR NO KEY UPDATE SKIP LOCKED
-    );
     of_log bigint := last_position();
+    held projections[] := ARRAY(  -- none where there is nothing to do: to hold a row is to write to it
+        SELECT p FROM projections p WHERE p.stage = 'live' AND p.name = ANY (projection_names) AND p.position < of_log
+        FOR NO KEY UPDATE SKIP LOCKED
+    );
     foremost bigint := (SELECT max(h.position) FROM unnest(held) h);
     target bigint := least(foremost + batch_size, of_log);
     moving projections[] := ARRAY(SELECT h FROM unnest(held) h WHERE h.position > foremost - batch_size AND h.position < target);

@@ -74,6 +74,7 @@ def main() -> None:
     for name, (measure, events) in LOGS.items():
         known[name] = partial(measure, events=options.events or events)
     known[NIGHTS] = partial(measure_nights, pings=options.pings, probes=options.probes)
+    failed: dict[str, BenchError] = {}
     console = Console(soft_wrap=True, highlight=False, markup=False)
     for name in options.sections or BY_DEFAULT:
         try:
@@ -81,9 +82,12 @@ def main() -> None:
                 settings = stack.settings()
                 rows = list(_told(console, known[name](stack, options.runs, options.seconds)))
         except BenchError as error:
-            raise SystemExit(f"bench: {name}: {error}") from None
+            failed[name] = error
+            continue
         write_sections({name: rows}, settings)
         console.print(f"\n{settings}\n{table(rows)}")
+    if failed:
+        raise SystemExit("\n".join(f"bench: {name}: {error}" for name, error in failed.items()))
 
 
 def _told(console: Console, rows: Iterable[Row]) -> Iterator[Row]:

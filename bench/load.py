@@ -25,6 +25,7 @@ from bench.processor_time import Clock
 
 WARM_UP_SECONDS = 0.5
 END_SECONDS = 30
+UNDER_LOAD = b"under load\n"  # told when the timed part begins: making its requests takes seconds
 MOST_REQUESTS_A_SECOND = 15_000
 MOST_EVENTS_A_SECOND = 120_000
 MOST_MADE_EVENTS = 600_000  # before the timed part; a longer one has them in rounds, under other ids and visitors
@@ -131,6 +132,8 @@ async def put_load(options: argparse.Namespace) -> Load:
     for _ in range(options.connections):
         await loop.create_connection(lambda: Connection(run), "127.0.0.1", options.port)
     await _wait(run, WARM_UP_SECONDS)
+    sys.stdout.buffer.write(UNDER_LOAD)
+    sys.stdout.buffer.flush()
     clock, since = Clock(dict(options.watch) | {"generator": os.getpid()}), time.perf_counter()
     await _wait(run, options.seconds)
     cores, until = clock.cores(), time.perf_counter()

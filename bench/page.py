@@ -12,7 +12,7 @@ from bench.asking import milliseconds, record
 from bench.numbers import Row, percentile
 from bench.pages import folded
 from bench.stack import BenchError, Server, Stack
-from browser.chromium import NoChromiumError, open_browser, wait_until_drawn
+from browser.chromium import NoChromiumError, needed_chromium, open_browser, wait_until_drawn
 
 REQUESTS, WARM = 50, 3
 WEEKS, RELEASES = 4, 13
@@ -41,16 +41,17 @@ VIEWS = {
 
 def measure_page(stack: Stack, runs: int, seconds: float, events: int) -> Iterator[Row]:
     """Measure p99 of each view, with `events` events, after new events and without; `seconds` is not used."""
+    try:
+        needed_chromium()  # known before minutes of measuring, not after
+    except NoChromiumError as error:
+        raise BenchError(f"the first view is measured in a browser: {error}") from error
     with stack.serving(folded(stack, events)) as server:
         released = datetime.now(UTC) - timedelta(days=WEEKS * 7)
         _release(server, released)
         for what, path in VIEWS.items():
             yield from _view(server, what, path.format(released=released), runs, events)
-        try:
-            with open_browser() as browser:
-                yield from _first_view(browser, server, runs, events)
-        except NoChromiumError as error:
-            raise BenchError(f"the first view is measured in a browser: {error}") from error
+        with open_browser() as browser:
+            yield from _first_view(browser, server, runs, events)
 
 
 def _release(server: Server, last: datetime) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import socket
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from urllib.request import urlopen
 
 import msgspec
 
+from bench.load import UNDER_LOAD
 from bench.numbers import Load
 from usage_service.local.embedded_postgres import EmbeddedPostgres
 from usage_service.local.owned_process import owned_command
@@ -29,6 +31,7 @@ ROOT = Path(__file__).parents[1]
 DURABLE = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on", "max_wal_size": "4GB"}
 SHOWN = ("fsync", "synchronous_commit", "full_page_writes", "shared_buffers", "max_wal_size", "wal_sync_method")
 START_SECONDS = 60
+LOAD_SECONDS = 120
 FILL_STEP = 250_000
 BENCH_ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("USAGE_SERVICE_")} | {
     "LOG_LEVEL": "warning"
@@ -122,7 +125,10 @@ class Stack:
         rate: float = 0,
         kind: str = "events",
     ) -> Iterator[subprocess.Popen[bytes]]:  # fmt: skip
-        """Run the process that puts load on a server, at most `rate` requests a second unless that is 0."""
+        """Run the process that puts load on a server, at most `rate` requests a second unless that is 0.
+
+        Yield it when the load is there.
+        """
         self.settle(server)
         watched = [f"server={server.pid}", f"PostgreSQL={self.postgres_pid}"]
         arguments: dict[str, object] = {"port": server.port, "connections": connections, "events": events}
@@ -131,8 +137,19 @@ class Stack:
         command = [sys.executable, "-m", "bench.load", *named, "--watch", *watched]
         process = subprocess.Popen(owned_command(command), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         with process:
+            _await_load(process)
             yield process
             process.terminate()
+
+
+def _await_load(process: subprocess.Popen[bytes]) -> None:
+    """Wait until the process says that the server is under load."""
+    assert process.stdout is not None
+    is_told, _, _ = select.select([process.stdout], [], [], LOAD_SECONDS)
+    if not is_told or process.stdout.readline() != UNDER_LOAD:
+        process.kill()
+        _, errors = process.communicate()
+        raise BenchError(f"the load generator put no load on the server:\n{errors.decode()[-2000:]}")
 
 
 @contextmanager

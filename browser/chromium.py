@@ -27,14 +27,20 @@ def arguments() -> list[str]:
     return ["--no-sandbox"] if os.geteuid() == 0 else []
 
 
-@contextmanager
-def open_browser() -> Iterator[Browser]:
-    """Start a browser without a window, and close it at the end; raise NoChromiumError."""
+def needed_chromium() -> str:
+    """Return the path of Chromium; raise NoChromiumError when it is not installed."""
     path = chromium()
     if path is None:
         raise NoChromiumError(
             "no Chromium is installed (looked for " + ", ".join(NAMES) + "): apt-get install chromium"
         )
+    return path
+
+
+@contextmanager
+def open_browser() -> Iterator[Browser]:
+    """Start a browser without a window, and close it at the end; raise NoChromiumError."""
+    path = needed_chromium()
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=arguments())
         try:

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import msgspec
 import pytest
@@ -67,7 +68,8 @@ async def frozen(database_url: str, projection: str) -> AsyncIterator[None]:
     connection = await connect(database_url, application="tests")
     try:
         async with connection.transaction():
-            assert await connection.fetchval("SELECT lock_projection($1, 'live')", projection)
+            held = partial(connection.fetchval, "SELECT lock_projection($1, 'live')", projection)
+            await eventually(held, f"nobody else folds {projection}")
             yield
     finally:
         await connection.close()

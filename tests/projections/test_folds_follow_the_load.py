@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from usage_service.projections.pace import EAGER, LONGEST_REST_SECONDS, PATIENT, REST_SECONDS, Pace
+from usage_service.projections.pace import EAGER, PATIENT, REST_SECONDS, Pace
 
 
 @pytest.mark.parametrize("pace", [EAGER, PATIENT])
@@ -14,11 +14,18 @@ def test_few_events_are_folded_again_soon_however_busy_the_machine_is(pace: Pace
 
 
 def test_the_longer_many_events_take_the_more_are_folded_together() -> None:
-    rests = [EAGER.rest_after(seconds, EAGER.few + 1) for seconds in (0.0, 0.02, 0.04, 0.08, 0.1, 0.14)]
+    rests = [EAGER.rest_after(seconds, EAGER.few + 1) for seconds in (0.0, 0.02, 0.06, 0.12, 0.25)]
     assert rests == sorted(rests)
-    assert rests[0] == REST_SECONDS
-    assert REST_SECONDS < rests[2] < rests[3] < LONGEST_REST_SECONDS
-    assert rests[-1] == LONGEST_REST_SECONDS
+    assert rests[0] == rests[1] == REST_SECONDS < rests[2] < rests[3] < rests[4]
+
+
+def test_after_a_hitch_a_load_that_small_batches_carry_is_in_small_batches_again() -> None:
+    """20,000 events a second of 25 us each, and one fold that took long."""
+    fold = 0.3
+    for _ in range(50):
+        rest = EAGER.rest_after(fold, 1_000)
+        fold = 0.004 + 20_000 * (fold + rest) * 25e-6
+    assert fold + rest + fold < 0.11
 
 
 def test_those_that_nobody_waits_for_rest_longer() -> None:

@@ -34,6 +34,15 @@ async def test_all_move_alike_and_hold_what_each_alone_would(own_database: Conne
     await assert_as_the_reference(own_database)
 
 
+async def test_at_the_end_of_the_log_nothing_is_held_and_nothing_written(own_database: Connection) -> None:
+    """Nobody who wants to fold, to swap or to verify comes at the wrong moment of a server that only looks."""
+    end = await append_traffic(own_database, 20)
+    await folded(own_database, 100)
+    async with own_database.transaction():
+        assert await folded(own_database, 100) == dict.fromkeys(PROJECTIONS, (end, end, end, 0))
+        assert await own_database.fetchval("SELECT pg_current_xact_id_if_assigned()") is None
+
+
 async def test_who_is_a_little_behind_comes_along_and_who_is_far_behind_does_not(own_database: Connection) -> None:
     end = await append_traffic(own_database, 120)
     await own_database.execute("SELECT advance_projection('sessions', 90), advance_projection('journeys', 60)")

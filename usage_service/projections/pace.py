@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 REST_SECONDS = 0.03
-LONGEST_REST_SECONDS = 0.4
-REST_GROWTH = 4
+REST_SHARE = 0.7  # of what the fold took; with more, what small batches can carry stays in large ones after a hitch
 LAG_SECONDS = 0.7  # within a second there has to be room for a fold that takes longer than the one before it
 
 
@@ -20,9 +19,8 @@ class Pace(NamedTuple):
         """Return the seconds to rest after a fold of so many events that took so long."""
         if events <= self.few:
             return REST_SECONDS
-        longer = min(REST_SECONDS + REST_GROWTH * (seconds - REST_SECONDS), LONGEST_REST_SECONDS)
         # An event may wait for the fold that is under way, the rest and its own fold.
-        return max(REST_SECONDS, min(max(self.least, longer), LAG_SECONDS - 2 * seconds))
+        return max(REST_SECONDS, min(max(self.least, REST_SHARE * seconds), LAG_SECONDS - 2 * seconds))
 
 
 EAGER = Pace(300, REST_SECONDS)
