@@ -46,7 +46,7 @@ reference: $(DEV_READY)  ## Renew the pages of docs/ that are made from the code
 	for page in commands settings; do \
 		{ $(BIN)/usage-service reference $$page; $(BIN)/probe-builder reference $$page; } > docs/$$page.md; \
 	done; \
-	if metrics=$$(curl -sf -H "Authorization: Bearer $$(cat data/token)" http://127.0.0.1:8080/metrics); then \
+	if metrics=$$(curl -sf -H "Authorization: Bearer $$(cat data/token 2>/dev/null)" http://127.0.0.1:8080/metrics); then \
 		{ echo "$$metrics" | $(BIN)/usage-service reference metrics; $(BIN)/probe-builder reference metrics; } > docs/metrics.md; \
 	else echo "docs/metrics.md is as it was: no server answers" >&2; fi
 
