@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -93,6 +94,9 @@ _server = pytest.StashKey[tuple[EmbeddedPostgres, Path]]()
 
 def pytest_configure(config: pytest.Config) -> None:
     """Starts the server in the process that hands out the tests."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # A shell has jobs in the background ignore ^C, and so would each program that a test starts and interrupts.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     config.pluginmanager.register(collecting)
     config.pluginmanager.register(left_threads.LeftThreads())
     config.pluginmanager.register(slow.Uncounted())
