@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import repeat
 from uuid import uuid4
 
 from google.cloud import bigquery
@@ -23,18 +22,27 @@ def rehearse(
 ) -> Iterator[tuple[Sequence[BuildRequest], BuiltTogether]]:
     """Plan the night of these probes and do its jobs; yield the probes of each and what came of them.
 
-    What a job yields is to be iterated before the next one is asked for. A job that fails is not halved any more, as it
-    is in the queue: the planner has found whatever a dry run shows. Blocks.
+    What a job yields is to be iterated before the next one is asked for. One that fails is done in halves, as in the
+    queue: what it takes shows only when it runs. Blocks.
     """
     groups = [[Candidate(request, None) for request in group] for group in read_alike(requests, options.source)]
     plan = plan_night(groups, lambda probes: estimate_probes(client, probes, options), NO_LIMITS, lambda _: None)
     for job in plan.jobs:
-        probes = [candidate.request for candidate in job.candidates]
-        yield probes, _done(client, probes, options)
+        yield from _done(client, [candidate.request for candidate in job.candidates], options)
 
 
-def _done(client: bigquery.Client, probes: Sequence[BuildRequest], options: AggregateOptions) -> BuiltTogether:
+def _done(
+    client: bigquery.Client, probes: Sequence[BuildRequest], options: AggregateOptions
+) -> Iterator[tuple[Sequence[BuildRequest], BuiltTogether]]:
     try:
-        return aggregate_probes(client, uuid4(), probes, options, lambda *_: None)
+        together = aggregate_probes(client, uuid4(), probes, options, lambda *_: None)
     except PermanentWorkError as error:
-        return BuiltTogether(0, [], repeat(error, len(probes)))
+        if len(probes) == 1:
+            yield probes, BuiltTogether(0, [], iter([error]))
+            return
+    else:
+        yield probes, together
+        return
+    middle = len(probes) // 2
+    yield from _done(client, probes[:middle], options)
+    yield from _done(client, probes[middle:], options)

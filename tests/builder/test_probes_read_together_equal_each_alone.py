@@ -8,13 +8,14 @@ from uuid import UUID, uuid4
 import pytest
 from google.cloud import bigquery
 
-from builder.aggregates.aggregating import AggregateOptions, aggregate_probe, aggregate_probes
+from builder.aggregates.aggregating import AggregateOptions, Progress, aggregate_probe, aggregate_probes
 from builder.aggregates.cells import Cells, cells_by_probe
 from builder.aggregates.definition import Definition
 from builder.aggregates.probe import BuildRequest, BuiltTogether, Rows
 from builder.aggregates.source import Reading, SourceOptions, probe_statement
 from builder.aggregates.thresholds import Minimum, Thresholds
 from builder.aggregates.together import read_alike
+from builder.nights import rehearsal
 from builder.nights.rehearsal import rehearse
 from tests.builder.build_steps import page_of
 from tests.support.googlesql import PROBES
@@ -118,6 +119,29 @@ def test_one_that_breaks_is_alone_and_the_others_are_there(client: bigquery.Clie
     for request in good:
         alone = aggregate_probe(client, request, OPTIONS, lambda *_: None)
         assert list(rows_of(done[request.probe])) == list(alone.rows)
+
+
+def test_a_job_that_fails_when_it_runs_is_done_in_halves(
+    client: bigquery.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The warehouse's memory, for one, does not show in a dry run."""
+    sizes = list[int]()
+
+    def bounded(
+        of: bigquery.Client, job: UUID, requests: Sequence[BuildRequest], options: AggregateOptions, progress: Progress
+    ) -> BuiltTogether:
+        sizes.append(len(requests))
+        if len(requests) > 1:
+            raise PermanentWorkError("resourcesExceeded", "out of memory")
+        return aggregate_probes(of, job, requests, options, progress)
+
+    monkeypatch.setattr(rehearsal, "aggregate_probes", bounded)
+    kinds = ["timing_distribution", "memory_distribution", "timing_distribution"]
+    requests = [request_of(kind, PROBES[kind]) for kind in kinds]
+    for of, built in rehearse(client, requests, OPTIONS):
+        alone = aggregate_probe(client, of[0], OPTIONS, lambda *_: None)
+        assert [list(rows_of(one)) for one in built] == [list(alone.rows)]
+    assert sizes == [3, 1, 2, 1, 1]
 
 
 def test_one_that_cannot_be_laid_out_fails_alone_and_is_not_read(client: bigquery.Client) -> None:
