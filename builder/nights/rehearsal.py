@@ -37,12 +37,10 @@ def _done(
     try:
         together = aggregate_probes(client, uuid4(), probes, options, lambda *_: None)
     except PermanentWorkError as error:
-        if len(probes) == 1:
-            yield probes, BuiltTogether(0, [], iter([error]))
+        if len(probes) > 1:
+            middle = len(probes) // 2
+            yield from _done(client, probes[:middle], options)
+            yield from _done(client, probes[middle:], options)
             return
-    else:
-        yield probes, together
-        return
-    middle = len(probes) // 2
-    yield from _done(client, probes[:middle], options)
-    yield from _done(client, probes[middle:], options)
+        together = BuiltTogether(0, [], iter([error]))
+    yield probes, together

@@ -84,7 +84,7 @@ def _releases(today: date, products: Sequence[str]) -> Iterator[JsonObject]:
 
 
 class _Interest:
-    """What people view: some probes more than others, those of a team together, and one that has regressed."""
+    """Interest in some probes more than in others, in those of a team together, and in one that has regressed."""
 
     def __init__(self, dice: random.Random, probes: Sequence[Key]) -> None:
         self.regressed = False

@@ -1,4 +1,4 @@
-"""What keeps a log from being read."""
+"""Errors that keep a log from being read."""
 
 from __future__ import annotations
 

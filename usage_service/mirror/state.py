@@ -1,4 +1,4 @@
-"""How far mirrors are, as the database of the log has it."""
+"""State of mirrors, as the database of the log has it: how far they are."""
 
 from __future__ import annotations
 
