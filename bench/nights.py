@@ -18,7 +18,7 @@ from bench.warehouse import LARGE_CLIENTS, LARGE_PINGS, UNTIL, known_requests, o
 from builder.aggregates.aggregating import aggregate_probe
 from builder.aggregates.probe import BuildRequest, ProbeRow
 from builder.aggregates.together import read_alike
-from builder.etl_demo.nights import SAMPLE_OPTIONS
+from builder.etl_demo.nights import SAMPLE_BYTES_TOGETHER, SAMPLE_OPTIONS
 from builder.nights.rehearsal import rehearse
 from usage_service.shared.bigquery.errors import PermanentWorkError
 from usage_service.shared.progress import Report, progress
@@ -42,7 +42,7 @@ COMMON = """
 
 
 class Built(NamedTuple):
-    """A list that was built: the bytes, jobs and seconds, and of each probe a digest of its rows.
+    """A list that was built: the bytes, jobs and seconds, the probes that each job read, and digests of their rows.
 
     `processor`: the seconds of processor time, of the embedded warehouse, too, which runs in this process.
     """
@@ -51,14 +51,16 @@ class Built(NamedTuple):
     jobs: int
     seconds: float
     processor: float
+    read: list[Sequence[BuildRequest]]
     rows: dict[str, str]
 
 
 class Part(NamedTuple):
-    """The bytes that one job, or the jobs of one probe, read, and the rows they gave."""
+    """The bytes that some jobs read, how many these were, the probes that each read, and the rows they gave."""
 
     bytes: int
     jobs: int
+    read: list[Sequence[BuildRequest]]
     rows: dict[str, str]
 
 
@@ -86,7 +88,7 @@ def _measured(stack: Stack, pings: int, probes: int) -> list[Row]:
         )
     with duckdb.connect(directory / DATABASE, read_only=True) as connection:
         sizes = _Sizes(connection)
-        once, each = sizes.once_a_job(groups), sizes.once_a_job([[request] for request in requests])
+        once, each = sizes.once_a_job(together.read), sizes.once_a_job(alone.read)
     what = f"{len(requests)} probes of {pings:,} pings in one pass"
     by_one = "one by one"
     mb = 1e6
@@ -135,23 +137,25 @@ def _built(work: Sequence[Callable[[], Part]], report: Report) -> Built:
             report(len(parts))
     seconds, processor = time.perf_counter() - began, time.process_time() - used
     rows = {probe: digest for part in parts for probe, digest in part.rows.items()}
-    return Built(sum(part.bytes for part in parts), sum(part.jobs for part in parts), seconds, processor, rows)
+    size, jobs = sum(part.bytes for part in parts), sum(part.jobs for part in parts)
+    return Built(size, jobs, seconds, processor, [group for part in parts for group in part.read], rows)
 
 
 def _alone(client: bigquery.Client, request: BuildRequest) -> Part:
     built = aggregate_probe(client, request, SAMPLE_OPTIONS, lambda *_: None)
-    return Part(built.bytes_processed, len(built.job_ids), {request.probe: _digest(built.rows)})
+    return Part(built.bytes_processed, len(built.job_ids), [[request]], {request.probe: _digest(built.rows)})
 
 
 def _together(client: bigquery.Client, group: Sequence[BuildRequest]) -> Part:
-    read, jobs, rows = 0, 0, dict[str, str]()
-    for requests, built in rehearse(client, group, SAMPLE_OPTIONS):
-        read, jobs = read + built.bytes_processed, jobs + len(built.job_ids)
+    size, jobs, read, rows = 0, 0, list[Sequence[BuildRequest]](), dict[str, str]()
+    for requests, built in rehearse(client, group, SAMPLE_OPTIONS, SAMPLE_BYTES_TOGETHER):
+        size, jobs = size + built.bytes_processed, jobs + len(built.job_ids)
+        read.append(requests)
         for request, one in zip(requests, built, strict=True):
             if isinstance(one, PermanentWorkError):
                 raise BenchError(f"{request.probe} was not built: {one}")
             rows[request.probe] = _digest(one)
-    return Part(read, jobs, rows)
+    return Part(size, jobs, read, rows)
 
 
 def _digest(rows: Iterable[ProbeRow]) -> str:

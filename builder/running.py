@@ -99,7 +99,9 @@ def night_source(
     expired: Callable[[int], None],
 ) -> NightSource:
     """Return the source of nights, with the limits of the settings."""
-    limits = ByteLimits(settings.most_bytes, settings.most_bytes_a_day, queue.bytes_left_today)
+    limits = ByteLimits(
+        settings.most_bytes, settings.most_bytes_together, settings.most_bytes_a_day, queue.bytes_left_today
+    )
     return NightSource(nights, readings, settings.shared_jobs, limits, expired)
 
 

@@ -77,6 +77,9 @@ class BuilderSettings(DatabaseSettings, frozen=True, kw_only=True):
     most_bytes: Annotated[int, Meta(ge=0, description="bytes that one build may read")] = field(
         name="PROBE_BUILDER_MOST_BYTES", default=2 * 10**12
     )
+    most_bytes_together: Annotated[
+        int, Meta(ge=0, description="bytes that one job of a night may read, where it is of several probes")
+    ] = field(name="PROBE_BUILDER_MOST_BYTES_TOGETHER", default=2 * 10**12)
     most_bytes_a_day: Annotated[int, Meta(ge=0, le=10**18, description="bytes that all builds of a day may read")] = (
         field(name="PROBE_BUILDER_MOST_BYTES_A_DAY", default=20 * 10**12)
     )

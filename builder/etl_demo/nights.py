@@ -27,6 +27,7 @@ from usage_service.shared.progress import Report
 # The sample holds some thousands of clients; upstream's minimums for release are in the hundred thousands.
 SAMPLE_MINIMUM = Minimum(build_clients=50, row_users=10)
 SAMPLE_OPTIONS = AggregateOptions(SourceOptions(thresholds=Thresholds({}, SAMPLE_MINIMUM)))
+SAMPLE_BYTES_TOGETHER = 64_000_000  # more, and the embedded warehouse groups on its disk: docs/speed.md
 
 
 class Built(msgspec.Struct, frozen=True):
@@ -128,7 +129,7 @@ def build_in_one_pass(
     began = time.perf_counter()
     size, rows = 0, dict[str, int]()
     tried = count(1)
-    for requests, together in rehearse(client, hot, options):
+    for requests, together in rehearse(client, hot, options, SAMPLE_BYTES_TOGETHER):
         size += together.bytes_processed
         for request, built in zip(requests, together, strict=True):
             if not isinstance(built, PermanentWorkError):

@@ -45,9 +45,10 @@ class Plan(NamedTuple):
 
 
 class Limits(NamedTuple):
-    """The bytes that one job may read, and those that all of the night's jobs may."""
+    """The bytes that one job may read, that one of several probes may, and that all of the night may."""
 
     job_bytes: int
+    together_bytes: int
     night_bytes: int
 
 
@@ -56,8 +57,9 @@ def plan_night(
 ) -> Plan:
     """Plan a night from groups of probes that are read alike.
 
-    A group beyond a job's bytes, or one that a dry run finds fault with, is halved; a probe that is beyond them by
-    itself is left. Beyond the night's bytes those are left that catch the fewest requests for the bytes that they add.
+    A group beyond the bytes of several, or one that a dry run finds fault with, is halved; a probe that is beyond a
+    job's bytes by itself is left. Beyond the night's bytes those are left that catch the fewest requests for the bytes
+    that they add.
     `show` is called with the number of probes that were estimated. Raise TransientWorkError when the warehouse gives
     no estimate.
     """
@@ -104,7 +106,7 @@ class _Planner:
         self._seen = 0
 
     def add(self, candidates: Sequence[Candidate]) -> None:
-        """Add a group, halved until its parts are without fault and within a job's bytes."""
+        """Add a group, halved until its parts are without fault and within their bytes."""
         try:
             needed = self._estimate([candidate.request for candidate in candidates])
         except PermanentWorkError:
@@ -114,7 +116,10 @@ class _Planner:
             else:
                 self._add_halves(candidates)
             return
-        if needed <= self._limits.job_bytes:
+        limit = self._limits.job_bytes
+        if len(candidates) > 1:
+            limit = min(limit, self._limits.together_bytes)
+        if needed <= limit:
             self._groups.append(_Group(list(candidates), needed))
             self._count(len(candidates))
         elif len(candidates) == 1:

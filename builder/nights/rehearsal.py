@@ -14,19 +14,22 @@ from builder.aggregates.together import read_alike
 from builder.nights.planning import Candidate, Limits, plan_night
 from usage_service.shared.bigquery.errors import PermanentWorkError
 
-NO_LIMITS = Limits(sys.maxsize, sys.maxsize)
-
 
 def rehearse(
-    client: bigquery.Client, requests: Iterable[BuildRequest], options: AggregateOptions
+    client: bigquery.Client,
+    requests: Iterable[BuildRequest],
+    options: AggregateOptions,
+    together_bytes: int = sys.maxsize,
 ) -> Iterator[tuple[Sequence[BuildRequest], BuiltTogether]]:
     """Plan the night of these probes and do its jobs; yield the probes of each and what came of them.
 
+    `together_bytes`: those that a job of several probes may read.
     What a job yields is to be iterated before the next one is asked for. One that fails is done in halves, as in the
     queue: what it takes shows only when it runs. Blocks.
     """
     groups = [[Candidate(request, None) for request in group] for group in read_alike(requests, options.source)]
-    plan = plan_night(groups, lambda probes: estimate_probes(client, probes, options), NO_LIMITS, lambda _: None)
+    limits = Limits(sys.maxsize, together_bytes, sys.maxsize)
+    plan = plan_night(groups, lambda probes: estimate_probes(client, probes, options), limits, lambda _: None)
     for job in plan.jobs:
         yield from _done(client, [candidate.request for candidate in job.candidates], options)
 

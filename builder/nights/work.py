@@ -184,9 +184,13 @@ class SharedJobWork:
 
 
 class ByteLimits(NamedTuple):
-    """The bytes that a job may read, those that all work of a day may, and how many are left of these."""
+    """The bytes that a job may read, those that all work of a day may, and how many are left of these.
+
+    `together_bytes`: those that a job of several probes may read.
+    """
 
     job_bytes: int
+    together_bytes: int
     day_bytes: int
     left_today: Callable[[int], Coroutine[Any, Any, int]]
 
@@ -216,7 +220,8 @@ class NightSource:
 
     async def _limits_of(self, night: Night) -> Limits:
         left = await self._limits.left_today(self._limits.day_bytes)
-        return Limits(self._limits.job_bytes, left if night.most_bytes is None else min(left, night.most_bytes))
+        night_bytes = left if night.most_bytes is None else min(left, night.most_bytes)
+        return Limits(self._limits.job_bytes, self._limits.together_bytes, night_bytes)
 
     async def tend(self) -> None:
         """Take the jobs of dead builders from them, and end the nights that are through."""

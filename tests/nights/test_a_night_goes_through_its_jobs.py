@@ -220,3 +220,17 @@ async def test_a_night_keeps_to_the_bytes_of_the_day(
     built = 1 if most_bytes_a_day else 0
     assert (await totals(own_database, night))["built"] == built
     assert (await totals(own_database, night))["probes_left"] == 4 - built
+
+
+@pytest.mark.parametrize(("together", "jobs"), [(COMMON_BYTES + 2 * OWN_BYTES, [2, 2]), (0, [1, 1, 1, 1])])
+async def test_so_many_bytes_are_read_together(
+    own_database_url: str, own_database: Connection, together: int, jobs: list[int]
+) -> None:
+    """Nobody is left for it: who is alone may read what any build may."""
+    await put_in_catalogue(own_database, *PROBES[:4])
+    made_up = MadeUp()
+    async with running_builder(own_database_url, readings=made_up.readings, most_bytes_together=together):
+        night = await request_night(own_database, PROBES[:4])
+        await until_over(own_database, night)
+    assert (await totals(own_database, night))["built"] == 4
+    assert [len(probes) for _, probes in made_up.jobs] == jobs

@@ -26,7 +26,13 @@ from usage_service.shared.settings import MIRROR, MIRROR_URL
 
 SAMPLE_MINIMUMS = "*=50/10"  # the sample's clients are too few for GLAM's thresholds
 # Enough probes that a hot list has something to choose from, and few enough clients that they are there soon.
-SAMPLE = {"PROBE_BUILDER_SAMPLE_PROBES": "300", "PROBE_BUILDER_SAMPLE_CLIENTS": "1500"}
+# The embedded warehouse groups on its disk what does not fit into its memory: docs/speed.md.
+SAMPLE = {
+    "PROBE_BUILDER_SAMPLE_PROBES": "300",
+    "PROBE_BUILDER_SAMPLE_CLIENTS": "1500",
+    "PROBE_BUILDER_MINIMUMS": SAMPLE_MINIMUMS,
+    "PROBE_BUILDER_MOST_BYTES_TOGETHER": "64000000",
+}
 SINK = "PROBE_BUILDER_SINK_DATASET"
 READY_SECONDS = 60.0
 STOP_SECONDS = 30.0
@@ -136,7 +142,6 @@ class Services:
             if stack.mirror:
                 own |= {MIRROR: stack.mirror, MIRROR_URL: own["PROBE_BUILDER_WAREHOUSE_URL"]}
                 own["USAGE_SERVICE_MIRROR_SECONDS"] = os.environ.get("USAGE_SERVICE_MIRROR_SECONDS", "2")
-            own["PROBE_BUILDER_MINIMUMS"] = os.environ.get("PROBE_BUILDER_MINIMUMS", SAMPLE_MINIMUMS)
             return SAMPLE | os.environ | own
         return os.environ | own
 
