@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime
@@ -165,13 +166,14 @@ def test_who_waits_says_for_what_and_gives_up_when_the_time_is_over(
     assert set(stages) == {"waiting_for_warehouse_quota"}
 
 
-def waiting(client: bigquery.Client, pauses: Pauses) -> Aggregate:
-    """Return an aggregation that shows each wait at once."""
+def waiting(client: bigquery.Client, pauses: Pauses, let: Callable[[], bool] = lambda: True) -> Aggregate:
+    """Return an aggregation that shows each wait at once, and ends when it is let."""
     options = replace(HASTY, pauses=pauses._replace(shown_after=0), deadline_seconds=600)
 
     def aggregate(build: BuildRequest, progress: Progress, control: Control) -> BuiltProbe:
         runner = JobRunner(client, build.build_id, {}, options, control, lambda stage: progress(stage, 0, 0))
         list(runner.run(COUNT, lambda read: progress("aggregating", 10, read)))
+        assert let()
         return BuiltProbe([ROW], 0, runner.job_ids)
 
     return aggregate
@@ -192,17 +194,21 @@ async def test_people_see_that_a_build_waits_and_it_goes_on_with_its_job(
     database: Connection, database_url: str, bigquery_client: bigquery.Client, faults: Faults, build_id: UUID
 ) -> None:
     faults.begin(Fault(GET_JOB, "quotaExceeded"))
-    async with running_builder(database_url, waiting(bigquery_client, PAUSES), lease_seconds=0.6) as builder:
+    told_of_all = threading.Event()  # a step that is over before it is told is left out
+    aggregate = waiting(bigquery_client, PAUSES, partial(told_of_all.wait, 20))
+    async with running_builder(database_url, aggregate, lease_seconds=3) as builder:
         await until_stage(database, "waiting_for_warehouse_quota")
         assert await waits(builder)
         lease = await database.fetchval("SELECT lease_until FROM builds")
         await eventually(partial(renewed, database, lease), "the lease is renewed")
         inserted = faults.count(INSERT)
         faults.end()
+        await until_stage(database, "aggregating")
+        told_of_all.set()
         await until_state(database, "succeeded")
     assert (inserted, faults.count(INSERT)) == (2, 0)
     stages = "SELECT array_agg(data ->> 'stage' ORDER BY position) FROM event_log WHERE type = 'build_progressed'"
-    told = await database.fetchval(stages)  # a step that is over before it is told is left out
+    told = await database.fetchval(stages)
     assert told[-2:] == ["waiting_for_warehouse_quota", "aggregating"]
     assert await database.fetchval("SELECT attempt FROM builds") == 1
 

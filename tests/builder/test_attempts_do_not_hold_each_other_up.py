@@ -17,6 +17,7 @@ from builder.queue import BuildQueue, Claim, Stored
 from tests.support.builders import ROW, put_in_catalogue, request
 from tests.support.proxy import proxied
 from tests.support.servers import Connection, eventually
+from tests.support.sessions import waiting
 from usage_service.shared.postgres import UNAVAILABLE, connect, open_pool
 
 SECONDS = 3.0  # less than any time-out
@@ -123,8 +124,7 @@ async def test_nobody_waits_for_the_days_bytes_with_the_log_locked(database: Con
 
 
 async def waits(database: Connection, statement: str) -> bool:
-    found = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE query LIKE $1 AND wait_event_type = 'Lock')"
-    return bool(await database.fetchval(found, statement))
+    return await waiting(database, statement=statement) > 0
 
 
 async def test_a_builder_cut_off_while_it_completes_does_not_hold_the_log(

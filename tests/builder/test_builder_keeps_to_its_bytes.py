@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from functools import partial
 
 import pytest
@@ -125,14 +126,22 @@ async def test_what_a_job_has_read_takes_the_place_of_what_it_was_to_read(
 
 
 async def test_percent_never_goes_back_and_nothing_is_told_twice(database: Connection, database_url: str) -> None:
+    told = threading.Event()  # a build may be over before its last step is told
+
     def hesitant(build: BuildRequest, progress: Progress, control: Control) -> BuiltProbe:
         for percent in (10, 40, 40, 20, 20, 60):
             progress("aggregating", percent, 10)
             control.wait(0.05)
+        assert told.wait(20)
         return BuiltProbe([ROW], 10, [])
+
+    async def last_is_told() -> bool:
+        return bool(await database.fetchval("SELECT percent = 60 FROM builds"))
 
     async with running_builder(database_url, hesitant):
         await request(database)
+        await eventually(last_is_told, "the last step is told")
+        told.set()
         await until_state(database, "succeeded")
     steps = await database.fetch("SELECT data FROM event_log WHERE type = 'build_progressed' ORDER BY position")
     percents = [row["data"]["percent"] for row in steps]

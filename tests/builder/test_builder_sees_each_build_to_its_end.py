@@ -158,7 +158,7 @@ async def test_a_lost_lease_stops_the_computation_thread(builder: Start, databas
         await request(database)
         assert await asyncio.to_thread(started.wait, 20)  # a claim that is lost before has no thread to be stopped
         # Another worker took it over, and has finished meanwhile.
-        await database.execute("UPDATE builds SET attempt = attempt + 1, worker = 'other'")
+        await database.execute("UPDATE builds SET attempt = attempt + 1, worker = 'other', lease_until = 'infinity'")
         assert await asyncio.to_thread(stopped.wait, 20)
     assert await database.fetchval("SELECT state FROM builds") == "running"
     assert await database.fetchval("SELECT worker FROM builds") == "other"

@@ -24,6 +24,7 @@ from tests.support.googlesql import COUNTER
 from tests.support.ping_makers import RUN_DATE, random_pings
 from tests.support.ping_warehouse import warehouse
 from tests.support.servers import Connection, eventually
+from tests.support.sessions import waiting
 from usage_service.shared.bigquery.control import Control
 from usage_service.shared.bigquery.errors import WorkCancelledError
 from usage_service.shared.bigquery.jobs import JobOptions, JobRunner
@@ -31,7 +32,7 @@ from usage_service.shared.postgres import connect
 
 PATIENT = JobOptions(poll_seconds=600, deadline_seconds=600)
 EVERYBODY = AggregateOptions(SourceOptions(thresholds=Thresholds({}, Minimum(0, 0))))
-SOON = 3.0
+SOON = 10.0
 EVENTS = "SELECT array_agg(type ORDER BY position) FROM event_log WHERE type <> 'build_progressed'"
 CANCELLED = ["build_requested", "build_started", "build_cancelled"]
 
@@ -213,10 +214,7 @@ def pausing_until(go_on: threading.Event) -> Aggregate:
 
 
 async def stores(database: Connection) -> bool:
-    waiting = (
-        "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE query LIKE '%complete_build%' AND wait_event_type = 'Lock')"
-    )
-    return bool(await database.fetchval(waiting))
+    return await waiting(database, statement="%complete_build%") > 0
 
 
 async def test_a_thread_that_waits_for_an_answer_does_not_delay_the_cancellation() -> None:

@@ -15,6 +15,7 @@ import pytest
 from tests.support.builders import put_in_catalogue
 from tests.support.night_calls import STORE, drain, plan
 from tests.support.servers import Connection, eventually, rounds
+from tests.support.sessions import waiting
 from usage_service.shared.postgres import connect
 
 PROBES = [f"probe_{number}_ms" for number in range(12)]
@@ -138,9 +139,4 @@ async def test_what_the_etl_has_built_is_locked_before_the_log(database_url: str
 
 
 async def waits_for_a_lock(database: Connection) -> bool:
-    return bool(
-        await database.fetchval(
-            "SELECT EXISTS (SELECT FROM pg_stat_activity "
-            "WHERE application_name = 'the ETL' AND wait_event_type = 'Lock')"
-        )
-    )
+    return await waiting(database, application="the ETL") > 0

@@ -27,6 +27,7 @@ from tests.support.chaos import (
     running_servers,
 )
 from tests.support.servers import Connection, at_random_within, event, eventually, rounds
+from tests.support.sessions import waiting
 from usage_service.local.embedded_postgres import EmbeddedPostgres
 from usage_service.local.postgres_cluster import PostgresCluster, wait_until
 from usage_service.shared.postgres import connect
@@ -152,7 +153,7 @@ async def test_a_commit_whose_answer_was_lost_is_found_again(
             async with holder.transaction():
                 await holder.execute("SELECT lock_event_log()")
                 sending = asyncio.create_task(sender.send(batch))
-                await eventually(partial(holds, database, WAITING), "the commit waits for the log")
+                await eventually(partial(waits_for_the_log, database), "the commit waits for the log")
                 server.freeze()
         finally:
             await holder.close()
@@ -165,11 +166,11 @@ async def test_a_commit_whose_answer_was_lost_is_found_again(
     assert sorted((str(row["event_id"]), row["position"]) for row in rows) == sorted(sender.positions.items())
 
 
-WAITING = """
-SELECT EXISTS (SELECT FROM pg_locks WHERE relation = 'event_log_lock'::regclass AND NOT granted
-               AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))
-"""
 RECORDED = "SELECT EXISTS (SELECT FROM event_log)"
+
+
+async def waits_for_the_log(database: Connection) -> bool:
+    return await waiting(database, table="event_log_lock") > 0
 
 
 async def holds(database: Connection, condition: str) -> bool:

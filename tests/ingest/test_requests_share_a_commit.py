@@ -11,6 +11,7 @@ import pytest
 
 from tests.conftest import Start
 from tests.support.servers import Client, Connection, JsonObject, event, eventually, post
+from tests.support.sessions import waiting
 from usage_service.shared.postgres import connect
 from usage_service.shared.settings import ServerSettings
 from usage_service.web.keys import SERVICE
@@ -31,12 +32,7 @@ async def log_held(database_url: str) -> AsyncIterator[None]:
 
 
 async def waiting_for_the_log(database: Connection) -> bool:
-    return bool(
-        await database.fetchval(
-            "SELECT count(*) FROM pg_locks WHERE relation = 'event_log_lock'::regclass AND NOT granted"
-            " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
-        )
-    )
+    return await waiting(database, table="event_log_lock") > 0
 
 
 async def post_one(client: Client, body: JsonObject) -> int:

@@ -126,7 +126,8 @@ async def test_every_position_is_there_once_as_it_was(stack: Stack) -> None:
             assert rows(stack.place.client(), COUNTS) == [(len(log), len(log), max(log))]
             if number % 3 == 0:
                 await drop_some(stack, connection)
-    assert mirrored(stack.place.client()) == list(log.values())
+    # What the last dropping has appended comes later.
+    assert mirrored(stack.place.client())[: len(log)] == list(log.values())
     await eventually(partial(done, partial(answers_all, stack, list(log))), "the server answers", PATIENCE)
 
 

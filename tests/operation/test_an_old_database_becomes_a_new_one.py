@@ -21,6 +21,7 @@ from structlog.testing import capture_logs
 from tests.conftest import SECRET, Start, new_database
 from tests.support.catalog import catalog
 from tests.support.servers import Connection, connected, event, eventually, post
+from tests.support.sessions import waiting
 from tests.support.traffic import ignore
 from usage_service import service
 from usage_service.projections import rebuilding
@@ -89,13 +90,7 @@ def waiting_for(database: Connection, lock: str) -> Callable[[], Awaitable[bool]
     """Return whether a migration of this database waits for such a lock."""
 
     async def waits() -> bool:
-        return bool(
-            await database.fetchval(
-                "SELECT count(*) FROM pg_stat_activity"
-                " WHERE wait_event = $1 AND application_name LIKE '%schema' AND datname = current_database()",
-                lock,
-            )
-        )
+        return await waiting(database, lock, application="%schema") > 0
 
     return waits
 
@@ -199,10 +194,6 @@ SELECT outcome FROM append_events(
 )
 """
 LOG_LOCK_OF_BEFORE = "SELECT pg_advisory_xact_lock(x'676c616d'::bigint)"
-WAITS_FOR_IT = """
-SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objid = x'676c616d'::bigint::oid AND NOT granted
-               AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))
-"""
 
 
 @BEFORE_SCHEMA_3
@@ -211,7 +202,7 @@ async def test_who_is_erased_by_a_call_that_outlasts_the_upgrade_is_not_named(ur
     async with connected(url_of_before) as database, connected(url_of_before) as caller:
 
         async def waits() -> bool:
-            return bool(await database.fetchval(WAITS_FOR_IT))
+            return await waiting(database, "advisory") > 0
 
         async with connected(url_of_before) as holder, holder.transaction():
             await holder.execute(LOG_LOCK_OF_BEFORE)

@@ -16,6 +16,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.support.servers import connected, eventually
+from tests.support.sessions import waiting
 from usage_service.shared import schema
 from usage_service.shared.postgres import connect, query
 from usage_service.shared.schema import SCHEMA_VERSION, SchemaMismatchError, install_schema, schema_text
@@ -59,9 +60,7 @@ async def test_who_has_waited_for_the_installation_sees_it(empty_url: str) -> No
     async with connected(empty_url) as first, connected(empty_url) as second:
 
         async def waits() -> bool:
-            return bool(
-                await first.fetchval("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
-            )
+            return await waiting(first, "advisory") > 0
 
         assert not await second.fetchval(is_installed)
         async with second.transaction():
@@ -69,9 +68,9 @@ async def test_who_has_waited_for_the_installation_sees_it(empty_url: str) -> No
                 await first.execute(lock, schema.INSTALL_LOCK)
                 # Its first table is enough: a whole installation makes others forget all that they knew of tables.
                 await first.execute("CREATE TABLE schema_version (version integer)")
-                waiting = asyncio.create_task(second.execute(lock, schema.INSTALL_LOCK))
+                installing = asyncio.create_task(second.execute(lock, schema.INSTALL_LOCK))
                 await eventually(waits, "the second session waits")
-            await waiting
+            await installing
             assert await second.fetchval(is_installed)
 
 

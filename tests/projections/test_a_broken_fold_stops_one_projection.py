@@ -86,8 +86,9 @@ async def test_one_stops_before_it_and_resumes_by_itself(own_client: Client, own
 
 
 async def test_new_events_do_not_make_it_try_again_at_once(
-    own_database: Connection, own_database_url: str, start: Start
+    own_database: Connection, own_database_url: str, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(runner, "AFTER_FAILURE_SECONDS", 600)
     await own_database.execute(BROKEN)
     client = await start(ServerSettings(database_url=own_database_url, visitor_secret=SECRET))
     with capture_logs() as logs:

@@ -225,6 +225,7 @@ async def test_a_database_that_ends_it_is_told(
         ended: bool = await operator.fetchval("""
             SELECT coalesce(bool_or(pg_terminate_backend(pid)), false) FROM pg_stat_activity
             WHERE application_name = 'usage-service maintenance' AND query LIKE '%swap_projection%'
+              AND datname = current_database()
         """)
         return ended
 

@@ -17,6 +17,7 @@ import pytest
 
 from tests.support.projection_process import ProjectionProcess
 from tests.support.servers import Connection, at_random_within, connected, eventually, rounds
+from tests.support.sessions import waiting
 from tests.support.traffic import PROJECTIONS, append_traffic, assert_as_the_reference, ignore, leftovers
 from usage_service.local.embedded_postgres import EmbeddedPostgres
 from usage_service.local.postgres_cluster import PostgresCluster, wait_until
@@ -36,11 +37,10 @@ BEGIN
 END $$;
 CREATE TRIGGER hold_swap BEFORE UPDATE OF stage ON projections FOR EACH ROW EXECUTE FUNCTION hold_swap();
 """
-IN_THE_SWAP = "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objid = 4711 AND NOT granted)"
-IN_A_FOLD = "SELECT EXISTS (SELECT FROM pg_locks WHERE relation = 'popularity_views'::regclass AND NOT granted)"
 FOLDED = "SELECT bool_and(behind = 0) FROM projection_status WHERE stage = 'live'"
 NOBODY_REBUILDS = """
-SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = 'usage-service maintenance')
+SELECT NOT EXISTS (SELECT FROM pg_stat_activity
+                   WHERE datname = current_database() AND application_name = 'usage-service maintenance')
 """
 LIVE_TABLES = "SELECT array_agg(t) FROM projections, unnest(tables) t WHERE stage = 'live'"
 GENERATIONS = "SELECT array_agg(generation ORDER BY name) FROM projections WHERE stage = 'live'"
@@ -98,6 +98,14 @@ async def holds(connection: Connection, condition: str) -> bool:
     return bool(await connection.fetchval(condition))
 
 
+async def in_the_swap(connection: Connection) -> bool:
+    return await waiting(connection, "advisory", statement="%swap_projection%") > 0
+
+
+async def in_a_fold(connection: Connection) -> bool:
+    return await waiting(connection, table="popularity_views") > 0
+
+
 @pytest.mark.timeout(60 + 10 * ROUNDS)
 async def test_kills_at_random_change_nothing(stack: Stack) -> None:
     for _ in range(ROUNDS):
@@ -151,7 +159,7 @@ async def test_a_kill_within_the_swap(stack: Stack, victim: str) -> None:
         await connection.execute("SELECT pg_advisory_lock(4711)")
         before = await stack.ask(GENERATIONS)
         stack.keep_up()
-        await eventually(partial(says, stack, IN_THE_SWAP), "it is being swapped", 30)
+        await eventually(partial(in_the_swap, connection), "it is being swapped", 30)
         stack.strike(victim)
         with suppress(*UNAVAILABLE):
             await connection.execute("SELECT pg_advisory_unlock(4711)")
@@ -191,7 +199,7 @@ async def test_another_server_goes_on(
         async with connected(own_database_url) as holder, holder.transaction():
             await holder.execute("LOCK TABLE popularity_views IN EXCLUSIVE MODE")
             await append_traffic(own_database, 200)
-            await eventually(partial(holds, own_database, IN_A_FOLD), "it folds", 10)  # PostgreSQL ends us after 15 s
+            await eventually(partial(in_a_fold, own_database), "it folds", 10)  # PostgreSQL ends us after 15 s
             process.signal(blow)
         async with folding(own_database_url):
             await eventually(partial(holds, own_database, FOLDED), "what was under way is folded", 10)
@@ -214,7 +222,7 @@ async def test_readers_do_not_wait_for_a_frozen_rebuild(
         async with connected(own_database_url) as holder:
             await holder.execute("SELECT pg_advisory_lock(4711)")
             process.spawn()
-            await eventually(partial(holds, own_database, IN_THE_SWAP), "it is being swapped", 30)
+            await eventually(partial(in_the_swap, own_database), "it is being swapped", 30)
             process.signal(signal.SIGSTOP)
         async with asyncio.timeout(20):
             for table in await own_database.fetchval(LIVE_TABLES):  # any of them may be the one that is swapped

@@ -12,6 +12,7 @@ from uuid import UUID
 import pytest
 
 from tests.support.servers import Connection, eventually
+from tests.support.sessions import waiting
 from tests.support.traffic import PROJECTIONS, append_traffic, assert_as_the_reference, fold_all, ignore, leftovers
 from usage_service.projections.rebuilding import MaintenanceError, abandon, rebuild
 from usage_service.projections.runner import Runners, UnfoldableError
@@ -141,7 +142,7 @@ async def test_two_who_rebuild_at_once_swap_once(own_database: Connection, own_d
         await holding.start()
         assert await holder.fetchval("SELECT lock_projection('sessions', 'rebuild')")
         both = [asyncio.create_task(rebuild(connection, "sessions", {}, ignore)) for connection in (first, second)]
-        await eventually(partial(waiting, own_database), "both fill it")
+        await eventually(partial(both_at_it, own_database), "both fill it")
         await holding.rollback()
         assert await asyncio.gather(*both) == [(500, 0), (500, 0)]
     live = await own_database.fetchval("SELECT generation FROM projections WHERE name = 'sessions' AND stage = 'live'")
@@ -150,7 +151,7 @@ async def test_two_who_rebuild_at_once_swap_once(own_database: Connection, own_d
     assert not await leftovers(own_database)
 
 
-async def waiting(database: Connection) -> bool:
+async def both_at_it(database: Connection) -> bool:
     """Whether both have begun, and try to fold or to swap."""
     tried = await database.fetchval("""
         SELECT count(*) FROM pg_stat_activity
@@ -227,11 +228,7 @@ async def generation(database: Connection) -> UUID:
 
 
 async def wants_the_table(database: Connection) -> bool:
-    return bool(
-        await database.fetchval(
-            "SELECT EXISTS (SELECT FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND NOT granted)"
-        )
-    )
+    return await waiting(database, "relation", statement="%swap_projection%") > 0
 
 
 async def test_a_fold_that_cannot_go_on_is_told_rather_than_swapped(own_database: Connection) -> None:

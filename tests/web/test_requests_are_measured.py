@@ -146,6 +146,7 @@ async def test_a_listener_that_is_away_is_known(
     start: Start, settings: ServerSettings, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(listener, "HEARTBEAT_SECONDS", 0.2)
+    monkeypatch.setattr(listener, "PING_SECONDS", 1.0)
     async with proxied(database_url) as (proxy, url):
         client = await start(msgspec.structs.replace(settings, listen_database_url=url))
 

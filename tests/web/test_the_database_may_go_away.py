@@ -49,6 +49,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("usage_service.ingest.appending.APPEND_SECONDS", 1.0)
     monkeypatch.setattr("usage_service.projections.runner.AFTER_FAILURE_SECONDS", 0.2)
     monkeypatch.setattr(listening, "HEARTBEAT_SECONDS", 0.3)
+    monkeypatch.setattr(listening, "PING_SECONDS", 1.0)
     monkeypatch.setattr(listening, "LONGEST_BACKOFF_SECONDS", 0.5)
 
 

@@ -15,7 +15,7 @@ from usage_service.shared.postgres import UNAVAILABLE, connect, is_read_only, qu
 if TYPE_CHECKING:
     import asyncpg
 
-HEARTBEAT_SECONDS = 5.0
+HEARTBEAT_SECONDS = PING_SECONDS = 5.0
 LONGEST_BACKOFF_SECONDS = 3.0  # within five seconds of the database all is well again, the listener included
 POOLED_SECONDS = 60.0
 _random = random.SystemRandom()  # forks do not draw alike
@@ -64,7 +64,7 @@ class Listener:
             while True:
                 # asyncpg does not notice a dead peer by itself.
                 await asyncio.sleep(HEARTBEAT_SECONDS)
-                await connection.execute(query("session", "ping"), timeout=HEARTBEAT_SECONDS)
+                await connection.execute(query("session", "ping"), timeout=PING_SECONDS)
                 if is_read_only(connection) and not was_read_only:  # demoted: others write elsewhere, and notify there
                     raise ConnectionError("the database was made read-only")
         finally:

@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.building import TwoServers, ask, asked, bring_to, problem, wanted
 from tests.support.servers import Client, Connection, eventually
+from tests.support.sessions import waiting
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -58,8 +59,7 @@ async def test_one_key_at_the_same_time_is_one_request(two_servers: TwoServers, 
     servers, probes = [two_servers.client, two_servers.other], ["gc_ms", "slow_ms"]
 
     async def several_wait() -> bool:
-        waiting = "SELECT count(*) >= 8 FROM pg_locks WHERE locktype IN ('advisory', 'relation') AND NOT granted"
-        return bool(await database.fetchval(waiting))
+        return await waiting(database) >= 8
 
     async with database.transaction():
         await database.execute("SELECT lock_event_log()")  # whoever goes on to record a request waits for this

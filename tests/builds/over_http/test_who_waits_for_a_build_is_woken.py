@@ -124,7 +124,7 @@ async def test_after_the_time_it_is_answered_as_it_is(client: Client, database: 
 
 async def test_what_happened_meanwhile_is_in_the_answer(client: Client, database: Connection) -> None:
     build = await asked(client)
-    answer = asyncio.create_task(look(client, build, Prefer="wait=1"))
+    answer = asyncio.create_task(look(client, build, Prefer="wait=10"))
     await waiting(client)
     await claim(database, build)
     assert (await (await answer).json())["state"] == "running"
@@ -169,6 +169,7 @@ async def test_what_changes_while_nothing_is_heard_is_seen_on_reconnect(
 ) -> None:
     monkeypatch.setattr(watching, "POLL_SECONDS", 600)
     monkeypatch.setattr(listening, "HEARTBEAT_SECONDS", 0.2)
+    monkeypatch.setattr(listening, "PING_SECONDS", 1.0)
     async with proxied(two_servers.url) as (proxy, url), served(two_servers.url, listen_database_url=url) as client:
         build = await asked(client)
         answer = asyncio.create_task(look(client, build, Prefer="wait=60"))
