@@ -110,8 +110,11 @@ CREATE FUNCTION append_events(
 ) RETURNS TABLE (item integer, log_position bigint, outcome text)
 -- Hash joins only: the planner does not know how long the arrays are, and takes nested loops for the long ones too.
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp SET enable_nestloop = off AS $$
+DECLARE
+    log_end bigint;
 BEGIN
     PERFORM begin_append();
+    log_end := last_position();
     RETURN QUERY
     WITH incoming AS (
         SELECT u.*, row_number() OVER (PARTITION BY u.event_id ORDER BY u.item) AS occurrence
@@ -161,11 +164,26 @@ BEGIN
     FROM judged j LEFT JOIN numbered n ON n.event_id = j.event_id
     ORDER BY j.item;
     IF 'visitor_erased' = ANY (types) THEN
-        DELETE FROM visitor_keys k USING unnest(lookups, types) AS e (lookup, type)
-        WHERE k.lookup = e.lookup AND e.type = 'visitor_erased';
-        -- Theirs of an earlier epoch is under another lookup, and due to be forgotten anyhow.
-        DELETE FROM visitor_keys k WHERE k.epoch < (SELECT max(e) FROM unnest(epochs) AS e);
+        PERFORM erase_visitors(ARRAY(
+            SELECT e.lookup FROM unnest(event_ids, types, lookups, digests) AS e (event_id, type, lookup, digest)
+            JOIN event_log l USING (event_id, digest)  -- recorded just now, and not the second event of that id
+            WHERE e.type = 'visitor_erased' AND l.position > log_end
+        ), (SELECT max(e) FROM unnest(epochs) AS e));
     END IF;
+END $$;
+
+-- Destroys what links visitors to their pseudonyms, and what they have had built today.
+CREATE FUNCTION erase_visitors(erased uuid[], in_epoch integer) RETURNS void LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
+BEGIN
+    IF erased = '{}' THEN
+        RETURN;
+    END IF;
+    DELETE FROM visitor_keys k WHERE k.lookup = ANY (erased);
+    -- Theirs of an earlier epoch is under another lookup, and due to be forgotten anyhow.
+    DELETE FROM visitor_keys k WHERE k.epoch < in_epoch;
+    DELETE FROM miss_allowances a WHERE (a.day, a.visitor) IN (
+        SELECT m.day, m.visitor FROM miss_allowances m WHERE m.visitor IN (SELECT daily_hash(m.day, e) FROM unnest(erased) e)
+        FOR UPDATE SKIP LOCKED);  -- who holds one waits for the log, and comes after the erasure
 END $$;
 
 -- Appends events of which none is known: the usual case, for half of what append_events() costs. Answers with the position of the
@@ -824,6 +842,9 @@ BEGIN
         WHEN EXISTS (SELECT FROM pg_cursors c WHERE c.is_holdable) THEN 'cursors WITH HOLD'
         WHEN EXISTS (SELECT FROM pg_class c WHERE c.relowner = confined AND c.relpersistence = 't') THEN 'temporary tables'
         WHEN EXISTS (SELECT FROM pg_class c WHERE c.relowner = confined AND c.relrowsecurity) THEN 'row level security'
+        -- Functions in them run with the rights of who reads.
+        WHEN EXISTS (SELECT FROM pg_class c WHERE c.relowner = confined AND c.relkind IN ('v', 'm', 'f')) THEN 'views or foreign tables'
+        WHEN EXISTS (SELECT FROM pg_cast c JOIN pg_proc p ON p.oid = c.castfunc WHERE p.proowner = confined) THEN 'casts by functions'
         WHEN (SELECT count(*) FROM pg_proc p WHERE p.pronamespace = 'public'::regnamespace AND p.proowner = confined
               AND p.prosecdef AND p.proname IN ('run_definition', 'run_fold')) <> 2
             THEN 'changes to run_definition() and run_fold(), which belong to usage_projections and are SECURITY DEFINER'
@@ -2293,6 +2314,11 @@ BEGIN
     END IF;
 END $$;
 
+-- What a visitor is counted by for a day, and not longer.
+CREATE FUNCTION daily_hash(day date, visitor uuid) RETURNS uuid LANGUAGE sql STABLE AS $$
+    SELECT md5(format('%s %s', day, visitor))::uuid
+$$;
+
 -- a, for a request of data that found nothing: joins the build that is under way, else creates one if the visitor's misses have
 -- started fewer than `most_builds` today and fewer than `most_bytes` were read ('limited'). One that failed or was cancelled since
 -- the last ETL is not begun again ('over').
@@ -2303,7 +2329,7 @@ CREATE FUNCTION request_missed_build(
 ) LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
     today date := utc_day(current_instant());
-    hashed uuid := md5(format('%s %s', today, by_visitor))::uuid;
+    hashed uuid := daily_hash(today, by_visitor);
     latest builds;
     is_counted boolean := false;
 BEGIN
@@ -3700,6 +3726,12 @@ CREATE TABLE dropped_events (
 -- Readers ask for the last one, to know from where on the log is whole.
 CREATE INDEX dropped_events_by_position ON dropped_events (position);
 
+-- How often events were dropped or put back: what is read from the log besides projections is another then.
+CREATE TABLE retention_changes (
+    number bigint NOT NULL
+);
+INSERT INTO retention_changes VALUES (0);
+
 -- The first position from which on the log holds every event: after the last that was dropped, whatever was put back.
 CREATE FUNCTION whole_from() RETURNS bigint LANGUAGE sql STABLE AS $$
     SELECT coalesce(max(position), 0) + 1 FROM dropped_events
@@ -3760,6 +3792,7 @@ BEGIN
         RAISE EXCEPTION 'the export is not what the log holds: % of % events are', dropped, cardinality(exported)
             USING ERRCODE = 'UB006';
     END IF;
+    UPDATE retention_changes SET number = number + 1;
     RETURN dropped;
 END $$;
 
@@ -3794,6 +3827,7 @@ BEGIN
     INSERT INTO event_log SELECT kept.*
     FROM unnest(exported) x JOIN known k ON k.event_id = x.event_id CROSS JOIN LATERAL without_erased(x) kept;
     GET DIAGNOSTICS put_back = ROW_COUNT;
+    UPDATE retention_changes SET number = number + 1;
     RETURN put_back;
 END $$;
 
@@ -3833,6 +3867,8 @@ CREATE TABLE mirror_loads (
 );
 CREATE UNIQUE INDEX one_load_under_way ON mirror_loads (mirror) WHERE loaded_at IS NULL;
 CREATE INDEX mirror_loads_to_verify ON mirror_loads (mirror, after_position) WHERE verified_at IS NULL;
+CREATE INDEX mirror_loads_by_time ON mirror_loads (mirror, planned_at);  -- those of a day, of years
+CREATE INDEX mirror_loads_that_differ ON mirror_loads (mirror) WHERE differs IS NOT NULL;
 
 -- The day in whose partition a mirror has an event: that of its occurrence. A table has 10,000 partitions at most, and an event may
 -- say any time in the past, so all from before 2010 share one.
@@ -3844,7 +3880,7 @@ $$;
 CREATE FUNCTION mirror_verified_to(of_mirror text) RETURNS bigint LANGUAGE sql STABLE AS $$
     SELECT coalesce((SELECT s.after_position FROM mirror_loads s WHERE s.mirror = of_mirror AND s.verified_at IS NULL
                      ORDER BY s.after_position LIMIT 1),
-                    (SELECT max(s.upto_position) FROM mirror_loads s WHERE s.mirror = of_mirror),
+                    (SELECT s.upto_position FROM mirror_loads s WHERE s.mirror = of_mirror ORDER BY s.after_position DESC LIMIT 1),
                     (SELECT m.begins_after FROM mirrors m WHERE m.mirror = of_mirror))
 $$;
 
@@ -3857,9 +3893,10 @@ CREATE VIEW mirror_status AS
                      WHERE e.position > coalesce(loaded.upto, m.begins_after) ORDER BY e.position LIMIT 1), 0) AS behind_seconds,
            (SELECT count(*) FROM mirror_loads s WHERE s.mirror = m.mirror AND s.differs IS NOT NULL) AS differing,
            m.failures, m.error, m.waits_for
-    FROM mirrors m CROSS JOIN LATERAL (
-        SELECT max(s.upto_position) AS upto FROM mirror_loads s WHERE s.mirror = m.mirror AND s.loaded_at IS NOT NULL
-    ) loaded;
+    FROM mirrors m LEFT JOIN LATERAL (
+        SELECT s.upto_position AS upto FROM mirror_loads s WHERE s.mirror = m.mirror AND s.loaded_at IS NOT NULL
+        ORDER BY s.after_position DESC LIMIT 1
+    ) loaded ON true;
 
 -- Begins a mirror, unless there is one of that name: with the first event of the log that was not dropped.
 CREATE FUNCTION begin_mirror(of_mirror text) RETURNS mirrors
@@ -3920,7 +3957,8 @@ DECLARE
 BEGIN
     load.mirror := held.mirror;
     load.planned_at := current_instant();
-    SELECT coalesce(max(s.upto_position), held.begins_after) INTO load.after_position FROM mirror_loads s WHERE s.mirror = held.mirror;
+    load.after_position := coalesce((SELECT s.upto_position FROM mirror_loads s WHERE s.mirror = held.mirror
+                                     ORDER BY s.after_position DESC LIMIT 1), held.begins_after);
     SELECT max(n.position), count(*), count(DISTINCT n.day), min(n.day), max(n.day)
     INTO load.upto_position, load.events, load.partitions, load.first_day, load.last_day FROM (
         SELECT e.position, mirror_day(e.occurred_at) AS day FROM event_log e

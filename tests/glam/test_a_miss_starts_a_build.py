@@ -22,7 +22,7 @@ from tests.support.building import (
     served,
     without_builds,
 )
-from tests.support.servers import Client, JsonObject
+from tests.support.servers import Client, JsonObject, event, post
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -98,6 +98,13 @@ async def test_what_is_not_built_starts_nothing(servers: TwoServers, client: Cli
         assert why in (await missed(client, probe))["not_started"]
     assert await builds(servers) == []
     assert (await missed(client))["state"] == "queued"  # and nothing of the allowance is used up
+
+
+async def test_who_is_erased_has_started_nothing(servers: TwoServers, client: Client) -> None:
+    for visitor in ("v1", "v2"):
+        assert (await missed(client, "gc_ms" if visitor == "v1" else "slow_ms", visitor))["state"] == "queued"
+    await post(client, event("visitor_erased", visitor="v1", product=None, data={}))
+    assert await servers.database.fetchval("SELECT count(*) FROM miss_allowances") == 1
 
 
 async def test_each_visitor_starts_so_many_a_day_and_those_without_one_share(

@@ -193,6 +193,22 @@ async def test_a_repeat_after_erasure_makes_no_new_link(client: Client, database
     assert await pseudonym(database, old[0]["event_id"]) == first
 
 
+async def test_what_is_not_recorded_erases_nobody(client: Client, database: Connection) -> None:
+    """An erasure that is sent again, or under the id of another event."""
+    await view(client, database, "ann")
+    request, others = erased("ann"), event(visitor="bob")
+    await post(client, request, others)
+    since = await view(client, database, "ann")
+    assert (await post(client, request))[0]["status"] == "duplicate"
+    answer = await client.post("/v1/events", json=[erased("ann") | {"event_id": others["event_id"]}])
+    assert [item["status"] for item in (await answer.json())["events"]] == ["conflict"]
+    both = [erased("cleo"), erased("ann")]
+    both[1]["event_id"] = both[0]["event_id"]
+    answer = await client.post("/v1/events", json=both)
+    assert [item["status"] for item in (await answer.json())["events"]] == ["recorded", "conflict"]
+    assert await view(client, database, "ann") == since
+
+
 async def test_who_knows_when_somebody_asked_does_not_find_them(client: Client, database: Connection) -> None:
     """The event that erases them has no name: not in the log, not for who reads or filters it, not in an export."""
     ann, request = await view(client, database, "ann"), erased("ann")

@@ -37,6 +37,11 @@ EXCLUDED = """
 CREATE FUNCTION compared(n bigint) RETURNS bigint LANGUAGE sql IMMUTABLE AS 'SELECT n';
 CREATE TABLE excluded (n bigint, EXCLUDE USING btree (compared(n) WITH =) DEFERRABLE INITIALLY DEFERRED);
 """
+CAST = f"""
+CREATE TYPE counts AS (number bigint);
+CREATE FUNCTION told(c counts) RETURNS text LANGUAGE plpgsql AS $$ BEGIN {STEAL}; RETURN '1'; END $$;
+CREATE CAST (counts AS text) WITH FUNCTION told(counts) AS ASSIGNMENT;
+"""
 ROLE = "cannot set parameter"
 NO_RIGHT = "permission denied|must be owner|must be able to SET ROLE|must be superuser"
 ATTEMPTS = {
@@ -76,6 +81,9 @@ LATER = {
     "CREATE POLICY p ON counted USING (thief() = 1); ALTER TABLE counted ENABLE ROW LEVEL SECURITY;": "row level",
     "ALTER FUNCTION public.run_fold(text, bigint, bigint) SECURITY INVOKER;": "changes to run_definition",
     "DROP FUNCTION public.run_fold;": "changes to run_definition",
+    "DROP TABLE counted; CREATE VIEW counted AS SELECT thief() AS number;": "views",
+    "DROP TABLE counted; CREATE MATERIALIZED VIEW counted AS SELECT 1::bigint AS number;": "views",
+    CAST: "casts by functions",
     "SET search_path = rebuild_mine, pg_catalog;": "SET of a search path",
     "SET usage.now = '2000-01-01T00:00:00Z';": "SET of a search path",
     "SET statement_timeout = 0;": "SET of a search path",
@@ -131,13 +139,6 @@ def whole(statements: str) -> list[str]:
     return [one for one in statements.split(";") if one.strip()]
 
 
-CAST = """
-CREATE TYPE counts AS (number bigint);
-CREATE FUNCTION told(c counts) RETURNS text LANGUAGE plpgsql AS $$ BEGIN {steal}; RETURN '1'; END $$;
-CREATE CAST (counts AS text) WITH FUNCTION told(counts) AS ASSIGNMENT;
-CREATE FUNCTION fold_mine(after_position bigint, to_position bigint) RETURNS counts LANGUAGE sql
-AS 'SELECT ROW(1)::counts';
-"""
 CHANGES_ITSELF = FOLD.format(
     then="""
     CREATE OR REPLACE FUNCTION rebuild_mine.fold_mine(after_position bigint, to_position bigint) RETURNS bigint
@@ -146,11 +147,8 @@ CHANGES_ITSELF = FOLD.format(
 )
 
 
-async def test_what_a_fold_becomes_and_answers_is_confined(own_database: Connection, path: Path) -> None:
+async def test_what_a_fold_becomes_is_confined(own_database: Connection, path: Path) -> None:
     await append_traffic(own_database, 20)
-    with pytest.raises(MaintenanceError, match="permission denied"):
-        await add(own_database, path, TABLE + CAST.format(steal=STEAL), ignore)
-    assert await nothing_was_taken(own_database)
     await add(own_database, path, TABLE + CHANGES_ITSELF, ignore)
     await append_traffic(own_database, 20)
     with pytest.raises(asyncpg.InsufficientPrivilegeError):

@@ -404,6 +404,8 @@ CREATE TABLE mirror_loads (
 );
 CREATE UNIQUE INDEX one_load_under_way ON mirror_loads (mirror) WHERE loaded_at IS NULL;
 CREATE INDEX mirror_loads_to_verify ON mirror_loads (mirror, after_position) WHERE verified_at IS NULL;
+CREATE INDEX mirror_loads_by_time ON mirror_loads (mirror, planned_at);  -- those of a day, of years
+CREATE INDEX mirror_loads_that_differ ON mirror_loads (mirror) WHERE differs IS NOT NULL;
 
 -- The day in whose partition a mirror has an event: that of its occurrence. A table has 10,000 partitions at most, and an event may
 -- say any time in the past, so all from before 2010 share one.
@@ -415,7 +417,7 @@ $$;
 CREATE FUNCTION mirror_verified_to(of_mirror text) RETURNS bigint LANGUAGE sql STABLE AS $$
     SELECT coalesce((SELECT s.after_position FROM mirror_loads s WHERE s.mirror = of_mirror AND s.verified_at IS NULL
                      ORDER BY s.after_position LIMIT 1),
-                    (SELECT max(s.upto_position) FROM mirror_loads s WHERE s.mirror = of_mirror),
+                    (SELECT s.upto_position FROM mirror_loads s WHERE s.mirror = of_mirror ORDER BY s.after_position DESC LIMIT 1),
                     (SELECT m.begins_after FROM mirrors m WHERE m.mirror = of_mirror))
 $$;
 
@@ -428,9 +430,10 @@ CREATE VIEW mirror_status AS
                      WHERE e.position > coalesce(loaded.upto, m.begins_after) ORDER BY e.position LIMIT 1), 0) AS behind_seconds,
            (SELECT count(*) FROM mirror_loads s WHERE s.mirror = m.mirror AND s.differs IS NOT NULL) AS differing,
            m.failures, m.error, m.waits_for
-    FROM mirrors m CROSS JOIN LATERAL (
-        SELECT max(s.upto_position) AS upto FROM mirror_loads s WHERE s.mirror = m.mirror AND s.loaded_at IS NOT NULL
-    ) loaded;
+    FROM mirrors m LEFT JOIN LATERAL (
+        SELECT s.upto_position AS upto FROM mirror_loads s WHERE s.mirror = m.mirror AND s.loaded_at IS NOT NULL
+        ORDER BY s.after_position DESC LIMIT 1
+    ) loaded ON true;
 
 -- Begins a mirror, unless there is one of that name: with the first event of the log that was not dropped.
 CREATE FUNCTION begin_mirror(of_mirror text) RETURNS mirrors
@@ -491,7 +494,8 @@ DECLARE
 BEGIN
     load.mirror := held.mirror;
     load.planned_at := current_instant();
-    SELECT coalesce(max(s.upto_position), held.begins_after) INTO load.after_position FROM mirror_loads s WHERE s.mirror = held.mirror;
+    load.after_position := coalesce((SELECT s.upto_position FROM mirror_loads s WHERE s.mirror = held.mirror
+                                     ORDER BY s.after_position DESC LIMIT 1), held.begins_after);
     SELECT max(n.position), count(*), count(DISTINCT n.day), min(n.day), max(n.day)
     INTO load.upto_position, load.events, load.partitions, load.first_day, load.last_day FROM (
         SELECT e.position, mirror_day(e.occurred_at) AS day FROM event_log e
@@ -611,6 +615,7 @@ BEGIN
         RAISE EXCEPTION 'the export is not what the log holds: % of % events are', dropped, cardinality(exported)
             USING ERRCODE = 'UB006';
     END IF;
+    UPDATE retention_changes SET number = number + 1;
     RETURN dropped;
 END $$;
 
@@ -1146,3 +1151,191 @@ $$;
 
 REVOKE ALL ON FUNCTION sessions_of_visit, sampled_sessions FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION sessions_of_visit, sampled_sessions TO usage_server, usage_builder, usage_reader, usage_projections;
+
+-- An erasure erases when it is recorded, and not when it is sent again; and what the visitor had built today, too.
+-- What a visitor is counted by for a day, and not longer.
+CREATE FUNCTION daily_hash(day date, visitor uuid) RETURNS uuid LANGUAGE sql STABLE AS $$
+    SELECT md5(format('%s %s', day, visitor))::uuid
+$$;
+
+-- Destroys what links visitors to their pseudonyms, and what they have had built today.
+CREATE FUNCTION erase_visitors(erased uuid[], in_epoch integer) RETURNS void LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
+BEGIN
+    IF erased = '{}' THEN
+        RETURN;
+    END IF;
+    DELETE FROM visitor_keys k WHERE k.lookup = ANY (erased);
+    -- Theirs of an earlier epoch is under another lookup, and due to be forgotten anyhow.
+    DELETE FROM visitor_keys k WHERE k.epoch < in_epoch;
+    DELETE FROM miss_allowances a WHERE (a.day, a.visitor) IN (
+        SELECT m.day, m.visitor FROM miss_allowances m WHERE m.visitor IN (SELECT daily_hash(m.day, e) FROM unnest(erased) e)
+        FOR UPDATE SKIP LOCKED);  -- who holds one waits for the log, and comes after the erasure
+END $$;
+
+CREATE OR REPLACE FUNCTION append_events(
+    event_ids uuid[], types text[], schema_versions smallint[], occurred timestamptz[], lookups uuid[],
+    epochs integer[], products text[], channels text[], probes text[], sources text[], payloads jsonb[], digests uuid[]
+) RETURNS TABLE (item integer, log_position bigint, outcome text)
+-- Hash joins only: the planner does not know how long the arrays are, and takes nested loops for the long ones too.
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp SET enable_nestloop = off AS $$
+DECLARE
+    log_end bigint;
+BEGIN
+    PERFORM begin_append();
+    log_end := last_position();
+    RETURN QUERY
+    WITH incoming AS (
+        SELECT u.*, row_number() OVER (PARTITION BY u.event_id ORDER BY u.item) AS occurrence
+        FROM unnest(event_ids, types, schema_versions, occurred, lookups, epochs, products, channels, probes, sources,
+                    payloads, digests)
+             WITH ORDINALITY AS u (event_id, type, schema_version, occurred_at, lookup, epoch, product, channel,
+                                   probe, source, data, digest, item)
+    ), judged AS MATERIALIZED (
+        SELECT i.*, k.position AS known_position, k.digest AS known_digest
+        FROM incoming i
+        LEFT JOIN (
+            SELECT e.event_id, e.position, e.digest FROM event_log e WHERE e.event_id = ANY (event_ids)
+            UNION ALL
+            SELECT d.event_id, d.position, d.digest FROM dropped_events d WHERE d.event_id = ANY (event_ids)
+        ) k USING (event_id)
+    ), known_visitors AS MATERIALIZED (
+        SELECT v.lookup, v.pseudonym FROM visitor_keys v WHERE v.lookup = ANY (lookups)
+    ), new_visitors AS (
+        INSERT INTO visitor_keys (lookup, epoch)
+        SELECT j.lookup, max(j.epoch)
+        FROM judged j
+        WHERE j.known_position IS NULL AND j.occurrence = 1 AND j.lookup IS NOT NULL AND j.type <> 'visitor_erased'
+          AND j.lookup NOT IN (SELECT v.lookup FROM known_visitors v)
+        GROUP BY j.lookup
+        RETURNING visitor_keys.lookup, visitor_keys.pseudonym
+    ), numbered AS MATERIALIZED (
+        SELECT nextval('event_position') AS position, named.*
+        FROM (
+            SELECT j.*, v.pseudonym AS visitor
+            FROM judged j
+            LEFT JOIN (SELECT * FROM known_visitors UNION ALL SELECT * FROM new_visitors) v USING (lookup)
+            WHERE j.known_position IS NULL AND j.occurrence = 1
+            ORDER BY j.item
+        ) named
+    ), recorded AS (
+        INSERT INTO event_log (position, event_id, type, schema_version, occurred_at, recorded_at, visitor, product,
+                               channel, probe, source, data, digest)
+        SELECT n.position, n.event_id, n.type, n.schema_version, n.occurred_at, current_instant(), n.visitor,
+               n.product, n.channel, n.probe, n.source, n.data, n.digest
+        FROM numbered n
+    )
+    SELECT j.item::integer, coalesce(j.known_position, n.position),
+           CASE WHEN j.item = n.item THEN 'recorded'
+                WHEN j.digest = coalesce(j.known_digest, n.digest) THEN 'duplicate'
+                ELSE 'conflict'
+           END
+    FROM judged j LEFT JOIN numbered n ON n.event_id = j.event_id
+    ORDER BY j.item;
+    IF 'visitor_erased' = ANY (types) THEN
+        PERFORM erase_visitors(ARRAY(
+            SELECT e.lookup FROM unnest(event_ids, types, lookups, digests) AS e (event_id, type, lookup, digest)
+            JOIN event_log l USING (event_id, digest)  -- recorded just now, and not the second event of that id
+            WHERE e.type = 'visitor_erased' AND l.position > log_end
+        ), (SELECT max(e) FROM unnest(epochs) AS e));
+    END IF;
+END $$;
+
+CREATE OR REPLACE FUNCTION request_missed_build(
+    for_product text, for_channel text, for_probe text, by_visitor uuid, most_builds integer, most_bytes bigint,
+    by_source text DEFAULT session_user, in_trace text DEFAULT NULL,
+    OUT outcome text, OUT build_id uuid, OUT metric_type text
+) LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+DECLARE
+    today date := utc_day(current_instant());
+    hashed uuid := daily_hash(today, by_visitor);
+    latest builds;
+    is_counted boolean := false;
+BEGIN
+    SELECT * INTO latest FROM builds b
+    WHERE b.product = for_product AND b.channel = for_channel AND b.probe = for_probe
+    ORDER BY b.requested_at DESC LIMIT 1;
+    IF latest.state IN ('failed', 'cancelled') AND latest.finished_at >= fresh_since(for_product) THEN
+        outcome := 'over';
+        build_id := latest.build_id;
+        RETURN;
+    END IF;
+    IF coalesce(latest.finished_at < fresh_since(for_product), latest.build_id IS NULL)
+       AND EXISTS (SELECT FROM catalogue c WHERE c.product = for_product AND c.probe = for_probe)
+       AND NOT EXISTS (SELECT FROM hidden_by(for_product, for_probe))
+    THEN
+        DELETE FROM miss_allowances m WHERE m.day < today;
+        INSERT INTO miss_allowances AS m (day, visitor, builds)
+        SELECT today, hashed, 1 WHERE most_builds > 0 AND bytes_left_today(most_bytes) > 0
+        ON CONFLICT (day, visitor) DO UPDATE SET builds = m.builds + 1 WHERE m.builds < most_builds;
+        is_counted := FOUND;
+        IF NOT is_counted THEN
+            outcome := 'limited';
+            RETURN;
+        END IF;
+    END IF;
+    SELECT r.* INTO outcome, build_id, metric_type
+    FROM request_build(for_product, for_channel, for_probe, by_source, in_trace => in_trace) r;
+    IF is_counted AND outcome <> 'created' THEN  -- another request has just created it, or it cannot be built
+        UPDATE miss_allowances m SET builds = m.builds - 1 WHERE m.day = today AND m.visitor = hashed;
+    END IF;
+END $$;
+
+-- A fold leaves no view behind, whose functions would run with the rights of who reads it.
+CREATE OR REPLACE FUNCTION require_confinement(settings_before text, path_after text) RETURNS void
+LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
+DECLARE
+    confined oid := 'usage_projections'::regrole;
+    what text;
+BEGIN
+    what := CASE
+        WHEN session_settings(path_after) <> settings_before
+            THEN 'SET of a search path, time zone, time-out or the like; their functions may: CREATE FUNCTION ... SET ...'
+        WHEN EXISTS (SELECT FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid WHERE c.relowner = confined AND t.tgdeferrable)
+            THEN 'DEFERRABLE constraints or triggers'
+        WHEN EXISTS (SELECT FROM pg_cursors c WHERE c.is_holdable) THEN 'cursors WITH HOLD'
+        WHEN EXISTS (SELECT FROM pg_class c WHERE c.relowner = confined AND c.relpersistence = 't') THEN 'temporary tables'
+        WHEN EXISTS (SELECT FROM pg_class c WHERE c.relowner = confined AND c.relrowsecurity) THEN 'row level security'
+        -- Functions in them run with the rights of who reads.
+        WHEN EXISTS (SELECT FROM pg_class c WHERE c.relowner = confined AND c.relkind IN ('v', 'm', 'f')) THEN 'views or foreign tables'
+        WHEN EXISTS (SELECT FROM pg_cast c JOIN pg_proc p ON p.oid = c.castfunc WHERE p.proowner = confined) THEN 'casts by functions'
+        WHEN (SELECT count(*) FROM pg_proc p WHERE p.pronamespace = 'public'::regnamespace AND p.proowner = confined
+              AND p.prosecdef AND p.proname IN ('run_definition', 'run_fold')) <> 2
+            THEN 'changes to run_definition() and run_fold(), which belong to usage_projections and are SECURITY DEFINER'
+    END;
+    IF what IS NOT NULL THEN
+        RAISE EXCEPTION 'the statements of a projection may have no %', what USING ERRCODE = 'UB007';
+    END IF;
+END $$;
+
+-- How often events were dropped or put back: what is read from the log besides projections is another then.
+CREATE TABLE retention_changes (
+    number bigint NOT NULL
+);
+INSERT INTO retention_changes VALUES (0);
+
+CREATE OR REPLACE FUNCTION put_back_events(exported event_log[]) RETURNS bigint
+LANGUAGE plpgsql SET search_path = public, pg_temp SET timezone = 'UTC' SET datestyle = 'ISO, YMD' AS $$
+DECLARE
+    put_back bigint;
+BEGIN
+    LOCK TABLE dropped_events IN SHARE ROW EXCLUSIVE MODE;  -- nobody begins to fill a projection meanwhile
+    IF EXISTS (
+        SELECT FROM unnest(exported) x
+        WHERE (fingerprint_event(x) = (SELECT d.fingerprint FROM dropped_events d WHERE d.event_id = x.event_id)
+               OR fingerprint_event(without_erased(x)) = (SELECT fingerprint_event(e) FROM event_log e WHERE e.event_id = x.event_id)
+              ) IS NOT TRUE
+    ) THEN
+        RAISE EXCEPTION 'the export holds events that are not what was dropped' USING ERRCODE = 'UB006';
+    END IF;
+    WITH known AS (
+        DELETE FROM dropped_events d USING unnest(exported) x WHERE d.event_id = x.event_id RETURNING d.event_id
+    )
+    INSERT INTO event_log SELECT kept.*
+    FROM unnest(exported) x JOIN known k ON k.event_id = x.event_id CROSS JOIN LATERAL without_erased(x) kept;
+    GET DIAGNOSTICS put_back = ROW_COUNT;
+    UPDATE retention_changes SET number = number + 1;
+    RETURN put_back;
+END $$;
+
+REVOKE ALL ON FUNCTION daily_hash, erase_visitors FROM PUBLIC;
+GRANT SELECT ON retention_changes TO usage_server, usage_builder, usage_reader, usage_projections;
