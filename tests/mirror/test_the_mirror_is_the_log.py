@@ -67,6 +67,17 @@ DAMAGE = [
     "DELETE `glam-project.usage.event_log` WHERE position = 7",
     "UPDATE `glam-project.usage.event_log` SET data = CONCAT(data, ' ') WHERE position = 30",
 ]
+MANY_LOADS = """
+INSERT INTO mirrors (mirror, begins_after) VALUES ('glam-project.usage', 0);
+INSERT INTO mirror_loads (mirror, after_position, upto_position, events, partitions, first_day, last_day, digest,
+                          planned_at, loaded_at, verified_at)
+SELECT 'glam-project.usage', n, n + 1, 1, 1, '2025-01-01', '2025-01-01', '', t, t, t
+FROM generate_series(1, 20000) n, LATERAL (SELECT timestamptz '2025-01-01' + n * interval '75 s') t (t);
+ANALYZE mirror_loads;
+"""
+READ = """
+SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_xact_user_tables WHERE relname = 'mirror_loads'
+"""
 
 
 @pytest.fixture
@@ -213,6 +224,16 @@ async def test_few_events_wait_to_go_together(database: Connection, database_url
         assert await mirror.catch_up() == 0
         await append_traffic(database, 22)
         assert await mirror.catch_up() == 2
+
+
+async def test_a_look_for_the_next_load_reads_a_few_of_all_that_there_were(database: Connection) -> None:
+    """A mirror looks every few seconds, and so does who asks the heartbeat; loads of years are kept."""
+    await append_traffic(database, 1)
+    await database.execute(MANY_LOADS)
+    async with database.transaction():
+        await database.fetch("SELECT * FROM plan_load($1, 1000, '1 min', 100, 1000, 10000)", NAME)
+        await database.fetch("SELECT * FROM mirror_status")
+        assert 0 < await database.fetchval(READ) < 100
 
 
 async def test_what_the_mirror_lost_or_changed_is_found_and_made_again(

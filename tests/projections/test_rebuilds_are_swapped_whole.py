@@ -16,7 +16,7 @@ from tests.support.sessions import waiting
 from tests.support.traffic import PROJECTIONS, append_traffic, assert_as_the_reference, fold_all, ignore, leftovers
 from usage_service.projections.rebuilding import MaintenanceError, abandon, rebuild
 from usage_service.projections.runner import Runners, UnfoldableError
-from usage_service.projections.state import Snapshot, snapshot
+from usage_service.projections.state import Revision, Snapshot, snapshot
 from usage_service.shared.postgres import Pool, connect, open_pool
 
 SWAPS = 8
@@ -75,7 +75,7 @@ async def equal(view: Snapshot, question: str) -> None:
 def never_back() -> Callable[[Snapshot], Awaitable[None]]:
     """Positions only rise, and what has the same revisions has the same rows."""
     last = 0
-    seen: dict[tuple[tuple[UUID, int], ...], int] = {}
+    seen: dict[tuple[Revision, ...], int] = {}
 
     async def check(view: Snapshot) -> None:
         nonlocal last

@@ -221,7 +221,7 @@ async def test_a_jump_in_views_is_an_effect(client: Client, database: Connection
 
 
 async def test_without_a_release_there_is_none(client: Client) -> None:
-    expected = {"type": "release_published", "days": 7, "releases": []}
+    expected = {"type": "release_published", "days": 7, "log_begins": None, "releases": []}
     assert await (await client.get("/v1/releases/impact")).json() == expected
 
 

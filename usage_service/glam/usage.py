@@ -131,7 +131,7 @@ def as_object(row: asyncpg.Record, fields: Sequence[str]) -> bytes:
 async def whole_from(pool: Pool) -> tuple[int, datetime | None]:
     """Return the position and instant from which the log has every view; the instant is None if none was dropped."""
     async with pool.acquire(timeout=5) as connection:
-        [row] = await connection.fetch(query("glam", "begins"))
+        [row] = await connection.fetch(query("log", "whole"))
     return row["position"], row["instant"]
 
 

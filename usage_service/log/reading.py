@@ -61,6 +61,13 @@ async def log_begin(pool: Pool) -> int:
     return begin
 
 
+async def whole_since(connection: Connection) -> datetime | None:
+    """Return the instant from which on the log holds every event that occurred; None where none was dropped."""
+    [row] = await connection.fetch(query("log", "whole"))
+    since: datetime | None = row["instant"]
+    return since
+
+
 def was_dropped(begin: int) -> str:
     """Return the message for a reader that asks for events before the log's `begin`, and not for a partial log."""
     return (

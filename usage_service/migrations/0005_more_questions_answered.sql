@@ -458,6 +458,7 @@ DECLARE
     load mirror_loads;
     limited_by text;
     partitions_left bigint;
+    instant timestamptz := current_instant();  -- once: an index is of no use for what is another each time
 BEGIN
     SELECT * INTO STRICT held FROM mirrors m WHERE m.mirror = of_mirror FOR UPDATE;
     SELECT * INTO load FROM mirror_loads l WHERE l.mirror = of_mirror AND l.loaded_at IS NULL;
@@ -471,14 +472,14 @@ BEGIN
                 WHEN partitions_a_day - coalesce(sum(l.partitions), 0) < greatest(1, most_partitions / 4)
                 THEN 'changes of partitions a day' END
     INTO partitions_left, limited_by
-    FROM mirror_loads l WHERE l.mirror = of_mirror AND l.planned_at > current_instant() - interval '24 hours';
+    FROM mirror_loads l WHERE l.mirror = of_mirror AND l.planned_at > instant - interval '24 hours';
     UPDATE mirrors m SET waits_for = limited_by WHERE m.mirror = of_mirror AND m.waits_for IS DISTINCT FROM limited_by;
     IF limited_by IS NOT NULL THEN
         RETURN;
     END IF;
     load := next_load(held, most_events, partitions_left);
     IF load.events IS NULL OR (load.events < most_events AND load.partitions < partitions_left AND EXISTS (
-        SELECT FROM mirror_loads l WHERE l.mirror = of_mirror AND l.planned_at > current_instant() - pause
+        SELECT FROM mirror_loads l WHERE l.mirror = of_mirror AND l.planned_at > instant - pause
     )) THEN
         RETURN;
     END IF;

@@ -51,27 +51,30 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Revision(NamedTuple):
-    """The rows of a projection: equal revisions of one projection have equal rows."""
+    """The rows of a projection: equal revisions of one projection have equal rows, and the log their events."""
 
     generation: UUID
     changed_at: int
+    retention: int
 
 
 class State(NamedTuple):
     """A live projection: every event up to `position` is folded, those up to `changed_at` changed its rows.
 
-    `generation` is another one after each rebuild, and where an earlier event was folded late.
+    `generation` is another one after each rebuild, and where an earlier event was folded late. `retention` is how often
+    old events were dropped from the log or put back, from which some answers are read besides.
     """
 
     name: Projection
     position: int
     generation: UUID
     changed_at: int
+    retention: int
 
     @property
     def revision(self) -> Revision:
         """Return the revision of its rows, another one whenever they change."""
-        return Revision(self.generation, self.changed_at)
+        return Revision(self.generation, self.changed_at, self.retention)
 
 
 class States(NamedTuple):

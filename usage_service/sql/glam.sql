@@ -22,12 +22,6 @@ SELECT DISTINCT metric_key FROM probe_rows
 WHERE product = $1 AND channel = $2 AND probe = $3 AND ($4::text IS NULL OR ping_type = $4) AND os = $5
 ORDER BY metric_key;
 
--- begins: the position and the instant (null: any) from which on the log holds every event. An event occurred at most a day
--- after it was recorded.
-SELECT b.position, (SELECT e.recorded_at + interval '1 day' FROM event_log e WHERE e.position >= b.position AND b.position > 1
-                    ORDER BY e.position LIMIT 1) AS instant
-FROM (SELECT whole_from()) b (position);
-
 -- views: the views in a range of positions ($1, $2], in their order; from the instant $3 to the instant $4, each null for any.
 -- $5 product or null, $6 also those that found nothing.
 SELECT position AS id, occurred_at AS timestamp, product, channel, probe AS probe_name,

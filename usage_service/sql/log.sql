@@ -63,6 +63,12 @@ SELECT last_position();
 -- begin: the first position from which on the log holds every event.
 SELECT whole_from();
 
+-- whole: the position and the instant (null: any) from which on the log holds every event. An event occurred at most a day
+-- after it was recorded.
+SELECT b.position, (SELECT e.recorded_at + interval '1 day' FROM event_log e WHERE e.position >= b.position AND b.position > 1
+                    ORDER BY e.position LIMIT 1) AS instant
+FROM (SELECT whole_from()) b (position);
+
 -- append_new: appends events of which none is known; the position of the first, or null where each has to be judged.
 SELECT append_new_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14);
 

@@ -2,8 +2,9 @@
 LOCK TABLE build_costs, build_revisions, catalogue, journey_events, popularity_returns, popularity_series, popularity_views, popularity_visitors,
     probe_hours, release_publications, releases, session_counts, sessions IN ACCESS SHARE MODE;
 
--- states: how far the live projections $1 are, and where their rows last changed.
-SELECT name, position, generation, changed_at FROM projections WHERE stage = 'live' AND name = ANY ($1) ORDER BY name;
+-- states: how far the live projections $1 are, where their rows last changed, and how often the log lost or got back old events.
+SELECT name, position, generation, changed_at, (SELECT number FROM retention_changes) AS retention
+FROM projections WHERE stage = 'live' AND name = ANY ($1) ORDER BY name;
 
 -- positions: of each live projection.
 SELECT name, position FROM projections WHERE stage = 'live';

@@ -28,13 +28,13 @@ SELECT visitor, started_at, ended_at, events, bot, products[:most_names()] AS pr
 FROM sessions
 WHERE visitor = $1 AND started_at = $2;
 
--- timeline: the first $4 events of a visitor between two instants, both included.
+-- timeline: the first $4 events of a visitor between two instants, both included; nulls for those that the log holds no more.
 SELECT e.position, e.event_id, e.type, e.occurred_at, e.product, e.channel, e.probe, e.data
 FROM (
     SELECT event_id FROM journey_events WHERE visitor = $1 AND occurred_at BETWEEN $2 AND $3
     ORDER BY occurred_at, event_id LIMIT $4
 ) j
-JOIN event_log e USING (event_id)
+LEFT JOIN event_log e USING (event_id)
 ORDER BY e.occurred_at, e.event_id;
 
 -- roles: how many of the sessions that began in a time range had each role in the workflow, by bucket of time.

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from usage_service.log.reading import whole_since
 from usage_service.queries import query
 from usage_service.shared.postgres import Connection
 from usage_service.stats.sessions import Bots
@@ -30,6 +31,8 @@ class Step(NamedTuple):
         return cls(kind, name or None)
 
 
+# The types whose events a projection remembers with their names; any other event is in the log alone.
+REMEMBERED = frozenset({"page_viewed", "probe_viewed", "link_followed"})
 DEFAULT_STEPS = ("probe_searched", "probe_viewed", "control_changed", "link_followed")
 
 
@@ -49,12 +52,14 @@ class Taken(msgspec.Struct, frozen=True):
 class Funnel(msgspec.Struct, frozen=True):
     """Steps of the sessions that began in a time range, in the order asked for.
 
-    All sessions are read, or those of a share of the visitors (`visitors_looked_at`) when there are very many.
+    All sessions are read, or those of a share of the visitors (`visitors_looked_at`) when there are very many. Those
+    from before `log_begins` are left out where events of theirs that may be steps were dropped from the log.
     """
 
     sessions: int
     sessions_looked_at: int
     visitors_looked_at: float
+    log_begins: datetime | None
     steps: list[Taken]
 
 
@@ -65,14 +70,20 @@ async def funnel(
 
     Other events may come between. With a product, only the events that belong to it or to no product count.
     """
-    filters, asked = (*time_range, product, bots), [Step.of(text) for text in steps]
-    [sample] = await connection.fetch(query("sessions", "sample"), *filters, SESSIONS_SAMPLED)
+    asked = [Step.of(text) for text in steps]
     types, names = [step.type for step in asked], [step.name for step in asked]
+    begins = None if REMEMBERED.issuperset(types) else await whole_since(connection)
+    if begins is None or begins <= time_range.since:
+        begins, since = None, time_range.since
+    else:
+        since = min(begins, time_range.until)
+    filters = (since, time_range.until, product, bots)
+    [sample] = await connection.fetch(query("sessions", "sample"), *filters, SESSIONS_SAMPLED)
     rows = await connection.fetch(query("funnel", "walked"), *filters, sample["sample_key"], types, names)
     walks = [times_of_steps(row["masks"], row["times"], len(asked)) for row in rows if row["masks"]]
     number = rows[0]["number"]
     taken = [_taken(text, place, walks, number) for place, text in enumerate(steps)]
-    return Funnel(sample["sessions"], number, sample["visitors_looked_at"], taken)
+    return Funnel(sample["sessions"], number, sample["visitors_looked_at"], begins, taken)
 
 
 def times_of_steps(masks: Iterable[int], times: Iterable[datetime], steps: int) -> list[datetime]:

@@ -113,12 +113,20 @@ async def find_typical(
     return await find_session(connection, *row) if row else None
 
 
-async def timeline(connection: Connection, session: Session, limit: int) -> list[TimelineEvent]:
-    """Return the first `limit` events of a session, in the order in which they occurred."""
+class Timeline(NamedTuple):
+    """Events of a session in the order in which they occurred, and how many were `dropped` from the log."""
+
+    events: list[TimelineEvent]
+    dropped: int
+
+
+async def timeline(connection: Connection, session: Session, limit: int) -> Timeline:
+    """Return the first `limit` events of a session."""
     rows = await connection.fetch(
         query("sessions", "timeline"), session.visitor, session.started_at, session.ended_at, limit
     )
-    return [TimelineEvent(**row) for row in rows]
+    events = [TimelineEvent(**row) for row in rows if row["position"] is not None]
+    return Timeline(events, len(rows) - len(events))
 
 
 def _session(row: asyncpg.Record) -> Session:

@@ -13,6 +13,7 @@ from msgspec import Meta, Struct
 
 from usage_service.events import Channel, Product
 from usage_service.glam.probes import find_last_build
+from usage_service.log.reading import whole_since
 from usage_service.problems import FieldError, invalid
 from usage_service.projections.state import Projection
 from usage_service.shared.postgres import Connection
@@ -47,10 +48,14 @@ class ImpactParameters(FreshnessParameters, forbid_unknown_fields=True):
 
 
 class ImpactAnswer(Struct, frozen=True):
-    """Releases or other marks, latest first, and how many `days` before and after each were compared."""
+    """Releases or other marks, latest first, and how many `days` before and after each were compared.
+
+    Marks other than releases are events of the log, which holds all of them from `log_begins` on; null: all there were.
+    """
 
     type: str
     days: int
+    log_begins: datetime | None
     releases: list[Impact]
 
 
@@ -87,7 +92,8 @@ class ImpactQuestion(Question):
         impacts = await release_impacts(
             connection, self.type, self.time_range, self.product, self.channel, self.days, self.today, self.limit
         )
-        return as_json(ImpactAnswer(self.type, self.days, impacts))
+        begins = None if self.type == RELEASES else await whole_since(connection)
+        return as_json(ImpactAnswer(self.type, self.days, begins, impacts))
 
 
 @described(*tagged(json_of(ImpactAnswer)), query=ImpactParameters, table="releases")

@@ -19,6 +19,7 @@ from usage_service.stats.sessions import (
     Bots,
     Session,
     SessionCursor,
+    Timeline,
     TimelineEvent,
     find_session,
     find_typical,
@@ -113,12 +114,16 @@ class TypicalParameters(FreshnessParameters, forbid_unknown_fields=True):
 
 
 class TypicalAnswer(Struct, frozen=True):
-    """Session that is nearest to the medians of a time range, and its events; null when there was no session."""
+    """Session that is nearest to the medians of a time range, and its events; null when there was no session.
+
+    `dropped` of its first events are not in the log any more.
+    """
 
     since: datetime
     until: datetime
     session: Session | None
     timeline: list[TimelineEvent]
+    dropped: int
 
 
 @dataclass(frozen=True)
@@ -146,8 +151,8 @@ class TypicalQuestion(Question):
         """Return the session, and its events in the order in which they occurred."""
         since, until = self.time_range
         session = await find_typical(connection, since, until, self.product, self.bots)
-        events = await timeline(connection, session, self.limit) if session else []
-        return as_json(TypicalAnswer(since, until, session, events))
+        events = await timeline(connection, session, self.limit) if session else Timeline([], 0)
+        return as_json(TypicalAnswer(since, until, session, *events))
 
 
 @described(*tagged(json_of(TypicalAnswer)), query=TypicalParameters, table="timeline")
@@ -172,10 +177,11 @@ class TimelineParameters(FreshnessParameters, forbid_unknown_fields=True):
 
 
 class TimelineAnswer(Struct, frozen=True):
-    """Session and its events, in the order in which they occurred."""
+    """Session and its events as they occurred; `dropped` of the first ones are not in the log any more."""
 
     session: Session
     timeline: list[TimelineEvent]
+    dropped: int
 
 
 @dataclass(frozen=True)
@@ -208,7 +214,7 @@ class TimelineQuestion(Question):
     async def answer(self, connection: Connection) -> Body:
         """Return the session, and its events in the order in which they occurred."""
         session = await self.other_revision(connection)
-        return as_json(TimelineAnswer(session, await timeline(connection, session, self.limit)))
+        return as_json(TimelineAnswer(session, *await timeline(connection, session, self.limit)))
 
 
 @described(
