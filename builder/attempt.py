@@ -155,12 +155,13 @@ class Attempt:
                 thread.wake()
 
     async def _report(self, thread: ComputationThread) -> None:
-        step = thread.take_step()
+        step = thread.step
         if step is None:
             await self.work.heartbeat()
             return
         self.bytes = max(self.bytes, step.bytes)
         await self.work.heartbeat(step.stage, step.percent, self.bytes)
+        thread.was_reported(step)  # not before: one that could not be is reported with the next heartbeat
 
     async def _admit(self, job: str, needed: int) -> None:
         """Reserve the bytes that a job needs; raise PermanentWorkError beyond the day's limit."""

@@ -50,10 +50,15 @@ class ComputationThread:
             return
         self._moved.clear()
 
-    def take_step(self) -> Step | None:
-        """Return the latest step; None when it was taken before."""
-        step, self._step = self._step, None
-        return step
+    @property
+    def step(self) -> Step | None:
+        """Return the latest step; None when it was reported."""
+        return self._step
+
+    def was_reported(self, step: Step) -> None:
+        """Note that a step was reported; a newer one still is to be."""
+        if self._step is step:
+            self._step = None
 
     @property
     def stage(self) -> str:

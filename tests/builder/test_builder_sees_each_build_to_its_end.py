@@ -15,8 +15,17 @@ import pytest
 
 from builder.aggregates.probe import BuildRequest, BuiltProbe, Progress
 from builder.builds import Aggregate
+from builder.queue import BuildQueue, Claim
 from builder.running import Builder
-from tests.support.builders import builds_a_row, put_in_catalogue, request, running_builder, until_state
+from tests.support.builders import (
+    builds_a_row,
+    endless,
+    put_in_catalogue,
+    request,
+    running_builder,
+    until_stage,
+    until_state,
+)
 from tests.support.servers import Client, Connection, eventually
 from usage_service.shared.bigquery.control import Control
 from usage_service.shared.bigquery.errors import PermanentWorkError, TransientWorkError, WorkAbandonedError
@@ -139,10 +148,34 @@ async def test_a_slow_build_keeps_its_lease(builder: Start, database: Connection
     assert await database.fetchval("SELECT attempt FROM builds") == 1
 
 
+async def test_a_step_whose_report_failed_is_reported_again(
+    builder: Start, database: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reported = list[str]()
+    heartbeat = BuildQueue.heartbeat
+
+    async def fails_once(
+        queue: BuildQueue, claim: Claim, stage: str | None = None, percent: int | None = None, read: int | None = None
+    ) -> None:
+        if stage:
+            reported.append(stage)
+            if len(reported) == 1:
+                raise ConnectionError("the database is away")
+        await heartbeat(queue, claim, stage, percent, read)
+
+    monkeypatch.setattr(BuildQueue, "heartbeat", fails_once)
+    async with builder(endless) as running:
+        build_id = await request(database)
+        await until_stage(database, "aggregating")
+        assert await database.fetchval("SELECT bytes FROM builds") == 1_000
+        assert reported == ["aggregating"] * 2
+        running.worker.cancel(str(build_id))
+
+
 async def test_a_lost_lease_stops_the_computation_thread(builder: Start, database: Connection) -> None:
     started, stopped = threading.Event(), threading.Event()
 
-    def endless(request: BuildRequest, progress: Progress, control: Control) -> BuiltProbe:
+    def runs_on(request: BuildRequest, progress: Progress, control: Control) -> BuiltProbe:
         started.set()
         deadline = time.monotonic() + 20
         try:
@@ -154,7 +187,7 @@ async def test_a_lost_lease_stops_the_computation_thread(builder: Start, databas
             raise
         return builds_a_row(request, progress, control)
 
-    async with builder(endless, lease_seconds=1.0):
+    async with builder(runs_on, lease_seconds=1.0):
         await request(database)
         assert await asyncio.to_thread(started.wait, 20)  # a claim that is lost before has no thread to be stopped
         # Another worker took it over, and has finished meanwhile.
