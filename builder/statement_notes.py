@@ -69,7 +69,17 @@ class StatementNotes:
             notes, self._notes = list(self._notes), deque(maxlen=MOST_NOTES)
         try:
             for note in notes:
-                async with pool.acquire(timeout=WRITE_SECONDS) as connection:
-                    await connection.execute(query("statements", "note"), *note, timeout=WRITE_SECONDS)
-        except (*UNAVAILABLE, asyncpg.PostgresError) as error:
+                await _write(pool, note)
+        except UNAVAILABLE as error:
             log.warning("statements_not_noted", notes=len(notes), error=repr(error))
+
+
+async def _write(pool: Pool, note: Note) -> None:
+    """Write a note; one that the database refuses takes no other with it."""
+    try:
+        async with pool.acquire(timeout=WRITE_SECONDS) as connection:
+            await connection.execute(query("statements", "note"), *note, timeout=WRITE_SECONDS)
+    except UNAVAILABLE:
+        raise
+    except asyncpg.PostgresError as error:
+        log.warning("statement_refused", builds=len(note.builds), error=repr(error))

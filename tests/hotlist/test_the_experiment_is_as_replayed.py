@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import date, timedelta
+from uuid import uuid4
 
+import asyncpg
 import pytest
 
 from tests.support.building import service
 from tests.support.hot_reference import Name, Request
 from tests.support.hot_traffic import FIRST, NAMES, as_event, ended_build, in_batches, registration
-from tests.support.servers import Client, Connection, JsonObject, event, post, registered, rounds
+from tests.support.servers import Client, Connection, JsonObject, event, eventually, post, registered, rounds
 from tests.support.traffic import records
+from usage_service.hotlist import experiment
 from usage_service.hotlist.backtest.replaying import BUDGETS, backtest
 from usage_service.hotlist.experiment import fill_nights
 from usage_service.hotlist.history import Histories
 from usage_service.ingest.appending import append
+from usage_service.shared.postgres import Pool
 
 Drained = Callable[[], Awaitable[None]]
 DAYS = 36  # so that a month ends among them
@@ -160,6 +165,33 @@ async def test_of_two_servers_one_fills(client: Client, database: Connection, dr
     await fill_nights(pool, "fog", TODAY, "newer code")
     assert not await rows(database, "c")
     assert await rows(database, "newer code")
+
+
+async def test_nights_of_a_product_that_cannot_be_filled_hold_up_no_other(
+    client: Client, database: Connection, drained: Drained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = event("probe_viewed", occurred_at=f"{FIRST}T10:00:00Z")
+    await post(client, first, first | {"event_id": str(uuid4()), "product": "fenix"})
+    await drained()
+    products = list[str]()
+
+    async def fails_at_first(pool: Pool, product: str, today: date) -> int:
+        products.append(product)
+        if len(products) == 1:
+            raise asyncpg.DataError("out of range")
+        return await fill_nights(pool, product, today)
+
+    monkeypatch.setattr(experiment, "SOON_SECONDS", 0.0)
+    monkeypatch.setattr(experiment, "fill_nights", fails_at_first)
+    keeping = asyncio.create_task(experiment.keep_experiment(service(client).pool))
+
+    async def both_filled() -> bool:
+        return bool(await database.fetchval("SELECT count(DISTINCT product) = 2 FROM policy_nights"))
+
+    await eventually(both_filled, "the nights of both products are filled")
+    keeping.cancel()
+    await asyncio.wait({keeping})
+    assert products[:3] == ["fenix", "fog", "fenix"], "the product after it in the same round"
 
 
 async def asked(client: Client, query: str) -> JsonObject:

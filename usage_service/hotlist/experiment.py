@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from functools import cache, partial
 from pathlib import Path
@@ -69,19 +70,27 @@ async def keep_experiment(pool: Pool) -> None:
     """Fill the nights that are over, again and again. Of several servers one does, a product at a time."""
     while True:
         await asyncio.sleep(SOON_SECONDS)
-        try:
+        products = list[str]()
+        with _survived():
             async with pool.acquire(timeout=5) as connection:
-                products = [
-                    row["product"] for row in await connection.fetch(query("experiment", "products"), MOST_PRODUCTS)
-                ]
-            for product in products:
+                rows = await connection.fetch(query("experiment", "products"), MOST_PRODUCTS)
+            products = [row["product"] for row in rows]
+        for product in products:
+            with _survived(product=product):
                 filled = await fill_nights(pool, product, datetime.now(UTC).date())
                 if filled:
                     log.info("policy_nights_filled", product=product, nights=filled)
-        except (*UNAVAILABLE, asyncpg.PostgresError) as error:
-            log.warning("policy_nights_not_filled", error=repr(error))
-        except Exception:  # what is not right here must not end the recording of events
-            log.exception("policy_nights_failed")
+
+
+@contextmanager
+def _survived(**about: str) -> Iterator[None]:
+    """Log what goes wrong: it ends neither the recording of events nor what comes after it."""
+    try:
+        yield
+    except (*UNAVAILABLE, asyncpg.PostgresError) as error:
+        log.warning("policy_nights_not_filled", **about, error=repr(error))
+    except Exception:
+        log.exception("policy_nights_failed", **about)
 
 
 async def fill_nights(pool: Pool, product: str, today: date, code: str | None = None) -> int:

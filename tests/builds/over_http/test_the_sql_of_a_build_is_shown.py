@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 import pytest
 import pytest_asyncio
 from google.cloud.bigquery import ArrayQueryParameter, ScalarQueryParameter
+from structlog.testing import capture_logs
 
 from builder.statement_notes import MOST_NOTES, StatementNotes
 from tests.support.bad_input import refused
@@ -107,6 +108,17 @@ async def test_a_note_that_the_database_refuses_ends_nothing(pages: Pages, monke
     unknown = "SELECT no_such_function($1::uuid[], $2::text, $3::text)"
     monkeypatch.setattr("builder.statement_notes.query", lambda *_: unknown)
     await noted(pages, "SELECT 1", await pages.database.fetchval("SELECT build_id FROM builds LIMIT 1"))
+
+
+async def test_a_note_that_the_database_refuses_takes_no_other_with_it(pages: Pages) -> None:
+    build = await asked(pages.client, "slow_ms")
+    notes = StatementNotes()
+    notes.note([build], Statement("probe", "SELECT refused", (ScalarQueryParameter("half", "STRING", "\ud800"),)))
+    notes.note([build], Statement("probe", "SELECT taken", PARAMETERS))
+    with capture_logs() as logged:
+        await flushed(pages, notes)
+    assert [line["event"] for line in logged] == ["statement_refused"]
+    assert (await answered(pages.client, f"/v1/builds/{build}/statement"))["sql"] == "SELECT taken"
 
 
 async def test_notes_are_bounded_and_the_newest_stay(pages: Pages) -> None:
