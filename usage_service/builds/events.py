@@ -8,7 +8,7 @@ from uuid import UUID
 
 import msgspec
 
-from usage_service.builds.requests import find_build
+from usage_service.builds.requests import PENDING
 from usage_service.queries import query
 from usage_service.shared.postgres import Pool
 
@@ -25,9 +25,13 @@ class BuildEvent(msgspec.Struct, frozen=True):
 
 
 class Story(NamedTuple):
-    """Next events of a build; `over` when none can follow them, unless somebody retries the build."""
+    """Next events of a build, and the position that they go up to, though some were dropped from the log.
+
+    `over` when none can follow them, unless somebody retries the build.
+    """
 
     events: list[BuildEvent]
+    upto: int
     over: bool
 
 
@@ -35,9 +39,9 @@ async def read_story(pool: Pool, build_id: UUID, after: int) -> Story | None:
     """Return at most a thousand events of a build after a position, or None when there is no such build."""
     async with pool.acquire(timeout=5) as connection:
         rows = await connection.fetch(query("builds", "events"), str(build_id), after, MOST_AT_ONCE)
-        build = await find_build(connection, build_id)  # after the events, so that its state is not older than they are
-    if build is None:
+    if not rows:
         return None
-    events = [msgspec.convert(dict(row), BuildEvent) for row in rows]
-    last = events[-1].position if events else after
-    return Story(events, not build.pending and build.log_position <= last)
+    state, last = rows[0]["state"], rows[0]["log_position"]
+    events = [msgspec.convert(dict(row), BuildEvent) for row in rows if row["position"] is not None]
+    upto = events[-1].position if len(events) == MOST_AT_ONCE else max(after, last)
+    return Story(events, upto, state not in PENDING and last <= upto)

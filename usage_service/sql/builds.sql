@@ -39,10 +39,14 @@ WHERE ($1::text IS NULL OR state = $1) AND ($2::text IS NULL OR product = $2) AN
   AND ($5::timestamptz IS NULL OR requested_at < $5 OR build_id > $6::uuid)
 ORDER BY requested_at DESC, build_id LIMIT $7;
 
--- events: the events of the build $1 after the position $2.
-SELECT position, type, occurred_at, data FROM event_log
-WHERE type LIKE 'build\_%' AND data ->> 'build_id' = $1::text AND position > $2
-ORDER BY position LIMIT $3;
+-- events: the state of the build $1 and the position of its last event, with its events after the position $2, at most $3: of one instant.
+SELECT b.state, b.log_position, e.*
+FROM builds b LEFT JOIN LATERAL (
+    SELECT position, type, occurred_at, data FROM event_log
+    WHERE type LIKE 'build\_%' AND data ->> 'build_id' = $1::text AND position > $2
+    ORDER BY position LIMIT $3
+) e ON true
+WHERE b.build_id = $1::uuid ORDER BY e.position;
 
 -- seconds_left: the seconds, 1 to 60, after which to poll the build $1 again: what such builds took lately (the median of its
 -- metric type, else of all, else $2) less what it has waited; when that is over, a tenth of the time since its last event. A

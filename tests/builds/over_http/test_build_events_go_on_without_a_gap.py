@@ -25,7 +25,7 @@ from tests.support.building import (
     service,
 )
 from tests.support.proxy import proxied
-from tests.support.servers import Client, Connection, eventually
+from tests.support.servers import Client, Connection, drained_projections, eventually
 from usage_service.builds import watching
 from usage_service.shared import connecting
 from usage_service.web.api import build_events
@@ -90,6 +90,37 @@ async def test_who_comes_back_after_a_later_retry_is_told_of_it(client: Client, 
         assert failed + await stream.read() == await history(database, build)
         assert await whole.read() == await history(database, build)
     assert whole.seen[-2:] == stream.seen
+
+
+async def drop_events(database: Connection, build: UUID) -> None:
+    """Drop what the log has of a build, as retention does."""
+    await drained_projections(database)
+    await database.execute(
+        "SELECT drop_events(array_agg(e ORDER BY position)) FROM event_log e WHERE data ->> 'build_id' = $1", str(build)
+    )
+
+
+@pytest.mark.parametrize("stage", OVER)
+async def test_what_is_over_and_was_dropped_is_204(client: Client, database: Connection, stage: str) -> None:
+    build = await asked(client)
+    await bring_to(database, build, stage)
+    await drop_events(database, build)
+    async with asyncio.timeout(20), client.get(f"/v1/builds/{build}/events") as response:
+        assert (response.status, await response.read()) == (204, b"")
+
+
+async def test_what_goes_on_after_it_was_dropped_is_waited_for(
+    client: Client, database: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build = await asked(client)
+    attempt = await claim(database, build)
+    await drop_events(database, build)
+    monkeypatch.setattr(build_events, "HEARTBEAT_SECONDS", 0.2)
+    async with following(client, build) as stream:
+        await stream.read(comments=2)  # which tell that it waits, and does not read for ever what is not there
+        await complete(database, build, attempt)
+        assert await stream.read() == await history(database, build)
+    assert [kind for _, kind in stream.seen] == ["build_succeeded"]
 
 
 async def test_last_event_id_goes_before_after(client: Client, database: Connection) -> None:

@@ -106,10 +106,9 @@ async def _frames(
         story = story or await _next(service, build_id, after)
         for event in story.events:
             yield _frame(event)
-            after = event.position
         if story.over:
             return
-        story = None
+        after, story = story.upto, None
         if not await _has_changed(service, build_id, after, gone):
             yield HEARTBEAT
 
@@ -117,11 +116,11 @@ async def _frames(
 async def _next(service: Service, build_id: UUID, after: int) -> Story:
     try:
         async with asyncio.timeout(READ_SECONDS):
-            return await read_story(service.pool, build_id, after) or Story([], over=True)
+            return await read_story(service.pool, build_id, after) or Story([], after, over=True)
     except (*UNAVAILABLE, asyncpg.PostgresError) as error:
         log.warning("build_events_not_read", error=repr(error))
         await asyncio.sleep(AFTER_FAILURE_SECONDS)
-        return Story([], over=False)
+        return Story([], after, over=False)
 
 
 async def _has_changed(service: Service, build_id: UUID, after: int, gone: Callable[[], bool]) -> bool:
