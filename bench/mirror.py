@@ -16,8 +16,9 @@ import duckdb
 
 from bench.numbers import Row
 from bench.rebuilding import rebuild
-from bench.stack import ROOT, Stack, fill_traffic, free_port, psql
+from bench.stack import ROOT, Stack, fill_traffic, psql
 from usage_service.local.owned_process import owned_command
+from usage_service.local.ports import free_port
 from usage_service.log.mirrored import MirrorPlace
 from usage_service.mirror.mirroring import MirrorLimits, opened_mirror
 from usage_service.mirror.running import keep_mirror

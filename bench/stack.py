@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import select
-import socket
 import subprocess
 import sys
 import tempfile
@@ -23,6 +22,7 @@ from bench.load import UNDER_LOAD
 from bench.numbers import Load
 from usage_service.local.embedded_postgres import EmbeddedPostgres
 from usage_service.local.owned_process import owned_command
+from usage_service.local.ports import free_port
 from usage_service.local.postgres_cluster import wait_until
 from usage_service.local.postgres_programs import binary, environment
 from usage_service.shared.progress import progress
@@ -220,9 +220,3 @@ def _answers(port: int) -> bool:
             return True
     except (URLError, OSError):
         return False
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port

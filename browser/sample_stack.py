@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -12,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
+
+from usage_service.local.ports import free_port
 
 START_SECONDS, STOP_SECONDS, POLL_SECONDS = 300.0, 60.0, 0.2
 READY = "Ctrl-C stops everything"
@@ -32,7 +33,7 @@ class SampleStack(NamedTuple):
 def sample_stack() -> Iterator[SampleStack]:
     """Start a stack, wait until all of it answers, and remove it and its data at the end. Raise StackError."""
     with tempfile.TemporaryDirectory(prefix="usage-pictures-") as directory:
-        data, said, port = Path(directory) / "data", Path(directory) / "said", _free_port()
+        data, said, port = Path(directory) / "data", Path(directory) / "said", free_port()
         command = [sys.executable, "-m", "usage_service", "up", "--port", str(port), "--data-dir", str(data)]
         own = {name: value for name, value in os.environ.items() if name != "DATABASE_URL"}
         with said.open("wb") as output:
@@ -51,9 +52,3 @@ def _wait(process: subprocess.Popen[bytes], said: Path) -> None:
         if process.poll() is not None or time.monotonic() > deadline:
             raise StackError(f"the local stack did not start:\n{said.read_text()[-2000:]}")
         time.sleep(POLL_SECONDS)
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port

@@ -21,13 +21,14 @@ import msgspec
 import psycopg
 
 from bench.building import REGISTERED
-from bench.stack import DURABLE, ROOT, BenchError, fill, free_port, psql
+from bench.stack import DURABLE, ROOT, BenchError, fill, psql
 from chaos.load import Sent, Told
 from chaos.observer import Observer, Wanted
 from tests.support.builder_process import BuilderProcess
 from tests.support.chaos import ServerProcess
 from usage_service.local.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
 from usage_service.local.owned_process import owned_command
+from usage_service.local.ports import free_port
 from usage_service.local.postgres_cluster import PostgresCluster, wait_until
 from usage_service.shared.schema import install_schema
 

@@ -25,9 +25,9 @@ from psycopg import sql
 from tests.support import collecting, left_threads, postgres_owner, run_directory, slow
 from tests.support.building import TwoServers, open_two_servers, without_builds
 from tests.support.made_once import made_once
-from tests.support.ports import free_port
 from tests.support.servers import Client, Connection, ProductionServer, drained_projections, rounds
 from usage_service.local.embedded_postgres import EmbeddedPostgres
+from usage_service.local.ports import free_port
 from usage_service.shared.postgres import connect
 from usage_service.shared.schema import install_schema
 from usage_service.shared.settings import ServerSettings

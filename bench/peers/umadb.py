@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.stack import START_SECONDS, BenchError, free_port
+from bench.stack import START_SECONDS, BenchError
 from usage_service.local.owned_process import owned_command
+from usage_service.local.ports import free_port
 from usage_service.local.postgres_cluster import wait_until
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 from psycopg.types.json import Jsonb
 
-from bench.stack import ROOT, BenchError, free_port
+from bench.stack import ROOT, BenchError
 from builder.aggregates.probe import BuildRequest
 from builder.etl_demo.nights import requests_of
 from chaos.faults.fault import Fault
@@ -21,6 +21,7 @@ from chaos.observer import Wanted
 from chaos.stack import Ground, Stack
 from tests.support.warehouse_support import OPTIONS
 from usage_service.local.owned_process import owned_command
+from usage_service.local.ports import free_port
 from usage_service.local.services import SAMPLE_MINIMUMS
 from warehouse.sample.pings import PROJECT
 from warehouse.sample.seeding import CATALOGUE, DATABASE, seed

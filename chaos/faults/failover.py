@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from urllib.parse import urlsplit
 
-from bench.stack import BenchError, free_port, psql
+from bench.stack import BenchError, psql
 from chaos.faults.fault import Fault
 from chaos.stack import END_SESSIONS, OPTIONS, Ground, Stack
 from usage_service.local.owned_process import owned_command
+from usage_service.local.ports import free_port
 from usage_service.local.postgres_cluster import wait_until
 from usage_service.local.postgres_programs import binary, environment, run
 

@@ -19,6 +19,7 @@ from builder.metrics import BuilderMetrics, served
 from builder.running import Builder
 from tests.support.builders import builds_a_row, endless, put_in_catalogue, request, running_builder, until_state
 from tests.support.servers import Connection, eventually
+from usage_service.local.ports import free_port
 from usage_service.shared.bigquery.control import Control
 from usage_service.shared.bigquery.errors import PermanentWorkError
 from usage_service.shared.settings import SettingsError
@@ -103,13 +104,13 @@ async def logged(logs: Sequence[Mapping[str, object]], event: str) -> bool:
 
 
 async def test_metrics_are_served_where_they_are_wanted() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-        with (
-            pytest.raises(SettingsError, match="PROBE_BUILDER_METRICS_PORT"),
-            served(BuilderMetrics(), "127.0.0.1", port),
-        ):
-            pass
+    port = free_port()
+    with (
+        socket.create_server(("127.0.0.1", port)),
+        pytest.raises(SettingsError, match="PROBE_BUILDER_METRICS_PORT"),
+        served(BuilderMetrics(), "127.0.0.1", port),
+    ):
+        pass
     url = f"http://127.0.0.1:{port}/metrics"
     with served(BuilderMetrics(), "127.0.0.1", port):
         text = await asyncio.to_thread(fetched, url)

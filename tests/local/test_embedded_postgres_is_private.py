@@ -17,6 +17,7 @@ import pytest
 from tests.support.postgres_owner import FAST, all_gone, execute, processes_of
 from usage_service.local import embedded_postgres
 from usage_service.local.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
+from usage_service.local.ports import free_port
 
 
 @pytest.fixture(scope="module")
@@ -110,14 +111,14 @@ def test_port_taken_at_the_last_moment(cluster: Path, monkeypatch: pytest.Monkey
         port = taken.getsockname()[1]
         with pytest.raises(EmbeddedPostgresError, match=f"Port {port} "):
             EmbeddedPostgres(cluster, port=port, options=FAST).start()
-        ports = iter([port, _unused_port()])
-        monkeypatch.setattr(embedded_postgres, "_free_port", lambda: next(ports))
+        ports = iter([port, free_port()])
+        monkeypatch.setattr(embedded_postgres, "free_port", lambda: next(ports))
         with EmbeddedPostgres(cluster, options=FAST) as postgres:
             assert execute(postgres.url, "SELECT 1") == 1
 
 
 def test_given_port_is_used_again_and_again(cluster: Path) -> None:
-    port = _unused_port()
+    port = free_port()
     postgres = EmbeddedPostgres(cluster, port=port, options=FAST)
     for _ in range(2):
         with postgres:
@@ -127,8 +128,3 @@ def test_given_port_is_used_again_and_again(cluster: Path) -> None:
 def test_no_url_before_the_start(tmp_path: Path) -> None:
     with pytest.raises(EmbeddedPostgresError, match="start it first"):
         _ = EmbeddedPostgres(tmp_path).url
-
-
-def _unused_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])

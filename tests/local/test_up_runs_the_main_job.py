@@ -25,8 +25,8 @@ import pytest
 
 from builder.aggregates.metric_shapes import SHAPES
 from tests.support.pipes import fill
-from tests.support.ports import free_port
 from tests.support.snippets import HERE, SHOWN, Shell, all_snippets, has_shape, snippets
+from usage_service.local.ports import free_port
 
 SECONDS = 90.0
 SAMPLE = {"PROBE_BUILDER_SAMPLE_CLIENTS": "300", "PROBE_BUILDER_SAMPLE_PROBES": "47"}

@@ -18,12 +18,12 @@ import pytest
 
 from tests.conftest import SECRET
 from tests.support.mirrors import AT_ONCE, NAME, Program, log_rows, mirror_of, mirrored
-from tests.support.ports import free_port
 from tests.support.servers import Connection, connected, eventually, rounds
 from tests.support.traffic import append_traffic, ignore
 from tests.support.warehouse_support import rows
 from tests.support.warehouse_tables import empty_database
 from usage_service.local.embedded_postgres import EmbeddedPostgres
+from usage_service.local.ports import free_port
 from usage_service.local.postgres_cluster import PostgresCluster, wait_until
 from usage_service.log.mirrored import MirrorPlace
 from usage_service.retention import PositionRange, drop_mirrored

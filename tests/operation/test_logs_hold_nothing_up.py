@@ -19,8 +19,8 @@ from urllib.error import URLError
 import pytest
 
 from tests.support.pipes import fill
-from tests.support.ports import free_port
 from tests.support.warehouse_support import seeded
+from usage_service.local.ports import free_port
 from usage_service.local.postgres_cluster import wait_until
 from usage_service.shared.bounded_stream import BoundedStream
 

@@ -17,9 +17,9 @@ from pathlib import Path
 import aiohttp
 
 from tests.conftest import SECRET
-from tests.support.ports import free_port
 from tests.support.servers import JsonObject, event, eventually
 from usage_service.local.owned_process import owned_command
+from usage_service.local.ports import free_port
 
 START_SECONDS = 40.0
 STOP_SECONDS = 20.0

@@ -18,7 +18,7 @@ from uuid import uuid4
 import pytest
 import requests
 
-from tests.support.ports import free_port
+from usage_service.local.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 OURS = ("glam-usage", "glam-usage-local")

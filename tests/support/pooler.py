@@ -18,9 +18,9 @@ from urllib.parse import urlsplit, urlunsplit
 import platformdirs
 import pytest
 
-from tests.support.ports import free_port
 from tests.support.servers import eventually
 from usage_service.local.owned_process import owned_command
+from usage_service.local.ports import free_port
 
 SUPPORTED = (1, 21)
 CONFIGURATION = """

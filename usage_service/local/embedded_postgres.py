@@ -17,6 +17,7 @@ from typing import Self
 import structlog
 
 from usage_service.local.owned_process import owned_command
+from usage_service.local.ports import free_port
 from usage_service.local.postgres_cluster import PostgresCluster, wait_until
 from usage_service.local.postgres_programs import EmbeddedPostgresError, binary, environment, last_lines, run
 from usage_service.shared.local_services import address_of
@@ -129,7 +130,7 @@ class EmbeddedPostgres:
         for attempt in range(_PORT_ATTEMPTS):
             # Started again after a crash, it keeps its port: other processes connect to that.
             kept = self._port if attempt == 0 else None
-            self._port = self._wanted_port or kept or _free_port()
+            self._port = self._wanted_port or kept or free_port()
             log_start = _rotate(self._log_path)
             self._spawn(lock)
             if self._await_ready():
@@ -203,12 +204,6 @@ def _shared_memory() -> dict[str, str]:
         return {"dynamic_shared_memory_type": "mmap"}
     roomy = shared.f_blocks * shared.f_frsize >= _ROOMY_SHARED_MEMORY
     return {} if roomy else {"dynamic_shared_memory_type": "mmap"}
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
 
 
 def _refuse_taken(port: int) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import secrets
-import socket
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from usage_service.local.ports import free_port
 from usage_service.shared.local_services import WAREHOUSE_URL_FILE
 from usage_service.shared.settings import MIRROR, PORT_FILE, TOKEN_FILE, UpSettings
 
@@ -72,9 +72,7 @@ class LocalStack:
     @cached_property
     def warehouse_port(self) -> int:
         """Return a free port for the embedded warehouse."""
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            port: int = probe.getsockname()[1]
-        return port
+        return free_port()
 
 
 def _kept_secret(path: Path) -> str:
