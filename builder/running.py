@@ -174,7 +174,7 @@ async def run_night(
     asked for again. Raise DatabaseAwayError when the database is away for too long.
     """
     lifetime = Lifetime()
-    if not await lifetime.completes(_with_schema(settings.database_url)):
+    if not await lifetime.completes(install_schema(settings.database_url)):
         return None
     assert warehouse.readings is not None
     name = f"night-{socket.gethostname()}-{os.getpid()}"
@@ -203,14 +203,10 @@ async def run_night(
         return results[0] if results else None
 
 
-async def _with_schema(url: str) -> None:
-    await install_schema(url)
-
-
 async def run_builder(settings: BuilderSettings, warehouse: Warehouse) -> bool:
     """Build until SIGTERM or SIGINT, then finish the running builds. Return False when a background task died."""
     lifetime = Lifetime()
-    if not await lifetime.completes(_with_schema(settings.database_url)):
+    if not await lifetime.completes(install_schema(settings.database_url)):
         return lifetime.healthy
     name = f"builder-{socket.gethostname()}-{os.getpid()}"
     size = (settings.concurrency + settings.shared_jobs) * CONNECTIONS_A_BUILD + OTHER_CONNECTIONS

@@ -60,7 +60,7 @@ async def run_mirror(settings: MirrorSettings) -> bool:
     """Keep a mirror until SIGTERM or SIGINT. Return False when it died; raise SettingsError without credentials."""
     lifetime = Lifetime()
     await in_thread(place_of(settings).client, "client of the mirror")
-    if not await lifetime.completes(_with_schema(settings.database_url)):
+    if not await lifetime.completes(install_schema(settings.database_url)):
         return lifetime.healthy
     async with (
         open_pool(settings.database_url, role=ROLE, application=APPLICATION, size=2) as pool,
@@ -69,7 +69,3 @@ async def run_mirror(settings: MirrorSettings) -> bool:
         tasks.start("mirror", keep_mirror(pool, settings.database_url, place_of(settings), limits_of(settings)))
         await lifetime.wait()
     return lifetime.healthy
-
-
-async def _with_schema(url: str) -> None:
-    await install_schema(url)

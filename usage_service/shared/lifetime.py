@@ -21,7 +21,7 @@ class Lifetime:
         self.healthy = False
         self._over.set()
 
-    async def completes(self, work: Coroutine[object, object, None]) -> bool:
+    async def completes(self, work: Coroutine[object, object, object]) -> bool:
         """Return whether work was done before the lifetime was over, else cancel it. Raise what it raises."""
         working, ending = asyncio.create_task(work), asyncio.create_task(self.wait())
         try:
