@@ -20,6 +20,11 @@ class Proxy:
         self._tasks: set[asyncio.Task[None]] = set()
         self.accepted = 0
 
+    @property
+    def kept(self) -> int:
+        """How much it has of connections: their ends, and what passes bytes on."""
+        return len(self._writers) + len(self._tasks)
+
     def cut(self) -> None:
         """Ends every connection and those to come."""
         self._cut = True
@@ -43,20 +48,27 @@ class Proxy:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection, until either side ends."""
         self.accepted += 1
-        if self._cut:
-            writer.transport.abort()
-            return
+        self._writers.add(writer)
+        if not self._cut:
+            with suppress(OSError):  # nobody may be behind
+                await self._pass_on(reader, writer)
+        writer.transport.abort()
+        self._writers.discard(writer)
+
+    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         up_reader, up_writer = await asyncio.open_connection(*self._target)
-        self._writers |= {writer, up_writer}
-        pumps = [
+        pumps = {
             asyncio.create_task(self._pump(reader, up_writer)),
             asyncio.create_task(self._pump(up_reader, writer)),
-        ]
-        self._tasks |= set(pumps)
+        }
+        self._writers.add(up_writer)
+        self._tasks |= pumps
         await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
-        writer.transport.abort()
+        for pump in pumps:
+            pump.cancel()
         up_writer.transport.abort()
-        self._writers -= {writer, up_writer}
+        self._writers.discard(up_writer)
+        self._tasks -= pumps
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError):
