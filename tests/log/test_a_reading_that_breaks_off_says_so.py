@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -15,6 +15,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from aiohttp import ClientPayloadError
 
 from tests.conftest import Start
 from tests.support.logs import line, write_log
@@ -148,6 +149,22 @@ async def test_a_server_that_dies_midway_is_noticed(
     log.__dict__["end"] = 10
     with pytest.raises(LogReadError, match="cannot be read, or not to the end"):
         await asyncio.to_thread(log.table)
+
+
+@pytest.mark.parametrize("error", [ConnectionRefusedError("away"), TimeoutError("away"), RuntimeError("a bug")])
+async def test_lines_that_break_off_are_no_end(
+    start: Start, settings: ServerSettings, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    async def breaks_off(*_asked: object) -> AsyncIterator[tuple[bytes, int]]:
+        yield b"{}\n", 1
+        raise error
+
+    monkeypatch.setattr("usage_service.web.api.log.read_lines", breaks_off)
+    client = await start(settings)
+    response = await client.get("/v1/events")
+    assert response.status == 200
+    with pytest.raises(ClientPayloadError):
+        await response.read()
 
 
 async def test_a_database_that_goes_away_midway_is_noticed(

@@ -44,6 +44,7 @@ async def stream_answer(
         await response.write_eof()
     except ConnectionError:
         log.info("reader_gone", path=logged_path(request))
+        abort(request)  # it may be the database's
     except Exception:
         # Too late for a status: only a broken connection tells the reader that this is not all.
         log.exception("stream_broken", path=logged_path(request))
