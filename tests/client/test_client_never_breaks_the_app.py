@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import random
@@ -13,13 +14,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
 from tests.support.fake_service import fake_service, soon
-from usage_service.client import UsageClient
+from tests.support.small_disk import small_disk
+from usage_service.client import UsageClient, spool
 from usage_service.client.outgoing import MOST_EVENT_BYTES
+from usage_service.client.segment import Segment
 
 
 @contextmanager
@@ -159,6 +162,70 @@ def test_a_spool_that_cannot_be_written_is_replaced_by_memory(tmp_path: Path, ca
         assert client.flush(10)
         assert list(service.events) == ids
     assert caplog.text.count("spool_unusable") == 1
+
+
+def test_a_spool_that_began_on_a_full_disk_is_used_once_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is tried more often than its bound has room for files, by two owners, and each try leaves nothing behind."""
+    monkeypatch.setattr(spool, "REST_SECONDS", 0)
+    bound = 8 * spool.SMALLEST_SEGMENT
+    with small_disk(tmp_path / "mounted", 1) as disk, nowhere() as url:
+        directory = disk.path / "spool"
+        disk.fill()
+        with (
+            lost(UsageClient(url, spool_dir=directory, max_spool_bytes=bound)) as client,
+            lost(UsageClient(url, spool_dir=directory, max_spool_bytes=bound)) as other,
+        ):
+            for one in (client, other) * 20:
+                one.record("x_note")
+            assert [(one.stats().queued, one.stats().spooled) for one in (client, other)] == [(20, 0), (20, 0)]
+            assert not list(directory.iterdir())
+            disk.free()
+            for one in (client, other):
+                one.record("x_note")
+            assert [one.stats().spooled for one in (client, other)] == [1, 1]
+
+
+@pytest.mark.parametrize("call", ["fcntl.flock", "os.fstat", "os.ftruncate", "os.pwrite"])
+def test_a_file_that_cannot_be_begun_is_not_left_behind(
+    call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(call, _fails)
+        with pytest.raises(OSError, match="No locks"):
+            Segment.create(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("call", ["fcntl.flock", "os.fstat", "os.pread"])
+def test_a_file_that_cannot_be_adopted_stays_for_others(
+    call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    segment = Segment.create(tmp_path)
+    segment.close()
+    with monkeypatch.context() as patch:
+        patch.setattr(call, _fails)
+        with pytest.raises(OSError, match="No locks"):
+            Segment.adopt(segment.path)
+    adopted = Segment.adopt(segment.path)
+    assert adopted is not None
+    adopted.delete()
+
+
+def test_a_file_that_cannot_be_deleted_is_unlocked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    segment = Segment.create(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", _fails)
+        with pytest.raises(OSError, match="No locks"):
+            segment.delete()
+    adopted = Segment.adopt(segment.path)
+    assert adopted is not None
+    adopted.delete()
+
+
+def _fails(*_: object, **__: object) -> NoReturn:
+    raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
 
 def test_a_spool_is_bounded_for_the_whole_directory(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import errno
 import fcntl
 import os
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from secrets import token_hex
 
@@ -39,11 +39,15 @@ class Segment:
         while True:
             path = directory / f"{time.time_ns():020}-{os.getpid()}-{token_hex(4)}{SUFFIX}"
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-            # Another process may adopt it as an orphan before it is locked here: then that process deletes it.
-            if _lock(fd):
-                segment = cls(path, fd)
-                segment._reset()
-                return segment
+            with ExitStack() as undoing:
+                undoing.callback(os.close, fd)
+                undoing.callback(path.unlink, missing_ok=True)
+                # Another process may adopt it as an orphan before it is locked here.
+                if _lock(fd):
+                    segment = cls(path, fd)
+                    segment._reset()
+                    undoing.pop_all()
+                    return segment
 
     @classmethod
     def adopt(cls, path: Path) -> Segment | None:
@@ -52,7 +56,13 @@ class Segment:
             fd = os.open(path, os.O_RDWR)
         except FileNotFoundError:
             return None
-        return cls(path, fd) if _lock(fd) else None
+        with ExitStack() as undoing:
+            undoing.callback(os.close, fd)
+            if not _lock(fd):
+                return None
+            segment = cls(path, fd)
+            undoing.pop_all()
+            return segment
 
     @property
     def is_settled(self) -> bool:
@@ -98,9 +108,11 @@ class Segment:
             os.fdatasync(self._fd)
 
     def delete(self) -> None:
-        """Delete the file and close it."""
-        self.path.unlink(missing_ok=True)
-        self.close()
+        """Delete the file and close it, also where it cannot be deleted. Raise OSError then."""
+        try:
+            self.path.unlink(missing_ok=True)
+        finally:
+            self.close()
 
     def close(self) -> None:
         """Close the file, which unlocks it; another process may adopt the events in it."""
@@ -118,16 +130,9 @@ class Segment:
 
 
 def _lock(fd: int) -> bool:
-    """Lock the file and return whether that succeeded; close it if not. Raise OSError where files cannot be locked."""
+    """Lock the file and return whether that succeeded. Raise OSError where files cannot be locked."""
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        os.close(fd)
         return False
-    except OSError:
-        os.close(fd)
-        raise
-    if os.fstat(fd).st_nlink == 0:  # deleted by its last owner since it was opened
-        os.close(fd)
-        return False
-    return True
+    return os.fstat(fd).st_nlink > 0  # else deleted by its last owner since it was opened
