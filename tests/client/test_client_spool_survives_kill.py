@@ -8,13 +8,16 @@ import random
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from tests.support.fake_service import FakeService, fake_service, soon
+from tests.support.small_disk import small_disk
 from usage_service.client import UsageClient
-from usage_service.client.segment import HEADER_BYTES
+from usage_service.client.segment import HEADER_BYTES, Segment
 
 APP = """
 import itertools, os, sys
@@ -160,6 +163,32 @@ def test_rubbish_on_disk_costs_only_itself(rubbish: bytes, tmp_path: Path) -> No
         assert service.events.keys() >= set(ids)
         assert client.stats().unreadable >= 2
     assert [path.name for path in tmp_path.iterdir()] == ["unrelated"]
+
+
+def test_what_is_recorded_after_a_disk_was_full_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk fills up while a file is emptied of what was sent."""
+    line = json.dumps({"event_id": "1", "type": "x_note", "occurred_at": "2026-11-20T12:00:00Z"}).encode()
+    with small_disk(tmp_path / "mounted", 1) as disk:
+        segment = Segment.create(disk.path)
+        segment.append(line + b"\n")
+        with monkeypatch.context() as patch, suppress(OSError):
+            patch.setattr(os, "ftruncate", _then(os.ftruncate, disk.fill))
+            segment.settle(segment.size)
+        disk.free()
+        segment.append(line + b"\n")
+        segment.close()
+        adopted = Segment.adopt(segment.path)
+        assert adopted is not None
+        assert adopted.read(10)[::2] == ([line], 0)
+        adopted.close()
+
+
+def _then(first: Callable[..., None], then: Callable[[], None]) -> Callable[..., None]:
+    def both(*arguments: object) -> None:
+        first(*arguments)
+        then()
+
+    return both
 
 
 def _others(spool: Path) -> list[str]:

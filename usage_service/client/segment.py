@@ -91,11 +91,12 @@ class Segment:
         return Batch(good, self.settled + len(chunk) - len(rest), len(lines) - len(good))
 
     def settle(self, end: int) -> None:
-        """Store in the file that nothing before the offset `end` need be sent again."""
+        """Store in the file that nothing before the offset `end` need be sent again; empty it where that is all."""
         self.settled = end
-        os.pwrite(self._fd, b"%020d\n" % end, 0)
         if self.is_settled:
             self._reset()
+        else:
+            os.pwrite(self._fd, b"%020d\n" % end, 0)
 
     def count_lines(self) -> int:
         """Count the lines that are not settled."""
@@ -121,12 +122,14 @@ class Segment:
     def _read_header(self) -> int:
         digits = os.pread(self._fd, HEADER_BYTES - 1, 0)
         settled = int(digits) if digits.isdigit() else 0
-        # Past the end: the owner was killed after it emptied the file and before it wrote the new header.
+        # Past the end: the machine stopped while the file was on its way to the disk.
         return settled if HEADER_BYTES <= settled <= self.size else min(HEADER_BYTES, self.size)
 
     def _reset(self) -> None:
-        os.ftruncate(self._fd, 0)
-        self.size = self.settled = os.pwrite(self._fd, b"%020d\n" % HEADER_BYTES, 0)
+        # The header first, over the old one: a file without one needs room, which a full disk may not have any more.
+        os.pwrite(self._fd, b"%020d\n" % HEADER_BYTES, 0)
+        os.ftruncate(self._fd, HEADER_BYTES)
+        self.size = self.settled = HEADER_BYTES
 
 
 def _lock(fd: int) -> bool:
