@@ -20,7 +20,7 @@ import pytest
 
 from tests.support.fake_service import fake_service, soon
 from tests.support.small_disk import small_disk
-from usage_service.client import UsageClient, spool
+from usage_service.client import UsageClient, spool, worker
 from usage_service.client.outgoing import MOST_EVENT_BYTES
 from usage_service.client.segment import Segment
 
@@ -300,6 +300,65 @@ def test_durable_events_are_synced_while_the_service_is_away(tmp_path: Path, mon
         soon(lambda: len(synced) == 1, "synced")
         client.record("x_note")
         soon(lambda: len(synced) == 2, "synced while it waits to try again")
+
+
+@pytest.mark.parametrize("at_the_end", [False, True], ids=["meanwhile", "at the end"])
+def test_durable_events_are_synced_while_the_service_hangs(
+    at_the_end: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fdatasync", lambda fd: synced.append(os.fstat(fd).st_size))
+    if at_the_end:
+        monkeypatch.setattr(worker, "SYNC_SECONDS", 60)
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        lost(UsageClient(url_of(silent), spool_dir=tmp_path, durable=True, timeout=60)) as client,
+    ):
+        client.record("x_note")
+        silent.settimeout(20)
+        with silent.accept()[0] as request:
+            [path] = tmp_path.iterdir()
+            for _ in range(2 - at_the_end):
+                client.record("x_note")
+                if at_the_end:
+                    client.close(0)
+                soon(lambda: path.stat().st_size in synced, "all is synced in the middle of a request")
+            assert is_open(request)
+            silent.close()  # first, or the client asks again
+
+
+def test_recording_waits_for_no_disk_and_no_file_is_closed_while_it_is_synced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk takes as long for a file as the test likes, while the service takes what is in it and in others."""
+    begun, go_on = threading.Event(), threading.Event()
+    synced: list[int] = []
+
+    def slow(fd: int) -> None:
+        begun.set()
+        go_on.wait(20)
+        synced.append(os.fstat(fd).st_nlink)
+
+    monkeypatch.setattr(os, "fdatasync", slow)
+    bound = 80 * spool.SMALLEST_SEGMENT
+    with fake_service() as service:
+        service.stop()
+        with UsageClient(
+            service.url, spool_dir=tmp_path, durable=True, max_spool_bytes=bound, retry_seconds=0.05
+        ) as client:
+            client.record("x_note")
+            assert begun.wait(20)
+            for _ in range(1_000):
+                client.record("x_note", data={"it": "x" * 100})
+            assert len(list(tmp_path.iterdir())) > 1
+            service.start()
+            soon(lambda: len(service.events) > 0, "sent")
+            assert (client.stats().recorded, synced) == (1_001, [])
+            go_on.set()
+            assert client.flush(10)
+        assert len(service.events) == 1_001
+    assert 0 not in synced
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The worker of a client: the queues of one process and the thread that empties them."""
+"""The worker of a client: the queues of one process, the thread that empties them, and one that syncs them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 import traceback
+from collections.abc import Callable
 
 from usage_service.client.delivery import Delivery, StoppedError
 from usage_service.client.delivery_stats import DeliveryStats, Stats
@@ -21,7 +22,10 @@ SYNC_SECONDS = 1.0
 
 
 class Worker:
-    """Takes events from any thread; its own daemon thread, started with the first event, sends them."""
+    """Takes events from any thread; a daemon thread of its own, started with the first event, sends them.
+
+    Another syncs what is to be durable, because a request may take longer than an event may wait for that.
+    """
 
     def __init__(self, settings: Settings, log: RateLimitedLog) -> None:
         self._settings = settings
@@ -34,7 +38,11 @@ class Worker:
         self._orphans = Orphans(directory) if directory else None
         self._sender = Sender(settings.url, settings.token, settings.timeout, settings.source)
         self._delivery = Delivery(self._sender, settings.retry_seconds, self._stats, log, self._pause)
-        self._thread: threading.Thread | None = None
+        # Held while files are synced, and while one may be closed; taken before the lock that recording waits for.
+        self._syncing = threading.Lock()
+        self._to_start: list[Callable[[], None]] = [self._keep_synced] if settings.durable and directory else []
+        self._to_start.append(self._run)
+        self._threads: list[threading.Thread] = []
         self._stopping = self._urgent = False
 
     def put(self, line: bytes) -> bool:
@@ -47,7 +55,8 @@ class Worker:
                 self._stats.dropped_full += 1
                 return False
             self._stats.recorded += 1
-            self._start()
+            if self._to_start:
+                self._start()
             if self._pending in (1, self._settings.batch_events):  # else the thread is awake or waits for more
                 self._changed.notify_all()
             return True
@@ -69,14 +78,14 @@ class Worker:
             return self._changed.wait_for(lambda: all(queue.left >= target for queue, target in targets), timeout)
 
     def stop(self, timeout: float) -> bool:
-        """Flush, end the thread, and return whether nothing is left; the next process sends what is on disk."""
+        """Flush, end the threads, and return whether nothing is left; the next process sends what is on disk."""
         deadline = time.monotonic() + timeout
         flushed = self.flush(timeout)
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
-        if self._thread:
-            self._thread.join(max(0.1, deadline - time.monotonic()))
+        for thread in self._threads:
+            thread.join(max(0.1, deadline - time.monotonic()))
         if lost := self._memory.entered - self._memory.left:
             self._log.warn("events_lost_at_exit", level=logging.ERROR, events=lost)
         return flushed
@@ -103,13 +112,16 @@ class Worker:
         return sum(queue.entered - queue.left for queue in self._own)
 
     def _start(self) -> None:
-        if self._thread and self._thread.is_alive():
-            return
-        self._thread = threading.Thread(target=self._run, name="usage-client", daemon=True)
-        try:
-            self._thread.start()
-        except RuntimeError as error:  # no more threads: tried again with the next event
-            self._log.warn("sender_not_started", error=error)
+        while self._to_start:
+            run = self._to_start.pop()
+            thread = threading.Thread(target=run, name="usage-client", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as error:  # no more threads: tried again with the next event
+                self._to_start.append(run)
+                self._log.warn("sender_not_started", error=error)
+                return
+            self._threads.append(thread)
 
     def _run(self) -> None:
         try:
@@ -122,7 +134,6 @@ class Worker:
 
     def _turn(self) -> None:
         try:
-            self._sync()
             if not self._send_one_each():
                 self._await_events()
         except StoppedError:
@@ -144,7 +155,7 @@ class Worker:
         if batch is None:
             return False
         self._delivery.deliver(batch.lines)
-        with self._changed:
+        with self._syncing, self._changed:
             queue.settle(batch)
             self._stats.unreadable += batch.unreadable
             self._changed.notify_all()
@@ -164,26 +175,34 @@ class Worker:
         return self._stopping or self._urgent
 
     def _pause(self, seconds: float, patient: bool) -> None:
-        deadline = time.monotonic() + seconds
-        while (left := deadline - time.monotonic()) > 0:
+        with self._changed:
+            self._changed.wait_for(lambda: self._stopping or (self._urgent and not patient), seconds)
+            if self._stopping:
+                raise StoppedError
+            if not patient:
+                self._urgent = False
+
+    def _keep_synced(self) -> None:
+        """Sync what was recorded, each second and at the end, which may come in the middle of a request."""
+        stopping = False
+        while not stopping:
             with self._changed:
-                self._changed.wait_for(
-                    lambda: self._stopping or (self._urgent and not patient), min(left, SYNC_SECONDS)
-                )
-                if self._stopping:
-                    raise StoppedError
-                if self._urgent and not patient:
-                    self._urgent = False
-                    return
-            self._sync()
+                stopping = self._changed.wait_for(lambda: self._stopping, SYNC_SECONDS)
+            with self._syncing:
+                self._sync()
 
     def _sync(self) -> None:
-        if self._settings.durable and self._spool:
-            self._spool.sync()
+        try:
+            if self._settings.durable and self._spool:
+                self._spool.sync()
+        except OSError as error:
+            self._log.warn("spool_not_synced", level=logging.ERROR, why=error.strerror)
 
     def _close(self) -> None:
         self._sender.close()
-        with self._changed:
-            for queue in (self._spool, self._orphans):
-                if queue:
-                    queue.close()
+        with self._syncing:
+            self._sync()
+            with self._changed:
+                for queue in (self._spool, self._orphans):
+                    if queue:
+                        queue.close()
