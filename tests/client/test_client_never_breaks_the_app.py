@@ -302,6 +302,16 @@ def test_durable_events_are_synced_while_the_service_is_away(tmp_path: Path, mon
         soon(lambda: len(synced) == 2, "synced while it waits to try again")
 
 
+def test_durable_events_are_synced_on_macos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[int] = []
+    monkeypatch.delattr(os, "fdatasync")
+    monkeypatch.setattr(os, "fsync", synced.append)
+    with fake_service() as service, UsageClient(service.url, spool_dir=tmp_path, durable=True) as client:
+        client.record("x_note")
+        assert client.flush(10)
+        soon(lambda: len(synced) == 1, "synced")
+
+
 @pytest.mark.parametrize("at_the_end", [False, True], ids=["meanwhile", "at the end"])
 def test_durable_events_are_synced_while_the_service_hangs(
     at_the_end: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

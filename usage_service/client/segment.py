@@ -106,7 +106,7 @@ class Segment:
         """Wait until the lines that were appended are on the disk. Raise OSError when that fails."""
         if self._unsynced:
             self._unsynced = False
-            os.fdatasync(self._fd)
+            getattr(os, "fdatasync", os.fsync)(self._fd)  # macOS has the latter only
 
     def delete(self) -> None:
         """Delete the file and close it, also where it cannot be deleted. Raise OSError then."""
