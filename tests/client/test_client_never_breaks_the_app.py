@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import logging
 import os
 import random
@@ -10,7 +11,8 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -283,6 +285,27 @@ def test_a_closed_client_drops_and_counts() -> None:
         assert client.stats()[:5] == (1, 1, 0, 0, 1)
         assert client.stats().dropped_closed == 1
         assert not any(thread.name == "usage-client" for thread in threading.enumerate())
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda client: client.close(),
+        lambda client: client.stats(),
+        lambda client: client.flush(),
+        lambda client: (client.record("x_note"), client.close(0)),
+        lambda client: (client.close(), client.record("x_note"), client.stats(), client.close()),
+    ],
+    ids=["closed", "asked", "flushed", "used", "used once it was closed"],
+)
+def test_a_client_that_nobody_uses_is_not_kept(use: Callable[[UsageClient], object]) -> None:
+    with nowhere() as url:
+        client = UsageClient(url)
+        use(client)
+        kept = weakref.ref(client)
+        del client
+        gc.collect()
+        assert kept() is None
 
 
 def test_files_are_for_the_app_only(tmp_path: Path) -> None:

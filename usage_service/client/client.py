@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Self
 from uuid import UUID
 
-from usage_service.client.delivery_stats import Stats
+from usage_service.client.delivery_stats import DeliveryStats, Stats
 from usage_service.client.meaning import as_data, as_instant, as_text
 from usage_service.client.outgoing import Outgoing, WrongEventError, check_line, encode_line, new_event_id
 from usage_service.client.rate_limited_log import RateLimitedLog
@@ -129,8 +129,9 @@ class UsageClient:
 
     def close(self, seconds: float = 5) -> bool:
         """Flush, end for good, and return whether nothing is left; the next process sends what is left on disk."""
-        _in_use.discard(self)
-        return self._worker_here().stop(seconds)
+        is_settled = self._worker_here().stop(seconds)
+        _in_use.discard(self)  # last: a worker that is made for this counts as use, and forks meanwhile have to be told
+        return is_settled
 
     async def aclose(self, seconds: float = 5) -> bool:
         """Close as `close` does, without blocking the event loop."""
@@ -138,7 +139,8 @@ class UsageClient:
 
     def stats(self) -> Stats:
         """Return how many events of this process were sent, refused, dropped and so on."""
-        return self._worker_here().stats()
+        worker = self._worker
+        return worker.stats() if worker else DeliveryStats().snapshot(0, 0)
 
     def forked(self) -> None:
         """Give up the parent's queues and thread; called in a forked child, which makes its own."""
