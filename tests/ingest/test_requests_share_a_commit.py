@@ -157,5 +157,15 @@ async def test_a_waiter_that_is_cancelled_leaves_the_rest_in_the_queue(
     await eventually(lambda: empty(service.ingest.queued_events), "the queue is empty")
 
 
+async def test_nothing_to_record_is_answered_at_once_and_the_rest_is_recorded_as_ever(client: Client) -> None:
+    assert client.app is not None
+    nothing = client.app[SERVICE].ingest.enqueue([])
+    assert (nothing.done(), await nothing) == (True, [])
+    await post(client, event())
+    response = await client.post("/v1/events", json=[event(probe="?")])
+    assert response.status == 422
+    await post(client, event())
+
+
 async def empty(queued_events: int) -> bool:
     return queued_events == 0

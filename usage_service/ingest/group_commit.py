@@ -68,12 +68,15 @@ class Ingest:
 
     def enqueue(self, records: Sequence[Record]) -> asyncio.Future[list[Answer]]:
         """Queue the records without waiting: they are committed even if nobody awaits the future of the answers."""
+        request = _Request(records)
+        if not records:  # there is nothing to commit
+            request.answer.set_result([])
+            return request.answer
         if self._ended:
             raise LogUnavailableError
         if self.queued_events + len(records) > self.most_events:
             self.fates["queue_full"] += len(records)
             raise QueueFullError
-        request = _Request(records)
         self._waiting.append(request)
         self.queued_events += len(records)
         self._wake.set()

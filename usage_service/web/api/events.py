@@ -60,7 +60,7 @@ async def post_events(request: web.Request) -> web.Response:
     service = service_of(request)
     judged = service.reader.read(envelope, source_of(request), datetime.now(UTC))
     records = [item for item in judged if isinstance(item, Record)]
-    answers = iter(await service.ingest.submit(records) if records else [])
+    answers = iter(await service.ingest.submit(records))
     items = [
         _recorded(index, item, next(answers)) if isinstance(item, Record) else _refused(index, item)
         for index, item in enumerate(judged)
