@@ -40,14 +40,14 @@ from usage_service.shared.settings import MIRROR, MirrorReaderSettings, Settings
 from usage_service.shared.tables import FormatOption, RowsOption, show, tell
 
 
-class Computed(StrEnum):
+class Place(StrEnum):
     """Place other than PostgreSQL in which projections can be computed."""
 
     BIGQUERY = "bigquery"
 
 
 In = Annotated[
-    Computed | None,
+    Place | None,
     typer.Option(
         "--in", help="compute popularity and sessions there, from the mirror of the log; the rest from the log"
     ),
@@ -173,7 +173,7 @@ def verify_command(
         raise typer.Exit(1)
 
 
-def _warehouse(computed_in: Computed | None) -> Warehouse | None:
+def _warehouse(computed_in: Place | None) -> Warehouse | None:
     if computed_in is None:
         return None
     settings = load_settings(MirrorReaderSettings)
