@@ -111,7 +111,7 @@ async def test_operators_hide_and_show_as_events(viewed: Client, database: Conne
     again = await viewed.put("/v1/hidden/b_*?product=fog", json={"reason": "too dear"})
     assert (again.status, "Log-Position" in again.headers) == (200, False)
     listed = (await json_of(viewed, "/v1/hidden?product=fog"))["patterns"]
-    own = {"pattern": "b_*", "product": "fog", "reason": "too dear", "source": "admin", "log_position": position}
+    own = {"pattern": "b_*", "product": "fog", "reason": "too dear", "source": "app", "log_position": position}
     assert own in listed
     assert len(listed) > 20
 

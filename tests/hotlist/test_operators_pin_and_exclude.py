@@ -45,7 +45,7 @@ async def test_what_is_pinned_comes_first_and_what_is_excluded_not_at_all(viewed
     assert [one["probe"] for one in found] == ["unheard_of_ms", "a_ms", "never_ms", "b_ms"]
     reason = found[1]["reasons"][0]
     assert (reason["name"], reason["value"]) == ("pinned", 0.0)
-    assert reason["text"].startswith("pinned by admin on ")
+    assert reason["text"].startswith("pinned by app on ")
     assert reason["text"].endswith(": the release meeting looks at it")
     assert [one["probe"] for one in await listed(viewed, "&budget=2")] == ["unheard_of_ms", "a_ms"]
     assert [one["probe"] for one in await listed(viewed, "&coverage=0.01")] == ["unheard_of_ms", "a_ms", "never_ms"]
@@ -63,7 +63,7 @@ async def test_a_rule_is_an_event_once(viewed: Client, database: Connection) -> 
     await put(viewed, "a_ms", "pinned")
     await viewed.delete(f"{RULES}/fog/a_ms")
     rows = await database.fetch(
-        "SELECT position, type, probe, source, data FROM event_log WHERE source = 'admin' ORDER BY position"
+        "SELECT position, type, probe, source, data FROM event_log WHERE data ? 'reason' ORDER BY position"
     )
     assert [row["type"] for row in rows] == [
         "probe_pinned", "probe_excluded", "probe_included", "probe_pinned", "probe_unpinned",
@@ -76,7 +76,7 @@ async def test_rules_are_listed(viewed: Client) -> None:
     [rule] = (await (await viewed.get(f"{RULES}?product=fog")).json())["rules"]
     assert rule.pop("since")
     assert rule == {
-        "product": "fog", "probe": "b_ms", "rule": "excluded", "reason": "too large", "source": "admin",
+        "product": "fog", "probe": "b_ms", "rule": "excluded", "reason": "too large", "source": "app",
         "log_position": position,
     }  # fmt: skip
     assert (await (await viewed.get(f"{RULES}?product=fenix")).json())["rules"] == []

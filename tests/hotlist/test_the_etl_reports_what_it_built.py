@@ -53,7 +53,7 @@ async def test_thousands_are_recorded_once_in_one_request(
     times = await database.fetch("SELECT built_at, count(*) FROM catalogue GROUP BY 1 ORDER BY 1")
     assert [tuple(row) for row in times] == [(NOW + timedelta(hours=1), 2_499), (NOW + timedelta(hours=2), 1)]
     sources = await database.fetchval("SELECT array_agg(DISTINCT (type, source, channel)::text) FROM event_log")
-    assert sources == ["(probe_built,etl,nightly)"]
+    assert sources == ["(probe_built,app,nightly)"]
 
 
 async def test_the_list_says_when_a_probe_was_built(client: Client, drained: Drained) -> None:

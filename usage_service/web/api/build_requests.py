@@ -90,7 +90,7 @@ async def post_retry(request: web.Request) -> web.Response:
         await json_body(request, NoFields)
     build_id = build_id_of(request)
     async with service_of(request).pool.acquire(timeout=5) as connection:
-        outcome = await retry_build(connection, build_id, "admin")
+        outcome = await retry_build(connection, build_id, source_of(request))
         if outcome == "unknown":
             raise no_such_build(build_id)
         build = await existing(connection, build_id)

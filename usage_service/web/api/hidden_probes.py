@@ -12,6 +12,7 @@ from usage_service.events import NO_NUL, Product
 from usage_service.hidden_probes import HiddenPattern, find_patterns, set_hidden
 from usage_service.problems import Problem
 from usage_service.shared.patterns import worded
+from usage_service.web.access import source_of
 from usage_service.web.answers import json_answer
 from usage_service.web.bodies import json_body
 from usage_service.web.keys import service_of
@@ -81,7 +82,7 @@ async def put_hidden(request: web.Request) -> web.Response:
     path, asked = _path(request), query_parameters(request, HiddenParameters)
     reason = (await json_body(request, HidingRequest)).reason
     async with service_of(request).pool.acquire(timeout=5) as connection:
-        position = await set_hidden(connection, path.pattern, asked.product, reason, "admin", hidden=True)
+        position = await set_hidden(connection, path.pattern, asked.product, reason, source_of(request), hidden=True)
     return json_answer(HidingAnswer(path.pattern, asked.product), position=position)
 
 
@@ -95,7 +96,7 @@ async def delete_hidden(request: web.Request) -> web.Response:
     """Lift a pattern, so that the probes that it names are built and listed again."""
     path, asked = _path(request), query_parameters(request, HiddenParameters)
     async with service_of(request).pool.acquire(timeout=5) as connection:
-        position = await set_hidden(connection, path.pattern, asked.product, "", "admin", hidden=False)
+        position = await set_hidden(connection, path.pattern, asked.product, "", source_of(request), hidden=False)
     if position is None:
         raise Problem(404, "No such pattern", f"{path.pattern} hides nothing of {asked.product or 'every product'}")
     return web.Response(status=204, headers={"Log-Position": str(position)})

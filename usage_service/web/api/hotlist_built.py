@@ -17,6 +17,7 @@ from usage_service.ingest.parsing import MOST_EVENTS, Envelope
 from usage_service.problems import FieldError, Problem, invalid
 from usage_service.queries import query
 from usage_service.service import Service
+from usage_service.web.access import source_of
 from usage_service.web.answers import json_answer
 from usage_service.web.bodies import json_body
 from usage_service.web.keys import service_of
@@ -53,14 +54,13 @@ async def post_built(request: web.Request) -> web.Response:
     Each probe is recorded as an event. The same report again records nothing twice. Builds of these probes that no
     builder has begun are cancelled, with the error `built_by_etl`.
     """
-    asked, service = await json_body(request, BuiltReport), service_of(request)
-    events = [_event(asked, probe) for probe in dict.fromkeys(asked.probes)]
-    answers = await _record(service, events)
+    asked, service, source = await json_body(request, BuiltReport), service_of(request), source_of(request)
+    probes = list(dict.fromkeys(asked.probes))
+    answers = await _record(service, [_event(asked, probe) for probe in probes], source)
     statuses = [answer.outcome for answer in answers]
     async with service.pool.acquire(timeout=5) as connection:
-        probes = list(dict.fromkeys(asked.probes))
         ended = await connection.fetchval(
-            query("hotlist", "built"), asked.product, asked.channel, probes, asked.built_at, "etl"
+            query("hotlist", "built"), asked.product, asked.channel, probes, asked.built_at, source
         )
     body = BuiltAnswer(statuses.count("recorded"), statuses.count("duplicate"), ended)
     return json_answer(body, position=max(answer.position for answer in answers))
@@ -75,14 +75,14 @@ def _event(asked: BuiltReport, probe: str) -> msgspec.Raw:
     )
 
 
-async def _record(service: Service, events: list[msgspec.Raw]) -> list[Appended]:
+async def _record(service: Service, events: list[msgspec.Raw], source: str) -> list[Appended]:
     """Record the events in commits of the usual size, so that other requests get their turn.
 
     Raise a Problem: 422 when the time is not valid, 409 when an event's id is taken.
     """
     answers: list[Appended] = []
     for begin in range(0, len(events), MOST_EVENTS):
-        judged = service.reader.read(Envelope(events[begin : begin + MOST_EVENTS]), "etl", datetime.now(UTC))
+        judged = service.reader.read(Envelope(events[begin : begin + MOST_EVENTS]), source, datetime.now(UTC))
         records = [item for item in judged if isinstance(item, Record)]
         for item in judged:
             if not isinstance(item, Record):

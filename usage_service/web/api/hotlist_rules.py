@@ -11,6 +11,7 @@ from msgspec import Meta
 from usage_service.events import NO_NUL, Product
 from usage_service.hotlist.rules import Rule, RuleOfProbe, find_rules, set_rule
 from usage_service.problems import Problem
+from usage_service.web.access import source_of
 from usage_service.web.answers import json_answer
 from usage_service.web.api.probes import ProbePath
 from usage_service.web.bodies import json_body
@@ -62,7 +63,7 @@ async def put_rule(request: web.Request) -> web.Response:
     """
     path, asked = _path(request), await json_body(request, RuleRequest)
     async with service_of(request).pool.acquire(timeout=5) as connection:
-        position = await set_rule(connection, path.product, path.probe, asked.rule, asked.reason, "admin")
+        position = await set_rule(connection, path.product, path.probe, asked.rule, asked.reason, source_of(request))
     service_of(request).fresh.forget()  # other servers notice within a moment
     return json_answer(RuleAnswer(path.product, path.probe, asked.rule), position=position)
 
@@ -74,7 +75,7 @@ async def delete_rule(request: web.Request) -> web.Response:
     """Remove the rule of a probe."""
     path = _path(request)
     async with service_of(request).pool.acquire(timeout=5) as connection:
-        position = await set_rule(connection, path.product, path.probe, None, "", "admin")
+        position = await set_rule(connection, path.product, path.probe, None, "", source_of(request))
     if position is None:
         raise Problem(404, "No such rule", f"{path.probe} of {path.product} is neither pinned nor excluded")
     return web.Response(status=204, headers={"Log-Position": str(position)})
