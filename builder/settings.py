@@ -11,7 +11,7 @@ from msgspec import Meta, field
 from builder.aggregates.sampling import SAMPLE_IDS, SAMPLED_CHANNELS
 from builder.aggregates.source import DATASETS, SourceOptions
 from builder.aggregates.thresholds import Thresholds
-from usage_service.shared.settings import DATASET, DatabaseSettings, Port, Seconds, SettingsError
+from usage_service.shared.settings import DATASET, MOST_BYTES, DatabaseSettings, Port, Seconds, SettingsError
 
 MOST_AT_ONCE = 64
 
@@ -74,15 +74,16 @@ class BuilderSettings(DatabaseSettings, frozen=True, kw_only=True):
     build_seconds: Annotated[Seconds, Meta(description="how long an attempt may take")] = field(
         name="PROBE_BUILDER_BUILD_SECONDS", default=1800
     )
-    most_bytes: Annotated[int, Meta(ge=0, description="bytes that one build may read")] = field(
+    most_bytes: Annotated[int, Meta(ge=0, le=MOST_BYTES, description="bytes that one build may read")] = field(
         name="PROBE_BUILDER_MOST_BYTES", default=2 * 10**12
     )
     most_bytes_together: Annotated[
-        int, Meta(ge=0, description="bytes that one job of a night may read, where it is of several probes")
+        int,
+        Meta(ge=0, le=MOST_BYTES, description="bytes that one job of a night may read, where it is of several probes"),
     ] = field(name="PROBE_BUILDER_MOST_BYTES_TOGETHER", default=2 * 10**12)
-    most_bytes_a_day: Annotated[int, Meta(ge=0, le=10**18, description="bytes that all builds of a day may read")] = (
-        field(name="PROBE_BUILDER_MOST_BYTES_A_DAY", default=20 * 10**12)
-    )
+    most_bytes_a_day: Annotated[
+        int, Meta(ge=0, le=MOST_BYTES, description="bytes that all builds of a day may read")
+    ] = field(name="PROBE_BUILDER_MOST_BYTES_A_DAY", default=20 * 10**12)
     sink_dataset: Annotated[
         Annotated[str, Meta(pattern=DATASET)] | None,
         Meta(description="a dataset with GLAM's own tables, as project.dataset: rows go there, too"),

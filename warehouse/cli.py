@@ -96,7 +96,9 @@ def serve_command(
     port: Annotated[int, typer.Option(min=0, max=65_535, help="The port to listen on; 0 takes a free one.")] = 9050,
     data_dir: DataDir = DEFAULT_DIR,
     host: Annotated[str, typer.Option(help="There is no authentication: keep it private.")] = "127.0.0.1",
-    memory: Annotated[int, typer.Option(min=100, help="Megabytes that all queries together may use.")] = 2_000,
+    memory: Annotated[
+        int, typer.Option(min=100, max=10_000_000, help="Megabytes that all queries together may use.")
+    ] = 2_000,
 ) -> None:
     """Answer BigQuery's REST API until SIGTERM or SIGINT."""
     if host not in ("127.0.0.1", "::1", "localhost"):

@@ -22,7 +22,7 @@ from usage_service.shared.logs import configure_logs
 from usage_service.shared.options import DEFAULT_URL, Token, Url
 from usage_service.shared.progress import NotedReport, progress
 from usage_service.shared.remote import RemoteError, send
-from usage_service.shared.settings import check_names, load_settings
+from usage_service.shared.settings import MOST_BYTES, check_names, load_settings
 from usage_service.shared.tables import tell
 from usage_service.shared.trace_export import exported_spans
 from usage_service.shared.unknown_names import refuse_unknown
@@ -64,7 +64,8 @@ def night_command(
         Path | None, typer.Option(help="a file of names of probes, a line each, the most important first; - for stdin")
     ] = None,
     most_bytes: Annotated[
-        int | None, typer.Option(min=0, help="bytes that the night may read; else what is left of the day's")
+        int | None,
+        typer.Option(min=0, max=MOST_BYTES, help="bytes that the night may read; else what is left of the day's"),
     ] = None,
     jobs: Annotated[
         int | None, typer.Option(min=1, max=MOST_AT_ONCE, help="jobs at a time, instead of PROBE_BUILDER_SHARED_JOBS")

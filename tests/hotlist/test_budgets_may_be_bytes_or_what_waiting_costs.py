@@ -23,7 +23,7 @@ from tests.support.traffic import fold_all, records
 from usage_service.hotlist.budgets import Budget, NothingKnownError, Prices, choose, read_budget, weigh
 from usage_service.hotlist.costs import Cost, CostReader, arrays_of
 from usage_service.ingest.appending import append
-from usage_service.shared.settings import ServerSettings
+from usage_service.shared.settings import MOST_BYTES, ServerSettings
 
 Drained = Callable[[], Awaitable[None]]
 LAST = FIRST + timedelta(days=20)
@@ -84,6 +84,8 @@ def test_a_budget_is_read_as_it_is_written() -> None:
     for text, numbers in read.items():
         budget = read_budget(text, PRICES)
         assert (budget.probes, budget.bytes, budget.auto) == numbers, text
+    for text in ("999999999TiB", "999999999USD"):
+        assert read_budget(text, Prices(1e-300, 1.0)).bytes == MOST_BYTES  # within a bigint, whatever the price
     assert not read_budget("5USD", Prices(0.0, 1.0)).by_cost  # what costs nothing has no end
 
 

@@ -144,6 +144,7 @@ async def test_a_night_that_is_under_way_is_gone_on_with(called: Called, made_up
         (("--list", "nothing"), "no list was made for nothing; POST /v1/hotlist makes one"),
         (("--budget", "plenty"), "/budget"),
         (("--budget", "0GB"), "/budget: must be a number of probes from 1 to 1,000, an amount such as 500GB"),
+        (("--most-bytes", str(2**70)), "Invalid value for '--most-bytes'"),
         (("--budget", "5", "--url", "http://127.0.0.1:1"), "http://127.0.0.1:1 does not answer"),
         (("--budget", "5", "--list", "a-run"), "give one of --budget, --list and --probes"),
     ],

@@ -17,7 +17,9 @@ def experiment_command(
     product: Annotated[str, typer.Argument(help="such as fog")],
     since: Since = None,
     until: Until = None,
-    budget: Annotated[int | None, typer.Option(help="one of the numbers of probes that are kept, such as 100")] = None,
+    budget: Annotated[
+        int | None, typer.Option(min=1, max=10_000, help="one of the numbers of probes that are kept, such as 100")
+    ] = None,
     form: FormatOption = None,
     url: Url = DEFAULT_URL,
     token: Token = None,

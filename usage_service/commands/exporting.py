@@ -13,6 +13,7 @@ import urllib3
 
 from usage_service.imports.posting import PostAwayError, PostError
 from usage_service.log.exports import Format, Moved, write_lines, write_parquet
+from usage_service.log.stored_events import LARGEST_POSITION
 from usage_service.shared.options import DEFAULT_URL, Token, Url
 from usage_service.shared.progress import progress
 from usage_service.shared.remote import token_or_kept
@@ -31,7 +32,7 @@ def export_command(
     form: Annotated[
         Format | None, typer.Option("--format", help="what to write", show_default="that of the name, else ndjson")
     ] = None,
-    after: Annotated[int, typer.Option(min=0, help="only events after this position")] = 0,
+    after: Annotated[int, typer.Option(min=0, max=LARGEST_POSITION, help="only events after this position")] = 0,
     partial: Annotated[bool, typer.Option("--partial", help="without those that were dropped from the log")] = False,
     url: Url = DEFAULT_URL,
     token: Token = None,

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from usage_service.log.history import Log, read
+from usage_service.log.stored_events import LARGEST_POSITION
 from usage_service.replay.analyses import AnalysisFile, load_analysis
 from usage_service.replay.checkpoints import CheckpointFile
 from usage_service.replay.replaying import Replay
@@ -56,15 +57,19 @@ FromDataDir = Annotated[
 def replay_command(
     analysis: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="a class with apply(batch), result()")],
     source: Source = None,
-    after: Annotated[int, typer.Option(min=0, help="only events after this position")] = 0,
-    upto: Annotated[int | None, typer.Option(min=0, help="only events up to this position")] = None,
+    after: Annotated[int, typer.Option(min=0, max=LARGEST_POSITION, help="only events after this position")] = 0,
+    upto: Annotated[
+        int | None, typer.Option(min=0, max=LARGEST_POSITION, help="only events up to this position")
+    ] = None,
     since: Since = None,
     until: Until = None,
     types: Types = None,
     product: Annotated[str | None, typer.Option(help="only events of this product")] = None,
     partial: Partial = False,
     checkpoint: Checkpoint = None,
-    every: Annotated[int, typer.Option(min=1, help="events between two writings of the checkpoint")] = EVERY,
+    every: Annotated[
+        int, typer.Option(min=1, max=LARGEST_POSITION, help="events between two writings of the checkpoint")
+    ] = EVERY,
     restart: Annotated[bool, typer.Option(help="begin anew rather than go on from the checkpoint")] = False,
     out: Annotated[Path | None, typer.Option(help="write the result there: .json, .ndjson, .csv or .parquet")] = None,
     form: Shown = None,

@@ -25,7 +25,7 @@ retention_app = typer.Typer(no_args_is_help=True, help="Drop old events once the
 
 @retention_app.command("drop")
 def drop_command(
-    keep_days: Annotated[int, typer.Option(min=1, help="drop what was recorded before so many days")],
+    keep_days: Annotated[int, typer.Option(min=1, max=36_500, help="drop what was recorded before so many days")],
     directory: Annotated[
         Path | None, typer.Argument(file_okay=False, help="where their Parquet file is to be; not needed with a mirror")
     ] = None,

@@ -19,6 +19,7 @@ from msgspec import Meta
 from usage_service.hotlist.costs import BASES, Basis, CostArrays
 from usage_service.probe_keys import Floats, Ints
 from usage_service.shared.patterns import worded
+from usage_service.shared.settings import MOST_BYTES
 
 MOST_PROBES = 10_000
 DEFAULT_BUDGET = 100
@@ -77,7 +78,7 @@ class Budget(NamedTuple):
 
 
 def read_budget(asked: int | str, prices: Prices) -> Budget:
-    """Read a budget; money is turned into the bytes that it pays for."""
+    """Read a budget; money is turned into the bytes that it pays for, and what is beyond all bytes into the most."""
     if isinstance(asked, int) or asked.isdigit():
         return Budget(int(asked), probes=int(asked))
     if asked == "auto":
@@ -86,8 +87,12 @@ def read_budget(asked: int | str, prices: Prices) -> Budget:
     assert amount is not None  # of the form of a BudgetText
     number, unit = float(amount[1]), amount[2]
     if unit in SIZES:
-        return Budget(asked, bytes=int(number * SIZES[unit]))
-    return Budget(asked, bytes=int(number / prices.tib * TIB) if prices.tib else None)
+        read = number * SIZES[unit]
+    elif prices.tib:
+        read = number / prices.tib * TIB
+    else:
+        return Budget(asked)
+    return Budget(asked, bytes=int(min(read, MOST_BYTES)))
 
 
 class ProbeWorth(msgspec.Struct, frozen=True):

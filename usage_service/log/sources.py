@@ -18,10 +18,10 @@ from usage_service.log.arrow import END_OF_STREAM, read_begin, read_end
 from usage_service.log.errors import LogAwayError, LogReadError
 from usage_service.log.mirrored import MirrorPlace, read_events
 from usage_service.log.reading import LogFilter, was_dropped
+from usage_service.log.stored_events import LARGEST_POSITION
 from usage_service.shared.service_errors import reason
 
 ARROW = "application/vnd.apache.arrow.stream"
-BEYOND = 2**62  # the last position that there may be
 TIMEOUT = urllib3.Timeout(connect=5, read=30)
 
 
@@ -86,7 +86,7 @@ class ServiceSource:
 
     def end(self) -> int:
         """Return the last position of the log."""
-        with self._answer({"after": str(BEYOND)}) as response:
+        with self._answer({"after": str(LARGEST_POSITION)}) as response:
             return int(response.headers["Log-Position"])
 
     def batches(self, after: int, upto: int, only: LogFilter) -> Iterator[pa.RecordBatch]:

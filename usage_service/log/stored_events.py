@@ -12,6 +12,7 @@ from msgspec import Meta
 from usage_service.events import EVENT_TYPES, Data, Instant
 
 JsonObject = dict[str, Any]
+LARGEST_POSITION = 2**62
 
 # The functions that change the data of a type and version into that of the next version. A type whose data changes gets
 # a new `schema_version` and an entry here; stored events stay as they were.
@@ -21,10 +22,10 @@ UPCASTS: dict[tuple[str, int], Callable[[JsonObject], JsonObject]] = {}
 class StoredEvent(msgspec.Struct, frozen=True):
     """An event as it is read and exported; `late` when it was recorded more than 24 h after it occurred."""
 
-    position: Annotated[int, Meta(ge=1)]
+    position: Annotated[int, Meta(ge=1, le=LARGEST_POSITION)]
     event_id: UUID
     type: str
-    schema_version: int
+    schema_version: Annotated[int, Meta(ge=1, le=2**15 - 1)]
     occurred_at: Instant
     recorded_at: Instant
     visitor: UUID | None

@@ -15,6 +15,7 @@ from google.cloud import bigquery
 
 from usage_service.log.errors import LogReadError
 from usage_service.log.mirrored import Load, MirrorPlace
+from usage_service.log.stored_events import LARGEST_POSITION
 from usage_service.mirror.filling import session_rules
 from usage_service.mirror.loading import Loader
 from usage_service.mirror.tables import prepare
@@ -30,7 +31,6 @@ QUICK_SECONDS = 25.0  # for a statement of ours: planning counts as many events 
 SHORTEST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.2, 5.0  # between two looks at the log
 MOST_DOUBLINGS, MOST_CHARACTERS, MOST_TRIES = 10, 2_000, 20
 OPTIONS = JobOptions(deadline_seconds=600)
-BEYOND = 2**62
 Result = TypeVar("Result")
 
 log = structlog.get_logger(__name__)
@@ -108,7 +108,7 @@ class Mirror:
             loads += 1
         return loads
 
-    async def verify(self, upto: int = BEYOND) -> Verified:
+    async def verify(self, upto: int = LARGEST_POSITION) -> Verified:
         """Verify the loads that are not, up to a position. Raise a WorkError or an error of the database."""
         looked_at = differing = 0
         seen = -1

@@ -13,6 +13,7 @@ from usage_service.shared.errors import UserError
 from usage_service.shared.patterns import in_words, worded
 from usage_service.shared.texts import read_texts
 
+MOST_BYTES = 2**60  # that anything may be told to read: more than there are, and a bigint
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 ORIGINS = worded(
@@ -154,7 +155,7 @@ class ServerSettings(DatabaseSettings, frozen=True, kw_only=True):
         ),
     ] = field(name="USAGE_SERVICE_MISS_BUILDS_A_DAY", default=50)
     miss_bytes_a_day: Annotated[
-        int, Meta(ge=0, le=10**18, description="bytes read by all builds of a day, after which misses start none")
+        int, Meta(ge=0, le=MOST_BYTES, description="bytes read by all builds of a day, after which misses start none")
     ] = field(name="USAGE_SERVICE_MISS_BYTES_A_DAY", default=5 * 10**12)
     tib_price: Annotated[
         float, Meta(ge=0, le=1_000_000, description="price of reading a TiB in the warehouse, in US dollars")

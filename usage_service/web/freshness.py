@@ -8,6 +8,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from usage_service.log.stored_events import LARGEST_POSITION
 from usage_service.problems import Problem
 from usage_service.projections.freshness import Positions
 from usage_service.projections.state import Projection
@@ -16,7 +17,9 @@ from usage_service.projections.state import Projection
 class FreshnessParameters(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """Freshness: the answer waits up to `wait` seconds until it has seen the event at position `at_least`."""
 
-    at_least: Annotated[int, Meta(ge=0, le=2**62, description="the log position that the answer must have seen")] = 0
+    at_least: Annotated[
+        int, Meta(ge=0, le=LARGEST_POSITION, description="the log position that the answer must have seen")
+    ] = 0
     wait: Annotated[int, Meta(ge=0, le=60, description="seconds to wait for that position")] = 2
 
 

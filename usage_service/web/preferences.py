@@ -6,10 +6,10 @@ import re
 
 from aiohttp import web
 
+from usage_service.log.stored_events import LARGEST_POSITION
 from usage_service.problems import FieldError, invalid
 
 LONGEST_WAIT = 60
-LARGEST_POSITION = 2**62
 PREFERENCE = re.compile(r'(?:"(?:\\.|[^"\\])*(?:"|$)|[^,"])+')
 KEY = re.compile(r"[\x20-\x7e]{1,255}")
 

@@ -11,6 +11,7 @@ from tests.support.building import ask, asked, bring_to, complete, problem
 from tests.support.night_calls import claim_jobs, complete_job, plan
 from tests.support.servers import Client, Connection, JsonObject, drained_projections, event, post
 from usage_service.hotlist.budgets import NothingKnownError
+from usage_service.shared.settings import MOST_BYTES
 from usage_service.web.api import prefetching
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -70,6 +71,9 @@ async def test_a_budget_of_bytes_or_money_is_the_planners_to_keep(client: Client
         ("500GB", None, 500 * 10**9),
         ("2TiB", 10**9, 10**9),
         ("6.25USD", None, 2**40),
+        ("8388608TiB", None, MOST_BYTES),
+        ("999999999TiB", None, MOST_BYTES),
+        ("999999999USD", MOST_BYTES, MOST_BYTES),
         (2, 7, 7),
         (None, None, None),
     ):

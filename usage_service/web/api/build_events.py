@@ -14,6 +14,7 @@ from aiohttp import web
 from msgspec import Meta
 
 from usage_service.builds.events import BuildEvent, Story, read_story
+from usage_service.log.stored_events import LARGEST_POSITION
 from usage_service.service import Service
 from usage_service.shared.postgres import UNAVAILABLE
 from usage_service.web.access import source_of
@@ -22,7 +23,7 @@ from usage_service.web.keys import service_of
 from usage_service.web.openapi.operations import Content, Response, described, problem
 from usage_service.web.parameters import query_parameters
 from usage_service.web.paths import logged_path
-from usage_service.web.preferences import LARGEST_POSITION, last_event_id
+from usage_service.web.preferences import last_event_id
 from usage_service.web.streaming import abort
 
 HEARTBEAT_SECONDS = 15.0  # proxies end connections that are silent for longer

@@ -19,7 +19,7 @@ from usage_service.log.batches import lines_of
 from usage_service.log.following import wait_for_growth
 from usage_service.log.mirrored import MirrorPlace, MirrorSource, read_events
 from usage_service.log.reading import LogFilter, log_begin, log_end, read_lines, was_dropped
-from usage_service.log.stored_events import StoredEvent
+from usage_service.log.stored_events import LARGEST_POSITION, StoredEvent
 from usage_service.problems import FieldError, Problem, invalid
 from usage_service.queries import query
 from usage_service.service import Service
@@ -44,8 +44,8 @@ class LogParameters(msgspec.Struct, forbid_unknown_fields=True):
     With `partial=true` events that were dropped from the log are missing.
     """
 
-    after: Annotated[int, Meta(ge=0, le=2**62)] = 0
-    limit: Annotated[int, Meta(ge=1, le=2**62)] | None = None
+    after: Annotated[int, Meta(ge=0, le=LARGEST_POSITION)] = 0
+    limit: Annotated[int, Meta(ge=1, le=LARGEST_POSITION)] | None = None
     type: (
         Annotated[
             str,

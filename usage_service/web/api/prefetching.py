@@ -18,6 +18,7 @@ from usage_service.hotlist.runs import find_run
 from usage_service.problems import FieldError, invalid
 from usage_service.projections.state import snapshot
 from usage_service.shared.patterns import worded
+from usage_service.shared.settings import MOST_BYTES
 from usage_service.web.access import source_of
 from usage_service.web.answers import json_answer
 from usage_service.web.api.hotlist import HISTORIES, READS, no_costs, prices_of, wanted_of
@@ -27,7 +28,6 @@ from usage_service.web.keys import service_of
 from usage_service.web.openapi.operations import described, json_of, ok
 
 DEFAULT_BUDGET = 100
-MOST_BYTES = 2**60
 NAMED = {"listed": "created"}  # outcomes, as they are answered
 
 NightBudget = (
