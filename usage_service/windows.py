@@ -19,6 +19,8 @@ DEFAULT_LENGTH = timedelta(days=7)
 STEPS = {"hour": timedelta(hours=1), "day": timedelta(days=1), "week": timedelta(weeks=1)}
 AHEAD = timedelta(days=1)  # events are accepted up to a day ahead of our clock
 DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+# Far enough from the ends of the calendar for any zone, and for any window from there.
+FIRST_TIME, LAST_TIME = datetime(1900, 1, 1, tzinfo=UTC), datetime(3000, 1, 1, tzinfo=UTC)
 EXAMPLES = "RFC 3339 with a zone, such as 2026-11-23T10:00:00Z, or a day, such as 2026-11-23"
 
 # A time that is asked for, in a query or an option: `time_of` reads it.
@@ -48,9 +50,16 @@ def time_of(text: str) -> datetime:
     Raise ValueError, with words that follow the name of what was given.
     """
     try:
-        return msgspec.convert(f"{text}T00:00:00Z" if DAY.fullmatch(text) else text, Time)
+        return checked_time(msgspec.convert(f"{text}T00:00:00Z" if DAY.fullmatch(text) else text, Time))
     except msgspec.ValidationError:
         raise ValueError(f"must be {EXAMPLES}") from None
+
+
+def checked_time(instant: datetime) -> datetime:
+    """Return an instant that can be asked about; raise ValueError, with words as those of `time_of`."""
+    if not FIRST_TIME <= instant <= LAST_TIME:
+        raise ValueError(f"must be between {FIRST_TIME:%Y-%m-%d} and {LAST_TIME:%Y-%m-%d}")
+    return instant
 
 
 def window_days(window: str | None, since: datetime | None, until: datetime | None, now: datetime) -> Days:

@@ -27,6 +27,7 @@ from warehouse.sample.probes import PROBES, sample_probes
 from warehouse.sample.seeding import DATABASE, seed
 
 log = structlog.get_logger(__name__)
+FIRST_DAY, LAST_DAY = dt.date(2000, 1, 1), dt.date(2999, 12, 31)  # far enough from the ends of the calendar
 ABOUT = "The embedded warehouse: BigQuery's API on sample pings."
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=ABOUT)
 
@@ -34,9 +35,12 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=ABO
 def _day(text: str) -> dt.date:
     """Return the day that an option names; raise BadParameter, which says what it must be."""
     try:
-        return dt.datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=dt.UTC).date()
+        day = dt.datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=dt.UTC).date()
     except ValueError:
-        raise typer.BadParameter(f"{text} must be a day, such as 2026-11-23") from None
+        day = dt.date.min
+    if not FIRST_DAY <= day <= LAST_DAY:
+        raise typer.BadParameter(f"{text} must be a day from {FIRST_DAY} to {LAST_DAY}, such as 2026-11-23")
+    return day
 
 
 DataDir = Annotated[

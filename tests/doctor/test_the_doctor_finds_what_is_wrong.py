@@ -39,12 +39,15 @@ async def examined(*words: str, code: int | None = None) -> dict[str, dict[str, 
 
 @asynccontextmanager
 async def answering(
-    heartbeat: dict[str, Any] | None = None, statuses: dict[str, int] | None = None, ahead: timedelta = timedelta(0)
+    heartbeat: dict[str, Any] | None = None,
+    statuses: dict[str, int] | None = None,
+    ahead: timedelta = timedelta(0),
+    date: str | None = None,
 ) -> AsyncIterator[str]:
     """A service that says this of itself; its answers to the proofs of scopes by method."""
 
     async def answer(request: web.Request) -> web.Response:
-        told = {"Date": format_datetime(datetime.now(UTC) + ahead, usegmt=True)}
+        told = {"Date": date or format_datetime(datetime.now(UTC) + ahead, usegmt=True)}
         if request.path == "/__version__":
             return web.json_response({"version": running_version().version}, headers=told)
         if request.path == "/__heartbeat__":
@@ -133,6 +136,12 @@ async def test_a_clock_that_is_off(minutes: int) -> None:
         found = await examined("--url", url, code=1)
     assert found["clock of the service"]["state"] == "wrong"
     assert ("ahead of" if minutes > 0 else "behind") in found["clock of the service"]["seen"]
+
+
+@pytest.mark.parametrize("date", ["now", "Fri, 31 Dec 9999 23:59:59 -1400"])
+async def test_a_clock_that_tells_no_time(date: str) -> None:
+    async with answering(date=date) as url:
+        assert "clock of the service" not in await examined("--url", url, code=0)
 
 
 @pytest.mark.parametrize(("seconds", "state"), [(0, "ok"), (4, "ok"), (-4, "ok"), (7, "wrong"), (-7, "wrong")])

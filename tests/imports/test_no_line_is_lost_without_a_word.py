@@ -47,7 +47,7 @@ WRONG: dict[str, tuple[bytes, str]] = {
     "an unknown type": (event("/x", type="seen"), "type: must be one of"),
     "one of the service's own": (event("/x", type="build_started"), "type: build_started is written by"),
     "no zone": (event("/x", occurred_at="2026-11-20T12:00:00"), "occurred_at: "),
-    "outside the calendar": (event("/x", occurred_at="0001-01-01T00:00:00+14:00"), "occurred_at: is outside"),
+    "outside the calendar": (event("/x", occurred_at="0001-01-01T00:00:00+14:00"), "occurred_at: is before"),
     "before all of it": (event("/x", occurred_at="1970-01-01T00:00:00Z"), "occurred_at: is before 2000"),
     "ahead": (event("/x", occurred_at="2999-01-01T00:00:00Z"), "occurred_at: is more than 24 hours ahead"),
 }

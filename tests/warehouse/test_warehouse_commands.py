@@ -92,6 +92,12 @@ def test_seed_is_a_no_op_the_second_time(tmp_path: Path) -> None:
     assert [line["written"] for line in logged if line["event"] == "seed_ready"] == [True, False]
 
 
+@pytest.mark.parametrize("day", ["2026-02-30", "today", "0001-01-01", "9999-12-31"])
+def test_a_day_that_cannot_be_is_refused(tmp_path: Path, day: str) -> None:
+    told = run("seed", "--until", day, directory=tmp_path).output.replace("│", " ").split()
+    assert "must be a day from 2000-01-01 to 2999-12-31" in " ".join(told)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_server_stops_soon_even_while_a_query_runs(directory: Path, number: signal.Signals) -> None:
     with server(directory) as (process, address), closing(make_client(PROJECT, address, "US")) as client:

@@ -148,5 +148,5 @@ def _token_finding(caller: Caller) -> Finding:
 def _date(header: str | None) -> datetime | None:
     try:
         return parsedate_to_datetime(header).astimezone(UTC) if header else None
-    except ValueError:
+    except (ValueError, OverflowError):
         return None

@@ -92,13 +92,10 @@ class Preparation:
 
     def _instant(self, given: datetime) -> datetime:
         try:
-            instant = given.astimezone(UTC)
-            check_instant(instant, self._now)
-        except OverflowError:
-            raise RefusedEventError(Refusal("occurred_at", "is outside the calendar")) from None
+            check_instant(given, self._now)
         except UnusableEventError as error:
             raise RefusedEventError(_refusal(error)) from None
-        return instant
+        return given.astimezone(UTC)
 
     def _key(self, first: bytes, content: bytes, instant: datetime | None) -> bytes:
         """Return a key that begins with the second, so that keys of one time are neighbours on the disk."""

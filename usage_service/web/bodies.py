@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import zlib
+from datetime import datetime
 from typing import TypeVar
 
 import msgspec
 from aiohttp import web
 
-from usage_service.problems import NOT_JSON, Problem, field_error, invalid, not_json
+from usage_service.problems import NOT_JSON, FieldError, Problem, field_error, invalid, not_json
+from usage_service.windows import checked_time
 
 Kind = TypeVar("Kind", bound=msgspec.Struct)
 
@@ -30,11 +32,22 @@ async def json_body(request: web.Request, kind: type[Kind]) -> Kind:
         raise Problem(415, "Unsupported media type", "send Content-Type: application/json")
     body = await read_body(request)
     try:
-        return msgspec.json.decode(body, type=kind)
+        decoded = msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as error:
         raise invalid([field_error(error, kind)]) from None
     except NOT_JSON as error:
         raise Problem(400, "Not JSON", f"the body is {not_json(error)}") from None
+    _check_times(decoded)
+    return decoded
+
+
+def _check_times(decoded: msgspec.Struct) -> None:
+    for name, value in msgspec.structs.asdict(decoded).items():
+        if isinstance(value, datetime):
+            try:
+                checked_time(value)
+            except ValueError as error:
+                raise invalid([FieldError(pointer=f"/{name}", detail=str(error))]) from None
 
 
 async def read_body(request: web.Request) -> bytes:

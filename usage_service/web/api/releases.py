@@ -29,8 +29,8 @@ from usage_service.web.api.popularity import VIEW_COUNTS
 from usage_service.web.api.probes import VersionNumber
 from usage_service.web.freshness import FreshnessParameters
 from usage_service.web.openapi.operations import described, json_of, problem, tagged
-from usage_service.web.parameters import FIRST_INSTANT, LAST_INSTANT, query_parameters
-from usage_service.windows import Time, TimeRange
+from usage_service.web.parameters import query_parameters
+from usage_service.windows import FIRST_TIME, LAST_TIME, Time, TimeRange
 
 CompareDays = Annotated[int, Meta(ge=3, le=90)]
 
@@ -41,8 +41,8 @@ class ImpactParameters(FreshnessParameters, forbid_unknown_fields=True):
     type: MarkType = RELEASES
     product: Product | None = None
     channel: Channel | None = None
-    since: Time = FIRST_INSTANT
-    until: Time = LAST_INSTANT
+    since: Time = FIRST_TIME
+    until: Time = LAST_TIME
     days: CompareDays = 7
     limit: Annotated[int, Meta(ge=1, le=100)] = 20
 
