@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import os
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from datetime import datetime
@@ -25,7 +24,6 @@ from usage_service.log.reading import LogFilter
 from usage_service.log.sources import DatabaseSource
 from usage_service.projections.rebuilding import MaintenanceError, owner_connection, told
 from usage_service.queries import query
-from usage_service.shared.files import sync_directory
 from usage_service.shared.postgres import Connection
 from usage_service.shared.progress import Report
 from usage_service.shared.threads import in_thread, in_turn
@@ -126,12 +124,9 @@ async def put_back_mirrored(url: str, place: MirrorPlace, report: Report) -> Mov
 
 
 def _export(url: str, old: PositionRange, path: Path, report: Report) -> None:
-    """Write the file and wait until it is on the disk."""
+    """Write the file; on return it is on the disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_batches(path, DatabaseSource(url, partial=True).batches(old.first - 1, old.last, LogFilter()), report)
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
-    sync_directory(path.parent)
 
 
 async def _apply(connection: Connection, statement: str, batches: Iterator[pa.RecordBatch], report: Report) -> int:

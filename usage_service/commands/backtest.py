@@ -24,6 +24,7 @@ from usage_service.hotlist.backtest.replaying import (
 )
 from usage_service.hotlist.backtest.sample_traffic import SEED, Kind, Shape, generate_traffic
 from usage_service.hotlist.counts import DayCounts
+from usage_service.shared.files import written_whole
 from usage_service.shared.options import DEFAULT_URL, Token, Url
 from usage_service.shared.progress import progress
 from usage_service.shared.remote import send
@@ -67,7 +68,8 @@ def backtest_command(
         answer = send(url, token, "GET", f"/v1/hotlist/backtest?{urlencode(asked)}")
         found = msgspec.json.decode(answer, type=Backtest)
     if picture:
-        picture.write_bytes(chart(found))
+        with written_whole(picture) as file:
+            file.write(chart(found))
     _show(found, chosen_format(form))
 
 

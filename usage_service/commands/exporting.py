@@ -14,6 +14,7 @@ import urllib3
 from usage_service.imports.posting import PostAwayError, PostError
 from usage_service.log.exports import Format, Moved, write_lines, write_parquet
 from usage_service.log.stored_events import LARGEST_POSITION
+from usage_service.shared.files import is_stdout
 from usage_service.shared.options import DEFAULT_URL, Token, Url
 from usage_service.shared.progress import progress
 from usage_service.shared.remote import token_or_kept
@@ -28,7 +29,12 @@ TIMEOUT = urllib3.Timeout(connect=5, read=60)
 
 
 def export_command(
-    file: Annotated[Path, typer.Argument(dir_okay=False, help="is written whole or not at all; NDJSON may end in .gz")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            dir_okay=False, help="is written whole or not at all; NDJSON may end in .gz; - for the standard output"
+        ),
+    ],
     form: Annotated[
         Format | None, typer.Option("--format", help="what to write", show_default="that of the name, else ndjson")
     ] = None,
@@ -37,9 +43,9 @@ def export_command(
     url: Url = DEFAULT_URL,
     token: Token = None,
 ) -> None:
-    """Write the log to a file."""
+    """Write the log to a file, or to a pipe or the standard output as it comes."""
     end = export_log(file, _format(file, form), after, url, token_or_kept(token), partial=partial)
-    tell(f"{file}: the log from position {after + 1} to {end}")
+    tell(f"{file}: the log from position {after + 1} to {end}", err=is_stdout(file))
 
 
 def _format(file: Path, asked: Format | None) -> Format:

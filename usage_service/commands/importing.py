@@ -18,6 +18,7 @@ from usage_service.imports.importing import KeepRefused, import_file, try_file
 from usage_service.imports.lines import ONE_HOST, Options
 from usage_service.imports.refusals import UnreadableFileError
 from usage_service.imports.stats import ImportStats
+from usage_service.shared.files import STDOUT
 from usage_service.shared.options import DEFAULT_URL, Token, Url
 from usage_service.shared.remote import token_or_kept
 from usage_service.shared.table_layout import Column
@@ -77,6 +78,8 @@ def _refused_lines(path: Path | None, read: list[Path]) -> Iterator[KeepRefused 
     if path is None:
         yield None
         return
+    if path == STDOUT:
+        raise typer.BadParameter(f"{path}: name a file; the standard output has the numbers", param_hint="--refused")
     if path.exists() and any(path.samefile(one) for one in read if one.exists()):
         raise typer.BadParameter(f"{path} would be written over before it is read", param_hint="--refused")
     try:

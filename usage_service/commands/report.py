@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from usage_service.shared.files import is_stdout, written_whole
 from usage_service.shared.options import DEFAULT_URL, Token, Url
 from usage_service.shared.remote import RemoteError, ask
 from usage_service.shared.tables import tell
@@ -39,8 +40,10 @@ def report_command(
     }
     for order in ("most", "trending", "least"):
         answers[order] = ask(url, token, "/v1/popularity", **window, order=order, limit=LISTED)
-    out.write_text(report_page(product, answers, now), "utf-8")
-    tell(f"{out}: {out.stat().st_size:,} bytes")
+    page = report_page(product, answers, now).encode()
+    with written_whole(out) as file:
+        file.write(page)
+    tell(f"{out}: {len(page):,} bytes", err=is_stdout(out))
 
 
 def _backtest(url: str, token: str | None, product: str) -> dict[str, Any] | None:

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from usage_service.log.arrow import SCHEMA
+from usage_service.shared.files import written_whole
 
 Format = Literal["ndjson", "parquet"]
 ROWS_A_GROUP = 100_000  # of a Parquet file; smaller groups are slower to query
@@ -25,20 +26,9 @@ Moved = Callable[[int], None]
 """A function that is called with the position that was written last."""
 
 
-@contextmanager
-def _replaced(path: Path) -> Iterator[Path]:
-    """Give a new file beside `path`, which takes its place once it is whole."""
-    partial = path.with_name(f"{path.name}.partial")
-    try:
-        yield partial
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
 def write_lines(path: Path, pieces: Iterator[bytes], moved: Moved) -> None:
     """Write NDJSON as it comes, gzipped when the name ends in .gz."""
-    with _replaced(path) as partial, _writer(partial, packed=path.name.endswith(".gz")) as file:
+    with written_whole(path) as written, _writer(written, packed=path.name.endswith(".gz")) as file:
         rest = b""
         for piece in pieces:
             whole, newline, rest = (rest + piece).rpartition(b"\n")
@@ -48,13 +38,12 @@ def write_lines(path: Path, pieces: Iterator[bytes], moved: Moved) -> None:
 
 
 @contextmanager
-def _writer(path: Path, *, packed: bool) -> Iterator[BinaryIO]:
-    with path.open("wb") as raw:
-        if not packed:
-            yield raw
-            return
-        with gzip.GzipFile(fileobj=raw, mode="wb", filename="") as file:
-            yield cast(BinaryIO, file)
+def _writer(written: BinaryIO, *, packed: bool) -> Iterator[BinaryIO]:
+    if not packed:
+        yield written
+        return
+    with gzip.GzipFile(fileobj=written, mode="wb", filename="") as file:
+        yield cast(BinaryIO, file)
 
 
 def write_parquet(path: Path, stream: IOBase, moved: Moved) -> None:
@@ -65,7 +54,7 @@ def write_parquet(path: Path, stream: IOBase, moved: Moved) -> None:
 
 def write_batches(path: Path, batches: Iterable[pa.RecordBatch], moved: Moved) -> None:
     """Write batches of SCHEMA as Parquet (zstd), a row group at a time."""
-    with _replaced(path) as partial, pq.ParquetWriter(partial, SCHEMA, compression="zstd") as writer:
+    with written_whole(path) as written, pq.ParquetWriter(written, SCHEMA, compression="zstd") as writer:
         for group in _groups(batches):
             writer.write_table(group)
             moved(group.column("position")[-1].as_py())

@@ -5,7 +5,6 @@ A file is a line of JSON (Head) and a pickle. Unpickling runs code: load only yo
 
 from __future__ import annotations
 
-import os
 import pickle
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from usage_service.replay.analyses import Analysis, AnalysisFile, ReplayError
-from usage_service.shared.files import sync_directory
+from usage_service.shared.files import written_whole
 
 FORMAT = 1
 
@@ -68,13 +67,8 @@ class CheckpointFile:
             pickled = pickle.dumps(state, pickle.HIGHEST_PROTOCOL)
         except Exception as error:  # pickling runs the analysis's own code
             raise ReplayError(f"{self.analysis.path}: the state cannot be pickled for --checkpoint: {error}") from error
-        partial = self.path.with_name(f"{self.path.name}.partial")
         try:
-            with partial.open("wb") as file:
+            with written_whole(self.path) as file:
                 file.write(msgspec.json.encode(head) + b"\n" + pickled)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(self.path)
-            sync_directory(self.path.parent)
         except OSError as error:
             raise ReplayError(f"{self.path} cannot be written: {error.strerror}") from None

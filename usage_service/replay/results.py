@@ -6,7 +6,7 @@ import sys
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 import msgspec
 import numpy as np
@@ -15,6 +15,7 @@ import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
 from usage_service.replay.analyses import ReplayError
+from usage_service.shared.files import written_whole
 from usage_service.shared.table_layout import Column
 from usage_service.shared.tables import show_table, tell, visible
 
@@ -27,7 +28,7 @@ MOST_SHOWN = 1_000  # rows on a terminal
 def check_out(path: Path) -> None:
     """Raise ReplayError when a result cannot be written to such a file: before the work, not after it."""
     if path.suffix not in SUFFIXES:
-        raise ReplayError(f"--out {path}: the name must end in {', '.join(SUFFIXES)}")
+        raise ReplayError(f"--out {path}: the name must end in {', '.join(SUFFIXES)}; without --out it is printed")
     if not path.resolve().parent.is_dir():
         raise ReplayError(f"--out {path}: there is no folder {path.parent}")
 
@@ -55,31 +56,28 @@ def show(result: object, form: ShownFormat | None = None) -> None:
 
 
 def write(result: object, path: Path) -> None:
-    """Write a result whole or not at all, in the format of the name's suffix. Raise ReplayError."""
+    """Write a result, a file whole or not at all, in the format of the name's suffix. Raise ReplayError."""
     table = table_of(result)
     if table is None and path.suffix != ".json":
         raise ReplayError(f"--out {path}: the result is no table; give a name that ends in .json")
-    partial = path.with_name(f"{path.name}.partial")
     try:
-        _write(result, table, path.suffix, partial)
-        partial.replace(path)
+        with written_whole(path) as file:
+            _write(result, table, path.suffix, file)
     except (OSError, pa.ArrowException) as error:
         raise ReplayError(f"--out {path} cannot be written: {error}") from None
-    finally:
-        partial.unlink(missing_ok=True)
 
 
-def _write(result: object, table: pa.Table | None, suffix: str, path: Path) -> None:
+def _write(result: object, table: pa.Table | None, suffix: str, file: BinaryIO) -> None:
     if table is None:
-        path.write_bytes(_json(result) + b"\n")
+        file.write(_json(result) + b"\n")
     elif suffix == ".parquet":
-        pq.write_table(table, path, compression="zstd")
+        pq.write_table(table, file, compression="zstd")
     elif suffix == ".csv":
-        csv.write_csv(_in_text(table), path)
+        csv.write_csv(_in_text(table), file)
     elif suffix == ".json":
-        path.write_bytes(_json(table.to_pylist()) + b"\n")
+        file.write(_json(table.to_pylist()) + b"\n")
     else:
-        path.write_bytes(b"".join(_json(row) + b"\n" for row in table.to_pylist()))
+        file.writelines(_json(row) + b"\n" for row in table.to_pylist())
 
 
 def table_of(result: object) -> pa.Table | None:

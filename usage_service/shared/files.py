@@ -1,15 +1,59 @@
-"""Files that may be gzipped, and files that outlive a power cut once they are written."""
+"""Files that may be gzipped, and files that are written whole and outlive a power cut."""
 
 from __future__ import annotations
 
 import gzip
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, cast
 
 MOST_LINE_BYTES = 1 << 20
+STDOUT = Path("-")
+
+
+def is_stdout(path: Path) -> bool:
+    """Return whether what is written to a path goes to the standard output: `-`, and whatever leads there."""
+    return path == STDOUT or (path.exists() and os.path.samestat(path.stat(), os.fstat(1)))
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[BinaryIO]:
+    """Give a file that is at `path` once it is whole and on the disk; until then what was there stays.
+
+    It takes the place of the file that a symbolic link leads to. What has no place that could be taken (a pipe, a
+    device, the standard output) gets what is written as it comes.
+    """
+    if is_stdout(path):
+        yield sys.stdout.buffer
+        sys.stdout.flush()
+    elif path.exists() and not path.is_file():
+        with path.open("wb") as stream:
+            yield stream
+    else:
+        with _replacing(path, Path(os.path.realpath(path))) as file:
+            yield file
+
+
+@contextmanager
+def _replacing(path: Path, target: Path) -> Iterator[BinaryIO]:
+    """Give a new file beside `target` that takes its place in the end; errors name `path`, as the user does."""
+    partial = target.with_name(f"{target.name}.partial")
+    try:
+        with partial.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(target)
+        sync_directory(target.parent)
+    except OSError as error:
+        if error.filename is not None and Path(error.filename) == partial:
+            error.filename, error.filename2 = str(path), None
+        raise
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def sync_directory(path: Path) -> None:
