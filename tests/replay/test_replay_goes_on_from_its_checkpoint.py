@@ -153,11 +153,32 @@ def test_what_does_not_fit_is_refused_and_named(tmp_path: Path, log: Path) -> No
 
 
 @pytest.mark.parametrize("content", [b"", b"something else", b'{"format":1}\n', b"\xff\xfe\n"])
-def test_what_is_no_checkpoint_is_refused(tmp_path: Path, log: Path, content: bytes) -> None:
+@pytest.mark.parametrize("words", [(), ("--restart",)])
+def test_what_is_no_checkpoint_is_never_written_over(
+    tmp_path: Path, log: Path, content: bytes, words: tuple[str, ...]
+) -> None:
     (tmp_path / "kept").write_bytes(content)
-    with pytest.raises(ReplayError, match="is not a checkpoint"):
-        replay(write_analysis(tmp_path / "sum.py", SUM), log, "--checkpoint", str(tmp_path / "kept"))
+    with pytest.raises(ReplayError, match=r"is not a checkpoint .* name another file, or remove it"):
+        replay(write_analysis(tmp_path / "sum.py", SUM), log, "--checkpoint", str(tmp_path / "kept"), *words)
     assert (tmp_path / "kept").read_bytes() == content
+
+
+@pytest.mark.parametrize("words", [(), ("--restart",)])
+def test_what_a_replay_reads_is_no_checkpoint(tmp_path: Path, log: Path, words: tuple[str, ...]) -> None:
+    analysis = write_analysis(tmp_path / "sum.py", SUM)
+    before = analysis.read_bytes(), log.read_bytes()
+    for path in (analysis, log):
+        with pytest.raises(ReplayError, match="is not a checkpoint"):
+            replay(analysis, log, "--checkpoint", str(path), *words)
+    assert (analysis.read_bytes(), log.read_bytes()) == before
+
+
+def test_a_checkpoint_is_a_file(tmp_path: Path, log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe")
+    for path in ("-", "pipe"):
+        with pytest.raises(ReplayError, match=rf"--checkpoint {path}: .* name a file"):
+            replay(write_analysis(tmp_path / "sum.py", SUM), log, "--checkpoint", path)
 
 
 def test_a_checkpoint_of_another_format_or_cut_is_refused(tmp_path: Path, log: Path) -> None:

@@ -148,6 +148,17 @@ def test_where_to_write_is_checked_before_the_work(tmp_path: Path, log: Path) ->
             replay(analysis, log, "--out", str(tmp_path / out))
 
 
+def test_a_result_is_not_written_over_what_is_read(tmp_path: Path, log: Path) -> None:
+    analysis, checkpoint, link = write_analysis(tmp_path / "a.py", "1 / 0"), tmp_path / "kept.json", tmp_path / "a.csv"
+    link.hardlink_to(analysis)
+    before = analysis.read_bytes(), log.read_bytes()
+    for out in (log, link, checkpoint):
+        words = ["replay", str(analysis), "--source", str(log), "--checkpoint", str(checkpoint), "--out", str(out)]
+        refused = CliRunner().invoke(make_app(), words, env={"COLUMNS": "400", "TERM": "dumb"})
+        assert (refused.exit_code, "would be written over; name another file" in refused.output) == (2, True)
+    assert (analysis.read_bytes(), log.read_bytes(), checkpoint.exists()) == (*before, False)
+
+
 APPLIES = "    def apply(self, batch): pass\n    def result(self): return 1\n"
 
 

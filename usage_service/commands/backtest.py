@@ -25,7 +25,7 @@ from usage_service.hotlist.backtest.replaying import (
 from usage_service.hotlist.backtest.sample_traffic import SEED, Kind, Shape, generate_traffic
 from usage_service.hotlist.counts import DayCounts
 from usage_service.shared.files import written_whole
-from usage_service.shared.options import DEFAULT_URL, Token, Url
+from usage_service.shared.options import DEFAULT_URL, Token, Url, refuse_overwriting
 from usage_service.shared.progress import progress
 from usage_service.shared.remote import send
 from usage_service.shared.table_layout import Column
@@ -58,6 +58,8 @@ def backtest_command(
     token: Token = None,
 ) -> None:
     """Replay history: what share of the next day's requests each way to choose would have caught."""
+    if picture:
+        refuse_overwriting(picture, files or [], "--chart")
     if files or sample:
         shape = Shape(kind=kind, probes=probes, days=days)
         counts = read_counts(files, product) if files else generate_traffic(shape, FIRST_DAY, seed).counts()

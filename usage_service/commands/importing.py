@@ -19,7 +19,7 @@ from usage_service.imports.lines import ONE_HOST, Options
 from usage_service.imports.refusals import UnreadableFileError
 from usage_service.imports.stats import ImportStats
 from usage_service.shared.files import STDOUT
-from usage_service.shared.options import DEFAULT_URL, Token, Url
+from usage_service.shared.options import DEFAULT_URL, Token, Url, refuse_overwriting
 from usage_service.shared.remote import token_or_kept
 from usage_service.shared.table_layout import Column
 from usage_service.shared.tables import show_table, tell, visible
@@ -60,7 +60,7 @@ def import_command(
     The exit code is 1 when a line was refused or a file could not be read, 3 when the service does not answer.
     """
     options = Options(product, channel, host, rules, as_of)
-    with _refused_lines(refused, [*files, *filter(None, [rules])]) as keep_refused:
+    with _refused_lines(refused, [*files, rules]) as keep_refused:
 
         def read(path: Path) -> ImportStats:
             if dry_run:
@@ -73,15 +73,14 @@ def import_command(
 
 
 @contextmanager
-def _refused_lines(path: Path | None, read: list[Path]) -> Iterator[KeepRefused | None]:
+def _refused_lines(path: Path | None, read: list[Path | None]) -> Iterator[KeepRefused | None]:
     """Open the file for the refused lines, which must be none of those that are read."""
     if path is None:
         yield None
         return
     if path == STDOUT:
         raise typer.BadParameter(f"{path}: name a file; the standard output has the numbers", param_hint="--refused")
-    if path.exists() and any(path.samefile(one) for one in read if one.exists()):
-        raise typer.BadParameter(f"{path} would be written over before it is read", param_hint="--refused")
+    refuse_overwriting(path, read, "--refused")
     try:
         file = path.open("wb")
     except OSError as error:

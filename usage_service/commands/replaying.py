@@ -16,7 +16,7 @@ from usage_service.replay.results import ShownFormat, check_out, show, write
 from usage_service.replay.stopping import StoppedError
 from usage_service.shared.exit_codes import ExitCode
 from usage_service.shared.local_services import database_url
-from usage_service.shared.options import Since, Token, Until
+from usage_service.shared.options import Since, Token, Until, refuse_overwriting
 from usage_service.shared.progress import progress
 from usage_service.shared.tables import tell
 
@@ -82,6 +82,8 @@ def replay_command(
     if out is not None:
         check_out(out)
     where = _source(source, url, database_url, data_dir)
+    if out is not None:
+        refuse_overwriting(out, [analysis, checkpoint, Path(where) if where else None], "--out")
     file = load_analysis(analysis)
     chosen = tuple(types) if types else file.types
 
@@ -94,7 +96,9 @@ def replay_command(
     filters = _filters(after=after, since=since, until=until, types=chosen, product=product)
     kept = CheckpointFile(checkpoint, file, filters) if checkpoint else None
     replay = Replay(file, read_after, after, upto)
-    if kept is not None and not restart:
+    if kept is not None and restart:
+        kept.refuse_other_file()
+    elif kept is not None:
         replay.go_on_from(kept)
     _run(replay, file, kept, every)
     if replay.is_empty:

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from usage_service.replay.analyses import Analysis, AnalysisFile, ReplayError
-from usage_service.shared.files import written_whole
+from usage_service.shared.files import STDOUT, written_whole
 
 FORMAT = 1
 
@@ -37,18 +37,30 @@ class CheckpointFile:
 
     def load(self) -> tuple[Head, Analysis] | None:
         """Return the checkpoint, or None. Raise ReplayError when it is of another analysis or other filters."""
-        try:
-            line, _, state = self.path.read_bytes().partition(b"\n")
-            head = msgspec.json.decode(line, type=Head)
-        except FileNotFoundError:
+        found = self._read()
+        if found is None:
             return None
-        except (OSError, msgspec.DecodeError) as error:
-            raise ReplayError(f"{self.path} is not a checkpoint ({error}); --restart begins anew") from None
+        head, state = found
         self._check(head)
         try:
             return head, pickle.loads(state)
         except Exception as error:
             raise ReplayError(f"{self.path} does not load ({error}); --restart begins anew") from error
+
+    def refuse_other_file(self) -> None:
+        """Raise ReplayError where something else than a checkpoint would be written over."""
+        self._read()
+
+    def _read(self) -> tuple[Head, bytes] | None:
+        if self.path == STDOUT or (self.path.exists() and not self.path.is_file()):
+            raise ReplayError(f"--checkpoint {self.path}: is read and written again; name a file")
+        try:
+            line, _, state = self.path.read_bytes().partition(b"\n")
+            return msgspec.json.decode(line, type=Head), state
+        except FileNotFoundError:
+            return None
+        except (OSError, msgspec.DecodeError) as error:
+            raise ReplayError(f"{self.path} is not a checkpoint ({error}); name another file, or remove it") from None
 
     def _check(self, head: Head) -> None:
         if head.format != FORMAT:

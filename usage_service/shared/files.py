@@ -56,6 +56,13 @@ def _replacing(path: Path, target: Path) -> Iterator[BinaryIO]:
         partial.unlink(missing_ok=True)
 
 
+def is_same(path: Path, other: Path) -> bool:
+    """Return whether two paths lead to one file, also one that is not there yet."""
+    if path.exists() and other.exists():
+        return path.samefile(other)
+    return os.path.realpath(path) == os.path.realpath(other)
+
+
 def sync_directory(path: Path) -> None:
     """Write the names in a directory to the disk, such as that of a file just moved into it."""
     descriptor = os.open(path, os.O_RDONLY)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from usage_service.shared.files import is_same
 from usage_service.shared.settings import PORT_FILE, TOKEN_FILE, kept_url
 
 DEFAULT_URL = "http://127.0.0.1:8080"
@@ -66,3 +68,9 @@ def refuse_misplaced(context: typer.Context) -> None:
         if source is not None and source.name == "COMMANDLINE":
             option = next(one.opts[0] for one in context.command.params if one.name == name)
             raise typer.BadParameter(f"give it after {context.invoked_subcommand}", param_hint=option)
+
+
+def refuse_overwriting(path: Path, read: Iterable[Path | None], option: str) -> None:
+    """Raise BadParameter for a file to write that is one of those that are read."""
+    if any(is_same(path, one) for one in read if one is not None):
+        raise typer.BadParameter(f"{path} is read, and would be written over; name another file", param_hint=option)
