@@ -132,6 +132,8 @@ async def test_a_known_product_without_rows_is_an_empty_table(client: Client) ->
         ("log.ndjson", "parquet", "log.ndjson is the name of a file of ndjson"),
         ("log.ndjson.gz", "parquet", "file of ndjson"),
         ("log.PARQUET", "ndjson", "file of parquet"),
+        ("log.parquet.gz", None, "a log is written as"),
+        ("log.csv.gz", None, "a log is written as"),
     ],
 )
 async def test_a_name_that_contradicts_its_format_is_refused(
@@ -144,8 +146,28 @@ async def test_a_name_that_contradicts_its_format_is_refused(
     assert not any(await asyncio.to_thread(os.scandir, tmp_path))
 
 
-@pytest.mark.parametrize(("name", "begins"), [("log.parquet", b"PAR1"), ("log.ndjson.gz", b"\x1f\x8b"), ("log", b"{")])
-async def test_the_name_says_the_format(client: Client, tmp_path: Path, name: str, begins: bytes) -> None:
+@pytest.mark.parametrize(
+    ("name", "begins"),
+    [("log.parquet", b"PAR1"), ("log.PARQUET", b"PAR1"), ("log", b"{"), ("log.txt", b"{")]
+    + [(name, b"\x1f\x8b") for name in ("log.ndjson.gz", "log.gz", "log.NDJSON.GZ")],
+)
+async def test_the_name_says_the_format_and_every_export_is_read(
+    client: Client, tmp_path: Path, name: str, begins: bytes
+) -> None:
     result = await asked(client, "export", str(tmp_path / name))
     assert result.exit_code == 0, result.output
     assert (tmp_path / name).read_bytes().startswith(begins)
+    assert await positions(tmp_path / name) == await positions(str(client.make_url("/")))
+
+
+async def positions(source: Path | str) -> list[int]:
+    return await asyncio.to_thread(lambda: [one.position for one in read(source, token="none")])
+
+
+async def test_an_export_from_beyond_the_end_of_the_log_is_refused(client: Client, tmp_path: Path) -> None:
+    end = (await positions(str(client.make_url("/"))))[-1]
+    result = await asked(client, "export", "--after", f"{end + 1}", str(tmp_path / "log"))
+    assert str(result.exception) == f"--after {end + 1}: the log ends at position {end}"
+    assert not any(await asyncio.to_thread(os.scandir, tmp_path))
+    result = await asked(client, "export", "--after", f"{end}", str(tmp_path / "log"))
+    assert (result.exit_code, result.output) == (0, f"{tmp_path / 'log'}: no event: the log ends at position {end}\n")

@@ -34,9 +34,10 @@ NOWHERE = "127.0.0.1:9"
 def test_what_makes_no_sense_is_refused_before_anything_is_read(tmp_path: Path) -> None:
     (tmp_path / "log.txt").touch()
     wrong: list[tuple[dict[str, Any], str]] = [
-        ({"source": "log.txt"}, "log.txt is no source of a log: give the URL of a database"),
+        ({"source": "log.txt"}, "log.txt is no source of a log: there is no such file; give the URL of a database"),
         ({"source": "mysql://x/y"}, "is no source of a log"),
-        ({"source": tmp_path / "none.parquet"}, "none.parquet: there is no such file"),
+        ({"source": tmp_path / "none.parquet"}, "none.parquet is no source of a log: there is no such file"),
+        ({"source": tmp_path}, "it is not a file, which can be read twice"),
         ({"types": ["probe_veiwed"]}, "did you mean probe_viewed"),
         ({"types": []}, "name one at least"),
         ({"since": "yesterday"}, "since 'yesterday' is not a time"),

@@ -23,7 +23,9 @@ from usage_service.shared.tables import tell
 
 ACCEPT = {"ndjson": "application/x-ndjson", "parquet": "application/vnd.apache.arrow.stream"}
 ENDINGS: dict[str, Format] = {".ndjson": "ndjson", ".jsonl": "ndjson", ".gz": "ndjson", ".parquet": "parquet"}
-NEVER_WRITTEN = frozenset({".csv", ".json", ".tsv", ".xlsx", ".arrow", ".feather", ".avro", ".zst"})
+NEVER_WRITTEN = (
+    ".csv", ".json", ".tsv", ".xlsx", ".arrow", ".feather", ".avro", ".zst", ".bz2", ".xz", ".zip", ".parquet.gz"
+)  # fmt: skip
 PIECE_BYTES = 1 << 20
 TIMEOUT = urllib3.Timeout(connect=5, read=60)
 
@@ -45,13 +47,17 @@ def export_command(
 ) -> None:
     """Write the log to a file, or to a pipe or the standard output as it comes."""
     end = export_log(file, _format(file, form), after, url, token_or_kept(token), partial=partial)
-    tell(f"{file}: the log from position {after + 1} to {end}", err=is_stdout(file))
+    written = (
+        f"the log from position {after + 1} to {end}" if after < end else f"no event: the log ends at position {end}"
+    )
+    tell(f"{file}: {written}", err=is_stdout(file))
 
 
 def _format(file: Path, asked: Format | None) -> Format:
     """Return the format that is asked for, else that of the file's name; raise BadParameter where they differ."""
-    named = next((form for end, form in ENDINGS.items() if file.name.lower().endswith(end)), None)
-    if named is None and file.suffix.lower() in NEVER_WRITTEN:
+    name = file.name.lower()
+    named = next((form for end, form in ENDINGS.items() if name.endswith(end)), None)
+    if any(one.endswith(NEVER_WRITTEN) for one in (name, name.removesuffix(".gz"))):
         raise typer.BadParameter(f"{file.name}: a log is written as .ndjson, .ndjson.gz or .parquet", param_hint="FILE")
     if asked and named and asked != named:
         raise typer.BadParameter(
@@ -64,12 +70,14 @@ def _format(file: Path, asked: Format | None) -> Format:
 def export_log(path: Path, form: Format, after: int, url: str, token: str | None, *, partial: bool = False) -> int:
     """Write the log after a position to a file; return the position that the export ends at.
 
-    Raise PostError, also where events were dropped that it should have, unless `partial`.
+    Raise PostError, also where events were dropped that it should have, unless `partial`, or the log ends before.
     """
     headers = {"Accept": ACCEPT[form]} | ({"Authorization": f"Bearer {token}"} if token else {})
     address = f"{url.rstrip('/')}/v1/events?after={after}{'&partial=true' if partial else ''}"
     with _reading(address, headers) as response:
         end = int(response.headers["Log-Position"])
+        if after > end:
+            raise PostError(f"--after {after}: the log ends at position {end}")
         with progress(path.name, end - after) as report:
             _write(path, form, response, lambda position: report(position - after))
     return end

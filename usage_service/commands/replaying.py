@@ -25,7 +25,7 @@ EVERY = 1_000_000
 Source = Annotated[
     str | None,
     typer.Option(
-        help="postgresql:// or http:// URL, or an exported .parquet or .ndjson; "
+        help="postgresql:// or http:// URL, or an exported file; "
         "by default DATABASE_URL, USAGE_SERVICE_URL, or the service on this machine"
     ),
 ]

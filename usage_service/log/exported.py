@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from usage_service.log.arrow import SCHEMA
 from usage_service.log.errors import LogReadError
+from usage_service.log.exports import PARQUET
 from usage_service.log.reading import LogFilter
 from usage_service.log.stored_events import StoredEvent
 from usage_service.shared.files import open_file
@@ -84,6 +85,12 @@ class LinesSource:
             return _decoder.decode(line)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise LogReadError(f"{self.path}:{number} is not an event of an exported log: {error}") from None
+
+
+def exported_source(path: Path) -> ParquetSource | LinesSource:
+    """Return the source that a file is by its content, whatever its name. Raise LogReadError."""
+    with _errors(path), path.open("rb") as file:
+        return ParquetSource(path) if file.read(len(PARQUET)) == PARQUET else LinesSource(path)
 
 
 @contextmanager

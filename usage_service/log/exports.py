@@ -28,7 +28,7 @@ Moved = Callable[[int], None]
 
 def write_lines(path: Path, pieces: Iterator[bytes], moved: Moved) -> None:
     """Write NDJSON as it comes, gzipped when the name ends in .gz."""
-    with written_whole(path) as written, _writer(written, packed=path.name.endswith(".gz")) as file:
+    with written_whole(path) as written, _writer(written, packed=path.name.lower().endswith(".gz")) as file:
         rest = b""
         for piece in pieces:
             whole, newline, rest = (rest + piece).rpartition(b"\n")

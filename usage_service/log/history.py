@@ -25,7 +25,7 @@ from usage_service.events import EVENT_TYPES, OWN_TYPES
 from usage_service.log.arrow import SCHEMA
 from usage_service.log.batches import events_of, upcast
 from usage_service.log.errors import LogReadError
-from usage_service.log.exported import LinesSource, ParquetSource
+from usage_service.log.exported import exported_source
 from usage_service.log.mirrored import MirrorPlace
 from usage_service.log.reading import LogFilter
 from usage_service.log.sources import DatabaseSource, ServiceSource, Source
@@ -41,8 +41,6 @@ from usage_service.shared.settings import (
 from usage_service.shared.threads import close
 
 __all__ = ["Log", "LogReadError", "StoredEvent", "events_of", "read"]
-
-LINES = (".ndjson", ".ndjson.gz", ".jsonl", ".jsonl.gz")
 
 
 class Log:
@@ -117,8 +115,8 @@ def read(
 ) -> Log:
     """Return the events after position `after` up to `upto` (included) that occurred from `since` to before `until`.
 
-    `source` is the URL of a database (postgresql://) or of a service (http://, with its `token`), or an exported file
-    (.parquet, .ndjson, .ndjson.gz); by default the database of DATABASE_URL, else the service of USAGE_SERVICE_URL,
+    `source` is the URL of a database (postgresql://) or of a service (http://, with its `token`), or an exported file,
+    of any name; by default the database of DATABASE_URL, else the service of USAGE_SERVICE_URL,
     else the service on this machine. A time without a zone is UTC. Raise LogReadError for arguments that make no sense;
     nothing is read yet. Events after `after` that were dropped from the log come from the mirror that
     USAGE_SERVICE_MIRROR names; where there is none, reading raises LogReadError unless `partial`.
@@ -151,12 +149,11 @@ def _find(source: str | Path | None, token: str | None, partial: bool) -> Source
     except SettingsError as error:
         raise LogReadError(str(error)) from None
     path = Path(name)
-    if not name.endswith((".parquet", *LINES)):
-        known = "the URL of a database (postgresql://) or of a service (http://), or a file .parquet or .ndjson"
-        raise LogReadError(f"{path} is no source of a log: give {known}")
     if not path.is_file():
-        raise LogReadError(f"{path}: there is no such file")
-    return ParquetSource(path) if path.suffix == ".parquet" else LinesSource(path)
+        why = "it is not a file, which can be read twice" if path.exists() else "there is no such file"
+        known = "the URL of a database (postgresql://) or of a service (http://), or an exported file"
+        raise LogReadError(f"{name} is no source of a log: {why}; give {known}")
+    return exported_source(path)
 
 
 def _service_url() -> str:
