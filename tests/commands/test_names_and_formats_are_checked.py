@@ -79,6 +79,8 @@ async def test_products_are_listed_with_their_channels(client: Client) -> None:
         ("releases", "retract", "fgo", "nightly", "100"),
         ("hotlist", "--product", "fgo"),
         ("hotlist", "pin", "fgo", "gc_ms"),
+        ("hotlist", "rules", "--product", "fgo"),
+        ("hotlist", "hide", "gc_*", "--product", "fgo"),
         ("experiment", "fgo"),
         ("backtest", "--product", "fgo"),
         ("report", "--product", "fgo"),

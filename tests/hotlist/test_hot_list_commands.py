@@ -78,8 +78,25 @@ async def test_reporting_what_was_built(usage_service: Run, database: Connection
         "2026-11-20",
         str(tmp_path / "names"),
     ]
-    assert json.loads((await usage_service(*command))[1]) == {"recorded": 2, "duplicate": 0, "builds_ended": 0}
+    assert json.loads((await usage_service(*command))[1]) == {
+        "recorded": 2,
+        "duplicate": 0,
+        "builds_ended": 0,
+        "unknown": [],
+    }
     assert json.loads((await usage_service(*command))[1])["duplicate"] == 2
+    assert await database.fetchval("SELECT count(*) FROM event_log WHERE type = 'probe_built'") == 2
+
+
+@pytest.mark.usefixtures("viewed")
+async def test_names_that_the_catalogue_lacks_are_told_and_nothing_beside_them_is_lost(
+    usage_service: Run, database: Connection, tmp_path: Path
+) -> None:
+    (tmp_path / "names").write_text("a_ms\nnosuch_probe\nb_ms\n")
+    command = ("hotlist", "built", "fog", "--channel", "nightly", "--built-at", "2026-11-20", str(tmp_path / "names"))
+    code, out, err = await usage_service(*command)
+    assert (code, json.loads(out)["recorded"], json.loads(out)["unknown"]) == (1, 2, ["nosuch_probe"])
+    assert "left out, as the catalogue of fog does not have them: nosuch_probe" in err
     assert await database.fetchval("SELECT count(*) FROM event_log WHERE type = 'probe_built'") == 2
 
 

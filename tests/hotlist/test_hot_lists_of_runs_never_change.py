@@ -59,6 +59,14 @@ async def test_another_list_under_the_same_name_is_refused(filled: Client, chang
     assert (refused.status, (await refused.json())["errors"][0]["pointer"]) == (409, "/run")
 
 
+async def test_no_list_is_kept_of_a_misspelt_product(filled: Client, database: Connection) -> None:
+    refused = await filled.post("/v1/hotlist", json=WANTED | {"product": "foq"})
+    [error] = (await refused.json())["errors"]
+    assert (refused.status, error["pointer"]) == (422, "/product")
+    assert "did you mean fog?" in error["detail"]
+    assert await database.fetchval("SELECT count(*) FROM hotlist_runs") == 0
+
+
 @pytest.mark.parametrize("run", ["", "a/b", " x", "x\n", "x" * 201, "backtest", "rules", "built", "é"])
 async def test_a_name_that_is_none_is_named(client: Client, run: str) -> None:
     refused = await client.post("/v1/hotlist", json={"run": run})

@@ -104,6 +104,46 @@ async def test_what_the_etl_built_today_is_not_prefetched(known: Client, drained
     assert (answer["outcomes"]["fresh"], answer["outcomes"]["created"]) == (1, 1)
 
 
+async def test_what_the_catalogue_lacks_is_left_out_and_told(known: Client, database: Connection) -> None:
+    answer = await built(known, "gc_ms", "gc_mss", "slow_ms", "gc_mss")
+    assert (answer["recorded"], answer["unknown"]) == (2, ["gc_mss"])
+    recorded = await database.fetch("SELECT probe FROM event_log WHERE type = 'probe_built' ORDER BY probe")
+    assert [row["probe"] for row in recorded] == ["gc_ms", "slow_ms"]
+
+
+async def test_what_is_listed_may_be_reported(known: Client, database: Connection) -> None:
+    """A pinned probe is listed, in the catalogue or not."""
+    await database.execute("SELECT set_hotlist_rule('fog', 'own_ms', 'pinned', '', 'test')")
+    assert (await built(known, "own_ms"))["recorded"] == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "pointer", "said"),
+    [
+        ({"product": "foq"}, "/product", "nothing is known of product foq; did you mean fog?"),
+        ({"channel": "nightyl"}, "/channel", "nothing is known of channel nightyl of fog; did you mean nightly?"),
+        ({"probes": ["gc_mss", "a"]}, "/probes", "has none of these, such as gc_mss; did you mean gc_ms?"),
+    ],
+)
+async def test_names_that_nothing_is_known_of_are_refused(
+    known: Client, database: Connection, drained: Drained, change: JsonObject, pointer: str, said: str
+) -> None:
+    await post(known, event("probe_viewed", probe="gc_ms", channel="nightly"))
+    await drained()
+    response = await known.post("/v1/hotlist/built", json=report("gc_ms") | change)
+    [error] = (await response.json())["errors"]
+    assert (response.status, error["pointer"]) == (422, pointer)
+    assert said in error["detail"]
+    assert await database.fetchval("SELECT count(*) FROM event_log WHERE type = 'probe_built'") == 0
+    assert [one["product"] for one in (await (await known.get("/v1/products")).json())["products"]] == ["fog"]
+
+
+async def test_a_channel_of_glam_is_reported_before_anybody_views_it(known: Client, drained: Drained) -> None:
+    await post(known, event("probe_viewed", probe="gc_ms", channel="nightly"))
+    await drained()
+    assert (await built(known, "gc_ms", channel="release"))["recorded"] == 1
+
+
 @pytest.mark.parametrize(
     ("change", "pointer"),
     [

@@ -10,11 +10,12 @@ from urllib.parse import quote, urlencode
 import msgspec
 import typer
 
-from usage_service.commands.asking import refuse_unknown_probe
+from usage_service.commands.asking import ask_rows, refuse_unknown_probe
 from usage_service.commands.times import read_time
 from usage_service.hotlist.budgets import Account
 from usage_service.hotlist.listing import HotList
 from usage_service.hotlist.rules import Rule
+from usage_service.shared.exit_codes import ExitCode
 from usage_service.shared.options import DEFAULT_URL, Product, Token, Url, refuse_misplaced
 from usage_service.shared.remote import ask, send
 from usage_service.shared.table_layout import Column
@@ -35,6 +36,7 @@ OfProduct = Annotated[str, typer.Argument(help="such as fog")]
 OfProbe = Annotated[str, typer.Argument(help="such as gc_ms")]
 OfPattern = Annotated[str, typer.Argument(help="such as *search_counts*; a dot is an underscore")]
 MOST_REPORTED = 10_000
+SHOWN = 20  # of the names that the catalogue does not have
 RULE_COLUMNS = ("product", "probe", "rule", "reason", "source", "since")
 PATTERN_COLUMNS = ("pattern", "product", "reason", "source")
 
@@ -105,7 +107,7 @@ def rules_command(
     product: Product = None, form: FormatOption = None, url: Url = DEFAULT_URL, token: Token = None
 ) -> None:
     """Show what is pinned and excluded."""
-    show(ask(url, token, "/v1/hotlist/rules", product=product)["rules"], RULE_COLUMNS, form)
+    show(ask_rows(url, token, "/v1/hotlist/rules", "rules", product=product)["rules"], RULE_COLUMNS, form)
 
 
 @hotlist_app.command("hide")
@@ -113,6 +115,7 @@ def hide_command(
     pattern: OfPattern, product: Product = None, reason: Reason = "", url: Url = DEFAULT_URL, token: Token = None
 ) -> None:
     """Hide the probes that a pattern names: they are neither built nor listed."""
+    refuse_unknown(url, token, product)
     send(url, token, "PUT", _hidden(pattern, product), {"reason": reason})
     tell(f"{pattern} of {product or 'every product'}: hidden")
 
@@ -143,17 +146,26 @@ def built_command(
     url: Url = DEFAULT_URL,
     token: Token = None,
 ) -> None:
-    """Report the probes that the ETL has built; reporting them again changes nothing."""
+    """Report the probes that the ETL has built; reporting them again changes nothing.
+
+    Names that the catalogue does not have are left out, and told; exit code 1 then.
+    """
     try:
         probes = file.read().split()
     except UnicodeDecodeError as error:
         raise typer.BadParameter(f"{file.name} has no names in UTF-8: {error}", param_hint="FILE") from None
+    left_out: list[str] = []
     for begin in range(0, len(probes), MOST_REPORTED):
         report = {"product": product, "channel": channel, "built_at": built_at}
         answer = send(
             url, token, "POST", "/v1/hotlist/built", report | {"probes": probes[begin : begin + MOST_REPORTED]}
         )
         sys.stdout.write(answer.decode() + "\n")
+        left_out += msgspec.json.decode(answer)["unknown"]
+    if left_out:
+        names = [*left_out[:SHOWN], *([f"and {len(left_out) - SHOWN:,} more"] if len(left_out) > SHOWN else [])]
+        tell(f"left out, as the catalogue of {product} does not have them: {', '.join(names)}", err=True)
+        raise typer.Exit(ExitCode.WRONG)
 
 
 def _set(product: str, probe: str, rule: Rule, reason: str, url: str, token: str | None) -> None:

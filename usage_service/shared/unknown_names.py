@@ -1,11 +1,9 @@
-"""Names that nothing is known of: a product or a channel that was misspelt gets an error with the nearest one."""
+"""Questions about names that were misspelt: a command gets an error with the nearest one, and no empty answer."""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Sequence
-
 from usage_service.shared.errors import UserError
+from usage_service.shared.known_names import find_unknown
 from usage_service.shared.remote import RemoteError, ask
 
 # Of a token that does not open this, whose own request says so, and of a service of before, which has no such answer.
@@ -26,16 +24,5 @@ def refuse_unknown(url: str, token: str | None, product: str | None, channel: st
         if error.status in UNTOLD:
             return
         raise
-    if not known:  # of a service without events no name is a mistake
-        return
-    if product is not None and product not in known:
-        raise UnknownNameError(f"nothing is known of product {product}; {_hint(product, list(known))}")
-    channels = known[product] if product is not None else sorted({name for names in known.values() for name in names})
-    if channel is not None and channels and channel not in channels:
-        of = f" of {product}" if product else ""
-        raise UnknownNameError(f"nothing is known of channel {channel}{of}; {_hint(channel, channels)}")
-
-
-def _hint(given: str, names: Sequence[str]) -> str:
-    near = difflib.get_close_matches(given, names, 1)
-    return f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}"
+    if unknown := find_unknown(known, product, channel):
+        raise UnknownNameError(unknown.detail)

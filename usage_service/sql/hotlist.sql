@@ -76,6 +76,18 @@ SELECT run, asked, made_at, log_position, list::text AS list, is_new FROM keep_h
 -- kept: the list of a run.
 SELECT run, asked, made_at, log_position, list::text AS list FROM hotlist_runs WHERE run = $1;
 
+-- unknown: those of the probes $2 that no list of the product $1 can have, each once: of a product that any probe was registered of
+-- they are neither registered nor pinned.
+SELECT coalesce(array_agg(asked.probe ORDER BY asked.place), '{}')
+FROM (
+    SELECT probe, min(place) AS place FROM unnest($2::text[]) WITH ORDINALITY AS u (probe, place) GROUP BY probe
+) asked
+WHERE EXISTS (SELECT FROM catalogue c WHERE c.product = $1 AND c.registered_at IS NOT NULL)
+  AND NOT EXISTS (
+      SELECT FROM catalogue c WHERE c.product = $1 AND c.probe = asked.probe AND c.registered_at IS NOT NULL)
+  AND NOT EXISTS (
+      SELECT FROM hotlist_rules r WHERE r.product = $1 AND r.probe = asked.probe AND r.rule = 'pinned');
+
 -- built: cancels the queued builds of the product $1, channel $2 and probes $3 that were requested before $4, when the ETL
 -- had built them; how many. By $5.
 SELECT cancel_builds_done_by_etl($1, $2, $3, $4, $5);

@@ -10,6 +10,7 @@ import msgspec
 from aiohttp import web
 from msgspec import Meta
 
+from usage_service.builds.requests import near_names
 from usage_service.events import Channel, Instant, ProbeName, Product
 from usage_service.hotlist.budgets import MOST_PROBES
 from usage_service.ingest.appending import Appended, Record
@@ -19,6 +20,7 @@ from usage_service.queries import query
 from usage_service.service import Service
 from usage_service.web.access import source_of
 from usage_service.web.answers import json_answer
+from usage_service.web.api.known_names import refuse_unknown
 from usage_service.web.bodies import json_body
 from usage_service.web.keys import service_of
 from usage_service.web.openapi.operations import described, json_of, ok, problem
@@ -36,34 +38,53 @@ class BuiltReport(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class BuiltAnswer(msgspec.Struct, frozen=True):
-    """Number of events that are new, number that were recorded before, and number of builds that they ended."""
+    """Number of events that are new, number that were recorded before, and number of builds that they ended.
+
+    `unknown` are the names that the catalogue does not have: they are not recorded.
+    """
 
     recorded: int
     duplicate: int
     builds_ended: int
+    unknown: list[str]
 
 
 @described(
     ok(BuiltAnswer, "Log-Position"),
     problem(409, "the log has another event with the id of one of these"),
+    problem(422, "the body is not valid, or nothing is known of the product, the channel, or any of the probes"),
     body=(json_of(BuiltReport),),
 )
 async def post_built(request: web.Request) -> web.Response:
     """Report the probes that the ETL has built.
 
     Each probe is recorded as an event. The same report again records nothing twice. Builds of these probes that no
-    builder has begun are cancelled, with the error `built_by_etl`.
+    builder has begun are cancelled, with the error `built_by_etl`. Names that no hot list can have are left out.
     """
     asked, service, source = await json_body(request, BuiltReport), service_of(request), source_of(request)
-    probes = list(dict.fromkeys(asked.probes))
+    unknown = dict.fromkeys(await _unknown(service, asked))
+    probes = [probe for probe in dict.fromkeys(asked.probes) if probe not in unknown]
     answers = await _record(service, [_event(asked, probe) for probe in probes], source)
     statuses = [answer.outcome for answer in answers]
     async with service.pool.acquire(timeout=5) as connection:
         ended = await connection.fetchval(
             query("hotlist", "built"), asked.product, asked.channel, probes, asked.built_at, source
         )
-    body = BuiltAnswer(statuses.count("recorded"), statuses.count("duplicate"), ended)
+    body = BuiltAnswer(statuses.count("recorded"), statuses.count("duplicate"), ended, list(unknown))
     return json_answer(body, position=max(answer.position for answer in answers))
+
+
+async def _unknown(service: Service, asked: BuiltReport) -> list[str]:
+    """Return the probes that no hot list can have; raise a Problem (422) where nothing is known of any."""
+    async with service.pool.acquire(timeout=5) as connection:
+        await refuse_unknown(connection, asked.product, asked.channel)
+        unknown: list[str] = await connection.fetchval(query("hotlist", "unknown"), asked.product, asked.probes)
+        if len(unknown) == len(set(asked.probes)):
+            near = await near_names(connection, asked.product, unknown[0])
+            detail = f"the catalogue of {asked.product} has none of these, such as {unknown[0]}"
+            detail += f"; did you mean {near[0]}?" if near else ""
+            raise invalid([FieldError(pointer="/probes", detail=detail)])
+    return unknown
 
 
 def _event(asked: BuiltReport, probe: str) -> msgspec.Raw:

@@ -32,6 +32,7 @@ from usage_service.web.api.hotlist import (
     no_costs,
     wanted_of,
 )
+from usage_service.web.api.known_names import refuse_unknown
 from usage_service.web.bodies import json_body
 from usage_service.web.etags import entity_tag, is_matched
 from usage_service.web.gzipped import gzip_answer
@@ -98,6 +99,8 @@ async def post_hotlist(request: web.Request) -> web.Response:
     pool = service_of(request).pool
     async with pool.acquire(timeout=5) as connection:
         run = await find_run(connection, body.run)
+        if run is None:
+            await refuse_unknown(connection, asked.product)
     if run is None:
         wanted = wanted_of(request, asked.product, asked.budget, asked.coverage, asked.until)
         async with snapshot(pool, *READS) as seen:
