@@ -22,13 +22,16 @@ from builder.etl_demo.nights import (
 )
 from builder.etl_demo.views import made_up_views, views_of_service
 from usage_service.shared.bigquery.jobs import make_client
+from usage_service.shared.known_names import find_unknown
 from usage_service.shared.logs import configure_logs
 from usage_service.shared.options import Token
 from usage_service.shared.progress import progress
 from usage_service.shared.table_layout import Column
 from usage_service.shared.tables import Format, show_csv, show_json, show_table, tell
+from usage_service.shared.unknown_names import UnknownNameError
 from warehouse.cli import DEFAULT_DIR, seed_command
 from warehouse.sample.pings import PROJECT
+from warehouse.sample.populations import ANDROID, DESKTOP
 from warehouse.sample.seeding import CATALOGUE, DATABASE
 from warehouse.serving import served
 
@@ -58,6 +61,8 @@ def etl_demo_command(
     """Run three nights of the ETL on sample pings: all probes, the hot list one by one, the hot list in one pass."""
     if sys.stderr.isatty():
         configure_logs("warning")  # what the progress bar says already
+    if unknown := find_unknown({one.product: one.channels for one in (DESKTOP, ANDROID)}, product, channel):
+        raise UnknownNameError(unknown.detail)
     if not (data_dir / DATABASE).exists():
         seed_command(data_dir)
     requests = requests_of(data_dir / CATALOGUE, product, channel, today())

@@ -25,7 +25,6 @@ from usage_service.shared.remote import RemoteError, send
 from usage_service.shared.settings import MOST_BYTES, check_names, load_settings
 from usage_service.shared.tables import tell
 from usage_service.shared.trace_export import exported_spans
-from usage_service.shared.unknown_names import refuse_unknown
 
 DEFAULT_BUDGET = "500"
 STDIN = Path("-")
@@ -86,7 +85,6 @@ def night_command(
     if sys.stderr.isatty():
         configure_logs("warning")  # what the progress bar says already
     warehouse = open_warehouse(settings)  # before a night is asked for that others would then have to build
-    refuse_unknown(url, token, product)
     asked = _ask(url, token, {"product": product, "channel": channel, **listed, **bytes_limit})
     with exported_spans("probe-builder"), progress(f"Building {product} {channel}", asked.to_build) as report:
         work = run_night(settings, warehouse, asked.night_id, lambda state: _show(report, state))

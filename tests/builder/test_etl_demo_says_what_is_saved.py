@@ -127,6 +127,18 @@ def test_piped_it_prints_json(tmp_path: Path) -> None:
     assert len(found["missed"]) == 1
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--product", "foq"), "nothing is known of product foq; did you mean fog?"),
+        (("--channel", "nightlyy"), "nothing is known of channel nightlyy of fog; did you mean nightly?"),
+    ],
+)
+def test_names_that_the_sample_does_not_have_are_refused(tmp_path: Path, words: tuple[str, ...], said: str) -> None:
+    done = run("etl-demo", "--data-dir", str(tmp_path), *words)
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"probe-builder: {said}\n")
+
+
 def test_a_service_that_does_not_answer_is_told_in_one_line(tmp_path_factory: pytest.TempPathFactory) -> None:
     directory = seeded(tmp_path_factory).parent
     done = run("etl-demo", "--data-dir", str(directory), "--url", "http://127.0.0.1:1")

@@ -107,6 +107,13 @@ async def test_an_unknown_channel_is_refused(client: Client, words: tuple[str, .
     assert str(result.exception) == f"nothing is known of {why}"
 
 
+async def test_an_unknown_channel_is_refused_where_there_are_rows_all_the_same(client: Client) -> None:
+    for words in (("popular", "--order", "least", *DAYS), ("unused", "--since", "2026-11-22")):
+        assert (await asked(client, *words, "--product", "fog")).exit_code == 0
+        result = await asked(client, *words, "--product", "fog", "--channel", "nightli")
+        assert str(result.exception) == "nothing is known of channel nightli of fog; did you mean nightly?"
+
+
 @pytest.mark.parametrize("rule", ["pin", "exclude"])
 async def test_an_unknown_probe_is_refused(client: Client, rule: str) -> None:
     result = await asked(client, "hotlist", rule, "fog", "gc_mss")

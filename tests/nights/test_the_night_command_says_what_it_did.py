@@ -112,10 +112,20 @@ async def test_no_night_is_asked_for_where_no_warehouse_is_known(
     assert await database.fetchval("SELECT count(*) FROM nights") == 0
 
 
-async def test_a_misspelt_product_is_an_error(called: Called, database: Connection) -> None:
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--product", "fogg"), "nothing is known of product fogg; did you mean fog?"),
+        (("--channel", "nightlyy"), "nothing is known of channel nightlyy of fog; did you mean nightly?"),
+    ],
+)
+async def test_a_misspelt_product_or_channel_is_an_error(
+    called: Called, database: Connection, words: tuple[str, ...], said: str
+) -> None:
     await put_in_catalogue(database, "gc_ms")
-    result = await called("--product", "fogg")
-    assert "nothing is known of product fogg; did you mean fog?" in str(result.exception)
+    await database.execute("INSERT INTO releases VALUES ('fog', 'beta', 150, '2026-11-01')")
+    result = await called(*words)
+    assert said in str(result.exception)
     assert await database.fetchval("SELECT count(*) FROM nights") == 0
 
 

@@ -13,8 +13,8 @@ MOST_LISTED = 100
 def ask_rows(url: str, token: str | None, path: str, rows: str, **parameters: object) -> dict[str, Any]:
     """Return the answer to GET of a path; raise RemoteError, or UnknownNameError where it has no `rows` for that."""
     answer = ask(url, token, path, **parameters)
-    if not answer[rows]:
-        named = {name: str(value) for name in ("product", "channel") if (value := parameters.get(name)) is not None}
+    named = {name: str(value) for name in ("product", "channel") if (value := parameters.get(name)) is not None}
+    if not answer[rows] or "channel" in named:  # what nobody views on a channel may have rows of its own
         refuse_unknown(url, token, named.get("product"), named.get("channel"))
     return answer
 

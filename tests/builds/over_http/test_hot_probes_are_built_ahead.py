@@ -115,6 +115,29 @@ async def test_a_kept_list_is_a_night(client: Client, database: Connection) -> N
         assert words in found["errors"][0]["detail"]
 
 
+@pytest.mark.usefixtures("hot")
+@pytest.mark.parametrize(("path", "body"), [("/v1/builds/prefetch", {"budget": 2}), ("/v1/builds", {"probe": "gc_ms"})])
+async def test_nothing_is_built_for_a_misspelt_channel(
+    client: Client, database: Connection, path: str, body: JsonObject
+) -> None:
+    await post(client, event("probe_viewed", probe="gc_ms", channel="nightly"))
+    await drained_projections(database)
+    misspelt = CHANNEL | {"channel": "nightyl"}
+    found = await problem(await client.post(path, json=misspelt | body), 422)
+    [error] = found["errors"]
+    assert error["pointer"] == "/channel"
+    assert error["detail"] == "nothing is known of channel nightyl of fog; did you mean nightly?"
+    assert await database.fetchval("SELECT (SELECT count(*) FROM nights) + (SELECT count(*) FROM builds)") == 0
+    assert (await client.post(path, json=misspelt | body | {"channel": "beta"})).status == 202
+
+
+@pytest.mark.usefixtures("hot")
+async def test_no_night_is_of_a_misspelt_product(client: Client, database: Connection) -> None:
+    found = await problem(await client.post("/v1/builds/prefetch", json=CHANNEL | {"product": "foq"}), 422)
+    assert found["errors"][0]["detail"] == "nothing is known of product foq; did you mean fog?"
+    assert await database.fetchval("SELECT count(*) FROM nights") == 0
+
+
 async def test_probes_may_be_named(client: Client, database: Connection) -> None:
     answer = await prefetch(client, probes=["slow_ms", "no_such_ms", "gc_ms", "slow_ms"])
     assert (answer["asked"], answer["outcomes"]) == (3, NONE | {"created": 2, "unknown": 1})

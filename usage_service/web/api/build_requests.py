@@ -9,6 +9,7 @@ from aiohttp import web
 
 from usage_service.builds.requests import Build, Requested, near_names, request_build, request_build_once, retry_build
 from usage_service.events import Channel, ProbeName, Product
+from usage_service.glam.data import CHANNELS
 from usage_service.hidden_probes import find_hiding
 from usage_service.problems import FieldError, Problem, invalid
 from usage_service.shared.postgres import Connection
@@ -22,6 +23,7 @@ from usage_service.web.api.build_answers import (
     place,
     waited,
 )
+from usage_service.web.api.known_names import refuse_unknown
 from usage_service.web.bodies import json_body
 from usage_service.web.keys import service_of
 from usage_service.web.openapi.operations import TAGGED, described, json_of, ok, problem
@@ -48,7 +50,7 @@ PENDING_HEADERS = ("Location", "Retry-After", "ETag", "Log-Position", "Cache-Con
     ok(Build, "Location", "Log-Position", "Preference-Applied", status=303, means="the result is at Location"),
     ok(Build, "Content-Location", *TAGGED, "Preference-Applied", means="the build failed or was cancelled"),
     problem(404, "the catalogue has no such probe; `near_names` are similar names"),
-    problem(422, "the body is not valid, or the probe is not aggregated"),
+    problem(422, "the body is not valid, nothing is known of the channel, or the probe is not aggregated"),
     headers=("Prefer", "Idempotency-Key"),
     body=(json_of(BuildRequest),),
 )
@@ -56,7 +58,7 @@ async def post_build(request: web.Request) -> web.Response:
     """Request a build of a probe.
 
     The answer is 202 with the build's URL, or 303 to the result when that is fresh. It is 404 for an unknown probe, and
-    422 for one that cannot be built.
+    422 for one that cannot be built, or for a channel that nothing is known of.
 
     With `Prefer: wait=N` the answer waits until the build is over, N seconds at most. A repeated request (with the same
     Idempotency-Key) is answered with the build of the first request: with 200 when it failed or was cancelled.
@@ -106,6 +108,8 @@ async def post_retry(request: web.Request) -> web.Response:
 async def _asked_for(request: web.Request, asked: BuildRequest, key: str | None) -> Build:
     asked_at = time.monotonic()
     async with service_of(request).pool.acquire(timeout=5) as connection:
+        if asked.channel not in CHANNELS:  # those are known of every product, without a look
+            await refuse_unknown(connection, asked.product, asked.channel)
         requested = await _request(connection, asked, key, source_of(request))
         if requested.build_id is None:
             raise await _refusal(connection, asked, requested)

@@ -23,6 +23,7 @@ from usage_service.web.access import source_of
 from usage_service.web.answers import json_answer
 from usage_service.web.api.hotlist import HISTORIES, READS, no_costs, prices_of, wanted_of
 from usage_service.web.api.hotlist_runs import RunName
+from usage_service.web.api.known_names import refuse_unknown
 from usage_service.web.bodies import json_body
 from usage_service.web.keys import service_of
 from usage_service.web.openapi.operations import described, json_of, ok
@@ -84,6 +85,7 @@ async def post_prefetch(request: web.Request) -> web.Response:
     asked = await json_body(request, PrefetchRequest)
     wanted = await _wanted(request, asked)
     async with service_of(request).pool.acquire(timeout=5) as connection:
+        await refuse_unknown(connection, asked.product, asked.channel)
         night = await request_night(connection, wanted, source_of(request))
     outcomes = dict.fromkeys(("created", "pending", "fresh", "unknown", "unbuildable", "excluded", "left"), 0)
     outcomes |= {NAMED.get(outcome, outcome): number for outcome, number in night.outcomes.items()}
