@@ -40,6 +40,13 @@ class Columns:
         """Return the number of probes."""
         return len(self.probes)
 
+    def listable_at(self, day: int) -> Bools:
+        """Return which probes may be on the list that is made the night before a day (`toordinal`).
+
+        A night knows what was retired before it: what is retired later changes no night that is over.
+        """
+        return np.asarray(self.listable & (self.retired >= day))
+
 
 def columns_of(
     probes: Sequence[ProbeKey],

@@ -148,8 +148,7 @@ class Night:
         self.learned, self.columns, self.day = learned, learned.columns, day
         since = learned.counts.since
         self.seen: Bools = since < NEVER
-        # A night knows what was retired before it: what is retired today changes no night that is over.
-        self.listable: Bools = self.columns.listable & (self.columns.retired >= learned.day)
+        self.listable: Bools = self.columns.listable_at(learned.day)
         registered = self.columns.registered
         self.registered: Bools = (registered != LONG_AGO) & (registered < learned.day)
         # What was requested before it was registered is as old as what is not registered.
@@ -206,7 +205,7 @@ class Night:
             return np.asarray(self.learned.missed * (1 - MISSED_FADING) * self.listable)
         if name == "unviewed":
             return self.reached
-        new = (self.age >= 1) & (self.age <= NEW_DAYS) & self.seen
+        new = (self.age >= 1) & (self.age <= NEW_DAYS) & self.seen & self.listable
         usual = exact_sum(base[new]) / max(1, int(new.sum()))
         return np.where(new, usual * 0.5 ** (np.clip(self.age, 0, NEW_DAYS) / NEW_HALF_LIFE_DAYS), 0.0)
 

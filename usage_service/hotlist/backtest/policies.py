@@ -1,6 +1,7 @@
 """Policies that choose probes to build: the hot list, its experts on their own, and rules that others use.
 
 Each lists probes, from the days before a night alone. A cache with room for so many probes is the list of that length.
+Whoever asks a policy leaves out what may not be listed at that night, the same for all of them.
 """
 
 from __future__ import annotations
@@ -88,8 +89,8 @@ class LfuWithAgeing:
 
     def _held(self, past: Past, room: int) -> Ints:
         cache = self._caches.setdefault(room, _Cache(len(past.counts.probes)))
-        for views in past.counts.views[cache.days : past.row]:
-            cache.take(views, past.counts.ranks, room)
+        for row in range(cache.days, past.row):
+            cache.take(past.counts, row, room)
         return ranking(cache.keys, past.counts.ranks)
 
 
@@ -98,12 +99,15 @@ class _Cache:
         self.days, self.age = 0, 0.0
         self.keys, self.requests = np.zeros(probes), np.zeros(probes)
 
-    def take(self, views: Counts, ranks: Ints, room: int) -> None:
+    def take(self, counts: DayCounts, row: int, room: int) -> None:
         self.days += 1
-        self.requests = self.requests + views
-        self.keys = np.where(views > 0, self.requests + self.age, self.keys)
+        views = counts.views[row]
+        # What may not be listed at the night after the day takes no room of others.
+        listable = counts.columns.listable_at(counts.day(row + 1).toordinal())
+        self.requests = np.where(listable, self.requests + views, 0.0)
+        self.keys = np.where(listable, np.where(views > 0, self.requests + self.age, self.keys), 0.0)
         if np.count_nonzero(self.keys) > room:
-            dropped = ranking(self.keys, ranks)[room:]
+            dropped = ranking(self.keys, counts.ranks)[room:]
             self.age = max(self.age, float(self.keys[dropped[0]]))
             self.keys[dropped] = self.requests[dropped] = 0.0
 

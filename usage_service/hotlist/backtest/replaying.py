@@ -2,7 +2,8 @@
 
 For each past night a list is made of what was known then, and compared with the requests of the day that followed.
 Known at a night are the events that occurred before it; an event that arrived late counts as of when it occurred. A
-list is made from the rows before the night alone, so no policy but the clairvoyant one can see the next day.
+list is made from the rows before the night alone, so no policy but the clairvoyant one can see the next day. What may
+not be listed at a night is on no policy's list; requests for it count, and nobody catches them.
 """
 
 from __future__ import annotations
@@ -56,8 +57,9 @@ class Hindsight(msgspec.Struct, frozen=True):
 class Backtest(msgspec.Struct, frozen=True):
     """Result of a backtest: shares of the `requests` on the days from `first_day` to `last_day`, a night before each.
 
-    `expected` is the coverage that the hot list expected, budget by budget; `unviewed` the share of the requests that
-    it caught with probes that nobody had viewed before; `hindsight` the best of the experts that it chooses from.
+    Requests for probes that may not be listed count, too, and no policy catches them. `expected` is the coverage that
+    the hot list expected, budget by budget; `unviewed` the share of the requests that it caught with probes that nobody
+    had viewed before; `hindsight` the best of the experts that it chooses from.
     """
 
     first_day: date
@@ -141,7 +143,8 @@ def lists_at_nights(
     for row, night in zip(rows, nights_of(counts, rows), strict=True):
         past, lists = Past(counts, row, night), dict[str, list[Ints]]()
         for name, policy in policies.items():
-            lists[name] = [one[:room] for one, room in zip(policy(past, rooms), rooms, strict=True)]
+            chosen = zip(policy(past, rooms), rooms, strict=True)
+            lists[name] = [one[night.listable[one]][:room] for one, room in chosen]
         yield night, lists
 
 

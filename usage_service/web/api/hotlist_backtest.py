@@ -84,7 +84,7 @@ class BacktestQuestion(Question):
         return address("/v1/hotlist/backtest", **asked, until=self.last_day + timedelta(days=1))
 
     async def tag(self, connection: Connection, revisions: tuple[Revision, ...]) -> str:
-        """Return the entity tag of all fields but the histories, and of what is hidden: policies do not list it."""
+        """Return the entity tag of all fields but the histories, and of what is hidden: no policy lists it."""
         asked = self.product, self.nights, self.budgets, self.last_day, self.format
         return entity_tag("backtest", asked, revisions, await hidden_revision(connection))
 
