@@ -14,7 +14,7 @@ from builder.computation_thread import ComputationThread
 from builder.database_away import AGAIN_SECONDS, retried_while_away
 from builder.fencing import BuildCancelledElsewhereError, LeaseLostError
 from builder.settings import BuilderSettings
-from builder.work import Computed, Outcome, Work
+from builder.work import Done, Outcome, Work
 from usage_service.shared.bigquery.errors import PermanentWorkError, TransientWorkError, WorkAbandonedError, WorkError
 from usage_service.shared.postgres import UNAVAILABLE
 from usage_service.shared.tracing import Span, SpanKind, fail, span
@@ -108,16 +108,16 @@ class Attempt:
         if self._stopped.done():
             raise self._stopped.result()
         work = self.work
-        thread = ComputationThread(work.compute, self._admit, self._settle, f"{work.kind} {work.id}")
+        thread = ComputationThread(work.run, self._admit, self._settle, f"{work.kind} {work.id}")
         self._thread = thread
         if self._draining:
             thread.drain()
         pulse = asyncio.create_task(self._keep_lease(thread))
         try:
-            computed = await self._result(thread, pulse)
-            self.bytes = computed.bytes
+            done = await self._result(thread, pulse)
+            self.bytes = done.bytes
             with span("store"):
-                return await retried_while_away(computed.store)
+                return await retried_while_away(done.store)
         except BuildCancelledElsewhereError:
             await thread.cancel()
             raise
@@ -125,10 +125,10 @@ class Attempt:
             thread.abandon()
             await _end(pulse)
 
-    async def _result(self, thread: ComputationThread, pulse: asyncio.Task[None]) -> Computed:
+    async def _result(self, thread: ComputationThread, pulse: asyncio.Task[None]) -> Done:
         """Return the thread's result; raise when the work is stopped, its lease is lost or its time is over."""
         seconds = self._settings.build_seconds
-        waiting: set[asyncio.Future[Computed] | asyncio.Future[Exception] | asyncio.Task[None]]
+        waiting: set[asyncio.Future[Done] | asyncio.Future[Exception] | asyncio.Task[None]]
         waiting = {thread.result, pulse, self._stopped}
         await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         if self._stopped.done():

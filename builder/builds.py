@@ -1,4 +1,4 @@
-"""Builds of single probes as work: what an attempt at one computes, stores and reports."""
+"""Builds of single probes as work: what an attempt at one aggregates, stores and reports."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from uuid import UUID
 
 from builder.aggregates.probe import BuildRequest, BuiltProbe, Progress
 from builder.queue import BuildQueue, Claim
-from builder.work import AFTER_FAILURE, Computed, Outcome
+from builder.work import AFTER_FAILURE, Done, Outcome
 from usage_service.shared.bigquery.control import Control
 
 Aggregate = Callable[[BuildRequest, Progress, Control], BuiltProbe]
@@ -41,10 +41,10 @@ class BuildWork:
         """Return the probe."""
         return {"product": self._claim.product, "channel": self._claim.channel, "probe": self._claim.probe}
 
-    def compute(self, progress: Progress, control: Control) -> Computed:
+    def run(self, progress: Progress, control: Control) -> Done:
         """Aggregate the probe, as of today."""
         built = self._aggregate(self._claim.request(datetime.now(UTC).date()), progress, control)
-        return Computed(built.bytes_processed, partial(self._store, built))
+        return Done(built.bytes_processed, partial(self._store, built))
 
     async def _store(self, built: BuiltProbe) -> Outcome:
         stored = await self._queue.complete(self._claim, built.rows, built.bytes_processed)

@@ -1,4 +1,4 @@
-"""The thread that does the computing of a piece of work: its result, its latest step, and ways to stop it."""
+"""The thread that does a piece of work: its result, its latest step, and ways to stop it."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from builder.aggregates.probe import Progress
-from builder.work import Computed
+from builder.work import Done
 from usage_service.shared.bigquery.control import Control
 from usage_service.shared.threads import in_loop, in_thread
 
-Compute = Callable[[Progress, Control], Computed]
-"""Computes something; blocks, reports its steps, and stops where `control` says so."""
+Run = Callable[[Progress, Control], Done]
+"""Does the work; blocks, reports its steps, and stops where `control` says so."""
 
 Account = Callable[[str, int], Coroutine[Any, Any, None]]
 """Accounts for the bytes of a warehouse's job of this id."""
@@ -31,15 +31,15 @@ class Step(NamedTuple):
 
 
 class ComputationThread:
-    """A running computation. `result` is a future of its result."""
+    """A piece of work that is being done; `result` is a future of what came of it."""
 
-    def __init__(self, compute: Compute, admit: Account, settle: Account, name: str) -> None:
+    def __init__(self, run: Run, admit: Account, settle: Account, name: str) -> None:
         self._loop = asyncio.get_running_loop()
         self._moved = asyncio.Event()
         self._step: Step | None = None
         self._last = Step("started", 0, 0)
         self._control = Control(partial(self._account, admit), partial(self._account, settle))
-        self.result = in_thread(partial(compute, self._report, self._control), name)
+        self.result = in_thread(partial(run, self._report, self._control), name)
 
     async def moved(self, within: float) -> None:
         """Wait for the next step, for a call of `wake`, or for `within` seconds."""

@@ -28,8 +28,8 @@ class Outcome(StrEnum):
 AFTER_FAILURE = {"queued": Outcome.RETRIED, "split": Outcome.SPLIT, "failed": Outcome.FAILED}
 
 
-class Computed(NamedTuple):
-    """The bytes that a computation read, and the function that stores what it found."""
+class Done(NamedTuple):
+    """The bytes that were read, and the function that stores what was found."""
 
     bytes: int
     store: Callable[[], Awaitable[Outcome]]
@@ -60,7 +60,7 @@ class Work(Protocol):
     def successors(self) -> Sequence[Work] | None:
         """Return what was claimed in the transaction that ended it, to take its place; None: that has not looked."""
 
-    def compute(self, progress: Progress, control: Control) -> Computed:
+    def run(self, progress: Progress, control: Control) -> Done:
         """Do the work; blocks, reports its steps, and stops where `control` says so. Called in a thread."""
 
     async def heartbeat(self, stage: str | None = None, percent: int | None = None, read: int | None = None) -> None:

@@ -15,7 +15,7 @@ from builder.aggregates.probe import BuildRequest, BuiltTogether, Progress, Rows
 from builder.database_away import retried_while_away
 from builder.nights.planning import Candidate, Limits, Plan, plan_night
 from builder.nights.queue import Member, Night, NightQueue, SharedJob
-from builder.work import AFTER_FAILURE, Computed, Outcome
+from builder.work import AFTER_FAILURE, Done, Outcome
 from usage_service.shared.bigquery.control import Control
 from usage_service.shared.bigquery.errors import PermanentWorkError
 from usage_service.shared.threads import in_loop
@@ -67,7 +67,7 @@ class NightWork:
         """Return the channel, and how many probes are to be planned."""
         return {"product": self._night.product, "channel": self._night.channel, "probes": len(self._candidates)}
 
-    def compute(self, progress: Progress, control: Control) -> Computed:
+    def run(self, progress: Progress, control: Control) -> Done:
         """Plan the night by dry runs."""
         by_id = {candidate.request.build_id: candidate for candidate in self._candidates}
         alike = self._readings.read_alike([candidate.request for candidate in self._candidates])
@@ -78,7 +78,7 @@ class NightWork:
             self._limits,
             lambda seen: progress(PLANNING, 100 * seen // len(by_id), 0),
         )
-        return Computed(0, partial(self._store, plan))
+        return Done(0, partial(self._store, plan))
 
     async def _store(self, plan: Plan) -> Outcome:
         for job in plan.jobs:
@@ -132,7 +132,7 @@ class SharedJobWork:
         probes = len(self._members)
         return {"night_id": str(job.night_id), "product": job.product, "channel": job.channel, "probes": probes}
 
-    def compute(self, progress: Progress, control: Control) -> Computed:
+    def run(self, progress: Progress, control: Control) -> Done:
         """Read the probes together, and end the build of each as soon as its rows are fetched."""
         requests = [member.request for member in self._members]
         built = self._readings.aggregate(self._job.job_id, requests, progress, control)
@@ -150,7 +150,7 @@ class SharedJobWork:
             else:
                 without_rows.append(build_id)
             progress(STORING, STORING_PERCENT + (99 - STORING_PERCENT) * number // len(requests), read)
-        return Computed(read, partial(self._end, without_rows, share, read))
+        return Done(read, partial(self._end, without_rows, share, read))
 
     async def _completed(self, request: BuildRequest, rows: Rows, share: int) -> None:
         if not await self._queue.complete_build(self._job, request, rows, share):

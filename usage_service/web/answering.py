@@ -25,7 +25,7 @@ from usage_service.web.etags import entity_tag, is_matched
 from usage_service.web.freshness import FreshnessParameters, await_position, not_fresh
 
 MOST_CACHED_BYTES = 32 * 1024 * 1024
-Computation: TypeAlias = Callable[[], Awaitable[Body]]
+Deferred: TypeAlias = Callable[[], Awaitable[Body]]
 ANSWER_SECONDS = 45.0  # for waiting and reading together; one statement may take 30
 
 
@@ -43,11 +43,11 @@ class Question(ABC):
         """Return the projections that the answer is read from."""
 
     @abstractmethod
-    async def answer(self, connection: Connection) -> Body | Computation:
+    async def answer(self, connection: Connection) -> Body | Deferred:
         """Return the answer, read from one snapshot of the database, or what makes it of what was read.
 
         A transaction that is idle for seconds holds a connection and is ended by the database: so what takes long to
-        compute is computed after it.
+        make is made after it.
         """
 
     @property

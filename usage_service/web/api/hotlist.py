@@ -22,7 +22,7 @@ from usage_service.problems import FieldError, invalid
 from usage_service.projections.state import Projection, Revision
 from usage_service.shared.postgres import Connection
 from usage_service.web.addresses import address
-from usage_service.web.answering import Computation, Question, answer
+from usage_service.web.answering import Deferred, Question, answer
 from usage_service.web.answers import Body, as_json
 from usage_service.web.etags import entity_tag
 from usage_service.web.freshness import FreshnessParameters
@@ -125,7 +125,7 @@ class HotlistQuestion(Question):
         rules = await rules_revision(connection), await hidden_revision(connection)
         return entity_tag("hot list", self.wanted, self.format, revisions, rules)
 
-    async def answer(self, connection: Connection) -> Computation:
+    async def answer(self, connection: Connection) -> Deferred:
         """Return what makes the hot list, or raises a Problem (422) where no cost is known to choose by."""
         make = await read_for_list(connection, self._histories, self.wanted)
         return partial(asyncio.to_thread, self._made, make)

@@ -25,7 +25,7 @@ from usage_service.projections.state import Projection, Revision
 from usage_service.shared.patterns import worded
 from usage_service.shared.postgres import Connection
 from usage_service.web.addresses import address
-from usage_service.web.answering import Computation, Question, answer
+from usage_service.web.answering import Deferred, Question, answer
 from usage_service.web.answers import Body, as_json
 from usage_service.web.api.hotlist import HISTORIES, READS
 from usage_service.web.etags import entity_tag
@@ -88,7 +88,7 @@ class BacktestQuestion(Question):
         asked = self.product, self.nights, self.budgets, self.last_day, self.format
         return entity_tag("backtest", asked, revisions, await hidden_revision(connection))
 
-    async def answer(self, connection: Connection) -> Computation:
+    async def answer(self, connection: Connection) -> Deferred:
         """Return what replays the nights, or raises a Problem (404) when there is no day to compare a list with."""
         days = self.nights + MOST_HISTORY_DAYS
         counts = await self._histories.read_last(connection, self.product, days, self.last_day)

@@ -23,7 +23,7 @@ from usage_service.stats.releases import Impact, release_impacts
 from usage_service.stats.version_moves import VersionMoves, version_moves
 from usage_service.stats.view_counts import ViewCounts
 from usage_service.web.addresses import address
-from usage_service.web.answering import Computation, ListingQuestion, Question, answer
+from usage_service.web.answering import Deferred, ListingQuestion, Question, answer
 from usage_service.web.answers import Body, as_json
 from usage_service.web.api.popularity import VIEW_COUNTS
 from usage_service.web.api.probes import VersionNumber
@@ -149,7 +149,7 @@ class ProbeEffectsQuestion(ListingQuestion):
         asked = {"product": self.product, "channel": self.channel, "version": self.version, "at": self.at}
         return address("/v1/releases/probes", **asked, days=self.days, limit=self.limit)
 
-    async def answer(self, connection: Connection) -> Computation:
+    async def answer(self, connection: Connection) -> Deferred:
         """Return what computes the effects; raise a Problem (404) when there is no such release."""
         at = self.at or await published_at(connection, self.product, self.channel, self.version)
         only = (self.product, self.channel, at, self.days, self.today, self.limit)
@@ -210,7 +210,7 @@ class VersionMovesQuestion(ListingQuestion):
         """Return when a build was last over, and the patterns that hide probes."""
         return await find_last_build(connection), await super().other_revision(connection)
 
-    async def answer(self, connection: Connection) -> Computation:
+    async def answer(self, connection: Connection) -> Deferred:
         """Return what computes the moves."""
         computed = await version_moves(connection, self.product, self.channel, self.version, self.limit)
         return lambda: _computed(computed)
