@@ -8,16 +8,17 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import urlsplit
 
 import msgspec
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
+from django.core.exceptions import DisallowedHost
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
 from usage_service.client import UsageClient, WrongEventError
 from usage_service.client.rate_limited_log import RateLimitedLog
 from usage_service.django.recording import KEY, RECORDED, Recorder, read_options
+from usage_service.page_addresses import host_of
 
 MOST_BODY_BYTES = 16 * 1024
 
@@ -128,8 +129,15 @@ def _is_page(request: HttpRequest, response: HttpResponseBase) -> bool:
 
 def _referrer(request: HttpRequest) -> dict[str, object]:
     """Return the host that the visitor came from, if it is another one."""
-    host = urlsplit(request.META.get("HTTP_REFERER", "")).netloc.rpartition("@")[2]
-    return {"referrer": host} if host and host != request.get_host() else {}
+    host = host_of(request.META.get("HTTP_REFERER", ""))
+    return {"referrer": host} if host and host != _own_host(request) else {}
+
+
+def _own_host(request: HttpRequest) -> str | None:
+    try:
+        return request.get_host()
+    except DisallowedHost:  # which the app answers all the same where no middleware of Django's asks for it
+        return None
 
 
 def _filters(query: DataQuery) -> dict[str, object]:

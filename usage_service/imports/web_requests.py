@@ -16,10 +16,10 @@ import msgspec
 from usage_service.imports.lines import JsonObject, Line, Options
 from usage_service.imports.refusals import Refusal
 from usage_service.imports.rules import NO_FIELDS, EventType, Fields, Matched, read_rules
+from usage_service.page_addresses import host_of
 
 FILTERS = ("ping_type", "os", "aggregation_level")
 MOST_TOLD = 100  # characters of a path that no rule matches
-MOST_HOST = 255
 MOST_KEPT = 10_000  # answers to what was asked
 MOST_KEPT_CHARACTERS = 300  # of a target
 NO_PRODUCT = Refusal("product", "is said by neither the file nor the rules; say it with --product")
@@ -154,12 +154,3 @@ def split_target(target: str) -> tuple[str, str, str | None]:
         except UnicodeDecodeError:
             return path, query, host
     return path, query, host
-
-
-def host_of(address: str) -> str | None:
-    """Return the host of an address, without what signs in to it."""
-    host = address.partition("//")[2]
-    for end in "/?#":
-        host = host.partition(end)[0]
-    host = host.rpartition("@")[2]
-    return host if len(host) <= MOST_HOST else None

@@ -13,7 +13,8 @@ from usage_service.imports.log_fields import client_of, instant_of_text, said, w
 from usage_service.imports.recognition import first_objects
 from usage_service.imports.refusals import Refusal, checked
 from usage_service.imports.source import Source
-from usage_service.imports.web_requests import RequestReader, WebRequest, host_of
+from usage_service.imports.web_requests import RequestReader, WebRequest
+from usage_service.page_addresses import host_of
 from usage_service.shared.patterns import worded
 
 NOT_A_TIME = Refusal("timestamp", "must be a time with a zone, such as 2026-11-23T10:00:00.123456Z")
