@@ -16,6 +16,7 @@ from msgspec import Meta
 from usage_service.shared.patterns import worded
 
 EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
+MOST_TEXT = 2_000  # characters
 # Python's $ also matches before a last line feed, hence (?!\n).
 NO_NUL = worded(r"^[^\x00]*$", "a text without NUL (\\u0000), which PostgreSQL does not store")
 KEY = worded(
@@ -36,7 +37,7 @@ ProbeName = Annotated[
 ]
 Name = Annotated[str, Meta(min_length=1, max_length=100, pattern=NO_NUL)]
 Label = Annotated[str, Meta(min_length=1, max_length=200, pattern=NO_NUL)]
-Text = Annotated[str, Meta(max_length=2_000, pattern=NO_NUL)]
+Text = Annotated[str, Meta(max_length=MOST_TEXT, pattern=NO_NUL)]
 Owner = Annotated[
     str, Meta(min_length=1, max_length=254, pattern=NO_NUL, description="such as a team's e-mail address")
 ]
@@ -89,7 +90,7 @@ class PageViewedData(AppData, frozen=True, kw_only=True):
 
     addresses: ClassVar[frozenset[str]] = frozenset({"page", "referrer"})
 
-    page: Annotated[str, Meta(min_length=1, max_length=2_000, pattern=NO_NUL)]
+    page: Annotated[str, Meta(min_length=1, max_length=MOST_TEXT, pattern=NO_NUL)]
     referrer: Text | None = None
 
 

@@ -5,7 +5,14 @@ The Django middleware and imports of access logs ask here, so that both tell the
 
 from __future__ import annotations
 
+from usage_service.events import MOST_TEXT
+
 MOST_HOST = 255
+
+
+def page_of(path: str) -> str:
+    """Return the path of a page as the log stores it: `%00` for NUL, and no longer than a text may be."""
+    return path.replace("\0", "%00")[:MOST_TEXT] or "/"
 
 
 def host_of(address: str) -> str | None:

@@ -15,6 +15,8 @@ from tests.support.fake_service import fake_service
 from tests.support.snippets import HERE, snippets
 from usage_service.client import Stats, UsageClient
 
+# Paths that somebody may ask for, and the pages that are recorded.
+ODD = {"": "/", "*": "*", "/\0": "/%00", "/\N{SNOWMAN}": "/\N{SNOWMAN}", "/" + "x" * 3_000: "/" + "x" * 1_999}
 GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "app.md"
 
 
@@ -28,15 +30,20 @@ def test_every_snippet_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
             if "usage" in names:
                 clients[id(names["usage"])] = names["usage"]
             if snippet.text.startswith('"""A WSGI app'):
-                assert ask_wsgi(names["app"], "/fog/probe/gc_ms/explore") == b"<h1>gc_ms</h1>"
+                for path in ("/fog/probe/gc_ms/explore", *ODD):
+                    assert ask_wsgi(names["app"], path.encode().decode("latin-1")) == b"<h1>gc_ms</h1>"
             elif snippet.text.startswith('"""An ASGI app'):
-                assert asyncio.run(ask_asgi(names["app"], "/fenix/probe/gc_ms/explore")) == b"<h1>gc_ms</h1>"
+                for path in ("/fenix/probe/gc_ms/explore", *ODD):
+                    assert asyncio.run(ask_asgi(names["app"], path)) == b"<h1>gc_ms</h1>"
         asyncio.run(names["main"]())
         assert all(client.close() for client in clients.values())
-        products = [event.get("product") for event in service.events.values() if event["type"] == "page_viewed"]
-        types = sorted(event["type"] for event in service.events.values())
-    assert types == ["page_viewed"] * 4 + ["probe_viewed", "x_chart_exported"]
-    assert sorted(map(str, products)) == ["None", "None", "fenix", "fog"]
+        viewed = [event for event in service.events.values() if event["type"] == "page_viewed"]
+        types = {event["type"] for event in service.events.values()}
+    assert (types, len(service.events)) == ({"page_viewed", "probe_viewed", "x_chart_exported"}, len(viewed) + 2)
+    assert sorted((event["data"]["page"], event.get("product")) for event in viewed) == sorted([
+        ("/fog/probe/gc_ms/explore", "fog"), ("/fenix/probe/gc_ms/explore", "fenix"), ("/", None), ("/", None),
+        *[(page, None) for page in (*ODD.values(), *ODD.values())],
+    ])  # fmt: skip
     assert [names["product"](SimpleNamespace(path=path)) for path in ("/fog/probe/x", "/", "/about/")] == [
         "fog",
         None,
@@ -55,7 +62,7 @@ def ask_wsgi(app: Callable[..., Any], path: str) -> bytes:
 
 
 async def ask_asgi(app: Callable[..., Any], path: str) -> bytes:
-    scope = {"type": "http", "method": "GET", "path": path, "headers": [], "client": ("192.0.2.1", 1)}
+    scope: dict[str, Any] = {"type": "http", "method": "GET", "path": path, "headers": [], "client": None}
     sent: list[dict[str, Any]] = []
 
     async def send(message: dict[str, Any]) -> None:

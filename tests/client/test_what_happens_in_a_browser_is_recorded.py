@@ -31,6 +31,7 @@ ELSEWHERE = "https://bugzilla.mozilla.org/show_bug.cgi?id=1"
 PAGE = f"""<!doctype html><title>An app</title>{SCRIPT_TAG.text}
 <select name=os><option>*<option>Windows</select> <input type=checkbox id=normalized> <input type=text name=note>
 <a href="#below">below</a> <a href="{ELSEWHERE}">Bug <b>1</b></a>"""
+PASTED = "\U0001f50e" * 1_500 + "x" * 1_500  # longer than a text may be, and of characters that are two in JavaScript
 RECORDED = [
     ("control_changed", {"control": "normalized", "value": True}),
     ("control_changed", {"control": "os", "value": "Windows"}),
@@ -39,7 +40,7 @@ RECORDED = [
     ("page_viewed", {"page": "/"}),  # by the middleware
     ("page_viewed", {"page": "/"}),  # back again, by the script
     ("page_viewed", {"page": "/fog/probe/gc_ms/explore"}),
-    ("probe_searched", {"query": "gc", "results": 3}),
+    ("probe_searched", {"query": PASTED[:2_000], "results": 3}),
 ]
 
 
@@ -85,7 +86,7 @@ async def use(page: Page, app: str) -> None:
     await page.fill("[name=note]", "about a person")
     await page.click("text=below")
     await page.evaluate(TOLD.text)
-    for query in ("g", "gc"):
+    for query in ("g", "gc", PASTED):
         await page.evaluate("query => recordUsage('probe_searched', { query, results: 3 })", query)
     await page.evaluate("history.replaceState(null, '', '?os=Windows')")
     await page.evaluate("history.pushState(null, '', '/fog/probe/gc_ms/explore')")

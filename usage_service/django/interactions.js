@@ -6,8 +6,14 @@
   const address = new URL("interactions/", document.currentScript.src);
   const SEARCH_MILLISECONDS = 1000; // after the last letter
   const MOST = 2000; // characters of a text
+  const MOST_OF_NAME = 100;
   let search;
   let page = location.pathname;
+
+  // Whole characters: half of one is no text.
+  function cut(text, most) {
+    return [...text.slice(0, 2 * most)].slice(0, most).join("");
+  }
 
   function send(event) {
     const body = JSON.stringify(event);
@@ -27,6 +33,9 @@
   // A search is what somebody meant once they stop typing, or go on.
   function record(type, data, about) {
     const event = { ...about, type, data };
+    if (typeof data?.query === "string") {
+      event.data = { ...data, query: cut(data.query, MOST) };
+    }
     if (type === "probe_searched") {
       clearTimeout(search && search.timer);
       search = { event, timer: setTimeout(sendSearch, SEARCH_MILLISECONDS) };
@@ -41,7 +50,7 @@
     const opens = type === "click" || button === 1; // the middle button opens a tab
     if (opens && link && link.origin !== location.origin && /^https?:$/.test(link.protocol)) {
       const tool = link.dataset.tool || link.hostname;
-      record("link_followed", { tool: tool.slice(0, 100), url: link.href.slice(0, MOST) });
+      record("link_followed", { tool: cut(tool, MOST_OF_NAME), url: cut(link.href, MOST) });
     }
   }
 
@@ -49,15 +58,15 @@
   function changed({ target }) {
     const control = target.name || target.id;
     if (control && target.matches("select, input[type=checkbox], input[type=radio], input[type=range]")) {
-      const value = target.type === "checkbox" ? target.checked : target.value.slice(0, MOST);
-      record("control_changed", { control: control.slice(0, 100), value });
+      const value = target.type === "checkbox" ? target.checked : cut(target.value, MOST);
+      record("control_changed", { control: cut(control, MOST_OF_NAME), value });
     }
   }
 
   function moved() {
     if (location.pathname !== page) {
       page = location.pathname;
-      record("page_viewed", { page: page.slice(0, MOST) });
+      record("page_viewed", { page: cut(page, MOST) });
     }
   }
 

@@ -16,9 +16,11 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
 from usage_service.client import UsageClient, WrongEventError
+from usage_service.client.meaning import as_data
 from usage_service.client.rate_limited_log import RateLimitedLog
-from usage_service.django.recording import KEY, RECORDED, Recorder, read_options
-from usage_service.page_addresses import host_of
+from usage_service.django.recording import KEY, RECORDED, Recorder, read_options, why_not
+from usage_service.events import Channel, Count, ProbeName, ProbeViewedData, Product
+from usage_service.page_addresses import host_of, page_of
 
 MOST_BODY_BYTES = 16 * 1024
 
@@ -26,15 +28,25 @@ Answer = Callable[[HttpRequest], Any]
 
 
 class DataQuery(msgspec.Struct, frozen=True):
-    """The query of a request to GLAM's data route, in the fields that are recorded."""
+    """The query of a request to GLAM's data route, in the fields that are recorded.
 
-    product: str | int
-    probe: str | int
-    app_id: str | int | None = None
-    ping_type: str | int | None = None
-    os: str | int | None = None
-    aggregation_level: str | int | None = msgspec.field(name="aggregationLevel", default=None)
+    Without the first two it is of no probe; of the others each may be anything, and is left out where it is no filter.
+    """
+
+    product: Product
+    probe: ProbeName | Count
+    app_id: Any = None
+    ping_type: Any = None
+    os: Any = None
+    aggregation_level: Any = msgspec.field(name="aggregationLevel", default=None)
     versions: Any = None
+
+
+FILTERS = {
+    field.name: field.type
+    for field in msgspec.structs.fields(ProbeViewedData)
+    if field.name in DataQuery.__struct_fields__
+}
 
 
 class DataRequest(msgspec.Struct, frozen=True):
@@ -113,12 +125,11 @@ class UsageMiddleware:
         if status not in (HTTPStatus.OK, HTTPStatus.NOT_FOUND) or RECORDED in request.META:
             return
         data = {"found": status == HTTPStatus.OK} | _filters(query)
-        self._recorder.record(
-            request, "probe_viewed", data, product=query.product, channel=query.app_id, probe=query.probe
-        )
+        channel = None if why_not(query.app_id, Channel) else query.app_id
+        self._recorder.record(request, "probe_viewed", data, product=query.product, channel=channel, probe=query.probe)
 
     def _record_page(self, request: HttpRequest) -> None:
-        data = {"page": request.path} | _referrer(request)
+        data = {"page": page_of(request.path)} | _referrer(request)
         self._recorder.record(request, "page_viewed", data, product=self._recorder.product_of(request))
 
 
@@ -141,8 +152,6 @@ def _own_host(request: HttpRequest) -> str | None:
 
 
 def _filters(query: DataQuery) -> dict[str, object]:
-    given = {"ping_type": query.ping_type, "os": query.os, "aggregation_level": query.aggregation_level}
-    filters: dict[str, object] = {name: value for name, value in given.items() if value not in (None, "")}
-    if isinstance(query.versions, list):  # GLAM may also give only their number
-        filters["versions"] = query.versions
-    return filters
+    """Return the filters that were given; GLAM may give only the number of versions, which is none."""
+    given = as_data("probe_viewed", {name: getattr(query, name) for name in FILTERS}) or {}
+    return {name: value for name, value in given.items() if value is not None and not why_not(value, FILTERS[name])}

@@ -7,13 +7,17 @@ from pathlib import Path
 from typing import Any, TypeVar
 from uuid import UUID
 
+import msgspec
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest
 from django.utils.module_loading import import_string
 
 from usage_service.client import UsageClient
+from usage_service.client.rate_limited_log import RateLimitedLog
 from usage_service.django.visitors import is_bot, user_or_session
+from usage_service.events import Product as ProductName
+from usage_service.problems import field_error
 
 MOST_VISITOR_CHARACTERS = 256
 # Of request.META.
@@ -45,7 +49,8 @@ class Recorder:
         self.client = _client(options)
         self.url: str = options["URL"].rstrip("/")
         self.token: str | None = options.get("TOKEN")
-        self.product_of: Product = _product(options.get("PRODUCT"))
+        self._log = RateLimitedLog()
+        self._product: Product = _product(options.get("PRODUCT"))
         self._visitor: Visitor = _named(options.get("VISITOR", user_or_session))
         self.is_bot: Callable[[HttpRequest], bool] = _named(options.get("IS_BOT", is_bot))
 
@@ -64,10 +69,27 @@ class Recorder:
         visitor = self.visitor_of(request)
         self.client.record(kind, visitor=visitor, product=product, channel=channel, probe=probe, data=marked)
 
+    def product_of(self, request: HttpRequest) -> str | None:
+        """Return the product that a page is of, as the app's settings say; None for what no product is called."""
+        product = self._product(request)
+        if isinstance(product, str) and (why := why_not(product, ProductName)):  # such as a part of the path
+            self._log.warn("product_left_out", why=why)
+            return None
+        return product
+
     def visitor_of(self, request: HttpRequest) -> str | int | UUID | None:
         """Return who makes a request, as the app's settings say."""
         visitor = self._visitor(request)
         return visitor[:MOST_VISITOR_CHARACTERS] or None if isinstance(visitor, str) else visitor
+
+
+def why_not(value: object, kind: object) -> str | None:
+    """Return why a field of this type takes no such value, None where it does."""
+    try:
+        msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        return field_error(error).detail
+    return None
 
 
 def recorder_of(request: HttpRequest) -> Recorder:
@@ -92,6 +114,8 @@ def read_options() -> dict[str, Any]:
 def _product(given: Product | str | None) -> Product:
     """Return what says which product a page is of; a name without a dot stands for all pages."""
     if given is None or (isinstance(given, str) and "." not in given):
+        if why := why_not(given, ProductName | None):
+            raise ImproperlyConfigured(f"USAGE_SERVICE: PRODUCT {why}")
         return lambda _request: given
     return _named(given)
 

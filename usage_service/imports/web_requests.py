@@ -16,7 +16,7 @@ import msgspec
 from usage_service.imports.lines import JsonObject, Line, Options
 from usage_service.imports.refusals import Refusal
 from usage_service.imports.rules import NO_FIELDS, EventType, Fields, Matched, read_rules
-from usage_service.page_addresses import host_of
+from usage_service.page_addresses import host_of, page_of
 
 FILTERS = ("ping_type", "os", "aggregation_level")
 MOST_TOLD = 100  # characters of a path that no rule matches
@@ -119,7 +119,7 @@ class RequestReader:
                 view = {"type": kind, "probe": fields.probe, "data": {"found": is_found} | filters}
                 events.append(whose | view | ({"channel": channel} if channel else {}))
             elif is_found:
-                events.append(whose | {"type": kind, "data": {"page": path}})
+                events.append(whose | {"type": kind, "data": {"page": page_of(path)}})
         return _Asked(tuple(events)) if events else NOTHING_FOUND
 
     def _referrer(self, address: str, own: str | None) -> str | None:
