@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from usage_service.shared.patterns import worded
+from usage_service.shared.texts import NUL_REFUSED, has_nul
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 YEAR_3000 = 32_503_680_000_000_000  # in microseconds
@@ -28,7 +29,10 @@ class Cursor(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
     @classmethod
     def parse(cls, text: str) -> Self:
         """Parse the text of a cursor; raise ValueError when it is malformed."""
-        return msgspec.json.decode(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)), type=cls)
+        cursor = msgspec.json.decode(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)), type=cls)
+        if has_nul(msgspec.to_builtins(cursor)):
+            raise ValueError(NUL_REFUSED)
+        return cursor
 
     def __str__(self) -> str:
         return base64.urlsafe_b64encode(msgspec.json.encode(self)).decode().rstrip("=")

@@ -8,6 +8,7 @@ import msgspec
 
 from usage_service.events import EARLIEST, EVENT_TYPES, OWN_TYPES, AnyEvent, ExtensionEvent
 from usage_service.problems import NOT_JSON, FieldError, not_json
+from usage_service.shared.texts import NUL_REFUSED, has_nul
 
 MOST_EXTENSION_BYTES = 16 * 1024
 LARGEST_SKEW = timedelta(hours=24)
@@ -89,8 +90,8 @@ def check_depth(data: object) -> None:
 
 def check_characters(data: object) -> None:
     """Raise UnusableEventError for data that PostgreSQL cannot store."""
-    if _has_nul(data):
-        raise UnusableEventError("/data", "holds a NUL character, which the log cannot store")
+    if has_nul(data):
+        raise UnusableEventError("/data", NUL_REFUSED)
 
 
 def _depth(data: object) -> int:
@@ -99,14 +100,6 @@ def _depth(data: object) -> int:
         depth += 1
         level = [item for part in level for item in (part.values() if isinstance(part, dict) else part)]
     return depth
-
-
-def _has_nul(value: object) -> bool:
-    if isinstance(value, str):
-        return "\x00" in value
-    if isinstance(value, dict):
-        return any(_has_nul(part) for pair in value.items() for part in pair)
-    return isinstance(value, list) and any(map(_has_nul, value))
 
 
 def unknown_type(kind: object) -> str:

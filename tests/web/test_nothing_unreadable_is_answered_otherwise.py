@@ -52,6 +52,7 @@ UNREADABLE = {
     "a session that is not UTF-8": (GET + HOST + b"Cookie: usage_session=\xff\xfe\r\n" + END, 400),
     "a token that is not UTF-8": (GET + HOST + b"Authorization: Bearer \xff\r\n" + END, 400),
     "a header that is not UTF-8": (GET + HOST + b"X-Any: \xc3\x28\r\n" + END, 400),
+    "a header with NUL": (GET + HOST + b"Usage-Visitor: a\0b\r\n" + END, 400),
     "a host that is not UTF-8": (GET + b"Host: \xff\r\n" + END, 400),
     "an encoding that is not UTF-8": (POST + HOST + b"Content-Encoding: \xff\r\nContent-Length: 2\r\n\r\n{}", 400),
     "an unknown encoding": (POST + HOST + b"Content-Encoding: \xc3\xbc\r\nContent-Length: 2\r\n\r\n{}", 415),

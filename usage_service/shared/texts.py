@@ -1,4 +1,4 @@
-"""Values that come as texts, such as settings and parameters, read as the fields of a struct."""
+"""Texts from outside: settings and parameters, read as the fields of a struct; and the one that no database stores."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import TypeVar
 import msgspec
 
 Kind = TypeVar("Kind", bound=msgspec.Struct)
+NUL = "\x00"
+NUL_REFUSED = "holds a NUL character, which PostgreSQL does not store"
 
 
 def read_texts(given: Mapping[str, object], kind: type[Kind]) -> Kind:
@@ -25,3 +27,12 @@ def read_texts(given: Mapping[str, object], kind: type[Kind]) -> Kind:
             except msgspec.ValidationError as error:
                 raise msgspec.ValidationError(f"{error} - at `$.{one.encode_name}`") from None
     return msgspec.structs.replace(values, **texts) if texts else values
+
+
+def has_nul(value: object) -> bool:
+    """Return whether a JSON value holds a NUL character, in a text or a name."""
+    if isinstance(value, str):
+        return NUL in value
+    if isinstance(value, dict):
+        return any(has_nul(part) for pair in value.items() for part in pair)
+    return isinstance(value, list) and any(map(has_nul, value))

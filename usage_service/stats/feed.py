@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, get_args
 from uuid import UUID, uuid5
 
 import asyncpg
 import msgspec
-from msgspec import Meta
 
 from usage_service.cursors import InstantCursor, microseconds_of
-from usage_service.events import NO_NUL
 from usage_service.queries import query
 from usage_service.shared.postgres import Connection
 from usage_service.stats.choices import Choice
@@ -57,7 +55,7 @@ class News(msgspec.Struct, frozen=True):
 class NewsCursor(InstantCursor, frozen=True):
     """Cursor at the last news of a page: when it happened, and its key."""
 
-    key: Annotated[str, Meta(pattern=NO_NUL)]
+    key: str
 
 
 class NewsFilter(NamedTuple):

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
+import asyncpg
 import structlog
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from usage_service.ingest.group_commit import LogUnavailableError, QueueFullError
-from usage_service.problems import Problem
+from usage_service.problems import FieldError, Problem, invalid
 from usage_service.shared.postgres import UNAVAILABLE, is_away
 from usage_service.shared.stream_limit import StreamLimitReachedError
+from usage_service.shared.texts import NUL, NUL_REFUSED
 from usage_service.web.answers import problem_answer
 from usage_service.web.paths import logged_path
 
@@ -38,6 +40,8 @@ async def problems_middleware(request: web.Request, handler: Handler) -> web.Str
         return _later(429, "Too many events wait", "the queue is full; send again later", seconds=1)
     except StreamLimitReachedError as error:
         return _later(429, "Too many streams", f"{error}; come back later, or to another server", seconds=5)
+    except (asyncpg.CharacterNotInRepertoireError, asyncpg.UntranslatableCharacterError):
+        return problem_answer(_nul_refused(request))
     except (LogUnavailableError, *UNAVAILABLE) as error:
         if not is_away(error):
             return _failed(request)
@@ -52,6 +56,13 @@ def _failed(request: web.Request) -> web.Response:
     """Log the exception that is being handled, and return a problem (500)."""
     log.exception("request_failed", method=request.method, path=logged_path(request))
     return problem_answer(Problem(500, "Internal error", "the service failed; it has been logged"))
+
+
+def _nul_refused(request: web.Request) -> Problem:
+    """Return the problem of a request with a NUL character, which no text of the database's own has."""
+    given = (*request.match_info.items(), *request.query.items())
+    named = dict.fromkeys(name for name, text in given if NUL in text)
+    return invalid([FieldError(NUL_REFUSED, parameter=name) for name in named] or [FieldError(NUL_REFUSED, pointer="")])
 
 
 def _later(status: int, title: str, detail: str, *, seconds: int) -> web.Response:
