@@ -22,7 +22,8 @@ What the app reports of people is stored without what may say who they are; the 
 
 - Of addresses of pages (`page`, `referrer`, `url`) query, fragment and user info are dropped. Parameters that
   `USAGE_SERVICE_KEPT_PARAMETERS` names are kept.
-- What looks like an e-mail address is `***`, in any text of `data`, in names of fields of `x_...` too.
+- What looks like an e-mail address is `***`, in any text of `data`, in names of fields of `x_...` too. Names that would
+  be alike then are numbered (`***`, `***2`), so that no value is lost.
 
 Whether an event is a duplicate is decided by what was sent, so it stays one when the setting changes.
 """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from urllib.parse import quote
 from uuid import uuid4
@@ -100,12 +100,29 @@ def test_an_address_of_a_page_has_no_more_than_the_parameters_that_are_kept(addr
     assert len(masked) <= len(address)
 
 
+def leaves_of(value: object) -> list[object]:
+    """Return the values that are no object and no array, with their texts masked, in the order of their forms."""
+    if isinstance(value, list | dict):
+        parts = value if isinstance(value, list) else value.values()
+        return sorted((leaf for part in parts for leaf in leaves_of(part)), key=repr)
+    return [mask_text(value) if isinstance(value, str) else value]
+
+
 @FEW
 @given(value=JSON_VALUES)
-def test_data_of_any_form_hold_no_address(value: object) -> None:
+@example(value={"a@b": 1, "c@d": [2, {"***": 3, "***2": 4, "e@f": 5, "g@h": 6}]})
+@example(value={"a@b,x@": 1, "c@d,x@": 2, "a@b c@d": 3, "e@f g@h": 4})
+def test_data_of_any_form_hold_no_address_and_all_values(value: object) -> None:
     masked = mask_json(value)
     assert not [text for text in texts_of(masked) if AN_ADDRESS.search(at_signs(text))]
     assert mask_json(masked) == masked
+    assert leaves_of(masked) == leaves_of(value)
+
+
+def test_names_that_are_masked_alike_are_numbered_in_the_order_of_names() -> None:
+    named = {"b@x": 2, "a@x": 1, "***": 0, "of c@x": 3, "of d@x": 4, "n": 5}
+    masked = {"***": 0, "***2": 1, "***3": 2, "of ***": 3, "of ***2": 4, "n": 5}
+    assert mask_json(named) == mask_json(dict(reversed(named.items()))) == masked
 
 
 WORKED = [
@@ -146,19 +163,27 @@ def test_texts(text: str, masked: str) -> None:
 
 @pytest.mark.parametrize("text", ["a" * 200_000 + " @", "a@" * 60_000, "/@" * 60_000, "%25" * 60_000, "@" * 200_000])
 def test_it_takes_linear_time(text: str) -> None:
+    takes_linear_time(lambda length: mask_text(text[:length]), len(text))
+
+
+def test_names_that_are_masked_alike_take_linear_time() -> None:
+    names = [f"{number}@b" for number in range(6_000)] + [f"***{number}" for number in range(6_000)]
+    takes_linear_time(lambda number: mask_json(dict.fromkeys(names[:number] + names[-number:])), 6_000)
+
+
+def takes_linear_time(mask: Callable[[int], object], size: int) -> None:
     """By comparison with an eighth of it: 64 times as long were quadratic."""
 
-    def seconds(part: str) -> float:
+    def seconds(part: int) -> float:
         taken = []
         for _ in range(5):
             began = time.process_time()
-            mask_text(part)
+            mask(part)
             taken.append(time.process_time() - began)
         return min(taken)
 
-    assert (
-        seconds(text) < 30 * seconds(text[: len(text) // 8]) + 0.1
-    )  # 16 times were quadratic for all but the smallest
+    most = 30 * seconds(size // 8) + 0.1  # 16 times were quadratic for all but the smallest
+    assert seconds(size) < most
 
 
 FREE: list[JsonObject] = [
@@ -206,6 +231,16 @@ async def test_the_answer_says_what_was_masked(client: Client, database: Connect
     assert stored[1]["data"] == {"query": "where is ***", "results": 0}
     assert stored[5]["data"] == {"deep": [{"who": "***", "***": "\n***"}]}
     assert (stored[6]["data"], stored[7]["data"]) == (plain["data"], catalogue["data"])
+
+
+async def test_names_that_are_masked_are_known_again_in_any_order(client: Client, database: Connection) -> None:
+    made = event("x_mine", data={"a@b.c": 1, "d@e.f": 2})
+    [first] = await post(client, made)
+    [again] = await post(client, made | {"data": {"d@e.f": 2, "a@b.c": 1}})
+    assert (again["status"], again["position"]) == ("duplicate", first["position"])
+    assert await database.fetchval("SELECT data FROM event_log") == {"***": 1, "***2": 2}
+    other = await client.post("/v1/events", json=made | {"data": {"a@b.c": 1, "x@y.z": 2}})
+    assert (await other.json())["events"][0]["status"] == "conflict"
 
 
 @POSTED

@@ -7,6 +7,8 @@ What looks like an e-mail address is masked in any text.
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 from urllib.parse import unquote_plus
@@ -15,7 +17,8 @@ import msgspec
 
 from usage_service.events import AnyEvent, AppData, ExtensionEvent
 
-MASK = "***"  # no longer than the shortest text that is masked: limits on lengths hold for what is stored, too
+# No longer than the shortest text that is masked: limits on lengths hold for what is stored, too. Names have none.
+MASK = "***"
 
 # JSON in UTF-8 without any of these holds nothing to be masked; 0xEF begins the full-width and the small at sign.
 _may_hold_any = re.compile(rb"[?@#%\xef]").search
@@ -43,7 +46,7 @@ class Masking:
         if not _may_hold_any(encoded):  # as most events
             return None
         if isinstance(event, ExtensionEvent):
-            data = {mask_text(name): mask_json(part) for name, part in event.data.items()}
+            data = _mask_object(event.data)
             return None if data == event.data else Masked(data, ("/data",))
         if not isinstance(event.data, AppData):
             return None
@@ -76,12 +79,12 @@ class Masking:
         return mask_text(place or ("/" if address else ""))
 
 
-def mask_text(text: str) -> str:
-    """Return the text with what looks like an e-mail address masked."""
+def mask_text(text: str, number: str = "") -> str:
+    """Return the text with what looks like an e-mail address masked, and numbered where the mask has a number."""
     if text.isascii() and "@" not in text and "%" not in text:
         return text
     plain = _OTHER_AT.sub("@", text)
-    masked = _ADDRESS.sub(lambda found: MASK[: len(found[0])], plain)
+    masked = _ADDRESS.sub(lambda found: MASK[: len(found[0])] + number, plain)
     return text if masked == plain else masked
 
 
@@ -90,5 +93,27 @@ def mask_json(value: object) -> object:
     if isinstance(value, str):
         return mask_text(value)
     if isinstance(value, dict):
-        return {mask_text(name): mask_json(part) for name, part in value.items()}
+        return _mask_object(value)
     return [mask_json(part) for part in value] if isinstance(value, list) else value
+
+
+def _mask_object(given: dict[str, object]) -> dict[str, object]:
+    names = _masked_names(given)
+    return {names[name]: mask_json(part) for name, part in given.items()}
+
+
+def _masked_names(given: Iterable[str]) -> dict[str, str]:
+    """Return what the names of an object's fields are stored as: `***`, `***2` and so on, so that no value is lost.
+
+    The numbers go by the order of the names, in whichever order they were sent.
+    """
+    names = {name: mask_text(name) for name in given}
+    taken = {name for name, masked in names.items() if masked == name}
+    numbers: Counter[str] = Counter()
+    for name in sorted(names.keys() - taken):
+        alike = names[name]
+        while names[name] in taken:
+            numbers[alike] += 1
+            names[name] = mask_text(name, str(numbers[alike] + 1))
+        taken.add(names[name])
+    return names
