@@ -169,7 +169,7 @@ async def check_time_series(client: Client, interval: str) -> None:
 async def check_summary(client: Client) -> None:
     sessions = [session for session in expected_sessions() if not session[3]]
     summary = (await (await client.get(f"/v1/sessions/summary?{SPAN}&limit=1000")).json())["summary"]
-    assert summary["sessions"] == summary["sessions_looked_at"] == len(sessions)
+    assert summary["sessions"] == summary["sessions_read"] == len(sessions)
     used = Counter(probe for session in sessions for probe in session[4])
     ranked = sorted(used.items(), key=lambda item: (-item[1], item[0]))[:1000]
     assert [(use["name"], use["sessions"]) for use in summary["probes"]] == ranked

@@ -105,8 +105,8 @@ async def test_journeys_are_those_of_the_reference(client: Client, database: Con
         walks = [steps_of(session, log, kind, product) for session in sessions]
         sections = expected(walks, asked.get("steps", 3), limit)
         assert {section: answer[section] for section in sections} == sections
-        assert answer["sessions"] == answer["sessions_looked_at"] == len(sessions)
-        assert answer["visitors_looked_at"] == 1
+        assert answer["sessions"] == answer["sessions_read"] == len(sessions)
+        assert answer["share_of_visitors_read"] == 1
 
 
 async def test_very_many_sessions_are_a_share_of_the_visitors(
@@ -123,8 +123,8 @@ async def test_very_many_sessions_are_a_share_of_the_visitors(
     answer = await answered(client, bots="include")
     sections = expected([steps_of(session, log, "all", None) for session in sampled], 3, 50)
     assert {section: answer[section] for section in sections} == sections
-    assert (answer["sessions"], answer["sessions_looked_at"]) == (len(sessions), len(sampled))
-    assert answer["visitors_looked_at"] == sample_key / 2**32
+    assert (answer["sessions"], answer["sessions_read"]) == (len(sessions), len(sampled))
+    assert answer["share_of_visitors_read"] == sample_key / 2**32
 
 
 async def test_a_late_event_comes_between(client: Client, database: Connection) -> None:

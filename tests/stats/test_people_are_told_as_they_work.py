@@ -102,7 +102,7 @@ async def test_a_funnel_is_that_of_the_reference(
     log = await logged(database)
     answer = await answered(client, "/v1/funnel", **TIME_RANGE, step=steps, **({"product": product} if product else {}))
     sessions = chosen(log, product)
-    assert answer["sessions"] == answer["sessions_looked_at"] == len(sessions) > 20
+    assert answer["sessions"] == answer["sessions_read"] == len(sessions) > 20
     steps = steps or list(DEFAULT_STEPS)
     walks = [reached(session, log, steps, product) for session in sessions]
     counts = [sum(len(walk) > place for walk in walks) for place in range(len(steps))]
@@ -142,8 +142,8 @@ async def test_very_many_sessions_are_a_share_in_a_funnel_too(
     sample_key = 2**32 * wanted // len(sessions)
     sampled = [session for session in sessions if int(UUID(session.visitor).hex[:8], 16) < sample_key]
     answer = await answered(client, "/v1/funnel", **TIME_RANGE, step=["probe_viewed"])
-    assert (answer["sessions"], answer["sessions_looked_at"]) == (len(sessions), len(sampled))
-    assert answer["visitors_looked_at"] == pytest.approx(wanted / len(sessions), abs=1e-6)
+    assert (answer["sessions"], answer["sessions_read"]) == (len(sessions), len(sampled))
+    assert answer["share_of_visitors_read"] == pytest.approx(wanted / len(sessions), abs=1e-6)
     assert answer["steps"][0]["sessions"] == sum(bool(session.probes) for session in sampled)
 
 
@@ -252,5 +252,5 @@ async def test_very_many_visitors_are_a_share_of_those_who_come_back(
     await append_traffic(database, 1)
     await fold_all(database)
     part = await answered(client, "/v1/returning", since="2026-11-20", until="2026-11-22")
-    assert whole["visitors_looked_at"] == 1 > part["visitors_looked_at"] > 0
+    assert whole["share_of_visitors_read"] == 1 > part["share_of_visitors_read"] > 0
     assert part["weeks"][0]["visitors"] < whole["weeks"][0]["visitors"] == 20

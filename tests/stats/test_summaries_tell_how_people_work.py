@@ -64,7 +64,7 @@ def expected(sessions: list[Session], sampled: list[Session], limit: int = 20) -
     number = len(sampled)
     return {
         "sessions": len(sessions),
-        "sessions_looked_at": number,
+        "sessions_read": number,
         "sessions_cut": sum(
             max(map(len, (one.probes, one.controls, one.tools_left))) > reference.MOST_NAMES for one in sampled
         ),
@@ -90,7 +90,7 @@ def expected(sessions: list[Session], sampled: list[Session], limit: int = 20) -
 
 
 def without_range(summary: JsonObject) -> JsonObject:
-    return {name: value for name, value in summary.items() if name not in ("since", "until", "visitors_looked_at")}
+    return {name: value for name, value in summary.items() if name not in ("since", "until", "share_of_visitors_read")}
 
 
 async def test_a_summary_is_that_of_the_reference(client: Client, database: Connection) -> None:
@@ -107,7 +107,7 @@ async def test_a_summary_is_that_of_the_reference(client: Client, database: Conn
         answer = await answered(client, "/v1/sessions/summary", **TIME_RANGE, **more)
         sessions = chosen(log, SINCE, UNTIL, more.get("product"), more.get("bots", "exclude"))
         assert without_range(answer["summary"]) == expected(sessions, sessions, more.get("limit", 20))
-        assert (answer["summary"]["visitors_looked_at"], answer["compared_with"]) == (1, None)
+        assert (answer["summary"]["share_of_visitors_read"], answer["compared_with"]) == (1, None)
 
 
 async def test_very_many_are_summed_up_from_a_share_of_the_visitors(
@@ -122,7 +122,7 @@ async def test_very_many_are_summed_up_from_a_share_of_the_visitors(
     sampled = [session for session in sessions if int(UUID(session.visitor).hex[:8], 16) < sample_key]
     summary = (await answered(client, "/v1/sessions/summary", **TIME_RANGE, bots="include"))["summary"]
     assert without_range(summary) == expected(sessions, sampled)
-    assert summary["visitors_looked_at"] == sample_key / 2**32
+    assert summary["share_of_visitors_read"] == sample_key / 2**32
 
 
 async def test_a_time_range_is_compared_with_another(client: Client, database: Connection) -> None:

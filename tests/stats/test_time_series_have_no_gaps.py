@@ -49,7 +49,7 @@ def expected(log: list[JsonObject], interval: str, asked: dict[str, Any]) -> lis
         counts = {"views": len(views), "found": found, "missing": len(views) - found}
         visitors = len({item["visitor"] for item in views if item["visitor"]})
         start = f"{at:%Y-%m-%dT%H:%M:%SZ}"
-        buckets.append({"start": start} | counts | {"visitors": visitors, "visitors_looked_at": 1.0})
+        buckets.append({"start": start} | counts | {"visitors": visitors, "share_of_visitors_read": 1.0})
         at += STEPS[interval]
     return buckets
 
@@ -136,7 +136,7 @@ async def crowd(database: Connection) -> AsyncIterator[Connection]:
 async def counted(database: Connection, interval: Interval) -> list[tuple[int, float]]:
     time_range = TimeRange(datetime(2026, 11, 20, tzinfo=UTC), datetime(2026, 11, 21, tzinfo=UTC))
     [series] = await time_series(database, time_range, interval, "fog", ["gc_ms"], None, False)
-    return [(bucket.visitors, bucket.visitors_looked_at) for bucket in series.buckets]
+    return [(bucket.visitors, bucket.share_of_visitors_read) for bucket in series.buckets]
 
 
 def sample_keys(hours: range) -> list[int]:

@@ -45,7 +45,7 @@ FROM sessions_begun($1, $2, $3, $4)
 GROUP BY 1, 2;
 
 -- sample: how many sessions $1 to $4 match as in `listed`, and the sample key below which about $5 of them are.
-SELECT b.sessions, b.sample_key, b.sample_key / (1::bigint << 32)::float8 AS visitors_looked_at
+SELECT b.sessions, b.sample_key, b.sample_key / (1::bigint << 32)::float8 AS share_of_visitors_read
 FROM (
     SELECT coalesce(sum(sessions), 0)::bigint AS sessions, sample_key_for($5, coalesce(sum(sessions), 0)::bigint) AS sample_key
     FROM sessions_begun($1, $2, $3, $4)

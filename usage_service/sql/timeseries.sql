@@ -31,7 +31,7 @@ WITH cells AS MATERIALIZED (
 SELECT b.probe, b.start, b.found, b.missing,
        CASE WHEN b.sample_key IS NULL THEN b.held
             ELSE round(coalesce(v.visitors, 0) * (1::bigint << 32)::numeric / b.sample_key) END::bigint AS visitors,
-       coalesce(b.sample_key / (1::bigint << 32)::float8, 1) AS visitors_looked_at
+       coalesce(b.sample_key / (1::bigint << 32)::float8, 1) AS share_of_visitors_read
 FROM sampled_buckets b LEFT JOIN sampled_visitors v USING (bucket);
 
 -- viewed_days: the first and the last UTC day on which people viewed the probe $2 ('' for any) of the product $1, in the channel $3

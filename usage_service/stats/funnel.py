@@ -52,13 +52,13 @@ class Taken(msgspec.Struct, frozen=True):
 class Funnel(msgspec.Struct, frozen=True):
     """Steps of the sessions that began in a time range, in the order asked for.
 
-    All sessions are read, or those of a share of the visitors (`visitors_looked_at`) when there are very many. Those
+    All sessions are read, or those of a share of the visitors (`share_of_visitors_read`) when there are very many. Those
     from before `log_begins` are left out where events of theirs that may be steps were dropped from the log.
     """
 
     sessions: int
-    sessions_looked_at: int
-    visitors_looked_at: float
+    sessions_read: int
+    share_of_visitors_read: float
     log_begins: datetime | None
     steps: list[Taken]
 
@@ -83,7 +83,7 @@ async def funnel(
     walks = [times_of_steps(row["masks"], row["times"], len(asked)) for row in rows if row["masks"]]
     number = rows[0]["number"]
     taken = [_taken(text, place, walks, number) for place, text in enumerate(steps)]
-    return Funnel(sample["sessions"], number, sample["visitors_looked_at"], begins, taken)
+    return Funnel(sample["sessions"], number, sample["share_of_visitors_read"], begins, taken)
 
 
 def times_of_steps(masks: Iterable[int], times: Iterable[datetime], steps: int) -> list[datetime]:

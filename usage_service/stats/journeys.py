@@ -37,12 +37,12 @@ class Journeys(msgspec.Struct, frozen=True):
     """Steps of the sessions that began in a time range, the most frequent first.
 
     `entries` and `exits` are first and last steps; `transitions` are two steps in a row, `paths` as many as were asked
-    for. All sessions are read, or those of a share of the visitors (`visitors_looked_at`) when there are very many.
+    for. All sessions are read, or those of a share of the visitors (`share_of_visitors_read`) when there are very many.
     """
 
     sessions: int
-    sessions_looked_at: int
-    visitors_looked_at: float
+    sessions_read: int
+    share_of_visitors_read: float
     entries: list[Path]
     exits: list[Path]
     transitions: list[Path]
@@ -65,7 +65,7 @@ async def journeys(
     return Journeys(
         sample["sessions"],
         next(row["number"] for row in rows if row["section"] == "sessions"),
-        sample["visitors_looked_at"],
+        sample["share_of_visitors_read"],
         *(_paths(rows, section) for section in ("entries", "exits", "transitions", "paths")),
     )
 

@@ -36,12 +36,12 @@ class Week(msgspec.Struct, frozen=True):
 class Returning(msgspec.Struct, frozen=True):
     """Weeks that are over, and the share of all their visitors who came again in the week after (null: not known yet).
 
-    All sessions are read, or those of a share of the visitors (`visitors_looked_at`) when there are very many.
+    All sessions are read, or those of a share of the visitors (`share_of_visitors_read`) when there are very many.
     """
 
     since: datetime
     until: datetime
-    visitors_looked_at: float
+    share_of_visitors_read: float
     after_a_week: float | None
     weeks: list[Week]
 
@@ -63,7 +63,7 @@ async def returning(connection: Connection, weeks: TimeRange, product: str | Non
     found = [_week(start, len(starts) - place - 1, counts) for place, start in enumerate(starts)]
     known = [week for week in found if week.came_again]
     came, again = sum(week.visitors for week in known), sum(week.came_again[0].visitors for week in known)
-    return Returning(*weeks, sample["visitors_looked_at"], round(again / came, 6) if came else None, found)
+    return Returning(*weeks, sample["share_of_visitors_read"], round(again / came, 6) if came else None, found)
 
 
 def _week(start: datetime, later: int, counts: Mapping[tuple[datetime, int], int]) -> Week:

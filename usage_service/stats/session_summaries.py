@@ -54,7 +54,7 @@ class Roles(msgspec.Struct, frozen=True):
 class Summary(msgspec.Struct, frozen=True):
     """Sessions that began in a time range: how many there were, and what those that were read are like.
 
-    All sessions are read, or those of a share of the visitors (`visitors_looked_at`) when there are very many.
+    All sessions are read, or those of a share of the visitors (`share_of_visitors_read`) when there are very many.
     `sessions_cut` of those read had more than a hundred names of a kind: which ones beyond is not known, how many is
     estimated. `quantiles` are null without a session.
     """
@@ -62,8 +62,8 @@ class Summary(msgspec.Struct, frozen=True):
     since: datetime
     until: datetime
     sessions: int
-    sessions_looked_at: int
-    visitors_looked_at: float
+    sessions_read: int
+    share_of_visitors_read: float
     sessions_cut: int
     roles: dict[Role, float]
     roles_over_time: list[Roles]
@@ -94,8 +94,8 @@ async def summarise(
         since=time_range.since,
         until=time_range.until,
         sessions=sum(row["sessions"] for row in roles),
-        sessions_looked_at=number,
-        visitors_looked_at=sample_key / SAMPLE_KEYS if roles else 1.0,
+        sessions_read=number,
+        share_of_visitors_read=sample_key / SAMPLE_KEYS if roles else 1.0,
         sessions_cut=measures["cut"]["sessions"],
         roles=_shares(roles),
         roles_over_time=_over_time(roles),

@@ -22,8 +22,8 @@ ALL_PROBES = ""
 class Bucket(msgspec.Struct, frozen=True):
     """Views and visitors from `start` on, for the length of an interval.
 
-    `visitors` are distinct. When there are very many it is an estimate from a sample; `visitors_looked_at` is the share
-    of the visitors that was counted.
+    `visitors` are distinct. When there are very many it is an estimate from those of a share of the visitors,
+    `share_of_visitors_read`.
     """
 
     start: datetime
@@ -31,7 +31,7 @@ class Bucket(msgspec.Struct, frozen=True):
     found: int = 0
     missing: int = 0
     visitors: int = 0
-    visitors_looked_at: float = 1.0
+    share_of_visitors_read: float = 1.0
 
 
 class Series(msgspec.Struct, frozen=True):
@@ -99,7 +99,7 @@ async def time_series(
             row["found"],
             row["missing"],
             row["visitors"],
-            row["visitors_looked_at"],
+            row["share_of_visitors_read"],
         )
         for row in rows
     }

@@ -65,7 +65,7 @@ async def get_sessions_page(request: web.Request) -> web.Response:
     if panels["summary"].data:
         summary, before = panels["summary"].data["summary"], panels["summary"].data["compared_with"]
         drawn |= {"roles": roles_over_time(summary), "not_recorded": not_recorded(summary)}
-        drawn |= {"depths": depths(summary["probes_a_session"], summary["sessions_looked_at"])}
+        drawn |= {"depths": depths(summary["probes_a_session"], summary["sessions_read"])}
         drawn |= {"told": typical_session(summary), "before": before}
         drawn |= {"change": sessions_changed(filters.comparison, summary, before)}
     return await page.shown("sessions", panels, **drawn)
