@@ -100,7 +100,7 @@ class Tokens:
         self._pool = pool
         self._grants: dict[bytes, Grant] = {}
         self._sessions: dict[bytes, Session] = {}
-        self._read_at = self._tried_at = float("-inf")
+        self._read_at = self._tried_at = self._failed_at = float("-inf")
         self._reading = asyncio.Lock()
 
     async def find(self, token: str) -> Grant | None:
@@ -121,6 +121,10 @@ class Tokens:
         await self._read_for(digest)
         session = self._sessions.get(digest)
         return session if session and session.expires_at > datetime.now(UTC) else None
+
+    async def are_valid(self, secret: str) -> bool:
+        """Return whether a token or a session with this secret is valid; raise as `find`."""
+        return bool(await self.find(secret) or await self.find_session(secret))
 
     async def open_session(self, token: str, *, is_operators: bool) -> str | None:
         """Open a session for a token, and return its secret; None when the token is not valid any more."""
@@ -151,6 +155,8 @@ class Tokens:
     async def _read_since(self, asked_at: float, apart: float) -> None:
         """Read the tables unless they were read since `asked_at`, at least `apart` seconds after the last read."""
         async with self._reading:
+            if self._failed_at > asked_at:  # or each of those who wait would try for seconds, one after the other
+                raise ConnectionError("the tokens could not be read")
             if self._tried_at < asked_at:
                 await asyncio.sleep(max(0.0, self._tried_at + apart - time.monotonic()))
                 await self._read()
@@ -163,7 +169,7 @@ class Tokens:
                 sessions = await connection.fetch(query("tokens", "sessions"), timeout=READ_SECONDS)
         except UNAVAILABLE as error:
             if self._tried_at - self._read_at > OLD_SECONDS:
-                self._tried_at = float("-inf")
+                self._tried_at, self._failed_at = float("-inf"), time.monotonic()
                 raise
             log.warning("tokens_not_read", error=repr(error))
             return

@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 from types import SimpleNamespace
-from typing import NamedTuple, get_args
+from typing import NamedTuple, Self, get_args
 
 import asyncpg
 import pytest
@@ -177,6 +177,32 @@ async def test_while_the_database_is_away_the_known_stay_known_for_a_while(
     for _ in range(2):
         with pytest.raises(ConnectionRefusedError):
             await known.find(token)
+
+
+async def test_while_the_database_is_away_those_who_wait_are_told_together(
+    doors: Doors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting = Tokens(service(doors.client).pool)
+    tried, ended = list[object](), asyncio.Event()
+
+    class Away:
+        def acquire(self, **wanted: object) -> Self:
+            tried.append(wanted)
+            return self
+
+        async def __aenter__(self) -> None:
+            await ended.wait()
+            raise ConnectionRefusedError
+
+        async def __aexit__(self, *_error: object) -> None: ...
+
+    monkeypatch.setattr(waiting, "_pool", Away())
+    asked = [asyncio.create_task(waiting.find("us_" + "A" * 43)) for _ in range(9)]
+    await asyncio.sleep(0)
+    ended.set()
+    told = await asyncio.gather(*asked, return_exceptions=True)
+    assert all(isinstance(error, ConnectionError) for error in told)
+    assert len(tried) == 1
 
 
 async def test_only_a_hash_is_kept_and_only_the_server_sees_it(doors: Doors) -> None:

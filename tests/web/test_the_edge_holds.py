@@ -150,7 +150,7 @@ async def test_who_does_not_read_its_stream_is_left_and_others_are_served(
             assert (await client.post("/v1/events", json=event())).status == 201
 
             async def all_left() -> bool:
-                return [line["event"] for line in logged].count("stream_broken") == 16
+                return [line["event"] for line in logged].count("reader_gone") == 16
 
             await eventually(all_left, "all that do not read are left", seconds=20)
     assert (await client.get("/v1/events", params={"limit": "700"})).status == 200

@@ -39,18 +39,24 @@ class Access:
         self._limits = Limits(settings.requests_a_second) if settings.requests_a_second else None
         self.guesses = Guesses(proxies_of(settings.trusted_proxies))
 
-    async def grant_of(self, request: web.Request, *, is_needed: bool) -> Grant | None:
-        """Return the grant of the caller's token or session; None without one, or when it is not valid.
+    async def grant_of(self, request: web.Request, shown: str, *, is_needed: bool) -> Grant | None:
+        """Return the grant of the token or session that is shown; None without one, or when it is not valid.
 
         Where it is needed, a wrong token is counted; raise a Problem (429) after too many from the caller's address.
         """
-        if "Authorization" in request.headers:
-            given = _bearer(request)
-            if not given:
-                return None
-            return await (self._grant_of_token(request, given) if is_needed else self._tokens.find(given))
-        secret = request.cookies.get(COOKIE)
-        return await self._grant_of_session(secret) if secret else None
+        if not shown:
+            return None
+        if "Authorization" not in request.headers:
+            return await self._grant_of_session(shown)
+        return await (self._grant_of_token(request, shown) if is_needed else self._tokens.find(shown))
+
+    async def still_opens(self, request: web.Request) -> bool:
+        """Return whether the token or session that opened the route for a request is still valid.
+
+        Raise one of UNAVAILABLE when the database cannot be asked.
+        """
+        shown = request.get(SHOWN)
+        return shown is None or self._is_own(shown) or await self._tokens.are_valid(shown)
 
     async def grant_of_feed(self, request: web.Request, token: str) -> Grant:
         """Return the grant of the token in a feed's address, which may open feeds only.
@@ -112,6 +118,7 @@ class Access:
 
 ACCESS = web.AppKey("access", Access)
 GRANT = web.RequestKey("grant", Grant)
+SHOWN = web.RequestKey("shown", str)  # the token or the session's secret, where the route is not open without
 ALLOWANCE = web.RequestKey("allowance", Allowance)
 
 
@@ -136,12 +143,14 @@ def guarded(handler: Handler, scope: Scope) -> Handler:
     async def guard(request: web.Request) -> web.StreamResponse:
         access = request.app[ACCESS]
         is_needed = needs_token(request, scope)
+        shown = request.match_info["token"] if scope == FEED else _shown(request)
         if scope == FEED:
-            grant = await access.grant_of_feed(request, request.match_info["token"]) if is_needed else None
+            grant = await access.grant_of_feed(request, shown) if is_needed else None
         else:
-            grant = await access.grant_of(request, is_needed=is_needed)
+            grant = await access.grant_of(request, shown, is_needed=is_needed)
         if is_needed:
             _check(grant, scope)
+            request[SHOWN] = shown
         request[GRANT] = grant or (APP if service_of(request).settings.token is None else ANYBODY)
         check_origin(request)
         access.allow(request, request[GRANT].name)
@@ -214,9 +223,14 @@ def _check(grant: Grant | None, scope: Scope) -> None:
         )
 
 
-def _bearer(request: web.Request) -> str | None:
+def _shown(request: web.Request) -> str:
+    """Return the token that the request shows, else its session's secret; "" for neither."""
+    return _bearer(request) if "Authorization" in request.headers else request.cookies.get(COOKIE, "")
+
+
+def _bearer(request: web.Request) -> str:
     kind, _, given = request.headers["Authorization"].partition(" ")
-    return given.strip() if kind.lower() == "bearer" else None
+    return given.strip() if kind.lower() == "bearer" else ""
 
 
 def _bytes(token: str) -> bytes:

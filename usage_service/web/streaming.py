@@ -1,20 +1,27 @@
-"""Streams: answers sent piece by piece, because they are too large to be held in memory."""
+"""Streams: answers sent piece by piece, because they are too large to be held in memory, or not known yet."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing, asynccontextmanager
 
 import structlog
 from aiohttp import web
 from aiohttp.web import ContentCoding
 
+from usage_service.shared.postgres import UNAVAILABLE
+from usage_service.web.access import ACCESS
 from usage_service.web.paths import logged_path
 
 WRITE_SECONDS = 60.0  # for a client to read a piece of a few MB
+CHECK_SECONDS = 1.0  # how often to look for the reader while no piece comes
 
 log = structlog.get_logger(__name__)
+
+
+class ReaderGoneError(Exception):
+    """Reader that has left, takes nothing, or may read no more."""
 
 
 async def stream_answer(
@@ -33,26 +40,72 @@ async def stream_answer(
         response.headers["Content-Encoding"] = "gzip"  # compression would send the end of an empty gzip
     elif as_gzip:
         response.enable_compression(ContentCoding.gzip)
-    await response.prepare(request)
-    if request.method == "HEAD":
-        return response
+    return await send(request, response, pieces)
+
+
+async def send(
+    request: web.Request, response: web.StreamResponse, pieces: AsyncGenerator[bytes, None]
+) -> web.StreamResponse:
+    """Send the pieces, as long as somebody reads who may; abort the connection then, or when one cannot be made."""
     try:
+        async with _taken():
+            await response.prepare(request)
+        if request.method == "HEAD":
+            return response
         async with aclosing(pieces):
-            async for piece in pieces:
-                async with asyncio.timeout(WRITE_SECONDS):
+            while (piece := await _next(request, pieces)) is not None:
+                async with _taken():
                     await response.write(piece)
-        await response.write_eof()
-    except ConnectionError:
-        log.info("reader_gone", path=logged_path(request))
-        abort(request)  # it may be the database's
+        async with _taken():
+            await response.write_eof()
+    except ReaderGoneError as error:
+        log.info("reader_gone", path=logged_path(request), reason=str(error))
+        _abort(request)
     except Exception:
         # Too late for a status: only a broken connection tells the reader that this is not all.
         log.exception("stream_broken", path=logged_path(request))
-        abort(request)
+        _abort(request)
     return response
 
 
-def abort(request: web.Request) -> None:
-    """Abort the connection."""
+async def _next(request: web.Request, pieces: AsyncGenerator[bytes, None]) -> bytes | None:
+    """Return the next piece, None after the last; raise ReaderGoneError, also while none comes."""
+    coming = asyncio.ensure_future(anext(pieces, None))
+    try:
+        while not (await asyncio.wait({coming}, timeout=CHECK_SECONDS))[0]:
+            await _require_reader(request)
+        piece = coming.result()
+    finally:
+        coming.cancel()
+        await asyncio.wait({coming})
+        coming.cancelled() or coming.exception()  # retrieved, or asyncio complains
+    await _require_reader(request)  # who could read when the piece was asked for may no longer
+    return piece
+
+
+async def _require_reader(request: web.Request) -> None:
+    """Raise ReaderGoneError when nobody reads, or nobody who still may; wait while the database does not say."""
+    while request.transport is not None:
+        try:
+            if await request.app[ACCESS].still_opens(request):
+                return
+        except UNAVAILABLE:
+            await asyncio.sleep(CHECK_SECONDS)
+        else:
+            raise ReaderGoneError("its token or session is not valid any more")
+    raise ReaderGoneError("it has left")
+
+
+@asynccontextmanager
+async def _taken() -> AsyncIterator[None]:
+    """Raise ReaderGoneError where what is sent is not taken in time."""
+    try:
+        async with asyncio.timeout(WRITE_SECONDS):
+            yield
+    except OSError as error:  # TimeoutError, too
+        raise ReaderGoneError(f"it takes nothing: {error!r}") from None
+
+
+def _abort(request: web.Request) -> None:
     if request.transport:
         request.transport.abort()

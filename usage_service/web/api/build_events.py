@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator
 from typing import Annotated
 from uuid import UUID
 
@@ -24,10 +24,9 @@ from usage_service.web.openapi.operations import Content, Response, described, p
 from usage_service.web.parameters import query_parameters
 from usage_service.web.paths import logged_path
 from usage_service.web.preferences import last_event_id
-from usage_service.web.streaming import abort
+from usage_service.web.streaming import send
 
 HEARTBEAT_SECONDS = 15.0  # proxies end connections that are silent for longer
-WRITE_SECONDS = 30.0
 READ_SECONDS = 5.0
 AFTER_FAILURE_SECONDS = 1.0
 RETRY = b"retry: 2000\n\n"
@@ -73,44 +72,23 @@ async def get_build_events(request: web.Request) -> web.StreamResponse:
             raise no_such_build(build_id)
         if story.over and not story.events:
             return web.Response(status=204)
-        return await _send(request, _frames(service, build_id, after, story, lambda: request.transport is None))
+        return await send(request, web.StreamResponse(headers=HEADERS), _frames(service, build_id, after, story))
 
 
-async def _send(request: web.Request, frames: AsyncIterator[bytes]) -> web.StreamResponse:
-    response = web.StreamResponse(headers=HEADERS)
-    try:
-        await response.prepare(request)
-        if request.method == "HEAD":
-            return response
-        async for frame in frames:
-            async with asyncio.timeout(WRITE_SECONDS):
-                await response.write(frame)
-        await response.write_eof()
-    except (ConnectionError, TimeoutError):
-        log.info("reader_gone", path=logged_path(request))
-        abort(request)
-    except Exception:
-        log.exception("stream_broken", path=logged_path(request))  # too late for a status
-        abort(request)
-    return response
-
-
-async def _frames(
-    service: Service, build_id: UUID, after: int, story: Story | None, gone: Callable[[], bool]
-) -> AsyncIterator[bytes]:
-    """Yield frames until the build is over, the server stops, or the client is gone.
+async def _frames(service: Service, build_id: UUID, after: int, story: Story | None) -> AsyncGenerator[bytes, None]:
+    """Yield frames until the build is over or the server stops.
 
     Errors of the database are retried, because a browser does not reconnect after an answer of 503.
     """
     yield RETRY
-    while not (service.watch.closed or gone()):
+    while not service.watch.closed:
         story = story or await _next(service, build_id, after)
         for event in story.events:
             yield _frame(event)
         if story.over:
             return
         after, story = story.upto, None
-        if not await _has_changed(service, build_id, after, gone):
+        if not await _has_changed(service, build_id, after):
             yield HEARTBEAT
 
 
@@ -124,8 +102,8 @@ async def _next(service: Service, build_id: UUID, after: int) -> Story:
         return Story([], after, over=False)
 
 
-async def _has_changed(service: Service, build_id: UUID, after: int, gone: Callable[[], bool]) -> bool:
-    seen = await service.watch.change(build_id, lambda build: build.log_position > after, HEARTBEAT_SECONDS, gone)
+async def _has_changed(service: Service, build_id: UUID, after: int) -> bool:
+    seen = await service.watch.change(build_id, lambda build: build.log_position > after, HEARTBEAT_SECONDS)
     return seen is not None and seen.log_position > after
 
 
