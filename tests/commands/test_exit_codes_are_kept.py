@@ -11,12 +11,16 @@ import pytest
 import builder.cli
 import usage_service.cli
 import warehouse.cli
+from tests.support.logs import SUM, write_analysis
+from usage_service.shared.bigquery.errors import TransientWorkError, WarehouseBusyError
+from usage_service.shared.commands import run_program
 from usage_service.shared.exit_codes import ExitCode, exit_codes_page
 
 MAINS = {"usage-service": usage_service.cli.main, "probe-builder": builder.cli.main, "warehouse": warehouse.cli.main}
 
 
 NOT_UTF8 = "odd.txt"
+ANALYSIS = "analysis.py"
 AWAY = ("--url", "http://127.0.0.1:1", "--token", "none")
 
 
@@ -25,6 +29,13 @@ AWAY = ("--url", "http://127.0.0.1:1", "--token", "none")
     [
         ("usage-service", ("popular", *AWAY), ExitCode.AWAY, "does not answer"),
         ("usage-service", ("token", "list"), ExitCode.AWAY, "was not reached"),
+        ("usage-service", ("replay", ANALYSIS), ExitCode.AWAY, "the database 127.0.0.1:1/none cannot be read"),
+        (
+            "usage-service",
+            ("replay", ANALYSIS, "--source", "postgresql://u:pw@nowhere.invalid/db"),
+            ExitCode.AWAY,
+            "the database nowhere.invalid/db cannot be read",
+        ),
         ("probe-builder", ("failed",), ExitCode.AWAY, "did not answer"),
         ("usage-service", ("popular", "--limit", "0"), ExitCode.REFUSED, " popular --help`"),
         ("usage-service", ("popular", "--no-such"), ExitCode.REFUSED, "--no-such"),
@@ -54,6 +65,7 @@ def test_exit_codes_are_kept_and_each_error_is_a_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path(NOT_UTF8).write_bytes(b"\xff")
+    write_analysis(Path(ANALYSIS), SUM)
     monkeypatch.delenv("COLUMNS", raising=False)
     monkeypatch.setenv("DATABASE_URL", "postgresql://127.0.0.1:1/none")
     monkeypatch.setattr("usage_service.shared.commands.configure_logs", lambda *_: None)
@@ -63,6 +75,59 @@ def test_exit_codes_are_kept_and_each_error_is_a_line(
     assert ended.value.code == code
     [line] = capsys.readouterr().err.splitlines()
     assert said in line
+
+
+@pytest.mark.parametrize(
+    ("program", "words"),
+    [
+        ("usage-service", ("token", "list")),
+        ("usage-service", ("verify",)),
+        ("usage-service", ("projections",)),
+        ("usage-service", ("mirror", "status")),
+        ("usage-service", ("retention", "drop", "--keep-days", "1", "old")),
+        ("usage-service", ("migrate",)),
+        ("usage-service", ("replay", ANALYSIS, "--data-dir", "data")),
+        ("usage-service", ("replay", ANALYSIS)),
+        ("usage-service", ("popular",)),
+        ("usage-service", ("export", "log.ndjson")),
+        ("probe-builder", ("failed",)),
+        ("probe-builder", ("retry", "--all")),
+    ],
+)
+def test_of_a_local_stack_that_does_not_run_no_command_gets_an_answer(
+    program: str,
+    words: tuple[str, ...],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    unused_tcp_port: int,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data" / "postgres").mkdir(parents=True)
+    (tmp_path / "data" / "postgres" / "password").write_text("secret\n")
+    write_analysis(Path(ANALYSIS), SUM)
+    for name in ("DATABASE_URL", "USAGE_SERVICE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    nowhere = f"http://127.0.0.1:{unused_tcp_port}"
+    monkeypatch.setattr("usage_service.shared.options._url", lambda *_: nowhere)
+    monkeypatch.setattr("usage_service.log.history.kept_url", lambda: nowhere)
+    monkeypatch.setattr("usage_service.shared.commands.configure_logs", lambda *_: None)
+    monkeypatch.setattr("sys.argv", [program, *words])
+    with pytest.raises(SystemExit) as ended:
+        MAINS[program]()
+    assert ended.value.code == ExitCode.AWAY
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("error", [WarehouseBusyError("backendError", "busy"), TransientWorkError("timeout", "slow")])
+def test_a_warehouse_that_may_do_better_later_is_away(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
+    def program() -> None:
+        raise error
+
+    with pytest.raises(SystemExit) as ended:
+        run_program("probe-builder", program)
+    assert ended.value.code == ExitCode.AWAY
+    assert capsys.readouterr().err == f"probe-builder: {error}\n"
 
 
 @pytest.mark.parametrize("words", [("--version",), ("reference", "api")])

@@ -18,14 +18,17 @@ import pytest
 from aiohttp import ClientPayloadError
 
 from tests.conftest import Start
+from tests.operation.test_mistakes_in_the_address_are_one_line import MISTAKES
 from tests.support.logs import line, write_log
 from tests.support.proxy import proxied
 from tests.support.servers import eventually
 from usage_service.commands.exporting import export_log
-from usage_service.imports.posting import PostError
+from usage_service.imports.posting import PostAwayError, PostError
 from usage_service.log import arrow
 from usage_service.log.arrow import SCHEMA
+from usage_service.log.errors import LogAwayError
 from usage_service.log.history import LogReadError, read
+from usage_service.shared.exit_codes import ExitCode
 from usage_service.shared.settings import ServerSettings
 
 NOWHERE = "127.0.0.1:9"
@@ -183,8 +186,28 @@ async def test_a_database_that_goes_away_midway_is_noticed(
 
         await eventually(connected, "the second connection")
         proxy.cut()
-        with pytest.raises(LogReadError, match="cannot be read"):
+        with pytest.raises(LogAwayError, match="cannot be read"):
             await reading
+
+
+@pytest.mark.parametrize(
+    "mistake", ["wrong password", "no such role", "no such database", "too high a port", "no TLS there", "no such mode"]
+)
+async def test_a_database_that_refuses_is_not_away(database_url: str, mistake: str) -> None:
+    """Also where an event loop runs, as in a notebook."""
+    change, _ = MISTAKES[mistake]
+    with pytest.raises(LogReadError, match="cannot be read") as caught:
+        _ = read(change(database_url)).end
+    assert caught.value.exit_code == ExitCode.REFUSED
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_a_service_that_may_do_better_later_is_away(tmp_path: Path, status: int) -> None:
+    with serving(service_answers(b"{}", {}, status)) as url:
+        with pytest.raises(LogAwayError, match=f"answered {status}"):
+            read(url).table()
+        with pytest.raises(PostAwayError, match=f"answered {status}"):
+            export_log(tmp_path / "log.ndjson", "ndjson", 0, url, None)
 
 
 def test_files_that_are_cut_or_no_logs_are_named(tmp_path: Path) -> None:

@@ -237,6 +237,6 @@ async def test_a_database_that_ends_it_is_told(
             code, out, err = await running
     finally:
         await operator.close()
-    assert (code, out) == (2, "")
+    assert (code, out) == (3, "")
     assert "run it again to go on" in err
     assert len(err.splitlines()) == 1

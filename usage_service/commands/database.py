@@ -11,8 +11,10 @@ import asyncpg
 
 from usage_service.projections.rebuilding import MaintenanceError, owner_connection
 from usage_service.projections.runner import UnfoldableError
+from usage_service.shared.commands import DISK_ERRORS
 from usage_service.shared.local_services import database_url
-from usage_service.shared.postgres import UNAVAILABLE, Connection
+from usage_service.shared.postgres import UNAVAILABLE, Connection, is_away
+from usage_service.shared.schema import DatabaseAwayError
 
 Result = TypeVar("Result")
 
@@ -26,7 +28,8 @@ class Database(NamedTuple):
     def run(self, work: Callable[[str], Coroutine[object, object, Result]]) -> Result:
         """Run work that is given the database's URL.
 
-        Raise MaintenanceError where the database ends it, SettingsError where there is no database.
+        Raise DatabaseAwayError where the database goes away, MaintenanceError where it ends it otherwise, SettingsError
+        where there is no database.
         """
         found = database_url(self.url, self.data_dir)
         try:
@@ -34,8 +37,10 @@ class Database(NamedTuple):
         except UnfoldableError as error:
             raise MaintenanceError(str(error)) from error
         except (*UNAVAILABLE, asyncpg.PostgresError) as error:
-            why = str(error) or repr(error)
-            raise MaintenanceError(f"the database ended it: {why}; run it again to go on") from error
+            if isinstance(error, OSError) and (error.filename or error.errno in DISK_ERRORS):
+                raise  # of a file
+            kind = DatabaseAwayError if isinstance(error, UNAVAILABLE) and is_away(error) else MaintenanceError
+            raise kind(f"the database ended it: {str(error) or repr(error)}; run it again to go on") from error
 
     def run_as_owner(self, work: Callable[[Connection], Awaitable[Result]]) -> Result:
         """Run work that is given one connection; raise as `run` does."""

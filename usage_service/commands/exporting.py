@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from io import IOBase
 from pathlib import Path
 from typing import Annotated, cast
@@ -17,7 +17,7 @@ from usage_service.log.stored_events import LARGEST_POSITION
 from usage_service.shared.files import is_stdout
 from usage_service.shared.options import DEFAULT_URL, Token, Url
 from usage_service.shared.progress import progress
-from usage_service.shared.remote import token_or_kept
+from usage_service.shared.remote import LATER, token_or_kept
 from usage_service.shared.service_errors import reason
 from usage_service.shared.tables import tell
 
@@ -94,12 +94,12 @@ def _write(path: Path, form: Format, response: urllib3.BaseHTTPResponse, moved: 
 def _reading(address: str, headers: dict[str, str]) -> Iterator[urllib3.BaseHTTPResponse]:
     with urllib3.PoolManager(timeout=TIMEOUT, retries=urllib3.Retry(3, backoff_factor=0.2)) as pool:
         try:
-            response = pool.request("GET", address, headers=headers, preload_content=False)
-            if response.status != 200:
-                raise PostError(f"{address} answered {response.status}: {reason(response.status, response.data)}")
-            if "Log-Position" not in response.headers:
-                raise PostError(f"{address} is not of a usage service: its answer has no Log-Position")
-            yield response
-            response.release_conn()
+            with closing(pool.request("GET", address, headers=headers, preload_content=False)) as response:
+                if response.status != 200:
+                    kind = PostAwayError if response.status in LATER else PostError
+                    raise kind(f"{address} answered {response.status}: {reason(response.status, response.data)}")
+                if "Log-Position" not in response.headers:
+                    raise PostError(f"{address} is not of a usage service: its answer has no Log-Position")
+                yield response
         except urllib3.exceptions.HTTPError as error:
             raise PostAwayError(f"{address} cannot be read ({error}); run the export again") from None

@@ -14,9 +14,10 @@ from uuid import UUID, uuid4
 import pyarrow as pa
 
 from usage_service.log.arrow import SCHEMA, read_batches, read_begin, read_rows
-from usage_service.log.errors import LogReadError
+from usage_service.log.errors import LogAwayError, LogReadError
 from usage_service.log.reading import LogFilter
 from usage_service.queries import query
+from usage_service.shared.errors import AwayError
 from usage_service.shared.queries import SqlFolder
 from usage_service.shared.settings import MIRROR, SettingsError
 
@@ -193,7 +194,8 @@ def _rows(place: MirrorPlace, statement: Statement, limit: int | None) -> Iterat
             if limit == 0:
                 return
     except WorkError as error:
-        raise LogReadError(f"the mirror {place.mirror} cannot be read: {error}") from None
+        kind = LogAwayError if isinstance(error, AwayError) else LogReadError
+        raise kind(f"the mirror {place.mirror} cannot be read: {error}") from None
 
 
 def _batch(page: Page) -> pa.RecordBatch:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol, cast
@@ -19,9 +21,13 @@ from usage_service.log.errors import LogAwayError, LogReadError
 from usage_service.log.mirrored import MirrorPlace, read_events
 from usage_service.log.reading import LogFilter, was_dropped
 from usage_service.log.stored_events import LARGEST_POSITION
+from usage_service.shared.connecting import connect_to
+from usage_service.shared.postgres import UNAVAILABLE
+from usage_service.shared.remote import LATER
 from usage_service.shared.service_errors import reason
 
 ARROW = "application/vnd.apache.arrow.stream"
+AWAY_STATES = ("08", "53", "57")  # SQLSTATE: lost connections, lack of resources, an operator's or a time-out's end
 TIMEOUT = urllib3.Timeout(connect=5, read=30)
 
 
@@ -73,7 +79,27 @@ class DatabaseSource:
             for secret in {parts.password, unquote(parts.password or "")} - {None, ""}:
                 said = said.replace(cast(str, secret), "***")
             hosts = parts.netloc.rpartition("@")[2]  # there may be several
-            raise LogReadError(f"the database {hosts}{parts.path} cannot be read: {said}") from None
+            is_away = isinstance(error, OSError) or _is_away(self.url, error.sqlstate)
+            kind = LogAwayError if is_away else LogReadError
+            raise kind(f"the database {hosts}{parts.path} cannot be read: {said}") from None
+
+
+def _is_away(url: str, sqlstate: str | None) -> bool:
+    """Return whether a database does not answer now, rather than refuse what it is asked.
+
+    Of a connection that fails libpq tells nothing but a text, whether its server is away or the address is wrong. The
+    programs' own way to connect, which other commands take, knows one from the other.
+    """
+    if sqlstate is not None:
+        return sqlstate.startswith(AWAY_STATES)
+    with ThreadPoolExecutor(1) as thread:  # an event loop may run in this one, as in a notebook
+        error = thread.submit(asyncio.run, _connected(url)).exception()
+    return error is None or isinstance(error, UNAVAILABLE)
+
+
+async def _connected(url: str) -> None:
+    connection = await connect_to(url, {})
+    await connection.close()
 
 
 @dataclass(frozen=True)
@@ -113,9 +139,8 @@ class ServiceSource:
                 response = pool.request("GET", address, headers=headers, preload_content=False)
                 try:
                     if response.status != 200 or "Log-Position" not in response.headers:
-                        raise LogReadError(
-                            f"{self.url} answered {response.status}: {reason(response.status, response.data)}"
-                        )
+                        kind = LogAwayError if response.status in LATER else LogReadError
+                        raise kind(f"{self.url} answered {response.status}: {reason(response.status, response.data)}")
                     yield response
                 finally:
                     response.close()

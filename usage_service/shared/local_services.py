@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from usage_service.shared.errors import AwayError
 from usage_service.shared.settings import SettingsError
 
 DATABASE = "usage"
@@ -11,10 +12,24 @@ READY = "ready"
 WAREHOUSE_URL_FILE = "warehouse-url"  # in the data directory
 
 
+class StackAwayError(SettingsError, AwayError):
+    """The local stack whose database is meant does not run."""
+
+    exit_code = AwayError.exit_code
+
+
 def database_url(given: str | None, data_dir: Path) -> str:
-    """Return `given`, else the URL of the local stack that runs in `data_dir`; raise SettingsError without either."""
+    """Return `given`, else the URL of the local stack that runs in `data_dir`.
+
+    Raise StackAwayError where that does not run, and SettingsError where there is none.
+    """
     found = given or running_url(data_dir)
     if found is None:
+        if was_started(data_dir):
+            raise StackAwayError(
+                f"the local stack of {data_dir} does not run; start it with `usage-service up --data-dir {data_dir}`, "
+                "or name another database with --database-url"
+            )
         raise SettingsError(
             f"no database: give --database-url or set DATABASE_URL, or start the local stack of {data_dir} with "
             f"`usage-service up --data-dir {data_dir}`"

@@ -1,6 +1,6 @@
 """Errors that end work in the warehouse without a result: permanent ones, transient ones, and those that stop it."""
 
-from usage_service.shared.errors import UserError
+from usage_service.shared.errors import AwayError, UserError
 
 
 class WorkError(UserError):
@@ -17,8 +17,10 @@ class PermanentWorkError(WorkError):
     """A failure that would come again: an invalid query, a column that is not there, a byte limit, no access."""
 
 
-class TransientWorkError(WorkError):
+class TransientWorkError(WorkError, AwayError):
     """A failure that may pass: the warehouse was busy, out of reach, or too slow."""
+
+    exit_code = AwayError.exit_code
 
 
 WAITING_FOR_QUOTA, WAITING_FOR_WAREHOUSE = WAITING_STAGES = ("waiting_for_warehouse_quota", "waiting_for_warehouse")
