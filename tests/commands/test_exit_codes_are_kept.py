@@ -49,7 +49,20 @@ AWAY = ("--url", "http://127.0.0.1:1", "--token", "none")
         ),
         ("usage-service", ("no-such-command",), ExitCode.REFUSED, "no-such-command"),
         ("usage-service", ("hotlist", "--url", "x", "rules"), ExitCode.REFUSED, "give it after rules"),
-        ("usage-service", ("import", "no-such-file"), ExitCode.WRONG, "no-such-file"),
+        (
+            "usage-service",
+            ("import", "no-such-file"),
+            ExitCode.REFUSED,
+            "no-such-file: No such file or directory; name",
+        ),
+        ("usage-service", ("import", NOT_UTF8), ExitCode.REFUSED, "odd.txt"),
+        (
+            "usage-service",
+            ("import", NOT_UTF8, "--format", "csv"),
+            ExitCode.REFUSED,
+            "there is no csv; there are export,",
+        ),
+        ("usage-service", ("import", NOT_UTF8, "--rules", ANALYSIS), ExitCode.REFUSED, "analysis.py: is not TOML"),
         ("warehouse", ("query", "SELECT 1", "--data-dir", "none"), ExitCode.REFUSED, "none"),
         ("warehouse", ("seed", "--until", "yesterday"), ExitCode.REFUSED, "a day, such as 2026-11-23"),
     ],
@@ -74,6 +87,7 @@ def test_exit_codes_are_kept_and_each_error_is_a_line(
         MAINS[program]()
     assert ended.value.code == code
     [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"{'python -m ' if program == 'warehouse' else ''}{program}: ")
     assert said in line
 
 

@@ -49,6 +49,6 @@ async def test_rules_of_ones_own_decide(run: Run, tmp_path: Path) -> None:
         assert "no rule matches '/" not in out
         rules.write_text(RULES.replace(".*", "("))
         code, _, errors = await run("import", str(LOG), "--url", service.url, "--rules", str(rules))
-    assert code == 1
+    assert code == 2
     assert "rules.toml: rule 1 (everything): path: is no regular expression" in errors
     assert "Traceback" not in errors

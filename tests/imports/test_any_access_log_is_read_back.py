@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.servers import rounds
-from usage_service.imports.formats import format_named
 from usage_service.imports.lines import NO_OPTIONS, JsonObject
+from usage_service.imports.reading import format_named
 from usage_service.imports.source import Source
 from usage_service.user_agents import is_bot, visitor_of
 

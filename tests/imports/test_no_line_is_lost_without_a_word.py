@@ -14,14 +14,18 @@ from pathlib import Path
 from typing import cast
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from tests.support.logs import write_log
 from usage_service.imports import source as sources
 from usage_service.imports.importing import Trial, try_file
 from usage_service.imports.json_items import items
 from usage_service.imports.lines import NO_OPTIONS, Options
 from usage_service.imports.refusals import UnreadableFileError
 from usage_service.imports.source import STDIN, Source
+from usage_service.log import exports
+from usage_service.log.history import read
 
 
 def event(page: str, **fields: object) -> bytes:
@@ -162,6 +166,26 @@ def test_a_damaged_file_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
 
 
 LINES_ZSTD = bytes(pa.compress(LINES + b"\n", codec="zstd", asbytes=True))
+
+
+def test_a_damaged_export_is_read_up_to_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exports, "ROWS_A_GROUP", 1_000)
+    path, log = tmp_path / "log.parquet", read(write_log(tmp_path / "log.ndjson", 3_000)).table()
+    exports.write_batches(path, log.to_batches(max_chunksize=1_000), lambda _: None)
+    damage(path, group=2)
+    stats = try_file(path).stats
+    assert stats.statuses == {"would send": 2_000, "refused": 1}
+    assert stats.refusals[0].startswith("log.parquet:2001: the file is damaged: ")
+    damage(path, group=0)
+    with pytest.raises(UnreadableFileError, match=r"log.parquet: is damaged"):
+        try_file(path)
+
+
+def damage(path: Path, group: int) -> None:
+    offset = pq.ParquetFile(path).metadata.row_group(group).column(0).data_page_offset
+    with path.open("rb+") as file:
+        file.seek(offset)
+        file.write(b"\xff" * 100)
 
 
 def test_a_line_without_end_takes_no_memory() -> None:

@@ -32,12 +32,30 @@ async def test_a_file_that_cannot_be_read_stops_no_other(run: Run, tmp_path: Pat
     told = [line.removeprefix(str(good)).split() for line in out.splitlines()]
     assert told[:2] == [["file", "format", "what", "number"], ["events", "recorded", "page_viewed", "2"]]
     assert ["refused:", "colour:", "is", "not", "known", "1"] in told
-    assert "bad: is of no format that can be read" in errors
-    assert "missing: No such file or directory" in errors
-    assert "Is a directory" in errors
+    assert "usage-service: bad: is of no format that can be read" in errors
+    assert f"usage-service: {missing}: No such file or directory" in errors
+    assert f"usage-service: {tmp_path}: Is a directory" in errors
     assert "refused good:2: is not JSON" in errors
     assert "refused good:3: colour: is not known" in errors
     assert "Traceback" not in errors
+
+
+async def test_a_wrong_option_is_refused_before_anything_is_read(run: Run, tmp_path: Path) -> None:
+    path, refused, rules = tmp_path / "a.ndjson", tmp_path / "refused.ndjson", tmp_path / "rules.toml"
+    path.write_text(event("/a"))
+    refused.write_text("before")
+    rules.write_text("rule = 1")
+    with fake_service() as service:
+        for option, value, why in (
+            ("--format", "csv", "--format: there is no csv; there are export, events,"),
+            ("--rules", str(rules), "rules.toml: rule: Expected `array`"),
+        ):
+            words = ("import", str(path), option, value, "--refused", str(refused), "--url", service.url)
+            code, out, errors = await run(*words)
+            assert (code, out, len(errors.splitlines())) == (2, "", 1)
+            assert errors.startswith(f"usage-service: {why}")
+        assert service.times == []
+    assert refused.read_text() == "before"
 
 
 async def test_refused_lines_are_kept_as_they_were(run: Run, tmp_path: Path) -> None:

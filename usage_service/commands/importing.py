@@ -13,18 +13,20 @@ from typing import Annotated
 import typer
 
 from usage_service.commands.times import read_time
-from usage_service.imports.formats import FORMATS
 from usage_service.imports.importing import KeepRefused, import_file, try_file
 from usage_service.imports.lines import ONE_HOST, Options
+from usage_service.imports.reading import BY_NAME, format_named
 from usage_service.imports.refusals import UnreadableFileError
+from usage_service.imports.rules import read_rules
 from usage_service.imports.stats import ImportStats
+from usage_service.shared.exit_codes import ExitCode
 from usage_service.shared.files import STDOUT
 from usage_service.shared.options import DEFAULT_URL, Token, Url, refuse_overwriting
 from usage_service.shared.remote import token_or_kept
 from usage_service.shared.table_layout import Column
 from usage_service.shared.tables import show_table, tell, visible
 
-NAMES = ", ".join(["export", *(one.name for one in FORMATS)])
+NAMES = ", ".join(BY_NAME)
 MOST_PATHS_TOLD = 10
 Read = Callable[[Path], ImportStats]
 
@@ -57,8 +59,10 @@ def import_command(
 
     docs/imports.md has the fields of each format, docs/guides/history.md says how to go about it.
 
-    The exit code is 1 when a line was refused or a file could not be read, 3 when the service does not answer.
+    The exit code is 1 when a line was refused or one of the files could not be read, 2 when none could, 3 when the
+    service does not answer.
     """
+    _check(format_name, rules)
     options = Options(product, channel, host, rules, as_of)
     with _refused_lines(refused, [*files, rules]) as keep_refused:
 
@@ -67,9 +71,16 @@ def import_command(
                 return _try(path, options, format_name, keep_refused)
             return asyncio.run(import_file(path, url, token_or_kept(token), options, format_name, keep_refused))
 
-        is_whole = _read_all(files, read)
-    if not is_whole:
-        raise typer.Exit(1)
+        exit_code = _read_all(files, read)
+    if exit_code:
+        raise typer.Exit(exit_code)
+
+
+def _check(format_name: str | None, rules: Path | None) -> None:
+    """Raise UnreadableFileError for an option that is wrong, before anything is read or written over."""
+    if format_name is not None:
+        format_named(format_name)
+    read_rules(rules)
 
 
 @contextmanager
@@ -89,8 +100,8 @@ def _refused_lines(path: Path | None, read: list[Path | None]) -> Iterator[KeepR
         yield lambda line: file.write(line + b"\n")
 
 
-def _read_all(files: list[Path], read: Read) -> bool:
-    """Read the files one after the other, and return whether each was read, to the last line."""
+def _read_all(files: list[Path], read: Read) -> ExitCode:
+    """Read the files one after the other; return whether each was read to the last line, or none at all."""
     done: list[tuple[Path, ImportStats]] = []
     unreadable = 0
     try:
@@ -98,11 +109,14 @@ def _read_all(files: list[Path], read: Read) -> bool:
             try:
                 done.append((path, read(path)))
             except UnreadableFileError as error:
-                _complain(str(error))
+                _complain(f"usage-service: {error}")
                 unreadable += 1
     finally:
         _tell(done)
-    return not unreadable and not any("refused" in stats.statuses for _, stats in done)
+    if not done:
+        return ExitCode.REFUSED
+    is_whole = not unreadable and not any("refused" in stats.statuses for _, stats in done)
+    return ExitCode.DONE if is_whole else ExitCode.WRONG
 
 
 def _try(path: Path, options: Options, format_name: str | None, keep_refused: KeepRefused | None) -> ImportStats:

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from usage_service.imports.batches import MOST_BYTES, PreparedLine
 from usage_service.imports.events_to_send import EventToSend, Preparation, RefusedEventError
-from usage_service.imports.formats import format_named, format_of
+from usage_service.imports.formats import FORMATS, format_of
 from usage_service.imports.lines import Format, JsonObject, Line, Options
 from usage_service.imports.refusals import Refusal, UnreadableFileError
 from usage_service.imports.source import Kept, Source
@@ -18,15 +18,23 @@ from usage_service.imports.state import ImportState, open_state
 from usage_service.log.exports import PARQUET, is_export, parquet_lines
 
 EXPORT = Format("export", "an exported log", lambda head, _name: is_export(head), lambda _source, _options: iter(()))
+BY_NAME = {one.name: one for one in (EXPORT, *FORMATS)}
+
+
+def format_named(name: str) -> Format:
+    """Return the format with a name. Raise UnreadableFileError when there is none."""
+    if name not in BY_NAME:
+        raise UnreadableFileError(f"--format: there is no {name}; there are {', '.join(BY_NAME)}")
+    return BY_NAME[name]
 
 
 def recognize(source: Source, format_name: str | None) -> Format:
     """Return the format that is named, else that which the content tells. Raise UnreadableFileError for none."""
-    if format_name == EXPORT.name or (format_name is None and is_export(source.head)):
-        return EXPORT
     if source.fault and not source.head:
         raise UnreadableFileError(f"{source.name}: {source.fault}")
-    return format_named(format_name) if format_name else format_of(source.head, source.name)
+    if format_name is not None:
+        return format_named(format_name)
+    return EXPORT if is_export(source.head) else format_of(source.head, source.name)
 
 
 def prepared_lines(source: Source, chosen: Format, options: Options, state: ImportState) -> Iterator[PreparedLine]:
@@ -93,11 +101,14 @@ def _exported_lines(source: Source) -> Iterator[PreparedLine]:
 
 
 def _parquet_lines(source: Source) -> Iterator[PreparedLine]:
+    number = 0
     try:
         for number, line in enumerate(parquet_lines(source.raw), 1):
             yield _exported(number, line, None)
-    except pa.ArrowException as error:
-        raise UnreadableFileError(f"{source.name}: is damaged: {error}") from None
+    except (pa.ArrowException, OSError) as error:
+        if not number:
+            raise UnreadableFileError(f"{source.name}: is damaged: {error}") from None
+        yield PreparedLine(number + 1, number + 1, refusal=Refusal(None, f"the file is damaged: {error}"))
 
 
 def _exported(number: int, line: bytes, text: Kept) -> PreparedLine:

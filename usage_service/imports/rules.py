@@ -108,7 +108,7 @@ def read_rules(path: Path | None) -> Rules:
         with path.open("rb") as file:
             content = file.read(MOST_FILE_BYTES + 1)
     except OSError as error:
-        raise UnreadableFileError(f"{path}: {error.strerror or error}") from None
+        raise UnreadableFileError(f"{path}: {error.strerror or error}; name another file") from None
     if len(content) > MOST_FILE_BYTES:
         raise UnreadableFileError(f"{path}: is longer than {MOST_FILE_BYTES:,} bytes")
     return _rules(path.name, content)

@@ -352,7 +352,7 @@ def open_source(path: Path) -> Iterator[Source]:
     try:
         raw = sys.stdin.buffer if is_stdin else path.open("rb")
     except OSError as error:
-        raise UnreadableFileError(f"{path}: {error.strerror or error}") from None
+        raise UnreadableFileError(f"{path}: {error.strerror or error}; name another file") from None
     with nullcontext(raw) if is_stdin else raw:
         # A pipe, such as that of <(...) in a shell, has no size, and nothing by which it would be known again.
         stat = None if is_stdin else os.fstat(raw.fileno())

@@ -44,11 +44,3 @@ def format_of(head: bytes, name: str) -> Format:
         known = "; ".join(f"{one.name} ({one.title})" for one in FORMATS)
         raise UnreadableFileError(f"{name}: is of no format that can be read; --format names one: {known}")
     return found
-
-
-def format_named(name: str) -> Format:
-    """Return the format with a name. Raise UnreadableFileError when there is none."""
-    found = next((one for one in FORMATS if one.name == name), None)
-    if found is None:
-        raise UnreadableFileError(f"--format: there is no {name}; there are {', '.join(one.name for one in FORMATS)}")
-    return found
