@@ -22,6 +22,7 @@ from usage_service.shared.logs import configure_logs
 from usage_service.shared.options import DEFAULT_URL, Token, Url
 from usage_service.shared.progress import NotedReport, progress
 from usage_service.shared.remote import RemoteError, send
+from usage_service.shared.schema import refuse_missing_database
 from usage_service.shared.settings import MOST_BYTES, check_names, load_settings
 from usage_service.shared.tables import tell
 from usage_service.shared.trace_export import exported_spans
@@ -84,7 +85,9 @@ def night_command(
     bytes_limit = {} if most_bytes is None else {"most_bytes": most_bytes}
     if sys.stderr.isatty():
         configure_logs("warning")  # what the progress bar says already
-    warehouse = open_warehouse(settings)  # before a night is asked for that others would then have to build
+    # Before a night is asked for that others would then have to build.
+    warehouse = open_warehouse(settings)
+    uvloop.run(refuse_missing_database(settings.database_url))
     asked = _ask(url, token, {"product": product, "channel": channel, **listed, **bytes_limit})
     with exported_spans("probe-builder"), progress(f"Building {product} {channel}", asked.to_build) as report:
         work = run_night(settings, warehouse, asked.night_id, lambda state: _show(report, state))

@@ -24,6 +24,7 @@ from tests.support.servers import Connection
 from usage_service.shared.bigquery.control import Control
 from usage_service.shared.bigquery.errors import PermanentWorkError
 from usage_service.shared.errors import UserError
+from usage_service.shared.exit_codes import ExitCode
 from usage_service.shared.lifetime import Lifetime
 from usage_service.shared.settings import ServerSettings
 
@@ -109,6 +110,24 @@ async def test_no_night_is_asked_for_where_no_warehouse_is_known(
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", "/nowhere")
     result = await called("--probes", "-", stdin="gc_ms\n")
     assert "GOOGLE_APPLICATION_CREDENTIALS" in str(result.exception)
+    assert await database.fetchval("SELECT count(*) FROM nights") == 0
+
+
+@pytest.mark.parametrize(
+    ("address", "code", "said"),
+    [
+        ("postgresql://u:pw@127.0.0.1:1/db", ExitCode.AWAY, "the database of DATABASE_URL was not reached"),
+        ("postgresql://127.0.0.1:0/db", ExitCode.REFUSED, "DATABASE_URL: Port out of range"),
+    ],
+)
+async def test_no_night_is_asked_for_where_the_database_is_away(
+    called: Called, database: Connection, monkeypatch: pytest.MonkeyPatch, address: str, code: ExitCode, said: str
+) -> None:
+    await put_in_catalogue(database, "gc_ms")
+    monkeypatch.setenv("DATABASE_URL", address)
+    result = await called("--probes", "-", stdin="gc_ms\n")
+    assert isinstance(result.exception, UserError)
+    assert (result.exception.exit_code, said in str(result.exception)) == (code, True)
     assert await database.fetchval("SELECT count(*) FROM nights") == 0
 
 

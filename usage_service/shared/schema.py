@@ -168,6 +168,22 @@ async def _owner_named() -> AsyncIterator[None]:
         ) from None
 
 
+async def refuse_missing_database(url: str) -> None:
+    """Raise DatabaseAwayError where the database does not answer now, before anything begins that needs it.
+
+    Raise AddressError where its address is wrong.
+    """
+    try:
+        connection = await connect(url, application="usage-service check")
+    except UNAVAILABLE as error:
+        raise _not_reached(error) from None
+    await connection.close(timeout=5)
+
+
+def _not_reached(error: BaseException) -> DatabaseAwayError:
+    return DatabaseAwayError(f"the database of DATABASE_URL was not reached: {str(error) or repr(error)}")
+
+
 async def _connect_when_up(url: str) -> asyncpg.Connection[asyncpg.Record]:
     deadline = time.monotonic() + START_SECONDS
     while True:
@@ -175,6 +191,6 @@ async def _connect_when_up(url: str) -> asyncpg.Connection[asyncpg.Record]:
             return await connect(url, application="usage-service schema", statement_seconds=MIGRATION_SECONDS)
         except UNAVAILABLE as error:
             if time.monotonic() > deadline:
-                raise DatabaseAwayError(f"the database of DATABASE_URL was not reached: {error}") from None
+                raise _not_reached(error) from None
             log.info("waiting_for_database", error=repr(error))
         await asyncio.sleep(RETRY_SECONDS)

@@ -22,7 +22,6 @@ from usage_service.web.api.build_answers import BuildPath, build_id_of, no_such_
 from usage_service.web.keys import service_of
 from usage_service.web.openapi.operations import Content, Response, described, problem
 from usage_service.web.parameters import query_parameters
-from usage_service.web.paths import logged_path
 from usage_service.web.preferences import last_event_id
 from usage_service.web.streaming import send
 
