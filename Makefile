@@ -24,7 +24,7 @@ help:  ## List the targets
 
 setup: $(DEV_READY)  ## Create .venv with everything pinned, for running and for developing
 
-run: $(RUN_READY)  ## Run everything on this machine: PostgreSQL, server, warehouse, builder, sample data
+run: $(RUN_READY)  ## Run everything on this machine, on sample data; ARGS="--port 8090" for another port than 8080
 	@exec $(BIN)/usage-service up $(ARGS)
 
 etl-demo: $(RUN_READY)  ## The nightly ETL on sample pings, of all probes and of the hot list: what is saved

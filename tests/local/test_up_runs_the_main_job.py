@@ -272,15 +272,31 @@ def test_killed_it_leaves_no_process(data_dir: Path) -> None:
         wait_for(lambda: gone(everything), "no process left")
 
 
+def refused_start(data_dir: Path, port: int, **settings: str) -> tuple[int, str]:
+    """Return the exit code of a stack that does not start, and the line that it says."""
+    command = [sys.executable, "-m", "usage_service", "up", "--port", str(port), "--data-dir", str(data_dir)]
+    inherited = {name: value for name, value in os.environ.items() if name != "MAKELEVEL"}
+    ended = subprocess.run(
+        command, capture_output=True, text=True, timeout=SECONDS, check=False, env=inherited | settings
+    )
+    [line] = ended.stderr.splitlines()
+    return ended.returncode, line
+
+
 def test_a_taken_port_is_said_in_a_line(data_dir: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        command = [sys.executable, "-m", "usage_service", "up", "--port", str(port), "--data-dir", str(data_dir)]
-        ended = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
-    assert ended.returncode == 2
-    assert f"port {port}" in ended.stderr
-    assert "--port" in ended.stderr
-    assert "Traceback" not in ended.stderr
+        for settings, how in ({}, "--port"), ({"MAKELEVEL": "1"}, 'make run ARGS="--port PORT"'):
+            code, line = refused_start(data_dir, port, **settings)
+            assert (code, line.endswith(f"; choose another with {how}")) == (2, True), line
+            assert f"port {port}" in line
+
+
+def test_a_database_that_is_away_is_said_before_anything_is_made(tmp_path: Path) -> None:
+    away = tmp_path / "away"
+    code, line = refused_start(away, free_port(), DATABASE_URL="postgresql://u:pw@127.0.0.1:1/db")
+    assert (code, away.exists()) == (3, False)
+    assert "the database of DATABASE_URL was not reached" in line
 
 
 def alive_again(up: Up, name: str, old_pid: int) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
 
@@ -11,14 +12,18 @@ from rich.console import Console
 from usage_service.local.embedded_postgres import EmbeddedPostgres
 from usage_service.local.services import STOP_SECONDS, LocalStackError, Services
 from usage_service.local.stack import LocalStack
+from usage_service.shared.schema import refuse_missing_database
 
 
 async def run_local_stack(stack: LocalStack, console: Console) -> None:
     """Start all services, print where they are, and run until SIGINT or SIGTERM.
 
-    Raise LocalStackError or ChildError when a service does not start or does not stay up.
+    Raise LocalStackError or ChildError when a service does not start or does not stay up, DatabaseAwayError where that
+    of DATABASE_URL does not answer.
     """
     _refuse_taken_port(stack.port)
+    if stack.settings.database_url:
+        await refuse_missing_database(stack.settings.database_url)
     stack.data_dir.mkdir(parents=True, exist_ok=True)
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -55,6 +60,8 @@ def _refuse_taken_port(port: int) -> None:
     try:
         socket.create_server(("127.0.0.1", port)).close()
     except OSError as error:
+        # Set by `make run`, which takes no options of its own.
+        how = 'make run ARGS="--port PORT"' if "MAKELEVEL" in os.environ else "--port"
         raise LocalStackError(
-            f"port {port} of 127.0.0.1 cannot be used ({error.strerror}); choose another with --port"
+            f"port {port} of 127.0.0.1 cannot be used ({error.strerror}); choose another with {how}"
         ) from None

@@ -71,7 +71,7 @@ class Services:
                 self._start(group, "warehouse", [*_module("builder"), "warehouse", "serve", *place])
                 stack.warehouse_url_file.write_text(f"{stack.warehouse_url}\n", "utf-8")
             self._start(group, "builder", [*_module("builder"), "run"])
-            await _until_healthy(stack.url)
+            await _until_healthy(stack)
             stack.port_file.write_text(f"{stack.port}\n", "utf-8")
             if loading:
                 await loading
@@ -91,7 +91,7 @@ class Services:
             await child.stop(STOP_SECONDS)
 
     def _start(self, group: asyncio.TaskGroup, name: str, argv: list[str]) -> None:
-        child = Child(name, argv, self._environ(), fresh_log(self._stack.data_dir / "logs", name))
+        child = Child(name, argv, self._environ(), fresh_log(self._stack.log_dir, name))
         self._children.append(child)
         group.create_task(child.run())
 
@@ -109,7 +109,7 @@ class Services:
         catalogue = self._stack.warehouse_dir / "catalogue.ndjson"
         traffic = self._stack.data_dir / "sample-traffic.ndjson"
         await _until_written(catalogue, seeding)
-        await _until_healthy(self._stack.url)
+        await _until_healthy(self._stack)
         await asyncio.to_thread(write_sample_traffic, catalogue, traffic, datetime.now(UTC))
         await self._once([*_module("usage_service"), "import", str(catalogue), str(traffic)])
         done.touch()
@@ -179,15 +179,16 @@ async def keep_up(postgres: EmbeddedPostgres) -> None:
             log.error("postgres_does_not_start", error=str(error), again_in_seconds=backoff_seconds(failures))
 
 
-async def _until_healthy(url: str) -> None:
+async def _until_healthy(stack: LocalStack) -> None:
     """Wait for a server that records and answers, even if a projection of it is stuck."""
     deadline = time.monotonic() + READY_SECONDS
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=2)) as session:
         while time.monotonic() < deadline:
-            if await _is_healthy(session, url):
+            if await _is_healthy(session, stack.url):
                 return
             await asyncio.sleep(0.1)
-    raise LocalStackError(f"the server at {url} was not ready within {READY_SECONDS:.0f} s; see its log")
+    told = f"the server at {stack.url} was not ready within {READY_SECONDS:.0f} s"
+    raise LocalStackError(f"{told}; see {stack.log_dir / 'server.log'}")
 
 
 async def _is_healthy(session: aiohttp.ClientSession, url: str) -> bool:

@@ -55,6 +55,11 @@ class LocalStack:
         return self.data_dir / WAREHOUSE_URL_FILE
 
     @property
+    def log_dir(self) -> Path:
+        """Return the directory of the services' logs."""
+        return self.data_dir / "logs"
+
+    @property
     def port_file(self) -> Path:
         """Return the file that has the server's port while it runs, for commands that ask it."""
         return self.data_dir / PORT_FILE.name
