@@ -49,6 +49,20 @@ async def test_the_list_is_csv_when_piped_and_what_else_is_asked_for(usage_servi
 
 
 @pytest.mark.usefixtures("viewed")
+async def test_a_run_is_shown_by_its_name(usage_service: Run) -> None:
+    kept = ("hotlist", "--run", "tonight", "--format", "lines")
+    made = await usage_service(*kept, "--product", "fog", "--budget", "2")
+    assert made == (0, "c_ms\nb_ms\n", "")
+    for same in ((), ("--product", "fog"), ("--budget", "2")):
+        assert await usage_service(*kept, *same) == made
+    for other in (("--budget", "1"), ("--coverage", "0.5")):
+        code, out, err = await usage_service(*kept, *other)
+        assert (code, out) == (2, "")
+        assert "tonight has a list already" in err
+    assert (await usage_service("hotlist", "--run", "tomorrow", "--format", "lines"))[1] == "c_ms\nb_ms\na_ms\n"
+
+
+@pytest.mark.usefixtures("viewed")
 async def test_pinning_and_excluding(usage_service: Run) -> None:
     assert (await usage_service("hotlist", "pin", "fog", "a_ms", "--reason", "asked for"))[1] == "fog a_ms: pinned\n"
     assert (await usage_service("hotlist", "exclude", "fog", "c_ms"))[1] == "fog c_ms: excluded\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Literal
 from urllib.parse import quote, urlencode
@@ -17,7 +18,7 @@ from usage_service.hotlist.listing import HotList
 from usage_service.hotlist.rules import Rule
 from usage_service.shared.exit_codes import ExitCode
 from usage_service.shared.options import DEFAULT_URL, Product, Token, Url, refuse_misplaced
-from usage_service.shared.remote import ask, send
+from usage_service.shared.remote import RemoteError, ask, send
 from usage_service.shared.table_layout import Column
 from usage_service.shared.tables import FormatOption, chosen_format, show, show_table, tell, visible
 from usage_service.shared.unknown_names import refuse_unknown
@@ -66,8 +67,7 @@ def list_command(
     given = {name: value for name, value in wanted.items() if value is not None}
     refuse_unknown(url, token, product)
     if run is not None:
-        send(url, token, "POST", "/v1/hotlist", {"run": run} | given)
-        body = send(url, token, "GET", f"/v1/hotlist/{quote(run)}?format={asked}")
+        body = _of_run(url, token, run, given, asked)
     else:
         body = send(url, token, "GET", f"/v1/hotlist?{urlencode(given | {'format': asked})}")
     if chosen == "table":
@@ -166,6 +166,20 @@ def built_command(
         names = [*left_out[:SHOWN], *([f"and {len(left_out) - SHOWN:,} more"] if len(left_out) > SHOWN else [])]
         tell(f"left out, as the catalogue of {product} does not have them: {', '.join(names)}", err=True)
         raise typer.Exit(ExitCode.WRONG)
+
+
+def _of_run(url: str, token: str | None, run: str, given: Mapping[str, object], form: str) -> bytes:
+    """Return the list of a run, which is made where there is none; what is not given is as the run has it."""
+    place = f"/v1/hotlist/{quote(run)}"
+    try:
+        send(url, token, "POST", "/v1/hotlist", {"run": run, **given})
+    except RemoteError as error:
+        if error.status != 409:  # it has another list already
+            raise
+        kept = msgspec.json.decode(send(url, token, "GET", place))
+        if any(str(kept[name]) != str(value) for name, value in given.items()):
+            raise
+    return send(url, token, "GET", f"{place}?format={form}")
 
 
 def _set(product: str, probe: str, rule: Rule, reason: str, url: str, token: str | None) -> None:
