@@ -13,7 +13,7 @@ from uuid import UUID
 import msgspec
 from msgspec import Meta
 
-from usage_service.shared.patterns import worded
+from usage_service.shared.patterns import PROBE_NAME, worded
 
 EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 MOST_TEXT = 2_000  # characters
@@ -28,13 +28,7 @@ Instant = Annotated[datetime, Meta(tz=True, description="RFC 3339 with a zone, s
 VisitorId = Annotated[str, Meta(min_length=1, max_length=256)]
 Product = Annotated[str, Meta(pattern=KEY, description="such as fog or fenix")]
 Channel = Annotated[str, Meta(pattern=KEY, description="such as nightly")]
-ProbeName = Annotated[
-    str,
-    Meta(
-        pattern=worded(r"^[A-Za-z0-9_.\-]{1,200}(?!\n)$", "letters, digits, _ . and -, 200 at most, such as gc_ms"),
-        description="such as gc_ms",
-    ),
-]
+ProbeName = Annotated[str, Meta(pattern=PROBE_NAME, description="such as gc_ms")]
 Name = Annotated[str, Meta(min_length=1, max_length=100, pattern=NO_NUL)]
 Label = Annotated[str, Meta(min_length=1, max_length=200, pattern=NO_NUL)]
 Text = Annotated[str, Meta(max_length=MOST_TEXT, pattern=NO_NUL)]

@@ -17,8 +17,8 @@ from rich.filesize import decimal
 from builder.nights.following import NightState, NotBuilt
 from builder.running import GOES_ON, NightResult, open_warehouse, run_night
 from builder.settings import MOST_AT_ONCE, BuilderSettings, WarehouseSettings
-from usage_service.shared.errors import UserError
 from usage_service.shared.logs import configure_logs
+from usage_service.shared.names_file import read_names
 from usage_service.shared.options import DEFAULT_URL, Token, Url
 from usage_service.shared.progress import NotedReport, progress
 from usage_service.shared.remote import RemoteError, send
@@ -28,7 +28,6 @@ from usage_service.shared.tables import tell
 from usage_service.shared.trace_export import exported_spans
 
 DEFAULT_BUDGET = "500"
-STDIN = Path("-")
 SHOWN = 20  # of the probes that were not built
 # Why a probe was not even tried, by its outcome.
 REASONS = {
@@ -81,7 +80,9 @@ def night_command(
     if sum(option is not None for option in (budget, run, probes)) > 1:
         raise typer.BadParameter("give one of --budget, --list and --probes")
     settings = _settings(jobs)
-    listed = {"list": run} if run else {"probes": _names(probes)} if probes else {"budget": budget or DEFAULT_BUDGET}
+    listed: dict[str, object] = {"list": run} if run else {"budget": budget or DEFAULT_BUDGET}
+    if probes:
+        listed = {"probes": read_names(probes)}
     bytes_limit = {} if most_bytes is None else {"most_bytes": most_bytes}
     if sys.stderr.isatty():
         configure_logs("warning")  # what the progress bar says already
@@ -104,18 +105,6 @@ def _settings(jobs: int | None) -> BuilderSettings:
     check_names(os.environ, "PROBE_BUILDER_", BuilderSettings, WarehouseSettings)
     settings = load_settings(BuilderSettings)
     return msgspec.structs.replace(settings, shared_jobs=jobs or max(1, settings.shared_jobs))
-
-
-def _names(file: Path) -> list[str]:
-    """Return the names of a file, each once; raise UserError where there are none."""
-    try:
-        text = sys.stdin.read() if file == STDIN else file.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--probes: {file} cannot be read: {error}") from None
-    names = [name for line in text.splitlines() if (name := line.partition("#")[0].strip())]
-    if not names:
-        raise UserError(f"--probes: {file} has no probes")
-    return list(dict.fromkeys(names))
 
 
 def _ask(url: str, token: str | None, body: dict[str, object]) -> AskedNight:

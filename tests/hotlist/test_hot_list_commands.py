@@ -114,6 +114,19 @@ async def test_names_that_the_catalogue_lacks_are_told_and_nothing_beside_them_i
     assert await database.fetchval("SELECT count(*) FROM event_log WHERE type = 'probe_built'") == 2
 
 
+@pytest.mark.usefixtures("viewed")
+async def test_names_from_a_spreadsheet_are_reported_and_none_are_not_passed_over(
+    usage_service: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "names").write_bytes(b"\xef\xbb\xbfa_ms\r\nb_ms\r\n")
+    command = ("hotlist", "built", "fog", "--channel", "nightly", "--built-at", "2026-11-20", str(tmp_path / "names"))
+    assert json.loads((await usage_service(*command))[1])["recorded"] == 2
+    (tmp_path / "names").write_text("")
+    code, out, err = await usage_service(*command)
+    assert (code, out) == (2, "")
+    assert "has no names of probes" in err
+
+
 async def test_a_backtest_of_files_of_the_service_and_of_made_traffic(
     usage_service: Run, client: Client, drained: Callable[[], Awaitable[None]], tmp_path: Path
 ) -> None:

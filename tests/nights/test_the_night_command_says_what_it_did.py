@@ -168,8 +168,8 @@ async def test_a_night_that_is_under_way_is_gone_on_with(called: Called, made_up
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--probes", "-"), "--probes: - has no probes"),
-        (("--probes", "/nowhere"), "--probes: /nowhere cannot be read"),
+        (("--probes", "-"), "the standard input has no names of probes"),
+        (("--probes", "/nowhere"), "/nowhere cannot be read: No such file or directory"),
         (("--list", "nothing"), "no list was made for nothing; POST /v1/hotlist makes one"),
         (("--budget", "plenty"), "/budget"),
         (("--budget", "0GB"), "/budget: must be a number of probes from 1 to 1,000, an amount such as 500GB"),

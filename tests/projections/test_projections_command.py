@@ -121,7 +121,7 @@ async def test_what_is_wrong_is_told_in_one_line(usage_service: Run, own_databas
 async def test_a_file_becomes_a_projection(usage_service: Run, own_database: Connection, tmp_path: Path) -> None:
     await append_traffic(own_database, 100)
     file = tmp_path / "types.sql"
-    file.write_text(TYPES)
+    file.write_text(TYPES, "utf-8-sig")  # as some editors write it
     done = await usage_service("projections", "add", str(file))
     assert done == (0, "types: live, at position 100; its tables are in schema types\n", "")
     assert "types" in (await usage_service("projections"))[1]

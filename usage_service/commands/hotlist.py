@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from datetime import datetime
+from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import quote, urlencode
 
@@ -17,6 +18,7 @@ from usage_service.hotlist.budgets import Account
 from usage_service.hotlist.listing import HotList
 from usage_service.hotlist.rules import Rule
 from usage_service.shared.exit_codes import ExitCode
+from usage_service.shared.names_file import read_names
 from usage_service.shared.options import DEFAULT_URL, Product, Token, Url, refuse_misplaced
 from usage_service.shared.remote import RemoteError, ask, send
 from usage_service.shared.table_layout import Column
@@ -142,7 +144,7 @@ def built_command(
     built_at: Annotated[
         datetime, typer.Option(parser=read_time, metavar="TIME", help="a day or an instant: when the ETL was through")
     ],
-    file: Annotated[typer.FileText, typer.Argument(help="names, one a line; - is standard input")],
+    file: Annotated[Path, typer.Argument(help="names, one a line; - is standard input")],
     url: Url = DEFAULT_URL,
     token: Token = None,
 ) -> None:
@@ -150,10 +152,7 @@ def built_command(
 
     Names that the catalogue does not have are left out, and told; exit code 1 then.
     """
-    try:
-        probes = file.read().split()
-    except UnicodeDecodeError as error:
-        raise typer.BadParameter(f"{file.name} has no names in UTF-8: {error}", param_hint="FILE") from None
+    probes = read_names(file)
     left_out: list[str] = []
     for begin in range(0, len(probes), MOST_REPORTED):
         report = {"product": product, "channel": channel, "built_at": built_at}

@@ -33,6 +33,7 @@ from usage_service.projections.rebuilding import (
 )
 from usage_service.projections.state import Status, projection_statuses
 from usage_service.queries import query
+from usage_service.shared.files import decoded
 from usage_service.shared.options import DEFAULT_DATA_DIR, DatabaseUrl, DataDir, refuse_misplaced
 from usage_service.shared.postgres import Connection
 from usage_service.shared.progress import Report, progress
@@ -115,7 +116,7 @@ def add_command(
 ) -> None:
     """Add a projection of your own: filled from history, kept live. Added again after a change, it is replaced."""
     try:
-        statements = file.read_text("utf-8")
+        statements = decoded(file.read_bytes())
     except UnicodeDecodeError as error:
         raise typer.BadParameter(f"{file} is not SQL in UTF-8: {error}", param_hint="FILE") from None
     end = Database(url, data_dir).run_as_owner(partial(_add, file=file, statements=statements))

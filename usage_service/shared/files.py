@@ -1,7 +1,8 @@
-"""Files that may be gzipped, and files that are written whole and outlive a power cut."""
+"""Files that may be gzipped or come from a spreadsheet, and files that are written whole and outlive a power cut."""
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import os
 import sys
@@ -12,6 +13,7 @@ from typing import BinaryIO, NamedTuple, cast
 
 MOST_LINE_BYTES = 1 << 20
 STDOUT = Path("-")
+UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 def is_stdout(path: Path) -> bool:
@@ -61,6 +63,14 @@ def is_same(path: Path, other: Path) -> bool:
     if path.exists() and other.exists():
         return path.samefile(other)
     return os.path.realpath(path) == os.path.realpath(other)
+
+
+def decoded(content: bytes) -> str:
+    """Return a text in UTF-8, or in UTF-16 where a byte order mark says so, without that mark.
+
+    Raise UnicodeDecodeError.
+    """
+    return content.decode("utf-16" if content.startswith(UTF16) else "utf-8-sig")
 
 
 def sync_directory(path: Path) -> None:

@@ -14,6 +14,9 @@ def worded(pattern: str, words: str) -> str:
     return pattern
 
 
+PROBE_NAME = worded(r"^[A-Za-z0-9_.\-]{1,200}(?!\n)$", "letters, digits, _ . and -, 200 at most, such as gc_ms")
+
+
 def in_words(message: str) -> str:
     """Return msgspec's message of a refused value; where a pattern refused it, it says in words what is wanted."""
     return _REFUSED.sub(_wanted, message)
