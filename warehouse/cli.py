@@ -87,7 +87,7 @@ def seed_command(
         dt.date | None, typer.Option(parser=_day, metavar="DAY", help="The day of the newest build; default: today.")
     ] = None,
 ) -> None:
-    """Make up pings; do nothing when they are there already."""
+    """Make up pings, in place of those made with other options or for another day; the same are not made again."""
     day = until or dt.datetime.now(dt.UTC).date()
     options = SampleOptions(clients, seed_number, day, sample_probes(probes))
     with progress("Making up pings", steps(options)) as report:

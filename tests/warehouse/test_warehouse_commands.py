@@ -98,6 +98,19 @@ def test_a_day_that_cannot_be_is_refused(tmp_path: Path, day: str) -> None:
     assert "must be a day from 2000-01-01 to 2999-12-31" in " ".join(told)
 
 
+def test_a_seed_says_what_it_replaces_as_its_help_does(tmp_path: Path) -> None:
+    arguments = ("seed", "--clients", "20", "--probes", "2", "--until", "2026-03-31")
+    with structlog.testing.capture_logs() as logged:
+        for more in ((), ("--seed", "7")):
+            assert run(*arguments, *more, directory=tmp_path).exit_code == 0
+    first, second = [line["in_place_of"] for line in logged if line["event"] == "warehouse_seeded"]
+    assert first is None
+    assert "20 clients, seed 1, until 2026-03-31" in second
+    assert "in place of those made with other options" in " ".join(
+        run("seed", "--help", directory=tmp_path).stdout.split()
+    )
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_server_stops_soon_even_while_a_query_runs(directory: Path, number: signal.Signals) -> None:
     with server(directory) as (process, address), closing(make_client(PROJECT, address, "US")) as client:

@@ -35,13 +35,14 @@ class SeedError(UserError):
 
 
 def seed(data_dir: Path, options: SampleOptions, report: Report) -> bool:
-    """Write the files into `data_dir`; return False when they are there already, made with the same options.
+    """Write the files into `data_dir`, in place of others; return False when those of the same options are there.
 
     `report` is told how many of `filling.steps` are done. After an interruption, the next call starts anew.
     """
     data_dir.mkdir(parents=True, exist_ok=True)
     target = data_dir / DATABASE
-    if _options_of(target) == _description(options):
+    before = _options_of(target)
+    if before == _description(options):
         return False
     partial = data_dir / f"{DATABASE}.partial-{os.getpid()}"
     partial.unlink(missing_ok=True)
@@ -55,7 +56,7 @@ def seed(data_dir: Path, options: SampleOptions, report: Report) -> bool:
     finally:
         partial.unlink(missing_ok=True)
         partial.with_name(f"{partial.name}.wal").unlink(missing_ok=True)
-    log.info("warehouse_seeded", clients=options.clients, until=str(options.until))
+    log.info("warehouse_seeded", clients=options.clients, until=str(options.until), in_place_of=before)
     return True
 
 
