@@ -145,8 +145,6 @@ def query_command(
     except BigQueryError as error:
         kind = WarehouseAwayError if error.reason == AWAY else WarehouseCommandError
         raise kind(error.message) from None
-    except OSError as error:
-        raise WarehouseCommandError(str(error)) from None
     print_rows(columns, rows, form)
 
 

@@ -19,7 +19,7 @@ from sqlglot.dialects.duckdb import DuckDB
 
 from warehouse.catalogue import WRITTEN, Day, Sizes, Table, load, relation_name
 from warehouse.definitions import TableName, read_definition
-from warehouse.errors import BigQueryError, invalid_query
+from warehouse.errors import BigQueryError, WarehouseFileError, invalid_query
 from warehouse.queries import query, render
 from warehouse.translation.storing import leaf_size
 from warehouse.translation.translate import Translation, translate
@@ -52,7 +52,7 @@ class Engine:
     """One DuckDB for all jobs; every job has a cursor of its own, so that it can be interrupted alone.
 
     The constructor opens the file that `seed` wrote, and beside it that of the tables that clients wrote, which is made
-    by the first change. It raises FileNotFoundError when there is no seed, OSError when another process has the tables.
+    by the first change. It raises WarehouseFileError when there is no seed, or another process has the tables.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Engine:
         read_only: bool = False,
     ) -> None:
         if not path.is_file():
-            raise FileNotFoundError(f"{path} does not exist: seed the warehouse first")
+            raise WarehouseFileError(f"{path} does not exist: seed the warehouse first")
         self._tables_path = path.with_suffix(".tables") / TABLES
         self._read_only = read_only
         self._attached = False
@@ -79,7 +79,11 @@ class Engine:
             "max_temp_directory_size": spill_limit,
         }
         self._connection = duckdb.connect(":memory:", config=config)
-        self._connection.execute(query("engine", "attach"), [str(path)])
+        try:
+            self._connection.execute(query("engine", "attach"), [str(path)])
+        except duckdb.Error as error:
+            self._connection.close()
+            raise _unopened(path, error, "remove it, and seed the warehouse again") from None
         self._connection.execute(render("macros"))
         self._connection.execute(query("engine", "allow"), [[f"{self._tables_path.parent.absolute()}/"]])
         self._connection.execute(query("engine", "lock_down"))
@@ -98,8 +102,8 @@ class Engine:
             self._connection.execute(query("tables", how), [str(self._tables_path.absolute())])
         except duckdb.Error as error:
             self.close()
-            why = "another process has it, perhaps a running warehouse, which answers queries by --url"
-            raise OSError(f"{self._tables_path} cannot be opened ({why}): {error}") from None
+            mend = "where another process has it, such as `make run`, stop that, or ask its warehouse (--url)"
+            raise _unopened(self._tables_path, error, mend) from None
         if not self._read_only:
             self._connection.execute(render("tables_file"))
         for project, dataset, resource in self._connection.execute(query("tables", "datasets")).fetchall():
@@ -198,6 +202,10 @@ class Engine:
         """Return the number of a table's rows."""
         rows = cursor.execute(render("count_table", table=relation_name(table.database, table.name))).fetchall()
         return int(rows[0][0])
+
+
+def _unopened(path: Path, error: duckdb.Error, mend: str) -> WarehouseFileError:
+    return WarehouseFileError(f"{path} cannot be opened: {str(error).splitlines()[0]}; {mend}")
 
 
 def _summed(cursor: duckdb.DuckDBPyConnection, table: Table) -> Sizes:

@@ -1,6 +1,8 @@
-"""BigQuery's errors: an HTTP status, a machine-readable reason and a message."""
+"""BigQuery's errors: an HTTP status, a machine-readable reason and a message; and files that are not to be had."""
 
 from __future__ import annotations
+
+from usage_service.shared.errors import UserError
 
 STATUS = {
     "invalid": 400,
@@ -17,6 +19,10 @@ STATUS = {
     "internalError": 500,
     "backendError": 503,
 }
+
+
+class WarehouseFileError(UserError):
+    """A file of the warehouse cannot be opened; the message says which, why, and what to do."""
 
 
 class BigQueryError(Exception):

@@ -29,7 +29,7 @@ RETRY_SECONDS = 5.0
 
 
 def run_locally(path: Path, sql: str) -> Answer:
-    """Return column names and rows; raise BigQueryError for a bad query, FileNotFoundError without a file."""
+    """Return column names and rows; raise BigQueryError for a bad query, WarehouseFileError without a file."""
     engine = Engine(path, read_only=True)
     try:
         plan = engine.plan(sql, PROJECT, {})

@@ -20,7 +20,7 @@ from usage_service.shared.bigquery.jobs import make_client
 from usage_service.shared.remote import RemoteError
 from warehouse.sample.pings import PROJECT, SampleOptions
 from warehouse.sample.probes import PROBES, sample_probes
-from warehouse.sample.seeding import CATALOGUE, seed
+from warehouse.sample.seeding import CATALOGUE, DATABASE, seed
 from warehouse.serving import served
 
 A, B, C = Built("a", "counter", 10, 1.0, 3), Built("b", "boolean", 20, 2.0, 4), Built("c", "event", error="no")
@@ -125,6 +125,17 @@ def test_piped_it_prints_json(tmp_path: Path) -> None:
     same = ("probes", "rows", "bytes", "views_answered", "views_missed")  # one probe is read alike in both
     assert [found["in_one_pass"][name] for name in same] == [found["hot_list"][name] for name in same]
     assert len(found["missed"]) == 1
+
+
+def test_a_warehouse_that_runs_on_the_same_pings_is_told_in_one_line(tmp_path: Path) -> None:
+    seed(tmp_path, SampleOptions(clients=2, until=datetime.now(UTC).date(), probes=sample_probes(1)), nothing)
+    with served(tmp_path / DATABASE) as address, closing(make_client(PROJECT, address, "US")) as client:
+        client.create_dataset("a_dataset")  # makes the file of the tables, which is open from then on
+        done = run("etl-demo", "--data-dir", str(tmp_path))
+    assert (done.returncode, done.stdout) == (2, "")
+    [line] = done.stderr.splitlines()
+    assert line.startswith(f"probe-builder: {tmp_path / 'warehouse.tables' / 'tables.duckdb'} cannot be opened: ")
+    assert "such as `make run`, stop that" in line
 
 
 @pytest.mark.parametrize(

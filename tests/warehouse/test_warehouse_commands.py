@@ -17,6 +17,7 @@ from typer.testing import CliRunner, Result
 from tests.support.warehouse_support import ENDLESS, NEVER, over_pings, rows, seeded, start
 from usage_service.shared.bigquery.jobs import make_client
 from warehouse.cli import WarehouseCommandError, app
+from warehouse.errors import WarehouseFileError
 from warehouse.sample.pings import PROJECT
 
 SECONDS = 40
@@ -79,9 +80,13 @@ def test_query_tells_what_is_wrong_in_one_line(directory: Path, tmp_path: Path) 
     wrong = run("query", "SELECT nope", directory=directory)
     assert isinstance(wrong.exception, WarehouseCommandError)
     assert str(wrong.exception) == "Unrecognized name: nope at [1:8]"
-    missing = run("query", "SELECT 1", directory=tmp_path)
-    assert isinstance(missing.exception, WarehouseCommandError)
-    assert "seed the warehouse first" in str(missing.exception)
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "warehouse.duckdb").write_bytes(b"no database")
+    for where, said in ((tmp_path, "seed the warehouse first"), (tmp_path / "damaged", "seed the warehouse again")):
+        for command in (("query", "SELECT 1"), ("serve", "--port", "0")):
+            done = run(*command, directory=where)
+            assert isinstance(done.exception, WarehouseFileError)
+            assert said in str(done.exception)
 
 
 def test_seed_is_a_no_op_the_second_time(tmp_path: Path) -> None:

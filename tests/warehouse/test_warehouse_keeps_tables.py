@@ -11,7 +11,7 @@ from google.cloud.bigquery import Client, Dataset, SchemaField, Table, TimeParti
 
 from tests.support.warehouse_support import NEVER, SECONDS, client_of, dry, rows, scalar, start
 from tests.support.warehouse_tables import content, empty_database, loaded, make_table, parquet, run, writable
-from warehouse.errors import BigQueryError
+from warehouse.errors import BigQueryError, WarehouseFileError
 from warehouse.querying import run_locally
 
 DAYS = [dt.date(2026, 11, 18), dt.date(2026, 11, 19), dt.date(2026, 11, 19), None]
@@ -39,7 +39,7 @@ def test_what_was_written_is_there_after_a_restart(tmp_path: Path) -> None:
     with pytest.raises(BigQueryError, match="DELETE changes a table: ask a running warehouse"):
         run_locally(path, "DELETE glam_etl.t WHERE TRUE")
     with client_of(path) as client:
-        with pytest.raises(OSError, match="--url"):
+        with pytest.raises(WarehouseFileError, match="--url"):
             run_locally(path, sql)
         assert content(client, "t") == [(1,), (2,), (3,)]
         jobs: Any = [client.get_job(key, location="US", retry=NEVER) for key in ("load", "insert", "select")]

@@ -56,7 +56,7 @@ def create_app(
     threads: int = 2,
     middlewares: Sequence[Middleware] = (),
 ) -> web.Application:
-    """Return the server's application over a seeded file; raise FileNotFoundError when there is none.
+    """Return the server's application over a seeded file; raise WarehouseFileError when there is none.
 
     `middlewares` see each request before it is answered, and may fail it as BigQuery might.
     """
