@@ -21,8 +21,8 @@ from tests.support.django_project import FIREFOX, configured, django_project, re
 from tests.support.fake_service import FakeService, fake_service
 from usage_service.client import WrongEventError
 from usage_service.django import UsageMiddleware
-from usage_service.imports.formats import format_named
 from usage_service.imports.lines import Options
+from usage_service.imports.reading import format_named
 from usage_service.imports.source import open_source
 
 

@@ -52,8 +52,8 @@ class Taken(msgspec.Struct, frozen=True):
 class Funnel(msgspec.Struct, frozen=True):
     """Steps of the sessions that began in a time range, in the order asked for.
 
-    All sessions are read, or those of a share of the visitors (`share_of_visitors_read`) when there are very many. Those
-    from before `log_begins` are left out where events of theirs that may be steps were dropped from the log.
+    All sessions are read, or those of a share of the visitors (`share_of_visitors_read`) when there are very many.
+    Those from before `log_begins` are left out where events of theirs that may be steps were dropped from the log.
     """
 
     sessions: int
