@@ -64,7 +64,12 @@ AWAY = ("--url", "http://127.0.0.1:1", "--token", "none")
         ),
         ("usage-service", ("import", NOT_UTF8, "--rules", ANALYSIS), ExitCode.REFUSED, "analysis.py: is not TOML"),
         ("warehouse", ("query", "SELECT 1", "--data-dir", "none"), ExitCode.REFUSED, "none"),
-        ("warehouse", ("seed", "--until", "yesterday"), ExitCode.REFUSED, "a day, such as 2026-11-23"),
+        (
+            "warehouse",
+            ("seed", "--until", "yesterday"),
+            ExitCode.REFUSED,
+            "a day from 2000-01-01 to 2999-12-31, such as 2026-11-23",
+        ),
     ],
 )
 def test_exit_codes_are_kept_and_each_error_is_a_line(
