@@ -26,6 +26,8 @@ from usage_service.shared.stream_limit import StreamLimit
 from usage_service.shared.tasks import Tasks
 
 MOST_STREAMS, MOST_STREAMS_EACH = 500, 250  # in all, and of one token
+MOST_ARROW_READINGS, MOST_ARROW_READINGS_EACH = 16, 8  # each has a connection to PostgreSQL of its own, and a thread
+MOST_TAILS, MOST_TAILS_EACH = 100, 50  # each reads whenever the log has grown
 MOST_MIRROR_READINGS, MOST_MIRROR_READINGS_EACH = 4, 2  # each costs bytes of BigQuery, and a thread
 CHANNELS = (group_commit.CHANNEL, watching.CHANNEL, watching.NIGHT_CHANNEL)
 
@@ -47,6 +49,8 @@ class Service:
     streams: StreamLimit
     fresh: FreshBuilds
     mirror_readings: StreamLimit
+    arrow_readings: StreamLimit
+    tails: StreamLimit
 
 
 @asynccontextmanager
@@ -88,6 +92,8 @@ async def open_service(settings: ServerSettings, died: Callable[[], None]) -> As
             StreamLimit(MOST_STREAMS, MOST_STREAMS_EACH),
             FreshBuilds(),
             StreamLimit(MOST_MIRROR_READINGS, MOST_MIRROR_READINGS_EACH),
+            StreamLimit(MOST_ARROW_READINGS, MOST_ARROW_READINGS_EACH),
+            StreamLimit(MOST_TAILS, MOST_TAILS_EACH),
         )
 
 

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 
 import msgspec
-import pyarrow as pa
 import pytest
 from aiohttp import ClientPayloadError, ClientResponse, web
 
 from tests.conftest import Start
 from tests.support.build_streams import following
 from tests.support.building import ask, asked, cancel, history
+from tests.support.held_readings import held_batches
 from tests.support.proxy import proxied
 from tests.support.servers import Client, Connection, event, eventually, post, registered
 from usage_service import tokens
-from usage_service.log.arrow import SCHEMA
 from usage_service.shared.postgres import UNAVAILABLE
 from usage_service.shared.settings import ServerSettings
 from usage_service.tokens import create_token, revoke_tokens
@@ -111,29 +109,14 @@ async def test_a_stream_with_nothing_to_send_ends(client: Client, database: Conn
     await broken_off(response)
 
 
-@pytest.fixture
-def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
-    """Have readings of the log as Arrow come to a batch that is not made until the event is set."""
-    let = threading.Event()
-
-    def batches(*_asked: object) -> Iterator[pa.RecordBatch]:
-        yield pa.RecordBatch.from_pylist([], SCHEMA)
-        let.wait(60)
-
-    monkeypatch.setattr("usage_service.log.mirrored.read_batches", batches)
-    yield let
-    let.set()
-
-
 @pytest.mark.usefixtures("impatient")
-async def test_an_arrow_stream_ends_while_its_next_batch_is_under_way(
-    client: Client, database: Connection, held: threading.Event
-) -> None:
-    response = await client.get("/v1/events", headers=ARROW | await reader(database))
-    assert response.status == 200
-    await revoke_tokens(database, "reader")
-    asyncio.get_running_loop().call_later(1, held.set)  # a thread is let go before what waits for it is over
-    await broken_off(response)
+async def test_an_arrow_stream_ends_while_its_next_batch_is_under_way(client: Client, database: Connection) -> None:
+    with held_batches() as let:
+        response = await client.get("/v1/events", headers=ARROW | await reader(database))
+        assert response.status == 200
+        await revoke_tokens(database, "reader")
+        asyncio.get_running_loop().call_later(1, let.set)  # who stops early waits for a batch for some seconds
+        await broken_off(response)
 
 
 @pytest.mark.usefixtures("impatient")

@@ -35,6 +35,7 @@ from usage_service.windows import Time
 ARROW = "application/vnd.apache.arrow.stream"
 BEGIN = "Log-Begin"
 LONGEST_WAIT = 300
+PAUSE_SECONDS = 0.1  # a tail reads ten times a second at most, however often the log grows
 ROLE = "usage_server"
 
 
@@ -89,25 +90,22 @@ async def get_events(request: web.Request) -> web.StreamResponse:
     The answer is NDJSON, or an Arrow IPC stream when Accept asks for it. Events that were dropped (those before
     `Log-Begin`) come from the mirror of the log. Where there is none that has them it is 410, unless `partial=true`.
     """
-    asked = query_parameters(request, LogParameters)
-    service = service_of(request)
-    begin = await _require_whole(service, asked, asked.after)
-    signal, end = service.log_growth.signal, await log_end(service.pool)
+    asked, is_arrow = query_parameters(request, LogParameters), ARROW in request.headers.get("Accept", "")
+    if is_arrow and asked.wait:
+        raise invalid([FieldError(parameter="wait", detail="is for NDJSON; an Arrow stream ends at the log's end")])
+    service, source = service_of(request), source_of(request)
     with ExitStack() as taken:
-        if _reads_mirror(service, asked, begin):
-            taken.enter_context(service.mirror_readings.take(source_of(request)))
-        return await _answer(request, service, asked, signal, begin, end)
-
-
-async def _answer(
-    request: web.Request, service: Service, asked: LogParameters, signal: asyncio.Event, begin: int, end: int
-) -> web.StreamResponse:
-    headers = {BEGIN: str(begin)}
-    if ARROW in request.headers.get("Accept", ""):
+        if is_arrow:
+            taken.enter_context(service.arrow_readings.take(source))
         if asked.wait:
-            raise invalid([FieldError(parameter="wait", detail="is for NDJSON; an Arrow stream ends at the log's end")])
-        return await stream_answer(request, ARROW, end, _arrow(service, asked, end), headers=headers)
-    return await stream_answer(request, NDJSON, end, _lines(service, asked, signal, begin, end), headers=headers)
+            taken.enter_context(service.tails.take(source))
+        begin = await _require_whole(service, asked, asked.after)
+        signal, end = service.log_growth.signal, await log_end(service.pool)
+        if _reads_mirror(service, asked, begin):
+            taken.enter_context(service.mirror_readings.take(source))
+        pieces = _arrow(service, asked, end) if is_arrow else _lines(service, asked, signal, begin, end)
+        headers = {BEGIN: str(begin)}
+        return await stream_answer(request, ARROW if is_arrow else NDJSON, end, pieces, headers=headers)
 
 
 async def _require_whole(service: Service, asked: LogParameters, after: int) -> int:
@@ -164,6 +162,7 @@ async def _lines(
         remaining = deadline - time.monotonic()
         if remaining <= 0:
             return
+        await asyncio.sleep(PAUSE_SECONDS)
         await wait_for_growth(signal, remaining)
         signal, end = service.log_growth.signal, await log_end(service.pool)
 
