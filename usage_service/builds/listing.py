@@ -10,7 +10,7 @@ import msgspec
 from usage_service.builds.requests import Build, State
 from usage_service.cursors import InstantCursor, microseconds_of
 from usage_service.queries import query
-from usage_service.shared.postgres import Connection, Pool
+from usage_service.shared.postgres import Connection, Pool, at_one_instant
 
 
 class BuildFilter(msgspec.Struct, frozen=True):
@@ -83,10 +83,7 @@ async def queue_states(connection: Connection) -> list[QueueState]:
 async def read_page(pool: Pool, only: BuildFilter, limit: int, after: BuildCursor | None) -> BuildPage:
     """Return up to `limit` builds that come after a cursor, newest first."""
     position = (after.instant, after.build_id) if after else (None, None)
-    async with (
-        pool.acquire(timeout=5) as connection,
-        connection.transaction(isolation="repeatable_read", readonly=True),
-    ):
+    async with at_one_instant(pool) as connection:
         log_end = await connection.fetchval(query("log", "end"))
         rows = await connection.fetch(query("builds", "page"), *msgspec.structs.astuple(only), *position, limit + 1)
     builds = [msgspec.convert(dict(row), Build) for row in rows]

@@ -12,7 +12,7 @@ import msgspec
 from usage_service.builds.requests import BuildError, State
 from usage_service.cursors import InstantCursor, microseconds_of
 from usage_service.queries import query
-from usage_service.shared.postgres import Connection, Pool
+from usage_service.shared.postgres import Connection, Pool, at_one_instant
 
 NightState = Literal["planning", "running", "over"]
 Outcome = Literal["listed", "left", "pending", "fresh", "unknown", "unbuildable", "excluded"]
@@ -205,10 +205,7 @@ async def find_night(connection: Connection, night_id: UUID) -> NightWithJobs | 
 async def read_nights(pool: Pool, only: NightFilter, limit: int, after: NightCursor | None = None) -> NightPage:
     """Return up to `limit` nights that come after a cursor, newest first."""
     position = (after.instant, after.night_id) if after else (None, None)
-    async with (
-        pool.acquire(timeout=5) as connection,
-        connection.transaction(isolation="repeatable_read", readonly=True),
-    ):
+    async with at_one_instant(pool) as connection:
         log_end = await connection.fetchval(query("log", "end"))
         asked = (*msgspec.structs.astuple(only), *position, None, limit + 1)
         rows = await connection.fetch(query("nights", "page"), *asked)

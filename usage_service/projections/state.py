@@ -12,7 +12,7 @@ from uuid import UUID
 import msgspec
 
 from usage_service.queries import query
-from usage_service.shared.postgres import Connection, Pool
+from usage_service.shared.postgres import Connection, Pool, at_one_instant
 
 READ_SECONDS = 5.0
 Projection = Literal["build_costs", "catalogue", "journeys", "popularity", "releases", "sessions", "timeseries"]
@@ -120,10 +120,7 @@ async def projection_statuses(connection: Connection) -> list[Status]:
 @asynccontextmanager
 async def snapshot(pool: Pool, *projections: Projection) -> AsyncIterator[Snapshot]:
     """Hold rows and states as of the same instant, whatever is folded or swapped meanwhile."""
-    async with (
-        pool.acquire(timeout=5) as connection,
-        connection.transaction(isolation="repeatable_read", readonly=True),
-    ):
+    async with at_one_instant(pool) as connection:
         # Before the snapshot is taken, so that the tables are those that its states speak of.
         await connection.execute(query("projections", "hold"))
         yield Snapshot(connection, await read_states(connection, *projections))

@@ -188,6 +188,21 @@ async def borrow(pool: Pool, seconds: float) -> AsyncIterator[Connection]:
             raise
 
 
+@asynccontextmanager
+async def at_one_instant(pool: Pool) -> AsyncIterator[Connection]:
+    """Lend a connection in a transaction that reads the database as of its first statement.
+
+    Its statements are planned for their values. Those whose conditions are optional need it: in a plan for any values,
+    to which PostgreSQL may turn after five executions, no index serves such a condition.
+    """
+    async with (
+        pool.acquire(timeout=5) as connection,
+        connection.transaction(isolation="repeatable_read", readonly=True),
+    ):
+        await connection.execute(query("session", "plan_for_values"))
+        yield connection
+
+
 _born: WeakKeyDictionary[asyncpg.Connection[asyncpg.Record], float] = WeakKeyDictionary()
 _unfit: WeakSet[asyncpg.Connection[asyncpg.Record]] = WeakSet()
 

@@ -5,7 +5,8 @@ SELECT * FROM (
     (SELECT 'built' AS kind, 'built ' || b.build_id AS key, b.finished_at AS at, b.product, b.channel, b.probe, b.rows, b.bytes,
             NULL::timestamptz AS viewed_at, NULL AS projection, NULL::bigint AS position, NULL AS error
      FROM builds b
-     WHERE 'built' = ANY ($3) AND b.state = 'succeeded' AND ($1::text IS NULL OR b.product = $1) AND ($2::text IS NULL OR b.probe = $2)
+     WHERE 'built' = ANY ($3) AND b.state = 'succeeded' AND b.finished_at IS NOT NULL AND ($1::text IS NULL OR b.product = $1) AND ($2::text IS NULL OR b.probe = $2)
+       AND b.finished_at <= coalesce($5::timestamptz, 'infinity')
        AND ($5::timestamptz IS NULL OR (b.finished_at, 'built ' || b.build_id) < ($5, $6::text))
      ORDER BY b.finished_at DESC, key DESC LIMIT $7)
     UNION ALL

@@ -27,7 +27,7 @@ from usage_service.cursors import Cursor, CursorText
 from usage_service.events import Channel, Product
 from usage_service.problems import Problem
 from usage_service.queries import query
-from usage_service.shared.postgres import Connection
+from usage_service.shared.postgres import Connection, at_one_instant
 from usage_service.web.access import needs_token, source_of
 from usage_service.web.answers import json_answer
 from usage_service.web.api.build_answers import waited_for
@@ -155,10 +155,7 @@ async def get_night_probes(request: web.Request) -> web.Response:
     night_id = night_id_of(request)
     asked = query_parameters(request, NightProbesParameters)
     after = cursor_of(asked.cursor, PlaceCursor)
-    async with (
-        service_of(request).pool.acquire(timeout=5) as connection,
-        connection.transaction(isolation="repeatable_read", readonly=True),
-    ):
+    async with at_one_instant(service_of(request).pool) as connection:
         log_end = await connection.fetchval(query("log", "end"))
         await existing_night(connection, night_id)
         place = after.place if after else 0
