@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import bz2
 import codecs
 import gzip
 import json
+import lzma
 import os
 import sys
+import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from io import BufferedReader, BytesIO, TextIOWrapper
@@ -241,12 +244,51 @@ def test_a_file_of_which_nothing_can_be_read_says_why(tmp_path: Path) -> None:
         (b"what is it?", None, "of no format that can be read; --format names one: events"),
         (LINES, "csv", "there is no csv; there are"),
         (b"a,a\n1,2", "catalogue-csv", "the first line must name each column"),
+        (b"Probe,probe\n1,2", "catalogue-csv", "the first line must name each column"),
+        (event("/a").replace(b"/a", b"/caf\xe9"), None, "a: is not UTF-8 at byte 85; convert it, such as by iconv"),
+        (zipped("[Content_Types].xml", "xl/workbook.xml"), None, "a: is a spreadsheet; save it as CSV"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1", None, "a: is a spreadsheet; save it as CSV"),
+        (zipped("a.ndjson"), None, "a: is a zip archive; unpack it"),
+        (zipped("a.ndjson"), "events", "a: is a zip archive; unpack it"),
+        (bz2.compress(LINES), None, "a: is packed by bzip2; unpack it, or pack it by gzip or zstd"),
+        (lzma.compress(LINES), None, "a: is packed by xz; unpack it, or pack it by gzip or zstd"),
+        (gzip.compress(LINES)[:5], None, "a: the file ends too early; copy it again"),
+        (gzip.compress(LINES)[:60], None, "a: the file ends too early; copy it again"),
+        (gzip.compress(LINES)[:5], "events", "a: the file ends too early; copy it again"),
+        (parquet(), None, "a is not an exported log: it has no channel, data"),
     ):
         with pytest.raises(UnreadableFileError, match=why):
             tried(tmp_path / "a", content, format_name=name)
     for path, why in ((tmp_path / "none", "No such file"), (tmp_path, "Is a directory")):
         with pytest.raises(UnreadableFileError, match=why):
             try_file(path)
+
+
+def zipped(*names: str) -> bytes:
+    written = BytesIO()
+    with zipfile.ZipFile(written, "w") as archive:
+        for name in names:
+            archive.writestr(name, LINES)
+    return written.getvalue()
+
+
+def parquet() -> bytes:
+    written = BytesIO()
+    pq.write_table(pa.table({"event_name": ["page_view"]}), written)
+    return written.getvalue()
+
+
+@pytest.mark.parametrize("before", ["", "sep={}\r\n", '"sep={}"\n', "SEP={}\n\n"])
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("header", ["product,probe,type", "Product,PROBE, Type "])
+def test_a_table_is_known_by_its_columns_as_spreadsheets_write_them(
+    tmp_path: Path, before: str, delimiter: str, header: str
+) -> None:
+    if not before and delimiter == "|":
+        return  # which nothing tells
+    table = before.format(delimiter) + f"{header}\r\nfog,a,counter\r\n".replace(",", delimiter)
+    trial = tried(tmp_path / "a", table.encode())
+    assert (trial.stats.format, trial.stats.statuses) == ("catalogue-csv", {"would send": 1})
 
 
 def test_a_long_first_line_hides_no_format(tmp_path: Path) -> None:

@@ -12,9 +12,11 @@ from usage_service.imports.batches import MOST_BYTES, PreparedLine
 from usage_service.imports.events_to_send import EventToSend, Preparation, RefusedEventError
 from usage_service.imports.formats import FORMATS, format_of
 from usage_service.imports.lines import Format, JsonObject, Line, Options
+from usage_service.imports.recognition import container_of
 from usage_service.imports.refusals import Refusal, UnreadableFileError
 from usage_service.imports.source import Kept, Source
 from usage_service.imports.state import ImportState, open_state
+from usage_service.log.errors import LogReadError
 from usage_service.log.exports import PARQUET, is_export, parquet_lines
 
 EXPORT = Format("export", "an exported log", lambda head, _name: is_export(head), lambda _source, _options: iter(()))
@@ -30,11 +32,11 @@ def format_named(name: str) -> Format:
 
 def recognize(source: Source, format_name: str | None) -> Format:
     """Return the format that is named, else that which the content tells. Raise UnreadableFileError for none."""
-    if source.fault and not source.head:
-        raise UnreadableFileError(f"{source.name}: {source.fault}")
-    if format_name is not None:
+    if what := container_of(source.head):
+        raise UnreadableFileError(f"{source.name}: {what}")
+    if format_name is not None and (source.head or not source.fault):
         return format_named(format_name)
-    return EXPORT if is_export(source.head) else format_of(source.head, source.name)
+    return EXPORT if is_export(source.head) else format_of(source.head, source.name, source.fault)
 
 
 def prepared_lines(source: Source, chosen: Format, options: Options, state: ImportState) -> Iterator[PreparedLine]:
@@ -103,8 +105,10 @@ def _exported_lines(source: Source) -> Iterator[PreparedLine]:
 def _parquet_lines(source: Source) -> Iterator[PreparedLine]:
     number = 0
     try:
-        for number, line in enumerate(parquet_lines(source.raw), 1):
+        for number, line in enumerate(parquet_lines(source.raw, source.name), 1):
             yield _exported(number, line, None)
+    except LogReadError as error:
+        raise UnreadableFileError(str(error)) from None
     except (pa.ArrowException, OSError) as error:
         if not number:
             raise UnreadableFileError(f"{source.name}: is damaged: {error}") from None

@@ -33,6 +33,7 @@ TOO_LONG = f"is longer than {MOST_LINE_BYTES:,} bytes"
 STDIN = Path("-")
 EMPTY_ARRAYS = ([b"[]"], [b"[", b"]"])
 SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")  # half of a character, as JSON escapes it
+EXCELS_LINE = re.compile(r'"?sep=([,;|\t])"?\s*', re.IGNORECASE)
 OPEN_QUOTE = "unexpected end of data"  # as the csv module says it
 
 Shape = Literal["lines", "array", "document"]
@@ -126,12 +127,16 @@ class Source:
         skip, self._skip = self._skip, 0
         physical = self._physical()
         texts = map(_text, physical)
-        header = next((text for text in texts if text.text is None or text.text.strip()), None)
+        filled = (text for text in texts if text.text is None or text.text.strip())
+        header = next(filled, None)
+        delimiter = told_delimiter(header.text) if header and header.text else None
+        if delimiter:
+            header = next(filled, None)
         if header is None:
             return
         if header.text is None:
             raise UnreadableFileError(f"{self.name}: the first line {header.refusal}")
-        table = _Table(header.text, self.name, texts)
+        table = _Table(header.text, delimiter or likely_delimiter(header.text), self.name, texts)
         self._skip = skip
         for row, last, text in table.rows():
             self.position, self._current = last, text
@@ -203,9 +208,9 @@ class Source:
 class _Table:
     """Rows of a table with a header, in which an unclosed quote spoils one line and not those after it."""
 
-    def __init__(self, header: str, name: str, texts: Iterator[Text]) -> None:
-        self._delimiter = max(",;\t", key=header.count)
-        self._names = [cell.strip() for cell in self._cells([header]) or []]
+    def __init__(self, header: str, delimiter: str, name: str, texts: Iterator[Text]) -> None:
+        self._delimiter = delimiter
+        self._names = [column_name(cell) for cell in self._cells([header]) or []]
         if len(set(self._names)) < len(self._names) or not all(self._names):
             raise UnreadableFileError(f"{name}: the first line must name each column, and each of them once")
         self._texts = texts
@@ -269,6 +274,22 @@ class _Table:
             if str(error) == OPEN_QUOTE:
                 return None
             raise
+
+
+def told_delimiter(line: str) -> str | None:
+    """Return what the line that Excel puts before a table says cells are separated by, None of any other line."""
+    told = EXCELS_LINE.fullmatch(line)
+    return told and told[1]
+
+
+def likely_delimiter(header: str) -> str:
+    """Return what the cells of the first line of a table are separated by."""
+    return max(",;\t", key=header.count)
+
+
+def column_name(cell: str) -> str:
+    """Return the name of a column as formats know it: all of theirs are in small letters."""
+    return cell.strip().lower()
 
 
 def _head_bytes(begin: bytes) -> int:

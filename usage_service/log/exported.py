@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from usage_service.log.arrow import SCHEMA
 from usage_service.log.errors import LogReadError
-from usage_service.log.exports import PARQUET
+from usage_service.log.exports import PARQUET, check_columns
 from usage_service.log.reading import LogFilter
 from usage_service.log.stored_events import StoredEvent
 from usage_service.shared.files import open_file
@@ -44,8 +44,7 @@ class ParquetSource:
     def batches(self, after: int, upto: int, only: LogFilter) -> Iterator[pa.RecordBatch]:
         """Read the events that match from the row groups that hold such positions."""
         with _errors(self.path), pq.ParquetFile(self.path) as file:
-            if missing := sorted(set(SCHEMA.names) - set(file.schema_arrow.names)):
-                raise LogReadError(f"{self.path} is not an exported log: it has no {', '.join(missing)}")
+            check_columns(file, self.path)
             groups = [number for number in range(file.num_row_groups) if _overlaps(file, number, after, upto)]
             for batch in file.iter_batches(ROWS_A_BATCH, groups, SCHEMA.names):
                 yield matching(_current_columns(batch), after, upto, only)

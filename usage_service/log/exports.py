@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from usage_service.log.arrow import SCHEMA
+from usage_service.log.errors import LogReadError
 from usage_service.shared.files import written_whole
 
 Format = Literal["ndjson", "parquet"]
@@ -78,9 +79,16 @@ def is_export(head: bytes) -> bool:
     )
 
 
-def parquet_lines(opened: BinaryIO) -> Iterator[bytes]:
-    """Read the events of a Parquet export as the lines of an NDJSON export."""
+def check_columns(file: pq.ParquetFile, name: str | Path) -> None:
+    """Raise LogReadError for a Parquet file that is no exported log."""
+    if missing := sorted(set(SCHEMA.names) - set(file.schema_arrow.names)):
+        raise LogReadError(f"{name} is not an exported log: it has no {', '.join(missing)}")
+
+
+def parquet_lines(opened: BinaryIO, name: str) -> Iterator[bytes]:
+    """Read the events of a Parquet export as the lines of an NDJSON export. Raise LogReadError where it is none."""
     with pq.ParquetFile(opened) as file:
+        check_columns(file, name)
         for batch in file.iter_batches(batch_size=1_000):
             for row in batch.to_pylist():
                 data = row.pop("data")

@@ -18,6 +18,7 @@ from usage_service.imports.formats import (
     wire_events,
 )
 from usage_service.imports.lines import Format
+from usage_service.imports.recognition import not_utf8
 from usage_service.imports.refusals import UnreadableFileError
 
 FORMATS: tuple[Format, ...] = (
@@ -37,10 +38,18 @@ FORMATS: tuple[Format, ...] = (
 )
 
 
-def format_of(head: bytes, name: str) -> Format:
-    """Return the format of a file that begins with `head`. Raise UnreadableFileError when it is none that is known."""
+UNKNOWN = "is of no format that can be read; --format names one: " + "; ".join(
+    f"{one.name} ({one.title})" for one in FORMATS
+)
+
+
+def format_of(head: bytes, name: str, fault: str | None = None) -> Format:
+    """Return the format of a file that begins with `head`. Raise UnreadableFileError when it is none that is known.
+
+    `fault` is why the file could not be read further, where that is so.
+    """
     found = next((one for one in FORMATS if one.recognizes(head, name)), None)
     if found is None:
-        known = "; ".join(f"{one.name} ({one.title})" for one in FORMATS)
-        raise UnreadableFileError(f"{name}: is of no format that can be read; --format names one: {known}")
+        cut = fault and f"{fault}; copy it again"
+        raise UnreadableFileError(f"{name}: {cut or not_utf8(head) or UNKNOWN}")
     return found
