@@ -28,6 +28,7 @@ from usage_service.shared.tables import show_table, tell, visible
 
 NAMES = ", ".join(BY_NAME)
 MOST_PATHS_TOLD = 10
+STOPPED = "stopped; run this again to go on: nothing is added twice"
 Read = Callable[[Path], ImportStats]
 
 
@@ -71,7 +72,11 @@ def import_command(
                 return _try(path, options, format_name, keep_refused)
             return asyncio.run(import_file(path, url, token_or_kept(token), options, format_name, keep_refused))
 
-        exit_code = _read_all(files, read)
+        try:
+            exit_code = _read_all(files, read)
+        except KeyboardInterrupt:
+            tell("stopped; nothing was sent" if dry_run else STOPPED, err=True)
+            raise typer.Exit(ExitCode.INTERRUPTED) from None
     if exit_code:
         raise typer.Exit(exit_code)
 

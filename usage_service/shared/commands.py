@@ -16,6 +16,7 @@ from typer.exceptions import TyperException
 
 from usage_service.shared.errors import UserError
 from usage_service.shared.exit_codes import EPILOGUE, ExitCode
+from usage_service.shared.interrupts import raise_when_interrupted
 from usage_service.shared.logs import configure_logs
 from usage_service.shared.settings import LogSettings, load_settings
 from usage_service.shared.tables import tell, visible
@@ -73,6 +74,7 @@ def run_program(name: str, program: Callable[[], object]) -> None:
 
     It ends without a word where nobody reads its output any more. `program` returns an exit code, or nothing.
     """
+    raise_when_interrupted()
     try:
         ended = program()
         sys.stdout.flush()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+from usage_service.shared import interrupts
+
 
 class ExitCode(IntEnum):
     """Exit codes of both programs, and of the embedded warehouse."""
@@ -12,7 +14,7 @@ class ExitCode(IntEnum):
     WRONG = 1
     REFUSED = 2
     AWAY = 3
-    INTERRUPTED = 130
+    INTERRUPTED = interrupts.INTERRUPTED
     UNREAD = 141
 
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from importlib import import_module
 
-from usage_service.shared.bounded_stream import replace_stderr
+from usage_service.shared.interrupts import end_when_interrupted
 
 OURS = frozenset({"usage_service", "builder", "warehouse"})
 
@@ -17,6 +17,9 @@ def launch(program: str, module: str, extra: str, extras: Mapping[str, str]) -> 
 
     `extras` has the commands that need another extra than `extra`, and its name.
     """
+    end_when_interrupted()
+    from usage_service.shared.bounded_stream import replace_stderr
+
     replace_stderr()
     try:
         import_module(module).main()
