@@ -97,12 +97,39 @@ async def test_nothing_in_it_is_said(run: Run, tmp_path: Path) -> None:
     assert out.splitlines()[-1].split() == [str(tmp_path / "a"), "nothing", "in", "it", "0"]
 
 
-async def test_a_service_that_is_not_there_is_said(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("usage_service.imports.posting.FIRST_WAIT", 0.001)
+async def test_a_service_that_is_not_there_is_said_as_by_other_commands(
+    run: Run, tmp_path: Path, unused_tcp_port: int
+) -> None:
     (tmp_path / "a").write_text(event("/a"))
-    code, _, errors = await run("import", str(tmp_path / "a"), "--url", "http://127.0.0.1:9")
+    url = f"http://127.0.0.1:{unused_tcp_port}"
+    for words in (("import", str(tmp_path / "a")), ("export", str(tmp_path / "log")), ("popular",)):
+        code, _, errors = await run(*words, "--url", url)
+        assert code == 3
+        assert len(errors.splitlines()) == 1
+        assert errors.startswith(f"usage-service: {url} does not answer (")
+        assert errors.endswith("Connection refused); start it, or name another with --url\n")
+
+
+async def test_a_service_that_goes_away_is_waited_for(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("usage_service.imports.posting.FIRST_WAIT", 0.001)
+    (tmp_path / "a").write_text("\n".join(event(f"/{number}") for number in range(1_001)))
+    with fake_service(lambda number, _: None if number == 1 else "unread") as service:
+        code, _, errors = await run("import", str(tmp_path / "a"), "--url", service.url)
+        assert len(service.times) == 1 + 8
     assert code == 3
-    assert "did not take the events after 8 tries" in errors
+    assert "did not take the events after 8 tries (" in errors
+    assert "run the import again: it goes on" in errors
+    assert "ConnectionKey" not in errors
+
+
+async def test_what_is_no_address_of_a_service_is_refused(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "a").write_text(event("/a"))
+    for url in ("ftp://127.0.0.1", "http://", "http://127.0.0.1:port", "http://127.0.0.1:99999"):
+        code, _, errors = await run("import", str(tmp_path / "a"), "--url", url)
+        assert code == 2
+        assert f"{url} is no address of a service; give one such as http://127.0.0.1:8080" in errors
 
 
 async def test_refused_lines_are_not_written_over_what_is_read(run: Run, tmp_path: Path) -> None:

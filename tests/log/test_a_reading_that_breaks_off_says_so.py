@@ -57,7 +57,7 @@ def test_what_makes_no_sense_is_refused_before_anything_is_read(tmp_path: Path) 
     [
         ({"DATABASE_URL": f"postgresql://me:secret@{NOWHERE}/usage"}, "the database 127.0.0.1:9/usage cannot be read"),
         ({"DATABASE_URL": "postgresql://me:secret@127.0.0.1:9/usage?wrong=1"}, "cannot be read"),
-        ({"USAGE_SERVICE_URL": f"http://{NOWHERE}"}, "http://127.0.0.1:9 cannot be read"),
+        ({"USAGE_SERVICE_URL": f"http://{NOWHERE}"}, "http://127.0.0.1:9 does not answer"),
     ],
 )
 def test_the_environment_says_where_it_is(

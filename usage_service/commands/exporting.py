@@ -17,7 +17,7 @@ from usage_service.log.stored_events import LARGEST_POSITION
 from usage_service.shared.files import is_stdout
 from usage_service.shared.options import DEFAULT_URL, Token, Url
 from usage_service.shared.progress import progress
-from usage_service.shared.remote import LATER, token_or_kept
+from usage_service.shared.remote import LATER, does_not_answer, token_or_kept, why_away
 from usage_service.shared.service_errors import reason
 from usage_service.shared.tables import tell
 
@@ -74,7 +74,7 @@ def export_log(path: Path, form: Format, after: int, url: str, token: str | None
     """
     headers = {"Accept": ACCEPT[form]} | ({"Authorization": f"Bearer {token}"} if token else {})
     address = f"{url.rstrip('/')}/v1/events?after={after}{'&partial=true' if partial else ''}"
-    with _reading(address, headers) as response:
+    with _reading(url, address, headers) as response:
         end = int(response.headers["Log-Position"])
         if after > end:
             raise PostError(f"--after {after}: the log ends at position {end}")
@@ -91,7 +91,7 @@ def _write(path: Path, form: Format, response: urllib3.BaseHTTPResponse, moved: 
 
 
 @contextmanager
-def _reading(address: str, headers: dict[str, str]) -> Iterator[urllib3.BaseHTTPResponse]:
+def _reading(url: str, address: str, headers: dict[str, str]) -> Iterator[urllib3.BaseHTTPResponse]:
     with urllib3.PoolManager(timeout=TIMEOUT, retries=urllib3.Retry(3, backoff_factor=0.2)) as pool:
         try:
             with closing(pool.request("GET", address, headers=headers, preload_content=False)) as response:
@@ -101,5 +101,7 @@ def _reading(address: str, headers: dict[str, str]) -> Iterator[urllib3.BaseHTTP
                 if "Log-Position" not in response.headers:
                     raise PostError(f"{address} is not of a usage service: its answer has no Log-Position")
                 yield response
+        except urllib3.exceptions.MaxRetryError as error:
+            raise PostAwayError(does_not_answer(url, why_away(error))) from None
         except urllib3.exceptions.HTTPError as error:
             raise PostAwayError(f"{address} cannot be read ({error}); run the export again") from None

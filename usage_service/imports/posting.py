@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -14,9 +15,11 @@ import structlog
 from usage_service.imports.events_to_send import EventToSend
 from usage_service.imports.refusals import Refusal
 from usage_service.shared.errors import AwayError, UserError
+from usage_service.shared.remote import does_not_answer
 from usage_service.shared.service_errors import reason
 
 MOST_TRIES = 8
+FIRST_TRIES = 3  # of a service that has not answered yet
 FIRST_WAIT = 0.2
 LONGEST_WAIT = 60.0
 TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
@@ -77,6 +80,7 @@ class Poster:
     def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
         self._session = session
         self._url = url.rstrip("/")
+        self._has_answered = False
 
     async def post(self, events: Sequence[EventToSend]) -> list[Outcome]:
         """Post events, and return what became of each."""
@@ -117,22 +121,36 @@ class Poster:
     async def _send(self, path: str, body: bytes, content_type: str) -> tuple[int, bytes]:
         why = ""
         for attempt in range(MOST_TRIES):
+            if attempt == FIRST_TRIES and not self._has_answered:
+                break
             wait = min(10.0, FIRST_WAIT * 2**attempt) * _random.uniform(0.5, 1)
             try:
                 async with self._session.post(
                     self._url + path, data=body, headers={"Content-Type": content_type}
                 ) as response:
+                    self._has_answered = True
                     if response.status not in TRANSIENT:
                         return response.status, await response.read()
                     why = f"answered {response.status}"
                     wait = max(wait, _retry_after(response))
             except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, TimeoutError) as error:
-                why = repr(error)
-            log.warning("post_again", why=why, in_seconds=round(wait, 2))
+                why = _why(error)
+            if self._has_answered:
+                log.warning("post_again", why=why, in_seconds=round(wait, 2))
             await asyncio.sleep(wait)
+        if not self._has_answered:
+            raise PostAwayError(does_not_answer(self._url, why))
         raise PostAwayError(
             f"{self._url} did not take the events after {MOST_TRIES} tries ({why}); run the import again: it goes on"
         )
+
+
+def _why(error: Exception) -> str:
+    """Return why a request got no answer, without the connection as programmers see it."""
+    if isinstance(error, aiohttp.ClientConnectorError):
+        known = error.os_error.errno
+        return os.strerror(known) if known and known > 0 else error.os_error.strerror or str(error.os_error)
+    return str(error) or type(error).__name__
 
 
 def _restored(events: int, answer: _Answer) -> list[Outcome]:

@@ -23,7 +23,7 @@ from usage_service.log.reading import LogFilter, was_dropped
 from usage_service.log.stored_events import LARGEST_POSITION
 from usage_service.shared.connecting import connect_to
 from usage_service.shared.postgres import UNAVAILABLE
-from usage_service.shared.remote import LATER
+from usage_service.shared.remote import LATER, does_not_answer, why_away
 from usage_service.shared.service_errors import reason
 
 ARROW = "application/vnd.apache.arrow.stream"
@@ -144,6 +144,8 @@ class ServiceSource:
                     yield response
                 finally:
                     response.close()
+            except urllib3.exceptions.MaxRetryError as error:
+                raise LogAwayError(does_not_answer(self.url, why_away(error))) from None
             except (urllib3.exceptions.HTTPError, OSError, pa.ArrowException) as error:
                 raise LogAwayError(f"{self.url} cannot be read, or not to the end: {error}") from None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import typer
 
@@ -16,10 +17,22 @@ DEFAULT_DATA_DIR = Path("data")
 
 
 def _url(context: typer.Context, url: str) -> str:
-    """Return the URL that is named, else that of the local stack that runs here, if one does."""
+    """Return the URL that is named, else that of the local stack that runs here, if one does; raise BadParameter."""
     source = context.get_parameter_source("url")
     data_dir: Path = context.params.get("data_dir", DEFAULT_DATA_DIR)  # of the few commands that have it
-    return (source is not None and source.name == "DEFAULT" and kept_url(data_dir / PORT_FILE.name)) or url
+    chosen = (source is not None and source.name == "DEFAULT" and kept_url(data_dir / PORT_FILE.name)) or url
+    address = chosen if "://" in chosen else f"http://{chosen}"
+    if not _is_address(address):
+        raise typer.BadParameter(f"{url} is no address of a service; give one such as {DEFAULT_URL}")
+    return address
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # of a port, or of brackets
+        return False
 
 
 # Of commands that ask a running service.

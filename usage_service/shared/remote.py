@@ -55,13 +55,23 @@ def send(url: str, token: str | None, method: str, place: str, body: object = No
         with urllib3.PoolManager(timeout=TIMEOUT, retries=retries) as pool:
             response = pool.request(method, url.rstrip("/") + place, headers=headers, body=sent)
     except (urllib3.exceptions.HTTPError, OSError) as error:
-        why = getattr(error, "reason", None) or error  # of the last try
-        raise RemoteAwayError(f"{url} does not answer ({why}); start it, or name another with --url") from None
+        raise RemoteAwayError(does_not_answer(url, why_away(error))) from None
     if response.status >= 400:
         kind = RemoteAwayError if response.status in LATER else RemoteError
         said = f"{url} answered {response.status}: {reason(response.status, response.data)}"
         raise kind(said, response.status)
     return response.data
+
+
+def does_not_answer(url: str, why: str) -> str:
+    """Return what every command says of a service that it does not reach."""
+    return f"{url} does not answer ({why}); start it, or name another with --url"
+
+
+def why_away(error: Exception) -> str:
+    """Return why a request by urllib3 got no answer at its last try, without the connection as programmers see it."""
+    said = str(getattr(error, "reason", None) or error)
+    return said.partition("): ")[2] or said or type(error).__name__
 
 
 def token_or_kept(token: str | None, file: Path = TOKEN_FILE) -> str | None:
