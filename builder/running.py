@@ -32,6 +32,8 @@ from builder.statement_notes import StatementNotes
 from builder.work import Source
 from builder.worker import Worker
 from usage_service.shared.bigquery.jobs import JobOptions, make_client, stop_jobs
+from usage_service.shared.errors import UserError
+from usage_service.shared.exit_codes import ExitCode
 from usage_service.shared.lifetime import Lifetime
 from usage_service.shared.listener import Listener
 from usage_service.shared.postgres import UNAVAILABLE, Pool, open_pool
@@ -82,6 +84,12 @@ def warehouse_of(client: bigquery.Client, options: AggregateOptions, dataset: st
         ),
         Sink(dataset, GlamTables(client, dataset, options.jobs).deliver) if dataset else None,
     )
+
+
+class WorkerDiedError(UserError):
+    """The worker of a night died of a bug, which is in the log."""
+
+    exit_code = ExitCode.WRONG
 
 
 class NightResult(NamedTuple):
@@ -170,8 +178,8 @@ async def run_night(
 ) -> NightResult | None:
     """Do the jobs of a night beside whichever builders run, and return how it ended.
 
-    None when SIGTERM or SIGINT came before, or the worker died: the night goes on with the next builder, or when it is
-    asked for again. Raise DatabaseAwayError when the database is away for too long.
+    None when SIGTERM or SIGINT came before: the night goes on with the next builder, or when it is asked for again.
+    Raise WorkerDiedError when the worker did not outlive it, DatabaseAwayError when the database is away for too long.
     """
     lifetime = Lifetime()
     if not await lifetime.completes(install_schema(settings.database_url)):
@@ -200,6 +208,8 @@ async def run_night(
                 raise DatabaseAwayError(f"the database is away ({error!r}); {GOES_ON}") from None
             finally:
                 await worker.stop()
+        if not results and not lifetime.healthy:
+            raise WorkerDiedError(f"the worker has died, as the log says; {GOES_ON}")
         return results[0] if results else None
 
 

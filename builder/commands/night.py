@@ -17,6 +17,7 @@ from rich.filesize import decimal
 from builder.nights.following import NightState, NotBuilt
 from builder.running import GOES_ON, NightResult, open_warehouse, run_night
 from builder.settings import MOST_AT_ONCE, BuilderSettings, WarehouseSettings
+from usage_service.shared.exit_codes import ExitCode
 from usage_service.shared.logs import configure_logs
 from usage_service.shared.names_file import read_names
 from usage_service.shared.options import DEFAULT_URL, Token, Url
@@ -74,8 +75,8 @@ def night_command(
 ) -> None:
     """Build a list of probes in as few warehouse jobs as possible, beside whichever builders run.
 
-    Killed at any moment, it goes on where it was: with the next builder, or run again. Exit code 1 when a probe failed,
-    or it was stopped.
+    Stopped or killed at any moment, it goes on where it was: with the next builder, or run again. Exit code 1 when a
+    probe failed.
     """
     if sum(option is not None for option in (budget, run, probes)) > 1:
         raise typer.BadParameter("give one of --budget, --list and --probes")
@@ -95,10 +96,10 @@ def night_command(
         result = uvloop.run(work)
     if result is None:
         tell(f"stopped; {GOES_ON}", err=True)
-        raise typer.Exit(1)
+        raise typer.Exit(ExitCode.INTERRUPTED)
     _tell(result)
     if result.state.failed or result.state.error:
-        raise typer.Exit(1)
+        raise typer.Exit(ExitCode.WRONG)
 
 
 def _settings(jobs: int | None) -> BuilderSettings:

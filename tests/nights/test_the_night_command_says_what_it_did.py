@@ -17,6 +17,7 @@ from builder.commands import night
 from builder.nights import following
 from builder.running import Warehouse
 from builder.settings import BuilderSettings
+from builder.worker import Worker
 from tests.conftest import Start
 from tests.support.builders import builds_a_row, put_in_catalogue
 from tests.support.nights import COMMON_BYTES, OWN_BYTES, MadeUp, a_row_each, request_night
@@ -182,6 +183,35 @@ async def test_a_list_that_is_none_is_said_in_a_line(called: Called, words: tupl
     result = await called(*words)
     assert result.exit_code != 0
     assert message in " ".join(f"{result.stderr} {result.exception}".replace("│", " ").split())
+
+
+async def test_a_night_that_is_stopped_ends_as_interrupted(
+    called: Called, database: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Stopped(Unsignalled):
+        def __init__(self) -> None:
+            super().__init__()
+            self._over.set()
+
+    await put_in_catalogue(database, "gc_ms")
+    monkeypatch.setattr(running, "Lifetime", Stopped)
+    result = await called("--probes", "-", stdin="gc_ms\n")
+    assert (result.exit_code, result.stdout) == (ExitCode.INTERRUPTED, "")
+    assert "stopped; the night goes on with the next builder" in result.stderr
+
+
+async def test_a_worker_that_dies_is_told(
+    called: Called, database: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def die(_worker: Worker) -> None:
+        raise RuntimeError("a bug")
+
+    await put_in_catalogue(database, "gc_ms")
+    monkeypatch.setattr(Worker, "run", die)
+    result = await called("--probes", "-", stdin="gc_ms\n")
+    assert isinstance(result.exception, UserError)
+    assert result.exception.exit_code == ExitCode.WRONG
+    assert "the worker has died" in str(result.exception)
 
 
 async def test_a_database_that_goes_away_is_said_in_a_line(

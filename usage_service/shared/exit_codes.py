@@ -23,7 +23,7 @@ MEANINGS = {
     ExitCode.WRONG: "done, but something is wrong, which the output names; or a bug, with a traceback",
     ExitCode.REFUSED: "nothing done: an option, a name or a setting is wrong, or refused; one line says the mend",
     ExitCode.AWAY: "the service, the database or the warehouse does not answer: try again later",
-    ExitCode.INTERRUPTED: "interrupted by Ctrl-C",
+    ExitCode.INTERRUPTED: "interrupted by Ctrl-C before it was done",
     ExitCode.UNREAD: "nobody reads the output any more, as in a pipe to `head`; nothing is wrong",
 }
 # Typer begins a new line where there is an empty one.
@@ -34,6 +34,7 @@ This page is made by `usage-service reference exit-codes`; a test checks that it
 all commands of `usage-service`, `probe-builder` and `python -m warehouse`. `--help` of each program has them, too.
 
 {}
+What runs until it is stopped (`up`, `serve`, `run`, `warehouse serve`) ends with 0 by Ctrl-C or SIGTERM, as it should.
 What was not done is said on the standard error, in one line that begins with the program's name. A script does well to
 try again after 3, and after nothing else.
 """
