@@ -148,6 +148,7 @@ def test_a_token_that_is_mended_loses_nothing(caplog: pytest.LogCaptureFixture) 
     assert list(service.events) == [event_id]
     loud = [record for record in caplog.records if record.levelno >= logging.ERROR]
     assert [record.getMessage().split()[0] for record in loud] == ["usage_service_refuses_us"]
+    assert "answered 401: give the client a token= of the service, or set USAGE_SERVICE_TOKEN" in caplog.text
     assert "s3cret" not in caplog.text
 
 

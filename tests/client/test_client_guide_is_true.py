@@ -20,8 +20,11 @@ ODD = {"": "/", "*": "*", "/\0": "/%00", "/\N{SNOWMAN}": "/\N{SNOWMAN}", "/" + "
 GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "app.md"
 
 
-def test_every_snippet_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_snippet_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("django")
+    monkeypatch.setenv("USAGE_SERVICE_TOKEN", "of-the-app")
     names: dict[str, Any] = {}
     with fake_service() as service:
         clients: dict[int, UsageClient] = {}
@@ -39,6 +42,7 @@ def test_every_snippet_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         assert all(client.close() for client in clients.values())
         viewed = [event for event in service.events.values() if event["type"] == "page_viewed"]
         types = {event["type"] for event in service.events.values()}
+    assert service.authorized == {"Bearer of-the-app"}
     assert (types, len(service.events)) == ({"page_viewed", "probe_viewed", "x_chart_exported"}, len(viewed) + 2)
     assert sorted((event["data"]["page"], event.get("product")) for event in viewed) == sorted([
         ("/fog/probe/gc_ms/explore", "fog"), ("/fenix/probe/gc_ms/explore", "fenix"), ("/", None), ("/", None),
@@ -50,7 +54,7 @@ def test_every_snippet_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         None,
     ]
     assert capsys.readouterr().out.splitlines() == ["probe_viewed: /data: is missing", "1 0 0 0 0 0"]
-    assert names["USAGE_SERVICE"]["URL"] == service.url
+    assert (names["USAGE_SERVICE"]["URL"], names["USAGE_SERVICE"]["TOKEN"]) == (service.url, "of-the-app")
     assert names["MIDDLEWARE"] == ["usage_service.django.UsageMiddleware"]
     patterns = [str(one.pattern) for one in names["urlpatterns"][0].url_patterns]
     assert patterns == ["interactions/", "interactions.js", "v1/builds/<uuid:build_id>"]

@@ -23,6 +23,7 @@ from tests.support.fake_service import FakeService, fake_service
 from tests.support.servers import Client as ServiceClient
 from tests.support.servers import Connection, eventually, post, registered
 from usage_service.django import UsageMiddleware, answer_misses
+from usage_service.django.recording import Recorder
 
 QUERY = {"product": "fog", "app_id": "nightly", "ping_type": "*", "probe": "gc_ms", "aggregationLevel": "version"}
 OWN_ROWS = {"response": ["the app's own"]}
@@ -54,6 +55,12 @@ def made() -> Iterator[list[UsageMiddleware]]:
 @pytest.fixture
 def app() -> Client:
     return Client(enforce_csrf_checks=True, headers={"user-agent": FIREFOX})
+
+
+def test_the_token_is_that_of_the_environment_unless_it_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("USAGE_SERVICE_TOKEN", "of-the-app")
+    here = {"URL": "http://127.0.0.1:1"}
+    assert [Recorder(here | more).token for more in ({}, {"TOKEN": "own"})] == ["of-the-app", "own"]
 
 
 class Answer(NamedTuple):

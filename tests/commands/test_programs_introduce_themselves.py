@@ -6,9 +6,14 @@ import os
 import subprocess
 import sys
 from importlib.metadata import version
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from usage_service.shared import launch
+
+ROOT = Path(__file__).parents[2]
 PROGRAMS = {"usage-service": "usage_service", "probe-builder": "builder"}
 WITHOUT = """
 import sys
@@ -59,7 +64,22 @@ def test_what_is_missing_is_named_with_its_extra(
     script = WITHOUT.format(missing=missing, program=program, arguments=arguments, package=PROGRAMS[program])
     told = ran([sys.executable, "-c", script])
     assert told.returncode == 2
-    assert told.stderr == f"{program}: {missing[0]} is not installed; run: pip install 'glam-usage[{extra}]'\n"
+    assert told.stderr == f"{program}: {missing[0]} is not installed; run: pip install '{ROOT}[{extra}]'\n"
+
+
+@pytest.mark.parametrize(
+    ("told", "place"),
+    [
+        ('{"url": "file:///home/ann/a%20checkout", "dir_info": {}}', "/home/ann/a checkout"),
+        ('{"url": "file:///tmp/glam_usage.whl", "archive_info": {}}', "glam-usage"),
+        (None, "glam-usage"),
+    ],
+)
+def test_extras_are_installed_from_where_the_program_came_from(
+    monkeypatch: pytest.MonkeyPatch, told: str | None, place: str
+) -> None:
+    monkeypatch.setattr(launch, "distribution", lambda _name: SimpleNamespace(read_text=lambda _file: told))
+    assert launch.installing("server") == f"pip install '{place}[server]'"
 
 
 def test_our_own_module_that_is_missing_is_not_hidden() -> None:

@@ -26,6 +26,7 @@ from tests.support.snippets import (
     snippets,
 )
 from usage_service.shared.settings import ServerSettings
+from warehouse.sample.probes import sample_probes
 
 PASTED = [
     "docs/guides/access.md",
@@ -39,6 +40,7 @@ PASTED = [
     "docs/guides/incidents.md",
 ]
 SHELLS = ("sh", "sql")
+PROBES = {probe.name for probe in sample_probes(300)}
 TOKEN = "the operator's token of this test"
 LOG_LINE = (
     '203.0.113.7 - - [24/Nov/2026:10:00:00 +0000] "GET /fog/probe/gc_ms/explore HTTP/1.1" 200 12 "-" "Firefox/150"\n'
@@ -70,7 +72,8 @@ async def test_what_is_pasted_works(
 ) -> None:
     client = await start(msgspec.structs.replace(settings, token=TOKEN))
     client.session.headers["Authorization"] = f"Bearer {TOKEN}"
-    await post(client, registered("gc_ms"), registered("slow_ms"), event("probe_viewed"))
+    names = {"gc_ms", "slow_ms", *PROBES}
+    await post(client, *(registered(name) for name in sorted(names)), event("probe_viewed"))
     await drained_projections(database)
     (tmp_path / "access.log").write_text(LOG_LINE)
     shell = Shell(
@@ -87,6 +90,14 @@ async def test_what_is_pasted_works(
             await database.fetch(text)
         else:
             await asyncio.to_thread(shell.run, text.replace("/var/log/nginx/", f"{tmp_path}/"))
+
+
+@pytest.mark.parametrize("document", documents())
+def test_what_is_asked_about_a_probe_is_asked_about_one_of_the_sample(document: str) -> None:
+    """Readers paste it beside `make run`, whose catalogue has no other probes."""
+    for one in snippets(document, "sh"):
+        named = re.findall(r'"probe": "(\w+)"|/probes/fog/(\w+)', one.text)
+        assert {name for names in named for name in names if name} <= PROBES, one
 
 
 @pytest.mark.parametrize("document", documents())

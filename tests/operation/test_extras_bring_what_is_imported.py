@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 import tomllib
 from collections.abc import Iterable, Iterator
@@ -37,6 +38,11 @@ NAMESPACES = {
     "opentelemetry.exporter": "opentelemetry-exporter-otlp-proto-http",
     "opentelemetry": "opentelemetry-api",
 }
+
+
+def test_the_readme_has_every_extra() -> None:
+    told = set(re.findall(r"^\| `pip install '\.\[(\w+)\]'`", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE))
+    assert told == PROJECT["optional-dependencies"].keys() - {"all", "build", "dev"}
 
 
 def files_of(places: Iterable[str]) -> set[Path]:

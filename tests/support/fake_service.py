@@ -30,6 +30,7 @@ class FakeService:
         self.times: list[float] = []
         self.repeated: list[str] = []
         self.packed = self.connections = 0
+        self.authorized: set[str | None] = set()
         self.port = 0
         self._lock = threading.Lock()
         self._server: _Server | None = None
@@ -115,6 +116,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if self.headers.get("Content-Encoding") == "gzip":
             self.fake.packed += 1
             body = gzip.decompress(body)
+        self.fake.authorized.add(self.headers.get("Authorization"))
         sent = json.loads(body)
         events = sent if isinstance(sent, list) else sent["events"]
         fault = self.fake.judge(events)

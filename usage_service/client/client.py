@@ -16,7 +16,7 @@ from usage_service.client.delivery_stats import DeliveryStats, Stats
 from usage_service.client.meaning import as_data, as_instant, as_text
 from usage_service.client.outgoing import Outgoing, WrongEventError, check_line, encode_line, new_event_id
 from usage_service.client.rate_limited_log import RateLimitedLog
-from usage_service.client.settings import Settings
+from usage_service.client.settings import Settings, token_or_variable
 from usage_service.client.worker import Worker
 
 MIB = 1024 * 1024
@@ -32,10 +32,10 @@ class UsageClient:
     the process; with `durable` it is synced within about a second, and outlives the machine. Without `spool_dir` an
     event is in memory. Events that fit neither on disk (`max_spool_bytes` for the whole directory) nor in memory
     (`max_queue_events`) are dropped, the newest first, counted and logged. Waits between tries grow to `retry_seconds`.
-    `source` is sent to the service in the User-Agent. With `strict`, for development and tests, `record` raises
-    WrongEventError for an event that the service would refuse; else such an event is logged and counted. Make one
-    client in each process, or one before forking; any thread may use it. Raises ValueError for arguments that cannot
-    work.
+    `token` has the scope `events`; without it the environment variable USAGE_SERVICE_TOKEN has it. `source` is sent to
+    the service in the User-Agent. With `strict`, for development and tests, `record` raises WrongEventError for an
+    event that the service would refuse; else such an event is logged and counted. Make one client in each process, or
+    one before forking; any thread may use it. Raises ValueError for arguments that cannot work.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class UsageClient:
     ) -> None:
         self._settings = Settings(
             url=url,
-            token=token,
+            token=token_or_variable(token),
             spool_dir=Path(spool_dir).absolute() if spool_dir else None,
             max_queue_events=max_queue_events,
             max_spool_bytes=max_spool_bytes,

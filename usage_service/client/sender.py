@@ -16,6 +16,11 @@ MOST_ANSWER_BYTES = 8 * 1024 * 1024
 LONGEST_RETRY_AFTER = 300.0
 SPLITTABLE = frozenset({400, 413, 422})
 TRANSIENT = frozenset({408, 425, 429})
+MENDS = {
+    401: ": give the client a token= of the service, or set USAGE_SERVICE_TOKEN",
+    403: ": the token needs the scope events",
+    404: ": the URL is not that of a usage service",
+}
 
 
 class TryAgainError(Exception):
@@ -130,7 +135,7 @@ def _outcomes(status: int, retry_after: str | None, body: bytes, sent: int) -> l
         raise NotTakenError(f"answered {status}: {_detail(body)}")
     if status in TRANSIENT or status >= 500 or status < 300:  # 2xx: cut short, or not from the service
         raise TryAgainError(f"answered {status}", _seconds(retry_after))
-    raise MisconfiguredError(f"answered {status}", _seconds(retry_after))
+    raise MisconfiguredError(f"answered {status}{MENDS.get(status, '')}", _seconds(retry_after))
 
 
 def _items(body: bytes) -> list[Item] | None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+TOKEN_VARIABLE = "USAGE_SERVICE_TOKEN"
 MOST_EVENTS_A_REQUEST = 1_000  # the service takes no more
 
 
@@ -32,7 +34,7 @@ class Settings:
             raise ValueError("url must be http://host or https://host")
         # Not quoted in the message: it is a secret. Checked here because it would be quoted when sent.
         if self.token is not None and not _fits_a_header(self.token):
-            raise ValueError("token must be printable ASCII without spaces")
+            raise ValueError(f"token (or {TOKEN_VARIABLE}) must be printable ASCII without spaces")
         if not _fits_a_header(self.source):
             raise ValueError("source must be printable ASCII without spaces")
         if not 1 <= self.batch_events <= MOST_EVENTS_A_REQUEST:
@@ -41,6 +43,11 @@ class Settings:
             raise ValueError("timeout and retry_seconds must be above 0, linger_seconds and exit_seconds at least 0")
         if min(self.max_queue_events, self.max_spool_bytes) < 1:
             raise ValueError("max_queue_events and max_spool_bytes must be at least 1")
+
+
+def token_or_variable(token: str | None) -> str | None:
+    """Return the token that is given, else that of the environment, as the commands take it."""
+    return os.environ.get(TOKEN_VARIABLE) or None if token is None else token
 
 
 def _fits_a_header(value: str) -> bool:

@@ -15,6 +15,7 @@ from django.utils.module_loading import import_string
 
 from usage_service.client import UsageClient
 from usage_service.client.rate_limited_log import RateLimitedLog
+from usage_service.client.settings import token_or_variable
 from usage_service.django.visitors import is_bot, user_or_session
 from usage_service.events import Product as ProductName
 from usage_service.problems import field_error
@@ -26,7 +27,7 @@ RECORDED = "usage_service.recorded"  # true: the service recorded the request by
 # What each setting means, as docs/guides/app.md has it.
 OPTIONS = {
     "URL": "where the usage service is; needed",
-    "TOKEN": "a token of the scope `events`, and of `read` where misses are answered",
+    "TOKEN": "a token of the scope `events`, and of `read` where misses are answered; by default USAGE_SERVICE_TOKEN's",
     "SPOOL_DIR": "where events wait on disk; without it they wait in memory and are gone with the process",
     "PRODUCT": "the product that a page is of: a name, or a function of the request or its dotted path",
     "DATA_PATH": "the path of data requests, by default `/api/v1/data/`",
@@ -48,7 +49,7 @@ class Recorder:
     def __init__(self, options: dict[str, Any]) -> None:
         self.client = _client(options)
         self.url: str = options["URL"].rstrip("/")
-        self.token: str | None = options.get("TOKEN")
+        self.token = token_or_variable(options.get("TOKEN"))
         self._log = RateLimitedLog()
         self._product: Product = _product(options.get("PRODUCT"))
         self._visitor: Visitor = _named(options.get("VISITOR", user_or_session))

@@ -9,6 +9,7 @@ from pathlib import Path
 import urllib3
 
 from usage_service.doctor.findings import Finding
+from usage_service.shared.launch import installing
 from usage_service.shared.local_services import WAREHOUSE_URL_FILE
 
 TIMEOUT = urllib3.Timeout(connect=3, read=10)
@@ -45,7 +46,7 @@ def _bigquery(project: str, location: str) -> Finding:
         planning = import_module("usage_service.shared.bigquery.planning")
         planning.plan_nothing(project, location)
     except ImportError:
-        return Finding("warehouse", "unchecked", f"{project} of BigQuery", "pip install 'glam-usage[builder]'")
+        return Finding("warehouse", "unchecked", f"{project} of BigQuery", installing("builder"))
     except Exception as error:  # of Google's libraries, or of whichever way credentials are found
         said = f"BigQuery refuses {project}: {' '.join(str(error).split())[:200]}"
         return Finding("warehouse", "wrong", said, "see GOOGLE_APPLICATION_CREDENTIALS and docs/guides/operating.md")

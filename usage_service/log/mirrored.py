@@ -18,6 +18,7 @@ from usage_service.log.errors import LogAwayError, LogReadError
 from usage_service.log.reading import LogFilter
 from usage_service.queries import query
 from usage_service.shared.errors import AwayError
+from usage_service.shared.launch import installing
 from usage_service.shared.queries import SqlFolder
 from usage_service.shared.settings import MIRROR, SettingsError
 
@@ -67,7 +68,7 @@ class MirrorPlace(NamedTuple):
 def require_client() -> None:
     """Raise SettingsError where the client of BigQuery is not installed, which only the mirror needs."""
     if not all(map(find_spec, ("google", "google.cloud", "google.cloud.bigquery"))):
-        raise SettingsError(f"{MIRROR}: the client of BigQuery is not installed; run: pip install 'glam-usage[mirror]'")
+        raise SettingsError(f"{MIRROR}: the client of BigQuery is not installed; run: {installing('mirror')}")
 
 
 @cache
