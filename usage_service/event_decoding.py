@@ -56,10 +56,10 @@ def _decode(raw: bytes | msgspec.Raw) -> AnyEvent | ExtensionEvent:
     return event
 
 
-def check_instant(instant: datetime, now: datetime) -> None:
+def check_instant(instant: datetime, now: datetime, mend: str = "check the time and its zone") -> None:
     """Raise UnusableEventError for an instant that is before all events, or too far ahead of the clock."""
     if instant > now + LARGEST_SKEW:
-        raise UnusableEventError("/occurred_at", "is more than 24 hours ahead of the server's clock; send sent_at")
+        raise UnusableEventError("/occurred_at", f"is more than 24 hours ahead of the server's clock; {mend}")
     if instant < EARLIEST:
         raise UnusableEventError("/occurred_at", f"is before {EARLIEST:%Y-%m-%d}")
 

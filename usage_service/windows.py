@@ -12,7 +12,7 @@ from typing import Annotated, Literal, NamedTuple
 import msgspec
 from msgspec import Meta
 
-from usage_service.problems import FieldError, invalid
+from usage_service.problems import FieldError, Problem, invalid
 
 LONGEST_WINDOW_DAYS = 3_660
 DEFAULT_LENGTH = timedelta(days=7)
@@ -73,16 +73,17 @@ def window_days(window: str | None, since: datetime | None, until: datetime | No
     last = (end.astimezone(UTC) - timedelta(microseconds=1)).date() if until else now.astimezone(UTC).date()
     days = int((window or "7d").removesuffix("d"))
     first = since.astimezone(UTC).date() if since else last - timedelta(days=days - 1)
-    return _checked(Days(first, last))
-
-
-def _checked(days: Days) -> Days:
-    length = (days.last - days.first).days + 1
+    length = (last - first).days + 1
     if length < 1:
-        raise invalid([FieldError(parameter="since", detail="must be before until")])
+        raise no_days(until)
     if length > LONGEST_WINDOW_DAYS:
         raise invalid([FieldError(parameter="since", detail=f"a window is at most {LONGEST_WINDOW_DAYS} days")])
-    return days
+    return Days(first, last)
+
+
+def no_days(until: datetime | None) -> Problem:
+    """Return the problem of a time range that ends before it begins, at `until` or, without it, now."""
+    return invalid([FieldError(parameter="since", detail=f"must be before {'until' if until else 'now'}")])
 
 
 def time_range_between(since: datetime | None, until: datetime | None, now: datetime) -> TimeRange:
@@ -93,7 +94,7 @@ def time_range_between(since: datetime | None, until: datetime | None, now: date
     end = until.astimezone(UTC) if until else _next_hour(now.astimezone(UTC) + AHEAD)
     begin = since.astimezone(UTC) if since else end - DEFAULT_LENGTH
     if begin >= end:
-        raise invalid([FieldError(parameter="since", detail="must be before until")])
+        raise no_days(until)
     return TimeRange(begin, end)
 
 

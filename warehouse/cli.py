@@ -16,6 +16,7 @@ from aiohttp import web
 from usage_service.shared.commands import prepare, run_program
 from usage_service.shared.errors import AwayError, UserError
 from usage_service.shared.exit_codes import EPILOGUE
+from usage_service.shared.options import given_address
 from usage_service.shared.progress import progress
 from usage_service.shared.tables import FormatOption
 from warehouse.api.app import create_app
@@ -136,7 +137,9 @@ async def _stop_signal() -> None:
 def query_command(
     sql: Annotated[str, typer.Argument(help="One GoogleSQL SELECT.")],
     data_dir: DataDir = DEFAULT_DIR,
-    url: Annotated[str | None, typer.Option(help="Ask a running warehouse instead of opening the file.")] = None,
+    url: Annotated[
+        str | None, typer.Option(callback=given_address, help="Ask a running warehouse instead of opening the file.")
+    ] = None,
     form: FormatOption = None,
 ) -> None:
     """Run a query and print its rows."""

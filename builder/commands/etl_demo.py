@@ -24,7 +24,7 @@ from builder.etl_demo.views import made_up_views, views_of_service
 from usage_service.shared.bigquery.jobs import make_client
 from usage_service.shared.known_names import find_unknown
 from usage_service.shared.logs import configure_logs
-from usage_service.shared.options import Token
+from usage_service.shared.options import Token, given_address
 from usage_service.shared.progress import progress
 from usage_service.shared.table_layout import Column
 from usage_service.shared.tables import Format, show_csv, show_json, show_table, tell
@@ -45,7 +45,8 @@ def etl_demo_command(
     budget: Annotated[int, typer.Option(min=1, max=1_000, help="how many probes are hot")] = 10,
     data_dir: Annotated[Path, typer.Option(help="the sample pings; made up where there are none")] = DEFAULT_DIR,
     url: Annotated[
-        str | None, typer.Option(help="a usage service to ask for the hot list; else views are made up")
+        str | None,
+        typer.Option(callback=given_address, help="a usage service to ask for the hot list; else views are made up"),
     ] = None,
     token: Token = None,
     price: Annotated[float, typer.Option(min=0, help="US dollars for reading a TiB")] = 6.25,

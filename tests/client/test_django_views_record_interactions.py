@@ -102,7 +102,7 @@ def test_what_people_do_is_recorded(app: Client, kind: str, service: FakeService
         (LEFT | {"visitor": "somebody else"}, "/visitor: is not known; there are type, data, product, channel, probe"),
         (LEFT | {"probe": "a b"}, "/probe: must be letters, digits"),
         (LEFT | {"data": {}}, "/data/tool: is missing"),
-        (LEFT | {"data": {"tool": "x" * 101}}, "/data/tool: Expected `str` of length <= 100"),
+        (LEFT | {"data": {"tool": "x" * 101}}, "/data/tool: must have at most 100 characters"),
         (LEFT | {"data": {"tool": "x", "token": 1}}, "/data/token: is not known; there are bot, tool, url"),
     ],
 )

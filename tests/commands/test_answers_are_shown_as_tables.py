@@ -135,12 +135,20 @@ async def one_elsewhere() -> AsyncIterator[BaseTestServer]:
     async def sessions(_request: web.Request) -> web.Response:
         return web.json_response({"title": "Token needed", "detail": "send a token of scope read"}, status=401)
 
+    async def of_others(_request: web.Request) -> web.Response:
+        return web.json_response({"error": None}, status=404)
+
+    async def nothing(_request: web.Request) -> web.Response:
+        return web.json_response({})
+
     server = web.Application()
     server.add_routes(
         [
             web.get("/v1/releases/impact", impact),
             web.get("/v1/popularity", popularity),
             web.get("/v1/sessions", sessions),
+            web.get("/v1/unused", of_others),
+            web.get("/v1/hotlist/rules", nothing),
         ]
     )
     async with TestServer(server) as started:
@@ -155,10 +163,15 @@ async def test_releases_are_shown_with_their_chance(elsewhere: BaseTestServer) -
 
 @pytest.mark.parametrize(
     ("command", "said"),
-    [("sessions", "answered 401: send a token of scope read; give the token"), ("popular", "is not a usage service: ")],
+    [
+        ("sessions", "answered 401: send a token of scope read; give the token of the service by --token"),
+        ("popular", "is not a usage service: "),
+        ("unused", """answered 404: this is not a usage service ('{"error": null}')"""),
+        ("hotlist rules", "is not a usage service: it answers without rules"),
+    ],
 )
 async def test_what_is_no_answer_is_one_line(elsewhere: BaseTestServer, command: str, said: str) -> None:
-    result = await called(elsewhere, command)
+    result = await called(elsewhere, *command.split())
     assert isinstance(result.exception, RemoteError)
     assert said in str(result.exception)
     assert TOKEN not in str(result.exception)

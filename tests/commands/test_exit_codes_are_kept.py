@@ -63,6 +63,14 @@ AWAY = ("--url", "http://127.0.0.1:1", "--token", "none")
             "there is no csv; there are export,",
         ),
         ("usage-service", ("import", NOT_UTF8, "--rules", ANALYSIS), ExitCode.REFUSED, "analysis.py: is not TOML"),
+        ("probe-builder", ("etl-demo", "--url", "ftp://x"), ExitCode.REFUSED, "ftp://x is no address of a service"),
+        (
+            "warehouse",
+            ("query", "SELECT 1", "--url", "ftp://x"),
+            ExitCode.REFUSED,
+            "ftp://x is no address of a service",
+        ),
+        ("usage-service", ("hotlist", "--coverage", "95"), ExitCode.REFUSED, "less than or equal to 1"),
         ("warehouse", ("query", "SELECT 1", "--data-dir", "none"), ExitCode.REFUSED, "none"),
         (
             "warehouse",

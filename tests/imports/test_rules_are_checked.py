@@ -41,7 +41,7 @@ WRONG: list[tuple[str | bytes, str]] = [
     (HOME.replace("'/'", r"'/(a)\1'"), "rule 1 (home): path: is no regular expression of RE2 (invalid escape"),
     (HOME.replace("'/'", "'(x{1000}){1000}'"), "rule 1 (home): path: is no regular expression of RE2 ("),
     (HOME.replace("'/'", "'/(?P<prob>x)'"), "rule 1 (home): path: names the group prob; name groups product,"),
-    (HOME.replace("'/'", f"'{'x' * 3_000}'"), "rule 1 (home): path: Expected `str` of length <= 2000"),
+    (HOME.replace("'/'", f"'{'x' * 3_000}'"), "rule 1 (home): path: must have at most 2000 characters"),
     (HOME.replace("path = '/'", ""), "rule 1 (home): path: is missing"),
     (HOME.replace("path", "pat"), "rule 1 (home): pat: is not known; there are product,"),
     (HOME.replace("page_viewed", "page_seen"), "rule 1 (home): events/0: must be one of page_viewed, probe_viewed"),

@@ -79,7 +79,7 @@ async def test_no_answer_shows_it(client: Client, database: Connection) -> None:
     [
         ("release_retracted", {"version": 100}, "/data/published_at", "missing"),
         ("release_retracted", {"version": "100", "published_at": WRONG}, "/data/version", "int"),
-        ("release_retracted", {"version": 100, "published_at": "2022-04-05"}, "/data/published_at", "RFC3339"),
+        ("release_retracted", {"version": 100, "published_at": "2022-04-05"}, "/data/published_at", "RFC 3339"),
         (
             "release_retracted",
             {"version": 100, "published_at": LATER},

@@ -16,8 +16,8 @@ import usage_service
 import warehouse
 from tests.support.bad_input import refused
 from tests.support.servers import Client
-from usage_service.events import AnyEvent, Product, TimeUnit
-from usage_service.problems import field_error
+from usage_service.events import AnyEvent, Instant, Product, TimeUnit
+from usage_service.problems import FieldError, field_error
 from usage_service.shared.patterns import in_words
 from usage_service.shared.settings import SettingsError, UpSettings, load_settings
 
@@ -128,11 +128,51 @@ async def test_a_body_is_told_what_to_choose_from(client: Client) -> None:
     assert error == {"pointer": "/rule", "detail": "must be one of pinned, excluded"}
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/popularity?",
+        "/v1/sessions?",
+        "/v1/timeseries?product=fog&probe=gc_ms&",
+        "/v1/hotlist/experiment?product=fog&",
+    ],
+)
+async def test_a_range_that_begins_too_late_names_what_was_asked(client: Client, path: str) -> None:
+    for until, said in (("", "must be before now"), ("&until=2026-11-01", "must be before until")):
+        answer = await client.get(f"{path}since=2090-01-01{until}")
+        [error] = (await refused(answer, 422))["errors"]
+        assert error == {"parameter": "since", "detail": said}
+
+
 def test_a_pattern_without_words_is_left_as_it_is() -> None:
     assert (
         in_words("Expected `str` matching regex '^q$' - at `$.a`") == "Expected `str` matching regex '^q$' - at `$.a`"
     )
     assert in_words("Expected `int`, got `str`") == "Expected `int`, got `str`"
+
+
+A_TIME = "must be a time in RFC 3339 with a zone, such as 2026-11-23T10:00:00Z"
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "said"),
+    [
+        (Instant, 5, A_TIME),
+        (Instant, "2026-11-23", A_TIME),
+        (Instant, "2026-11-23T10:00:00", A_TIME),
+        (Instant | None, True, A_TIME),
+        (Annotated[float, msgspec.Meta(ge=0, le=1)], 95, "must be at most 1"),
+        (Annotated[float, msgspec.Meta(gt=0.5)] | None, 0.5, "must be above 0.5"),
+        (Annotated[int, msgspec.Meta(ge=-10)], -11, "must be at least -10"),
+        (Annotated[str, msgspec.Meta(min_length=1)], "", "must have at least 1 character"),
+        (Annotated[str, msgspec.Meta(max_length=2)] | None, "abc", "must have at most 2 characters"),
+        (Annotated[list[int], msgspec.Meta(max_length=2)], [1, 2, 3], "must have at most 2 items"),
+    ],
+)
+def test_times_and_bounds_are_told_without_names_of_types(kind: object, given: object, said: str) -> None:
+    with pytest.raises(msgspec.ValidationError) as refused:
+        msgspec.convert({"value": given}, msgspec.defstruct("Body", [("value", kind)]))
+    assert field_error(refused.value) == FieldError(pointer="/value", detail=said)
 
 
 def test_settings_say_it_in_words(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,7 +53,9 @@ def list_command(
     budget: Annotated[
         str | None, typer.Option(help="how many probes at most, or 500GB, 2.50USD, auto; 100 unless --coverage")
     ] = None,
-    coverage: Annotated[float | None, typer.Option(help="the share of the next requests to be caught")] = None,
+    coverage: Annotated[
+        float | None, typer.Option(max=1, help="the share of the next requests to be caught, such as 0.95")
+    ] = None,
     run: Annotated[str | None, typer.Option(help="keep the list under this name, or show the one that is kept")] = None,
     form: Form = None,
     url: Url = DEFAULT_URL,

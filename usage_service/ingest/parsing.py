@@ -201,7 +201,7 @@ def _corrected(utc: datetime, arrival: _Arrival) -> datetime:
         corrected = utc + skew
     except OverflowError:  # beyond one end of the calendar: that end
         corrected = (datetime.max if skew > timedelta(0) else datetime.min).replace(tzinfo=UTC)
-    check_instant(corrected, arrival.received)
+    check_instant(corrected, arrival.received, "send sent_at where your clock is wrong")
     return corrected
 
 

@@ -16,15 +16,24 @@ DEFAULT_URL = "http://127.0.0.1:8080"
 DEFAULT_DATA_DIR = Path("data")
 
 
-def _url(context: typer.Context, url: str) -> str:
-    """Return the URL that is named, else that of the local stack that runs here, if one does; raise BadParameter."""
-    source = context.get_parameter_source("url")
-    data_dir: Path = context.params.get("data_dir", DEFAULT_DATA_DIR)  # of the few commands that have it
-    chosen = (source is not None and source.name == "DEFAULT" and kept_url(data_dir / PORT_FILE.name)) or url
-    address = chosen if "://" in chosen else f"http://{chosen}"
+def address_of(url: str) -> str:
+    """Return the address that a URL, or a host and port alone, is of; raise BadParameter where it is none of HTTP."""
+    address = url if "://" in url else f"http://{url}"
     if not _is_address(address):
         raise typer.BadParameter(f"{url} is no address of a service; give one such as {DEFAULT_URL}")
     return address
+
+
+def given_address(url: str | None) -> str | None:
+    """Return the address of an option that may be left out; raise BadParameter."""
+    return None if url is None else address_of(url)
+
+
+def _url(context: typer.Context, url: str) -> str:
+    """Return the URL that is named, else that of the local stack that runs here, if one does."""
+    source = context.get_parameter_source("url")
+    data_dir: Path = context.params.get("data_dir", DEFAULT_DATA_DIR)  # of the few commands that have it
+    return address_of((source is not None and source.name == "DEFAULT" and kept_url(data_dir / PORT_FILE.name)) or url)
 
 
 def _is_address(url: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import urlencode
 
 import msgspec
@@ -36,10 +36,20 @@ def ask(url: str, token: str | None, path: str, **parameters: object) -> dict[st
     given = {name: msgspec.to_builtins(value) for name, value in parameters.items() if value is not None}
     body = send(url, token, "GET", f"{path}?{urlencode(given)}")
     try:
-        answer: dict[str, Any] = msgspec.json.decode(body, type=dict[str, Any])
+        return _Answer(url, msgspec.json.decode(body, type=dict[str, Any]))
     except msgspec.DecodeError as error:
         raise RemoteError(f"{url} is not a usage service: {error}") from None
-    return answer
+
+
+class _Answer(dict[str, Any]):
+    """An answer, of which each key that is asked for must be there: else another server has answered."""
+
+    def __init__(self, url: str, answered: dict[str, Any]) -> None:
+        super().__init__(answered)
+        self._url = url
+
+    def __missing__(self, key: str) -> NoReturn:
+        raise RemoteError(f"{self._url} is not a usage service: it answers without {key}")
 
 
 def send(url: str, token: str | None, method: str, place: str, body: object = None) -> bytes:

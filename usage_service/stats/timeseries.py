@@ -10,7 +10,7 @@ import msgspec
 from usage_service.problems import FieldError, invalid
 from usage_service.queries import query
 from usage_service.shared.postgres import Connection
-from usage_service.windows import STEPS, Interval, TimeRange
+from usage_service.windows import STEPS, Interval, TimeRange, no_days
 
 DEFAULT_BUCKETS: dict[Interval, int] = {"hour": 48, "day": 30, "week": 12}
 A_MONDAY = datetime(2001, 1, 1, tzinfo=UTC)
@@ -64,7 +64,7 @@ def bucket_range(interval: Interval, since: datetime | None, until: datetime | N
     end = _start_of(step, until - timedelta(microseconds=1) if until else now) + step
     begin = _start_of(step, since) if since else end - DEFAULT_BUCKETS[interval] * step
     if begin >= end or (since and until and since >= until):
-        raise invalid([FieldError(parameter="since", detail="must be before until")])
+        raise no_days(until)
     if (end - begin) // step > MOST_BUCKETS:
         detail = f"there would be more than {MOST_BUCKETS} of these: take a later since or a longer interval"
         raise invalid([FieldError(parameter="interval", detail=detail)])

@@ -107,7 +107,8 @@ async def _record(service: Service, events: list[msgspec.Raw], source: str) -> l
         records = [item for item in judged if isinstance(item, Record)]
         for item in judged:
             if not isinstance(item, Record):
-                raise invalid([FieldError(pointer="/built_at", detail=item.error.detail)])
+                detail = item.error.detail.partition(";")[0]  # it goes on for those who send events
+                raise invalid([FieldError(pointer="/built_at", detail=detail)])
         for answer in await service.ingest.submit(records):
             if not isinstance(answer, Appended) or answer.outcome == "conflict":
                 raise Problem(409, "Not recorded", "the log has another event with the id of one of these")

@@ -18,7 +18,7 @@ from usage_service.web.api.hotlist import prices_of
 from usage_service.web.keys import service_of
 from usage_service.web.openapi.operations import described, ok
 from usage_service.web.parameters import query_parameters
-from usage_service.windows import Time
+from usage_service.windows import Time, no_days
 
 EARLIEST = date(1970, 1, 1)
 
@@ -44,7 +44,7 @@ async def get_experiment(request: web.Request) -> web.Response:
     first = asked.since.astimezone(UTC).date() if asked.since else EARLIEST
     last = (asked.until.astimezone(UTC) - timedelta(microseconds=1)).date() if asked.until else datetime.now(UTC).date()
     if last < first:
-        raise invalid([FieldError(parameter="since", detail="must be before until")])
+        raise no_days(asked.until)
     async with service_of(request).pool.acquire(timeout=5) as connection:
         found = await read_experiment(connection, asked.product, first, last, asked.budget, prices_of(request))
     return json_answer(found, position=found.log_position or 0, headers={"Cache-Control": "no-cache"})

@@ -30,7 +30,7 @@ from usage_service.web.api.probes import VersionNumber
 from usage_service.web.freshness import FreshnessParameters
 from usage_service.web.openapi.operations import described, json_of, problem, tagged
 from usage_service.web.parameters import query_parameters
-from usage_service.windows import FIRST_TIME, LAST_TIME, Time, TimeRange
+from usage_service.windows import FIRST_TIME, LAST_TIME, Time, TimeRange, no_days
 
 CompareDays = Annotated[int, Meta(ge=3, le=90)]
 
@@ -104,7 +104,7 @@ async def get_release_impact(request: web.Request) -> web.Response:
     """
     asked = query_parameters(request, ImpactParameters)
     if asked.since >= asked.until:
-        raise invalid([FieldError(parameter="since", detail="must be before until")])
+        raise no_days(asked.until)
     time_range = TimeRange(asked.since.astimezone(UTC), asked.until.astimezone(UTC))
     today = datetime.now(UTC).date()
     question = ImpactQuestion(asked.type, time_range, asked.product, asked.channel, asked.days, today, asked.limit)
