@@ -80,13 +80,18 @@ async def rows_of(pages: Pages, place: str, **headers: str) -> list[dict[str, st
     return list(csv.DictReader(io.StringIO(text, newline="")))
 
 
+def _still(row: dict[str, str]) -> dict[str, str]:
+    return {key: value for key, value in row.items() if key not in MOVING}
+
+
 @on_the_loop
 @pytest.mark.parametrize("path", LISTS)
 async def test_csv_has_the_rows_of_the_list(pages: Pages, path: str) -> None:
     query, name = LISTS[path]
     items = (await answered(pages.client, place_of(path, query)))[name]
     rows = await rows_of(pages, place_of(path, query), Accept="text/csv, application/json;q=0.9")
-    assert rows == await rows_of(pages, place_of(path, f"{query}&format=csv" if query else "format=csv"))
+    again = await rows_of(pages, place_of(path, f"{query}&format=csv" if query else "format=csv"))
+    assert [_still(row) for row in rows] == [_still(row) for row in again]
     assert len(rows) == len(items)
     for row, item in zip(rows, items, strict=True):
         assert None not in row
