@@ -15,6 +15,7 @@ from tests.support.building import served
 from tests.support.commands import called
 from tests.support.servers import Client, connected, drained_projections, event, post, registered
 from usage_service.log.history import read
+from usage_service.shared import remote
 from usage_service.shared.errors import UserError
 from usage_service.shared.exit_codes import ExitCode
 
@@ -61,6 +62,38 @@ async def test_the_stack_that_runs_here_is_asked(
                 variables.setenv(name, value)
             elsewhere = () if place else ("--url", NOWHERE)
             assert f"{NOWHERE} does not answer" in str((await called("popular", *elsewhere)).exception)
+
+
+async def test_a_stack_is_asked_by_its_directory(
+    client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its words win over variables, and another's over them; one that does not run is not mistaken for another."""
+    sent: list[str | None] = []
+
+    def answered(_url: str, token: str | None, *_more: object) -> bytes:
+        sent.append(token)
+        return b'{"products": [], "probes": [], "next": null}'
+
+    stack, words = tmp_path / "stack", ("popular", "--format", "json", *DAYS)
+    stack.mkdir()
+    (stack / "token").write_text("of-the-stack\n")
+    refused = await called(*words, "--data-dir", str(stack))
+    assert refused.exit_code == ExitCode.REFUSED
+    assert "no service runs there" in " ".join(refused.output.replace("│", " ").split())
+    (stack / "port").write_text(f"{client.port}\n")
+    for variables in ({}, {"USAGE_SERVICE_URL": NOWHERE, "USAGE_SERVICE_TOKEN": "another"}):
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        found = await called(*words, "--data-dir", str(stack))
+        assert (found.exit_code, found.stdout[:1]) == (0, "["), found.output
+    named = await called(*words, "--data-dir", str(stack), "--url", NOWHERE)
+    assert f"{NOWHERE} does not answer" in str(named.exception)
+    monkeypatch.setattr(remote, "send", answered)
+    await called(*words, "--data-dir", str(stack))
+    await called(*words, "--data-dir", str(stack), "--token", "own")
+    assert set(sent) == {"of-the-stack", "own"}
+    misplaced = await called("hotlist", "--data-dir", str(stack), "rules")
+    assert "give it after rules" in " ".join(misplaced.output.replace("│", " ").split())
 
 
 async def test_products_are_listed_with_their_channels(client: Client) -> None:

@@ -1,4 +1,4 @@
-"""Both programs tell their version, and name the extra that brings what they miss."""
+"""Both programs tell their version, name the extra that brings what they miss, and have the same options."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from usage_service.shared import launch
+from usage_service.shared.commands_reference import commands_reference
 
 ROOT = Path(__file__).parents[2]
 PROGRAMS = {"usage-service": "usage_service", "probe-builder": "builder"}
@@ -87,3 +88,11 @@ def test_our_own_module_that_is_missing_is_not_hidden() -> None:
     told = ran([sys.executable, "-c", script])
     assert told.returncode == 1
     assert "ModuleNotFoundError" in told.stderr
+
+
+@pytest.mark.parametrize("program", ["usage_service.cli", "builder.cli"])
+def test_whoever_asks_a_service_takes_a_stacks_directory(program: str) -> None:
+    page = commands_reference("a program", program)
+    asking = [section for section in page.split("\n### ") if "| `--url` | `that of data/port" in section]
+    assert asking
+    assert not [section.partition("\n")[0] for section in asking if "| `--data-dir` | `data` |" not in section]

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from importlib.metadata import version
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.exceptions import TyperException
@@ -18,6 +18,7 @@ from usage_service.shared.errors import UserError
 from usage_service.shared.exit_codes import EPILOGUE, ExitCode
 from usage_service.shared.interrupts import raise_when_interrupted
 from usage_service.shared.logs import configure_logs
+from usage_service.shared.options import asking
 from usage_service.shared.settings import LogSettings, load_settings
 from usage_service.shared.tables import tell, visible
 
@@ -40,9 +41,13 @@ def make_program(about: str, groups: Mapping[str, Mapping[str, str]], arguments:
             module, _, attribute = places[name].partition(":")
             found = getattr(import_module(module), attribute)
             if isinstance(found, typer.Typer):
+                registered: list[Any] = [*found.registered_commands, found.registered_callback]
+                for one in registered:
+                    if one and one.callback:
+                        one.callback = asking(one.callback)
                 program.add_typer(found, name=name, rich_help_panel=title)
             else:
-                program.command(name, rich_help_panel=title)(found)
+                program.command(name, rich_help_panel=title)(asking(found))
     return program
 
 

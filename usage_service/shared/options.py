@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import wraps
+from inspect import Parameter, signature
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -10,7 +12,7 @@ from urllib.parse import urlsplit
 import typer
 
 from usage_service.shared.files import is_same
-from usage_service.shared.settings import PORT_FILE, TOKEN_FILE, kept_url
+from usage_service.shared.settings import PORT_FILE, TOKEN_FILE, kept_token, kept_url
 
 DEFAULT_URL = "http://127.0.0.1:8080"
 DEFAULT_DATA_DIR = Path("data")
@@ -30,10 +32,35 @@ def given_address(url: str | None) -> str | None:
 
 
 def _url(context: typer.Context, url: str) -> str:
-    """Return the URL that is named, else that of the local stack that runs here, if one does."""
-    source = context.get_parameter_source("url")
-    data_dir: Path = context.params.get("data_dir", DEFAULT_DATA_DIR)  # of the few commands that have it
-    return address_of((source is not None and source.name == "DEFAULT" and kept_url(data_dir / PORT_FILE.name)) or url)
+    """Return the URL that is named, else that of the local stack that is named or runs here, if one does."""
+    data_dir: Path = context.params.get("data_dir", DEFAULT_DATA_DIR)
+    is_left_open = _source(context, "url") == "DEFAULT" or _is_of_stack(context, "url")
+    return address_of((is_left_open and kept_url(data_dir / PORT_FILE.name)) or url)
+
+
+def _token(context: typer.Context, token: str | None) -> str | None:
+    """Return the token that is named, else that of the local stack that is named."""
+    if not _is_of_stack(context, "token"):
+        return token
+    data_dir: Path = context.params["data_dir"]
+    return kept_token(data_dir / TOKEN_FILE.name) or token
+
+
+def _is_of_stack(context: typer.Context, name: str) -> bool:
+    """Return whether the words of the command name a local stack, and not this option: they win over variables."""
+    return _source(context, "data_dir") == "COMMANDLINE" and _source(context, name) != "COMMANDLINE"
+
+
+def _source(context: typer.Context, name: str) -> str | None:
+    source = context.get_parameter_source(name)
+    return source and source.name
+
+
+def _running(context: typer.Context, data_dir: Path) -> Path:
+    """Return the directory of a local stack; raise BadParameter where it is named and none runs."""
+    if _source(context, "data_dir") == "COMMANDLINE" and kept_url(data_dir / PORT_FILE.name) is None:
+        raise typer.BadParameter(f"no service runs there: start `usage-service up --data-dir {data_dir}`")
+    return data_dir
 
 
 def _is_address(url: str) -> bool:
@@ -60,8 +87,16 @@ Token = Annotated[
     typer.Option(
         "--token",
         envvar="USAGE_SERVICE_TOKEN",
+        callback=_token,
         show_default=str(TOKEN_FILE),
         help="a token of the service with the scope that is needed",
+    ),
+]
+
+StackDir = Annotated[
+    Path,
+    typer.Option(
+        "--data-dir", file_okay=False, callback=_running, help="that of `usage-service up`; its service is asked"
     ),
 ]
 
@@ -83,11 +118,29 @@ Until = Annotated[
 ]
 
 
+def asking(command: Callable[..., object]) -> Callable[..., object]:
+    """Return a command that asks a service with the option --data-dir, which its URL and its token are taken from.
+
+    Other commands are returned as they are.
+    """
+    given = signature(command, eval_str=True)
+    asked = given.parameters.get("url")
+    if asked is None or asked.annotation != Url or "data_dir" in given.parameters:
+        return command
+
+    @wraps(command)
+    def without_data_dir(*arguments: object, data_dir: Path, **options: object) -> object:
+        return command(*arguments, **options)
+
+    option = Parameter("data_dir", Parameter.KEYWORD_ONLY, default=DEFAULT_DATA_DIR, annotation=StackDir)
+    without_data_dir.__dict__["__signature__"] = given.replace(parameters=[*given.parameters.values(), option])
+    return without_data_dir
+
+
 def refuse_misplaced(context: typer.Context) -> None:
     """Raise BadParameter for an option before the name of a subcommand, which would not see it."""
     for name in context.params:
-        source = context.get_parameter_source(name)
-        if source is not None and source.name == "COMMANDLINE":
+        if _source(context, name) == "COMMANDLINE":
             option = next(one.opts[0] for one in context.command.params if one.name == name)
             raise typer.BadParameter(f"give it after {context.invoked_subcommand}", param_hint=option)
 
