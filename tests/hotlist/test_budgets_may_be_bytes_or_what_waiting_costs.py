@@ -80,6 +80,7 @@ def test_a_budget_is_read_as_it_is_written() -> None:
         "7": (7, None, False), "10000": (10_000, None, False), "auto": (10_000, None, True),
         "1.5MB": (10_000, 1_500_000, False),
         "2GiB": (10_000, 2**31, False), "6.25USD": (10_000, 2**40, False), "0TB": (10_000, 0, False),
+        "500gb": (10_000, 500 * 10**9, False), "2gib": (10_000, 2**31, False), "6.25usd": (10_000, 2**40, False),
     }  # fmt: skip
     for text, numbers in read.items():
         budget = read_budget(text, PRICES)

@@ -72,6 +72,13 @@ async def test_pinning_and_excluding(usage_service: Run) -> None:
         ("a_ms", "pinned", "asked for"),
         ("c_ms", "excluded", ""),
     ]
+    for command, probe, said in (
+        ("unpin", "c_ms", "c_ms of fog is excluded, and stays so; `hotlist include` lifts that"),
+        ("include", "a_ms", "a_ms of fog is pinned, and stays so; `hotlist unpin` lifts that"),
+    ):
+        code, _, err = await usage_service("hotlist", command, "fog", probe)
+        assert (code, err) == (2, f"usage-service: {said}\n")
+    assert (await usage_service("hotlist", "--format", "lines"))[1] == "a_ms\nb_ms\n"
     assert (await usage_service("hotlist", "unpin", "fog", "a_ms"))[0] == 0
     assert (await usage_service("hotlist", "include", "fog", "c_ms"))[0] == 0
     assert (await usage_service("hotlist", "--format", "lines"))[1] == "c_ms\nb_ms\na_ms\n"

@@ -17,6 +17,7 @@ from usage_service.commands.times import read_time
 from usage_service.hotlist.budgets import Account
 from usage_service.hotlist.listing import HotList
 from usage_service.hotlist.rules import Rule
+from usage_service.shared.errors import UserError
 from usage_service.shared.exit_codes import ExitCode
 from usage_service.shared.names_file import read_names
 from usage_service.shared.options import DEFAULT_URL, Product, Token, Url, refuse_misplaced
@@ -42,6 +43,11 @@ MOST_REPORTED = 10_000
 SHOWN = 20  # of the names that the catalogue does not have
 RULE_COLUMNS = ("product", "probe", "rule", "reason", "source", "since")
 PATTERN_COLUMNS = ("pattern", "product", "reason", "source")
+
+
+class KeptRuleError(UserError):
+    """The rule of a probe is not the one that is to be lifted."""
+
 
 hotlist_app = typer.Typer(invoke_without_command=True, help="Which probes to build; pin or exclude some.")
 
@@ -99,11 +105,15 @@ def exclude_command(
 
 
 @hotlist_app.command("unpin")
+def unpin_command(product: OfProduct, probe: OfProbe, url: Url = DEFAULT_URL, token: Token = None) -> None:
+    """Keep a probe on the list no more whatever its score; one that is excluded stays so."""
+    _lift(product, probe, "excluded", "hotlist include", url, token)
+
+
 @hotlist_app.command("include")
-def lift_command(product: OfProduct, probe: OfProbe, url: Url = DEFAULT_URL, token: Token = None) -> None:
-    """Lift a rule of a probe."""
-    send(url, token, "DELETE", _place(product, probe))
-    tell(f"{product} {probe}: judged by its score again")
+def include_command(product: OfProduct, probe: OfProbe, url: Url = DEFAULT_URL, token: Token = None) -> None:
+    """Let a probe that is excluded be listed and built again; one that is pinned stays so."""
+    _lift(product, probe, "pinned", "hotlist unpin", url, token)
 
 
 @hotlist_app.command("rules")
@@ -186,6 +196,15 @@ def _of_run(url: str, token: str | None, run: str, given: Mapping[str, object], 
 def _set(product: str, probe: str, rule: Rule, reason: str, url: str, token: str | None) -> None:
     send(url, token, "PUT", _place(product, probe), {"rule": rule, "reason": reason})
     tell(f"{product} {probe}: {rule}")
+
+
+def _lift(product: str, probe: str, other: Rule, command: str, url: str, token: str | None) -> None:
+    """Lift the rule of a probe; raise KeptRuleError where it has the other one, which another command lifts."""
+    rules = ask(url, token, "/v1/hotlist/rules", product=product)["rules"]
+    if any(one["probe"] == probe and one["rule"] == other for one in rules):
+        raise KeptRuleError(f"{probe} of {product} is {other}, and stays so; `{command}` lifts that")
+    send(url, token, "DELETE", _place(product, probe))
+    tell(f"{product} {probe}: judged by its score again")
 
 
 def _of(product: str | None) -> str:

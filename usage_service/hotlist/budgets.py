@@ -24,7 +24,8 @@ from usage_service.shared.settings import MOST_BYTES
 MOST_PROBES = 10_000
 DEFAULT_BUDGET = 100
 TIB = 2**40
-SIZES = {"MB": 10**6, "GB": 10**9, "TB": 10**12, "MiB": 2**20, "GiB": 2**30, "TiB": TIB}
+SIZES = {"mb": 10**6, "gb": 10**9, "tb": 10**12, "mib": 2**20, "gib": 2**30, "tib": TIB}
+UNITS = "([MGTmgt][Ii]?[Bb]|[Uu][Ss][Dd])"  # in letters of either case, as people type them
 AMOUNT = re.compile(r"([0-9.]+)([A-Za-z]+)")
 DECIMALS = 6  # of money, minutes and requests
 
@@ -33,7 +34,7 @@ BudgetText = Annotated[
     str,
     Meta(
         pattern=worded(
-            r"^(auto|10000|[1-9][0-9]{0,3}|[0-9]{1,9}([.][0-9]{1,6})?([MGT]i?B|USD))(?!\n)$",
+            rf"^(auto|10000|[1-9][0-9]{{0,3}}|[0-9]{{1,9}}([.][0-9]{{1,6}})?{UNITS})(?!\n)$",
             "a number of probes from 1 to 10,000, an amount such as 500GB, 2TiB or 2.50USD, or auto",
         ),
         description="the largest number of probes; or what a night may read (500GB, 2TiB) or cost (2.50USD); or `auto`",
@@ -85,7 +86,7 @@ def read_budget(asked: int | str, prices: Prices) -> Budget:
         return Budget(asked, auto=True)
     amount = AMOUNT.fullmatch(asked)
     assert amount is not None  # of the form of a BudgetText
-    number, unit = float(amount[1]), amount[2]
+    number, unit = float(amount[1]), amount[2].lower()
     if unit in SIZES:
         read = number * SIZES[unit]
     elif prices.tib:

@@ -69,6 +69,7 @@ async def test_a_night_is_asked_for_once(client: Client, database: Connection) -
 async def test_a_budget_of_bytes_or_money_is_the_planners_to_keep(client: Client, database: Connection) -> None:
     for budget, most_bytes, expected in (
         ("500GB", None, 500 * 10**9),
+        ("500gb", None, 500 * 10**9),
         ("2TiB", 10**9, 10**9),
         ("6.25USD", None, 2**40),
         ("8388608TiB", None, MOST_BYTES),

@@ -12,7 +12,7 @@ from msgspec import Meta
 
 from usage_service.builds.nights import MOST_PROBES, NightRequest, request_night
 from usage_service.events import Channel, ProbeName, Product
-from usage_service.hotlist.budgets import NothingKnownError, read_budget
+from usage_service.hotlist.budgets import UNITS, NothingKnownError, read_budget
 from usage_service.hotlist.listing import HotProbe, read_for_list
 from usage_service.hotlist.runs import find_run
 from usage_service.problems import FieldError, invalid
@@ -37,7 +37,7 @@ NightBudget = (
         str,
         Meta(
             pattern=worded(
-                r"^(auto|1000|[1-9][0-9]{0,2}|(?=.*[1-9].*[A-Z])[0-9]{1,9}([.][0-9]{1,6})?([MGT]i?B|USD))(?!\n)$",
+                rf"^(auto|1000|[1-9][0-9]{{0,2}}|(?=.*[1-9].*[A-Za-z])[0-9]{{1,9}}([.][0-9]{{1,6}})?{UNITS})(?!\n)$",
                 "a number of probes from 1 to 1,000, an amount such as 500GB, 2TiB or 2.50USD, or auto",
             ),
             description="the largest number of probes; or what may be read (500GB, 2TiB) or paid (2.50USD); or `auto`",
