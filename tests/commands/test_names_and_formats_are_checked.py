@@ -22,6 +22,7 @@ from usage_service.shared.exit_codes import ExitCode
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 NOWHERE = "http://127.0.0.1:1"
+FILE = "views.ndjson"
 DAYS = ("--since", "2026-11-20", "--until", "2026-11-21")
 
 
@@ -186,6 +187,29 @@ async def test_a_name_that_contradicts_its_format_is_refused(
     assert result.exit_code == ExitCode.REFUSED
     assert why in " ".join(result.output.replace("│", " ").split())
     assert not any(await asyncio.to_thread(os.scandir, tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (("backtest", "--sample", FILE), "made traffic of --sample is replayed"),
+        (("backtest", "--sample", "--product", "fog"), "made traffic of --sample is replayed"),
+        (("backtest", "--days", "5"), "give --sample"),
+        (("backtest", FILE, "--seed", "5"), "give --sample"),
+        (("backtest", "--chart", "chart.png"), "chart.png: the name must end in .svg"),
+        (("backtest", "--chart", "-"), "-: the name must end in .svg"),
+        (("report", "--out", "report.pdf"), "report.pdf: the name must end in .html or .htm"),
+    ],
+)
+async def test_what_would_be_ignored_is_refused(
+    client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], why: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / FILE).touch()
+    result = await asked(client, *words)
+    assert result.exit_code == ExitCode.REFUSED
+    assert why in " ".join(result.output.replace("│", " ").split())
+    assert [one.name for one in await asyncio.to_thread(list, os.scandir(tmp_path))] == [FILE]
 
 
 @pytest.mark.parametrize(

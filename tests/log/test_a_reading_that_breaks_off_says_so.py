@@ -46,6 +46,9 @@ def test_what_makes_no_sense_is_refused_before_anything_is_read(tmp_path: Path) 
         ({"since": "yesterday"}, "since 'yesterday' is not a time"),
         ({"visitor": "me"}, "visitor 'me' is not a UUID"),
         ({"after": -1}, "positions begin at 1"),
+        ({"after": 100, "upto": 50}, "no position is after 100 and up to 50"),
+        ({"since": "2026-11-02", "until": "2026-11-01T00:00"}, "since 2026-11-02 is not before until 2026-11-01T00:00"),
+        ({"since": "2026-11-02", "until": "2026-11-02"}, "no event is between them"),
     ]
     for arguments, told in wrong:
         with pytest.raises(LogReadError, match=told):

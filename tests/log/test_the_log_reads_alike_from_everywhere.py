@@ -69,6 +69,13 @@ def rows(log: Log) -> list[JsonObject]:
     return [comparable(row) for row in log.table().to_pylist()]
 
 
+def makes_sense(asked: dict[str, Any]) -> bool:
+    """Tell whether an event may be in such a part; others are refused."""
+    positions = asked.get("after", 0), asked.get("upto", END + 5)
+    times = asked.get("since", BEGIN.isoformat()), asked.get("until", "9999")
+    return bool(positions[0] <= positions[1] and times[0] < times[1])
+
+
 ASKED = st.fixed_dictionaries(
     {},
     optional={
@@ -80,7 +87,7 @@ ASKED = st.fixed_dictionaries(
         "product": st.sampled_from(["fog", "fenix", "other"]),
         "visitor": st.sampled_from([str(line(position)["visitor"]) for position in (1, 2, 4)]),
     },
-)
+).filter(makes_sense)
 
 
 def wanted(asked: dict[str, Any], item: JsonObject) -> bool:

@@ -55,10 +55,43 @@ def log(tmp_path: Path) -> Path:
 
 def test_a_result_of_no_event_says_what_was_asked_for(tmp_path: Path, log: Path) -> None:
     everything = write_analysis(tmp_path / "all.py", "class All:\n" + COUNTS)
-    wrong = replayed(everything, log, "--product", "fgo", "--type", "probe_viewed")
+    wrong = replayed(everything, log, "--product", "fenix", "--type", "probe_viewed")
     assert json.loads(wrong.stdout) == {"n": 0}
-    assert "none matches --type probe_viewed --product fgo" in wrong.stderr
+    assert "none matches --type probe_viewed --product fenix" in wrong.stderr
     assert "none matches" not in replayed(everything, log).stderr
+
+
+def test_a_product_that_the_log_does_not_name_is_refused_with_the_nearest(tmp_path: Path, log: Path) -> None:
+    everything = write_analysis(tmp_path / "all.py", "class All:\n" + COUNTS)
+    kept = ("--checkpoint", str(tmp_path / "kept"))
+    with pytest.raises(ReplayError, match="nothing is known of product fgo; did you mean fog"):
+        replay(everything, log, "--product", "fgo", *kept)
+    assert json.loads(replay(everything, log, "--product", "fog", *kept))["n"] > 0
+
+
+def test_a_part_that_can_have_no_event_is_refused(tmp_path: Path, log: Path) -> None:
+    everything = write_analysis(tmp_path / "all.py", "class All:\n" + COUNTS)
+    with pytest.raises(ReplayError, match="--after 150: the log ends at position 149"):
+        replay(everything, log, "--after", "150")
+    assert json.loads(replay(everything, log, "--after", "149")) == {"n": 0}
+    with pytest.raises(LogReadError, match="since 2026-11-02 is not before until 2026-11-01"):
+        replay(everything, log, "--since", "2026-11-02", "--until", "2026-11-01")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--after", "100", "--upto", "50"), "no position is after 100 and up to 50"),
+        (("--after", "50", "--upto", "50"), "no position is after 50 and up to 50"),
+        (("--out", "r.csv", "--format", "json"), "the name of --out says the format"),
+        (("--restart",), "give --checkpoint"),
+        (("--url", "ftp://127.0.0.1"), "is no address of a service"),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(tmp_path: Path, words: tuple[str, ...], told: str) -> None:
+    analysis = write_analysis(tmp_path / "a.py", "raise SystemError('it was run')")
+    refused = CliRunner().invoke(make_app(), ["replay", str(analysis), *words], env={"COLUMNS": "400", "TERM": "dumb"})
+    assert (refused.exit_code, told in refused.output) == (2, True)
 
 
 def test_options_and_the_class_choose_events(tmp_path: Path, log: Path) -> None:

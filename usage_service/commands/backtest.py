@@ -25,7 +25,7 @@ from usage_service.hotlist.backtest.replaying import (
 from usage_service.hotlist.backtest.sample_traffic import SEED, Kind, Shape, generate_traffic
 from usage_service.hotlist.counts import DayCounts
 from usage_service.shared.files import written_whole
-from usage_service.shared.options import DEFAULT_URL, Token, Url, refuse_overwriting
+from usage_service.shared.options import DEFAULT_URL, Token, Url, refuse_given, refuse_overwriting, require_suffix
 from usage_service.shared.progress import progress
 from usage_service.shared.remote import send
 from usage_service.shared.table_layout import Column
@@ -43,6 +43,7 @@ Days = Annotated[int, typer.Option(min=2, max=3_660, help="of traffic")]
 
 
 def backtest_command(
+    context: typer.Context,
     files: Files = None,
     product: Annotated[str | None, typer.Option(help="of this product only")] = None,
     nights: Annotated[int, typer.Option(min=1, max=180, help="how many of the last nights to replay")] = NIGHTS,
@@ -58,7 +59,12 @@ def backtest_command(
     token: Token = None,
 ) -> None:
     """Replay history: what share of the next day's requests each way to choose would have caught."""
+    if sample:
+        refuse_given(context, ("files", "product"), "the made traffic of --sample is replayed; leave one of both out")
+    else:
+        refuse_given(context, ("kind", "probes", "days", "seed"), "it is of the made traffic; give --sample")
     if picture:
+        require_suffix(picture, (".svg",), "--chart")
         refuse_overwriting(picture, files or [], "--chart")
     if files or sample:
         shape = Shape(kind=kind, probes=probes, days=days)

@@ -9,14 +9,15 @@ import typer
 
 from usage_service.log.history import Log, read
 from usage_service.log.stored_events import LARGEST_POSITION
-from usage_service.replay.analyses import AnalysisFile, load_analysis
+from usage_service.replay.analyses import AnalysisFile, ReplayError, load_analysis
 from usage_service.replay.checkpoints import CheckpointFile
 from usage_service.replay.replaying import Replay
 from usage_service.replay.results import ShownFormat, check_out, show, write
 from usage_service.replay.stopping import StoppedError
 from usage_service.shared.exit_codes import ExitCode
+from usage_service.shared.known_names import find_unknown
 from usage_service.shared.local_services import database_url
-from usage_service.shared.options import Since, Token, Until, refuse_overwriting
+from usage_service.shared.options import Since, Token, Until, given_address, refuse_given, refuse_overwriting
 from usage_service.shared.progress import progress
 from usage_service.shared.tables import tell
 
@@ -47,7 +48,7 @@ Shown = Annotated[
     ),
 ]
 # In place of --source, as other commands have them.
-FromUrl = Annotated[str | None, typer.Option("--url", help="of a service, instead of --source")]
+FromUrl = Annotated[str | None, typer.Option("--url", callback=given_address, help="of a service, instead of --source")]
 FromDatabase = Annotated[str | None, typer.Option("--database-url", help="instead of --source")]
 FromDataDir = Annotated[
     Path | None, typer.Option("--data-dir", file_okay=False, help="of `usage-service up`, instead of --source")
@@ -55,6 +56,7 @@ FromDataDir = Annotated[
 
 
 def replay_command(
+    context: typer.Context,
     analysis: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="a class with apply(batch), result()")],
     source: Source = None,
     after: Annotated[int, typer.Option(min=0, max=LARGEST_POSITION, help="only events after this position")] = 0,
@@ -81,6 +83,11 @@ def replay_command(
     """Ask the whole log: run an analysis of your own over it. The file is run as Python, with your rights."""
     if out is not None:
         check_out(out)
+        refuse_given(context, ("form",), "it is of what is printed; the name of --out says the format of the file")
+    if checkpoint is None:
+        refuse_given(context, ("restart",), "there is nothing to begin anew; give --checkpoint")
+    if upto is not None and upto <= after:
+        raise typer.BadParameter(f"no position is after {after} and up to {upto}", param_hint="--upto")
     where = _source(source, url, database_url, data_dir)
     if out is not None:
         refuse_overwriting(out, [analysis, checkpoint, Path(where) if where else None], "--out")
@@ -102,6 +109,8 @@ def replay_command(
         replay.go_on_from(kept)
     _run(replay, file, kept, every)
     if replay.is_empty:
+        if product is not None:
+            _refuse_unknown(product, read(where, token=token, partial=partial), checkpoint)
         _tell_nothing(filters)
     result = replay.result()
     if out is None:
@@ -121,6 +130,8 @@ def _source(source: str | None, url: str | None, database: str | None, data_dir:
 def _run(replay: Replay, file: AnalysisFile, kept: CheckpointFile | None, every: int) -> None:
     log = replay.log()
     begin = replay.position
+    if log.end < begin:
+        raise ReplayError(f"--after {begin}: the log ends at position {log.end}")
     try:
         with progress(file.path.name, log.size) as report:
             replay.run(log, kept, every, lambda position: report(position - begin))
@@ -128,6 +139,18 @@ def _run(replay: Replay, file: AnalysisFile, kept: CheckpointFile | None, every:
         told = f"{kept.path} has it: run this again to go on" if kept else "nothing was kept without --checkpoint"
         tell(f"stopped at position {replay.position}; {told}", err=True)
         raise typer.Exit(ExitCode.INTERRUPTED) from None
+
+
+def _refuse_unknown(product: str, log: Log, checkpoint: Path | None) -> None:
+    """Raise ReplayError for a product that no event of the log names, with the nearest that one does.
+
+    The checkpoint of no event goes: it would refuse the right name.
+    """
+    named = {name for batch in log.batches() for name in batch.column("product").unique().to_pylist() if name}
+    if unknown := find_unknown(dict.fromkeys(sorted(named), ()), product, None):
+        if checkpoint is not None:
+            checkpoint.unlink(missing_ok=True)
+        raise ReplayError(unknown.detail)
 
 
 def _tell_nothing(filters: dict[str, str | None]) -> None:

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from usage_service.shared.files import is_stdout, written_whole
-from usage_service.shared.options import DEFAULT_URL, Token, Url
+from usage_service.shared.files import STDOUT, is_stdout, written_whole
+from usage_service.shared.options import DEFAULT_URL, Token, Url, require_suffix
 from usage_service.shared.remote import RemoteError, ask
 from usage_service.shared.tables import tell
 from usage_service.shared.unknown_names import refuse_unknown
@@ -27,6 +27,8 @@ def report_command(
     token: Token = None,
 ) -> None:
     """Write how a product is used, and what is worth building, to one HTML file that needs nothing else."""
+    if out != STDOUT:
+        require_suffix(out, (".html", ".htm"), "--out")
     refuse_unknown(url, token, product)
     now = datetime.now(UTC)
     since = (now - timedelta(days=days - 1)).replace(hour=0, minute=0, second=0, microsecond=0)

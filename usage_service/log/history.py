@@ -123,7 +123,11 @@ def read(
     """
     if after < 0 or (upto is not None and upto < 0):
         raise LogReadError("positions begin at 1: `after` and `upto` cannot be negative")
+    if upto is not None and upto < after:
+        raise LogReadError(f"no position is after {after} and up to {upto}")
     only = LogFilter(_types(types), product or None, _visitor(visitor), _time("since", since), _time("until", until))
+    if only.since is not None and only.until is not None and only.since >= only.until:
+        raise LogReadError(f"since {since} is not before until {until}: no event is between them")
     return Log(_find(source, token, partial), after, upto, only)
 
 

@@ -139,13 +139,24 @@ def asking(command: Callable[..., object]) -> Callable[..., object]:
 
 def refuse_misplaced(context: typer.Context) -> None:
     """Raise BadParameter for an option before the name of a subcommand, which would not see it."""
-    for name in context.params:
+    refuse_given(context, context.params, f"give it after {context.invoked_subcommand}")
+
+
+def refuse_given(context: typer.Context, names: Iterable[str], mend: str) -> None:
+    """Raise BadParameter for the first of some parameters that is on the command line, where nothing sees it."""
+    for name in names:
         if _source(context, name) == "COMMANDLINE":
             option = next(one.opts[0] for one in context.command.params if one.name == name)
-            raise typer.BadParameter(f"give it after {context.invoked_subcommand}", param_hint=option)
+            raise typer.BadParameter(mend, param_hint=option)
 
 
 def refuse_overwriting(path: Path, read: Iterable[Path | None], option: str) -> None:
     """Raise BadParameter for a file to write that is one of those that are read."""
     if any(is_same(path, one) for one in read if one is not None):
         raise typer.BadParameter(f"{path} is read, and would be written over; name another file", param_hint=option)
+
+
+def require_suffix(path: Path, suffixes: tuple[str, ...], option: str) -> None:
+    """Raise BadParameter for a file to write whose name says that it is something else than it will be."""
+    if path.suffix.lower() not in suffixes and (path.is_file() or not path.exists()):
+        raise typer.BadParameter(f"{path}: the name must end in {' or '.join(suffixes)}", param_hint=option)
