@@ -161,7 +161,8 @@ async def filled_pages(url: str, **settings: object) -> AsyncIterator[Pages]:
     async with served(url, **settings) as client, connected(url) as database:
         await post(client, *[registered(probe, kind) for probe, kind in PROBES.items()])
         await post(client, registered(NUMERIC, PROBES[NUMERIC], product="fenix"))
-        await post(client, *_traffic(datetime.now(UTC) - timedelta(days=3)))
+        noon = datetime.now(UTC).replace(hour=12, minute=0, second=0, microsecond=0)  # days begin where they do
+        await post(client, *_traffic(noon - timedelta(days=3)))
         await drained_projections(database)
         await _builds(client, database)
         await _nights(database)

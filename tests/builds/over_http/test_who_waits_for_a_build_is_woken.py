@@ -124,7 +124,7 @@ async def test_after_the_time_it_is_answered_as_it_is(client: Client, database: 
 
 async def test_what_happened_meanwhile_is_in_the_answer(client: Client, database: Connection) -> None:
     build = await asked(client)
-    answer = asyncio.create_task(look(client, build, Prefer="wait=10"))
+    answer = asyncio.create_task(look(client, build, Prefer="wait=3"))
     await waiting(client)
     await claim(database, build)
     assert (await (await answer).json())["state"] == "running"
