@@ -236,4 +236,5 @@ async def test_an_export_from_beyond_the_end_of_the_log_is_refused(client: Clien
     assert str(result.exception) == f"--after {end + 1}: the log ends at position {end}"
     assert not any(await asyncio.to_thread(os.scandir, tmp_path))
     result = await asked(client, "export", "--after", f"{end}", str(tmp_path / "log"))
-    assert (result.exit_code, result.output) == (0, f"{tmp_path / 'log'}: no event: the log ends at position {end}\n")
+    told = result.output.splitlines()[0]  # the server may log, which runs here, that nobody reads on
+    assert (result.exit_code, told) == (0, f"{tmp_path / 'log'}: no event: the log ends at position {end}")

@@ -6,13 +6,14 @@ import asyncio
 import threading
 from collections.abc import Iterator
 from contextlib import aclosing
+from functools import partial
 
 import pyarrow as pa
 import pytest
 
 from usage_service.log.arrow import stream_batches
 from usage_service.shared import threads
-from usage_service.shared.threads import in_turn
+from usage_service.shared.threads import in_turn, to_end
 
 
 class Reading:
@@ -93,3 +94,39 @@ async def test_what_it_raises_is_raised() -> None:
     assert await anext(taken) == 1
     with pytest.raises(ValueError, match="broken"):
         await anext(taken)
+
+
+async def test_who_is_cancelled_waits_for_the_end_of_what_uses_what_it_closes() -> None:
+    """A database that is closed while a thread is in it took the process."""
+    asked, let, over = threading.Event(), threading.Event(), threading.Event()
+
+    def work() -> None:
+        asked.set()
+        assert let.wait(20)
+        over.set()
+
+    async def closing() -> bool:
+        try:
+            await to_end(work, "test")
+        finally:
+            assert over.is_set()
+        return False
+
+    caller = asyncio.create_task(closing())
+    assert await asyncio.to_thread(asked.wait, 20)
+    caller.cancel()
+    await asyncio.sleep(0)  # the cancellation reaches it
+    let.set()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+
+
+async def test_nobody_waits_for_long_for_what_never_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "CLOSING_SECONDS", 0.01)
+    let = threading.Event()
+    caller = asyncio.create_task(to_end(partial(let.wait, 60), "test"))
+    await asyncio.sleep(0)
+    caller.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    let.set()

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +22,7 @@ from usage_service.imports.source import Source, open_source
 from usage_service.imports.state import ImportState, Reached, open_state
 from usage_service.imports.stats import ImportStats
 from usage_service.shared.progress import Report, progress
+from usage_service.shared.threads import to_end
 
 FIRST_EVENTS = 10  # which a trial shows
 REQUESTS = 4  # under way at once
@@ -106,7 +108,7 @@ class _Import:
         await self._go_on()
         with progress(self._source.name, self._source.size, in_bytes=True) as report:
             try:
-                while batch := await asyncio.to_thread(next, self._batches, None):
+                while batch := await to_end(partial(next, self._batches, None), "import: reading"):
                     self._under_way.append((batch, asyncio.create_task(self._post(batch))))
                     await self._keep_sent(self._requests - 1, report)
                 await self._keep_sent(0, report)
@@ -151,7 +153,7 @@ class _Import:
             await task
             self._under_way.popleft()
             self._stats.merge(batch.stats)
-            await asyncio.to_thread(self._keep, batch)
+            await to_end(partial(self._keep, batch), "import: keeping")
             report(self._source.bytes_read())
 
     def _keep(self, batch: Batch) -> None:

@@ -46,6 +46,19 @@ def in_thread(work: Callable[[], Result], name: str) -> asyncio.Future[Result]:
     return future
 
 
+async def to_end(work: Callable[[], Result], name: str) -> Result:
+    """Return the result of `work`, done in a thread; who is cancelled meanwhile waits for its end, but not for long.
+
+    For work that uses what its caller closes: a database that is closed while a thread is in it may take the process.
+    """
+    working = in_thread(work, name)
+    try:
+        return await asyncio.shield(working)
+    finally:
+        if not working.done():
+            await asyncio.wait([working], timeout=CLOSING_SECONDS)
+
+
 async def in_turn(steps: Iterator[Step], name: str) -> AsyncGenerator[Step, None]:
     """Take the steps of an iterator in threads, each while the one before is used, and close it at the end.
 
