@@ -18,8 +18,8 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.test import AsyncClient, Client, override_settings
 from django.urls import path
 
-from tests.support.django_project import FIREFOX, configured, django_project, recorded, remembered_middlewares
-from tests.support.fake_service import FakeService, fake_service
+from tests.support.django_project import FIREFOX, configured, django_project, recorded
+from tests.support.fake_service import FakeService
 from tests.support.servers import Client as ServiceClient
 from tests.support.servers import Connection
 from usage_service.client import WrongEventError
@@ -79,18 +79,6 @@ urlpatterns = [
 def project() -> Iterator[None]:
     with django_project(__name__):
         yield
-
-
-@pytest.fixture
-def made() -> Iterator[list[UsageMiddleware]]:
-    with remembered_middlewares() as made:
-        yield made
-
-
-@pytest.fixture
-def service() -> Iterator[FakeService]:
-    with fake_service() as service:
-        yield service
 
 
 def ask(client: Client, body: object, **headers: str) -> int:

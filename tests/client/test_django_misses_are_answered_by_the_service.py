@@ -18,8 +18,8 @@ from django.urls import include, path
 from django.views.decorators.csrf import csrf_exempt
 
 from tests.support.building import ask, asked, claim, complete
-from tests.support.django_project import FIREFOX, configured, django_project, recorded, remembered_middlewares
-from tests.support.fake_service import FakeService, fake_service
+from tests.support.django_project import FIREFOX, configured, django_project, recorded
+from tests.support.fake_service import FakeService
 from tests.support.servers import Client as ServiceClient
 from tests.support.servers import Connection, eventually, post, registered
 from usage_service.django import UsageMiddleware, answer_misses
@@ -44,12 +44,6 @@ urlpatterns = [path("api/v1/data/", data), path("", include("usage_service.djang
 def project() -> Iterator[None]:
     with django_project(__name__):
         yield
-
-
-@pytest.fixture
-def made() -> Iterator[list[UsageMiddleware]]:
-    with remembered_middlewares() as made:
-        yield made
 
 
 @pytest.fixture
@@ -120,12 +114,6 @@ async def test_a_miss_is_followed_until_the_rows_are_there(
         ("own", "true"),
     ]
     assert len({row["visitor"] for row in rows}) == 1, "the service knows the visitor whom the middleware knows"
-
-
-@pytest.fixture
-def service() -> Iterator[FakeService]:
-    with fake_service() as service:
-        yield service
 
 
 @pytest.mark.parametrize(

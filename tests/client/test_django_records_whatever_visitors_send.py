@@ -17,8 +17,8 @@ from django.test import Client
 from django.urls import include, path, re_path
 from django.views.decorators.csrf import csrf_exempt
 
-from tests.support.django_project import FIREFOX, configured, django_project, recorded, remembered_middlewares
-from tests.support.fake_service import FakeService, fake_service
+from tests.support.django_project import FIREFOX, configured, django_project, recorded
+from tests.support.fake_service import FakeService
 from usage_service.client import WrongEventError
 from usage_service.django import UsageMiddleware
 from usage_service.imports.lines import Options
@@ -52,18 +52,6 @@ QUERY = {"product": "fog", "probe": "gc_ms", "app_id": "nightly", "os": "Windows
 def project() -> Iterator[None]:
     with django_project(__name__):
         yield
-
-
-@pytest.fixture
-def made() -> Iterator[list[UsageMiddleware]]:
-    with remembered_middlewares() as made:
-        yield made
-
-
-@pytest.fixture
-def service() -> Iterator[FakeService]:
-    with fake_service() as service:
-        yield service
 
 
 def imported(directory: Path, referer: str, path: str = "/") -> list[Any]:

@@ -17,8 +17,8 @@ from django.http.response import HttpResponseBase
 from django.test import AsyncClient, Client, override_settings
 from django.urls import include, path
 
-from tests.support.django_project import FIREFOX, configured, django_project, recorded, remembered_middlewares
-from tests.support.fake_service import FakeService, fake_service
+from tests.support.django_project import FIREFOX, configured, django_project, recorded
+from tests.support.fake_service import FakeService
 from usage_service.client import WrongEventError
 from usage_service.client.rate_limited_log import RateLimitedLog
 from usage_service.django import UsageMiddleware, interactions
@@ -39,18 +39,6 @@ def project(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(interactions, "_process", Limits(interactions.PROCESS_PER_SECOND))
     with django_project(__name__):
         yield
-
-
-@pytest.fixture
-def made() -> Iterator[list[UsageMiddleware]]:
-    with remembered_middlewares() as made:
-        yield made
-
-
-@pytest.fixture
-def service() -> Iterator[FakeService]:
-    with fake_service() as service:
-        yield service
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What a command writes goes where its path leads: through links, into pipes, to the standard output as `-`."""
+"""Commands write to where a path leads: through links, into pipes, to the standard output as `-`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What may not be listed is on no policy's list, takes no room there, and is requested in vain of all of them alike."""
+"""No policy lists what may not be listed, or keeps room for it; requests for it count against all of them alike."""
 
 from __future__ import annotations
 

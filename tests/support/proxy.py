@@ -22,7 +22,7 @@ class Proxy:
 
     @property
     def kept(self) -> int:
-        """How much it has of connections: their ends, and what passes bytes on."""
+        """Return how much it has of connections: their ends, and what passes bytes on."""
         return len(self._writers) + len(self._tasks)
 
     def cut(self) -> None:

@@ -148,7 +148,7 @@ async def test_a_cookie_that_spells_it(client: Client) -> None:
 
 @pytest.mark.parametrize("kind", EVENT_TYPES)
 async def test_every_text_of_every_event(client: Client, kind: str) -> None:
-    """Of the visitor a keyed hash is stored, in which any text may be."""
+    """Store a keyed hash of the visitor, who may be called by any text."""
     data = [field for field in msgspec.structs.fields(EVENT_TYPES[kind].data_type()) if "str" in str(field.type)]
     made = [event(kind, data={field.name: "a\0b"}) for field in data]
     made += [event(kind, **{name: "a\0b"}) for name in ("product", "channel", "probe", "type", "event_id", "data")]
