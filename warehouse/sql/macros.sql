@@ -50,6 +50,11 @@ CREATE MACRO bq_is_date(s) AS regexp_full_match(s, '[0-9]{4}-[0-9]{1,2}-[0-9]{1,
 CREATE MACRO bq_is_timestamp(s) AS regexp_full_match(
     s, '[0-9]{4}-[0-9]{2}-[0-9]{2}([ T][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?)?(Z| ?UTC|[+-][0-9]{2}:[0-9]{2})?');
 
+-- 15 digits, or the 17 that tell every double apart.
+CREATE MACRO bq_string_from_float64(x) AS
+    CASE WHEN x = 0 THEN '0'
+         WHEN CAST(printf('%.15g', x) AS DOUBLE) = x THEN printf('%.15g', x) ELSE printf('%.17g', x) END;
+CREATE MACRO bq_safe_string_from_float64(x) AS bq_string_from_float64(x);
 CREATE MACRO bq_int64_from_float64(x) AS CAST(round(x) AS BIGINT);
 CREATE MACRO bq_safe_int64_from_float64(x) AS TRY_CAST(round(x) AS BIGINT);
 CREATE MACRO bq_int64_from_string(x) AS

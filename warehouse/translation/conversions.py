@@ -36,6 +36,7 @@ PLAIN = {
 }
 CHECKED = {
     ("FLOAT64", "INT64"),
+    ("FLOAT64", "STRING"),
     ("STRING", "INT64"),
     ("STRING", "FLOAT64"),
     ("STRING", "BOOL"),
@@ -146,6 +147,6 @@ def convert(value: Value, wanted: Type, *, safe: bool = False) -> Value:
     if pair in CHECKED:
         prefix = "bq_safe_" if safe else "bq_"
         return Value(call(f"{prefix}{wanted.name}_from_{value.type.name}".lower(), value.sql), wanted)
-    if DECIMALS & set(pair) or (pair[0] in ("FLOAT64", "TIMESTAMP", "DATETIME") and pair[1] == "STRING"):
+    if DECIMALS & set(pair) or (pair[0] in ("TIMESTAMP", "DATETIME") and pair[1] == "STRING"):
         raise refused(f"CAST from {pair[0]} to {pair[1]}")
     raise invalid_query(f"Invalid cast from {value.type.spelled()} to {wanted.spelled()}")

@@ -232,13 +232,38 @@ def _array(context: Context, node: exp.Expr) -> Value:
         kind = inner.only_column("ARRAY")
         if kind.repeated:
             raise refused("an array of arrays")
-        return Value(call("array", inner.sql), Type(kind.name, repeated=True, fields=kind.fields))
+        sql = _each_element(inner.sql) if _is_each_element(items[0]) else call("array", inner.sql)
+        return Value(sql, Type(kind.name, repeated=True, fields=kind.fields))
     if not items:
         return Value(cast(exp.Array(expressions=[]), Type("INT64", repeated=True)), Type("INT64", repeated=True))
     operands, kind = unify([context.value(item) for item in items], "ARRAY")
     if kind.repeated:
         raise invalid_query("Cannot construct array with element type ARRAY because nested arrays are not supported")
     return Value(exp.Array(expressions=operands), Type(kind.name, repeated=True, fields=kind.fields))
+
+
+def _is_each_element(query: exp.Query) -> bool:
+    """Return whether the query is one expression for each element of an array, in the array's order."""
+    parts = {key for key, part in query.args.items() if part}
+    array = query.args["from_"].this if "from_" in parts else None
+    plain = parts <= {"kind", "expressions", "from_"} and isinstance(array, exp.Unnest) and not array.args.get("offset")
+    return plain and not any(item.find(exp.AggFunc, exp.Window, exp.Query) for item in query.expressions)
+
+
+def _each_element(query: exp.Expr) -> exp.Expr:
+    """Return the elements by a lambda. DuckDB would join the sub-query to each row by the value of the whole array."""
+    [result] = query.expressions
+    elements = query.args["from_"].this
+    [unnested] = elements.this.expressions
+    element = exp.to_identifier(elements.alias, quoted=True)
+
+    def of_element(node: exp.Expr) -> exp.Expr:
+        is_element = isinstance(node, exp.Column) and node.table == node.name == elements.alias
+        return exp.Column(this=element.copy()) if is_element else node
+
+    array = exp.Coalesce(this=unnested.this.expressions[0], expressions=[exp.Array(expressions=[])])
+    each = exp.Lambda(this=result.this.transform(of_element), expressions=[element])
+    return call("list_transform", array, each)
 
 
 @handles(exp.Bracket, parts="this expressions offset safe")
