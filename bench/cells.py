@@ -26,16 +26,8 @@ def pages() -> Iterator[Page]:
     for first in range(0, CELLS // BUCKETS, PAGE):
         yield {name: [value] * PAGE for name, value in of_all.items()} | {
             "metric_key": [str(combination) for combination in range(first, first + PAGE)],
-            "buckets": [_buckets() for _ in range(PAGE)],
+            "cells": ["\0".join(f"{bucket} 1.5 {bucket}" for bucket in range(BUCKETS)) for _ in range(PAGE)],
         }
-
-
-def _buckets() -> Page:
-    return {
-        "bucket": [str(bucket) for bucket in range(BUCKETS)],
-        "amount": [1.5] * BUCKETS,
-        "samples": list(range(BUCKETS)),
-    }
 
 
 def main() -> None:

@@ -197,4 +197,4 @@ def _stored_type(request: BuildRequest) -> str | PermanentWorkError:
 
 def _below(cells: Cells) -> Integers:
     """Return the place of each bucket of scalar.sql, which tells how many bounds are at or below the value."""
-    return np.array(cells.buckets, dtype=np.int64) - 1
+    return np.array([int(bucket) for bucket in cells.buckets], dtype=np.int64) - 1

@@ -32,7 +32,7 @@ class Cells:
     scalar.
     """
 
-    buckets: list[Any]
+    buckets: list[str]
     combinations: list[Combination]
     starts: Integers
     bucket: NDArray[np.int32]
@@ -95,7 +95,7 @@ class _Collected:
 
     def __init__(self) -> None:
         # Of buckets: a new one gets the next number.
-        self._places: defaultdict[Any, int] = defaultdict(count().__next__)
+        self._places: defaultdict[str, int] = defaultdict(count().__next__)
         self._bucket, self._amount, self._counts = array("i"), array("d"), array("q")
         self._combinations: list[Combination] = []
         self._rows: dict[str, list[Any]] = {name: [] for name in ("size", "users", "samples", "weighted")}
@@ -104,26 +104,27 @@ class _Collected:
     def take(self, page: Page, most: int) -> None:
         about = map(Combination._make, zip(*(page[name] for name in Combination._fields), strict=True))
         totals = zip(page["users"], page["samples"], page["weighted"], strict=True)
-        for version, combination, cells, total in zip(page["version"], about, page["buckets"], totals, strict=True):
+        for version, combination, text, total in zip(page["version"], about, page["cells"], totals, strict=True):
+            counts, amounts, buckets = zip(*(cell.split(" ", 2) for cell in text.split("\0")), strict=True)
             if version is None:
-                self._note(combination.metric_key, cells)
+                self._note(combination.metric_key, amounts, buckets)
                 continue
             self._combinations.append(combination)
-            self._bucket.extend(map(self._places.__getitem__, cells["bucket"]))
-            self._amount.extend(cells["amount"])
-            self._counts.extend(cells["samples"])
-            for values, value in zip(self._rows.values(), (len(cells["bucket"]), *total), strict=True):
+            self._bucket.extend(map(self._places.__getitem__, buckets))
+            self._amount.extend(map(float, amounts))
+            self._counts.extend(map(int, counts))
+            for values, value in zip(self._rows.values(), (len(buckets), *total), strict=True):
                 values.append(value)
             if len(self._bucket) > most:
                 raise PermanentWorkError("resultTooLarge", f"there are more than {most:,} values to show")
 
-    def _note(self, metric_key: str | None, cells: Page) -> None:
+    def _note(self, metric_key: str | None, amounts: Iterable[str], buckets: Iterable[str]) -> None:
         """Note the buckets that there are, or the ends of a metric key's range."""
         if metric_key is None:
-            for bucket in cells["bucket"]:
+            for bucket in buckets:
                 self._places[bucket]
         else:
-            smallest, largest = cells["amount"]
+            smallest, largest = map(float, amounts)
             self._ranges[metric_key] = (smallest, largest)
 
     def cells(self) -> Cells:

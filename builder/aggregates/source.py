@@ -36,7 +36,7 @@ VERSION_DAYS = 28
 VERSION_CLIENTS = 5
 OLDEST_BUILD, NEWEST_BUILD = timedelta(days=365), timedelta(days=3)  # before and after the run's midnight, exclusive
 CLIENT_DAYS = "client_days"
-SHARED_PARTS = ("roll_ups", "shown", "distinct_clients", "scalar_bounds", "scalar_logarithms", "scalar_bucket")
+SHARED_PARTS = ("shown", "labels", "scalar_bounds", "scalar_logarithms", "scalar_bucket")
 LABELS = MappingProxyType({
     "sent_labels": "entry.key",
     "sent_dual_labels": "CONCAT(category.key, '[', entry.key, ']')",
@@ -109,7 +109,9 @@ def probe_statement(requests: Sequence[BuildRequest], options: SourceOptions, la
         "values": _each("value_name", columns),
         "sent": ",\n".join(render("named", name=of, query=query) for of, query in sent.items()),
     }
+    combinations = render("combinations")
     shared = {part: render(part) for part in SHARED_PARTS}
+    shared |= {"combinations": combinations, "distinct_clients": render("distinct_clients", combinations=combinations)}
     sql = render(
         name,
         sent=render("sent", **parts),

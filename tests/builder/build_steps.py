@@ -143,13 +143,12 @@ def _shares(cells: Cells, place: int) -> Shares:
 
 
 def page_of(rows: Iterable[Mapping[str, Any]]) -> Page:
-    """Return rows of a result as a page of it; `buckets` of each are triples of bucket, amount and samples."""
+    """Return rows of a result as a page of it; `cells` of each are triples of bucket, amount and samples."""
     columns = [*Combination._fields, "probe", "users", "samples", "weighted"]
     given = list(rows)
     page: dict[str, list[Any]] = {name: [row.get(name) for row in given] for name in columns}
-    cells = ("bucket", "amount", "samples")
-    buckets = [dict(zip(cells, map(list, zip(*row["buckets"], strict=True)), strict=True)) for row in given]
-    return page | {"buckets": buckets}
+    texts = [[f"{samples} {amount!r} {bucket}" for bucket, amount, samples in row["cells"]] for row in given]
+    return page | {"cells": ["\0".join(cells) for cells in texts]}
 
 
 def ordered(keys: Sequence[str]) -> BucketList:
@@ -166,7 +165,7 @@ def row_of(values: Pairs, buckets: BucketList) -> ProbeRow:
     about: dict[str, object] = {"probe": 0, "version": LATEST, "metric_key": "", "client_agg_type": "summed_histogram"}
     about |= {"ping_type": "*", "os": "*", "build_hour": "*"}
     about |= {"users": sum(value for _, value in values), "samples": 0, "weighted": False}
-    cells = read_cells([page_of([about | {"buckets": [(key, value, int(value)) for key, value in values]}])])
+    cells = read_cells([page_of([about | {"cells": [(key, value, int(value)) for key, value in values]}])])
     [row] = ProbeRows(cells, Layout.shared("timing_distribution", buckets, cells, raw=True), 1, None)
     return row
 

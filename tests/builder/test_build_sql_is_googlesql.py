@@ -34,15 +34,14 @@ pytestmark = [
 ]
 
 OPTIONS = SourceOptions(thresholds=Thresholds({}, Minimum(2, 1)))
-CELLS = ["probe", *Combination._fields, "users", "samples", "weighted", "buckets"]
+CELLS = ["probe", *Combination._fields, "users", "samples", "weighted", "cells"]
 A_ROW_A_CELL = """
 SELECT
-  probe, version, ping_type, os, build_hour, metric_key, client_agg_type, users, result.samples, weighted,
-  cell.bucket, cell.amount, cell.samples AS cell_samples
+  probe, version, ping_type, os, build_hour, metric_key, client_agg_type, users, samples, weighted, cell
 FROM (
 {}
-) AS result
-CROSS JOIN UNNEST(buckets) AS cell
+)
+CROSS JOIN UNNEST(SPLIT(cells, @nul)) AS cell
 """
 REQUEST = BuildRequest(UUID(int=7), "fog", "release", "", "", ("metrics", "baseline"), RUN_DATE, 150)
 FENIX = replace(REQUEST, product="fenix")
@@ -136,7 +135,7 @@ def test_the_reference_engine_gives_the_rows_of_the_warehouse(
     googlesql: GoogleSql, client: bigquery.Client, pings: list[Ping], request_of: BuildRequest
 ) -> None:
     statement = probe_statement([request_of], OPTIONS, 150)
-    statement = replace(statement, sql=A_ROW_A_CELL.format(statement.sql))  # arrays have no order
+    statement = replace(statement, sql=A_ROW_A_CELL.format(statement.sql))  # cells have no order
     rows = answered(client, statement)
     assert in_order(googlesql.evaluate(statement, pings)) == in_order(rows)
     assert rows
@@ -149,7 +148,13 @@ def answered(client: bigquery.Client, statement: Statement) -> list[dict[str, An
 
 def in_order(rows: Iterable[Mapping[str, Any]]) -> list[tuple[tuple[str, str], ...]]:
     """Return the rows sorted, with numbers rounded as far as the order of their summands matters."""
-    return sorted(tuple((name, plain(value)) for name, value in sorted(row.items())) for row in rows)
+    return sorted(tuple((name, plain(value)) for name, value in sorted(with_cell(**row).items())) for row in rows)
+
+
+def with_cell(cell: str, **row: object) -> Mapping[str, object]:
+    """Return the row with the parts of its cell as they are read."""
+    samples, amount, bucket = cell.split(" ", 2)
+    return row | {"bucket": bucket, "amount": float(amount), "cell_samples": int(samples)}
 
 
 def plain(value: object) -> str:

@@ -94,7 +94,7 @@ def test_900_clients_of_a_counter_whose_values_are_all_equal(tmp_path: Path) -> 
 
 def test_900_clients_whose_every_aggregate_is_4() -> None:
     """No pings give this, since a counter of 4 that is sent once has a count of 1: so the case starts after the SQL."""
-    of_all = {"probe": 0, "version": None, "metric_key": "", "buckets": [(0, 4.0, 0), (1, 4.0, 0)]}
+    of_all = {"probe": 0, "version": None, "metric_key": "", "cells": [(0, 4.0, 0), (1, 4.0, 0)]}
     about = {
         "probe": 0,
         "version": 150,
@@ -104,7 +104,7 @@ def test_900_clients_whose_every_aggregate_is_4() -> None:
         "metric_key": "",
         "client_agg_type": "max",
     }
-    cell = {"users": 900, "samples": 3600, "weighted": False, "buckets": [(0, 900, 3600)]}
+    cell = {"users": 900, "samples": 3600, "weighted": False, "cells": [(0, 900, 3600)]}
     cells = read_cells([page_of([about | cell, of_all])])
     buckets = scalar_bucket_list(*cells.ranges[""])
     [row] = ProbeRows(cells, Layout("counter", lambda _: buckets, np.array([-1]), raw=False), 1, None)

@@ -51,6 +51,7 @@ CASES = [
     *sent("overflow", "timing_distribution", (("5", HUGE), ("5", HUGE), ("7", 1))),
     *sent("labels", "labeled_counter", *[tuple((label, 4) for label in ODD)] * 2),
     *sent("many", "labeled_counter", MANY, *[MANY[:3]] * 4),
+    *sent("odd buckets", "timing_distribution", *[(("7", 2), ("7\0 1 1 8", 1), ("7 8", 1), ("", 1), ("x", 1))] * 2),
     *sent("million", "custom_distribution", *[(("1", 1),)] * 3),
 ]
 
@@ -118,6 +119,12 @@ def test_labels_with_quotes_are_buckets_too(client: bigquery.Client) -> None:
     [row] = rows(client, request_of("labels", "labeled_counter", Definition(labels=("it's",))))
     assert list(json.loads(row.non_norm_histogram)) == sorted({*ODD[:4], "nul", "x" * 200, "\U0001f98a", ""})
     assert (row.metric_key, row.percentiles, row.non_norm_percentiles) == ("", "{}", "{}")
+
+
+def test_buckets_that_are_no_numbers_are_not_shown_and_break_nothing(client: bigquery.Client) -> None:
+    [row] = rows(client, request_of("odd buckets", "timing_distribution"))
+    assert {key: count for key, count in json.loads(row.non_norm_histogram).items() if count} == {"7": 4}
+    assert (row.total_users, row.total_sample) == (2, 12)
 
 
 def test_of_ten_thousand_labels_those_with_enough_clients_are_shown(client: bigquery.Client) -> None:
@@ -191,6 +198,6 @@ def test_more_cells_than_fit_are_refused() -> None:
         "metric_key": "",
         "client_agg_type": "",
     }
-    cell |= {"users": 2, "samples": 2, "weighted": False, "buckets": [("1", 1, 1), ("2", 1, 1)]}
+    cell |= {"users": 2, "samples": 2, "weighted": False, "cells": [("1", 1, 1), ("2", 1, 1)]}
     with pytest.raises(PermanentWorkError, match="more than 3 values"):
         read_cells([page_of([cell] * 2)] * 2, most=3)

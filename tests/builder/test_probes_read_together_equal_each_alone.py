@@ -163,7 +163,7 @@ def test_one_that_cannot_be_laid_out_fails_alone_and_is_not_read(client: bigquer
 def row(probe: int, *buckets: str, version: int = 150) -> dict[str, Any]:
     about = {"ping_type": "*", "os": "*", "build_hour": "*", "metric_key": "", "client_agg_type": "", "weighted": False}
     cells = [(bucket, 1.0, 1) for bucket in buckets]
-    return about | {"probe": probe, "version": version, "users": 1.0, "samples": 1, "buckets": cells}
+    return about | {"probe": probe, "version": version, "users": 1.0, "samples": 1, "cells": cells}
 
 
 def test_one_with_too_many_cells_fails_alone() -> None:

@@ -20,8 +20,7 @@ SELECT
   IF(x = 3, NULL, x > 0) AS positive,
   IF(x = 3, NULL, CONCAT('"é', CHR(10), 'é"')) AS text,
   [x / 7, 0.1] AS shares,
-  CAST(NULL AS ARRAY<STRING>) AS nothing,
-  [STRUCT(x AS place, 'a' AS name), STRUCT(NULL AS place, CAST(x AS STRING) AS name)] AS structs
+  CAST(NULL AS ARRAY<STRING>) AS nothing
 FROM UNNEST([-2, 0, 1, 3]) AS x
 ORDER BY x
 """
@@ -38,9 +37,8 @@ def test_columns_have_the_values_of_the_clients_rows(client: Client, page_size: 
     plain = [dict(row) for row in start(client, VALUES).result(retry=NEVER)]
     pages = list(read_pages(start(client, VALUES).result(page_size=page_size, retry=NEVER)))
     assert len(pages) == math.ceil(4 / page_size)
-    found = [row | {"structs": list(rows_of([row["structs"]]))} for row in rows_of(pages)]
-    assert repr(found) == repr(plain)  # which has the sign of a zero, and tells True from 1
-    assert found[0]["large"] == -(2**63)
+    assert repr(list(rows_of(pages))) == repr(plain)  # which has the sign of a zero, and tells True from 1
+    assert pages[0]["large"][0] == -(2**63)
 
 
 def test_a_result_without_rows_has_its_columns(client: Client) -> None:

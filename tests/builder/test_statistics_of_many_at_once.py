@@ -98,4 +98,4 @@ def large_result() -> Iterator[Page]:
         about: dict[str, object] = {"version": 150, "ping_type": "*", "os": "*", "build_hour": "2026110100"}
         about |= {"probe": 0, "metric_key": str(combination), "client_agg_type": "", "users": 1.0, "samples": 1}
         buckets = [(str(bucket), 1.0, bucket) for bucket in range(BUCKETS)]
-        yield page_of([about | {"weighted": False, "buckets": buckets}])
+        yield page_of([about | {"weighted": False, "cells": buckets}])

@@ -10,56 +10,53 @@ days AS (
   GROUP BY
     probe, client, submission_day, origin, metric_key, bucket
 ),
-client_buckets AS (
+days_of_clients AS (
   SELECT
-    probe, client, unit, metric_key,
-    SUM(samples) AS client_samples,
-    ARRAY_AGG(STRUCT(bucket, samples)) AS buckets
+    probe, unit, metric_key, bucket, samples,
+    SUM(samples) OVER (PARTITION BY probe, client, unit, metric_key) AS client_samples
   FROM
     days
     INNER JOIN origin_units USING (origin)
   WHERE
     samples <= 1099511627776
-  GROUP BY
-    probe, client, unit, metric_key
 ),
 shares AS (  -- a client's share of a bucket is the sum of its days' shares
   SELECT
-    probe, unit, metric_key, counted.bucket,
-    SUM(COALESCE(SAFE_DIVIDE(counted.samples, client_samples), 0)) AS share,
-    SUM(counted.samples) AS samples
+    probe, unit, metric_key, bucket,
+    SUM(COALESCE(SAFE_DIVIDE(samples, client_samples), 0)) AS share,
+    SUM(samples) AS samples
   FROM
-    client_buckets
-    CROSS JOIN UNNEST(buckets) AS counted
+    days_of_clients
   GROUP BY
-    probe, unit, metric_key, counted.bucket
+    probe, unit, metric_key, bucket
 ),
-members AS (
-  SELECT
-    probe, version, ping_type, os, build_hour, large_enough, metric_key, bucket,
-    client_weight * share AS share,
-    samples,
-    client_weight > 1 AS weighted
-  FROM
-    shares
-    INNER JOIN units USING (unit)
-),
-rolled_up AS (
-{{roll_ups}}
+{{combinations}}
+builds_of AS (  -- of any build, those with too few clients count, too
+  SELECT unit, place, build FROM units WHERE large_enough
+  UNION ALL
+  SELECT unit, place, -version AS build FROM units
 ),
 cells AS (
   SELECT
-    probe, version, ping_type, os, build_hour, metric_key,
+    probe, version, ping_type, os, build_hour, metric_key, bucket,
     'summed_histogram' AS client_agg_type,
-    bucket,
-    SUM(share) AS amount,
-    SUM(share) AS users,
-    SUM(samples) AS samples,
-    LOGICAL_OR(weighted) AS weighted
-  FROM
-    rolled_up
-  GROUP BY
-    probe, version, ping_type, os, build_hour, metric_key, bucket
+    amount,
+    amount AS users,
+    samples, weighted
+  FROM (
+    SELECT
+      probe, combination, metric_key, bucket,
+      SUM(client_weight * share) AS amount,
+      SUM(samples) AS samples,
+      LOGICAL_OR(client_weight > 1) AS weighted
+    FROM
+      shares
+      INNER JOIN builds_of USING (unit)
+      INNER JOIN combinations USING (place, build)
+    GROUP BY
+      probe, combination, metric_key, bucket
+  )
+    INNER JOIN names USING (combination)
 ),
 {{shown}}
 -- The buckets that occur in any ping of a probe, in a row without a version: the bucket list depends on all of them.
@@ -75,9 +72,9 @@ SELECT
   0.0 AS users,
   0 AS samples,
   FALSE AS weighted,
-  ARRAY_AGG(STRUCT(bucket, 0.0 AS amount, 0 AS samples)) AS buckets
+  STRING_AGG(CONCAT('0 0 ', REPLACE(bucket, @nul, ' ')), @nul) AS cells
 FROM
-  (SELECT DISTINCT probe, bucket FROM members)
+  (SELECT DISTINCT probe, bucket FROM shares)
 GROUP BY
   probe
 {{by_probe}}

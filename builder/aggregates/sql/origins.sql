@@ -1,6 +1,7 @@
 -- The origins of pings: each ping type, system, version and build, as sent and as counted, so that they are parsed once
 -- and not for each ping. origin: a number for each build as sent; unit: a number for each build hour; place: a number
--- for each ping type and system, of all versions and builds. client_weight: how many clients a client stands for. Only
+-- for each ping type and system, of all versions and builds; build: a number for each version and build hour, of all
+-- places. client_weight: how many clients a client stands for. Only
 -- Windows clients are sampled, and only since version 119.
 -- The window is looked at last, or each ping's build would be parsed for it.
 SELECT
@@ -11,7 +12,8 @@ FROM (
     IF(sampled, @windows_weight, 1) AS client_weight,
     DENSE_RANK() OVER (ORDER BY ping_type, os, version, build_id) AS origin,
     DENSE_RANK() OVER (ORDER BY ping_type, os, version, build_hour) AS unit,
-    DENSE_RANK() OVER (ORDER BY ping_type, os) AS place
+    DENSE_RANK() OVER (ORDER BY ping_type, os) AS place,
+    DENSE_RANK() OVER (ORDER BY version, build_hour) AS build
   FROM (
     SELECT
       *,

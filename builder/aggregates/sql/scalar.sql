@@ -26,13 +26,7 @@ summed AS (
   GROUP BY
     probe, client, unit, metric_key
 ),
-labels AS (  -- by number, a narrower key
-  SELECT
-    probe, metric_key,
-    ROW_NUMBER() OVER (ORDER BY probe, metric_key) AS label
-  FROM
-    (SELECT DISTINCT probe, metric_key FROM summed)
-),
+{{labels}}
 aggregates AS (  -- of which one has the value, as bits: of a single ping, largest, smallest, average and sum are the same
   SELECT
     client, unit, place, version, label, occurrences,
@@ -72,13 +66,13 @@ kinds_of AS (
 counted AS (  -- by value: there are fewer of them than clients
   SELECT
     unit, label, kinds, value,
-    IF(client < 0, client, NULL) AS mover,
     COUNTIF(value >= 0) AS clients,
+    COUNTIF(value >= 0 AND client > 0) AS settled,
     SUM(COALESCE(occurrences, 0)) AS samples
   FROM
     aggregates
   GROUP BY
-    unit, label, kinds, value, mover
+    unit, label, kinds, value
 ),
 ranges AS (  -- labels with too few clients for any row are left out
   SELECT
@@ -113,40 +107,25 @@ buckets AS (
     (SELECT DISTINCT label, value FROM counted)
     INNER JOIN bounded USING (label)
 ),
+in_buckets AS (
+  SELECT
+    client, unit, place, version, label, bucket, kinds
+  FROM
+    aggregates
+    INNER JOIN buckets USING (label, value)
+  WHERE
+    value >= 0
+),
 by_unit AS (
   SELECT
-    probe, mover, unit, metric_key, client_agg_type, bucket, clients, samples
+    unit, label, bucket, kinds,
+    SUM(settled) AS settled,
+    SUM(samples) AS samples
   FROM
     counted
     INNER JOIN buckets USING (label, value)
-    INNER JOIN labels USING (label)
-    INNER JOIN kinds_of ON kinds & kind != 0
-),
-any_build AS (
-  SELECT
-    probe, mover, place, version, metric_key, client_agg_type, bucket, clients
-  FROM (
-    SELECT
-      place, version, label, bucket, kinds,
-      IF(client < 0, client, NULL) AS mover,
-      COUNT(*) AS clients
-    FROM (
-      SELECT
-        client, place, version, label, bucket,
-        BIT_OR(kinds) AS kinds
-      FROM
-        aggregates
-        INNER JOIN buckets USING (label, value)
-      WHERE
-        value >= 0
-      GROUP BY
-        client, place, version, label, bucket
-    )
-    GROUP BY
-      place, version, label, bucket, kinds, mover
-  )
-    INNER JOIN labels USING (label)
-    INNER JOIN kinds_of ON kinds & kind != 0
+  GROUP BY
+    unit, label, bucket, kinds
 ),
 {{distinct_clients}}
 {{shown}}
@@ -162,7 +141,7 @@ SELECT
   0 AS users,
   0 AS samples,
   FALSE AS weighted,
-  [STRUCT(0 AS bucket, smallest AS amount, 0 AS samples), STRUCT(1 AS bucket, largest AS amount, 0 AS samples)] AS buckets
+  CONCAT('0 ', CAST(smallest AS STRING), ' 0', @nul, '0 ', CAST(largest AS STRING), ' 1') AS cells
 FROM
   ranges
   INNER JOIN labels USING (label)

@@ -31,7 +31,7 @@ builds AS (
 ),
 units AS (
   SELECT DISTINCT
-    unit, place, ping_type, os, version, build_hour, client_weight, large_enough
+    unit, place, build, ping_type, os, version, build_hour, client_weight, large_enough
   FROM
     origins
     INNER JOIN builds USING (build_hour)

@@ -11,7 +11,6 @@ from google.cloud.bigquery.table import RowIterator
 Page = Mapping[str, Sequence[Any]]
 """The values of each column by its name; all columns have as many."""
 
-STRUCTS = ("RECORD", "STRUCT")
 SCALARS: Mapping[str, Callable[[str], object]] = {
     "INTEGER": int,
     "INT64": int,
@@ -26,11 +25,13 @@ SCALARS: Mapping[str, Callable[[str], object]] = {
 def read_pages(result: RowIterator) -> Iterator[Page]:
     """Yield the pages of a result, fetched as they are asked for.
 
-    An array of structs is a page of its own in each row. Raise ValueError for another type than numbers, texts,
-    booleans, and arrays of these or of structs of these.
+    Raise ValueError for another type than numbers, texts, booleans, and arrays of these.
     """
     for page in result.pages:
-        yield _page(result.schema, page.raw_page.get("rows", ()))
+        values = [row["f"] for row in page.raw_page.get("rows", ())]
+        yield {
+            field.name: _column(field, [row[place]["v"] for row in values]) for place, field in enumerate(result.schema)
+        }
 
 
 def rows_of(pages: Iterable[Page]) -> Iterator[dict[str, Any]]:
@@ -38,19 +39,11 @@ def rows_of(pages: Iterable[Page]) -> Iterator[dict[str, Any]]:
     return (dict(zip(page, values, strict=True)) for page in pages for values in zip(*page.values(), strict=True))
 
 
-def _page(fields: Sequence[SchemaField], rows: Iterable[Any]) -> Page:
-    values = [row["f"] for row in rows]
-    return {field.name: _column(field, [row[place]["v"] for row in values]) for place, field in enumerate(fields)}
-
-
 def _column(field: SchemaField, values: Sequence[Any]) -> Sequence[Any]:
-    is_array = field.mode == "REPEATED"
-    if is_array and field.field_type in STRUCTS:
-        return [_page(field.fields, [item["v"] for item in items]) for items in values]
     if field.field_type not in SCALARS:
         raise ValueError(f"the column {field.name} is a {field.field_type}; only these are read: {', '.join(SCALARS)}")
     read = SCALARS[field.field_type]
-    if is_array:
+    if field.mode == "REPEATED":
         return [[read(item["v"]) for item in items] for items in values]
     if read is str:
         return values
