@@ -73,7 +73,7 @@ def main() -> None:
     known = dict(SECTIONS)
     for name, (measure, events) in LOGS.items():
         known[name] = partial(measure, events=options.events or events)
-    known[NIGHTS] = partial(measure_nights, pings=options.pings, probes=options.probes)
+    known[NIGHTS] = partial(measure_nights, pings=options.pings, probes=options.probes, gigabytes=options.gigabytes)
     failed: dict[str, BenchError] = {}
     console = Console(soft_wrap=True, highlight=False, markup=False)
     for name in options.sections or BY_DEFAULT:
@@ -106,6 +106,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--events", type=int, default=0, help=f"in the logs of {', '.join(LOGS)}")
     parser.add_argument("--pings", type=int, default=500_000, help="that the probes of nights are built from")
     parser.add_argument("--probes", type=int, nargs="+", default=[200], help="on the lists of nights")
+    parser.add_argument("--gigabytes", type=int, default=4, help="of memory that the warehouse of nights has")
     return parser.parse_args()
 
 

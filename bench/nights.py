@@ -18,7 +18,7 @@ from bench.warehouse import LARGE_CLIENTS, LARGE_PINGS, UNTIL, known_requests, o
 from builder.aggregates.aggregating import aggregate_probe
 from builder.aggregates.probe import BuildRequest, ProbeRow
 from builder.aggregates.together import read_alike
-from builder.etl_demo.nights import SAMPLE_BYTES_TOGETHER, SAMPLE_OPTIONS
+from builder.etl_demo.nights import SAMPLE_OPTIONS
 from builder.nights.rehearsal import rehearse
 from usage_service.shared.bigquery.errors import PermanentWorkError
 from usage_service.shared.progress import Report, progress
@@ -27,6 +27,7 @@ from warehouse.sample.populations import TABLES
 from warehouse.sample.probes import sample_probes
 from warehouse.sample.seeding import DATABASE
 
+TOGETHER = 8  # jobs read together an eighth of the warehouse's memory, as in the sample
 AT_ONCE = 2  # builds, or shared jobs; the embedded warehouse has as many threads
 DESKTOP = TABLES[:2]
 # A probe's own bytes and those of the columns that all pings have, from the sizes of the sample's columns alone.
@@ -64,23 +65,26 @@ class Part(NamedTuple):
     rows: dict[str, str]
 
 
-def measure_nights(stack: Stack, _runs: int, _seconds: float, pings: int, probes: Sequence[int]) -> Iterator[Row]:
-    """Measure nights of so many probes of so many pings."""
+def measure_nights(
+    stack: Stack, _runs: int, _seconds: float, pings: int, probes: Sequence[int], gigabytes: int
+) -> Iterator[Row]:
+    """Measure nights of so many probes of so many pings, by a warehouse with so much memory."""
     for number in probes:
-        yield from _measured(stack, pings, number)
+        yield from _measured(stack, pings, number, gigabytes)
 
 
-def _measured(stack: Stack, pings: int, probes: int) -> list[Row]:
+def _measured(stack: Stack, pings: int, probes: int, gigabytes: int) -> list[Row]:
     directory = stack.directory / f"night-{probes}"
     clients = max(1, round(LARGE_CLIENTS * pings / LARGE_PINGS))
     seeded(directory, SampleOptions(clients, 1, UNTIL, sample_probes(probes), DESKTOP))
     requests = known_requests(directory)
     groups = read_alike(requests, SAMPLE_OPTIONS.source)
-    with opened(directory) as client:
+    bound = gigabytes * 10**9 // TOGETHER
+    with opened(directory, f"{gigabytes}GB") as client:
         with progress("building them one by one", len(requests)) as report:
             alone = _built([partial(_alone, client, request) for request in requests], report)
         with progress("building them in one pass", len(groups)) as report:
-            together = _built([partial(_together, client, group) for group in groups], report)
+            together = _built([partial(_together, client, group, bound) for group in groups], report)
     if together.rows != alone.rows:
         differ = [probe for probe, rows in alone.rows.items() if together.rows.get(probe) != rows]
         raise BenchError(
@@ -99,7 +103,7 @@ def _measured(stack: Stack, pings: int, probes: int) -> list[Row]:
             (once / mb) / (each / mb), f"{_exactly(alone.bytes, each)} one by one", most=True),
         Row(f"{what}: warehouse jobs", "jobs", [together.jobs], by_one, [alone.jobs], 1 / 20, most=True),
         Row(f"{what}: seconds", "s", [together.seconds], f"{by_one}, as many at a time", [alone.seconds], 1 / 2,
-            f"{AT_ONCE} at a time", most=True),
+            f"{AT_ONCE} at a time, memory {gigabytes}GB", most=True),
         Row(f"{what}: processor seconds", "s", [together.processor], by_one, [alone.processor], 1 / 2, most=True),
         Row(f"{what}: probes with the same rows", "probes", [len(together.rows)], by_one, [len(alone.rows)], 1),
     ]  # fmt: skip
@@ -146,9 +150,9 @@ def _alone(client: bigquery.Client, request: BuildRequest) -> Part:
     return Part(built.bytes_processed, len(built.job_ids), [[request]], {request.probe: _digest(built.rows)})
 
 
-def _together(client: bigquery.Client, group: Sequence[BuildRequest]) -> Part:
+def _together(client: bigquery.Client, group: Sequence[BuildRequest], bound: int) -> Part:
     size, jobs, read, rows = 0, 0, list[Sequence[BuildRequest]](), dict[str, str]()
-    for requests, built in rehearse(client, group, SAMPLE_OPTIONS, SAMPLE_BYTES_TOGETHER):
+    for requests, built in rehearse(client, group, SAMPLE_OPTIONS, bound):
         size, jobs = size + built.bytes_processed, jobs + len(built.job_ids)
         read.append(requests)
         for request, one in zip(requests, built, strict=True):
