@@ -2007,6 +2007,7 @@ CREATE TABLE builds (
 CREATE UNIQUE INDEX one_build_under_way ON builds (product, channel, probe) WHERE state IN ('queued', 'running');
 CREATE INDEX builds_to_claim ON builds (prefetched, not_before) WHERE state = 'queued';
 CREATE INDEX builds_by_request ON builds (requested_at DESC, build_id);
+CREATE INDEX builds_by_state ON builds (state, requested_at DESC, build_id) WHERE state NOT IN ('queued', 'running');
 CREATE INDEX builds_by_end ON builds (finished_at DESC) WHERE finished_at IS NOT NULL;
 CREATE INDEX builds_leased ON builds (lease_until) WHERE state = 'running';
 CREATE INDEX builds_with_jobs_left ON builds (stop_jobs_at) WHERE stop_jobs_at IS NOT NULL;

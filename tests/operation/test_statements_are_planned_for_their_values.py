@@ -33,6 +33,8 @@ PENDING = ("one_build_under_way", "builds_leased", "builds_to_claim")
 READING = [
     (("builds", "page"), "'queued', NULL, NULL, NULL, NULL, NULL, 51", PENDING),
     (("builds", "page"), "'running', NULL, NULL, NULL, NULL, NULL, 51", PENDING),
+    (("builds", "page"), "'failed', NULL, NULL, NULL, NULL, NULL, 51", ("builds_by_state",)),
+    (("builds", "page"), "'cancelled', 'fog', NULL, NULL, now(), gen_random_uuid(), 51", ("builds_by_state",)),
     (("builds", "page"), "NULL, 'fog', 'nightly', 'p1', NULL, NULL, 51", ("builds_of_a_probe",)),
     (("builds", "page"), "NULL, NULL, NULL, NULL, NULL, NULL, 51", ("builds_by_request",)),
     (("build_costs", "known"), "NULL, '2100-01-01'", ("build_costs_pkey",)),

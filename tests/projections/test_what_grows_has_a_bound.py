@@ -27,6 +27,7 @@ BOUNDED = {
     "role",
     "name",
     "stage",
+    "state",
     "projection",
     "host",
     "metric_type",

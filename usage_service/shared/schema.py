@@ -17,7 +17,7 @@ from usage_service.shared.errors import AwayError, UserError
 from usage_service.shared.migrations import FIRST_VERSION, Migration, load_migrations
 from usage_service.shared.postgres import UNAVAILABLE, connect, query
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 INSTALL_LOCK = 0x676C616E
 START_SECONDS = 30.0
 RETRY_SECONDS = 0.5
