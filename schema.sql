@@ -26,8 +26,8 @@
 -- tokens           who may do what over HTTP; page_sessions: who is signed in on the pages
 --
 -- Whatever the programs do, psql can do: SELECT * FROM request_build('fog', 'nightly', 'gc_ms');
--- Roles: usage_server (aiohttp server), usage_builder (builder), usage_reader (analysts), usage_projections (folds that
--- were added). None may change the log.
+-- Roles: usage_server (aiohttp server), usage_builder (builder), usage_reader (analysts), usage_projections (what folds that were
+-- added may read; each has a role of its own, which owns its tables). None may change the log.
 -- Runs on PostgreSQL 15 and later. Installed once, under a lock, by whichever program starts first; an older one is led
 -- here by usage_service/migrations.
 
@@ -666,8 +666,9 @@ BEGIN
             EXECUTE format('SELECT %I($1, $2)', 'fold_' || of_projection.name) INTO written USING after_position, to_position;
         ELSE
             settings_before := public.session_settings(pg_catalog.current_setting('search_path'));
-            written := public.run_fold('fold_' || of_projection.name, after_position, to_position);
-            PERFORM public.require_confinement(settings_before, pg_catalog.current_setting('search_path'));
+            EXECUTE format('SELECT public.%I($1, $2, $3)', 'run_as_' || of_projection.name) INTO written
+            USING format('SELECT %I($1, $2)', 'fold_' || of_projection.name), after_position, to_position;
+            PERFORM public.require_confinement(of_projection.name, settings_before, pg_catalog.current_setting('search_path'));
         END IF;
         RETURN written IS DISTINCT FROM '0';
     EXCEPTION
@@ -799,20 +800,42 @@ BEGIN
     RETURN begun.generation;
 END $$;
 
--- Statements of others run in these two alone, as their owner, which is usage_projections: within a function that is SECURITY
--- DEFINER no statement can take another role.
-CREATE FUNCTION run_definition(statements text) RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS $$
-BEGIN
-    EXECUTE statements;
-END $$;
-
-CREATE FUNCTION run_fold(fold text, after_position bigint, to_position bigint) RETURNS text
-LANGUAGE plpgsql SECURITY DEFINER AS $$
+-- Makes the role of an added projection, and the function run_as_<name> in which alone its statements run, as that role: within a
+-- function that is SECURITY DEFINER no statement can take another. Answers the role. It owns the projection's schemas and what is in
+-- them, nothing else is its own, and it reads what usage_projections may. Roles are the cluster's, so it has the database's number.
+CREATE FUNCTION make_projection_role(projection text) RETURNS name LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
 DECLARE
-    written text;
+    made name := format('usage_%s_%s', (SELECT d.oid FROM pg_database d WHERE d.datname = current_database()), projection);
+    runner text := format('run_as_%s(text, bigint, bigint)', projection);
 BEGIN
-    EXECUTE format('SELECT %I($1, $2)', fold) INTO written USING after_position, to_position;
-    RETURN written;
+    IF to_regprocedure(runner) IS NOT NULL THEN
+        RETURN (SELECT p.proowner::regrole::name FROM pg_proc p WHERE p.oid = to_regprocedure(runner));
+    END IF;
+    IF to_regrole(made) IS NULL THEN
+        EXECUTE format('CREATE ROLE %I NOLOGIN IN ROLE usage_projections', made);
+        IF NOT (SELECT r.rolsuper FROM pg_roles r WHERE r.rolname = current_user) THEN
+            EXECUTE format('GRANT %I TO CURRENT_USER', made);
+        END IF;
+    END IF;
+    EXECUTE format($runner$
+        CREATE FUNCTION %I(statements text, after_position bigint DEFAULT NULL, to_position bigint DEFAULT NULL) RETURNS text
+        LANGUAGE plpgsql SECURITY DEFINER AS $run$
+        DECLARE
+            answer text;
+        BEGIN
+            IF to_position IS NULL THEN
+                EXECUTE statements;
+            ELSE
+                EXECUTE statements INTO answer USING after_position, to_position;
+            END IF;
+            RETURN answer;
+        END $run$
+    $runner$, 'run_as_' || projection);
+    EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', runner);
+    EXECUTE format('GRANT CREATE ON SCHEMA public TO %I', made);  -- a new owner must be one that might create it
+    EXECUTE format('ALTER FUNCTION %s OWNER TO %I', runner, made);
+    EXECUTE format('REVOKE CREATE ON SCHEMA public FROM %I', made);
+    RETURN made;
 END $$;
 
 -- What the session is set to that changes what later statements mean or how long they wait, beside the given search path.
@@ -828,26 +851,36 @@ $$;
 -- Raises UB007 where statements of others left something that would act after them, with the rights of whoever is next: work put
 -- off until the commit, policies and tables that get in the way of readers, settings of the session, other ways to be run.
 -- Called by its full name: the search path may be theirs.
-CREATE FUNCTION require_confinement(settings_before text, path_after text) RETURNS void
+CREATE FUNCTION require_confinement(projection text, settings_before text, path_after text) RETURNS void
 LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
 DECLARE
-    confined oid := 'usage_projections'::regrole;
+    runner oid := to_regprocedure(format('run_as_%s(text, bigint, bigint)', projection));
+    relations oid[];
+    routines oid[];
     what text;
 BEGIN
+    -- A member of usage_projections may give it what it owns.
+    SELECT array_agg(d.objid) FILTER (WHERE d.classid = 'pg_class'::regclass), array_agg(d.objid) FILTER (WHERE d.classid = 'pg_proc'::regclass)
+    INTO relations, routines
+    FROM pg_shdepend d
+    WHERE d.dbid = (SELECT b.oid FROM pg_database b WHERE b.datname = current_database()) AND d.refclassid = 'pg_authid'::regclass
+      AND d.refobjid IN (SELECT p.proowner FROM pg_proc p WHERE p.oid = runner UNION ALL SELECT 'usage_projections'::regrole)
+      AND d.deptype = 'o';
     what := CASE
+        WHEN NOT EXISTS (SELECT FROM pg_proc p WHERE p.oid = runner AND p.prosecdef)
+            THEN format('changes to %s(), which is SECURITY DEFINER', 'run_as_' || projection)
         WHEN session_settings(path_after) <> settings_before
             THEN 'SET of a search path, time zone, time-out or the like; their functions may: CREATE FUNCTION ... SET ...'
-        WHEN EXISTS (SELECT FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid WHERE c.relowner = confined AND t.tgdeferrable)
+        WHEN EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = ANY (relations) AND t.tgdeferrable)
             THEN 'DEFERRABLE constraints or triggers'
         WHEN EXISTS (SELECT FROM pg_cursors c WHERE c.is_holdable) THEN 'cursors WITH HOLD'
-        WHEN EXISTS (SELECT FROM pg_class c WHERE c.relowner = confined AND c.relpersistence = 't') THEN 'temporary tables'
-        WHEN EXISTS (SELECT FROM pg_class c WHERE c.relowner = confined AND c.relrowsecurity) THEN 'row level security'
+        WHEN EXISTS (SELECT FROM pg_class c WHERE c.oid = ANY (relations) AND c.relpersistence = 't') THEN 'temporary tables'
+        WHEN EXISTS (SELECT FROM pg_class c WHERE c.oid = ANY (relations) AND c.relrowsecurity) THEN 'row level security'
         -- Functions in them run with the rights of who reads.
-        WHEN EXISTS (SELECT FROM pg_class c WHERE c.relowner = confined AND c.relkind IN ('v', 'm', 'f')) THEN 'views or foreign tables'
-        WHEN EXISTS (SELECT FROM pg_cast c JOIN pg_proc p ON p.oid = c.castfunc WHERE p.proowner = confined) THEN 'casts by functions'
-        WHEN (SELECT count(*) FROM pg_proc p WHERE p.pronamespace = 'public'::regnamespace AND p.proowner = confined
-              AND p.prosecdef AND p.proname IN ('run_definition', 'run_fold')) <> 2
-            THEN 'changes to run_definition() and run_fold(), which belong to usage_projections and are SECURITY DEFINER'
+        WHEN EXISTS (SELECT FROM pg_class c WHERE c.oid = ANY (relations) AND c.relkind IN ('v', 'm', 'f')) THEN 'views or foreign tables'
+        WHEN EXISTS (SELECT FROM pg_cast c WHERE c.castfunc = ANY (routines)) THEN 'casts by functions'
+        WHEN EXISTS (SELECT FROM pg_proc p WHERE p.oid = ANY (routines) AND p.prosecdef AND p.oid <> runner)
+            THEN 'functions that are SECURITY DEFINER'
     END;
     IF what IS NOT NULL THEN
         RAISE EXCEPTION 'the statements of a projection may have no %', what USING ERRCODE = 'UB007';
@@ -855,8 +888,8 @@ BEGIN
 END $$;
 
 -- Defines a projection by statements that create its tables and fold_<name>(bigint, bigint), to be filled from the
--- beginning, or finds it begun with the same: answers its generation. They run, and the fold will, as usage_projections:
--- it may read the log and write its own tables.
+-- beginning, or finds it begun with the same: answers its generation. They run, and the fold will, as the projection's role:
+-- it may read the log and the projections that are there, and write its own tables.
 CREATE FUNCTION define_projection(projection text, to_stage text, statements text) RETURNS uuid
 LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
 DECLARE
@@ -882,11 +915,11 @@ BEGIN
         RAISE EXCEPTION 'another file of % is being filled at this moment', projection USING ERRCODE = 'object_in_use';
     END IF;
     PERFORM require_whole_log();
-    EXECUTE format('CREATE SCHEMA %I AUTHORIZATION usage_projections', new_home);
+    EXECUTE format('CREATE SCHEMA %I AUTHORIZATION %I', new_home, make_projection_role(projection));
     PERFORM set_config('search_path', quote_ident(new_home) || ', public, pg_temp', true);
     settings_before := session_settings(current_setting('search_path'));
-    PERFORM run_definition(statements);
-    PERFORM public.require_confinement(settings_before, pg_catalog.current_setting('search_path'));
+    EXECUTE format('SELECT public.%I($1)', 'run_as_' || projection) USING statements;
+    PERFORM public.require_confinement(projection, settings_before, pg_catalog.current_setting('search_path'));
     PERFORM set_config('search_path', 'public, pg_temp', true);
     fold := to_regprocedure(format('%I.%I(bigint, bigint)', new_home, 'fold_' || projection));
     filled_tables := ARRAY(SELECT t.tablename::text FROM pg_tables t WHERE t.schemaname = new_home ORDER BY 1);
@@ -896,8 +929,8 @@ BEGIN
             USING ERRCODE = 'invalid_function_definition';
     END IF;
     EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', fold);  -- else whoever calls it counts twice
-    EXECUTE format('GRANT USAGE ON SCHEMA %I TO usage_server, usage_reader', new_home);
-    EXECUTE format('GRANT SELECT ON ALL TABLES IN SCHEMA %I TO usage_server, usage_reader', new_home);
+    EXECUTE format('GRANT USAGE ON SCHEMA %I TO usage_server, usage_reader, usage_projections', new_home);
+    EXECUTE format('GRANT SELECT ON ALL TABLES IN SCHEMA %I TO usage_server, usage_reader, usage_projections', new_home);
     INSERT INTO projections (name, stage, version, home, tables, definition)
     VALUES (projection, to_stage, coalesce((
         SELECT p.version + (p.definition <> statements)::integer FROM projections p WHERE p.name = projection AND p.stage = 'live'
@@ -911,6 +944,7 @@ CREATE FUNCTION drop_projection(projection text, at_stage text) RETURNS boolean
 LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
 DECLARE
     dropped projections;
+    of_role name;
 BEGIN
     DELETE FROM projections p WHERE p.name = projection AND p.stage = at_stage AND p.home <> 'public'
     RETURNING * INTO dropped;
@@ -918,6 +952,15 @@ BEGIN
         RETURN false;
     END IF;
     EXECUTE format('DROP SCHEMA %I CASCADE', dropped.home);
+    IF NOT EXISTS (SELECT FROM projections p WHERE p.name = projection) THEN
+        of_role := make_projection_role(projection);
+        EXECUTE format('DROP FUNCTION %I', 'run_as_' || projection);
+        BEGIN
+            EXECUTE format('DROP ROLE %I', of_role);
+        EXCEPTION WHEN dependent_objects_still_exist THEN
+            NULL;  -- a copy of this database, restored beside it, has the projection still
+        END;
+    END IF;
     RETURN true;
 END $$;
 
@@ -4155,12 +4198,6 @@ BEGIN
         EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', routine);
     END LOOP;
 END $$;
-
--- What runs the statements of others runs them as the role with the least rights. A new owner must be one that might create it.
-GRANT CREATE ON SCHEMA public TO usage_projections;
-ALTER FUNCTION run_definition OWNER TO usage_projections;
-ALTER FUNCTION run_fold OWNER TO usage_projections;
-REVOKE CREATE ON SCHEMA public FROM usage_projections;
 
 GRANT USAGE ON SCHEMA public TO usage_server, usage_builder, usage_reader, usage_projections;
 GRANT SELECT ON ALL TABLES IN SCHEMA public TO usage_server, usage_builder, usage_reader, usage_projections;

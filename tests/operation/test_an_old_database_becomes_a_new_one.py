@@ -244,6 +244,42 @@ async def test_what_it_held_is_answered_and_goes_on(url_of_before: str, start: S
             assert verdict.equal, projection
 
 
+ADDED_BEFORE = """
+CREATE TYPE kind AS ENUM ('a');
+CREATE FUNCTION first_kind() RETURNS kind LANGUAGE sql IMMUTABLE AS 'SELECT ''a''::kind';
+CREATE TABLE of_types (t text, id serial, number bigint GENERATED ALWAYS AS IDENTITY, kind kind DEFAULT first_kind());
+CREATE STATISTICS of_both ON t, kind FROM of_types;
+CREATE SEQUENCE loose;
+CREATE FUNCTION fold_types(after_position bigint, to_position bigint) RETURNS void LANGUAGE sql AS $$
+    INSERT INTO of_types (t) SELECT type FROM event_log WHERE position > after_position AND position <= to_position
+$$;
+"""
+OF_THE_SHARED_ROLE = """
+SELECT pg_describe_object(classid, objid, 0) FROM pg_shdepend
+WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
+  AND refobjid = 'usage_projections'::regrole AND deptype = 'o'
+"""
+
+
+@pytest.mark.parametrize(
+    "schema_of_before", sorted(SCHEMAS.glob("000[345].sql")), ids=lambda path: path.stem, indirect=True
+)
+async def test_a_projection_that_was_added_gets_a_role_of_its_own(url_of_before: str, tmp_path: Path) -> None:
+    path = tmp_path / "types.sql"
+    async with connected(url_of_before) as database:
+        await database.execute(EVENTS_OF_BEFORE)
+        await rebuilding.add(database, path, ADDED_BEFORE, ignore)
+        await database.execute("SELECT begin_filling('types', 'verify', NULL)")
+        await install_schema(url_of_before, alone=True)
+        assert await database.fetch(OF_THE_SHARED_ROLE) == []
+        await database.execute(EVENTS_OF_BEFORE)
+        await database.execute("SELECT advance_projection('types', 1000, 'live')")
+        counted = "SELECT count(*) = last_position() FROM types.of_types"
+        assert await database.fetchval(counted)
+        await rebuilding.rebuild(database, "types", {}, ignore)
+        assert await database.fetchval(counted)
+
+
 def all_folded(database: Connection) -> Callable[[], Awaitable[bool]]:
     async def folded() -> bool:
         return bool(

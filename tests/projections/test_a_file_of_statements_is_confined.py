@@ -1,18 +1,21 @@
-"""Statements of others run with the rights of usage_projections, now and later.
+"""Statements of others run with the rights of their projection's role, now and later.
 
-None takes another role, or waits until one acts.
+None takes another role, waits until one acts, or changes what another projection has.
 """
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
 
-from tests.support.servers import Connection
+from tests.support.servers import Connection, connected
 from tests.support.traffic import append_traffic, ignore, leftovers
-from usage_service.projections.rebuilding import MaintenanceError, add, verify
+from usage_service.projections.rebuilding import MaintenanceError, add, drop, rebuild, verify
+from usage_service.shared.schema import schema_text
 
 TABLE = "CREATE TABLE counted (number bigint NOT NULL);"
 FOLD = """
@@ -79,8 +82,10 @@ LATER = {
     "DECLARE later CURSOR WITH HOLD FOR SELECT thief();": "cursors WITH HOLD",
     "CREATE TEMPORARY TABLE builds ();": "temporary tables",
     "CREATE POLICY p ON counted USING (thief() = 1); ALTER TABLE counted ENABLE ROW LEVEL SECURITY;": "row level",
-    "ALTER FUNCTION public.run_fold(text, bigint, bigint) SECURITY INVOKER;": "changes to run_definition",
-    "DROP FUNCTION public.run_fold;": "changes to run_definition",
+    "ALTER FUNCTION public.run_as_mine SECURITY INVOKER;": "changes to run_as_mine",
+    "DROP FUNCTION public.run_as_mine;": "changes to run_as_mine",
+    "ALTER FUNCTION public.run_as_mine SET SCHEMA rebuild_mine;": "changes to run_as_mine",
+    "ALTER FUNCTION thief SECURITY DEFINER;": "functions that are SECURITY DEFINER",
     "DROP TABLE counted; CREATE VIEW counted AS SELECT thief() AS number;": "views",
     "DROP TABLE counted; CREATE MATERIALIZED VIEW counted AS SELECT 1::bigint AS number;": "views",
     CAST: "casts by functions",
@@ -161,3 +166,95 @@ async def test_its_functions_may_have_settings(own_database: Connection, path: P
     fold = FOLD.format(then="").replace("LANGUAGE plpgsql", "LANGUAGE plpgsql SET timezone = 'Asia/Tokyo'")
     await add(own_database, path, TABLE + fold, ignore)
     assert (await verify(own_database, "mine", ignore)).equal
+
+
+OTHERS = "CREATE TYPE kind AS ENUM ('a'); CREATE TABLE counted (number bigint, id serial, kind kind);" + FOLD.format(
+    then=""
+).replace("INTO counted", "INTO counted (number)").replace("fold_mine", "fold_others")
+ON_ANOTHERS = [
+    "INSERT INTO others.counted VALUES (1)",
+    "DELETE FROM others.counted",
+    "TRUNCATE others.counted",
+    "DROP TABLE others.counted",
+    "ALTER TABLE others.counted ADD CHECK (number < 0)",
+    "CREATE TABLE others.mine ()",
+    "SELECT nextval('others.counted_id_seq')",
+    "ALTER TYPE others.kind ADD VALUE 'b'",
+    "ALTER FUNCTION others.fold_others SECURITY INVOKER",
+    "CREATE OR REPLACE FUNCTION others.fold_others(a bigint, b bigint) RETURNS bigint LANGUAGE sql AS 'SELECT 1'",
+    "SELECT others.fold_others(0, 1)",
+    "SELECT public.run_as_others('TRUNCATE others.counted')",
+    "ALTER FUNCTION public.run_as_others SECURITY INVOKER",
+    "ALTER SCHEMA others RENAME TO another",
+    "DROP SCHEMA others CASCADE",
+    "INSERT INTO rebuild_others.counted VALUES (1)",
+]  # fmt: skip
+
+
+@pytest.fixture
+async def others(own_database: Connection, tmp_path: Path) -> Path:
+    """Add a projection that is another's, and begin to fill it anew."""
+    await append_traffic(own_database, 20)
+    path = tmp_path / "others.sql"
+    await add(own_database, path, OTHERS, ignore)
+    await own_database.execute("SELECT begin_filling('others', 'rebuild')")
+    return path
+
+
+@pytest.mark.usefixtures("others")
+async def test_none_changes_what_another_has(own_database: Connection, path: Path) -> None:
+    counted = await own_database.fetch("SELECT * FROM others.counted")
+    for statement in ON_ANOTHERS:
+        for statements in (
+            TABLE + FOLD.format(then="") + statement,
+            TABLE + FOLD.format(then=f"EXECUTE $e$ {statement} $e$;"),
+        ):
+            with pytest.raises(MaintenanceError, match=NO_RIGHT):
+                await add(own_database, path, statements, ignore)
+    reading = TABLE + FOLD.format(then="PERFORM FROM others.counted;")
+    await add(own_database, path, reading, ignore)
+    assert await own_database.fetch("SELECT * FROM others.counted") == counted
+    await rebuild(own_database, "others", {}, ignore)
+
+
+ROLES = "usage_server, usage_builder, usage_reader, usage_projections"
+OWN_ROLES = """
+SELECT rolname FROM pg_roles
+WHERE rolname ~ format('^usage_%s_', (SELECT oid FROM pg_database WHERE datname = current_database()))
+"""
+
+
+async def test_its_role_goes_with_it(own_database: Connection, others: Path) -> None:
+    assert [row[0].split("_", 2)[2] for row in await own_database.fetch(OWN_ROLES)] == ["others"]
+    await add(own_database, others, OTHERS, ignore)
+    await drop(own_database, "others")
+    assert await own_database.fetch(OWN_ROLES) == []
+    with pytest.raises(MaintenanceError):
+        await add(own_database, others, "SELECT nothing", ignore)
+    assert await own_database.fetch(OWN_ROLES) == []
+    assert await own_database.fetchval("SELECT to_regproc('run_as_others') IS NULL")
+
+
+@pytest.fixture
+async def rented(own_database: Connection, own_database_url: str) -> AsyncIterator[Connection]:
+    """Connect to a database whose owner is no superuser and may create roles, as where PostgreSQL is rented."""
+    parts = urlsplit(own_database_url)
+    name = f"{parts.path[1:]}_rented"
+    await own_database.execute(f"CREATE ROLE {name} LOGIN CREATEROLE PASSWORD 'secret'")
+    await own_database.execute(f"GRANT {ROLES} TO {name} WITH ADMIN OPTION")
+    await own_database.execute(f"CREATE DATABASE {name} OWNER {name} TEMPLATE template1")
+    url = parts._replace(netloc=f"{name}:secret@{parts.hostname}:{parts.port}", path=f"/{name}").geturl()
+    async with connected(url) as database:
+        await database.execute(schema_text())
+        yield database
+    await own_database.execute(f"DROP DATABASE {name}")
+    await own_database.execute(f"DROP OWNED BY {name}; DROP ROLE {name}")
+
+
+async def test_an_owner_that_is_no_superuser_adds_one(rented: Connection, tmp_path: Path) -> None:
+    await append_traffic(rented, 20)
+    path = tmp_path / "others.sql"
+    await add(rented, path, OTHERS, ignore)
+    await rebuild(rented, "others", {}, ignore)
+    await drop(rented, "others")
+    assert await rented.fetch(OWN_ROLES) == []
