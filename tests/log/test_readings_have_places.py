@@ -18,7 +18,7 @@ from usage_service.shared.postgres import Pool
 from usage_service.shared.settings import ServerSettings
 from usage_service.shared.stream_limit import StreamLimit
 from usage_service.tokens import create_token
-from usage_service.web import streaming
+from usage_service.web import waiting
 from usage_service.web.api import log
 
 OWN = "the operator's own token"
@@ -72,7 +72,7 @@ async def test_a_reading_that_ends_frees_its_place(client: Client) -> None:
 async def test_a_reader_that_leaves_a_quiet_tail_frees_its_place(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(streaming, "CHECK_SECONDS", 0.05)
+    monkeypatch.setattr(waiting, "CHECK_SECONDS", 0.05)
     response = await client.get(TAIL)
     assert service(client).tails.taken == 1
     response.close()

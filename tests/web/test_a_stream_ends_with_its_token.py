@@ -1,4 +1,4 @@
-"""A stream ends with the token or the session that opened it: nothing is sent that comes after two seconds."""
+"""What lasts ends with the token or the session that opened it: nothing is sent that comes after two seconds."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from tests.conftest import Start
 from tests.support.build_streams import following
 from tests.support.building import ask, asked, cancel, history
 from tests.support.held_readings import held_batches
+from tests.support.night_calls import night_of
 from tests.support.proxy import proxied
 from tests.support.servers import Client, Connection, event, eventually, post, registered
 from usage_service import tokens
 from usage_service.shared.postgres import UNAVAILABLE
 from usage_service.shared.settings import ServerSettings
 from usage_service.tokens import create_token, revoke_tokens
-from usage_service.web import streaming
+from usage_service.web import waiting
 from usage_service.web.access import COOKIE, Access
 
 OWN = "the operator's own token"
@@ -39,7 +40,7 @@ def settings(settings: ServerSettings) -> ServerSettings:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tokens, "KNOWN_SECONDS", 0.1)
-    monkeypatch.setattr(streaming, "CHECK_SECONDS", 0.05)
+    monkeypatch.setattr(waiting, "CHECK_SECONDS", 0.05)
 
 
 async def reader(database: Connection) -> dict[str, str]:
@@ -56,6 +57,28 @@ async def broken_off(response: ClientResponse) -> None:
 
 async def is_known(client: Client) -> bool:
     return (await ask(client)).status == 202
+
+
+def noted_checks(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Note each check of whether a request may go on: its result, or the error where the database does not say."""
+    checks = list[object]()
+    still_opens = Access.still_opens
+
+    async def noted(access: Access, request: web.Request) -> bool:
+        try:
+            checks.append(await still_opens(access, request))
+        except UNAVAILABLE as error:
+            checks.append(error)
+            raise
+        return bool(checks[-1])
+
+    monkeypatch.setattr(Access, "still_opens", noted)
+    return checks
+
+
+async def are_several(checks: list[object], kinds: tuple[type, ...] = (bool,)) -> bool:
+    """Return whether three checks or more had such results."""
+    return sum(isinstance(check, kinds) for check in checks) > 2
 
 
 @asynccontextmanager
@@ -110,6 +133,30 @@ async def test_a_stream_with_nothing_to_send_ends(client: Client, database: Conn
 
 
 @pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize(
+    "path",
+    ["{build}", "{night}", "/v1/popularity?product=fog&at_least=1000000&wait=60"],
+    ids=["build", "night", "read"],
+)
+async def test_a_request_that_waits_ends(
+    client: Client, database: Connection, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client.session.headers.update(OPERATOR)
+    await post(client, registered("gc_ms"))
+    await eventually(lambda: is_known(client), "the probe is known")
+    build = (await ask(client)).headers["Location"]
+    path = path.format(build=build, night=f"/v1/nights/{await night_of(database, 'gc_ms', channel='beta')}")
+    checks = noted_checks(monkeypatch)
+    waited = asyncio.create_task(client.get(path, headers={"Prefer": "wait=60"} | await reader(database)))
+    await eventually(lambda: are_several(checks), "the request does not wait")
+    await revoke_tokens(database, "reader")
+    async with asyncio.timeout(20):
+        answer = await waited
+    assert answer.status == 401
+    assert "was revoked" in (await answer.json())["detail"]
+
+
+@pytest.mark.usefixtures("impatient")
 async def test_an_arrow_stream_ends_while_its_next_batch_is_under_way(client: Client, database: Connection) -> None:
     with held_batches() as let:
         response = await client.get("/v1/events", headers=ARROW | await reader(database))
@@ -147,20 +194,7 @@ async def test_a_stream_waits_while_the_database_does_not_say_whether_it_may_go_
     database: Connection, start: Start, settings: ServerSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tokens, "OLD_SECONDS", 0.0)
-    unanswered = list[Exception]()
-    still_opens = Access.still_opens
-
-    async def noted(access: Access, request: web.Request) -> bool:
-        try:
-            return await still_opens(access, request)
-        except UNAVAILABLE as error:
-            unanswered.append(error)
-            raise
-
-    async def are_several() -> bool:
-        return len(unanswered) > 2
-
-    monkeypatch.setattr(Access, "still_opens", noted)
+    checks = noted_checks(monkeypatch)
     async with proxied(settings.database_url) as (proxy, url):
         client = await start(msgspec.structs.replace(settings, database_url=url))
         client.session.headers.update(OPERATOR)
@@ -171,7 +205,7 @@ async def test_a_stream_waits_while_the_database_does_not_say_whether_it_may_go_
         async with following(client, build) as stream:
             await stream.read(1)
             proxy.cut()
-            await eventually(are_several, "the stream was not told whether it may go on")
+            await eventually(lambda: are_several(checks, UNAVAILABLE), "the stream was not told whether it may go on")
             proxy.restore()
             await cancel(database, build)
             assert await stream.read() == await history(database, build)

@@ -58,6 +58,12 @@ class Access:
         shown = request.get(SHOWN)
         return shown is None or self._is_own(shown) or await self._tokens.are_valid(shown)
 
+    async def require_open(self, request: web.Request) -> None:
+        """Raise a Problem (401) when the token or session that opened the route for a request is not valid any more."""
+        if not await self.still_opens(request):
+            detail = "the token or session was revoked, ended or expired while this request waited"
+            raise Problem(401, "Token needed", detail, headers={"WWW-Authenticate": 'Bearer error="invalid_token"'})
+
     async def grant_of_feed(self, request: web.Request, token: str) -> Grant:
         """Return the grant of the token in a feed's address, which may open feeds only.
 

@@ -23,6 +23,7 @@ from usage_service.web.answer_cache import AnswerCache, SingleFlight
 from usage_service.web.answers import Body, body_answer
 from usage_service.web.etags import entity_tag, is_matched
 from usage_service.web.freshness import FreshnessParameters, await_position, not_fresh
+from usage_service.web.waiting import while_allowed
 
 MOST_CACHED_BYTES = 32 * 1024 * 1024
 Deferred: TypeAlias = Callable[[], Awaitable[Body]]
@@ -132,7 +133,8 @@ async def answer(request: web.Request, asked: FreshnessParameters, question: Que
     """Return the answer (200), or 304 when the caller has it; raise a Problem (503) when it is not fresh in time."""
     answering = request.app[ANSWERING]
     async with asyncio.timeout(asked.wait + ANSWER_SECONDS):
-        await await_position(answering.positions, question.reads, asked)
+        if asked.at_least:
+            await while_allowed(request, await_position(answering.positions, question.reads, asked))
         version = await answering.version(question)
         if version.position < asked.at_least:  # after a crash a projection may have to fold events again
             raise not_fresh(asked.at_least, dict.fromkeys(question.reads, version.position))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
+from functools import partial
 
 import structlog
 from aiohttp import web
@@ -13,9 +14,9 @@ from aiohttp.web import ContentCoding
 from usage_service.shared.postgres import UNAVAILABLE
 from usage_service.web.access import ACCESS
 from usage_service.web.paths import logged_path
+from usage_service.web.waiting import CHECK_SECONDS, checked
 
 WRITE_SECONDS = 60.0  # for a client to read a piece of a few MB
-CHECK_SECONDS = 1.0  # how often to look for the reader while no piece comes
 
 log = structlog.get_logger(__name__)
 
@@ -53,7 +54,7 @@ async def send(
         if request.method == "HEAD":
             return response
         async with aclosing(pieces):
-            while (piece := await _next(request, pieces)) is not None:
+            while (piece := await checked(anext(pieces, None), partial(_require_reader, request))) is not None:
                 async with _taken():
                     await response.write(piece)
         async with _taken():
@@ -66,21 +67,6 @@ async def send(
         log.exception("stream_broken", path=logged_path(request))
         _abort(request)
     return response
-
-
-async def _next(request: web.Request, pieces: AsyncGenerator[bytes, None]) -> bytes | None:
-    """Return the next piece, None after the last; raise ReaderGoneError, also while none comes."""
-    coming = asyncio.ensure_future(anext(pieces, None))
-    try:
-        while not (await asyncio.wait({coming}, timeout=CHECK_SECONDS))[0]:
-            await _require_reader(request)
-        piece = coming.result()
-    finally:
-        coming.cancel()
-        await asyncio.wait({coming})
-        coming.cancelled() or coming.exception()  # retrieved, or asyncio complains
-    await _require_reader(request)  # who could read when the piece was asked for may no longer
-    return piece
 
 
 async def _require_reader(request: web.Request) -> None:

@@ -28,7 +28,7 @@ from tests.support.proxy import proxied
 from tests.support.servers import Client, Connection, drained_projections, eventually
 from usage_service.builds import watching
 from usage_service.shared import connecting
-from usage_service.web import streaming
+from usage_service.web import waiting
 from usage_service.web.api import build_events
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -226,7 +226,7 @@ async def taken(client: Client, number: int) -> bool:
 
 
 async def test_a_reader_that_goes_frees_its_place(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streaming, "CHECK_SECONDS", 0.05)
+    monkeypatch.setattr(waiting, "CHECK_SECONDS", 0.05)
     build = await asked(client)
     async with following(client, build) as stream:
         await stream.read(1)

@@ -18,6 +18,7 @@ from usage_service.web.answers import json_answer
 from usage_service.web.etags import entity_tag, is_matched
 from usage_service.web.keys import service_of
 from usage_service.web.preferences import preferred_wait
+from usage_service.web.waiting import while_allowed
 
 
 class BuildPath(msgspec.Struct):
@@ -70,7 +71,9 @@ async def waited_for(
     if seconds is None or not watch.has_room:
         return item, {}
     if not enough(item):
-        item = await watch.change(item_id, enough, seconds, lambda: request.transport is None) or item
+        coming = watch.change(item_id, enough, seconds, lambda: request.transport is None)
+        changed = await while_allowed(request, coming)
+        item = changed or item
     return item, {"Preference-Applied": f"wait={seconds}"}
 
 
