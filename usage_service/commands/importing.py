@@ -19,6 +19,7 @@ from usage_service.imports.reading import BY_NAME, format_named
 from usage_service.imports.refusals import UnreadableFileError
 from usage_service.imports.rules import read_rules
 from usage_service.imports.stats import ImportStats
+from usage_service.shared.commands import telling_what_stays
 from usage_service.shared.exit_codes import ExitCode
 from usage_service.shared.files import STDOUT
 from usage_service.shared.options import DEFAULT_URL, Token, Url, refuse_overwriting
@@ -28,7 +29,7 @@ from usage_service.shared.tables import show_table, tell, visible
 
 NAMES = ", ".join(BY_NAME)
 MOST_PATHS_TOLD = 10
-STOPPED = "stopped; run this again to go on: nothing is added twice"
+GOES_ON = "run this again to go on: nothing is added twice"
 Read = Callable[[Path], ImportStats]
 
 
@@ -72,11 +73,8 @@ def import_command(
                 return _try(path, options, format_name, keep_refused)
             return asyncio.run(import_file(path, url, token_or_kept(token), options, format_name, keep_refused))
 
-        try:
+        with telling_what_stays("nothing was sent" if dry_run else GOES_ON):
             exit_code = _read_all(files, read)
-        except KeyboardInterrupt:
-            tell("stopped; nothing was sent" if dry_run else STOPPED, err=True)
-            raise typer.Exit(ExitCode.INTERRUPTED) from None
     if exit_code:
         raise typer.Exit(exit_code)
 

@@ -17,6 +17,7 @@ from usage_service.mirror.mirroring import Mirror, Verified, opened_mirror
 from usage_service.mirror.running import APPLICATION, ROLE, limits_of, place_of, run_mirror
 from usage_service.mirror.state import mirror_states
 from usage_service.queries import query
+from usage_service.shared.commands import telling_what_stays
 from usage_service.shared.errors import UserError
 from usage_service.shared.options import DEFAULT_DATA_DIR, DatabaseUrl, DataDir
 from usage_service.shared.postgres import Connection, open_pool
@@ -55,13 +56,13 @@ def status_command(form: FormatOption = None, url: DatabaseUrl = None, data_dir:
 @mirror_app.command("verify")
 def verify_command() -> None:
     """Count and hash in BigQuery what was loaded and not verified; fail where it is not what the log had."""
-    _tell(asyncio.run(_with_mirror(_settings(), Mirror.verify)))
+    _run(Mirror.verify)
 
 
 @mirror_app.command("repair")
 def repair_command() -> None:
     """Load again what was found to be other than the log, and verify it; fail where it still is."""
-    _tell(asyncio.run(_with_mirror(_settings(), Mirror.repair)))
+    _run(Mirror.repair)
 
 
 @mirror_app.command("forget")
@@ -79,6 +80,11 @@ def forget_command(
 def _settings() -> MirrorSettings:
     check_names(os.environ, "USAGE_SERVICE_", MirrorSettings, ServerSettings, ClientSettings)
     return load_settings(MirrorSettings)
+
+
+def _run(work: Callable[[Mirror], Awaitable[Verified]]) -> None:
+    with telling_what_stays("a job that BigQuery was given goes on there; run this again to go on"):
+        _tell(asyncio.run(_with_mirror(_settings(), work)))
 
 
 def _tell(verified: Verified) -> None:

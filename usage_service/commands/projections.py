@@ -23,6 +23,7 @@ from usage_service.projections.rebuilding import (
     Verdict,
     Warehouse,
     abandon,
+    abandon_all,
     add,
     discard,
     drop,
@@ -33,6 +34,7 @@ from usage_service.projections.rebuilding import (
 )
 from usage_service.projections.state import Status, projection_statuses
 from usage_service.queries import query
+from usage_service.shared.commands import telling_what_stays
 from usage_service.shared.files import decoded
 from usage_service.shared.options import DEFAULT_DATA_DIR, DatabaseUrl, DataDir, refuse_misplaced
 from usage_service.shared.postgres import Connection
@@ -53,6 +55,7 @@ In = Annotated[
         "--in", help="compute popularity and sessions there, from the mirror of the log; the rest from the log"
     ),
 ]
+KEPT = "what was filled stays: run this again to go on, or `usage-service projections abandon` drops it"
 Name = Annotated[str, typer.Argument(help="of the projection")]
 Names = Annotated[list[str] | None, typer.Argument(help="projections; all of them where none is named")]
 
@@ -96,7 +99,8 @@ def rebuild_command(
     database = Database(url, data_dir)
     changes = _changes(settings or [])
     one = partial(_rebuild, changes=changes, restart=restart, warehouse=_warehouse(computed_in))
-    ended = database.run(partial(_rebuild_all, names=names, rebuild_one=one))
+    with telling_what_stays(KEPT):
+        ended = database.run(partial(_rebuild_all, names=names, rebuild_one=one))
     for name, end in zip(names, ended, strict=True):
         if isinstance(end, Filled):
             where = f"{name}: rebuilt and live, at position {end.position}"
@@ -119,7 +123,8 @@ def add_command(
         statements = decoded(file.read_bytes())
     except UnicodeDecodeError as error:
         raise typer.BadParameter(f"{file} is not SQL in UTF-8: {error}", param_hint="FILE") from None
-    end = Database(url, data_dir).run_as_owner(partial(_add, file=file, statements=statements))
+    with telling_what_stays(KEPT):
+        end = Database(url, data_dir).run_as_owner(partial(_add, file=file, statements=statements))
     where = f"{file.stem}: live, at position {end.position}; its tables are in schema {file.stem}"
     tell(f"{where}{_without(end)}")
 
@@ -132,11 +137,19 @@ def drop_command(name: Name, url: DatabaseUrl = None, data_dir: DataDir = DEFAUL
     tell(f"{name}: dropped")
 
 
+@projections_app.command("abandon")
+def abandon_command(name: Name, url: DatabaseUrl = None, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
+    """Give up what was begun and interrupted, to rebuild, add or verify a projection; the live one stays."""
+    Database(url, data_dir).run_as_owner(partial(abandon_all, projection=name))
+    tell(f"{name}: what was filled beside it is dropped")
+
+
 @projections_app.command("retry")
 def retry_command(name: Name, url: DatabaseUrl = None, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
     """Take up again what a projection has set aside, once the cause is mended; exit code 1 where some still fail."""
     database = Database(url, data_dir)
-    retried = database.run_as_owner(partial(_retry, name=name))
+    with telling_what_stays("what is set aside stays so: run this again to go on"):
+        retried = database.run_as_owner(partial(_retry, name=name))
     tell(f"{name}: {retried.folded:,} folded, {retried.still_set_aside:,} still set aside")
     if retried.still_set_aside:
         raise typer.Exit(1)
@@ -164,7 +177,8 @@ def verify_command(
     else:
         statuses = [] if names else database.run_as_owner(projection_statuses)
         chosen = names or [status.name for status in statuses if status.stage == "live"]
-    verdicts = [database.run_as_owner(partial(_verify, name=name, warehouse=warehouse)) for name in chosen]
+    with telling_what_stays(KEPT):
+        verdicts = [database.run_as_owner(partial(_verify, name=name, warehouse=warehouse)) for name in chosen]
     if form:
         show([row for verdict in verdicts for row in _verified(verdict)], VERIFIED, form)
     else:

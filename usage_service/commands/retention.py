@@ -15,6 +15,7 @@ from usage_service.log.exported import ParquetSource
 from usage_service.log.mirrored import MirrorPlace
 from usage_service.projections.rebuilding import owner_connection
 from usage_service.retention import Moved, drop_mirrored, drop_old, find_old_range, put_back, put_back_mirrored
+from usage_service.shared.commands import telling_what_stays
 from usage_service.shared.options import DEFAULT_DATA_DIR, DatabaseUrl, DataDir
 from usage_service.shared.progress import progress
 from usage_service.shared.settings import MirrorReaderSettings, SettingsError, load_settings
@@ -37,7 +38,8 @@ def drop_command(
     Where the log has a mirror (USAGE_SERVICE_MIRROR), what that was not found to have is not dropped.
     """
     before = datetime.now(UTC) - timedelta(days=keep_days)
-    moved = Database(url, data_dir).run(partial(_drop, directory=directory, before=before))
+    with telling_what_stays("events are dropped together, all or none: run this again to go on"):
+        moved = Database(url, data_dir).run(partial(_drop, directory=directory, before=before))
     said = (
         f"{moved.place}: {moved.events:,} events up to position {moved.upto} were dropped"
         if moved
@@ -58,7 +60,8 @@ def restore_command(
     database = Database(url, data_dir)
     steps = [partial(_put_back, path=path) for path in files or ()] or [partial(_put_back_mirrored, place=_mirror())]
     for step in steps:
-        moved = database.run(step)
+        with telling_what_stays("run this again to go on: events that are back are left out"):
+            moved = database.run(step)
         said = f"{moved.place}: {moved.events:,} events are back"
         tell(said)
 

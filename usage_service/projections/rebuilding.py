@@ -158,6 +158,12 @@ async def abandon(connection: Connection, projection: str, stage: str) -> bool:
     return bool(await connection.fetchval(query("projections", "drop"), projection, stage))
 
 
+async def abandon_all(connection: Connection, projection: str) -> None:
+    """Drop all that is filled beside the live projection; raise MaintenanceError where nothing is."""
+    if not sum([await abandon(connection, projection, stage) for stage in ("rebuild", "verify")]):
+        raise MaintenanceError(f"nothing is filled beside {projection}; `usage-service projections` lists what is")
+
+
 async def drop(connection: Connection, projection: str) -> None:
     """Drop a projection that was added, and those filled beside it; raise MaintenanceError for any other."""
     async with connection.transaction():

@@ -6,7 +6,8 @@ import errno
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.metadata import version
 from typing import Annotated, Any, NoReturn
@@ -72,6 +73,16 @@ def prepare(
     """Set up what all commands of both programs need: logs, as LOG_LEVEL and LOG_FORMAT say."""
     settings = load_settings(LogSettings)
     configure_logs(settings.log_level, settings.log_format)
+
+
+@contextmanager
+def telling_what_stays(told: str) -> Iterator[None]:
+    """Say what there is of the work in a block, and how it goes on, where Ctrl-C ends it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        tell(f"stopped; {told}", err=True)
+        raise typer.Exit(ExitCode.INTERRUPTED) from None
 
 
 def run_program(name: str, program: Callable[[], object]) -> None:
