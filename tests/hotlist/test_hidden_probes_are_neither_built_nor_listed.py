@@ -124,6 +124,14 @@ async def test_operators_hide_and_show_as_events(viewed: Client, database: Conne
     assert [tuple(row) for row in rows] == [("probes_hidden", "fog", "b_*"), ("probes_shown", "fog", "b_*")]
 
 
+@pytest.mark.parametrize("path", ["/v1/hidden/b_*?product=foq", "/v1/hotlist/rules/foq/b_ms"])
+async def test_a_product_that_nothing_is_known_of_is_refused(viewed: Client, database: Connection, path: str) -> None:
+    response = await viewed.put(path, json={"rule": "pinned"} if "rules" in path else {})
+    refused = {"parameter": "product", "detail": "nothing is known of product foq; did you mean fog?"}
+    assert (response.status, (await response.json())["errors"]) == (422, [refused])
+    assert not await database.fetch("SELECT FROM event_log WHERE product = 'foq'")
+
+
 async def test_a_backtest_is_another_once_something_is_hidden(viewed: Client, drained: Drained) -> None:
     await post(viewed, event("probe_viewed", probe="a_ms", visitor="later", occurred_at="2026-11-22T10:00:00Z"))
     await drained()

@@ -14,6 +14,7 @@ from usage_service.problems import Problem
 from usage_service.shared.patterns import worded
 from usage_service.web.access import source_of
 from usage_service.web.answers import json_answer
+from usage_service.web.api.known_names import refuse_unknown
 from usage_service.web.bodies import json_body
 from usage_service.web.keys import service_of
 from usage_service.web.openapi.operations import Response, described, json_of, ok, problem
@@ -82,6 +83,7 @@ async def put_hidden(request: web.Request) -> web.Response:
     path, asked = _path(request), query_parameters(request, HiddenParameters)
     reason = (await json_body(request, HidingRequest)).reason
     async with service_of(request).pool.acquire(timeout=5) as connection:
+        await refuse_unknown(connection, asked.product, of_address=True)
         position = await set_hidden(connection, path.pattern, asked.product, reason, source_of(request), hidden=True)
     return json_answer(HidingAnswer(path.pattern, asked.product), position=position)
 

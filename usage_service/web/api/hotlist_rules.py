@@ -13,6 +13,7 @@ from usage_service.hotlist.rules import Rule, RuleOfProbe, find_rules, set_rule
 from usage_service.problems import Problem
 from usage_service.web.access import source_of
 from usage_service.web.answers import json_answer
+from usage_service.web.api.known_names import refuse_unknown
 from usage_service.web.api.probes import ProbePath
 from usage_service.web.bodies import json_body
 from usage_service.web.keys import service_of
@@ -63,6 +64,7 @@ async def put_rule(request: web.Request) -> web.Response:
     """
     path, asked = _path(request), await json_body(request, RuleRequest)
     async with service_of(request).pool.acquire(timeout=5) as connection:
+        await refuse_unknown(connection, path.product, of_address=True)
         position = await set_rule(connection, path.product, path.probe, asked.rule, asked.reason, source_of(request))
     service_of(request).fresh.forget()  # other servers notice within a moment
     return json_answer(RuleAnswer(path.product, path.probe, asked.rule), position=position)
