@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import msgspec
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.conftest import Start
 from tests.support.building import service
@@ -39,6 +40,17 @@ async def opened(client: Client, path: str, token: str, headers: dict[str, str])
     return response.status
 
 
+async def measured(client: Client, kind: str) -> dict[str, float]:
+    """Return the metrics of the places of a kind of streams."""
+    response = await client.get("/metrics", headers={"Authorization": f"Bearer {OWN}"})
+    return {
+        family.name.removeprefix("glam_stream").lstrip("s_"): sample.value
+        for family in text_string_to_metric_families(await response.text())
+        for sample in family.samples
+        if family.name.startswith("glam_stream") and sample.labels["kind"] == kind
+    }
+
+
 @pytest.mark.parametrize(("limit", "path", "headers"), [("ARROW_READINGS", "/v1/events", ARROW), ("TAILS", TAIL, {})])
 async def test_one_token_leaves_places_to_others(
     start: Start,
@@ -57,6 +69,11 @@ async def test_one_token_leaves_places_to_others(
         assert [await opened(client, path, first, headers) for _ in range(3)] == [200, 200, 429]
         assert [await opened(client, path, second, headers) for _ in range(2)] == [200, 429], "there are three in all"
         assert await opened(client, "/v1/events", first, {}) == 200, "what ends by itself needs no place"
+        kind = {"ARROW_READINGS": "arrow", "TAILS": "tail"}[limit]
+        assert await measured(client, kind) == {"used_places": 3, "limit_places": 3, "refused": 2}
+        for other in {"build_events", "mirror", "arrow", "tail"} - {kind}:
+            counted = await measured(client, other)
+            assert (counted["used_places"], counted["limit_places"] > 3, counted["refused"]) == (0, True, 0)
 
 
 async def test_a_reading_that_ends_frees_its_place(client: Client) -> None:

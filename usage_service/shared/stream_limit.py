@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NoReturn
 
 
 class StreamLimitReachedError(Exception):
@@ -16,6 +17,7 @@ class StreamLimit:
 
     def __init__(self, most: int, most_each: int) -> None:
         self.most, self.most_each = most, most_each
+        self.refused = 0
         self._taken: Counter[str] = Counter()
 
     @property
@@ -27,9 +29,9 @@ class StreamLimit:
     def take(self, name: str) -> Iterator[None]:
         """Count a stream until the end of the block; raise StreamLimitReachedError when a limit is reached."""
         if self.taken >= self.most:
-            raise StreamLimitReachedError(f"all {self.most} places are taken")
+            self._refuse(f"all {self.most} places are taken")
         if self._taken[name] >= self.most_each:
-            raise StreamLimitReachedError(f"all {self.most_each} places of {name} are taken")
+            self._refuse(f"all {self.most_each} places of {name} are taken")
         self._taken[name] += 1
         try:
             yield
@@ -37,3 +39,7 @@ class StreamLimit:
             self._taken[name] -= 1
             if not self._taken[name]:
                 del self._taken[name]
+
+    def _refuse(self, why: str) -> NoReturn:
+        self.refused += 1
+        raise StreamLimitReachedError(why)

@@ -36,7 +36,6 @@ async def test_without_builds_every_series_is_there_and_zero(client: Client) -> 
         *((name, state, prefetched) for name in counted for state in STATES for prefetched in ("true", "false")),
         *(("glam_build_queue_oldest_seconds", prefetched) for prefetched in ("true", "false")),
         ("glam_build_waiters",),
-        ("glam_build_streams",),
     }
     assert set(samples.values()) == {0}
 
@@ -70,12 +69,12 @@ async def test_who_waits_and_who_follows_is_counted(client: Client, database: Co
 
         await eventually(both_wait, "both wait")
         samples = await scraped(client)
-        assert (samples["glam_build_waiters",], samples["glam_build_streams",]) == (2, 1)
+        assert (samples["glam_build_waiters",], service(client).streams.taken) == (2, 1)
         await cancel(database, build)
         await stream.read()
     await answer
     samples = await scraped(client)
-    assert (samples["glam_build_waiters",], samples["glam_build_streams",]) == (0, 0)
+    assert (samples["glam_build_waiters",], service(client).streams.taken) == (0, 0)
 
 
 async def test_nights_under_way_tell_what_is_left_and_since_when_they_stand_still(

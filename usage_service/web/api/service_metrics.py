@@ -9,6 +9,7 @@ from prometheus_client.registry import Collector
 
 from usage_service.service import Service
 from usage_service.shared.postgres import Pool
+from usage_service.shared.stream_limit import StreamLimit
 
 
 class ServiceCollector(Collector):
@@ -18,7 +19,7 @@ class ServiceCollector(Collector):
         self._service = service
 
     def collect(self) -> Iterator[Metric]:
-        """Yield the metrics of recording, of waiting callers, of the listener and of the pools."""
+        """Yield the metrics of recording, of waiting callers, of the listener, of the pools and of streams."""
         service = self._service
         yield from self._recording()
         yield GaugeMetricFamily(
@@ -28,12 +29,17 @@ class ServiceCollector(Collector):
             "glam_night_waiters", "Requests that wait for a night to change.", service.night_watch.waiting
         )
         yield GaugeMetricFamily(
-            "glam_build_streams", "Streams of a build's events that are open.", service.streams.taken
-        )
-        yield GaugeMetricFamily(
             "glam_listener_up", "Whether the connection that listens is there.", service.listener.connected
         )
         yield from _pools({"requests": service.pool, "background": service.background})
+        yield from _streams(
+            {
+                "build_events": service.streams,
+                "tail": service.tails,
+                "arrow": service.arrow_readings,
+                "mirror": service.mirror_readings,
+            }
+        )
 
     def _recording(self) -> Iterator[Metric]:
         ingest = self._service.ingest
@@ -74,3 +80,20 @@ def _pools(pools: Mapping[str, Pool]) -> Iterator[Metric]:
         used.add_metric([name], pool.get_size() - pool.get_idle_size())
         most.add_metric([name], pool.get_max_size())
     yield from (used, most)
+
+
+def _streams(limits: Mapping[str, StreamLimit]) -> Iterator[Metric]:
+    used = GaugeMetricFamily("glam_stream_used_places", "Places of streams that are taken.", labels=["kind"])
+    most = GaugeMetricFamily(
+        "glam_stream_limit_places", "Places that there are; more are refused, and to one token half.", labels=["kind"]
+    )
+    for kind, limit in limits.items():
+        used.add_metric([kind], limit.taken)
+        most.add_metric([kind], limit.most)
+    refused = _counted(
+        "glam_streams_refused",
+        "Streams refused (429), as no place was left, in all or to their token.",
+        "kind",
+        ((kind, limit.refused) for kind, limit in limits.items()),
+    )
+    yield from (used, most, refused)
