@@ -2053,7 +2053,7 @@ CREATE INDEX builds_by_request ON builds (requested_at DESC, build_id);
 CREATE INDEX builds_by_state ON builds (state, requested_at DESC, build_id) WHERE state NOT IN ('queued', 'running');
 CREATE INDEX builds_by_end ON builds (finished_at DESC) WHERE finished_at IS NOT NULL;
 CREATE INDEX builds_leased ON builds (lease_until) WHERE state = 'running';
-CREATE INDEX builds_with_jobs_left ON builds (stop_jobs_at) WHERE stop_jobs_at IS NOT NULL;
+CREATE INDEX builds_with_orphaned_jobs ON builds (stop_jobs_at) WHERE stop_jobs_at IS NOT NULL;
 CREATE INDEX builds_of_a_probe ON builds (product, channel, probe, requested_at DESC);
 CREATE INDEX builds_of_a_shared_job ON builds (shared_job) WHERE shared_job IS NOT NULL;
 

@@ -56,7 +56,9 @@ class BuilderMetrics:
             registry=registry,
         )
         self.notifications_arrive = Gauge(
-            "glam_builder_hears", "1 when the last listener check got its notification, else 0.", registry=registry
+            "glam_builder_listener_check_passed",
+            "1 when the last listener check got its notification, else 0.",
+            registry=registry,
         )
         self.listener_up = Gauge("glam_listener_up", "Whether the connection that listens is there.", registry=registry)
         self.leases_expired = Counter(

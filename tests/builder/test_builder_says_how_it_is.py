@@ -60,7 +60,7 @@ async def test_what_is_done_is_counted(database: Connection, database_url: str) 
         assert sample(builder, "read_bytes_total") == 2_000
         assert sample(builder, "notifications_lost_total") == 0
         assert sample(builder, "running") == 0
-        await until_sample(builder, "hears", 1)
+        await until_sample(builder, "listener_check_passed", 1)
 
 
 async def test_losses_are_counted(database: Connection, database_url: str) -> None:
@@ -92,7 +92,7 @@ async def test_a_builder_that_gets_no_notifications_says_so_and_polls(
                     "UPDATE builds SET not_before = now() - interval '2 s'"
                 )  # as if nobody had looked
             await until_state(database, "succeeded")
-            assert sample(builder, "hears") == 0
+            assert sample(builder, "listener_check_passed") == 0
             assert sample(builder, "notifications_lost_total") == 1
     [told] = [entry for entry in logs if entry["event"] == "notifications_do_not_arrive"]
     assert told["log_level"] == "error"

@@ -4,6 +4,9 @@
 -- Lists of builds that are over in some state are read by it.
 CREATE INDEX builds_by_state ON builds (state, requested_at DESC, build_id) WHERE state NOT IN ('queued', 'running');
 
+-- The index has the name of the glossary.
+ALTER INDEX builds_with_jobs_left RENAME TO builds_with_orphaned_jobs;
+
 -- Each added projection has a role of its own, so that none can write what is another's. Who folds ends first.
 SELECT count(*) FROM (SELECT FROM projections p WHERE p.definition IS NOT NULL ORDER BY p.name, p.stage FOR NO KEY UPDATE) held;
 -- Makes the role of an added projection, and the function run_as_<name> in which alone its statements run, as that role: within a

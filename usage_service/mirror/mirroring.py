@@ -110,7 +110,7 @@ class Mirror:
 
     async def verify(self, upto: int = LARGEST_POSITION) -> Verified:
         """Verify the loads that are not, up to a position. Raise a WorkError or an error of the database."""
-        looked_at = differing = 0
+        checked = differing = 0
         seen = -1
         while loads := await self._to_verify(upto, seen):
             control = Control()
@@ -119,11 +119,11 @@ class Mirror:
             async with borrow(self._pool, QUICK_SECONDS) as connection:
                 values = self._place.mirror, *columns
                 differing += await connection.fetchval(query("mirror", "verify"), *values)
-            looked_at += len(loads)
+            checked += len(loads)
             seen = loads[-1].after
         if differing:
             log.error("mirror_differs", loads=differing)
-        return Verified(looked_at, differing)
+        return Verified(checked, differing)
 
     async def repair(self) -> Verified:
         """Make loads that differ from the log again, where the log has their events. Raise as `catch_up` does.
