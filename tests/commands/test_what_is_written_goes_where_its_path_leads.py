@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import stat
 import sys
 from asyncio.subprocess import PIPE
@@ -22,7 +23,9 @@ from tests.support.pipes import read_pipe
 from tests.support.servers import Client, connected, drained_projections, event, post
 from usage_service.commands.exporting import export_log
 from usage_service.imports.posting import PostError
+from usage_service.log.history import read
 from usage_service.shared.exit_codes import ExitCode
+from usage_service.shared.files import BusyFileError, written_whole
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -146,3 +149,60 @@ async def test_what_cannot_go_to_the_standard_output_is_refused(
     assert (code, out) == (2, "")
     assert "name" in errors
     assert names_in(tmp_path) == before
+
+
+@pytest.mark.parametrize(("words", "name", "begins"), WRITING)
+async def test_a_file_that_another_command_writes_is_refused(
+    run: Run, tmp_path: Path, words: tuple[str, ...], name: str, begins: bytes
+) -> None:
+    path, link = tmp_path / name, tmp_path / f"link-{name}"
+    link.symlink_to(path)
+    with written_whole(path) as others:
+        for given in (path, link):
+            code, _, errors = await run(*words, str(given))
+            assert (code, f"{given.name} is being written by another command" in errors) == (ExitCode.REFUSED, True)
+        others.write(b"the other's")
+    assert path.read_bytes() == b"the other's"
+    code, _, errors = await run(*words, str(path))
+    assert code == 0, errors
+    assert path.read_bytes().startswith(begins)
+
+
+async def test_what_a_killed_export_left_is_in_nobodys_way(client: Client, tmp_path: Path) -> None:
+    path, left = tmp_path / "log.parquet", tmp_path / "log.parquet.partial"
+    script = "import sys, time; from tests.commands.test_what_is_written_goes_where_its_path_leads import hold; hold()"
+    killed = await asyncio.create_subprocess_exec(sys.executable, "-c", script, str(path), stdout=PIPE)
+    assert killed.stdout is not None
+    await killed.stdout.readline()
+    with pytest.raises(BusyFileError):
+        await asyncio.to_thread(export_log, path, "parquet", 0, address(client), None)
+    killed.kill()
+    await killed.wait()
+    assert left.stat().st_size == 100_000
+    await asyncio.to_thread(export_log, path, "parquet", 0, address(client), None)
+    assert path.read_bytes()[-4:] == b"PAR1"
+    assert sum(batch.num_rows for batch in read(path).batches()) == 201
+    assert not left.exists()
+
+
+def hold() -> None:
+    """Write a file that is never done, as an export does that hangs."""
+    with written_whole(Path(sys.argv[1])) as file:
+        file.write(b"x" * 100_000)
+        file.flush()
+        print("written", flush=True)
+        signal.pause()
+
+
+async def test_what_many_write_at_once_is_one_of_them(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+
+    def write(letter: str) -> None:
+        for _ in range(200):
+            with suppress(BusyFileError), written_whole(path) as file:
+                file.write(letter.encode() * 1_000)
+            content = path.read_bytes() if path.exists() else b""
+            assert content in (b"", *(one.encode() * 1_000 for one in "abc"))
+
+    await asyncio.gather(*(asyncio.to_thread(write, letter) for letter in "abc"))
+    assert names_in(tmp_path) == ["file"]

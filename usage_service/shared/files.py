@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import codecs
+import fcntl
 import gzip
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, cast
+
+from usage_service.shared.errors import UserError
 
 MOST_LINE_BYTES = 1 << 20
 STDOUT = Path("-")
 UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+
+class BusyFileError(UserError):
+    """Raised where another command writes a file just now."""
 
 
 def is_stdout(path: Path) -> bool:
@@ -26,7 +33,7 @@ def written_whole(path: Path) -> Iterator[BinaryIO]:
     """Give a file that is at `path` once it is whole and on the disk; until then what was there stays.
 
     It takes the place of the file that a symbolic link leads to. What has no place that could be taken (a pipe, a
-    device, the standard output) gets what is written as it comes.
+    device, the standard output) gets what is written as it comes. Raise BusyFileError where another command writes it.
     """
     if is_stdout(path):
         yield sys.stdout.buffer
@@ -44,18 +51,38 @@ def _replacing(path: Path, target: Path) -> Iterator[BinaryIO]:
     """Give a new file beside `target` that takes its place in the end; errors name `path`, as the user does."""
     partial = target.with_name(f"{target.name}.partial")
     try:
-        with partial.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(target)
+        with _locked(partial, path) as file:
+            try:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+                partial.replace(target)
+            except BaseException:
+                partial.unlink(missing_ok=True)
+                raise
         sync_directory(target.parent)
     except OSError as error:
         if error.filename is not None and Path(error.filename) == partial:
             error.filename, error.filename2 = str(path), None
         raise
-    finally:
-        partial.unlink(missing_ok=True)
+
+
+def _locked(partial: Path, path: Path) -> BinaryIO:
+    """Open a file, empty, that nobody else has open so; what a killed command left of it is written over."""
+    while True:
+        file = partial.open("ab")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            told = f"{path} is being written by another command; wait until that has ended, or name another file"
+            raise BusyFileError(told) from None
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), partial.stat()):
+                file.seek(0)
+                file.truncate()
+                return file
+        file.close()  # whoever had it has just put it in its place
 
 
 def is_same(path: Path, other: Path) -> bool:
