@@ -60,7 +60,7 @@ class Stack:
 
     @property
     def postgres_pid(self) -> int:
-        """Process id of PostgreSQL, whose children are its sessions."""
+        """Return the process id of PostgreSQL, whose children are its sessions."""
         if (pid := self._postgres.pid) is None:
             raise BenchError("PostgreSQL has ended")
         return pid

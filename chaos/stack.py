@@ -116,7 +116,7 @@ class Stack:
 
     @property
     def database(self) -> str:
-        """The address of the database itself: of the primary, where there are two."""
+        """Return the address of the database itself: of the primary, where there are two."""
         return self.standby_url if self.promoted else self.postgres.url
 
     def keep_up(self) -> None:

@@ -59,7 +59,7 @@ class Outcome(NamedTuple):
 
     @property
     def well(self) -> bool:
-        """Whether nothing went wrong."""
+        """Return whether nothing went wrong."""
         return not (self.lost or self.twice or self.complaints) and self.back is not None
 
 

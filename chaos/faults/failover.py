@@ -35,12 +35,12 @@ class Standby:
 
     @property
     def url(self) -> str:
-        """The address of the database on the standby."""
+        """Return the address of the database on the standby."""
         return self._parts._replace(netloc=f"{self._parts.netloc.rpartition(':')[0]}:{self.port}").geturl()
 
     @property
     def both(self) -> str:
-        """The address that names both, of which programs take the one that can be written to."""
+        """Return the address that names both, of which programs take the one that can be written to."""
         netloc = f"{self._parts.netloc},127.0.0.1:{self.port}"
         return self._parts._replace(netloc=netloc, query="target_session_attrs=read-write").geturl()
 

@@ -51,7 +51,7 @@ def bigquery_client(served: tuple[bigquery.Client, Faults]) -> bigquery.Client:
 
 @pytest.fixture
 def faults(served: tuple[bigquery.Client, Faults]) -> Iterator[Faults]:
-    """The faults of the warehouse, none at first and none left behind."""
+    """Return the faults of the warehouse: none at first, and none left behind."""
     served[1].end()
     yield served[1]
     served[1].end()

@@ -1,5 +1,7 @@
-"""Every statement that a build can run is valid GoogleSQL for the real column types, and Google's own reference
-engine gives the same rows for it as the embedded warehouse."""
+"""Every statement that a build can run is valid GoogleSQL for the real column types.
+
+Google's own reference engine gives the same rows for it as the embedded warehouse.
+"""
 
 import importlib.util
 import math

@@ -52,7 +52,7 @@ def client(address: str) -> Iterator[bigquery.Client]:
 async def builders(
     database: Connection, database_url: str, address: str, tmp_path: Path
 ) -> AsyncIterator[list[BuilderProcess]]:
-    """Builders that are not started yet."""
+    """Return builders that are not started yet."""
     await put_in_catalogue(database, *PROBES)
     environ = {
         "DATABASE_URL": database_url,

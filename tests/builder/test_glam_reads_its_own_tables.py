@@ -62,7 +62,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def bigquery_client(address: str) -> Iterator[bigquery.Client]:
-    """A client of a warehouse whose tables of GLAM are there and empty."""
+    """Return a client of a warehouse whose tables of GLAM are there and empty."""
     with closing(make_client(PROJECT, address, "US")) as client:
         client.delete_dataset(SINK, delete_contents=True, not_found_ok=True)
         assert len(tables(client).create_missing()) == 6

@@ -33,7 +33,7 @@ def bigquery_client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[bigque
 
 @pytest.fixture
 async def queue(database: Connection, database_url: str) -> AsyncIterator[BuildQueue]:
-    """The queue of a builder that dies, with one probe in the catalogue."""
+    """Return the queue of a builder that dies, with one probe in the catalogue."""
     await put_in_catalogue(database, PROBE)
     async with open_pool(database_url, role="usage_builder", application="dead", size=1) as pool:
         yield BuildQueue(pool, "dead", LEASE)

@@ -18,7 +18,7 @@ LOADED = "import sys, {0}; {0}.make_app({1!r}); print(*sys.modules)"
 
 
 def loaded(program: str, *arguments: str) -> set[str]:
-    """The modules in a process of its own."""
+    """Return the modules in a process of its own."""
     command = [sys.executable, "-c", LOADED.format(program, list(arguments))]
     return set(subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.split())
 

@@ -43,7 +43,7 @@ async def one_client(module_database_url: str) -> AsyncIterator[Client]:
 
 
 async def called(client: Client | BaseTestServer, *words: str) -> Result:
-    """The command as typed, asking this service."""
+    """Return the command as typed, asking this service."""
     url = str(client.make_url("/"))
     return await asyncio.to_thread(CliRunner().invoke, make_app(), [*words, "--url", url, "--token", TOKEN])
 
@@ -122,7 +122,7 @@ RELEASE = {
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module", name="elsewhere")
 async def one_elsewhere() -> AsyncIterator[BaseTestServer]:
-    """Answers about releases, and what is no answer."""
+    """Answer about releases, and with what is no answer."""
 
     async def impact(request: web.Request) -> web.Response:
         assert request.headers["Authorization"] == f"Bearer {TOKEN}"

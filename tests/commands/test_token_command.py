@@ -25,7 +25,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch, database_url: str) -> None:
 
 
 async def called(*words: str) -> Result:
-    """The command has an event loop of its own."""
+    """Run the command in an event loop of its own."""
     return await asyncio.to_thread(CliRunner().invoke, make_app(), ["token", *words])
 
 

@@ -44,7 +44,7 @@ async def answering(
     ahead: timedelta = timedelta(0),
     date: str | None = None,
 ) -> AsyncIterator[str]:
-    """A service that says this of itself; its answers to the proofs of scopes by method."""
+    """Run a service that says this of itself; its answers to the proofs of scopes are by method."""
 
     async def answer(request: web.Request) -> web.Response:
         told = {"Date": date or format_datetime(datetime.now(UTC) + ahead, usegmt=True)}
@@ -64,7 +64,7 @@ async def answering(
 
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder without a local stack, and no setting that names anything."""
+    """Return a folder without a local stack, where no setting names anything."""
     own = ("DATABASE_URL", "USAGE_SERVICE_URL", "USAGE_SERVICE_TOKEN", "GOOGLE_CLOUD_PROJECT")
     for name in (*own, "PROBE_BUILDER_WAREHOUSE_URL"):
         monkeypatch.delenv(name, raising=False)

@@ -65,7 +65,7 @@ async def one_glam(module_database_url: str) -> AsyncIterator[Glam]:
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module", params=[False, True], ids=["found", "with misses"])
 async def either(glam: Glam, module_database_url: str, request: pytest.FixtureRequest) -> AsyncIterator[Glam]:
-    """GLAM's way, which records no misses, and the other."""
+    """Ask in GLAM's way, which records no misses, and in the other."""
     if not request.param:
         yield glam
         return

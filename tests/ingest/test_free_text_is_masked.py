@@ -172,7 +172,7 @@ def test_names_that_are_masked_alike_take_linear_time() -> None:
 
 
 def takes_linear_time(mask: Callable[[int], object], size: int) -> None:
-    """By comparison with an eighth of it: 64 times as long were quadratic."""
+    """Compare with an eighth of it: 64 times as long were quadratic."""
 
     def seconds(part: int) -> float:
         taken = []
@@ -260,7 +260,7 @@ async def test_what_comes_again_is_a_duplicate_whatever_is_kept_meanwhile(
 
 @pytest.fixture
 async def keeping(start: Start, settings: ServerSettings) -> Client:
-    """A server that keeps two parameters."""
+    """Start a server that keeps two parameters."""
     return await start(msgspec.structs.replace(settings, kept_parameters="tab,a"))
 
 

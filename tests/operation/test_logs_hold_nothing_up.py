@@ -130,7 +130,7 @@ def test_what_waited_for_the_reader_is_written(database_url: str, directory: Pat
 
 @pytest.fixture
 def pipe() -> Iterator[tuple[int, int]]:
-    """A small pipe."""
+    """Open a small pipe."""
     reader, writer = os.pipe()
     fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
     yield reader, writer

@@ -35,7 +35,7 @@ def engine() -> Engine:
 
 @pytest.fixture(scope="module")
 def system(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Composition]:
-    """What `up` starts by default, with the sample's probes in its catalogue."""
+    """Start what `up` starts by default, with the sample's probes in its catalogue."""
     with composed(engine, tmp_path_factory.mktemp("default"), PROBE_BUILDER_SAMPLE_CLIENTS=SAMPLE_CLIENTS) as made:
         made.up()
         fill_catalogue(made)

@@ -157,7 +157,7 @@ async def test_a_session_is_no_token_and_a_token_no_session(client: Client, work
 
 
 async def open_on(servers: list[Client], cookie: dict[str, str]) -> list[bool]:
-    """Whether each server takes the session."""
+    """Return whether each server takes the session."""
     return [(await server.get("/v1/popularity", headers=cookie)).status == 200 for server in servers]
 
 

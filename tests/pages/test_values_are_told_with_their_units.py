@@ -24,7 +24,7 @@ UNITS = (*TIME, *MEMORY, PERCENT, SHARE)
 
 
 def on_axis(values: list[float], *units: str | None) -> list[str]:
-    """The labels that Vega makes of values, of each in all units."""
+    """Return the labels that Vega makes of values, of each in all units."""
     names = [f"in_{unit}" for unit in units]
     labels = [{"calculate": label(unit), "as": name} for unit, name in zip(units, names, strict=True)]
     drawn = vl_convert.vegalite_to_svg(

@@ -43,7 +43,7 @@ def released(version: int) -> dict[str, Any]:
 
 @pytest.fixture
 async def own_client(own_database_url: str, start: Start, monkeypatch: pytest.MonkeyPatch) -> Client:
-    """A service on a database of the test's own, which soon tries again."""
+    """Start a service on a database of the test's own, which soon tries again."""
     monkeypatch.setattr(runner, "AFTER_FAILURE_SECONDS", 0.2)
     return await start(ServerSettings(database_url=own_database_url, visitor_secret=SECRET))
 
@@ -54,7 +54,7 @@ async def is_stuck(database: Connection, projection: str, position: int) -> bool
 
 
 async def is_up(database: Connection, *projections: str) -> bool:
-    """Whether these are at the end of the log, and nothing is wrong with them."""
+    """Return whether these are at the end of the log, and nothing is wrong with them."""
     rows = [await database.fetchrow(STATUS, projection) for projection in projections]
     return all(row is not None and row["behind"] == 0 and row["error"] is None for row in rows)
 

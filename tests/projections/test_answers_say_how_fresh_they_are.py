@@ -64,7 +64,7 @@ def position(response: ClientResponse) -> int:
 
 @asynccontextmanager
 async def frozen(database_url: str, projection: str) -> AsyncIterator[None]:
-    """Nobody folds the projection meanwhile."""
+    """Keep everybody from folding the projection meanwhile."""
     connection = await connect(database_url, application="tests")
     try:
         async with connection.transaction():
@@ -77,7 +77,7 @@ async def frozen(database_url: str, projection: str) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def never_locked(database: Connection) -> AsyncIterator[None]:
-    """Nobody folds a projection meanwhile, and the test may change their rows."""
+    """Keep everybody from folding a projection meanwhile, so that the test may change their rows."""
     definition = await database.fetchval("SELECT pg_get_functiondef('lock_projection(text, text)'::regprocedure)")
     await database.execute(NO_LOCK)
     try:
@@ -138,7 +138,7 @@ async def test_a_probe_has_another_tag_when_it_is_built_anew(client: Client, dat
 
 
 async def build(client: Client, database: Connection) -> int:
-    """Has the probe built without a result; the position of the last event."""
+    """Have the probe built without a result; return the position of the last event."""
     answer = await client.post("/v1/builds", json={"product": "fog", "channel": "nightly", "probe": "gc_ms"})
     assert answer.status == 202, await answer.text()
     build_id = (await answer.json())["build_id"]

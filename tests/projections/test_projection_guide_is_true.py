@@ -31,7 +31,7 @@ def run(command: list[str], **environment: str) -> str:
 
 
 async def shown(number: int, database_url: str) -> None:
-    """Runs a command of the guide and compares what it prints; hashes differ with the ids of the day."""
+    """Run a command of the guide and compare what it prints; hashes differ with the ids of the day."""
     command, output = COMMANDS[number]
     words = [sys.executable, "-m", "usage_service", *command.split()[1:]]
     printed = await asyncio.to_thread(run, words, DATABASE_URL=database_url)

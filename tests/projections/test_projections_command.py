@@ -31,7 +31,7 @@ SETTINGS = "SELECT settings FROM projections WHERE name = 'sessions' AND stage =
 
 @pytest.fixture
 def usage_service(own_database_url: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Runs the command on a database of the test's own: exit code, output, errors."""
+    """Run the command on a database of the test's own; return its exit code, output and errors."""
     return runner(capfd, monkeypatch, DATABASE_URL=own_database_url)
 
 

@@ -152,7 +152,7 @@ async def test_sessions_that_are_joined_have_each_name_once_and_sorted(own_datab
 
 
 async def step_at_random(database: Connection, chance: random.Random, gaps: tuple[int, int]) -> None:
-    """Some projections are folded on, some are rebuilt, some swapped: each a batch, whatever came before."""
+    """Fold some projections on, rebuild some, swap some: each a batch, whatever came before."""
     for projection in PROJECTIONS:
         if chance.random() < 0.5:
             await advance(database, projection, "live", chance.randint(1, 15))
@@ -163,7 +163,7 @@ async def step_at_random(database: Connection, chance: random.Random, gaps: tupl
 
 
 async def check(database: Connection, log: list[JsonObject], gap: int) -> None:
-    """The rows are those of the reference, and a verification finds the same."""
+    """Compare the rows with those of the reference, which a verification has to find, too."""
     names = await pseudonyms(database)
     renamed = [item | {"visitor": names[item["visitor"]]} if "visitor" in item else item for item in log]
     await assert_rows_of(database, dict.fromkeys(PROJECTIONS, renamed), timedelta(minutes=gap))
@@ -184,7 +184,7 @@ async def empty(database: Connection, gap: int) -> None:
 
 
 async def advance(database: Connection, projection: str, stage: str, size: int) -> bool:
-    """Folds a batch; whether that was the last one."""
+    """Fold a batch; return whether that was the last one."""
     row = await database.fetchrow("SELECT * FROM advance_projection($1, $2, $3)", projection, size, stage)
     assert row is not None
     return bool(row["now_at"] == row["log_end"])
@@ -210,7 +210,7 @@ async def swap(database: Connection, projection: str, most_left: int) -> int | N
 
 
 async def pseudonyms(database: Connection) -> dict[str, str]:
-    """Which pseudonym stands for whom, as long as it is kept."""
+    """Return which pseudonym stands for whom, as long as it is kept."""
     rows = {row[0]: row[1] for row in await database.fetch("SELECT lookup, pseudonym::text FROM visitor_keys")}
     keys = {name: VISITORS.of(name, VISITORS.epoch(datetime.now(UTC))).lookup for name in ("ann", "bob")}
     return {name: rows[lookup] for name, lookup in keys.items() if lookup in rows}

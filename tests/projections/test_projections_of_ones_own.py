@@ -44,7 +44,7 @@ def path(tmp_path: Path) -> Path:
 
 
 async def is_right(database: Connection, times: int = 1) -> bool:
-    """Whether the projection is what the log holds."""
+    """Return whether the projection is what the log holds."""
     counted = [(row[0], times * row[1]) for row in await database.fetch(COUNTED)]
     return counted == [tuple(row) for row in await database.fetch(PROJECTED)]
 

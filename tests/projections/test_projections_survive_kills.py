@@ -55,7 +55,7 @@ class Stack:
         self.processes = {work: ProjectionProcess(work, postgres.url, directory) for work in ("fold", "rebuild")}
 
     def strike(self, victim: str) -> None:
-        """Kills PostgreSQL, one of the processes, or all of them."""
+        """Kill PostgreSQL, one of the processes, or all of them."""
         if victim in ("postgres", "all"):
             self.cluster.kill()
             assert wait_until(lambda: self.postgres.pid is None, 10)
@@ -64,13 +64,13 @@ class Stack:
                 process.signal(signal.SIGKILL)
 
     def keep_up(self) -> None:
-        """Starts again whatever is dead."""
+        """Start again whatever is dead."""
         self.postgres.start()
         for process in self.processes.values():
             process.spawn()
 
     async def ask(self, question: str) -> object:
-        """The one value that answers it; None while the database is away."""
+        """Return the one value that answers it; None while the database is away."""
         with suppress(*UNAVAILABLE):
             async with connected(self.postgres.url) as connection:
                 return await connection.fetchval(question)
@@ -127,7 +127,7 @@ async def test_kills_at_random_change_nothing(stack: Stack) -> None:
 
 
 async def strike_at_random(stack: Stack) -> None:
-    """Kills one at a moment that has nothing to do with what it does."""
+    """Kill one at a moment that has nothing to do with what it does."""
     await at_random_within(LATEST_STRIKE_SECONDS, lambda: stack.strike(random.choice(VICTIMS)))
 
 
@@ -136,7 +136,7 @@ async def says(stack: Stack, question: str) -> bool:
 
 
 async def work_for_a_while(stack: Stack) -> None:
-    """Until something was rebuilt, with new events just come."""
+    """Wait until something was rebuilt, with new events just come."""
     stack.keep_up()
     before = await stack.ask(GENERATIONS)
 
@@ -176,7 +176,7 @@ async def test_a_kill_within_the_swap(stack: Stack, victim: str) -> None:
 
 @asynccontextmanager
 async def folding(url: str) -> AsyncIterator[Pool]:
-    """The runners of another server."""
+    """Run the runners of another server."""
     async with open_pool(url, role="usage_server", application="tests", size=6) as pool:
         running = asyncio.create_task(Runners(pool, lambda: None).run())
         try:

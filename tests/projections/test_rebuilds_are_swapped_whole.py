@@ -51,7 +51,7 @@ async def owners(url: str, number: int) -> AsyncIterator[list[Connection]]:
 async def read_until(
     end: asyncio.Event, pool: Pool, check: Callable[[Snapshot], Awaitable[None]], reads: list[int], reader: int
 ) -> None:
-    """Reads again and again, and counts how often. Fails when the position goes back."""
+    """Read again and again, and count how often. Fail when the position goes back."""
     position = 0
     while not end.is_set():
         async with snapshot(pool, "popularity", "sessions") as view:
@@ -73,7 +73,7 @@ async def equal(view: Snapshot, question: str) -> None:
 
 
 def never_back() -> Callable[[Snapshot], Awaitable[None]]:
-    """Positions only rise, and what has the same revisions has the same rows."""
+    """Check that positions only rise, and what has the same revisions has the same rows."""
     last = 0
     seen: dict[tuple[Revision, ...], int] = {}
 
@@ -88,7 +88,7 @@ def never_back() -> Callable[[Snapshot], Awaitable[None]]:
 
 
 async def rebuild_often(connection: Connection, projection: str, reads: list[int]) -> None:
-    """Swaps so often, and on until every reader has read as often meanwhile, however busy the machine is."""
+    """Swap so often, and on until every reader has read as often meanwhile, however busy the machine is."""
     deadline = time.monotonic() + READ_SECONDS
     swaps = 0
     while swaps < SWAPS or min(reads) < SWAPS:
@@ -152,7 +152,7 @@ async def test_two_who_rebuild_at_once_swap_once(own_database: Connection, own_d
 
 
 async def both_at_it(database: Connection) -> bool:
-    """Whether both have begun, and try to fold or to swap."""
+    """Return whether both have begun, and try to fold or to swap."""
     tried = await database.fetchval("""
         SELECT count(*) FROM pg_stat_activity
         WHERE datname = current_database() AND query ~ '(advance|swap)_projection[(]' AND pid <> pg_backend_pid()
@@ -284,7 +284,7 @@ async def test_roles_can_do_the_same_after_a_swap(own_database: Connection, own_
 
 
 async def rights(database: Connection) -> list[tuple[str, ...]]:
-    """What the programs' roles may do with each table and view of the projections."""
+    """Return what the programs' roles may do with each table and view of the projections."""
     rows = await database.fetch("""
         SELECT c.relname, array_agg(a.privilege_type || ' ' || a.grantee::regrole ORDER BY a.grantee::regrole::text)
         FROM pg_class c, aclexplode(c.relacl) a

@@ -77,7 +77,7 @@ async def test_few_of_many_differences_are_told(own_database: Connection) -> Non
 
 @asynccontextmanager
 async def busy(url: str) -> AsyncIterator[None]:
-    """Events come and are folded all the time."""
+    """Have events come, and folded, all the time."""
     writer = await connect(url, application="tests")
     end = asyncio.Event()
     try:

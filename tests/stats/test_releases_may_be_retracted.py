@@ -22,7 +22,7 @@ def said(kind: str, at: str, product: str = "fog", published_at: str | None = No
 
 
 def stories(product: str) -> list[tuple[list[JsonObject], str | None]]:
-    """Words on a release, and when it was published if all of them are known."""
+    """Return words on a release, and when it was published if all of them are known."""
     wrong, right = said("release_published", WRONG, product), said("release_published", RIGHT, product)
     retraction = said("release_retracted", NOTICED, product, WRONG)
     again = said("release_published", LATER, product, WRONG)

@@ -120,7 +120,7 @@ def test_buckets_are_whole_and_weeks_begin_on_monday() -> None:
 
 @pytest_asyncio.fixture
 async def crowd(database: Connection) -> AsyncIterator[Connection]:
-    """Three hours of 1,500 visitors each, half of whom came back each hour."""
+    """Record three hours of 1,500 visitors each, half of whom came back each hour."""
     await database.execute("""
         INSERT INTO event_log (position, event_id, type, occurred_at, recorded_at, visitor, product, channel, probe,
                                source, data, digest)

@@ -73,7 +73,7 @@ NAMED = {"product": "fog", "probe": "gc_ms", "channel": "nightly", "run": "a-nig
 
 @schemathesis.serializer("application/x-ndjson")
 def as_lines(_context: schemathesis.SerializationContext, value: object) -> bytes:
-    """One value a line."""
+    """Return one value a line."""
     return value if isinstance(value, bytes) else json.dumps(value).encode()
 
 
@@ -88,7 +88,7 @@ class Served(NamedTuple):
 
 @asynccontextmanager
 async def served(database_url: str) -> AsyncIterator[Served]:
-    """A service that wants a token, and has something to answer with; a background task that dies fails the test."""
+    """Serve one that wants a token and has something to answer with; a background task that dies fails the test."""
     deaths: list[bool] = []
     made = ServerSettings(database_url=database_url, visitor_secret=SECRET, token=TOKEN)
     app = create_app(made, lambda: deaths.append(True))
@@ -100,7 +100,7 @@ async def served(database_url: str) -> AsyncIterator[Served]:
 
 
 async def _filled(client: Client) -> tuple[str, str]:
-    """Puts something into the log; the ids of a build that was cancelled and of a night."""
+    """Put something into the log; return the ids of a build that was cancelled and of a night."""
     items = await post(client, registered("gc_ms"), event("probe_viewed"), event("page_viewed"))
     await client.get("/v1/hotlist", params={"at_least": items[-1]["position"], "wait": 20})
     asked = {name: NAMED[name] for name in ("product", "channel", "probe")}
@@ -113,12 +113,12 @@ async def _filled(client: Client) -> tuple[str, str]:
 
 
 def operations(schema: schemathesis.BaseSchema) -> dict[str, Described]:
-    """Every route that the document has, by method and path."""
+    """Return every route that the document has, by method and path."""
     return {result.ok().label: result.ok() for result in schema.get_all_operations() if isinstance(result, Ok)}
 
 
 def prove(service: Served, operation: Described, examples: int, headers: dict[str, str], *also: Check) -> int:
-    """Sends so many requests, half of them right by the document, half wrong, and checks the answers. Blocks.
+    """Send so many requests, half of them right by the document, half wrong, and check the answers. Blocks.
 
     Returns how many were sent.
     """
@@ -215,7 +215,7 @@ def _is_wrong(case: AnyCase) -> bool:
 
 
 def _bound(case: AnyCase) -> None:
-    """Nobody waits for what never comes: a wait that is right is one of 0 s, and a position one that is reached."""
+    """Let nobody wait for what never comes: a wait that is right is one of 0 s, and a position one that is reached."""
     for name in ("wait", "at_least"):
         if str(case.query.get(name, "")).isdigit():
             case.query[name] = 0

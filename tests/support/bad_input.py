@@ -39,7 +39,7 @@ FUZZING = settings(
 
 @asynccontextmanager
 async def one_service(database_url: str) -> AsyncIterator[Client]:
-    """A service for all tests of a module: no bad input may harm it."""
+    """Serve all tests of a module: no bad input may harm it."""
     deaths: list[bool] = []
     service_settings = ServerSettings(database_url=database_url, visitor_secret=SECRET)
     async with TestClient(ProductionServer(create_app(service_settings, lambda: deaths.append(True)))) as client:
@@ -48,23 +48,23 @@ async def one_service(database_url: str) -> AsyncIterator[Client]:
 
 
 def service(client: Client) -> Service:
-    """The service that the client talks to."""
+    """Return the service that the client talks to."""
     assert client.app is not None
     return client.app[SERVICE]
 
 
 def filled(path: str) -> str:
-    """A route's path with something in the place of its variables."""
+    """Return a route's path with something in the place of its variables."""
     return re.sub(r"{\w+}", lambda name: FILLED.get(name[0], "x"), path)
 
 
 def named(route: Route) -> str:
-    """A route, in the name of a test."""
+    """Return what a route is called in the name of a test."""
     return f"{route.method} {route.path}"
 
 
 async def refused(response: ClientResponse, status: int) -> JsonObject:
-    """The problem, after it was checked to be one that shows nothing inside."""
+    """Return the problem, after it was checked to be one that shows nothing inside."""
     text = await response.text()
     assert response.status == status, text
     assert response.content_type == "application/problem+json"
@@ -77,13 +77,13 @@ async def refused(response: ClientResponse, status: int) -> JsonObject:
 
 
 async def get(client: Client, path_and_query: str) -> ClientResponse:
-    """Sends the path as it is, without another look at its escapes."""
+    """Send the path as it is, without another look at its escapes."""
     return await client.get(URL(path_and_query, encoded=True))
 
 
 @asynccontextmanager
 async def spoken(client: Client, data: bytes = b"") -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    """A connection of its own, on which these bytes are sent."""
+    """Open a connection of its own, on which these bytes are sent."""
     reader, writer = await asyncio.open_connection(client.host, client.port)
     try:
         writer.write(data)

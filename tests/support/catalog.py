@@ -47,5 +47,5 @@ SELECT 'row', format('projection %s %s %s %s', name, version, tables, settings) 
 
 
 async def catalog(database: Connection) -> set[tuple[str, str]]:
-    """Everything of the schema `public`, and the rows that come with it: kind and description."""
+    """Return everything of the schema `public`, and the rows that come with it: kind and description."""
     return {(kind, text) for kind, text in await database.fetch(OF_PUBLIC)}

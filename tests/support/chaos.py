@@ -44,14 +44,14 @@ class ServerProcess:
         self._process: subprocess.Popen[bytes] | None = None
 
     def spawn(self, errors: int | None = None) -> None:
-        """Starts the process, unless it runs; what it logs goes to its file, or to the descriptor `errors`."""
+        """Start the process, unless it runs; what it logs goes to its file, or to the descriptor `errors`."""
         if not self.alive:
             command = owned_command([sys.executable, "-m", "usage_service", "serve"])
             with self.log_path.open("ab") as log:
                 self._process = subprocess.Popen(command, env=self._environ, stdout=log, stderr=errors or log)
 
     async def ready(self, session: aiohttp.ClientSession) -> None:
-        """Waits until it is well, starting it again when it gave up because the database was away."""
+        """Wait until it is well, and start it again when it gave up because the database was away."""
 
         async def well() -> bool:
             self.spawn()
@@ -64,20 +64,20 @@ class ServerProcess:
 
     @property
     def alive(self) -> bool:
-        """Whether the process runs."""
+        """Return whether the process runs."""
         return self._process is not None and self._process.poll() is None
 
     def freeze(self) -> None:
-        """Stops it where it is, its connections open."""
+        """Stop it where it is, its connections open."""
         if self._process is not None:
             self._process.send_signal(signal.SIGSTOP)
 
     def kill(self) -> None:
-        """kill -9."""
+        """Kill it, as `kill -9` does."""
         self._end(signal.SIGKILL)
 
     def stop(self) -> None:
-        """Lets it finish what is under way; kills it when that takes too long."""
+        """Let it finish what is under way; kill it when that takes too long."""
         try:
             self._end(signal.SIGTERM)
         except subprocess.TimeoutExpired:
@@ -93,7 +93,7 @@ class ServerProcess:
 async def running_servers(
     database_url: str, directory: Path, number: int, session: aiohttp.ClientSession
 ) -> AsyncIterator[list[ServerProcess]]:
-    """So many servers beside one database, well at the beginning and gone at the end."""
+    """Start so many servers beside one database, well at the beginning and gone at the end."""
     servers = [ServerProcess(database_url, directory / f"server-{index}.log") for index in range(number)]
     try:
         for server in servers:
@@ -117,7 +117,7 @@ class Sender:
         self.repeats = 0  # how many were recorded though the first answer was lost
 
     async def run(self, end: asyncio.Event) -> None:
-        """Sends until `end` is set and the last batch is acknowledged; now and then repeats what it sent before."""
+        """Send until `end` is set and the last batch is acknowledged; now and then repeat what was sent before."""
         batch: list[JsonObject] = []
         while not end.is_set():
             before = batch[: random.randint(0, 2)]
@@ -125,7 +125,7 @@ class Sender:
             await self.send(batch)
 
     async def send(self, batch: list[JsonObject]) -> None:
-        """Sends until acknowledged; fails when an event's position has changed."""
+        """Send until acknowledged; fail when an event's position has changed."""
         self.sent |= {item["event_id"] for item in batch}
         answers: list[JsonObject] = []
 
@@ -140,7 +140,7 @@ class Sender:
             assert known == item["position"], f"{item} was acknowledged with position {known} before"
 
     async def _attempt(self, batch: list[JsonObject]) -> list[JsonObject] | None:
-        """The answer's items; None where a client tries again."""
+        """Return the answer's items; None where a client tries again."""
         try:
             async with self._session.post(f"{random.choice(self._urls)}/v1/events", json=batch) as response:
                 body = await response.json(content_type=None)
@@ -155,16 +155,16 @@ class Sender:
 
 
 def client_session() -> aiohttp.ClientSession:
-    """A session whose every wait is bounded."""
+    """Return a session whose every wait is bounded."""
     return aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=REQUEST_SECONDS))
 
 
 def acknowledged(senders: Iterable[Sender]) -> dict[str, int]:
-    """The position of every event that was acknowledged so far."""
+    """Return the position of every event that was acknowledged so far."""
     return {event_id: position for sender in senders for event_id, position in sender.positions.items()}
 
 
 def recovery_seconds(senders: Sequence[Sender], struck: Iterable[float]) -> list[float]:
-    """Seconds from each moment until every sender has had a batch acknowledged after it."""
+    """Return the seconds from each moment until every sender has had a batch acknowledged after it."""
     times = [sender.acknowledged_at for sender in senders]
     return [max(each[bisect(each, moment)] for each in times) - moment for moment in struck]

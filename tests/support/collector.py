@@ -29,11 +29,11 @@ class Collector:
         self.url = ""
 
     def named(self, name: str) -> list[Received]:
-        """The spans of this name."""
+        """Return the spans of this name."""
         return [span for span in self.spans if span.name == name]
 
     async def take(self, request: web.Request) -> web.Response:
-        """POST /v1/traces."""
+        """Answer POST /v1/traces."""
         sent: Any = ExportTraceServiceRequest()
         sent.ParseFromString(await request.read())
         for resource in sent.resource_spans:
@@ -47,7 +47,7 @@ class Collector:
 
 @asynccontextmanager
 async def collecting() -> AsyncIterator[Collector]:
-    """A collector that listens."""
+    """Run a collector that listens."""
     collector, app = Collector(), web.Application()
     app.router.add_post("/v1/traces", collector.take)
     async with TestServer(app) as server:

@@ -175,7 +175,7 @@ class Composition:
 
 @contextmanager
 def composed(engine: Engine, directory: Path, **settings: str) -> Iterator[Composition]:
-    """A composition to bring up, and gone at the end with all that it kept."""
+    """Make a composition to bring up, and take it away at the end with all that it kept."""
     composition = Composition(engine, directory, **settings)
     try:
         yield composition

@@ -158,7 +158,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.rfile.close()
 
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-        """Keeps quiet."""
+        """Keep quiet."""
 
 
 @contextmanager

@@ -21,7 +21,7 @@ DATA: dict[str, JsonObject] = {
 
 
 def line(position: int) -> JsonObject:
-    """An event as it is exported; every third position is a gap."""
+    """Return an event as it is exported; every third position is a gap."""
     kind = KINDS[position % 4]
     return {
         "position": position,
@@ -42,14 +42,14 @@ def line(position: int) -> JsonObject:
 
 
 def write_log(path: Path, events: int) -> Path:
-    """An export of that many events to NDJSON."""
+    """Write an export of that many events to NDJSON."""
     positions = [position for position in range(1, 2 * events + 2) if position % 3][:events]
     path.write_text("".join(json.dumps(line(position)) + "\n" for position in positions), "utf-8")
     return path
 
 
 def write_analysis(path: Path, text: str) -> Path:
-    """A file of Python."""
+    """Write a file of Python."""
     path.write_text(dedent(text), "utf-8")
     return path
 

@@ -121,12 +121,12 @@ class Shown(HTMLParser):
             element.text += data
 
     def all(self, tag: str, **attributes: str) -> list[Element]:
-        """The elements of a kind, with these attributes."""
+        """Return the elements of a kind, with these attributes."""
         wanted = attributes.items()
         return [one for one in self.elements if one.tag == tag and wanted <= one.attributes.items()]
 
     def charts(self) -> list[JsonObject]:
-        """The specifications of the charts."""
+        """Return the specifications of the charts."""
         return [json.loads(script.text) for script in self.all("script", type="application/json")]
 
 
@@ -157,7 +157,7 @@ class Row:
 
 @asynccontextmanager
 async def filled_pages(url: str, **settings: object) -> AsyncIterator[Pages]:
-    """The pages for all tests of a module."""
+    """Serve the pages for all tests of a module."""
     async with served(url, **settings) as client, connected(url) as database:
         await post(client, *[registered(probe, kind) for probe, kind in PROBES.items()])
         await post(client, registered(NUMERIC, PROBES[NUMERIC], product="fenix"))
@@ -173,7 +173,7 @@ async def filled_pages(url: str, **settings: object) -> AsyncIterator[Pages]:
 
 
 async def shown(client: Client, path: str, status: int = 200) -> Shown:
-    """The page."""
+    """Return the page."""
     response = await client.get(path, headers={"Accept": "text/html"})
     text = await response.text()
     assert (response.status, response.content_type) == (status, "text/html"), text[:500]
@@ -181,7 +181,7 @@ async def shown(client: Client, path: str, status: int = 200) -> Shown:
 
 
 async def answered(client: Client, path: str) -> JsonObject:
-    """What the API answers."""
+    """Return what the API answers."""
     response = await client.get(path)
     body: JsonObject = await response.json()
     assert response.status == 200, body
@@ -189,7 +189,7 @@ async def answered(client: Client, path: str) -> JsonObject:
 
 
 def _traffic(begin: datetime) -> list[JsonObject]:
-    """Releases of one day, and four people on two days, each of whom goes from page to probe to tool."""
+    """Post releases of one day, and four people on two days, each of whom goes from page to probe to tool."""
     events = [
         event(
             "release_published", occurred_at=begin.isoformat(), visitor=None, channel=channel, data={"version": version}

@@ -1,5 +1,8 @@
-"""PgBouncer in transaction mode before a test's PostgreSQL: what PGBOUNCER names, an installed one of 1.21 or later,
-or the one that `.ci/pgbouncer` has put into the user's cache."""
+"""PgBouncer in transaction mode before a test's PostgreSQL.
+
+It is what PGBOUNCER names, an installed one of 1.21 or later, or the one that `.ci/pgbouncer` has put into the user's
+cache.
+"""
 
 from __future__ import annotations
 

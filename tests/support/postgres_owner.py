@@ -24,7 +24,7 @@ SECONDS = 20.0
 
 
 def own(data_dir: Path) -> None:
-    """Runs the server, says where, and waits to be ended."""
+    """Run the server, say where, and wait to be ended."""
     with EmbeddedPostgres(data_dir, options=FAST) as postgres:
         print(json.dumps({"url": postgres.url, "pid": postgres.pid}), flush=True)
         signal.pause()
@@ -32,7 +32,7 @@ def own(data_dir: Path) -> None:
 
 @contextmanager
 def owner(data_dir: Path) -> Iterator[subprocess.Popen[str]]:
-    """A child that owns a server, in a process group of its own as under a terminal."""
+    """Start a child that owns a server, in a process group of its own as under a terminal."""
     command = [sys.executable, "-m", "tests.support.postgres_owner", str(data_dir)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as child:
         try:
@@ -42,7 +42,7 @@ def owner(data_dir: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def announced_url(child: subprocess.Popen[str]) -> str:
-    """Where the child's server is; fails when the child ended instead."""
+    """Return where the child's server is; fail when the child ended instead."""
     assert child.stdout is not None
     for line in child.stdout:
         if line.startswith("{"):
@@ -51,7 +51,7 @@ def announced_url(child: subprocess.Popen[str]) -> str:
 
 
 def processes_of(data_dir: Path) -> list[int]:
-    """Every process that names the directory or works in it."""
+    """Return every process that names the directory or works in it."""
     found = []
     for process in psutil.process_iter():
         with suppress(psutil.Error):
@@ -62,12 +62,12 @@ def processes_of(data_dir: Path) -> list[int]:
 
 
 def all_gone(data_dir: Path) -> bool:
-    """Whether, within the deadline, no process of the directory is left."""
+    """Return whether, within the deadline, no process of the directory is left."""
     return wait_until(lambda: not processes_of(data_dir), SECONDS)
 
 
 def execute(url: str, *statements: str) -> object:
-    """Runs statements in one connection; returns the first column of the last one's first row."""
+    """Run statements in one connection; return the first column of the last one's first row."""
     return asyncio.run(_execute(url, statements))
 
 
@@ -82,7 +82,7 @@ async def _execute(url: str, statements: tuple[str, ...]) -> object:
 
 @contextmanager
 def busy_client(url: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A client in the middle of a query that goes on for minutes."""
+    """Start a client that is in the middle of a query which goes on for minutes."""
     query = "SELECT count(*) FROM generate_series(1, 100000) AS a, generate_series(1, 100000) AS b"
     active = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%AS b'"
     with subprocess.Popen([binary("psql"), "-X", "-d", url, "-c", query], stderr=subprocess.DEVNULL) as client:

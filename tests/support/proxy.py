@@ -26,27 +26,27 @@ class Proxy:
         return len(self._writers) + len(self._tasks)
 
     def cut(self) -> None:
-        """Ends every connection and those to come."""
+        """End every connection and those to come."""
         self._cut = True
         for writer in self._writers:
             writer.transport.abort()
 
     def lead_to(self, host: str, port: int) -> None:
-        """Passes everything on to another address from now on."""
+        """Pass everything on to another address from now on."""
         self._target = host, port
         self.restore()
 
     def swallow(self) -> None:
-        """Keeps connections, passes nothing on."""
+        """Keep connections, and pass nothing on."""
         self._passes.clear()
 
     def restore(self) -> None:
-        """Passes everything on again."""
+        """Pass everything on again."""
         self._cut = False
         self._passes.set()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One connection, until either side ends."""
+        """Serve one connection, until either side ends."""
         self.accepted += 1
         self._writers.add(writer)
         if not self._cut:
@@ -78,7 +78,7 @@ class Proxy:
                 await writer.drain()
 
     async def end(self) -> None:
-        """Leaves nothing behind."""
+        """Leave nothing behind."""
         self.cut()
         for task in self._tasks:
             task.cancel()
@@ -87,7 +87,7 @@ class Proxy:
 
 @asynccontextmanager
 async def proxied(url: str) -> AsyncIterator[tuple[Proxy, str]]:
-    """A proxy before the server of the URL, and the URL that leads through it."""
+    """Run a proxy before the server of the URL; return it and the URL that leads through it."""
     parts = urlsplit(url)
     proxy = Proxy(parts.hostname or "127.0.0.1", parts.port or 5432)
     server = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)

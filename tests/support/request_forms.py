@@ -11,7 +11,7 @@ FORMS = ["array", "envelope", "lines", "bare"]
 
 
 def in_form(form: str, items: Sequence[object], **envelope: object) -> tuple[bytes, dict[str, str]]:
-    """A body and its headers; several events have no bare form and go as an array."""
+    """Return a body and its headers; several events have no bare form and go as an array."""
     if form == "bare" and len(items) == 1:
         return json.dumps(items[0]).encode(), JSON
     if form == "lines":

@@ -28,7 +28,7 @@ NOON = "2026-11-20T12:00:00Z"
 
 
 def rounds(usual: int) -> int:
-    """How often something is tried: as usual, or what SOAK_ROUNDS says where that is more."""
+    """Return how often something is tried: as usual, or what SOAK_ROUNDS says where that is more."""
     return max(usual, int(os.environ.get("SOAK_ROUNDS") or 0))
 
 
@@ -40,12 +40,12 @@ class ProductionServer(TestServer):
 
 
 def shared_file(name: str) -> Path:
-    """A file of real data that the makers have and users have not."""
+    """Return a file of real data that the makers have and users have not."""
     return SHARED / "data" / name
 
 
 def event(kind: str = "page_viewed", **fields: object) -> JsonObject:
-    """An event as it is on the wire; fields replace the defaults, None removes one."""
+    """Return an event as it is on the wire; fields replace the defaults, None removes one."""
     usual: dict[str, JsonObject] = {"page_viewed": {"page": "/"}, "probe_viewed": {"found": True}}
     made: JsonObject = {
         "event_id": str(uuid4()),
@@ -63,13 +63,13 @@ def event(kind: str = "page_viewed", **fields: object) -> JsonObject:
 def registered(
     probe: str, metric_type: str = "timing_distribution", ping: str = "metrics", **fields: object
 ) -> JsonObject:
-    """The event that puts a probe into the catalogue."""
+    """Return the event that puts a probe into the catalogue."""
     data = {"type": metric_type, "ping": ping}
     return event("probe_registered", probe=probe, visitor=None, data=data, **fields)
 
 
 async def post(client: Client, *events: JsonObject) -> list[JsonObject]:
-    """Posts events that all are to be taken; the answer's items."""
+    """Post events that all are to be taken; return the answer's items."""
     response = await client.post("/v1/events", json=list(events))
     body = await response.json()
     assert response.status == 201, body
@@ -78,7 +78,7 @@ async def post(client: Client, *events: JsonObject) -> list[JsonObject]:
 
 @asynccontextmanager
 async def connected(url: str) -> AsyncIterator[Connection]:
-    """A connection as the owner of the database, closed at the end."""
+    """Open a connection as the owner of the database, closed at the end."""
     connection = await connect(url, application="tests")
     try:
         yield connection
@@ -87,7 +87,7 @@ async def connected(url: str) -> AsyncIterator[Connection]:
 
 
 async def at_random_within(seconds: float, strike: Callable[[], None]) -> None:
-    """Strikes at a moment that has nothing to do with what goes on."""
+    """Strike at a moment that has nothing to do with what goes on."""
     struck = asyncio.Event()
 
     def strike_now() -> None:
@@ -99,7 +99,7 @@ async def at_random_within(seconds: float, strike: Callable[[], None]) -> None:
 
 
 async def eventually(condition: Callable[[], Awaitable[bool]], what: str, seconds: float = 20) -> None:
-    """Waits for the condition, or fails naming it.
+    """Wait for the condition, or fail and name it.
 
     What takes long is asked about less and less often: asking takes time from what is waited for.
     """
@@ -111,7 +111,7 @@ async def eventually(condition: Callable[[], Awaitable[bool]], what: str, second
 
 
 async def drained_projections(database: Connection) -> None:
-    """Waits until every projection has folded the whole log."""
+    """Wait until every projection has folded the whole log."""
 
     async def folded() -> bool:
         return bool(await database.fetchval("SELECT bool_and(behind = 0) FROM projection_status WHERE stage = 'live'"))

@@ -26,7 +26,7 @@ TOP = (usage_service, builder, warehouse)
 
 
 def loaded_structs() -> set[type[msgspec.Struct]]:
-    """Every struct, whichever modules other tests have loaded."""
+    """Return every struct, whichever modules other tests have loaded."""
     for package in TOP:
         root = Path(package.__path__[0])
         for file in root.rglob("*.py"):
@@ -43,7 +43,7 @@ def below(kind: type[msgspec.Struct]) -> Iterator[type[msgspec.Struct]]:
 
 
 def patterns(kind: object, seen: set[int]) -> Iterator[str]:
-    """The patterns anywhere in a type, as msgspec describes types."""
+    """Return the patterns anywhere in a type, as msgspec describes types."""
     if id(kind) in seen:
         return
     seen.add(id(kind))

@@ -52,7 +52,7 @@ async def took(database: Connection, seconds: float, metric_type: str = "timing_
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def stopped_clock(two_servers: TwoServers) -> AsyncIterator[tuple[Client, Connection]]:
-    """A server and a session for which no time passes, so that seconds that are left stay the same."""
+    """Return a server and a session for which no time passes, so that seconds that are left stay the same."""
     await two_servers.database.execute(STOP_CLOCK)
     try:
         async with served(two_servers.url) as client, connected(two_servers.url) as database:
