@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 from pathlib import Path
@@ -37,6 +38,13 @@ def test_without_one_all_are_there(program: ModuleType, arguments: tuple[str, ..
     app = program.make_app(arguments)
     named = [command.name for command in app.registered_commands] + [group.name for group in app.registered_groups]
     assert sorted(map(str, named)) == sorted(name for places in program.GROUPS.values() for name in places)
+
+
+def test_garbage_is_collected_once_it_runs() -> None:
+    collected: list[bool] = []
+    gc.disable()  # as while it is loaded
+    run_program("program", lambda: collected.append(gc.isenabled()))
+    assert collected == [True]
 
 
 @pytest.mark.parametrize("error", [UserError("set X"), ExceptionGroup("both", [UserError("set X"), UserError("too")])])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import re
 import sys
@@ -91,6 +92,7 @@ def run_program(name: str, program: Callable[[], object]) -> None:
     It ends without a word where nobody reads its output any more. `program` returns an exit code, or nothing.
     """
     raise_when_interrupted()
+    gc.enable()
     try:
         ended = program()
         sys.stdout.flush()
