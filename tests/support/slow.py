@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Generator
 from pathlib import Path
-from typing import Protocol
 
 import pytest
+from coverage import Coverage
 
 _TESTS = Path(__file__).parents[1]
 _LIST = _TESTS / "slow.txt"
@@ -35,16 +35,6 @@ def check() -> None:
         raise pytest.UsageError(f"{_LIST} names what is not there: {', '.join(missing)}")
 
 
-class Counting(Protocol):
-    """Count covered lines, as pytest-cov's controller does."""
-
-    def pause(self) -> None:
-        """Count no more."""
-
-    def resume(self) -> None:
-        """Count again."""
-
-
 class Uncounted:
     """Count no lines in slow tests and their fixtures: as a pytest plugin.
 
@@ -52,26 +42,26 @@ class Uncounted:
     """
 
     def __init__(self) -> None:
-        self._counts = True
+        self._paused: list[Coverage] = []
 
     @pytest.hookimpl(wrapper=True)
     def pytest_collection(self, session: pytest.Session) -> Generator[None, object, object]:
         """Count in one worker what importing all modules runs: in the others it is the same."""
-        self._count(session.config, os.environ.get("PYTEST_XDIST_WORKER", "gw0") == "gw0")
+        self._count(os.environ.get("PYTEST_XDIST_WORKER", "gw0") == "gw0")
         return (yield)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
         """Pause before the first of some tests that do not count, and go on before the next that does."""
-        self._count(item.config, item.get_closest_marker("slow") is None)
+        self._count(item.get_closest_marker("slow") is None)
         return (yield)
 
-    def _count(self, config: pytest.Config, counts: bool) -> None:
-        counting: Counting | None = getattr(config.pluginmanager.getplugin("_cov"), "cov_controller", None)
-        if counting is None or counts == self._counts:
-            return
+    def _count(self, counts: bool) -> None:
+        """Pause or go on with all that counts: each worker has two, and to stop one wakes the one below it."""
         if counts:
-            counting.resume()
+            while self._paused:
+                self._paused.pop().start()
         else:
-            counting.pause()
-        self._counts = counts
+            while (counting := Coverage.current()) is not None:
+                counting.stop()
+                self._paused.append(counting)
