@@ -78,10 +78,11 @@ def as_lines(_context: schemathesis.SerializationContext, value: object) -> byte
 
 
 class Served(NamedTuple):
-    """Where a service is, what it says of itself, a build that is over (whose events end), and a night."""
+    """Where a service is, what it says of itself, all in all and by route, a build that is over, and a night."""
 
     url: str
     schema: schemathesis.BaseSchema
+    operations: dict[str, Described]
     build_id: str
     night_id: str
 
@@ -95,7 +96,8 @@ async def served(database_url: str) -> AsyncIterator[Served]:
     async with TestClient(ProductionServer(app), headers=AUTHORIZED) as client:
         build_id, night_id = await _filled(client)
         document = await (await client.get("/openapi.json")).json()
-        yield Served(str(client.make_url("")).rstrip("/"), schemathesis.openapi.from_dict(document), build_id, night_id)
+        schema = schemathesis.openapi.from_dict(document)
+        yield Served(str(client.make_url("")).rstrip("/"), schema, operations(schema), build_id, night_id)
     assert not deaths
 
 

@@ -36,13 +36,13 @@ def named(route: Route) -> str:
 
 @pytest.mark.parametrize("route", ROUTES, ids=named)
 async def test_a_route_answers_as_it_is_described(service: Served, route: Route) -> None:
-    operation = operations(service.schema)[named(route)]
+    operation = service.operations[named(route)]
     assert await asyncio.to_thread(prove, service, operation, EXAMPLES, AUTHORIZED) > 0
 
 
 @pytest.mark.parametrize("route", [route for route in ROUTES if route.scope not in ("open", "feed")], ids=named)
 async def test_who_has_no_right_token_is_told_so_whatever_is_sent(service: Served, route: Route) -> None:
-    operation = operations(service.schema)[named(route)]
+    operation = service.operations[named(route)]
     assert await asyncio.to_thread(prove, service, operation, 2, WRONG, is_refused) > 0
 
 
