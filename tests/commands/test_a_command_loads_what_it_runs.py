@@ -40,6 +40,25 @@ def test_without_one_all_are_there(program: ModuleType, arguments: tuple[str, ..
     assert sorted(map(str, named)) == sorted(name for places in program.GROUPS.values() for name in places)
 
 
+@pytest.mark.parametrize("shells", ["COMP_WORDS", "_TYPER_COMPLETE_ARGS"])
+@pytest.mark.parametrize(
+    ("typed", "loads"),
+    [
+        ("usage-service exp", {"export", "experiment"}),
+        ("usage-service hotlist un", {"hotlist"}),
+        ("usage-service ", set()),
+        ("usage-service --ver", set()),
+    ],
+)
+def test_what_completes_a_word_comes_without_the_others(
+    shells: str, typed: str, loads: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(shells, typed)
+    app = usage_service.cli.make_app()
+    every = {name for places in usage_service.cli.GROUPS.values() for name in places}
+    assert {str(one.name) for one in [*app.registered_commands, *app.registered_groups]} == (loads or every)
+
+
 def test_garbage_is_collected_once_it_runs() -> None:
     collected: list[bool] = []
     gc.disable()  # as while it is loaded

@@ -54,12 +54,15 @@ def make_program(about: str, groups: Mapping[str, Mapping[str, str]], arguments:
 
 
 def _named(arguments: Sequence[str], names: Sequence[str]) -> Sequence[str]:
-    """Return the command that is run or completed; any one where the program answers the option by itself."""
+    """Return the command that is run, or those that complete what is typed; any one for an option of the program."""
     typed = os.environ.get("_TYPER_COMPLETE_ARGS") or os.environ.get("COMP_WORDS") or ""
     words = list(arguments) or typed.split()[1:]
     if words and words[0] in ANSWERED_BY_ITSELF:
         return names[:1]
-    return words[:1] if words[:1] and words[0] in names else names
+    if words and words[0] in names:
+        return words[:1]
+    begun = [name for name in names if words and not arguments and name.startswith(words[0])]
+    return begun or names
 
 
 def _tell_version(wanted: bool) -> None:
