@@ -12,6 +12,7 @@ import pytest
 
 import builder.cli
 import usage_service.cli
+from usage_service.commands.places import GROUPS
 from usage_service.shared.commands import run_program
 from usage_service.shared.errors import UserError
 
@@ -55,8 +56,8 @@ def test_what_completes_a_word_comes_without_the_others(
 ) -> None:
     monkeypatch.setenv(shells, typed)
     app = usage_service.cli.make_app()
-    every = {name for places in usage_service.cli.GROUPS.values() for name in places}
-    assert {str(one.name) for one in [*app.registered_commands, *app.registered_groups]} == (loads or every)
+    loaded = {str(one.name) for one in app.registered_commands} | {str(one.name) for one in app.registered_groups}
+    assert loaded == (loads or {name for places in GROUPS.values() for name in places})
 
 
 def test_garbage_is_collected_once_it_runs() -> None:
