@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,16 @@ from tests.support.postgres_owner import (
 from usage_service.local import embedded_postgres
 from usage_service.local.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
 from usage_service.local.postgres_cluster import wait_until
+
+
+def frozen(processes: Iterable[int]) -> list[int]:
+    """Freeze processes and return them, without those that have ended since: a session of the start may just end."""
+    found = []
+    for pid in processes:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGSTOP)
+            found.append(pid)
+    return found
 
 
 def test_ctrl_c_reaches_the_owner_alone(made: Path) -> None:
@@ -56,8 +68,7 @@ def test_busy_server_stops_within_its_time(made: Path) -> None:
 def test_server_that_does_not_answer_is_killed_with_its_backends(made: Path) -> None:
     postgres = EmbeddedPostgres(made, options=FAST)
     postgres.start()
-    for pid in processes_of(made):
-        os.kill(pid, signal.SIGSTOP)
+    assert postgres.pid in frozen(processes_of(made))
     postgres.stop(timeout=0.2)
     assert postgres.poll() == -signal.SIGKILL
     assert all_gone(made)
@@ -66,9 +77,7 @@ def test_server_that_does_not_answer_is_killed_with_its_backends(made: Path) -> 
 def test_backends_whose_server_died_are_no_obstacle(made: Path) -> None:
     postgres = EmbeddedPostgres(made, options=FAST)
     postgres.start()
-    backends = [pid for pid in processes_of(made) if pid != postgres.pid]
-    for pid in backends:
-        os.kill(pid, signal.SIGSTOP)
+    backends = frozen(pid for pid in processes_of(made) if pid != postgres.pid)
     assert postgres.pid is not None
     os.kill(postgres.pid, signal.SIGKILL)
     assert wait_until(lambda: postgres.poll() is not None, SECONDS)
