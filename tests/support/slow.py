@@ -1,4 +1,7 @@
-"""The test files that slow.txt lists: `make test-quick` leaves them out, and a whole run begins with them."""
+"""The test files that slow.txt lists: `make test-quick` leaves them out, and a whole run begins with them.
+
+Neither their lines are counted nor those of the files that uncounted.txt lists.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,15 @@ import pytest
 from coverage import Coverage
 
 _TESTS = Path(__file__).parents[1]
-_LIST = _TESTS / "slow.txt"
-_NAMES = (line for line in _LIST.read_text("utf-8").splitlines() if not line.startswith("#"))
-_RANKS = {_TESTS / name: rank for rank, name in enumerate(_NAMES)}
+
+
+def _listed(name: str) -> dict[Path, int]:
+    """Return the test files that a list names, each with its place in it."""
+    names = (line for line in (_TESTS / name).read_text("utf-8").splitlines() if not line.startswith("#"))
+    return {_TESTS / name: rank for rank, name in enumerate(names)}
+
+
+_RANKS, _UNCOUNTED = _listed("slow.txt"), _listed("uncounted.txt")
 
 
 def is_slow(path: Path) -> bool:
@@ -29,14 +38,14 @@ def longest_first(items: list[pytest.Item]) -> None:
 
 
 def check() -> None:
-    """Raise UsageError when the list names a file that is not there."""
-    missing = [str(path) for path in _RANKS if not path.is_file()]
+    """Raise UsageError when a list names a file that is not there."""
+    missing = [str(path) for path in [*_RANKS, *_UNCOUNTED] if not path.is_file()]
     if missing:
-        raise pytest.UsageError(f"{_LIST} names what is not there: {', '.join(missing)}")
+        raise pytest.UsageError(f"slow.txt or uncounted.txt names what is not there: {', '.join(missing)}")
 
 
 class Uncounted:
-    """Count no lines in slow tests and their fixtures: as a pytest plugin.
+    """Count no lines in slow tests, nor in those of uncounted.txt, and their fixtures: as a pytest plugin.
 
     Lines that only they run do not count as covered: counting takes a third of a test's time, of plain Python half.
     """
@@ -53,7 +62,7 @@ class Uncounted:
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
         """Pause before the first of some tests that do not count, and go on before the next that does."""
-        self._count(item.get_closest_marker("slow") is None)
+        self._count(item.get_closest_marker("slow") is None and item.path not in _UNCOUNTED)
         return (yield)
 
     def _count(self, counts: bool) -> None:
