@@ -8,7 +8,7 @@ DEV_READY := $(VENV)/.dev-$(shell cat requirements/dev.txt pyproject.toml | cksu
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
 
 # A file's tests share servers and warehouses: each file stays with one worker, and the longest begin first.
-PARALLEL := -n 4 --dist loadfile --no-loadscope-reorder
+PARALLEL := -n 6 --dist loadfile --no-loadscope-reorder
 
 # Where it is set, each program that is started compiles this project anew, and each worker all tests.
 unexport PYTHONDONTWRITEBYTECODE
