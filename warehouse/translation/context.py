@@ -62,6 +62,7 @@ class Statement:
     elements: list[ElementSource] = field(default_factory=list)
     used_parameters: set[str] = field(default_factory=set)
     with_tables: dict[str, Output] = field(default_factory=dict)
+    inlined: set[str] = field(default_factory=set)
     views: list[Table] = field(default_factory=list)
 
     def parameter(self, name: str) -> Type:

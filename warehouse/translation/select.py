@@ -59,10 +59,22 @@ def _with(statement: Statement, node: exp.Expr, outer: Scope | None) -> list[exp
         output = statement.query(item.this, outer)
         statement.with_tables[item.alias.lower()] = output
         alias = exp.TableAlias(this=exp.to_identifier(item.alias.lower(), quoted=True))
-        # DuckDB would materialize a table that is used twice, and a table of pings takes longer to copy than to scan.
-        inlined = False if item.this.find(*COSTLY) is None else None
-        tables.append(exp.CTE(this=output.sql, alias=alias, materialized=inlined))
+        inlined = _is_inlined(statement, item.this)
+        if inlined:
+            statement.inlined.add(item.alias.lower())
+        tables.append(exp.CTE(this=output.sql, alias=alias, materialized=False if inlined else None))
     return tables
+
+
+def _is_inlined(statement: Statement, query: exp.Expr) -> bool:
+    """Return whether the query is the rows of stored tables, which take longer to copy than to scan.
+
+    Of any other that is used twice, DuckDB keeps the result.
+    """
+    if query.find(*COSTLY):
+        return False
+    kept = statement.with_tables.keys() - statement.inlined
+    return any(table.db or table.name.lower() not in kept for table in query.find_all(exp.Table))
 
 
 def _union(statement: Statement, node: exp.Expr, outer: Scope | None) -> Output:
