@@ -1,6 +1,7 @@
 """Google's own client gets rows, types, pages and errors from the warehouse as it gets them from BigQuery."""
 
 import datetime as dt
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,8 +23,7 @@ from tests.support.warehouse_support import (
     since,
     start,
 )
-from warehouse.catalogue import Catalogue
-from warehouse.translation.translate import translate
+from warehouse.engine import Engine
 
 Scalar = int | float | str | bool | dt.date | dt.datetime
 
@@ -219,11 +219,22 @@ def test_bad_page_arguments_are_refused(client: Client, argument: str) -> None:
     assert requests.get(url, timeout=SECONDS).status_code == 400
 
 
-def test_a_with_table_that_only_scans_is_not_copied_and_one_that_aggregates_is_computed_once() -> None:
-    sql = "WITH t AS (SELECT x FROM UNNEST([1, 2]) AS x), g AS (SELECT x FROM t GROUP BY x) SELECT COUNT(*) AS n FROM g"
-    translated = translate(sql, "p", Catalogue([]), {}).sql
-    assert '"t" AS NOT MATERIALIZED (' in translated
-    assert '"g" AS (' in translated
+def test_a_with_table_that_only_scans_is_not_copied_and_any_other_is_computed_once(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    sql = over_pings("""
+    WITH
+      scanned AS (SELECT sample_id AS x FROM pings WHERE submission_timestamp >= '2026-01-01'),
+      narrowed AS (SELECT x + 1 AS x FROM scanned),
+      grouped AS (SELECT x FROM narrowed GROUP BY x),
+      joined AS (SELECT x, y FROM grouped CROSS JOIN UNNEST([x]) AS y)
+    SELECT COUNT(*) AS n FROM joined
+    """)
+    engine = Engine(seeded(tmp_path_factory))
+    translated = engine.plan(sql, "p", {}).translation.sql
+    engine.close()
+    assert re.findall(r'"(\w+)" AS NOT MATERIALIZED', translated) == ["scanned", "narrowed"]
+    assert re.findall(r'"(\w+)" AS \(', translated) == ["grouped", "joined"]
 
 
 def test_the_guides_client_makes_a_table(client: Client) -> None:
