@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import NamedTuple
 from uuid import UUID
 
@@ -57,9 +58,9 @@ def plan_night(
 ) -> Plan:
     """Plan a night from groups of probes that are read alike.
 
-    A group beyond the bytes of several, or one that a dry run finds fault with, is halved; a probe that is beyond a
-    job's bytes by itself is left. Beyond the night's bytes those are left that catch the fewest requests for the bytes
-    that they add.
+    A group beyond the bytes of several is divided into as few parts as its probes' own bytes need, one that a dry run
+    finds fault with is halved; a probe that is beyond a job's bytes by itself is left. Beyond the night's bytes those
+    are left that catch the fewest requests for the bytes that they add.
     `show` is called with the number of probes that were estimated. Raise TransientWorkError when the warehouse gives
     no estimate.
     """
@@ -106,15 +107,15 @@ class _Planner:
         self._seen = 0
 
     def add(self, candidates: Sequence[Candidate]) -> None:
-        """Add a group, halved until its parts are without fault and within their bytes."""
+        """Add a group, divided until its parts are without fault and within their bytes."""
         try:
-            needed = self._estimate([candidate.request for candidate in candidates])
+            needed = self._estimated(candidates)
         except PermanentWorkError:
             if len(candidates) == 1:
                 self._faulty += candidates
                 self._count(1)
             else:
-                self._add_halves(candidates)
+                self._add_parts(candidates, 2)
             return
         limit = self._limits.job_bytes
         if len(candidates) > 1:
@@ -126,12 +127,26 @@ class _Planner:
             self._left.append(Left(candidates[0], needed))
             self._count(1)
         else:
-            self._add_halves(candidates)
+            self._add_parts(candidates, self._parts(candidates, needed, limit))
 
-    def _add_halves(self, candidates: Sequence[Candidate]) -> None:
-        middle = len(candidates) // 2
-        self.add(candidates[:middle])
-        self.add(candidates[middle:])
+    def _parts(self, candidates: Sequence[Candidate], needed: int, limit: int) -> int:
+        """Return how many parts are within the limit if their own bytes are alike; each reads what is common, too.
+
+        The halves read that twice: together common + what the whole reads.
+        """
+        try:
+            common = sum(map(self._estimated, _divided(candidates, 2))) - needed
+        except PermanentWorkError:  # told when a half is added
+            return 2
+        fewest = math.ceil((needed - common) / (limit - common)) if limit > common else len(candidates)
+        return max(2, min(fewest, len(candidates)))
+
+    def _add_parts(self, candidates: Sequence[Candidate], parts: int) -> None:
+        for part in _divided(candidates, parts):
+            self.add(part)
+
+    def _estimated(self, candidates: Sequence[Candidate]) -> int:
+        return self._estimate([candidate.request for candidate in candidates])
 
     def _count(self, number: int) -> None:
         self._seen += number
@@ -178,7 +193,7 @@ class _Planner:
 
         The group reads common + the sum of own, and the n probes by themselves n * common + the sum of own.
         """
-        alone = [self._estimate([candidate.request]) for candidate in group.candidates]
+        alone = [self._estimated([candidate]) for candidate in group.candidates]
         others = len(alone) - 1
         group.common = max(0, sum(alone) - group.bytes) // others if others else 0
         group.own = {
@@ -186,6 +201,12 @@ class _Planner:
             for candidate, needed in zip(group.candidates, alone, strict=True)
         }
         group.bytes = group.common + sum(group.own.values())
+
+
+def _divided(candidates: Sequence[Candidate], parts: int) -> list[Sequence[Candidate]]:
+    """Return the candidates in so many parts, whose sizes differ by one at most."""
+    bounds = [len(candidates) * part // parts for part in range(parts + 1)]
+    return [candidates[first:last] for first, last in pairwise(bounds)]
 
 
 def _worth(candidate: Candidate, own: int) -> float:

@@ -222,15 +222,24 @@ async def test_a_night_keeps_to_the_bytes_of_the_day(
     assert (await totals(own_database, night))["probes_left"] == 4 - built
 
 
-@pytest.mark.parametrize(("together", "jobs"), [(COMMON_BYTES + 2 * OWN_BYTES, [2, 2]), (0, [1, 1, 1, 1])])
+@pytest.mark.parametrize(
+    ("together", "jobs"),
+    [
+        (COMMON_BYTES + 2 * OWN_BYTES, [2, 2]),
+        (COMMON_BYTES + 4 * OWN_BYTES, [3, 3, 4]),
+        (COMMON_BYTES, [1, 1, 1, 1]),
+        (0, [1, 1, 1, 1]),
+    ],
+)
 async def test_so_many_bytes_are_read_together(
     own_database_url: str, own_database: Connection, together: int, jobs: list[int]
 ) -> None:
-    """Nobody is left for it: who is alone may read what any build may."""
-    await put_in_catalogue(own_database, *PROBES[:4])
+    """Nobody is left for it: who is alone may read what any build may. There are no more jobs than that takes."""
+    probes = PROBES[: sum(jobs)]
+    await put_in_catalogue(own_database, *probes)
     made_up = MadeUp()
     async with running_builder(own_database_url, readings=made_up.readings, most_bytes_together=together):
-        night = await request_night(own_database, PROBES[:4])
+        night = await request_night(own_database, probes)
         await until_over(own_database, night)
-    assert (await totals(own_database, night))["built"] == 4
-    assert [len(probes) for _, probes in made_up.jobs] == jobs
+    assert (await totals(own_database, night))["built"] == len(probes)
+    assert [len(read) for _, read in made_up.jobs] == jobs
