@@ -34,7 +34,7 @@ MOST_JOBS = 100
 JOBS_FAILED = "jobsFailed"
 STOPPED = "stopped"
 ONCE = Retry(predicate=lambda _: False)
-FIRST_POLL_SECONDS, POLL_GROWTH = 0.02, 1.5
+FIRST_POLL_SECONDS, POLL_GROWTH = 0.02, 1.2  # so that a sixth of what a job took is waited for in vain, at most
 LABEL_LENGTH = 63
 RESULT_KEPT = timedelta(hours=12)  # BigQuery keeps a result for 24 hours
 
