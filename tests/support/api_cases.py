@@ -79,7 +79,7 @@ def as_lines(_context: schemathesis.SerializationContext, value: object) -> byte
 
 
 class Served(NamedTuple):
-    """Where a service is, what it says of itself, all in all and by route, a build that is over, and a night."""
+    """Name where a service is, what it says of itself, in all and by route, a build that is over, and a night."""
 
     url: str
     schema: schemathesis.BaseSchema

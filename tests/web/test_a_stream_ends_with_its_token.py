@@ -1,4 +1,4 @@
-"""What lasts ends with the token or the session that opened it: nothing is sent that comes after two seconds."""
+"""End what lasts with the token or the session that opened it: nothing is sent that comes after two seconds."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 -- The origins of pings: each ping type, system, version and build, as sent and as counted, so that they are parsed once
 -- and not for each ping. origin: a number for each build as sent; unit: a number for each build hour; place: a number
 -- for each ping type and system, of all versions and builds; build: a number for each version and build hour, of all
--- places. client_weight: how many clients a client stands for. Only
--- Windows clients are sampled, and only since version 119.
+-- places. client_weight: how many clients a client stands for. Only Windows clients are sampled, and only since version
+-- 119.
 -- The window is looked at last, or each ping's build would be parsed for it.
 SELECT
   *
