@@ -56,7 +56,7 @@ SECRET = "a secret for tests only"
 
 @pytest.fixture(scope="session", autouse=True)
 def loggers_are_not_kept() -> Iterator[None]:
-    """A command that a test runs in this process sets up logs: what is logged in later tests is not to go there.
+    """Undo the logs that a command of this process sets up: what is logged in later tests is not to go there.
 
     Logs go to stderr, as in production: on stdout a line about a slow command would be taken for its output.
     Tracebacks are plain: the usual ones show all locals, which takes seconds where an application is among them.
@@ -75,7 +75,7 @@ def loggers_are_not_kept() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def states_are_kept_apart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Imports of tests, and of the programs that they start, keep their state where nobody else's is."""
+    """Keep the state of imports of tests, and of the programs that they start, where nobody else's is."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
         yield
@@ -83,7 +83,7 @@ def states_are_kept_apart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 @pytest.fixture(scope="session", autouse=True)
 def wrong_tokens_may_be_many() -> Iterator[None]:
-    """Tests send more wrong tokens than an address may, but for those of that limit."""
+    """Let tests send more wrong tokens than an address may, but for those of that limit."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(guesses, "AT_ONCE", 1_000_000)
         yield
@@ -93,7 +93,7 @@ _server = pytest.StashKey[tuple[EmbeddedPostgres, Path]]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Starts the server in the process that hands out the tests."""
+    """Start the server in the process that hands out the tests."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # A shell has jobs in the background ignore ^C, and so would each program that a test starts and interrupts.
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -149,7 +149,7 @@ def pytest_configure_node(node: WorkerNode) -> None:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Stops the server."""
+    """Stop the server."""
     if _server in config.stash:
         postgres, directory = config.stash[_server]
         postgres.stop()
@@ -158,19 +158,19 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 @pytest.fixture
 def unused_tcp_port() -> int:
-    """A port that nobody uses; pytest-asyncio's may be given to somebody else meanwhile."""
+    """Return a port that nobody uses; pytest-asyncio's may be given to somebody else meanwhile."""
     return free_port()
 
 
 @pytest.fixture
 def unused_tcp_port_factory() -> Callable[[], int]:
-    """Makes such ports."""
+    """Make such ports."""
     return free_port
 
 
 @pytest.fixture(scope="session")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A PostgreSQL at rest, its schema installed: for tests to copy, never to start."""
+    """Return a PostgreSQL at rest, its schema installed: for tests to copy, never to start."""
 
     def make(data_dir: Path) -> None:
         with EmbeddedPostgres(data_dir, options=postgres_owner.FAST) as postgres:
@@ -181,19 +181,19 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def cluster(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A PostgreSQL of a test file's own, not running."""
+    """Return a PostgreSQL of a test file's own, not running."""
     return Path(shutil.copytree(installed, tmp_path_factory.mktemp("made") / "data"))
 
 
 @pytest.fixture
 def own_cluster(installed: Path, tmp_path: Path) -> Path:
-    """A PostgreSQL of one test's own, not running."""
+    """Return a PostgreSQL of one test's own, not running."""
     return Path(shutil.copytree(installed, tmp_path / "postgres"))
 
 
 @pytest.fixture
 def made(cluster: Path) -> Path:
-    """That cluster at rest, and nothing in its log."""
+    """Return that cluster at rest, and nothing in its log."""
     assert postgres_owner.all_gone(cluster)
     (cluster / "postgres.log").write_text("")
     return cluster
@@ -201,14 +201,14 @@ def made(cluster: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def server_url(request: pytest.FixtureRequest) -> str:
-    """The superuser's URL of the template database."""
+    """Return the superuser's URL of the template database."""
     worker = getattr(request.config, "workerinput", None)
     return str(worker["postgres_url"] if worker else request.config.stash[_server][0].url)
 
 
 @pytest.fixture(scope="session")
 def worker_database_url(server_url: str, worker_id: str) -> str:
-    """A database of this worker's own, its schema installed."""
+    """Yield a database of this worker's own, its schema installed."""
     name = f"usage_{worker_id}"
 
     async def create() -> None:
@@ -286,7 +286,7 @@ class Emptier:
 
 @pytest.fixture(scope="session")
 def emptier(worker_database_url: str) -> Iterator[Emptier]:
-    """The session that empties the database of this worker."""
+    """Yield the session that empties the database of this worker."""
     emptier = Emptier(worker_database_url)
     yield emptier
     emptier.close()
@@ -294,26 +294,26 @@ def emptier(worker_database_url: str) -> Iterator[Emptier]:
 
 @pytest.fixture
 def database_url(emptier: Emptier) -> str:
-    """The worker's database, emptied for each test."""
+    """Return the worker's database, emptied for each test."""
     return emptier.empty()
 
 
 @pytest.fixture(scope="module")
 def module_database_url(emptier: Emptier) -> str:
-    """The worker's database, emptied once for all tests of a module."""
+    """Return the worker's database, emptied once for all tests of a module."""
     return emptier.empty()
 
 
 @pytest.fixture
 async def own_database_url(server_url: str, worker_id: str) -> AsyncIterator[str]:
-    """A freshly installed database of one test's own, whose tables it may change."""
+    """Yield a freshly installed database of one test's own, whose tables it may change."""
     async with new_database(server_url, f"usage_{worker_id}_own") as url:
         yield url
 
 
 @asynccontextmanager
 async def new_database(server_url: str, name: str, template: str = TEMPLATE) -> AsyncIterator[str]:
-    """A database made from another one, usually a freshly installed one, and dropped at the end."""
+    """Yield a database made from another one, usually a freshly installed one, and dropped at the end."""
     connection = await asyncpg.connect(_with_database(server_url, "postgres"))
     try:
         await connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
@@ -326,7 +326,7 @@ async def new_database(server_url: str, name: str, template: str = TEMPLATE) -> 
 
 @pytest.fixture
 async def own_database(own_database_url: str) -> AsyncIterator[Connection]:
-    """A connection as the owner of that one."""
+    """Yield a connection as the owner of that one."""
     connection = await connect(own_database_url, application="tests")
     yield connection
     await connection.close()
@@ -334,7 +334,7 @@ async def own_database(own_database_url: str) -> AsyncIterator[Connection]:
 
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Connection]:
-    """A connection as the owner of the database."""
+    """Yield a connection as the owner of the database."""
     connection = await connect(database_url, application="tests")
     yield connection
     await connection.close()
@@ -342,7 +342,7 @@ async def database(database_url: str) -> AsyncIterator[Connection]:
 
 @pytest.fixture
 def settings(database_url: str) -> ServerSettings:
-    """A server's settings, without a token."""
+    """Return a server's settings, without a token."""
     return ServerSettings(database_url=database_url, visitor_secret=SECRET)
 
 
@@ -351,7 +351,7 @@ Start = Callable[[ServerSettings], Awaitable[Client]]
 
 @pytest.fixture
 async def start() -> AsyncIterator[Start]:
-    """Starts a service with settings of the test's own; a background task that dies fails the test."""
+    """Start a service with settings of the test's own; a background task that dies fails the test."""
     clients: list[Client] = []
     deaths: list[str] = []
 
@@ -369,13 +369,13 @@ async def start() -> AsyncIterator[Start]:
 
 @pytest.fixture
 async def client(start: Start, settings: ServerSettings) -> Client:
-    """A client of a running service."""
+    """Return a client of a running service."""
     return await start(settings)
 
 
 @pytest.fixture
 def drained(database: Connection) -> Callable[[], Awaitable[None]]:
-    """Waits until every projection has folded the whole log."""
+    """Wait until every projection has folded the whole log."""
     return lambda: drained_projections(database)
 
 
